@@ -1,0 +1,47 @@
+# make demo | test | lint | install; `make lock` renews requirements.lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PACKAGING := setup.py requirements.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo test lint lock
+
+help:
+	@echo "make install   create $(VENV) with the pinned dependencies"
+	@echo "make demo      train on procedural glyphs (about 3 minutes on 2 cores)"
+	@echo "make test      run the tests"
+	@echo "make lint      run ruff"
+	@echo "make lock      renew requirements.lock from the ranges in setup.py"
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# The lock file constrains both installations, so that it holds every exact version once.
+$(VENV)/.installed: $(PACKAGING) | $(BIN)/python
+	$(PIP) install --quiet --constraint requirements.lock --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(PACKAGING) | $(BIN)/python
+	$(PIP) install --quiet --constraint requirements.lock --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+demo: install
+	$(BIN)/python -m experiments.train --config=experiments/configs/glyphs.py:demo --workdir=runs/demo
+
+test: install-dev
+	$(BIN)/python -m pytest
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lock: $(BIN)/python
+	$(PIP) install --quiet uv
+	$(BIN)/uv pip compile setup.py --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --upgrade --output-file requirements.lock

@@ -1,0 +1,8 @@
+"""Haiku modules: encoders, tokens, sequence models, and the network made of them.
+
+Shape letters, here and everywhere else:
+  B sequences in a batch    S examples in a sequence (the query is the last)
+  T tokens in a sequence    D embedding width         L labels
+  N examples, flattened     H, W image height, width  C channels
+  A attention heads         K steps a dispatch        R replicas
+"""

@@ -1,0 +1,57 @@
+"""Named choices that anyone can extend: one function, one registry line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """A mapping from names to entries of one kind, with errors that help.
+
+    Entries are added by decorator, from inside or outside this package::
+
+        @SEQUENCE_TYPES.register("my_type")
+        def my_type(...): ...
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Returns a decorator that adds its argument under `name`.
+
+        Raises:
+          ValueError: the name is taken by another entry.
+        """
+
+        def add(entry: T) -> T:
+            if name in self._entries:
+                raise ValueError(f"{self.kind} '{name}' is registered already")
+            self._entries[name] = entry
+            return entry
+
+        return add
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries:
+            raise KeyError(unknown_name(self.kind, name, self._entries))
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> str:
+    """The message for a name that is not among the allowed ones: nearest first."""
+    allowed = sorted(allowed)
+    near = difflib.get_close_matches(str(name), allowed, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{kind} '{name}' is unknown (allowed: {', '.join(allowed)}){hint}"

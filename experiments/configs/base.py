@@ -1,0 +1,201 @@
+"""Every option of every experiment: its type, its default and what it means.
+
+Not a run of its own: the other files in this folder start from here.
+Types: a tuple stays a tuple, an integer an integer; `placeholder` marks an option
+that is derived when left unset.
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """The paper's setting, as far as a single file can have one; locked."""
+    config = ConfigDict()
+    # Name of the experiment in summaries and figures.
+    config.name = "base"
+    config.data = _data()
+    config.model = _model()
+    config.training = _training()
+    config.evaluation = _evaluation()
+    config.checkpoints = _checkpoints()
+    return config.lock()
+
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
+    # What is shown: 'omniglot', 'glyphs' (procedural characters) or 'symbolic' (integers).
+    data.source = "omniglot"
+    # Where TFDS keeps its datasets; '' means TFDS_DATA_DIR, else TFDS's own default.
+    data.data_dir = ""
+    # Where decoded and generated images are kept; '' means the user's cache folder.
+    data.cache_dir = ""
+    # Height and width in pixels, 8 to 105; below 105 Omniglot is resized with antialiasing.
+    data.image_size = 105
+    # Which drawings of a class are shown: 'all', or 'single' for the first alone.
+    data.drawings = "all"
+    # Standard deviation of Gaussian pixel noise, unclipped, on images in [0, 1]; fresh every time.
+    data.noise_scale = 0.0
+    # How batches reach the training loop: 'tfdata', 'python', or 'auto' for tf.data
+    # where TensorFlow is installed. All yield the same batches.
+    data.feeder = "auto"
+
+    data.split = ConfigDict()
+    # Seed of the permutation of classes; 1337 is the original's.
+    data.split.seed = 1337
+    # Classes by role, in the order of that permutation; holdout classes are never trained on.
+    data.split.num_rare = 1603
+    data.split.num_common = 10
+    data.split.num_holdout = 10
+
+    data.sequences = ConfigDict()
+    # The training sequences: a registered sequence type.
+    data.sequences.type = "bursty"
+    # Examples in a sequence, the query included.
+    data.sequences.seq_len = 9
+    # Bursty sequences: `ways` classes drawn, `shots` examples of each in the context.
+    data.sequences.shots = 3
+    data.sequences.ways = 2
+    # Fraction of sequences that are bursty, in [0, 1].
+    data.sequences.p_bursty = 0.9
+    # Of the bursty ones, the fraction whose classes come from the joint Zipf distribution ...
+    data.sequences.p_bursty_zipfian = 1.0
+    # ... and the fraction with common classes bursting among rare ones; the rest is rare
+    # classes bursting among common ones.
+    data.sequences.p_bursty_common = 0.0
+    # Sequences that are not bursty: 'zipfian', 'common_uniform' or 'common_no_support'.
+    data.sequences.non_bursty = "zipfian"
+    # Bursting examples come in blocks that hold each of the `ways` classes once.
+    data.sequences.grouped = False
+    # Few-shot training sequences: draw the ways without replacement.
+    data.sequences.distinct_ways = True
+    # p(class of rank r) ~ 1 / r^zipf_exponent over rare and common classes; 0 is uniform.
+    data.sequences.zipf_exponent = 0.0
+    # Class -> label: 'ordered' (place in the split), 'original' (the dataset's own
+    # number), or 'unfixed' (a fresh assignment to 0..ways-1 in each few-shot sequence).
+    data.sequences.labeling = "ordered"
+    # Labels that each training class owns, one drawn per class and sequence ("polysemy").
+    data.sequences.label_multiplicity = 1
+
+    # The procedural characters; lengths are fractions of the image's side.
+    data.glyphs = ConfigDict()
+    data.glyphs.num_classes = 1700
+    data.glyphs.num_exemplars = 20
+    data.glyphs.seed = 0
+    # Strokes (cubic Bezier curves) in a character: from ... to.
+    data.glyphs.min_strokes = 2
+    data.glyphs.max_strokes = 4
+    # A stroke's arc length is at least this.
+    data.glyphs.min_stroke_length = 0.35
+    # Probability that a stroke starts on an earlier one, as in handwriting.
+    data.glyphs.p_connected = 0.7
+    # Pen width of an exemplar: from ... to.
+    data.glyphs.min_pen_width = 0.055
+    data.glyphs.max_pen_width = 0.085
+    # What differs between exemplars of a class: standard deviations of rotation (radians),
+    # log-scale, shear, shift, and of each control point.
+    data.glyphs.rotation = 0.12
+    data.glyphs.scale = 0.08
+    data.glyphs.shear = 0.12
+    data.glyphs.shift = 0.03
+    data.glyphs.control_jitter = 0.025
+
+    # Integer examples, one a class: no images at all.
+    data.symbolic = ConfigDict()
+    data.symbolic.num_classes = 1700
+    return data
+
+
+def _model() -> ConfigDict:
+    model = ConfigDict()
+    # One example -> one embedding: 'resnet', 'mlp', 'linear' or 'embedding' (integers).
+    model.encoder = "resnet"
+    # Width of example and label embeddings.
+    model.embedding_size = 64
+    # 'interleaved' (x1 y1 x2 y2 ... query) or 'concatenated' tokens.
+    model.tokens = "interleaved"
+    # 'transformer', 'lstm' or 'rnn'.
+    model.sequence_model = "transformer"
+    model.num_layers = 12
+    # Transformer: attention heads, and the MLP's width over the model's.
+    model.num_heads = 8
+    model.mlp_ratio = 4
+    # Run the layers as a scan: compiles in a fraction of the time, runs slower on CPU.
+    model.scan_layers = False
+    # Recurrent models: width of each layer.
+    model.rnn_size = 64
+    # Capacity of label table and head; derived when unset, larger to share shapes between runs.
+    model.num_labels = placeholder(int)
+    # Capacity of the 'embedding' encoder; must cover the data's integers.
+    model.num_symbols = 1700
+    model.resnet = ConfigDict()
+    # Width of each of the four groups (the last is the embedding) and blocks in each.
+    model.resnet.channels = (16, 32, 32, 64)
+    model.resnet.blocks_per_group = (2, 2, 2, 2)
+    model.mlp = ConfigDict()
+    model.mlp.hidden_sizes = (256,)
+    return model
+
+
+def _training() -> ConfigDict:
+    training = ConfigDict()
+    # Optimizer updates.
+    training.num_steps = 500_000
+    # Sequences in a batch, over all devices.
+    training.batch_size = 32
+    # Every random draw of the run derives from this: data, initial parameters, noise.
+    training.seed = 0
+    # Updates in one call of the device; divides every interval. Keep 1 on CPU.
+    training.steps_per_call = 1
+    # Steps between two lines of metrics, each the mean of the steps since the last.
+    training.log_every = 50
+
+    training.optimizer = ConfigDict()
+    # Any optimizer of optax that takes a learning rate.
+    training.optimizer.name = "adam"
+    # Further keyword arguments of that optimizer.
+    training.optimizer.options = ConfigDict()
+    # The schedule's peak.
+    training.optimizer.learning_rate = 3e-4
+    # 'paper' (inverse square root), 'constant' or 'cosine', each after a linear warm-up.
+    training.optimizer.schedule = "paper"
+    training.optimizer.warmup_steps = 4000
+    # Decoupled weight decay on weights and tables (not on biases and norms).
+    training.optimizer.weight_decay = 0.0
+    # Gradients are scaled down to this global norm; 0 leaves them alone.
+    training.optimizer.max_grad_norm = 0.0
+    return training
+
+
+def _evaluation() -> ConfigDict:
+    evaluation = ConfigDict()
+    # Sequence types to evaluate on. The first two are the paper's ICL and IWL.
+    evaluation.modes = ("fewshot_holdout", "no_support_zipfian")
+    # Steps between evaluations; the last step is always evaluated.
+    evaluation.every = 1000
+    # Sequences a mode, the same at every evaluation.
+    evaluation.num_sequences = 2000
+    # Sequences, and images, that are evaluated at once.
+    evaluation.batch_size = 256
+    evaluation.seed = 0
+    # Few-shot modes: `ways` classes, `shots` examples of each, labels 0..ways-1.
+    evaluation.shots = 4
+    evaluation.ways = 2
+    # False: ways drawn with replacement, as the original did (docs/architecture.md).
+    evaluation.distinct_ways = True
+    # The context comes in blocks that hold each class once.
+    evaluation.grouped = False
+    # Labels of few-shot modes: 'unfixed', or 'ordered' / 'original' to keep the training labels.
+    evaluation.fewshot_labeling = "unfixed"
+    return evaluation
+
+
+def _checkpoints() -> ConfigDict:
+    checkpoints = ConfigDict()
+    # Steps between checkpoints; the last step is always saved.
+    checkpoints.every = 1000
+    # Newest checkpoints to keep.
+    checkpoints.keep = 2
+    return checkpoints
