@@ -1,0 +1,88 @@
+"""A cache of arrays on disk: atomic, versioned, checked; anything wrong is built anew."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "emergent_icl.cache"
+FORMAT_VERSION = 1
+Arrays = dict[str, np.ndarray]
+
+
+def cache_folder(configured: str) -> Path:
+    """The configured folder, or the user's cache folder if that is ''."""
+    if configured:
+        return Path(configured).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "emergent_icl"
+
+
+def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[], Arrays]) -> Arrays:
+    """Opens a cache, or builds and writes it.
+
+    A file that is damaged, of another version, or of other content is replaced. A
+    folder that cannot be written costs a warning, not the run.
+
+    Args:
+      path: the .npz file.
+      content: what the arrays are made from, JSON-able; must match to be used.
+      build: makes the arrays.
+
+    Returns:
+      The arrays by name.
+    """
+    header = {"format": FORMAT, "version": FORMAT_VERSION, "content": dict(content)}
+    if path.exists():
+        try:
+            return _read(path, header)
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            logger.warning("Rebuilding the cache %s: %s", path, error)
+    arrays = build()
+    try:
+        _write(path, header, arrays)
+    except OSError as error:
+        logger.warning("Cannot write the cache %s (%s); going on without", path, error)
+    return arrays
+
+
+def _read(path: Path, header: Mapping[str, object]) -> Arrays:
+    with np.load(path, allow_pickle=False) as stored:
+        if "header" not in stored.files:
+            raise ValueError("it is not a cache of this library")
+        found = json.loads(str(stored["header"]))
+        checksums = found.pop("checksums", None)
+        if found != json.loads(json.dumps(header)):
+            raise ValueError("it holds another version or other content")
+        arrays = {name: stored[name] for name in stored.files if name != "header"}
+    if checksums != _checksums(arrays):
+        raise ValueError("its checksums do not match")
+    return arrays
+
+
+def _write(path: Path, header: Mapping[str, object], arrays: Arrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**header, "checksums": _checksums(arrays)})
+    # Written beside its place and moved there: a reader sees all of it or nothing.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, header=np.array(text), **arrays)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _checksums(arrays: Arrays) -> dict[str, int]:
+    return {name: zlib.crc32(np.ascontiguousarray(array)) for name, array in arrays.items()}

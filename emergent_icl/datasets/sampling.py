@@ -1,0 +1,150 @@
+"""Primitives of sequence sampling: vectorised over the batch, exact, seeded.
+
+Shapes: B sequences, S examples, W ways. Classes are places in the split.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class ClassDistribution(NamedTuple):
+    """A categorical distribution over consecutive places.
+
+    Attributes:
+      first: the first place.
+      cumulative: float64 [n], cumulative probabilities; the last is exactly 1.
+    """
+
+    first: int
+    cumulative: np.ndarray
+
+    @classmethod
+    def from_weights(cls, first: int, weights: np.ndarray) -> ClassDistribution:
+        """From unnormalised weights, float [n], of which at least one is positive."""
+        cumulative = np.cumsum(weights / weights.sum())
+        # Rounding may leave the sum below 1, where it would give the remainder to
+        # classes of weight 0: everything from the last positive weight on is 1.
+        cumulative[np.flatnonzero(weights)[-1] :] = 1.0
+        return cls(first, cumulative)
+
+    @property
+    def support(self) -> int:
+        """How many places have a positive probability."""
+        return int(np.count_nonzero(np.diff(self.cumulative, prepend=0.0)))
+
+    def draw(self, rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
+        """Independent places, int64 of `shape`."""
+        uniform = rng.random(shape)
+        return self.first + np.searchsorted(self.cumulative, uniform, side="right")
+
+    def draw_excluding(
+        self, rng: np.random.Generator, excluded_BK: np.ndarray, count: int
+    ) -> np.ndarray:
+        """Independent places that avoid each row's excluded ones.
+
+        Rejection, so the result is the distribution conditioned on the rest.
+
+        Args:
+          rng: the source of randomness.
+          excluded_BK: int [B, K], fewer than `support` distinct places a row.
+          count: places to draw a row.
+
+        Returns:
+          int64 [B, count].
+        """
+        drawn = self.draw(rng, (len(excluded_BK), count))
+        while True:
+            clash = (drawn[:, :, None] == excluded_BK[:, None, :]).any(axis=-1)
+            clashes = np.count_nonzero(clash)
+            if not clashes:
+                return drawn
+            drawn[clash] = self.draw(rng, clashes)
+
+    def draw_distinct(self, rng: np.random.Generator, batch_size: int, count: int) -> np.ndarray:
+        """`count` different places a row, drawn one after the other; int64 [B, count]."""
+        drawn = self.draw(rng, (batch_size, 1))
+        for _ in range(count - 1):
+            drawn = np.concatenate([drawn, self.draw_excluding(rng, drawn, 1)], axis=1)
+        return drawn
+
+
+def shuffled_rows(rng: np.random.Generator, row: np.ndarray, num_rows: int) -> np.ndarray:
+    """Independent permutations of one row, [num_rows, len(row)]."""
+    return rng.permuted(np.tile(row, (num_rows, 1)), axis=1)
+
+
+def draw_slots(
+    rng: np.random.Generator, batch_size: int, shots: int, ways: int, grouped: bool
+) -> np.ndarray:
+    """The order in which a few-shot context shows its ways.
+
+    Returns:
+      int64 [B, shots * ways]; every way occurs `shots` times a row, and once in each
+      consecutive block of `ways` if `grouped`.
+    """
+    if grouped:
+        blocks = shuffled_rows(rng, np.arange(ways), batch_size * shots)
+        return blocks.reshape(batch_size, shots * ways)
+    return shuffled_rows(rng, np.repeat(np.arange(ways), shots), batch_size)
+
+
+def interleave_at_random(
+    rng: np.random.Generator, first_BM: np.ndarray, second_BN: np.ndarray
+) -> np.ndarray:
+    """Merges two rows at random positions, each keeping its own order; [B, M + N]."""
+    batch_size, count = first_BM.shape
+    is_first = np.arange(count + second_BN.shape[1]) < count
+    mask = shuffled_rows(rng, is_first, batch_size)
+    merged = np.empty(mask.shape, first_BM.dtype)
+    merged[mask] = first_BM.ravel()
+    merged[~mask] = second_BN.ravel()
+    return merged
+
+
+class Occurrences(NamedTuple):
+    """Where the classes of a sequence repeat.
+
+    Attributes:
+      first: int [B, S], position of the first example of the same class in the row.
+      rank: int [B, S], how many examples of the same class stand before.
+    """
+
+    first: np.ndarray
+    rank: np.ndarray
+
+
+def find_occurrences(places_BS: np.ndarray) -> Occurrences:
+    """Finds the repeats of classes in each row."""
+    same = places_BS[:, :, None] == places_BS[:, None, :]
+    length = places_BS.shape[1]
+    rank = np.count_nonzero(same & np.tri(length, k=-1, dtype=bool), axis=-1)
+    return Occurrences(same.argmax(axis=-1), rank)
+
+
+def draw_exemplars(
+    rng: np.random.Generator, occurrences: Occurrences, num_exemplars: int
+) -> np.ndarray:
+    """Exemplars without replacement within a class and sequence.
+
+    Where a class occurs more often than it has exemplars, they are reused evenly.
+
+    Returns:
+      int64 [B, S], in [0, num_exemplars).
+    """
+    first, rank = occurrences
+    if num_exemplars == 1:
+        return np.zeros_like(rank)
+    # One permutation of the exemplars at each position; a class uses that of its first.
+    keys = rng.random((*first.shape, num_exemplars), dtype=np.float32)
+    permutations = np.argsort(keys, axis=-1)
+    rows = np.arange(len(first))[:, None]
+    return permutations[rows, first, rank % num_exemplars]
+
+
+def draw_per_class(rng: np.random.Generator, occurrences: Occurrences, count: int) -> np.ndarray:
+    """One of `count` values for each class of each sequence; int64 [B, S]."""
+    values = rng.integers(count, size=occurrences.first.shape)
+    return np.take_along_axis(values, occurrences.first, axis=1)
