@@ -39,7 +39,9 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["emergent_icl", "emergent_icl.*", "experiments", "experiments.*"]),
+    packages=find_packages(
+        include=["emergent_icl", "emergent_icl.*", "experiments", "experiments.*"]
+    ),
     install_requires=[
         "absl-py>=2.1",
         "dm-haiku>=0.0.16",

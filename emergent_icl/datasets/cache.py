@@ -78,6 +78,7 @@ def _write(path: Path, header: Mapping[str, object], arrays: Arrays) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             np.savez(file, header=np.array(text), **arrays)
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -12,7 +12,7 @@ import numpy as np
 
 from emergent_icl import seeds
 from emergent_icl.datasets import cache
-from emergent_icl.datasets.bank import WHITE, DATA_SOURCES, DataSource, ExampleBank, SourceShape
+from emergent_icl.datasets.bank import DATA_SOURCES, WHITE, DataSource, ExampleBank, SourceShape
 
 # Classes that share a generator: class c looks the same whatever the number of classes.
 BLOCK_CLASSES = 100

@@ -6,12 +6,14 @@ the cache the bank opens without TensorFlow.
 
 from __future__ import annotations
 
+import os
+
 import ml_collections
 import numpy as np
 from PIL import Image
 
 from emergent_icl.datasets import cache
-from emergent_icl.datasets.bank import WHITE, DATA_SOURCES, DataSource, ExampleBank, SourceShape
+from emergent_icl.datasets.bank import DATA_SOURCES, WHITE, DataSource, ExampleBank, SourceShape
 
 TFDS_NAME = "omniglot"
 TFDS_VERSION = "3.0.0"
@@ -76,7 +78,8 @@ def _decode(data_dir: str) -> cache.Arrays:
         )
     except Exception as error:
         # Whatever TFDS raises for want of a network, a package or a folder: the cure is the same.
-        raise DatasetUnavailableError(_ADVICE.format(where=data_dir or "TFDS's default")) from error
+        where = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+        raise DatasetUnavailableError(_ADVICE.format(where=where, error=error)) from error
 
     drawings: list[list[np.ndarray]] = [[] for _ in range(NUM_CLASSES)]
     for batch in dataset.as_numpy_iterator():
@@ -90,10 +93,13 @@ def _decode(data_dir: str) -> cache.Arrays:
             f"Omniglot is incomplete: {sorted(counts)} drawings a class instead of {NUM_EXEMPLARS}"
         )
     names = builder.info.features["label"].names
-    return {"packed": np.stack([np.stack(of_class) for of_class in drawings]), "names": np.array(names)}
+    return {
+        "packed": np.stack([np.stack(of_class) for of_class in drawings]),
+        "names": np.array(names),
+    }
 
 
-_ADVICE = """Omniglot is not available here (looked in: {where}).
+_ADVICE = """Omniglot is not available here: not in {where}, and no download ({error}).
   It can be prepared on a machine with a network:
     python -c "import tensorflow_datasets as tfds; tfds.load('omniglot')"
   and its folder ~/tensorflow_datasets/omniglot copied here; then set TFDS_DATA_DIR (or

@@ -173,7 +173,8 @@ class ClassSpace:
 class SequenceOptions:
     """Options of sequence types: config.data.sequences has their meaning.
 
-    `labeling` is 'unfixed' only for types that relabel their classes.
+    `labeling` is that of types whose classes keep their labels; `fewshot_labeling`, of
+    those that can relabel them.
     """
 
     seq_len: int = 9
@@ -186,6 +187,7 @@ class SequenceOptions:
     grouped: bool = False
     distinct_ways: bool = True
     labeling: str = "ordered"
+    fewshot_labeling: str = "unfixed"
 
 
 SequenceFactory = Callable[[ClassSpace, SequenceOptions], SequenceType]
@@ -336,9 +338,10 @@ def _register_fewshot(role: str) -> None:
             return np.take_along_axis(ways_BW, slots, axis=1), slots
 
         seq_len = options.shots * options.ways + 1
-        if options.labeling != "unfixed":
-            fixed = dataclasses.replace(options, seq_len=seq_len)
-            valid = space.labels_of(space.places(role), options.labeling)
+        if options.fewshot_labeling != "unfixed":
+            labeling = options.fewshot_labeling
+            fixed = dataclasses.replace(options, seq_len=seq_len, labeling=labeling)
+            valid = space.labels_of(space.places(role), labeling)
             return _fixed_type(space, fixed, lambda *args: draw(*args)[0], valid, any_label=False)
 
         def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:

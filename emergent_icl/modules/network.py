@@ -87,7 +87,9 @@ def make_network(
         def encode(examples: jax.Array, is_training: bool) -> jax.Array:
             return encoder(examples, is_training)
 
-        def predict(embeddings_BSD: jax.Array, labels_BS: jax.Array, every_token: bool) -> jax.Array:
+        def predict(
+            embeddings_BSD: jax.Array, labels_BS: jax.Array, every_token: bool
+        ) -> jax.Array:
             features_BTF = sequence_model(tokens(embeddings_BSD, labels_BS))
             # The head is wide (one column a label): only the query goes through it.
             return head(features_BTF if every_token else features_BTF[:, -1])
@@ -102,7 +104,11 @@ def make_network(
     apply_encode, apply_predict = transformed.apply
 
     def encode(
-        params: Params, stats: BatchStats, key: jax.Array | None, examples: jax.Array, is_training: bool
+        params: Params,
+        stats: BatchStats,
+        key: jax.Array | None,
+        examples: jax.Array,
+        is_training: bool,
     ) -> tuple[jax.Array, BatchStats]:
         return apply_encode(params, stats, key, examples, is_training)
 

@@ -24,6 +24,12 @@ def get_config() -> ConfigDict:
     return config.lock()
 
 
+def check_preset(preset: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError for a preset that a config file does not have."""
+    if preset not in allowed:
+        raise ValueError(f"preset '{preset}' is unknown (allowed: {', '.join(allowed)})")
+
+
 def _data() -> ConfigDict:
     data = ConfigDict()
     # What is shown: 'omniglot', 'glyphs' (procedural characters) or 'symbolic' (integers).
@@ -69,10 +75,13 @@ def _data() -> ConfigDict:
     data.sequences.non_bursty = "zipfian"
     # Bursting examples come in blocks that hold each of the `ways` classes once.
     data.sequences.grouped = False
-    # Few-shot training sequences: draw the ways without replacement.
+    # Few-shot training sequences (type fewshot_*): draw the ways without replacement.
     data.sequences.distinct_ways = True
     # p(class of rank r) ~ 1 / r^zipf_exponent over rare and common classes; 0 is uniform.
     data.sequences.zipf_exponent = 0.0
+    # Draws from the rare or the common classes alone follow the Zipf weights too;
+    # otherwise they are uniform.
+    data.sequences.zipf_within_roles = False
     # Class -> label: 'ordered' (place in the split), 'original' (the dataset's own
     # number), or 'unfixed' (a fresh assignment to 0..ways-1 in each few-shot sequence).
     data.sequences.labeling = "ordered"

@@ -34,7 +34,10 @@ CASES = {
 
 # Original module path -> (our module path, layer of the stack or None).
 RENAMES = [
-    (r"input_embedder/simple_res_net/~/block_group_(\d)/~/block_(\d)/~/", r"resnet/group_\1_block_\2/~/"),
+    (
+        r"input_embedder/simple_res_net/~/block_group_(\d)/~/block_(\d)/~/",
+        r"resnet/group_\1_block_\2/~/",
+    ),
     (r"input_embedder/simple_res_net/~/", "resnet/"),
     (r"input_embedder/embed$", "symbol_encoder"),
     (r"input_embedder$", "tokens"),
@@ -93,7 +96,9 @@ def fill(template, values):
         for module, leaves in template.items()
     }
     assert not unused, f"no place for {sorted(unused)}"
-    jax.tree.map(lambda ours, theirs: np.testing.assert_equal(ours.shape, theirs.shape), template, filled)
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_equal(ours.shape, theirs.shape), template, filled
+    )
     return filled
 
 

@@ -1,0 +1,211 @@
+"""Evaluation: every mode batched and jitted, a pure function of (parameters, mode, seed)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from emergent_icl import seeds
+from emergent_icl.datasets.bank import DeviceBank
+from emergent_icl.datasets.materialise import Materialise, sequence_keys
+from emergent_icl.datasets.sequences import SequenceBatch, SequenceType
+from emergent_icl.metrics import Estimate, Judgement, query_metrics, summarise
+from emergent_icl.modules.network import BatchStats, Network, Params
+from emergent_icl.plan import Plan, fixed_labeling
+
+# {mode: {metric: estimate}}
+Results = dict[str, dict[str, Estimate]]
+# The modes that the paper's two curves show, and which of their metrics.
+ICL = ("fewshot_holdout", "accuracy_closed")
+IWL = ("no_support_zipfian", "accuracy")
+
+
+class Mode(NamedTuple):
+    """An evaluation mode with its sequences drawn.
+
+    Attributes:
+      batch: int32 [N, S], the same at every evaluation.
+      judgement: what counts as right.
+      key: for pixel noise.
+    """
+
+    batch: SequenceBatch
+    judgement: Judgement
+    key: jax.Array
+
+
+def draw_mode(config: ml_collections.ConfigDict, plan: Plan, name: str) -> Mode:
+    """Draws the sequences of a mode from `evaluation.seed` and its name."""
+    evaluation = config.evaluation
+    kind = plan.evaluation[name]
+    rng = seeds.generator(evaluation.seed, f"evaluation/{name}")
+    key = jax.random.fold_in(jax.random.PRNGKey(evaluation.seed), zlib.crc32(name.encode()))
+    return Mode(kind.sample(rng, evaluation.num_sequences), make_judgement(config, plan, kind), key)
+
+
+def make_judgement(config: ml_collections.ConfigDict, plan: Plan, kind: SequenceType) -> Judgement:
+    """Label sets of a sequence type, as arrays over the model's L labels."""
+    space, labeling = plan.space, fixed_labeling(config)
+
+    def among(labels: np.ndarray) -> np.ndarray:
+        return np.isin(np.arange(plan.num_labels), labels)
+
+    answers = np.arange(plan.num_labels)
+    answers[: kind.num_labels] = kind.answers
+    # Labels beyond those in use are never right: no label's answer is negative.
+    answers[kind.num_labels :] = -1
+    return Judgement(
+        is_valid=among(kind.valid_labels),
+        answers=answers,
+        is_common=among(space.labels_of(space.split.common, labeling)),
+        is_rare=among(space.labels_of(space.split.rare, labeling)),
+        is_fewshot=np.arange(plan.num_labels) < config.evaluation.ways,
+    )
+
+
+class Evaluator:
+    """Runs evaluation modes; compiles once, draws every mode's sequences once."""
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        plan: Plan,
+        network: Network,
+        materialise: Materialise,
+    ) -> None:
+        """Prepares the modes of `config.evaluation`.
+
+        Args:
+          config: the run's config.
+          plan: of that config.
+          network: built with `axis_name=None`.
+          materialise: indices -> examples.
+        """
+        self._modes = {name: draw_mode(config, plan, name) for name in config.evaluation.modes}
+        self._chunk = config.evaluation.batch_size
+        self._noise_scale = np.float32(config.data.noise_scale)
+        self._embed, self._judge = _compile(network, materialise)
+
+    def __call__(self, params: Params, batch_stats: BatchStats, bank: DeviceBank) -> Results:
+        """Evaluates every mode.
+
+        Args:
+          params: of one replica, on one device or the host.
+          batch_stats: likewise.
+          bank: on the same device.
+        """
+        return {
+            name: summarise(self._per_sequence(mode, params, batch_stats, bank))
+            for name, mode in self._modes.items()
+        }
+
+    def _per_sequence(
+        self, mode: Mode, params: Params, batch_stats: BatchStats, bank: DeviceBank
+    ) -> dict[str, np.ndarray]:
+        embed = self._embed_each if self._noise_scale > 0 else self._embed_distinct
+        embeddings_NSD = embed(mode, params, batch_stats, bank)
+        labels_NS = mode.batch.labels
+        pieces = [
+            self._judge(params, _padded(embeddings_NSD[part], self._chunk),
+                        _padded(labels_NS[part], self._chunk), mode.judgement)
+            for part in _parts(len(labels_NS), self._chunk)
+        ]  # fmt: skip
+        stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(pieces))
+        return {metric: values[: len(labels_NS)] for metric, values in stacked.items()}
+
+    def _embed_distinct(
+        self, mode: Mode, params: Params, batch_stats: BatchStats, bank: DeviceBank
+    ) -> jax.Array:
+        """Embeds each drawing of the mode once, and looks the sequences up; [N, S, D]."""
+        pairs = np.stack([mode.batch.class_ids.ravel(), mode.batch.exemplar_ids.ravel()], axis=1)
+        distinct, where = np.unique(pairs, axis=0, return_inverse=True)
+        # Single examples, seen as sequences of length 1; without noise, keys are not read.
+        keys = np.zeros((self._chunk, 2), np.uint32)
+        table_MD = jnp.concatenate(
+            [
+                self._embed(params, batch_stats, bank, _padded(distinct[part, :1], self._chunk),
+                            _padded(distinct[part, 1:], self._chunk), keys, self._noise_scale)[:, 0]
+                for part in _parts(len(distinct), self._chunk)
+            ]
+        )  # fmt: skip
+        return table_MD[where.reshape(mode.batch.labels.shape)]
+
+    def _embed_each(
+        self, mode: Mode, params: Params, batch_stats: BatchStats, bank: DeviceBank
+    ) -> jax.Array:
+        """Embeds every example of every sequence, each with noise of its own; [N, S, D]."""
+        count = len(mode.batch.labels)
+        keys = sequence_keys(mode.key, jnp.arange(count))
+        embedded = [
+            self._embed(params, batch_stats, bank, _padded(mode.batch.class_ids[part], self._chunk),
+                        _padded(mode.batch.exemplar_ids[part], self._chunk),
+                        _padded(keys[part], self._chunk), self._noise_scale)
+            for part in _parts(count, self._chunk)
+        ]  # fmt: skip
+        return jnp.concatenate(embedded)[:count]
+
+
+def _compile(network: Network, materialise: Materialise) -> tuple[Callable, Callable]:
+    """The two compiled parts: indices -> embeddings, and embeddings -> metrics."""
+
+    @jax.jit
+    def embed(
+        params: Params,
+        batch_stats: BatchStats,
+        bank: DeviceBank,
+        class_ids: jax.Array,
+        exemplar_ids: jax.Array,
+        keys: jax.Array,
+        noise_scale: jax.Array,
+    ) -> jax.Array:
+        examples = materialise(bank, class_ids, exemplar_ids, keys, noise_scale)
+        flat = jnp.reshape(examples, (-1, *examples.shape[2:]))
+        embeddings, _ = network.encode(params, batch_stats, None, flat, is_training=False)
+        return jnp.reshape(embeddings, (*class_ids.shape, -1))
+
+    @jax.jit
+    def judge(
+        params: Params, embeddings_BSD: jax.Array, labels_BS: jax.Array, judgement: Judgement
+    ) -> dict[str, jax.Array]:
+        logits_BL = network.predict(params, None, embeddings_BSD, labels_BS)
+        return query_metrics(logits_BL, labels_BS, judgement)
+
+    return embed, judge
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _padded(rows: jax.Array | np.ndarray, size: int) -> jax.Array | np.ndarray:
+    """Repeats the first row up to `size` rows, so that every part has one shape."""
+    missing = size - len(rows)
+    if not missing:
+        return rows
+    library = jnp if isinstance(rows, jax.Array) else np
+    return library.concatenate([rows, library.repeat(rows[:1], missing, axis=0)])
+
+
+def curves(results: Results) -> dict[str, float | None]:
+    """The paper's two numbers, None where their mode was not evaluated.
+
+    icl is the closed accuracy on fewshot_holdout, iwl the accuracy on no_support_zipfian.
+    """
+    numbers = {}
+    for name, (mode, metric) in {"icl": ICL, "iwl": IWL}.items():
+        numbers[name] = results[mode][metric].mean if mode in results else None
+    return numbers
+
+
+def results_json(results: Results) -> dict[str, dict[str, float]]:
+    """Means alone, as summaries hold them."""
+    return {
+        mode: {metric: estimate.mean for metric, estimate in estimates.items()}
+        for mode, estimates in results.items()
+    }

@@ -1,0 +1,1 @@
+"""Training: state, update, devices, checkpoints, and the loop around them."""

@@ -1,0 +1,119 @@
+"""Optimizers from optax by name, and the schedules of the learning rate."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from emergent_icl.modules.network import Params
+from emergent_icl.registry import Registry
+from emergent_icl.training.state import Hyper
+
+# (update number, from 1; hyper; total number of updates) -> learning rate
+Schedule = Callable[[jax.Array, Hyper, int], jax.Array]
+SCHEDULES: Registry[Schedule] = Registry("schedule")
+
+
+@SCHEDULES.register("paper")
+def paper(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
+    """Linear warm-up, then peak * sqrt(warmup / step) (paper section 2.2)."""
+    del num_steps
+    warmup = jnp.maximum(hyper.warmup_steps, 1.0)
+    return hyper.learning_rate * jnp.minimum(step / warmup, jnp.sqrt(warmup / step))
+
+
+@SCHEDULES.register("constant")
+def constant(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
+    """Linear warm-up, then the peak."""
+    del num_steps
+    return hyper.learning_rate * _warmup(step, hyper)
+
+
+@SCHEDULES.register("cosine")
+def cosine(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
+    """Linear warm-up, then half a cosine from the peak to 0 at the last update."""
+    remaining = jnp.maximum(num_steps - hyper.warmup_steps, 1.0)
+    progress = jnp.clip((step - hyper.warmup_steps) / remaining, 0.0, 1.0)
+    return hyper.learning_rate * _warmup(step, hyper) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+
+def _warmup(step: jax.Array, hyper: Hyper) -> jax.Array:
+    return jnp.minimum(step / jnp.maximum(hyper.warmup_steps, 1.0), 1.0)
+
+
+class Optimizer(NamedTuple):
+    """An optimizer whose settings are traced.
+
+    Attributes:
+      init: params -> opt_state.
+      update: (gradients, opt_state, params, hyper, step) -> (updates, opt_state), where
+        step counts the updates done before.
+      learning_rate: (hyper, step) -> the rate of that update.
+    """
+
+    init: Callable[[Params], Any]
+    update: Callable[[Params, Any, Params, Hyper, jax.Array], tuple[Params, Any]]
+    learning_rate: Callable[[Hyper, jax.Array], jax.Array]
+
+
+def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
+    """Builds the optimizer of `config.training`.
+
+    Gradients are clipped by their global norm, then preconditioned; weights decay by
+    learning rate * weight decay, apart from the gradient (AdamW's way).
+
+    Raises:
+      ValueError: optax has no such optimizer, or it does not take the options.
+    """
+    settings = training.optimizer
+    factory = _optax_factory(settings.name, settings.options)
+    schedule = SCHEDULES[settings.schedule]
+
+    def learning_rate(hyper: Hyper, step: jax.Array) -> jax.Array:
+        return schedule(jnp.asarray(step + 1, jnp.float32), hyper, training.num_steps)
+
+    def transformation(rate: jax.Array | float, decay: jax.Array | float) -> Any:
+        # Built anew in every trace, so that its numbers may be traced values.
+        clips = settings.max_grad_norm > 0
+        return optax.chain(
+            optax.clip_by_global_norm(settings.max_grad_norm) if clips else optax.identity(),
+            factory(rate),
+            optax.add_decayed_weights(-rate * decay, mask=decayed),
+        )
+
+    def update(
+        gradients: Params, opt_state: Any, params: Params, hyper: Hyper, step: jax.Array
+    ) -> tuple[Params, Any]:
+        rate = learning_rate(hyper, step)
+        return transformation(rate, hyper.weight_decay).update(gradients, opt_state, params)
+
+    return Optimizer(transformation(0.0, 0.0).init, update, learning_rate)
+
+
+def decayed(params: Params) -> Params:
+    """Which leaves decay: weights and tables, not biases, offsets and scales."""
+    names = ("b", "offset", "scale")
+    return {
+        module: {name: name not in names for name in leaves} for module, leaves in params.items()
+    }
+
+
+def _optax_factory(name: str, options: ml_collections.ConfigDict) -> Callable[[Any], Any]:
+    optimizer = getattr(optax, name, None)
+    parameters = inspect.signature(optimizer).parameters if inspect.isfunction(optimizer) else {}
+    if "learning_rate" not in parameters:
+        raise ValueError(f"optax has no optimizer '{name}' that takes a learning rate")
+    unknown = sorted(set(options) - (set(parameters) - {"learning_rate", "weight_decay"}))
+    if unknown:
+        raise ValueError(f"optax.{name} does not take {', '.join(unknown)}")
+    keywords = dict(options)
+    if "weight_decay" in parameters:
+        # One decay for all optimizers, the decoupled one; theirs must not be added to it.
+        keywords["weight_decay"] = 0.0
+    return lambda rate: optimizer(learning_rate=rate, **keywords)

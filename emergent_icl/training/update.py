@@ -1,0 +1,91 @@
+"""One step of training, as a pure function of state and batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from emergent_icl.datasets.bank import DeviceBank
+from emergent_icl.datasets.materialise import Materialise, sequence_keys
+from emergent_icl.datasets.sequences import SequenceBatch
+from emergent_icl.losses import query_loss
+from emergent_icl.modules.network import BatchStats, Network, Params
+from emergent_icl.training.optimizers import Optimizer
+from emergent_icl.training.state import Hyper, TrainState
+
+Metrics = dict[str, jax.Array]
+Update = Callable[[TrainState, Hyper, DeviceBank, SequenceBatch], tuple[TrainState, Metrics]]
+
+
+def init_state(
+    network: Network, optimizer: Optimizer, seed: int, examples: jax.Array, labels: jax.Array
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      network: built with `axis_name=None`.
+      optimizer: the optimizer.
+      seed: of the run.
+      examples: [B, S, ...], for their shape and type alone.
+      labels: int [B, S], likewise.
+    """
+    init_key, run_key = jax.random.split(jax.random.PRNGKey(seed))
+    params, batch_stats = network.init(init_key, examples, labels)
+    return TrainState(jnp.int32(0), run_key, params, batch_stats, optimizer.init(params))
+
+
+def make_update(
+    network: Network, optimizer: Optimizer, materialise: Materialise, axis_name: str | None
+) -> Update:
+    """Builds update(state, hyper, bank, batch) -> (state, metrics).
+
+    Args:
+      network: built with the same `axis_name`.
+      optimizer: the optimizer.
+      materialise: indices -> examples.
+      axis_name: the mapped axis over which the batch is spread, or None.
+
+    Returns:
+      The update of one replica on this device's share of the batch, [B/D, S]. Metrics are
+      float32 scalars: loss, accuracy, grad_norm, learning_rate, averaged over the devices.
+    """
+
+    def mean_over_devices(tree: Params) -> Params:
+        return jax.lax.pmean(tree, axis_name) if axis_name else tree
+
+    def update(
+        state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
+    ) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        share = jax.lax.axis_index(axis_name) if axis_name else 0
+        rows = share * batch.labels.shape[0] + jnp.arange(batch.labels.shape[0])
+        keys = sequence_keys(key, rows)
+        examples = materialise(bank, batch.class_ids, batch.exemplar_ids, keys, hyper.noise_scale)
+
+        def loss_fn(params: Params) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
+            logits_BL, batch_stats = network.apply(
+                params, state.batch_stats, key, examples, batch.labels, is_training=True
+            )
+            return query_loss(logits_BL, batch.labels).mean(), (batch_stats, logits_BL)
+
+        (loss, (batch_stats, logits_BL)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params
+        )
+        accuracy = jnp.mean(jnp.argmax(logits_BL, axis=-1) == batch.labels[:, -1])
+        gradients, loss, accuracy = mean_over_devices((gradients, loss, accuracy))
+        updates, opt_state = optimizer.update(
+            gradients, state.opt_state, state.params, hyper, state.step
+        )
+        metrics = {
+            "loss": loss,
+            "accuracy": accuracy,
+            "grad_norm": optax.global_norm(gradients),
+            "learning_rate": optimizer.learning_rate(hyper, state.step),
+        }
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, state.key, params, batch_stats, opt_state), metrics
+
+    return update

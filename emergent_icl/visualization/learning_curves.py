@@ -1,0 +1,72 @@
+"""The paper's two curves, and the loss, over training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from emergent_icl.evaluation import ICL, IWL
+from emergent_icl.training.reporting import Record
+
+# Okabe and Ito's colours: told apart by everyone, and in grey by their lightness and dashes.
+ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR, GREY = "#0072B2", "#D55E00", "#333333", "#888888"
+
+
+def draw_learning_curves(records: list[Record], title: str, path: Path) -> None:
+    """Draws ICL and IWL accuracy, and the training loss, over steps as a PNG.
+
+    Args:
+      records: lines of metrics.jsonl.
+      title: of the figure.
+      path: of the PNG; its folder is made.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    accuracy_axes, loss_axes = figure.subplots(1, 2)
+
+    curves = (
+        ("in-context (closed, fewshot_holdout)", ICL, ICL_COLOUR, "-"),
+        ("in-weights (no_support_zipfian)", IWL, IWL_COLOUR, "--"),
+    )
+    for label, (mode, metric), colour, dashes in curves:
+        _curve(accuracy_axes, records, f"eval/{mode}/{metric}", label, colour, dashes)
+    accuracy_axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    accuracy_axes.text(
+        0.99, 0.51, "chance, in context", color=GREY, fontsize=8, ha="right",
+        transform=accuracy_axes.get_yaxis_transform(),
+    )  # fmt: skip
+    accuracy_axes.set(ylim=(0, 1.02), ylabel="accuracy on queries", title="Where does it learn?")
+
+    _curve(loss_axes, records, "train/loss", "training loss", LOSS_COLOUR, "-")
+    loss_axes.set(ylabel="cross-entropy on the query (nats)", title="Training loss")
+    loss_axes.set_ylim(bottom=0)
+    for axes in (accuracy_axes, loss_axes):
+        axes.set_xlabel("training step")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlim(left=0)
+    if accuracy_axes.get_legend_handles_labels()[0]:
+        accuracy_axes.legend(frameon=False, fontsize=9, loc="best")
+    figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def _curve(
+    axes: Axes, records: list[Record], key: str, label: str, colour: str, dashes: str
+) -> None:
+    points = [(record["step"], record[key]) for record in records if key in record]
+    if points:
+        steps, values = zip(*points, strict=True)
+        few = len(points) < 40
+        axes.plot(
+            steps,
+            values,
+            dashes,
+            color=colour,
+            label=label,
+            marker="o" if few else None,
+            markersize=3,
+        )

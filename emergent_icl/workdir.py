@@ -1,0 +1,146 @@
+"""A work directory: where a run keeps its config, metrics, checkpoints and figures.
+
+config.json  metrics.jsonl  summary.json  tensorboard/  checkpoints/  figures/
+evaluations/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+# Options that may differ when a run is resumed: none of them changes what was computed.
+RESUMABLE_CHANGES = (
+    "training.num_steps",
+    "checkpoints.every",
+    "checkpoints.keep",
+    "data.data_dir",
+    "data.cache_dir",
+    "data.feeder",
+)
+
+
+class WorkdirError(RuntimeError):
+    """The work directory does not fit the command."""
+
+
+class Workdir:
+    """Paths and small files of one run."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+
+    @property
+    def config(self) -> Path:
+        """The whole config, as JSON."""
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line and logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """What came out, once the run is complete."""
+        return self.path / "summary.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Orbax's folder."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def learning_curves(self) -> Path:
+        """The figure."""
+        return self.path / "figures" / "learning_curves.png"
+
+    def evaluation(self, step: int) -> Path:
+        """Results of `experiments.evaluate` at a step."""
+        return self.path / "evaluations" / f"step_{step}.json"
+
+    def write_json(self, path: Path, content: Any) -> None:
+        """Writes a file of this folder as a whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+
+    def read_summary(self) -> dict[str, Any]:
+        """The content of summary.json."""
+        return json.loads(self.summary.read_text(encoding="utf-8"))
+
+    def read_config(self) -> ml_collections.ConfigDict:
+        """The config that the run was started with, locked.
+
+        Raises:
+          WorkdirError: there is none.
+        """
+        if not self.config.exists():
+            raise WorkdirError(f"{self.path} is not the work directory of a run: no config.json")
+        try:
+            content = json.loads(self.config.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise WorkdirError(f"{self.config} is not valid JSON: {error}") from error
+        return ml_collections.ConfigDict(_tuples(content)).lock()
+
+    def claim(self, config: ml_collections.ConfigDict) -> None:
+        """Writes the config, or checks that the run in this folder is the same one.
+
+        Raises:
+          WorkdirError: the folder holds a run with another config; names the fields.
+        """
+        if self.config.exists():
+            differences = [
+                f"{path}: {old!r} there, {new!r} here"
+                for path, old, new in differing_options(self.read_config(), config)
+                if path not in RESUMABLE_CHANGES
+            ]
+            if differences:
+                raise WorkdirError(
+                    f"{self.path} holds a run with another config:\n  "
+                    + "\n  ".join(differences)
+                    + "\nUse another --workdir, or the same config to resume."
+                )
+        self.write_json(self.config, config.to_dict())
+
+
+def differing_options(
+    old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields (path, old value, new value) of options that differ; None for a missing one."""
+    old_flat, new_flat = (flatten(_tuples(config.to_dict())) for config in (old, new))
+    for path in sorted(old_flat.keys() | new_flat.keys()):
+        before, after = old_flat.get(path), new_flat.get(path)
+        if before != after:
+            yield path, before, after
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries -> {'a.b.c': value}."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has only lists; configs have only tuples."""
+    if isinstance(value, dict):
+        return {name: _tuples(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_tuples(entry) for entry in value)
+    return value

@@ -1,0 +1,23 @@
+"""Procedural handwritten-like characters: needs no download.
+
+python -m experiments.train --config=experiments/configs/glyphs.py:demo --workdir=runs/demo
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base, omniglot
+
+
+def get_config(preset: str = "demo") -> ConfigDict:
+    """Presets: demo."""
+    base.check_preset(preset, ("demo",))
+    config = omniglot.get_config("small").unlock()
+    config.name = "glyphs demo: fully bursty sequences"
+    config.data.source = "glyphs"
+    config.data.split.num_rare = 1600
+    config.data.split.num_holdout = 100
+    config.data.sequences.p_bursty = 1.0
+    config.training.num_steps = 4000
+    return config.lock()

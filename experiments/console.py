@@ -1,0 +1,201 @@
+"""What the launchers print: progress, tables, errors. The library itself prints nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from emergent_icl.datasets.omniglot import DatasetUnavailableError
+from emergent_icl.evaluation import ICL, IWL
+from emergent_icl.metrics import Estimate
+from emergent_icl.training.checkpoints import NonFiniteStateError
+from emergent_icl.training.reporting import Observer, Record
+from emergent_icl.training.window import NonFiniteLossError
+from emergent_icl.validation import ConfigError
+from emergent_icl.workdir import WorkdirError
+
+# TensorFlow greets in C++ before Python can ask it not to.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+_console = Console(highlight=False, soft_wrap=True)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+# Errors whose message tells a user all there is to know; anything else is a bug.
+EXPECTED_ERRORS = (
+    ConfigError,
+    WorkdirError,
+    DatasetUnavailableError,
+    NonFiniteLossError,
+    NonFiniteStateError,
+)
+
+
+def say(text: str) -> None:
+    """Prints plain text, whatever brackets it holds."""
+    _console.print(text, markup=False)
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turns expected errors into one message and exit status 1, without a traceback."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    # TensorFlow Datasets and Orbax speak of their own affairs.
+    warnings.filterwarnings("ignore", module="tensorflow_datasets|orbax")
+    try:
+        yield
+    except EXPECTED_ERRORS as error:
+        _errors.print(f"error: {error}", markup=False)
+        sys.exit(1)
+
+
+def refuse_leftovers(argv: Sequence[str]) -> None:
+    """Exits if words are left that no flag took."""
+    if len(argv) > 1:
+        _errors.print(f"error: not understood: {' '.join(argv[1:])}", markup=False)
+        sys.exit(2)
+
+
+def command_line() -> str:
+    """The command that is running, to be typed again."""
+    module = getattr(sys.modules["__main__"].__spec__, "name", None)
+    program = f"python -m {module}" if module else f"python {sys.argv[0]}"
+    return shlex.join([*program.split(), *sys.argv[1:]])
+
+
+class TrainingDisplay(Observer):
+    """A progress bar on a terminal, a line a log elsewhere."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._last_step = 0
+        self._latest: dict[str, float] = {}
+
+    def __enter__(self) -> TrainingDisplay:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the bar, so that something else may be printed."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def started(self, facts: dict[str, Any]) -> None:
+        """Says what will run; see Observer."""
+        for name in ("experiment", "data", "labels", "model", "devices", "feeder"):
+            say(f"{name:>10}  {facts[name]}")
+        self._last_step = facts["last_step"]
+        if facts["first_step"]:
+            say(f"{'resumed':>10}  after step {facts['first_step']}")
+        if _console.is_terminal:
+            self._progress = Progress(
+                TextColumn("step"),
+                MofNCompleteColumn(),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=_console,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(
+                "compiling", total=self._last_step, completed=facts["first_step"]
+            )
+
+    def advanced(self, step: int) -> None:
+        """Moves the bar; see Observer."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step)
+
+    def logged(self, step: int, record: Record) -> None:
+        """Shows the newest numbers; see Observer."""
+        self._latest |= record
+        text = "  ".join(_short(self._latest))
+        if self._progress is not None:
+            self._progress.update(self._task, description=text)
+        elif any(name.startswith("eval/") for name in record) or _is_round(step, self._last_step):
+            say(f"step {step:>7}/{self._last_step}  {text}{_time_left(step, self)}")
+
+
+def _is_round(step: int, last_step: int) -> bool:
+    return step % max(last_step // 20, 1) == 0
+
+
+def _time_left(step: int, display: TrainingDisplay) -> str:
+    rate = display._latest.get("steps_per_second")
+    if not rate:
+        return ""
+    minutes, seconds = divmod(round((display._last_step - step) / rate), 60)
+    return f"  left {minutes}:{seconds:02d}"
+
+
+def _short(latest: Mapping[str, float]) -> Iterator[str]:
+    if "train/loss" in latest:
+        yield f"loss {latest['train/loss']:.3f}"
+    for name, (mode, metric) in (("ICL", ICL), ("IWL", IWL)):
+        value = latest.get(f"eval/{mode}/{metric}")
+        if value is not None:
+            yield f"{name} {value:.3f}"
+    if "steps_per_second" in latest:
+        yield f"{latest['steps_per_second']:.1f} steps/s"
+        yield f"{latest['sequences_per_second']:.0f} sequences/s"
+
+
+COLUMNS = {
+    "loss": "loss",
+    "accuracy_closed": "closed accuracy",
+    "accuracy": "accuracy",
+    "predicts_context": "predicts: context",
+    "predicts_fewshot": "few-shot",
+    "predicts_common": "common",
+    "predicts_rare": "rare",
+}
+
+
+def print_evaluations(evals: Mapping[str, Mapping[str, float | Estimate]], title: str) -> None:
+    """Prints a table: a row a mode, a column a metric, with intervals where there are any."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("mode")
+    for heading in COLUMNS.values():
+        table.add_column(heading, justify="right")
+    for mode, metrics in evals.items():
+        table.add_row(mode, *(_cell(metrics[metric]) for metric in COLUMNS))
+    # Wider than a narrow log, so that no number is cut.
+    Console(highlight=False, width=max(_console.width, 130)).print(table)
+
+
+def _cell(value: float | Estimate) -> str:
+    if isinstance(value, Estimate):
+        return f"{value.mean:.3f}\n[{value.low:.3f}, {value.high:.3f}]".replace("[", r"\[")
+    return f"{value:.3f}"
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Prints how a run ended."""
+    print_evaluations(summary["evals"], f"Evaluation after step {summary['step']}")
+    for name, what in (("icl", "in-context (ICL)"), ("iwl", "in-weights (IWL)")):
+        if summary[name] is not None:
+            say(f"{what}: {summary[name]:.3f}")
+    rate = summary["train_sequences_per_second"]
+    speed = f", {rate:.0f} sequences/s in training" if rate else ""
+    say(f"{summary['wall_seconds']:.0f} s in all{speed}")

@@ -1,0 +1,56 @@
+"""Evaluates a trained run on every mode, with 95 % intervals.
+
+python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_sequences=10000]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+from absl import app, flags
+
+from emergent_icl.datasets.sequences import SEQUENCE_TYPES
+from emergent_icl.evaluation import curves
+from emergent_icl.experiment import load_run
+from emergent_icl.workdir import Workdir
+from experiments import console
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default: the newest.")
+_MODES = flags.DEFINE_list(
+    "modes", None, f"Among {', '.join(SEQUENCE_TYPES)}; default: those of the run."
+)
+_NUM_SEQUENCES = flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the table and writes it as JSON beside the run."""
+    console.refuse_leftovers(argv)
+    workdir = Workdir(_WORKDIR.value)
+    overrides: dict[str, object] = {"evaluation.num_sequences": _NUM_SEQUENCES.value}
+    if _MODES.value is not None:
+        overrides["evaluation.modes"] = tuple(_MODES.value)
+    with console.clear_errors():
+        run = load_run(workdir.path, _STEP.value, overrides)
+        evaluate = run.experiment.evaluator()
+        results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
+        path = workdir.evaluation(run.step)
+        content = {
+            "step": run.step,
+            "num_sequences": _NUM_SEQUENCES.value,
+            **curves(results),
+            "evals": {
+                mode: {metric: estimate._asdict() for metric, estimate in metrics.items()}
+                for mode, metrics in results.items()
+            },
+        }
+        workdir.write_json(path, content)
+    console.print_evaluations(
+        results, f"{run.experiment.config.name}, step {run.step}, {_NUM_SEQUENCES.value} sequences"
+    )
+    console.say(f"Written: {path}")
+
+
+if __name__ == "__main__":
+    app.run(main)

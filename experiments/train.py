@@ -1,0 +1,56 @@
+"""Trains a run, or goes on with one.
+
+python -m experiments.train --config=FILE[:preset] --workdir=DIR [--config.x.y=z ...]
+
+Ctrl-C and SIGTERM save the run; the same command resumes it.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.monotonic()  # Before the imports: they are part of what a user waits for.
+
+import sys  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+
+from absl import app, flags  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+
+from emergent_icl.training import loop  # noqa: E402
+from emergent_icl.workdir import Workdir  # noqa: E402
+from experiments import console  # noqa: E402
+from experiments.signals import StopSignals  # noqa: E402
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="FILE[:preset] of the experiment.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
+flags.mark_flag_as_required("config")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses nothing itself: config in, exit code out."""
+    console.refuse_leftovers(argv)
+    workdir = Workdir(_WORKDIR.value)
+    command = console.command_line()
+    with console.clear_errors(), console.TrainingDisplay() as display, StopSignals() as signals:
+        try:
+            outcome = loop.train(_CONFIG.value, workdir, display, signals.poll, STARTED)
+        except loop.Interrupted as stop:
+            display.close()
+            console.say(
+                f"Stopped after step {stop.step}; the state is saved. To resume:\n  {command}"
+            )
+            sys.exit(128 + stop.signal)
+    if outcome.was_complete:
+        console.say(
+            f"The run in {workdir.path} is complete: {outcome.summary['step']} steps. "
+            f"Nothing was changed.\n"
+            f"To start anew: another --workdir, or remove that folder. "
+            f"To train longer: a larger --config.training.num_steps."
+        )
+    console.print_summary(outcome.summary)
+    console.say(f"Figure: {workdir.learning_curves}")
+
+
+if __name__ == "__main__":
+    app.run(main)
