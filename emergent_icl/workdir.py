@@ -76,8 +76,10 @@ class Workdir:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, path)
 
-    def read_summary(self) -> dict[str, Any]:
-        """The content of summary.json."""
+    def read_summary(self) -> dict[str, Any] | None:
+        """The content of summary.json, None if the run was never complete."""
+        if not self.summary.exists():
+            return None
         return json.loads(self.summary.read_text(encoding="utf-8"))
 
     def read_config(self) -> ml_collections.ConfigDict:
@@ -101,10 +103,14 @@ class Workdir:
           WorkdirError: the folder holds a run with another config; names the fields.
         """
         if self.config.exists():
+            may_change = set(RESUMABLE_CHANGES)
+            if config.training.optimizer.schedule == "cosine":
+                # Its rates depend on the number of steps: a longer run is another run.
+                may_change.remove("training.num_steps")
             differences = [
                 f"{path}: {old!r} there, {new!r} here"
                 for path, old, new in differing_options(self.read_config(), config)
-                if path not in RESUMABLE_CHANGES
+                if path not in may_change
             ]
             if differences:
                 raise WorkdirError(

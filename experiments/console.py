@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from absl import flags
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -63,6 +64,21 @@ def clear_errors() -> Iterator[None]:
     except EXPECTED_ERRORS as error:
         _errors.print(f"error: {error}", markup=False)
         sys.exit(1)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses flags for `app.run`; a wrong one is one line, not a traceback."""
+    try:
+        return flags.FLAGS(argv)
+    except (KeyError, AttributeError) as error:
+        # ml_collections' own message, with the nearest name, without the quotes of a key.
+        message = "unknown option " + " ".join(str(error.args[0]).split())
+    except flags.Error as error:
+        # A config file that raises arrives as a traceback in text; its last line says why.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        message = lines[-1] if any("Traceback" in line for line in lines) else " ".join(lines)
+    _errors.print(f"error: {message}", markup=False)
+    sys.exit(2)
 
 
 def refuse_leftovers(argv: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from emergent_icl.training.state import TrainState, hyper_from_config
 from emergent_icl.training.update import make_update
 from emergent_icl.training.window import MetricsWindow
 from emergent_icl.visualization.learning_curves import draw_learning_curves
-from emergent_icl.workdir import Workdir
+from emergent_icl.workdir import Workdir, WorkdirError
 
 PACKAGES = ("jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "numpy")
 
@@ -86,9 +86,15 @@ def train(
     experiment = build_experiment(config)
     workdir.claim(config)
     with CheckpointStore(workdir.checkpoints, config.checkpoints.keep) as store:
-        latest = store.latest()
-        if latest is not None and latest >= config.training.num_steps and workdir.summary.exists():
-            return Outcome(workdir.read_summary(), was_complete=True)
+        latest, last = store.latest(), config.training.num_steps
+        if latest is not None and latest > last:
+            raise WorkdirError(
+                f"{workdir.path} is at step {latest} already, beyond training.num_steps = {last}"
+            )
+        summary = workdir.read_summary()
+        # A summary of fewer steps is that of the run before it was prolonged.
+        if latest == last and summary is not None and summary["step"] == last:
+            return Outcome(summary, was_complete=True)
         state, carried = _restore_or_init(experiment, store, latest)
         window, clock = MetricsWindow(carried.window), Clock(carried, started)
         with MetricsWriter(workdir.metrics, workdir.tensorboard, latest or 0) as writer:

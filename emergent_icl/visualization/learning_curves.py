@@ -38,7 +38,9 @@ def draw_learning_curves(records: list[Record], title: str, path: Path) -> None:
         0.99, 0.51, "chance, in context", color=GREY, fontsize=8, ha="right",
         transform=accuracy_axes.get_yaxis_transform(),
     )  # fmt: skip
-    accuracy_axes.set(ylim=(0, 1.02), ylabel="accuracy on queries", title="Where does it learn?")
+    accuracy_axes.set(
+        ylim=(-0.03, 1.03), ylabel="accuracy on queries", title="Where does it learn?"
+    )
 
     _curve(loss_axes, records, "train/loss", "training loss", LOSS_COLOUR, "-")
     loss_axes.set(ylabel="cross-entropy on the query (nats)", title="Training loss")

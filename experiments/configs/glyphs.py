@@ -20,4 +20,5 @@ def get_config(preset: str = "demo") -> ConfigDict:
     config.data.split.num_holdout = 100
     config.data.sequences.p_bursty = 1.0
     config.training.num_steps = 4000
+    config.evaluation.every = 250
     return config.lock()
