@@ -77,7 +77,7 @@ def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
         plan,
         load_bank(config.data),
         make_network(config.model, plan.num_labels),
-        make_materialise(plan.shape, noisy=config.data.noise_scale > 0),
+        make_materialise(plan.shape, config.data.inverted, noisy=config.data.noise_scale > 0),
         make_optimizer(config.training),
     )
 

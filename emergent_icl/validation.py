@@ -110,6 +110,7 @@ def rules() -> dict[str, Rule]:
         "data.cache_dir": STRING,
         "data.image_size": integer(8, 105),
         "data.drawings": one_of(("all", "single")),
+        "data.inverted": BOOLEAN,
         "data.noise_scale": number(0, 100),
         "data.feeder": one_of(("auto", *FEEDERS)),
         "data.split.seed": SEED,

@@ -57,7 +57,8 @@ def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[],
 
 
 def _read(path: Path, header: Mapping[str, object]) -> Arrays:
-    with np.load(path, allow_pickle=False) as stored:
+    # Opened here, because NumPy leaves a file open that turns out to be no archive.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         if "header" not in stored.files:
             raise ValueError("it is not a cache of this library")
         found = json.loads(str(stored["header"]))

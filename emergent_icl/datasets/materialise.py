@@ -13,13 +13,14 @@ from emergent_icl.datasets.bank import WHITE, DeviceBank, SourceShape
 Materialise = Callable[[DeviceBank, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def make_materialise(shape: SourceShape, noisy: bool) -> Materialise:
+def make_materialise(shape: SourceShape, inverted: bool, noisy: bool) -> Materialise:
     """Builds the function that turns indices into what the encoder sees.
 
-    Images become float32 [..., H, W, 1] with background 1 and ink 0; integers stay.
+    Images become float32 [..., H, W, 1] in [0, 1]; integers stay.
 
     Args:
       shape: of the data source.
+      inverted: False is background 1 and ink 0, True the opposite.
       noisy: whether Gaussian noise of the given scale is added to every pixel,
         unclipped (paper section 3.1). The keys are not read otherwise.
     """
@@ -34,6 +35,7 @@ def make_materialise(shape: SourceShape, noisy: bool) -> Materialise:
         examples = bank.examples[class_ids, exemplar_ids]
         if not shape.is_image:
             return examples
+        examples = WHITE - examples if inverted else examples
         images = examples.astype(jnp.float32)[..., None] / WHITE
         if noisy:
             # A key a sequence: noise does not depend on how sequences are spread.

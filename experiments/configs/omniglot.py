@@ -22,6 +22,7 @@ def get_config(preset: str = "small") -> ConfigDict:
 def _make_small(config: ConfigDict) -> None:
     """A model and images that two CPU cores train in minutes."""
     config.data.image_size = 28
+    config.data.inverted = True
     config.data.split.num_rare = 1523
     config.data.split.num_common = 0
     config.data.split.num_holdout = 100

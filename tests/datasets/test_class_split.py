@@ -16,8 +16,8 @@ def test_is_the_originals_permutation():
     split = make(1603, 10, 10)
     expected = np.random.default_rng(1337).choice(1623, 1623, replace=False)
     np.testing.assert_array_equal(split.class_ids, expected)
-    # Golden: NumPy promises nothing about `choice` across versions. Why did this change?
-    assert split.class_ids[:5].tolist() == expected[:5].tolist()
+    # Golden: another NumPy might permute otherwise, and results would not compare.
+    assert split.class_ids[:5].tolist() == [318, 1589, 543, 304, 851]
     assert sorted(split.class_ids) == list(range(1623))
 
 

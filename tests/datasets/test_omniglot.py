@@ -1,0 +1,101 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import needs_omniglot
+
+from emergent_icl.datasets import omniglot
+from experiments.configs import base
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    data = base.get_config().data.unlock()
+    data.cache_dir = str(tmp_path_factory.mktemp("omniglot"))
+    return data
+
+
+@pytest.fixture(scope="module")
+def bank(data):
+    return omniglot.load_omniglot(data)
+
+
+@needs_omniglot
+def test_holds_every_drawing_at_full_size(bank):
+    assert bank.examples.shape == (1623, 20, 105, 105)
+    assert bank.examples.dtype == np.uint8
+    assert set(np.unique(bank.examples[::50])) == {0, 255}
+    assert len(set(bank.class_names)) == 1623
+    # Strokes on white paper: a few percent of ink on every drawing.
+    covered = (bank.examples == 0).mean(axis=(2, 3))
+    assert 0.001 < covered.min() < covered.max() < 0.3
+
+
+@needs_omniglot
+def test_drawings_of_a_class_belong_together(bank):
+    vectors = (bank.examples[:100, :, ::4, ::4] == 0).reshape(100, 20, -1).astype(np.float32)
+    templates = vectors[:, :10].mean(axis=1)
+    queries = vectors[:, 10:].reshape(1000, -1)
+    nearest = ((queries[:, None] - templates[None]) ** 2).sum(axis=-1).argmin(axis=1)
+    assert (nearest == np.repeat(np.arange(100), 10)).mean() > 0.2  # chance: .01
+
+
+@needs_omniglot
+def test_small_images_are_averages_of_the_large_ones(data, bank):
+    small = data.copy_and_resolve_references()
+    small.image_size = 35
+    resized = omniglot.load_omniglot(small)
+    assert resized.examples.shape == (1623, 20, 35, 35)
+    assert len(np.unique(resized.examples[:20])) > 50
+    boxes = bank.examples[:50].reshape(50, 20, 35, 3, 35, 3).mean(axis=(3, 5))
+    assert np.corrcoef(boxes.ravel(), resized.examples[:50].ravel())[0, 1] > 0.97
+
+
+@needs_omniglot
+def test_opens_from_the_cache_within_a_second_and_without_tensorflow(data, bank):
+    program = f"""
+import sys, time
+sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
+from emergent_icl.datasets import omniglot
+from experiments.configs import base
+data = base.get_config().data.unlock()
+data.cache_dir = {data.cache_dir!r}
+omniglot.load_omniglot(data)
+seconds = []
+for _ in range(3):
+    start = time.perf_counter()
+    bank = omniglot.load_omniglot(data)
+    seconds.append(time.perf_counter() - start)
+print(bank.examples.sum(dtype="int64"), min(seconds))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    total, seconds = done.stdout.split()
+    assert int(total) == bank.examples.sum(dtype=np.int64)
+    assert float(seconds) < 1
+
+
+def test_without_data_or_network_the_error_says_what_to_do(data, tmp_path, monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+
+    def no_network(*args, **kwargs):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", no_network)
+    absent = data.copy_and_resolve_references()
+    absent.cache_dir = str(tmp_path / "cache")
+    absent.data_dir = str(tmp_path / "nowhere")
+    with pytest.raises(omniglot.DatasetUnavailableError) as raised:
+        omniglot.load_omniglot(absent)
+    message = str(raised.value)
+    for part in (
+        "nowhere",
+        "no route to host",
+        "TFDS_DATA_DIR",
+        "--config.data.data_dir",
+        "glyphs",
+    ):
+        assert part in message
+    assert not (tmp_path / "cache").exists()

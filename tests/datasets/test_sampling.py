@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emergent_icl.datasets import sampling
+from emergent_icl.datasets.class_split import zipf_weights
+
+# chi-square, 99.99 % quantile: these tests are seeded, so this bounds how unlucky a seed may be.
+Z_9999 = 3.719
+
+
+def assert_distributed(counts, probabilities):
+    """Chi-square goodness of fit (Wilson and Hilferty's approximation of the quantile)."""
+    expected = counts.sum() * probabilities
+    assert expected.min() > 5
+    statistic = np.sum((counts - expected) ** 2 / expected)
+    freedom = len(counts) - 1
+    limit = freedom * (1 - 2 / (9 * freedom) + Z_9999 * np.sqrt(2 / (9 * freedom))) ** 3
+    assert statistic < limit
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_draws_follow_the_weights(exponent):
+    weights = zipf_weights(20, exponent)
+    draws = sampling.ClassDistribution.from_weights(5, weights).draw(rng(), (20_000, 5))
+    assert draws.min() >= 5
+    assert_distributed(np.bincount(draws.ravel() - 5, minlength=20), weights)
+
+
+def test_classes_of_weight_zero_are_never_drawn():
+    distribution = sampling.ClassDistribution.from_weights(0, np.array([0, 1, 0, 2, 0.0]))
+    assert distribution.support == 2
+    assert set(distribution.draw(rng(), 1000)) == {1, 3}
+    # Even at the largest number below 1 that a generator can return.
+    assert np.searchsorted(distribution.cumulative, np.nextafter(1, 0), side="right") == 3
+
+
+def test_excluding_draws_from_the_conditional_distribution():
+    weights = zipf_weights(6, 1.0)
+    distribution = sampling.ClassDistribution.from_weights(0, weights)
+    excluded = np.full((4000, 1), 5)
+    draws = distribution.draw_excluding(rng(), excluded, 8)
+    assert (draws != 5).all()
+    assert_distributed(np.bincount(draws.ravel(), minlength=6)[:5], weights[:5] / weights[:5].sum())
+
+
+@given(st.integers(2, 6), st.integers(2, 6), st.integers(0, 2**32 - 1))
+def test_distinct_draws_are_distinct(support, count, seed):
+    count = min(count, support)
+    distribution = sampling.ClassDistribution.from_weights(3, np.ones(support))
+    draws = distribution.draw_distinct(np.random.default_rng(seed), 16, count)
+    assert all(len(set(row)) == count for row in draws)
+    assert draws.min() >= 3
+    assert draws.max() < 3 + support
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.booleans(), st.integers(0, 1000))
+def test_slots_show_every_way_equally_often(shots, ways, grouped, seed):
+    slots = sampling.draw_slots(np.random.default_rng(seed), 7, shots, ways, grouped)
+    assert slots.shape == (7, shots * ways)
+    for row in slots:
+        assert np.bincount(row, minlength=ways).tolist() == [shots] * ways
+        if grouped:
+            assert all(set(block) == set(range(ways)) for block in row.reshape(shots, ways))
+
+
+def test_ungrouped_slots_are_not_always_grouped():
+    slots = sampling.draw_slots(rng(), 200, 2, 2, grouped=False)
+    assert any(len(set(block)) == 1 for row in slots for block in row.reshape(2, 2))
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 1000))
+def test_interleaving_keeps_both_orders(first, second, seed):
+    a = np.tile(np.arange(first), (9, 1))
+    b = np.tile(np.arange(10, 10 + second), (9, 1))
+    merged = sampling.interleave_at_random(np.random.default_rng(seed), a, b)
+    for row in merged:
+        assert [x for x in row if x < 10] == list(range(first))
+        assert [x for x in row if x >= 10] == list(range(10, 10 + second))
+
+
+def test_interleaving_reaches_every_position_equally():
+    a, b = np.zeros((12_000, 2), int), np.ones((12_000, 2), int)
+    merged = sampling.interleave_at_random(rng(), a, b)
+    _, counts = np.unique(merged, axis=0, return_counts=True)
+    assert_distributed(counts, np.full(6, 1 / 6))
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=8),
+    st.integers(1, 7),
+    st.integers(0, 1000),
+)
+def test_exemplars_repeat_only_when_they_must_and_evenly(rows, num_exemplars, seed):
+    places = np.array(rows)
+    occurrences = sampling.find_occurrences(places)
+    exemplars = sampling.draw_exemplars(np.random.default_rng(seed), occurrences, num_exemplars)
+    assert exemplars.min() >= 0
+    assert exemplars.max() < num_exemplars
+    for row, shown in zip(places, exemplars, strict=True):
+        for place in set(row.tolist()):
+            counts = np.bincount(shown[row == place], minlength=num_exemplars)
+            assert counts.max() - counts.min() <= 1
+
+
+def test_every_exemplar_is_equally_likely():
+    occurrences = sampling.find_occurrences(np.tile([0, 1, 0], (20_000, 1)))
+    exemplars = sampling.draw_exemplars(rng(), occurrences, 5)
+    for position in range(3):
+        assert_distributed(np.bincount(exemplars[:, position]), np.full(5, 0.2))
+    # Pairs of one class: every ordered pair of different exemplars.
+    pairs = exemplars[:, 0] * 5 + exemplars[:, 2]
+    counts = np.bincount(pairs, minlength=25).reshape(5, 5)
+    assert np.trace(counts) == 0
+    assert_distributed(counts[~np.eye(5, dtype=bool)], np.full(20, 1 / 20))
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 4), min_size=5, max_size=5), st.integers(1, 9))
+def test_values_are_drawn_once_a_class(row, count):
+    places = np.array([row])
+    values = sampling.draw_per_class(rng(), sampling.find_occurrences(places), count)
+    for place in set(row):
+        assert len(set(values[places == place])) == 1
