@@ -69,13 +69,23 @@ def clear_errors() -> Iterator[None]:
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses flags for `app.run`; a wrong one is one line, not a traceback."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS:
+            # A file that is not there is only reported when its config is first used.
+            _ = flags.FLAGS.config.is_locked
+        return rest
     except (KeyError, AttributeError) as error:
         # ml_collections' own message, with the nearest name, without the quotes of a key.
-        message = "unknown option " + " ".join(str(error.args[0]).split())
+        message = "unknown option " + " ".join(str(error.args[0]).replace('"', "").split())
+    except OSError as error:  # The config file was not found: one line a place, all the same.
+        message = str(error).splitlines()[-1].strip()
     except flags.Error as error:
         # A config file that raises arrives as a traceback in text; its last line says why.
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        lines = [
+            line.strip()
+            for line in str(error).splitlines()
+            if line.strip() and not line.startswith("Pass --help")
+        ]
         message = lines[-1] if any("Traceback" in line for line in lines) else " ".join(lines)
     _errors.print(f"error: {message}", markup=False)
     sys.exit(2)

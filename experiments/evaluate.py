@@ -15,8 +15,8 @@ from emergent_icl.evaluation import curves
 from emergent_icl.experiment import load_run
 from emergent_icl.workdir import Workdir
 from experiments import console
+from experiments.common_flags import WORKDIR
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default: the newest.")
 _MODES = flags.DEFINE_list(
     "modes", None, f"Among {', '.join(SEQUENCE_TYPES)}; default: those of the run."
@@ -27,7 +27,7 @@ _NUM_SEQUENCES = flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode
 def main(argv: Sequence[str]) -> None:
     """Prints the table and writes it as JSON beside the run."""
     console.refuse_leftovers(argv)
-    workdir = Workdir(_WORKDIR.value)
+    workdir = Workdir(WORKDIR.value)
     overrides: dict[str, object] = {"evaluation.num_sequences": _NUM_SEQUENCES.value}
     if _MODES.value is not None:
         overrides["evaluation.modes"] = tuple(_MODES.value)

@@ -20,17 +20,17 @@ from ml_collections import config_flags  # noqa: E402
 from emergent_icl.training import loop  # noqa: E402
 from emergent_icl.workdir import Workdir  # noqa: E402
 from experiments import console  # noqa: E402
+from experiments.common_flags import WORKDIR  # noqa: E402
 from experiments.signals import StopSignals  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="FILE[:preset] of the experiment.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
 flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: config in, exit code out."""
     console.refuse_leftovers(argv)
-    workdir = Workdir(_WORKDIR.value)
+    workdir = Workdir(WORKDIR.value)
     command = console.command_line()
     with console.clear_errors(), console.TrainingDisplay() as display, StopSignals() as signals:
         try:

@@ -3,66 +3,47 @@
 import os
 from pathlib import Path
 
+import jax
 import pytest
-
-from experiments.configs import base
-
-ROOT = Path(__file__).parent.parent
+import tiny
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache_folder(tmp_path_factory):
-    """Tests neither read nor write the user's cache."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+def _own_caches(tmp_path_factory, worker_id):
+    """Tests, and the processes that they start, neither read nor write the user's caches.
+
+    What one of them compiled the others need not compile again.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    compiled = str(shared / "compiled")
+    settings = {
+        "XDG_CACHE_HOME": str(shared / "cache"),
+        "JAX_COMPILATION_CACHE_DIR": compiled,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    jax.config.update("jax_compilation_cache_dir", compiled)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     yield
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture
 def config():
-    """Integers, one transformer layer: compiles in about a second. Unlocked."""
-    config = base.get_config().unlock()
-    config.name = "tiny"
-    config.data.source = "symbolic"
-    config.data.feeder = "python"
-    config.data.symbolic.num_classes = 40
-    config.data.split.num_rare = 28
-    config.data.split.num_common = 4
-    config.data.split.num_holdout = 8
-    config.model.encoder = "embedding"
-    config.model.num_symbols = 40
-    config.model.embedding_size = 16
-    config.model.num_layers = 1
-    config.model.num_heads = 2
-    config.model.rnn_size = 16
-    config.training.num_steps = 40
-    config.training.batch_size = 8
-    config.training.log_every = 10
-    config.training.optimizer.warmup_steps = 10
-    config.training.optimizer.learning_rate = 1e-2
-    config.evaluation.every = 20
-    config.evaluation.num_sequences = 50
-    config.evaluation.batch_size = 16
-    config.checkpoints.every = 20
-    return config
+    """The tiny config of integers, unlocked."""
+    return tiny.get_config("symbols").unlock()
 
 
 @pytest.fixture
-def image_config(config):
-    """The same on 12 x 12 glyphs with an MLP and pixel noise."""
-    config.name = "tiny images"
-    config.data.source = "glyphs"
-    config.data.image_size = 12
-    config.data.noise_scale = 0.1
-    config.data.glyphs.num_classes = 40
-    config.data.glyphs.num_exemplars = 5
-    config.model.encoder = "mlp"
-    config.model.mlp.hidden_sizes = (16,)
-    return config
+def image_config():
+    """The tiny config of noisy images, unlocked."""
+    return tiny.get_config("images").unlock()
 
 
 def has_omniglot():

@@ -82,7 +82,7 @@ def make_update(
         metrics = {
             "loss": loss,
             "accuracy": accuracy,
-            "grad_norm": optax.global_norm(gradients),
+            "grad_norm": optax.tree.norm(gradients),
             "learning_rate": optimizer.learning_rate(hyper, state.step),
         }
         params = optax.apply_updates(state.params, updates)

@@ -1,0 +1,166 @@
+"""Every config of the repository is valid, and the rules cover every option."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emergent_icl.plan import make_plan
+from emergent_icl.validation import ConfigError, rules, validate
+from emergent_icl.workdir import Workdir, flatten
+from experiments.configs import base, glyphs, omniglot
+
+CONFIGS = {
+    "base.py": base.get_config,
+    "omniglot.py:paper": lambda: omniglot.get_config("paper"),
+    "omniglot.py:small": lambda: omniglot.get_config("small"),
+    "glyphs.py:demo": lambda: glyphs.get_config("demo"),
+}
+
+
+def test_no_config_is_forgotten():
+    files = {path.name for path in Path(base.__file__).parent.glob("*.py")} - {"__init__.py"}
+    assert files == {name.split(":")[0] for name in CONFIGS}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_are_locked_valid_and_survive_json(name, tmp_path):
+    config = CONFIGS[name]()
+    assert config.is_locked
+    validate(config)
+    Workdir(tmp_path).claim(config)
+    stored = Workdir(tmp_path).read_config()
+    assert stored.to_dict() == config.to_dict()
+    validate(stored)
+    assert {"fewshot_holdout", "no_support_zipfian"} <= set(config.evaluation.modes)
+
+
+def test_paper_preset_is_the_papers_model():
+    config = omniglot.get_config("paper")
+    plan = make_plan(config)
+    assert plan.num_labels == 1623
+    assert (plan.shape.example_shape, plan.training.seq_len) == ((105, 105), 9)
+    settings = config.training.optimizer
+    assert (settings.name, settings.learning_rate, settings.warmup_steps) == ("adam", 3e-4, 4000)
+    assert (config.training.num_steps, config.training.batch_size) == (500_000, 32)
+
+
+def test_rules_and_options_are_the_same_set():
+    options = base.get_config().to_dict()
+    assert options["training"]["optimizer"].pop("options") == {}
+    declared = set(flatten(options)) | {"training.optimizer.options"}
+    assert declared == set(rules())
+
+
+def test_every_option_is_read_somewhere():
+    """No option is dead: each name occurs in the library as an attribute."""
+    library = Path(__file__).parent.parent.parent / "emergent_icl"
+    code = "\n".join(
+        path.read_text() for path in library.rglob("*.py") if path.name != "validation.py"
+    )
+    for path in rules():
+        assert re.search(rf"\.{path.split('.')[-1]}\b", code), path
+
+
+def test_the_users_config_is_not_written_to():
+    config = omniglot.get_config("small")
+    before = config.to_json()
+    validate(config)
+    make_plan(config)
+    assert config.to_json() == before
+    assert config.model.num_labels is None
+
+
+PROBLEMS = {
+    "data.split.num_rare": (2000, "= 2100, but the data has 1623 classes"),
+    "data.sequences.seq_len": (6, "seq_len = 6 is too short"),
+    "data.sequences.ways": (4, "seq_len = 9 is too short"),
+    "data.sequences.labeling": ("unfixed", "labeling 'unfixed' needs"),
+    "data.sequences.p_bursty_common": (0.5, "must be at most 1"),
+    "data.sequences.type": ("fewshot_rare", "seq_len = 9 must be 7"),
+    "data.sequences.non_bursty": ("common_uniform", "data.split.num_common is 0"),
+    "data.image_size": (4, "must be an integer from 8 to 105"),
+    "data.noise_scale": (float("nan"), "must be a number"),
+    "data.glyphs.min_strokes": (5, "must be at most max_strokes = 4"),
+    "data.glyphs.max_pen_width": (0.01, "must be at most max_pen_width"),
+    "model.num_heads": (7, "must divide the token width 64"),
+    "model.num_labels": (100, "must be at least 1623"),
+    "model.encoder": ("embedding", "needs integers"),
+    "training.log_every": (0, "must be an integer >= 1"),
+    "training.steps_per_call": (3, "training.num_steps = 10000 must be a multiple"),
+    "training.optimizer.name": ("adamm", "optax has no optimizer 'adamm'"),
+    "training.optimizer.schedule": ("cosin", "did you mean 'cosine'?"),
+    "evaluation.shots": (20, "needs 21 exemplars"),
+    "evaluation.ways": (101, "at least ways = 101 holdout classes"),
+    "evaluation.modes": (("fewshot_common",), "data.split.num_common is 0"),
+}
+
+
+@pytest.mark.parametrize("path", PROBLEMS)
+def test_problems_are_named_with_field_value_and_what_is_allowed(path):
+    value, message = PROBLEMS[path]
+    config = omniglot.get_config("small").unlock()
+    config.update_from_flattened_dict({path: value})
+    with pytest.raises(ConfigError) as raised:
+        validate(config)
+    assert message in str(raised.value)
+    assert path.rsplit(".", 1)[0].split(".")[0] in str(raised.value)
+
+
+def test_all_problems_come_at_once():
+    config = omniglot.get_config("small").unlock()
+    config.model.num_heads = 7
+    config.data.sequences.seq_len = 6
+    config.training.steps_per_call = 3
+    with pytest.raises(ConfigError) as raised:
+        validate(config)
+    assert len(raised.value.problems) >= 3
+
+
+def test_a_missing_option_is_named():
+    config = omniglot.get_config("small").unlock()
+    del config.data.sequences.shots
+    with pytest.raises(ConfigError, match=r"data\.sequences\.shots is missing"):
+        validate(config)
+
+
+def test_a_batch_must_divide_by_the_devices(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 5)
+    with pytest.raises(ConfigError, match="batch_size = 32 must be a multiple of the 5 devices"):
+        validate(omniglot.get_config("small"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {
+            "data.split.num_rare": st.integers(0, 40),
+            "data.split.num_common": st.integers(0, 6),
+            "data.sequences.seq_len": st.integers(2, 20),
+            "data.sequences.shots": st.integers(1, 4),
+            "data.sequences.ways": st.integers(1, 4),
+            "data.sequences.p_bursty": st.floats(0, 1),
+            "data.sequences.zipf_exponent": st.floats(0, 4),
+            "data.sequences.label_multiplicity": st.integers(1, 3),
+            "data.sequences.labeling": st.sampled_from(["ordered", "original", "unfixed"]),
+            "evaluation.ways": st.integers(2, 9),
+        }
+    )
+)
+def test_what_is_valid_samples_and_what_is_not_is_refused(overrides):
+    import tiny
+
+    config = tiny.get_config("symbols").unlock()
+    config.update_from_flattened_dict(overrides)
+    try:
+        validate(config)
+    except ConfigError:
+        return
+    plan = make_plan(config)
+    for kind in (plan.training, *plan.evaluation.values()):
+        batch = kind.sample(np.random.default_rng(0), 4)
+        assert batch.labels.max() < plan.num_labels

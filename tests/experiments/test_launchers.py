@@ -1,0 +1,278 @@
+"""Every launcher, as a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from emergent_icl.training.checkpoints import CheckpointStore
+from emergent_icl.training.reporting import read_metrics
+
+ROOT = Path(__file__).parent.parent.parent
+TIMES = ("steps_per_second", "sequences_per_second")
+
+
+def command(module, *flags):
+    return [sys.executable, "-m", f"experiments.{module}", *flags]
+
+
+def train_flags(folder, preset="symbols", **options):
+    overrides = [f"--config.{path}={value}" for path, value in options.items()]
+    return [f"--config=tests/tiny.py:{preset}", f"--workdir={folder}", *overrides]
+
+
+def launch(module, *flags, devices=1):
+    flag = f"--xla_force_host_platform_device_count={devices}"
+    done = subprocess.run(
+        command(module, *flags),
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flag},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def records(folder):
+    return [
+        {name: value for name, value in record.items() if name not in TIMES}
+        for record in read_metrics(Path(folder) / "metrics.jsonl")
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    done = launch("train", *train_flags(folder))
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_train_prints_progress_table_and_figure(trained):
+    folder, done = trained
+    assert re.search(r"step +40/40 .*loss .*ICL .*IWL .*steps/s .*sequences/s", done.stdout)
+    assert "fewshot_holdout" in done.stdout
+    assert "no_support_zipfian" in done.stdout
+    assert str(folder / "figures" / "learning_curves.png") in done.stdout
+    assert json.loads((folder / "summary.json").read_text())["step"] == 40
+
+
+def test_train_again_says_that_the_run_is_complete(trained):
+    folder, _ = trained
+    before = (folder / "metrics.jsonl").read_bytes()
+    done = launch("train", *train_flags(folder))
+    assert done.returncode == 0
+    assert "is complete: 40 steps. Nothing was changed." in done.stdout
+    assert "To start anew: another --workdir" in done.stdout
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_evaluate_needs_nothing_but_the_workdir(trained):
+    folder, _ = trained
+    done = launch(
+        "evaluate", f"--workdir={folder}", "--modes=fewshot_rare,no_support_common",
+        "--num_sequences=200",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "fewshot_rare" in done.stdout
+    written = json.loads((folder / "evaluations" / "step_40.json").read_text())
+    assert set(written["evals"]) == {"fewshot_rare", "no_support_common"}
+    accuracy = written["evals"]["fewshot_rare"]["accuracy_closed"]
+    assert accuracy["low"] < accuracy["mean"] < accuracy["high"]
+    assert written["num_sequences"] == 200
+
+
+def test_evaluate_errors_are_one_message(trained, tmp_path):
+    folder, _ = trained
+    for flags, message in (
+        ([f"--workdir={tmp_path}"], "no config.json"),
+        ([f"--workdir={folder}", "--step=7"], "no checkpoint of step 7, only of [20, 40]"),
+        ([f"--workdir={folder}", "--modes=fewshot_holdou"], "evaluation.modes"),
+        ([f"--workdir={folder}", "--num_sequences=0"], "evaluation.num_sequences = 0"),
+        ([], "--workdir"),
+    ):
+        done = launch("evaluate", *flags)
+        assert done.returncode in (1, 2)
+        assert "error:" in done.stderr
+        assert message in done.stderr
+
+
+def test_train_errors_are_one_message(tmp_path):
+    folder = tmp_path / "run"
+    wrong = {"data.sequences.p_bursty": 1.5, "model.encoder": "embeding"}
+    done = launch("train", *train_flags(folder, **wrong))
+    assert done.returncode == 1
+    assert "The config has 2 problems" in done.stderr
+    assert "data.sequences.p_bursty = 1.5 must be a number >= 0 and <= 1" in done.stderr
+    assert "did you mean 'embedding'?" in done.stderr
+    for flags, message in (
+        (train_flags(folder, **{"data.sequnces.ways": 2}), "Did you mean sequences"),
+        (
+            [f"--workdir={folder}", "--config=experiments/configs/glyphs.py:nope"],
+            "'nope' is unknown",
+        ),
+        ([f"--workdir={folder}", "--config=nowhere.py"], "nowhere.py"),
+        ([*train_flags(folder), "stray"], "stray"),
+    ):
+        done = launch("train", *flags)
+        assert done.returncode in (1, 2)
+        assert "error:" in done.stderr
+        assert message in done.stderr
+    assert not folder.exists()
+
+
+def test_a_batch_that_does_not_divide_by_the_devices_is_refused(tmp_path):
+    done = launch("train", *train_flags(tmp_path / "run"), devices=3)
+    assert done.returncode == 1
+    assert "training.batch_size = 8 must be a multiple of the 3 devices" in done.stderr
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+import tiny
+from emergent_icl.training.loop import train
+from emergent_icl.training.reporting import Observer
+from emergent_icl.workdir import Workdir
+
+workdir = Workdir(sys.argv[1])
+
+class Killer(Observer):
+    def advanced(self, step):
+        if step == 33:
+            while not (workdir.checkpoints / "20" / "_CHECKPOINT_METADATA").exists():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train(tiny.get_config("images"), workdir, Killer())
+"""
+
+
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert launch("train", *train_flags(whole, "images")).returncode == 0
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, str(killed)], cwd=ROOT, env=environment, timeout=300
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert [record["step"] for record in records(killed)] == [10, 20, 30]
+    done = launch("train", *train_flags(killed, "images"))
+    assert done.returncode == 0, done.stderr
+    assert "after step 20" in done.stdout
+    assert records(killed) == records(whole)
+    states = []
+    for folder in (whole, killed):
+        arrays = sorted((folder / "checkpoints" / "40" / "state").rglob("*"))
+        assert arrays
+        states.append(load_params(folder))
+    assert states[0] == states[1]
+
+
+def load_params(folder):
+    """Every leaf of the last state as bytes."""
+    import jax
+
+    from emergent_icl.experiment import load_run
+
+    with CheckpointStore(Path(folder) / "checkpoints") as store:
+        state, _ = store.restore(40, load_run(folder).experiment.state_template())
+    return [leaf.tobytes() for leaf in jax.tree.leaves(state)]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_the_run_and_say_how_to_resume(tmp_path, number, status):
+    flags = train_flags(tmp_path, **{"training.num_steps": 10_000_000})
+    steps = []
+    for _ in range(2):
+        process = subprocess.Popen(
+            command("train", *flags),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for_new_lines(tmp_path / "metrics.jsonl", steps, process)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == status, errors
+        assert "Traceback" not in errors
+        resume = output[output.index("To resume:") :]
+        assert "python -m experiments.train" in resume
+        assert all(flag in resume for flag in flags)
+        with CheckpointStore(tmp_path / "checkpoints") as store:
+            steps.append(store.latest())
+        assert f"Stopped after step {steps[-1]}; the state is saved." in output
+    assert 0 < steps[0] < steps[1]
+
+
+def wait_for_new_lines(path, steps, process):
+    beyond = steps[-1] if steps else 0
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        lines = read_metrics(path)
+        if lines and lines[-1]["step"] > beyond:
+            return
+        time.sleep(0.1)
+    raise AssertionError("no metrics were written")
+
+
+def test_a_loss_that_is_not_finite_is_one_message(tmp_path):
+    options = {"training.optimizer.name": "sgd", "training.optimizer.learning_rate": 1e30}
+    done = launch("train", *train_flags(tmp_path, **options))
+    assert done.returncode == 1
+    assert re.search(r"error: The loss at step \d+ is (nan|inf)", done.stderr)
+
+
+def test_devices_train_the_same_model(tmp_path):
+    """Synchronised BatchNorm, pixel noise on: 1, 2 and 4 devices differ by rounding."""
+    losses = []
+    for devices in (1, 2, 4):
+        folder = tmp_path / str(devices)
+        options = {"training.num_steps": 10, "training.log_every": 1, "evaluation.every": 10}
+        done = launch("train", *train_flags(folder, "resnet", **options), devices=devices)
+        assert done.returncode == 0, done.stderr
+        assert f"{devices} x cpu" in done.stdout
+        losses.append([record["train/loss"] for record in records(folder)])
+        evaluation = records(folder)[-1]["eval/fewshot_holdout/loss"]
+        losses[-1].append(evaluation)
+    assert losses[1] == pytest.approx(losses[0], rel=2e-4)
+    assert losses[2] == pytest.approx(losses[0], rel=2e-4)
+
+
+def test_everything_but_tfds_and_tfdata_works_without_tensorflow(tmp_path):
+    program = f"""
+import sys
+for name in ("tensorflow", "tensorflow_datasets", "tensorflow_cpu"):
+    sys.modules[name] = None
+import pkgutil, importlib, emergent_icl, experiments
+for package in (emergent_icl, experiments):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+import tiny
+from emergent_icl.training.loop import train
+from emergent_icl.training.reporting import Observer
+from emergent_icl.workdir import Workdir
+config = tiny.get_config("images").unlock()
+config.data.feeder = "auto"
+outcome = train(config.lock(), Workdir({str(tmp_path)!r}), Observer())
+print(outcome.summary["step"])
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "40"

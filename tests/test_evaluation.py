@@ -1,0 +1,93 @@
+import jax
+import numpy as np
+import pytest
+
+from emergent_icl.datasets.bank import DeviceBank
+from emergent_icl.evaluation import curves, draw_mode
+from emergent_icl.experiment import build_experiment
+from emergent_icl.metrics import query_metrics
+
+
+def build(config, **options):
+    config.update_from_flattened_dict(options)
+    experiment = build_experiment(config.lock())
+    state = experiment.init(config.training.seed)
+    return experiment, state, DeviceBank(jax.device_put(experiment.bank.examples))
+
+
+def test_embedding_each_drawing_once_equals_the_plain_way(image_config):
+    config = image_config
+    experiment, state, bank = build(
+        config,
+        **{"data.noise_scale": 0.0, "evaluation.modes": ("fewshot_holdout", "no_support_zipfian")},
+    )
+    results = experiment.evaluator()(state.params, state.batch_stats, bank)
+    for name, metrics in results.items():
+        mode = draw_mode(config, experiment.plan, name)
+        examples = bank.examples[mode.batch.class_ids, mode.batch.exemplar_ids][..., None] / 255.0
+        logits, _ = experiment.network.apply(
+            state.params, state.batch_stats, None, examples, mode.batch.labels, False
+        )
+        plain = query_metrics(logits, mode.batch.labels, mode.judgement)
+        assert set(plain) == set(metrics)
+        for metric, values in plain.items():
+            assert metrics[metric].mean == pytest.approx(float(values.mean()), abs=1e-5)
+
+
+def test_results_do_not_depend_on_the_chunk(image_config):
+    values = []
+    for chunk in (16, 64):
+        experiment, state, bank = build(
+            image_config.copy_and_resolve_references(), **{"evaluation.batch_size": chunk}
+        )
+        results = experiment.evaluator()(state.params, state.batch_stats, bank)
+        values.append(results["fewshot_holdout"]["loss"].mean)
+    # Pixel noise on: it belongs to the sequence, not to its place in a chunk.
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_same_seed_same_results_and_other_seed_others(config):
+    losses = []
+    for seed in (0, 0, 1):
+        experiment, state, bank = build(
+            config.copy_and_resolve_references(), **{"evaluation.seed": seed}
+        )
+        results = experiment.evaluator()(state.params, state.batch_stats, bank)
+        losses.append(results["fewshot_holdout"]["loss"].mean)
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_an_untrained_model_is_at_chance(config):
+    experiment, state, bank = build(config, **{"evaluation.num_sequences": 4000})
+    results = experiment.evaluator()(state.params, state.batch_stats, bank)
+    fewshot, iwl = results["fewshot_holdout"], results["no_support_zipfian"]
+    assert fewshot["accuracy_closed"].mean == pytest.approx(0.5, abs=0.06)
+    assert iwl["accuracy"].mean < 0.1
+    assert curves(results) == {
+        "icl": fewshot["accuracy_closed"].mean,
+        "iwl": iwl["accuracy"].mean,
+    }
+
+
+def test_modes_know_their_labels(config):
+    experiment, _, _ = build(
+        config,
+        **{
+            "data.sequences.label_multiplicity": 3,
+            "evaluation.modes": ("fewshot_holdout", "no_support_common", "no_support_rare"),
+        },
+    )
+    plan = experiment.plan
+    assert plan.num_labels == 3 * 32 + 8
+    judge = {name: draw_mode(config, plan, name).judgement for name in plan.evaluation}
+    np.testing.assert_array_equal(np.flatnonzero(judge["fewshot_holdout"].is_valid), [0, 1])
+    common, rare = range(3 * 28, 3 * 32), range(3 * 28)
+    np.testing.assert_array_equal(np.flatnonzero(judge["no_support_common"].is_valid), common)
+    np.testing.assert_array_equal(np.flatnonzero(judge["no_support_rare"].is_valid), rare)
+    np.testing.assert_array_equal(np.flatnonzero(judge["no_support_rare"].is_common), common)
+    # Any label of the class is right.
+    assert judge["no_support_rare"].answers[:7].tolist() == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_curves_are_none_where_their_mode_was_left_out():
+    assert curves({}) == {"icl": None, "iwl": None}

@@ -1,0 +1,224 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from emergent_icl.experiment import load_run
+from emergent_icl.training.checkpoints import CheckpointStore, NonFiniteStateError, Progress
+from emergent_icl.training.loop import train
+from emergent_icl.training.reporting import MetricsWriter, Observer, read_metrics
+from emergent_icl.training.window import NonFiniteLossError
+from emergent_icl.validation import ConfigError
+from emergent_icl.workdir import Workdir, WorkdirError
+
+# Depend on the clock, not on the computation.
+TIMES = ("steps_per_second", "sequences_per_second")
+
+
+def run(config, folder, **options):
+    return train(config.lock(), Workdir(folder), Observer(), **options)
+
+
+def records(folder):
+    return [
+        {name: value for name, value in record.items() if name not in TIMES}
+        for record in read_metrics(Workdir(folder).metrics)
+    ]
+
+
+def stored_state(folder, step):
+    with CheckpointStore(Workdir(folder).checkpoints) as store:
+        template = load_run(folder).experiment.state_template()
+        return store.restore(step, template)[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A complete tiny run, shared by the tests that only look at it."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp("finished")
+    outcome = train(tiny.get_config("symbols"), Workdir(folder), Observer())
+    return folder, outcome
+
+
+def test_a_run_leaves_everything_that_is_promised(finished):
+    folder, outcome = finished
+    workdir = Workdir(folder)
+    summary = json.loads(workdir.summary.read_text())
+    assert summary == outcome.summary
+    assert not outcome.was_complete
+    assert set(summary) >= {
+        "step", "wall_seconds", "parameters", "train_sequences_per_second", "icl", "iwl",
+        "evals", "config_name", "seed", "devices", "versions",
+    }  # fmt: skip
+    assert summary["step"] == 40
+    assert summary["wall_seconds"] > 0
+    assert summary["icl"] == summary["evals"]["fewshot_holdout"]["accuracy_closed"]
+    assert summary["iwl"] == summary["evals"]["no_support_zipfian"]["accuracy"]
+    assert workdir.learning_curves.read_bytes().startswith(b"\x89PNG")
+    assert list(workdir.tensorboard.glob("events.out.tfevents.*"))
+    assert json.loads(workdir.config.read_text())["data"]["sequences"]["p_bursty"] == 0.9
+
+    lines = read_metrics(workdir.metrics)
+    assert [line["step"] for line in lines] == [10, 20, 30, 40]
+    assert {"train/loss", "train/accuracy", "train/grad_norm"} <= set(lines[0])
+    assert "eval/fewshot_holdout/accuracy_closed" in lines[1]
+    assert "eval/fewshot_holdout/accuracy_closed" not in lines[2]
+    with CheckpointStore(workdir.checkpoints) as store:
+        assert store.steps() == [20, 40]
+
+
+def test_training_learns(finished):
+    lines = read_metrics(Workdir(finished[0]).metrics)
+    assert lines[-1]["train/loss"] < lines[0]["train/loss"]
+
+
+def test_a_complete_run_is_left_alone(finished, config):
+    folder, outcome = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    again = run(config, folder)
+    assert again.was_complete
+    assert again.summary == outcome.summary
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    before.pop(Workdir(folder).config), after.pop(Workdir(folder).config)
+    assert before == after
+
+
+def test_same_config_same_bits(finished, config, tmp_path):
+    run(config, tmp_path)
+    assert records(tmp_path) == records(finished[0])
+    jax.tree.map(
+        np.testing.assert_array_equal, stored_state(tmp_path, 40), stored_state(finished[0], 40)
+    )
+
+
+def test_another_seed_is_another_run(finished, config, tmp_path):
+    config.training.seed = 1
+    run(config, tmp_path)
+    assert records(tmp_path) != records(finished[0])
+
+
+def test_a_prolonged_run_is_the_long_run(finished, config, tmp_path):
+    config.training.num_steps = 20
+    short = config.copy_and_resolve_references()
+    assert run(short, tmp_path).summary["step"] == 20
+    config.training.num_steps = 40
+    outcome = run(config, tmp_path)
+    assert (outcome.was_complete, outcome.summary["step"]) == (False, 40)
+    assert records(tmp_path) == records(finished[0])
+
+
+def test_an_interrupt_between_two_logs_loses_nothing(finished, config, tmp_path):
+    """Stopped at step 13, the mean of steps 11 .. 20 spans both commands."""
+    import signal
+
+    from emergent_icl.training.loop import Interrupted
+
+    polls = iter(range(1, 100))
+    with pytest.raises(Interrupted) as stop:
+        run(config, tmp_path, stop_requested=lambda: signal.SIGTERM if next(polls) == 13 else None)
+    assert stop.value.step == 13
+    run(config, tmp_path)
+    assert records(tmp_path) == records(finished[0])
+
+
+def test_a_run_in_several_steps_a_call(finished, config, tmp_path):
+    config.training.steps_per_call = 5
+    run(config, tmp_path)
+    for ours, theirs in zip(records(tmp_path), records(finished[0]), strict=True):
+        assert ours["step"] == theirs["step"]
+        assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
+
+
+def test_wall_time_adds_up_over_resumes(config, tmp_path):
+    config.training.num_steps = 20
+    first = run(config.copy_and_resolve_references(), tmp_path).summary["wall_seconds"]
+    config.training.num_steps = 40
+    assert run(config, tmp_path).summary["wall_seconds"] > first
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_unsaved(config, tmp_path):
+    config.training.optimizer.name = "sgd"
+    config.training.optimizer.learning_rate = 1e30
+    config.training.optimizer.warmup_steps = 0
+    config.checkpoints.every = 1
+    config.checkpoints.keep = 100
+    with pytest.raises(NonFiniteLossError, match="The loss at step 2 is nan") as raised:
+        run(config, tmp_path)
+    assert raised.value.step == 2
+    with CheckpointStore(tmp_path / "checkpoints") as store:
+        assert all(step < 2 for step in store.steps())
+    assert not Workdir(tmp_path).summary.exists()
+
+
+def test_a_state_that_is_not_finite_is_refused(finished, tmp_path):
+    state = stored_state(finished[0], 40)
+    state.params["head"]["w"][0, 0, 0] = np.nan
+    with CheckpointStore(tmp_path / "checkpoints", keep=1) as store:
+        with pytest.raises(NonFiniteStateError, match=r"step 40.*head"):
+            store.save(state, Progress())
+        assert store.steps() == []
+
+
+def test_another_config_in_the_same_folder_is_refused(finished, config):
+    folder, _ = finished
+    before = Workdir(folder).config.read_bytes()
+    config.data.sequences.p_bursty = 0.5
+    config.training.seed = 7
+    with pytest.raises(WorkdirError) as raised:
+        run(config, folder)
+    assert "data.sequences.p_bursty: 0.9 there, 0.5 here" in str(raised.value)
+    assert "training.seed: 0 there, 7 here" in str(raised.value)
+    assert Workdir(folder).config.read_bytes() == before
+
+
+def test_a_shorter_run_than_what_was_done_is_refused(finished, config):
+    config.training.num_steps = 20
+    with pytest.raises(WorkdirError, match="at step 40 already, beyond"):
+        run(config, finished[0])
+
+
+def test_a_cosine_run_cannot_be_prolonged(config, tmp_path):
+    config.training.optimizer.schedule = "cosine"
+    Workdir(tmp_path).claim(config)
+    config.training.num_steps = 80
+    with pytest.raises(WorkdirError, match=r"training\.num_steps: 40 there, 80 here"):
+        Workdir(tmp_path).claim(config)
+
+
+def test_a_bad_config_touches_nothing(config, tmp_path):
+    config.data.sequences.seq_len = 3
+    with pytest.raises(ConfigError):
+        run(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_load_run_gives_back_the_trained_model(finished):
+    folder, outcome = finished
+    opened = load_run(folder, overrides={"evaluation.num_sequences": 50})
+    assert opened.step == 40
+    results = opened.experiment.evaluator()(opened.params, opened.batch_stats, opened.device_bank())
+    for mode, metrics in outcome.summary["evals"].items():
+        for name, value in metrics.items():
+            assert results[mode][name].mean == pytest.approx(value, abs=1e-6)
+    earlier = load_run(folder, step=20)
+    assert earlier.step == 20
+    assert not np.array_equal(earlier.params["head"]["w"], opened.params["head"]["w"])
+
+
+def test_load_run_says_what_is_missing(finished, tmp_path):
+    with pytest.raises(WorkdirError, match=r"no config\.json"):
+        load_run(tmp_path)
+    with pytest.raises(WorkdirError, match=r"no checkpoint of step 30, only of \[20, 40\]"):
+        load_run(finished[0], step=30)
+
+
+def test_metrics_writer_drops_what_lies_beyond_the_checkpoint_and_half_a_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10, "a": 1}\n{"step": 20, "a": 2}\n{"step": 30, "a": 3}\n{"step": 4')
+    with MetricsWriter(path, tmp_path / "tensorboard", resume_step=20) as writer:
+        writer.write(25, {"a": 9.5})
+    assert [record["step"] for record in read_metrics(path)] == [10, 20, 25]
+    assert path.read_text().endswith('{"step": 25, "a": 9.5}\n')
