@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -108,7 +109,9 @@ def command_line() -> str:
 class TrainingDisplay(Observer):
     """A progress bar on a terminal, a line a log elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: float) -> None:
+        """Takes `time.monotonic()` at which the command started."""
+        self._started: float | None = started
         self._progress: Progress | None = None
         self._last_step = 0
         self._latest: dict[str, float] = {}
@@ -149,7 +152,10 @@ class TrainingDisplay(Observer):
             )
 
     def advanced(self, step: int) -> None:
-        """Moves the bar; see Observer."""
+        """Moves the bar, and says when the first step was out; see Observer."""
+        if self._started is not None:
+            say(f"{'compiled':>10}  {time.monotonic() - self._started:.0f} s after the start")
+            self._started = None
         if self._progress is not None:
             self._progress.update(self._task, completed=step)
 

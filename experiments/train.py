@@ -32,7 +32,11 @@ def main(argv: Sequence[str]) -> None:
     console.refuse_leftovers(argv)
     workdir = Workdir(WORKDIR.value)
     command = console.command_line()
-    with console.clear_errors(), console.TrainingDisplay() as display, StopSignals() as signals:
+    with (
+        console.clear_errors(),
+        console.TrainingDisplay(STARTED) as display,
+        StopSignals() as signals,
+    ):
         try:
             outcome = loop.train(_CONFIG.value, workdir, display, signals.poll, STARTED)
         except loop.Interrupted as stop:

@@ -15,7 +15,7 @@ import numpy as np
 
 from emergent_icl.datasets.bank import DeviceBank, ExampleBank
 from emergent_icl.datasets.sequences import SequenceBatch
-from emergent_icl.training.state import Hyper, TrainState
+from emergent_icl.training.state import Array, Hyper, TrainState
 from emergent_icl.training.update import Metrics, Update
 
 AXIS = "devices"
@@ -47,9 +47,19 @@ def stack_replicas(trees: list[Tree]) -> Tree:
 
 
 def replicate(tree: Tree) -> Tree:
-    """Host arrays [R, ...] -> [D, R, ...], the same on every local device."""
-    count = jax.local_device_count()
-    return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (count, *np.shape(leaf))), tree)
+    """Host arrays [R, ...] -> [D, R, ...], the same on every local device.
+
+    Placed as the train call returns its state: a host array would be placed otherwise, and
+    the second call would compile once more.
+    """
+    local = jax.local_devices()
+    mesh = jax.sharding.Mesh(np.array(local), (AXIS,))
+    one_each = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+
+    def place(leaf: Array) -> jax.Array:
+        return jax.device_put(np.broadcast_to(leaf, (len(local), *np.shape(leaf))), one_each)
+
+    return jax.tree.map(place, tree)
 
 
 def first_device(tree: Tree) -> Tree:

@@ -1,3 +1,5 @@
+import logging
+
 import jax
 import numpy as np
 import pytest
@@ -95,6 +97,24 @@ def test_a_batch_is_laid_out_in_consecutive_shares(monkeypatch):
     sharded = devices.shard_batch(SequenceBatch(leaf, leaf, leaf)).labels
     assert sharded.shape == (2, 3, 1, 2, 5)
     np.testing.assert_array_equal(sharded[1, 2, 0], leaf[2, 0, 2:])
+
+
+def test_compiles_once(setting):
+    calls = devices.make_train_call(setting.update, 1)
+    state, hyper = devices.replicate(setting.state), devices.replicate(setting.hyper)
+    batch = devices.shard_batch(SequenceBatch(*(leaf[:1] for leaf in setting.block)))
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("jax")
+    logger.addHandler(handler)
+    try:
+        with jax.log_compiles():
+            for _ in range(3):
+                state, _ = calls(state, hyper, setting.bank, batch)
+    finally:
+        logger.removeHandler(handler)
+    assert sum(message.startswith("Compiling") for message in messages) == 1
 
 
 def test_the_learning_rate_is_traced(setting):
