@@ -13,8 +13,9 @@ import numpy as np
 
 from emergent_icl import seeds
 from emergent_icl.datasets.bank import DeviceBank
+from emergent_icl.datasets.class_space import SequenceBatch
 from emergent_icl.datasets.materialise import Materialise, sequence_keys
-from emergent_icl.datasets.sequences import SequenceBatch, SequenceType
+from emergent_icl.datasets.sequences import SequenceType
 from emergent_icl.metrics import Estimate, Judgement, query_metrics, summarise
 from emergent_icl.modules.network import BatchStats, Network, Params
 from emergent_icl.plan import Plan, fixed_labeling

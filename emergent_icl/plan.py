@@ -8,13 +8,9 @@ import ml_collections
 
 from emergent_icl.datasets import glyphs, omniglot, symbolic  # noqa: F401  (they register themselves)
 from emergent_icl.datasets.bank import DATA_SOURCES, SourceShape
+from emergent_icl.datasets.class_space import ClassSpace
 from emergent_icl.datasets.class_split import split_classes
-from emergent_icl.datasets.sequences import (
-    SEQUENCE_TYPES,
-    ClassSpace,
-    SequenceOptions,
-    SequenceType,
-)
+from emergent_icl.datasets.sequences import SEQUENCE_TYPES, SequenceOptions, SequenceType
 
 
 class Plan(NamedTuple):

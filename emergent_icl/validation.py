@@ -10,8 +10,9 @@ import ml_collections
 
 from emergent_icl import plan as plans
 from emergent_icl.datasets.bank import DATA_SOURCES, SourceShape
+from emergent_icl.datasets.class_space import LABELINGS
 from emergent_icl.datasets.pipeline import FEEDERS
-from emergent_icl.datasets.sequences import LABELINGS, NON_BURSTY_TYPES, SEQUENCE_TYPES
+from emergent_icl.datasets.sequences import NON_BURSTY_TYPES, SEQUENCE_TYPES
 from emergent_icl.modules.embedding import TOKEN_LAYOUTS, token_width
 from emergent_icl.modules.encoders import ENCODERS
 from emergent_icl.modules.network import SEQUENCE_MODELS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shlex
 import sys
 import time
@@ -32,9 +31,6 @@ from emergent_icl.training.reporting import Observer, Record
 from emergent_icl.training.window import NonFiniteLossError
 from emergent_icl.validation import ConfigError
 from emergent_icl.workdir import WorkdirError
-
-# TensorFlow greets in C++ before Python can ask it not to.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _console = Console(highlight=False, soft_wrap=True)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)

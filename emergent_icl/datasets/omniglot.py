@@ -14,6 +14,7 @@ from PIL import Image
 
 from emergent_icl.datasets import cache
 from emergent_icl.datasets.bank import DATA_SOURCES, WHITE, DataSource, ExampleBank, SourceShape
+from emergent_icl.datasets.quiet_tensorflow import import_tensorflow
 
 TFDS_NAME = "omniglot"
 TFDS_VERSION = "3.0.0"
@@ -65,6 +66,7 @@ def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
 def _decode(data_dir: str) -> cache.Arrays:
     """Reads TFDS; returns packed uint8 [1623, 20, bytes] and names."""
     try:
+        import_tensorflow()
         import tensorflow_datasets as tfds
 
         builder = tfds.builder(f"{TFDS_NAME}:{TFDS_VERSION}", data_dir=data_dir or None)

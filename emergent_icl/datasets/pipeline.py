@@ -10,12 +10,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from emergent_icl import seeds
-from emergent_icl.datasets.sequences import Sampler, SequenceBatch
+from emergent_icl.datasets.class_space import SequenceBatch
+from emergent_icl.datasets.quiet_tensorflow import import_tensorflow
+from emergent_icl.datasets.sequences import Sampler
 from emergent_icl.registry import Registry
 
 # Steps drawn by one call of a sampler. Part of what a seed means: another value would
@@ -89,17 +91,12 @@ def _python_steps(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
 
 def tfdata_feed(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
     """The same batches as `python_feed`, sampled by tf.data's own threads."""
-    import tensorflow as tf
-
-    # TensorFlow is here for its input pipeline; the accelerators are JAX's.
-    tf.config.set_visible_devices([], "GPU")
-    tf.config.set_visible_devices([], "TPU")
-
+    tf = import_tensorflow()
     first_block, offset = divmod(start_step, BLOCK_STEPS)
     rows = spec.batch_size // spec.host_count
     shape = (BLOCK_STEPS, len(spec.samplers), rows, spec.seq_len)
 
-    def sample(block: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def sample(block: Any) -> tuple[Any, ...]:
         leaves = tf.numpy_function(
             lambda b: tuple(sample_block(spec, int(b))), [block], [tf.int32] * 3, stateful=False
         )

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from emergent_icl.datasets.bank import DeviceBank, ExampleBank
-from emergent_icl.datasets.sequences import SequenceBatch
+from emergent_icl.datasets.class_space import SequenceBatch
 from emergent_icl.training.state import Array, Hyper, TrainState
 from emergent_icl.training.update import Metrics, Update
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from emergent_icl.datasets.bank import DeviceBank
+from emergent_icl.datasets.class_space import SequenceBatch
 from emergent_icl.datasets.materialise import Materialise, sequence_keys
-from emergent_icl.datasets.sequences import SequenceBatch
 from emergent_icl.losses import query_loss
 from emergent_icl.modules.network import BatchStats, Network, Params
 from emergent_icl.training.optimizers import Optimizer

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from emergent_icl.evaluation import ICL, IWL
-from emergent_icl.training.reporting import Record
+
+Records = Sequence[Mapping[str, Any]]
 
 # Okabe and Ito's colours: told apart by everyone, and in grey by their lightness and dashes.
 ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR, GREY = "#0072B2", "#D55E00", "#333333", "#888888"
 
 
-def draw_learning_curves(records: list[Record], title: str, path: Path) -> None:
+def draw_learning_curves(records: Records, title: str, path: Path) -> None:
     """Draws ICL and IWL accuracy, and the training loss, over steps as a PNG.
 
     Args:
@@ -56,9 +59,7 @@ def draw_learning_curves(records: list[Record], title: str, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _curve(
-    axes: Axes, records: list[Record], key: str, label: str, colour: str, dashes: str
-) -> None:
+def _curve(axes: Axes, records: Records, key: str, label: str, colour: str, dashes: str) -> None:
     points = [(record["step"], record[key]) for record in records if key in record]
     if points:
         steps, values = zip(*points, strict=True)

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sampling import assert_distributed
 
+from emergent_icl.datasets.class_space import ClassSpace
 from emergent_icl.datasets.class_split import ClassSplit, zipf_weights
-from emergent_icl.datasets.sequences import SEQUENCE_TYPES, ClassSpace, SequenceOptions
+from emergent_icl.datasets.sequences import SEQUENCE_TYPES, SequenceOptions
 
 RARE, COMMON, HOLDOUT = 20, 6, 8
 TRAIN = RARE + COMMON

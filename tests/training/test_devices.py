@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tiny
 
+from emergent_icl.datasets.class_space import SequenceBatch
 from emergent_icl.datasets.pipeline import FeedSpec, sample_block
-from emergent_icl.datasets.sequences import SequenceBatch
 from emergent_icl.experiment import build_experiment
 from emergent_icl.modules.network import make_network
 from emergent_icl.training import devices

@@ -1,0 +1,41 @@
+"""The one place that imports TensorFlow: for reading TFDS and for tf.data, nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+
+def import_tensorflow() -> ModuleType:
+    """Imports TensorFlow without its greeting, and keeps it off the accelerators.
+
+    Raises:
+      ImportError: it is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _native_stderr_closed():
+        import tensorflow as tf
+    # They are JAX's.
+    for kind in ("GPU", "TPU"):
+        tf.config.set_visible_devices([], kind)
+    return tf
+
+
+@contextlib.contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Drops what native code writes to stderr; Python's exceptions are not affected.
+
+    The libraries greet while they are loaded, before they read their log level.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
