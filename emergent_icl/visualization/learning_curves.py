@@ -15,7 +15,7 @@ from emergent_icl.evaluation import ICL, IWL
 Records = Sequence[Mapping[str, Any]]
 
 # Okabe and Ito's colours: told apart by everyone, and in grey by their lightness and dashes.
-ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR, GREY = "#0072B2", "#D55E00", "#333333", "#888888"
+ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR, GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
 
 
 def draw_learning_curves(records: Records, title: str, path: Path) -> None:
