@@ -204,6 +204,15 @@ def curves(results: Results) -> dict[str, float | None]:
     return numbers
 
 
+def chance(plan: Plan) -> float | None:
+    """What guessing gives in context: one over the valid labels of fewshot_holdout.
+
+    None where that mode is not evaluated.
+    """
+    mode, _ = ICL
+    return 1 / len(plan.evaluation[mode].valid_labels) if mode in plan.evaluation else None
+
+
 def results_json(results: Results) -> dict[str, dict[str, float]]:
     """Means alone, as summaries hold them."""
     return {

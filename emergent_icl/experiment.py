@@ -18,7 +18,7 @@ from emergent_icl.training.checkpoints import CheckpointStore
 from emergent_icl.training.optimizers import Optimizer, make_optimizer
 from emergent_icl.training.state import TrainState
 from emergent_icl.training.update import init_state
-from emergent_icl.validation import validate
+from emergent_icl.validation import ConfigError, validate
 from emergent_icl.workdir import Workdir, WorkdirError
 
 
@@ -45,10 +45,9 @@ class Experiment(NamedTuple):
         """The state before the first step, of one replica."""
         shape = self.plan.shape
         lead = (1, self.plan.training.seq_len)
-        if shape.is_image:
-            examples = np.zeros((*lead, *shape.example_shape, 1), np.float32)
-        else:
-            examples = np.zeros((*lead, *shape.example_shape), np.int32)
+        channels = (1,) if shape.kind == "image" else ()
+        dtype = np.int32 if shape.kind == "integer" else np.float32
+        examples = np.zeros((*lead, *shape.example_shape, *channels), dtype)
         labels = np.zeros(lead, np.int32)
         init = jax.jit(lambda: init_state(self.network, self.optimizer, seed, examples, labels))
         return init()
@@ -64,13 +63,11 @@ class Experiment(NamedTuple):
 
 
 def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
-    """Validates the config, then loads the data and builds the model.
+    """Loads the data and builds the model of a valid config.
 
     Raises:
-      ConfigError: the config cannot be run.
       DatasetUnavailableError: its data are not to be had.
     """
-    validate(config)
     plan = make_plan(config)
     return Experiment(
         config,
@@ -119,8 +116,10 @@ def load_run(
       ConfigError: an override is not allowed.
     """
     folder = Workdir(workdir)
-    config = folder.read_config().unlock()
-    config.update_from_flattened_dict(overrides or {})
+    config = folder.read_config()
+    # As it was trained, whatever the overrides ask of it.
+    num_labels = make_plan(config).num_labels
+    config = _overridden(config, {**(overrides or {}), "model.num_labels": num_labels})
     if not folder.checkpoints.is_dir():
         raise WorkdirError(f"{folder.path} has no checkpoints yet")
     with CheckpointStore(folder.checkpoints) as store:
@@ -130,7 +129,21 @@ def load_run(
         step = steps[-1] if step is None else step
         if step not in steps:
             raise WorkdirError(f"{folder.path} has no checkpoint of step {step}, only of {steps}")
-        experiment = build_experiment(config.lock())
+        experiment = build_experiment(config)
         state, _ = store.restore(step, experiment.state_template())
     first = jax.tree.map(lambda leaf: leaf[0], state)
     return Run(experiment, step, first.params, first.batch_stats)
+
+
+def _overridden(
+    config: ml_collections.ConfigDict, overrides: dict[str, object]
+) -> ml_collections.ConfigDict:
+    """A valid, locked copy with some options changed."""
+    changed = config.copy_and_resolve_references().unlock()
+    try:
+        with changed.ignore_type():
+            changed.update_from_flattened_dict(overrides)
+    except (KeyError, TypeError) as error:
+        raise ConfigError([str(error)]) from error
+    validate(changed)
+    return changed.lock()

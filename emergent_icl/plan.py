@@ -10,7 +10,12 @@ from emergent_icl.datasets import glyphs, omniglot, symbolic  # noqa: F401  (the
 from emergent_icl.datasets.bank import DATA_SOURCES, SourceShape
 from emergent_icl.datasets.class_space import ClassSpace
 from emergent_icl.datasets.class_split import split_classes
-from emergent_icl.datasets.sequences import SEQUENCE_TYPES, SequenceOptions, SequenceType
+from emergent_icl.datasets.sequences import (
+    SEQUENCE_TYPES,
+    FewshotOptions,
+    SequenceOptions,
+    SequenceType,
+)
 
 
 class Plan(NamedTuple):
@@ -42,10 +47,19 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
     space = class_space(config.data, shape)
     training = training_type(config, space)
     evaluation = {mode: evaluation_type(config, space, mode) for mode in config.evaluation.modes}
-    num_labels = config.model.num_labels
-    if num_labels is None:
-        num_labels = max(kind.num_labels for kind in (training, *evaluation.values()))
-    return Plan(shape, space, training, evaluation, num_labels)
+    return Plan(shape, space, training, evaluation, label_capacity(config, space))
+
+
+def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
+    """`model.num_labels`, or as many labels as the labelings of the config have.
+
+    Not a matter of the evaluation modes: a run may be evaluated on others later.
+    """
+    if config.model.num_labels is not None:
+        return config.model.num_labels
+    labelings = {fixed_labeling(config), config.evaluation.fewshot_labeling} - {"unfixed"}
+    ways = (config.data.sequences.ways, config.evaluation.ways)
+    return max(*ways, *(space.num_labels(labeling) for labeling in labelings))
 
 
 def source_shape(data: ml_collections.ConfigDict) -> SourceShape:
@@ -69,7 +83,39 @@ def class_space(data: ml_collections.ConfigDict, shape: SourceShape) -> ClassSpa
 def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> SequenceType:
     """The training sequences of a config."""
     sequences = config.data.sequences
-    options = SequenceOptions(
+    fewshot = FewshotOptions(
+        shots=sequences.shots,
+        ways=sequences.ways,
+        grouped=sequences.grouped,
+        distinct_ways=sequences.distinct_ways,
+        labeling=sequences.labeling,
+    )
+    return SEQUENCE_TYPES[sequences.type](space, _options(config, sequences.labeling, fewshot))
+
+
+def evaluation_type(
+    config: ml_collections.ConfigDict, space: ClassSpace, mode: str
+) -> SequenceType:
+    """The sequences of one evaluation mode.
+
+    Few-shot modes have the options of `config.evaluation`; all others, those of training.
+    """
+    evaluation = config.evaluation
+    fewshot = FewshotOptions(
+        shots=evaluation.shots,
+        ways=evaluation.ways,
+        grouped=evaluation.grouped,
+        distinct_ways=evaluation.distinct_ways,
+        labeling=evaluation.fewshot_labeling,
+    )
+    return SEQUENCE_TYPES[mode](space, _options(config, fixed_labeling(config), fewshot))
+
+
+def _options(
+    config: ml_collections.ConfigDict, labeling: str, fewshot: FewshotOptions
+) -> SequenceOptions:
+    sequences = config.data.sequences
+    return SequenceOptions(
         seq_len=sequences.seq_len,
         shots=sequences.shots,
         ways=sequences.ways,
@@ -78,32 +124,9 @@ def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> Seque
         p_bursty_common=sequences.p_bursty_common,
         non_bursty=sequences.non_bursty,
         grouped=sequences.grouped,
-        distinct_ways=sequences.distinct_ways,
-        labeling=sequences.labeling,
-        fewshot_labeling=sequences.labeling,
+        labeling=labeling,
+        fewshot=fewshot,
     )
-    return SEQUENCE_TYPES[sequences.type](space, options)
-
-
-def evaluation_type(
-    config: ml_collections.ConfigDict, space: ClassSpace, mode: str
-) -> SequenceType:
-    """The sequences of one evaluation mode.
-
-    Few-shot modes relabel their classes as `evaluation.fewshot_labeling` says; all
-    others keep the labels of training.
-    """
-    evaluation, sequences = config.evaluation, config.data.sequences
-    options = SequenceOptions(
-        seq_len=sequences.seq_len,
-        shots=evaluation.shots,
-        ways=evaluation.ways,
-        grouped=evaluation.grouped,
-        distinct_ways=evaluation.distinct_ways,
-        labeling=fixed_labeling(config),
-        fewshot_labeling=evaluation.fewshot_labeling,
-    )
-    return SEQUENCE_TYPES[mode](space, options)
 
 
 def fixed_labeling(config: ml_collections.ConfigDict) -> str:

@@ -52,6 +52,11 @@ class Registry(Mapping[str, T], Generic[T]):
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> str:
     """The message for a name that is not among the allowed ones: nearest first."""
     allowed = sorted(allowed)
-    near = difflib.get_close_matches(str(name), allowed, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = nearest_name(name, allowed)
     return f"{kind} '{name}' is unknown (allowed: {', '.join(allowed)}){hint}"
+
+
+def nearest_name(name: object, allowed: Iterable[str]) -> str:
+    """'; did you mean ...?' for a name that resembles an allowed one, else ''."""
+    near = difflib.get_close_matches(name, list(allowed), n=1) if isinstance(name, str) else []
+    return f"; did you mean '{near[0]}'?" if near else ""

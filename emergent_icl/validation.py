@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
-import jax
 import ml_collections
 
 from emergent_icl import plan as plans
@@ -16,8 +15,9 @@ from emergent_icl.datasets.sequences import NON_BURSTY_TYPES, SEQUENCE_TYPES
 from emergent_icl.modules.embedding import TOKEN_LAYOUTS, token_width
 from emergent_icl.modules.encoders import ENCODERS
 from emergent_icl.modules.network import SEQUENCE_MODELS
-from emergent_icl.registry import unknown_name
-from emergent_icl.training.optimizers import SCHEDULES, make_optimizer
+from emergent_icl.registry import nearest_name
+from emergent_icl.training.optimizers import SCHEDULES, check_optimizer
+from emergent_icl.workdir import flatten
 
 
 class ConfigError(ValueError):
@@ -35,10 +35,12 @@ class Rule(NamedTuple):
     Attributes:
       allows: value -> bool.
       text: the allowed values in words, after "must be".
+      names: the allowed values, where they are names.
     """
 
     allows: Callable[[Any], bool]
     text: str
+    names: tuple[str, ...] = ()
 
 
 def integer(low: int, high: int | None = None) -> Rule:
@@ -64,7 +66,8 @@ def number(low: float, high: float | None = None, *, above: bool = False) -> Rul
 
 def one_of(names: Collection[str]) -> Rule:
     """One of some names."""
-    return Rule(lambda v: isinstance(v, str) and v in names, "one of " + ", ".join(sorted(names)))
+    names = tuple(sorted(names))
+    return Rule(lambda v: isinstance(v, str) and v in names, "one of " + ", ".join(names), names)
 
 
 def some_of(names: Collection[str]) -> Rule:
@@ -96,6 +99,7 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+OPTIMIZER_OPTIONS = "training.optimizer.options"
 STRING = Rule(lambda v: isinstance(v, str), "a string")
 BOOLEAN = Rule(lambda v: isinstance(v, bool), "True or False")
 PROBABILITY = number(0, 1)
@@ -118,7 +122,8 @@ def rules() -> dict[str, Rule]:
         "data.split.num_rare": integer(0),
         "data.split.num_common": integer(0),
         "data.split.num_holdout": integer(0),
-        "data.sequences.type": one_of(SEQUENCE_TYPES),
+        # Holdout classes are never trained on.
+        "data.sequences.type": one_of(set(SEQUENCE_TYPES) - {"fewshot_holdout"}),
         "data.sequences.seq_len": integer(2, 1025),
         "data.sequences.shots": integer(1),
         "data.sequences.ways": integer(1),
@@ -138,7 +143,7 @@ def rules() -> dict[str, Rule]:
         "data.glyphs.seed": SEED,
         "data.glyphs.min_strokes": integer(1),
         "data.glyphs.max_strokes": integer(1, 16),
-        # Longer ones would hardly ever fit into the box, and be redrawn for ever.
+        # Many longer ones hardly ever fit into the box.
         "data.glyphs.min_stroke_length": number(0, 0.5),
         "data.glyphs.p_connected": PROBABILITY,
         "data.glyphs.min_pen_width": number(0, 0.5, above=True),
@@ -181,7 +186,8 @@ def rules() -> dict[str, Rule]:
         "training.optimizer.max_grad_norm": number(0),
         "evaluation.modes": some_of(SEQUENCE_TYPES),
         "evaluation.every": integer(1),
-        "evaluation.num_sequences": integer(1),
+        # An interval needs two.
+        "evaluation.num_sequences": integer(2),
         "evaluation.batch_size": integer(1),
         "evaluation.seed": SEED,
         "evaluation.shots": integer(1),
@@ -194,8 +200,12 @@ def rules() -> dict[str, Rule]:
     }
 
 
-def validate(config: ml_collections.ConfigDict) -> None:
+def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
     """Checks types, ranges, and what the options mean together.
+
+    Args:
+      config: the whole config.
+      num_devices: over which the batch is spread, on all hosts.
 
     Raises:
       ConfigError: names every problem with its field, value and what is allowed.
@@ -206,7 +216,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         problems = [
             *_data_problems(config),
             *_model_problems(config),
-            *_training_problems(config),
+            *_training_problems(config, num_devices),
         ]
     if problems:
         raise ConfigError(problems)
@@ -222,11 +232,12 @@ def _single_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
             value = value[part]
         else:
             if not rule.allows(value):
-                hint = ""
-                if isinstance(value, str) and rule.text.startswith("one of "):
-                    message = unknown_name("", value, rule.text.removeprefix("one of ").split(", "))
-                    hint = message[message.index(")") + 1 :]
-                yield f"{path} = {value!r} must be {rule.text}{hint}"
+                yield f"{path} = {value!r} must be {rule.text}{nearest_name(value, rule.names)}"
+    # What an optimizer takes is its own affair; make_optimizer checks it.
+    options = (path for path in flatten(config.to_dict()) if not path.startswith(OPTIMIZER_OPTIONS))
+    for path in options:
+        if path not in rules():
+            yield f"{path} is not an option{nearest_name(path, rules())}"
 
 
 def _data_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
@@ -253,7 +264,7 @@ def _data_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
             f"data.sequences.labeling = 'ordered', not '{sequences.labeling}'"
         )
     shape = plans.source_shape(data)
-    if data.noise_scale > 0 and not shape.is_image:
+    if data.noise_scale > 0 and shape.kind != "image":
         yield (
             f"data.noise_scale = {data.noise_scale} needs images, not data.source = '{data.source}'"
         )
@@ -283,10 +294,9 @@ def _data_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
         except ValueError as error:
             yield f"evaluation.modes: '{mode}': {error}"
     needed = max((kind.num_labels for kind in kinds), default=0)
-    if config.model.num_labels is not None and config.model.num_labels < needed:
-        yield (
-            f"model.num_labels = {config.model.num_labels} must be at least {needed} for these data"
-        )
+    capacity = plans.label_capacity(config, space)
+    if capacity < needed:
+        yield f"model.num_labels = {capacity} must be at least {needed} for these data"
 
 
 def _exemplar_problems(config: ml_collections.ConfigDict, shape: SourceShape) -> Iterator[str]:
@@ -305,11 +315,12 @@ def _model_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     model = config.model
     source = config.data.source
     shape = plans.source_shape(config.data)
-    if model.encoder == "embedding" and shape.is_image:
+    is_image, is_integer = shape.kind == "image", shape.kind == "integer"
+    if model.encoder == "embedding" and not is_integer:
         yield f"model.encoder = 'embedding' needs integers, not data.source = '{source}'"
-    if model.encoder == "resnet" and not shape.is_image:
+    if model.encoder == "resnet" and not is_image:
         yield f"model.encoder = 'resnet' needs images, not data.source = '{source}'"
-    if model.encoder in ("mlp", "linear") and not shape.is_image:
+    if model.encoder in ("mlp", "linear") and is_integer:
         yield (
             f"model.encoder = '{model.encoder}' would read the integers of data.source = "
             f"'{source}' as quantities; use 'embedding'"
@@ -330,7 +341,7 @@ def _model_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
         yield f"model.num_heads = {model.num_heads} must divide the token width {width}"
 
 
-def _training_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+def _training_problems(config: ml_collections.ConfigDict, num_devices: int) -> Iterator[str]:
     training = config.training
     intervals = {
         "training.num_steps": training.num_steps,
@@ -344,13 +355,12 @@ def _training_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
                 f"{name} = {value} must be a multiple of "
                 f"training.steps_per_call = {training.steps_per_call}"
             )
-    devices = jax.device_count()
-    if training.batch_size % devices:
+    if training.batch_size % num_devices:
         yield (
             f"training.batch_size = {training.batch_size} must be a multiple of the "
-            f"{devices} devices"
+            f"{num_devices} devices"
         )
     try:
-        make_optimizer(training)
+        check_optimizer(training)
     except ValueError as error:
         yield f"training.optimizer.name = '{training.optimizer.name}': {error}"

@@ -65,15 +65,17 @@ class Workdir:
         """The figure."""
         return self.path / "figures" / "learning_curves.png"
 
-    def evaluation(self, step: int) -> Path:
-        """Results of `experiments.evaluate` at a step."""
-        return self.path / "evaluations" / f"step_{step}.json"
+    def evaluation(self, step: int, num_sequences: int) -> Path:
+        """Results of `experiments.evaluate` at a step, on that many sequences a mode."""
+        return self.path / "evaluations" / f"step_{step}_sequences_{num_sequences}.json"
 
     def write_json(self, path: Path, content: Any) -> None:
         """Writes a file of this folder as a whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        # NaN is not JSON: better no file than one that others cannot read.
+        text = json.dumps(content, indent=2, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
         os.replace(temporary, path)
 
     def read_summary(self) -> dict[str, Any] | None:
@@ -96,12 +98,15 @@ class Workdir:
             raise WorkdirError(f"{self.config} is not valid JSON: {error}") from error
         return ml_collections.ConfigDict(_tuples(content)).lock()
 
-    def claim(self, config: ml_collections.ConfigDict) -> None:
-        """Writes the config, or checks that the run in this folder is the same one.
+    def check(self, config: ml_collections.ConfigDict) -> None:
+        """Checks that the run in this folder, if there is one, is the same; writes nothing.
 
         Raises:
-          WorkdirError: the folder holds a run with another config; names the fields.
+          WorkdirError: the folder holds a run with another config (names the fields), or
+            is no folder.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise WorkdirError(f"{self.path} is not a folder")
         if self.config.exists():
             may_change = set(RESUMABLE_CHANGES)
             if config.training.optimizer.schedule == "cosine":
@@ -118,7 +123,17 @@ class Workdir:
                     + "\n  ".join(differences)
                     + "\nUse another --workdir, or the same config to resume."
                 )
-        self.write_json(self.config, config.to_dict())
+
+    def claim(self, config: ml_collections.ConfigDict) -> None:
+        """Makes the folder and writes the config.
+
+        Raises:
+          WorkdirError: the folder cannot be written.
+        """
+        try:
+            self.write_json(self.config, config.to_dict())
+        except OSError as error:
+            raise WorkdirError(f"{self.path} cannot be written: {error}") from error
 
 
 def differing_options(

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -98,8 +99,22 @@ def refuse_leftovers(argv: Sequence[str]) -> None:
 def command_line() -> str:
     """The command that is running, to be typed again."""
     module = getattr(sys.modules["__main__"].__spec__, "name", None)
-    program = f"python -m {module}" if module else f"python {sys.argv[0]}"
-    return shlex.join([*program.split(), *sys.argv[1:]])
+    program = ["-m", module] if module else [sys.argv[0]]
+    return shlex.join([_interpreter(), *program, *sys.argv[1:]])
+
+
+def say_stopped(step: int) -> None:
+    """Says where a run stopped, and the command that goes on with it."""
+    if step:
+        say(f"Stopped after step {step}; the state is saved. To resume:\n  {command_line()}")
+    else:
+        say("Stopped before the first step; there was nothing to save.")
+
+
+def _interpreter() -> str:
+    """The interpreter that has the dependencies; relative where it lies under this folder."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 class TrainingDisplay(Observer):

@@ -5,13 +5,13 @@ python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_seq
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import jax
 from absl import app, flags
 
 from emergent_icl.datasets.sequences import SEQUENCE_TYPES
-from emergent_icl.evaluation import curves
 from emergent_icl.experiment import load_run
 from emergent_icl.workdir import Workdir
 from experiments import console
@@ -20,6 +20,9 @@ from experiments.common_flags import WORKDIR
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default: the newest.")
 _MODES = flags.DEFINE_list(
     "modes", None, f"Among {', '.join(SEQUENCE_TYPES)}; default: those of the run."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of the TFDS datasets, where it is not that of the run's config."
 )
 _NUM_SEQUENCES = flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode.")
 
@@ -31,20 +34,18 @@ def main(argv: Sequence[str]) -> None:
     overrides: dict[str, object] = {"evaluation.num_sequences": _NUM_SEQUENCES.value}
     if _MODES.value is not None:
         overrides["evaluation.modes"] = tuple(_MODES.value)
+    if _DATA_DIR.value is not None:
+        overrides["data.data_dir"] = _DATA_DIR.value
     with console.clear_errors():
         run = load_run(workdir.path, _STEP.value, overrides)
         evaluate = run.experiment.evaluator()
         results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
-        path = workdir.evaluation(run.step)
-        content = {
-            "step": run.step,
-            "num_sequences": _NUM_SEQUENCES.value,
-            **curves(results),
-            "evals": {
-                mode: {metric: estimate._asdict() for metric, estimate in metrics.items()}
-                for mode, metrics in results.items()
-            },
-        }
+        path = workdir.evaluation(run.step, _NUM_SEQUENCES.value)
+        # Modes evaluated before on as many sequences stay.
+        evals = json.loads(path.read_text(encoding="utf-8"))["evals"] if path.exists() else {}
+        for mode, metrics in results.items():
+            evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
+        content = {"step": run.step, "num_sequences": _NUM_SEQUENCES.value, "evals": evals}
         workdir.write_json(path, content)
     console.print_evaluations(
         results, f"{run.experiment.config.name}, step {run.step}, {_NUM_SEQUENCES.value} sequences"

@@ -1,28 +1,28 @@
-"""Ctrl-C and SIGTERM as requests that a run answers at its next step."""
+"""Ctrl-C and SIGTERM as requests that a run answers at its next step.
+
+Imports nothing of weight: a launcher installs it before it imports what takes seconds.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 
-from experiments import console
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NOTICE = b"\nStopping after this step and saving; once more stops at once, unsaved.\n"
 
 
 class StopSignals:
-    """Context in which the first signal is a request, and the second one is an order."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    """The first signal is a request, the second one an order."""
 
     def __init__(self) -> None:
         self._received: signal.Signals | None = None
 
-    def __enter__(self) -> StopSignals:
-        self._previous = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def install(self) -> None:
+        """From now on signals are requests."""
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
 
     def poll(self) -> signal.Signals | None:
         """The signal that was received, None if there was none."""
@@ -33,4 +33,5 @@ class StopSignals:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self._received = signal.Signals(number)
-        console.say("Stopping after this step and saving; once more stops at once, unsaved.")
+        # Not print, nor the progress bar: whoever was interrupted may hold their locks.
+        os.write(2, NOTICE)

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 import time
 
-STARTED = time.monotonic()  # Before the imports: they are part of what a user waits for.
+from experiments.signals import StopSignals
+
+# Before the heavy imports: a user waits for them too, and may interrupt them.
+STARTED = time.monotonic()
+STOP_SIGNALS = StopSignals()
+if __name__ == "__main__":
+    STOP_SIGNALS.install()
 
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
@@ -21,7 +27,6 @@ from emergent_icl.training import loop  # noqa: E402
 from emergent_icl.workdir import Workdir  # noqa: E402
 from experiments import console  # noqa: E402
 from experiments.common_flags import WORKDIR  # noqa: E402
-from experiments.signals import StopSignals  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="FILE[:preset] of the experiment.")
 flags.mark_flag_as_required("config")
@@ -31,19 +36,12 @@ def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: config in, exit code out."""
     console.refuse_leftovers(argv)
     workdir = Workdir(WORKDIR.value)
-    command = console.command_line()
-    with (
-        console.clear_errors(),
-        console.TrainingDisplay(STARTED) as display,
-        StopSignals() as signals,
-    ):
+    with console.clear_errors(), console.TrainingDisplay(STARTED) as display:
         try:
-            outcome = loop.train(_CONFIG.value, workdir, display, signals.poll, STARTED)
+            outcome = loop.train(_CONFIG.value, workdir, display, STOP_SIGNALS.poll, STARTED)
         except loop.Interrupted as stop:
             display.close()
-            console.say(
-                f"Stopped after step {stop.step}; the state is saved. To resume:\n  {command}"
-            )
+            console.say_stopped(stop.step)
             sys.exit(128 + stop.signal)
     if outcome.was_complete:
         console.say(

@@ -89,5 +89,14 @@ def test_modes_know_their_labels(config):
     assert judge["no_support_rare"].answers[:7].tolist() == [0, 0, 0, 1, 1, 1, 2]
 
 
+def test_training_types_keep_the_options_of_training_in_evaluation(config):
+    experiment, _, _ = build(
+        config, **{"data.sequences.p_bursty": 0.0, "evaluation.modes": ("bursty",)}
+    )
+    batch = draw_mode(config, experiment.plan, "bursty").batch
+    supported = (batch.class_ids[:, :-1] == batch.class_ids[:, -1:]).any(axis=1)
+    assert supported.mean() < 0.5
+
+
 def test_curves_are_none_where_their_mode_was_left_out():
     assert curves({}) == {"icl": None, "iwl": None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import ml_collections
@@ -21,8 +21,8 @@ class ExampleBank:
 
     Attributes:
       name: of the data source.
-      examples: images uint8 [classes, exemplars, H, W] (255 is background, 0 is ink)
-        or integers int32 [classes, exemplars].
+      examples: images uint8 [classes, exemplars, H, W] (255 is background, 0 is ink),
+        vectors float32 [classes, exemplars, D], or integers int32 [classes, exemplars].
       class_names: one a class.
     """
 
@@ -54,13 +54,14 @@ class SourceShape(NamedTuple):
       num_classes: number of classes.
       num_exemplars: exemplars of each class.
       example_shape: shape of one example as stored: (H, W), or () for an integer.
-      is_image: pixels, which the device scales to [0, 1] and may add noise to.
+      kind: 'image' (uint8 pixels, which the device scales to [0, 1] and may add noise
+        to), 'vector' (float32 numbers) or 'integer' (int32).
     """
 
     num_classes: int
     num_exemplars: int
     example_shape: tuple[int, ...]
-    is_image: bool
+    kind: Literal["image", "vector", "integer"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,7 +45,7 @@ def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[],
     if path.exists():
         try:
             return _read(path, header)
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:  # A damaged archive can raise nearly anything.
             logger.warning("Rebuilding the cache %s: %s", path, error)
     arrays = build()
     try:

@@ -59,8 +59,12 @@ class ClassSpace:
             "holdout": split.holdout,
         }[name]
 
-    def distribution(self, name: str) -> sampling.ClassDistribution:
+    def distribution(self, name: str, uniform: bool = False) -> sampling.ClassDistribution:
         """The distribution over those places from which classes are drawn.
+
+        Args:
+          name: see `places`.
+          uniform: whatever the Zipf exponent.
 
         Raises:
           ValueError: there are no such classes.
@@ -70,7 +74,7 @@ class ClassSpace:
             needed = {"zipfian": "num_rare + num_common"}.get(name, f"num_{name}")
             raise ValueError(f"needs {name} classes, but data.split.{needed} is 0")
         weights = np.ones(len(places))
-        if name == "zipfian" or (self.zipf_within_roles and name != "holdout"):
+        if not uniform and (name == "zipfian" or (self.zipf_within_roles and name != "holdout")):
             joint = zipf_weights(self.split.num_train, self.zipf_exponent)
             weights = joint[places.start : places.stop]
         return sampling.ClassDistribution.from_weights(places.start, weights)

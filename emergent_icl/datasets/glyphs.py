@@ -14,24 +14,32 @@ from emergent_icl import seeds
 from emergent_icl.datasets import cache
 from emergent_icl.datasets.bank import DATA_SOURCES, WHITE, DataSource, ExampleBank, SourceShape
 
+# Of the way in which characters are made: a change makes old caches void.
+DRAWING_VERSION = 1
 # Classes that share a generator: class c looks the same whatever the number of classes.
 BLOCK_CLASSES = 100
 # Side of the box into which every skeleton is fitted, and its least width and height.
 BOX = 0.72
 MIN_EXTENT = 0.3
 LENGTH_POINTS = 24
+# Times that unfit characters are drawn anew; a handful is the rule.
+MAX_REDRAWS = 2000
 
 
 def glyphs_shape(data: ml_collections.ConfigDict) -> SourceShape:
     """As many classes and exemplars as the config asks for."""
     glyphs = data.glyphs
     size = (data.image_size, data.image_size)
-    return SourceShape(glyphs.num_classes, glyphs.num_exemplars, size, True)
+    return SourceShape(glyphs.num_classes, glyphs.num_exemplars, size, "image")
 
 
 def load_glyphs(data: ml_collections.ConfigDict) -> ExampleBank:
     """Draws the characters of `config.data.glyphs`, or opens them from the cache."""
-    content = {"image_size": data.image_size, **data.glyphs.to_dict()}
+    content = {
+        "drawing": DRAWING_VERSION,
+        "image_size": data.image_size,
+        **data.glyphs.to_dict(),
+    }
     key = f"{seeds.fingerprint(content):08x}"
     path = cache.cache_folder(data.cache_dir) / f"glyphs-{data.image_size}px-{key}.npz"
     images = cache.load_or_build(path, content, lambda: {"images": draw_glyphs(data)})["images"]
@@ -59,9 +67,12 @@ def draw_skeletons(
 
     Strokes that a class does not have are NaN. Every other is at least
     `min_stroke_length` long, and every class fills its box: no dots.
+
+    Raises:
+      ValueError: such characters are too rare to be found.
     """
     skeletons = _candidates(rng, count, knobs)
-    while True:
+    for _ in range(MAX_REDRAWS):
         lengths = np.nanmin(stroke_lengths(skeletons), axis=1)
         low, high = _bounding_box(skeletons)
         extent = (high - low).min(axis=1)
@@ -69,6 +80,10 @@ def draw_skeletons(
         if not poor.any():
             return skeletons
         skeletons[poor] = _candidates(rng, np.count_nonzero(poor), knobs)
+    raise ValueError(
+        f"data.glyphs: hardly any character of up to max_strokes = {knobs.max_strokes} strokes "
+        f"has only strokes longer than min_stroke_length = {knobs.min_stroke_length}"
+    )
 
 
 def _candidates(

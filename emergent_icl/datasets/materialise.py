@@ -16,7 +16,7 @@ Materialise = Callable[[DeviceBank, jax.Array, jax.Array, jax.Array, jax.Array],
 def make_materialise(shape: SourceShape, inverted: bool, noisy: bool) -> Materialise:
     """Builds the function that turns indices into what the encoder sees.
 
-    Images become float32 [..., H, W, 1] in [0, 1]; integers stay.
+    Images become float32 [..., H, W, 1] in [0, 1]; vectors and integers stay.
 
     Args:
       shape: of the data source.
@@ -33,7 +33,7 @@ def make_materialise(shape: SourceShape, inverted: bool, noisy: bool) -> Materia
         noise_scale: jax.Array,
     ) -> jax.Array:
         examples = bank.examples[class_ids, exemplar_ids]
-        if not shape.is_image:
+        if shape.kind != "image":
             return examples
         examples = WHITE - examples if inverted else examples
         images = examples.astype(jnp.float32)[..., None] / WHITE

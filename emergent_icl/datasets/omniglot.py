@@ -29,7 +29,7 @@ class DatasetUnavailableError(RuntimeError):
 
 def omniglot_shape(data: ml_collections.ConfigDict) -> SourceShape:
     """1623 classes x 20 images of `data.image_size`."""
-    return SourceShape(NUM_CLASSES, NUM_EXEMPLARS, (data.image_size, data.image_size), True)
+    return SourceShape(NUM_CLASSES, NUM_EXEMPLARS, (data.image_size, data.image_size), "image")
 
 
 def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:

@@ -43,9 +43,7 @@ class ClassDistribution(NamedTuple):
     def draw_excluding(
         self, rng: np.random.Generator, excluded_BK: np.ndarray, count: int
     ) -> np.ndarray:
-        """Independent places that avoid each row's excluded ones.
-
-        Rejection, so the result is the distribution conditioned on the rest.
+        """Independent places that avoid each row's excluded ones, by what is left of their mass.
 
         Args:
           rng: the source of randomness.
@@ -55,7 +53,19 @@ class ClassDistribution(NamedTuple):
         Returns:
           int64 [B, count].
         """
-        drawn = self.draw(rng, (len(excluded_BK), count))
+        excluded = np.sort(excluded_BK, axis=1) - self.first
+        starts = np.concatenate([[0.0], self.cumulative])[excluded]
+        masses = self.cumulative[excluded] - starts
+        masses[:, 1:][excluded[:, 1:] == excluded[:, :-1]] = 0.0
+        uniform = rng.random((len(excluded), count)) * (1 - masses.sum(axis=1, keepdims=True))
+        # In the order of places: whatever lies beyond an excluded one moves by its mass.
+        for k in range(excluded.shape[1]):
+            uniform += np.where(uniform >= starts[:, k : k + 1], masses[:, k : k + 1], 0.0)
+        beyond = np.nextafter(1.0, 0.0)
+        drawn = self.first + np.searchsorted(
+            self.cumulative, np.minimum(uniform, beyond), side="right"
+        )
+        # Rounding may have put a draw across a border.
         while True:
             clash = (drawn[:, :, None] == excluded_BK[:, None, :]).any(axis=-1)
             clashes = np.count_nonzero(clash)

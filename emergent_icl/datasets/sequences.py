@@ -47,11 +47,22 @@ class SequenceType(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class SequenceOptions:
-    """Options of sequence types: config.data.sequences has their meaning.
+class FewshotOptions:
+    """Options of fewshot_* types; config.evaluation has their meaning."""
 
-    `labeling` is that of types whose classes keep their labels; `fewshot_labeling`, of
-    those that can relabel them.
+    shots: int = 4
+    ways: int = 2
+    grouped: bool = False
+    distinct_ways: bool = True
+    labeling: str = "unfixed"
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceOptions:
+    """Options of sequence types; config.data.sequences has their meaning.
+
+    Those under `fewshot` are of the fewshot_* types alone, which have others in
+    evaluation than in training; the rest is of all other types.
     """
 
     seq_len: int = 9
@@ -62,9 +73,8 @@ class SequenceOptions:
     p_bursty_common: float = 0.0
     non_bursty: str = "zipfian"
     grouped: bool = False
-    distinct_ways: bool = True
     labeling: str = "ordered"
-    fewshot_labeling: str = "unfixed"
+    fewshot: FewshotOptions = FewshotOptions()
 
 
 SequenceFactory = Callable[[ClassSpace, SequenceOptions], SequenceType]
@@ -139,8 +149,10 @@ def _non_bursty_places(
 ) -> Callable[[np.random.Generator, int], np.ndarray]:
     if options.non_bursty == "common_no_support":
         return _no_support_places(space.distribution("common"), options.seq_len)
-    role = {"zipfian": "zipfian", "common_uniform": "common"}[options.non_bursty]
-    distribution = space.distribution(role)
+    if options.non_bursty == "common_uniform":
+        distribution = space.distribution("common", uniform=True)
+    else:
+        distribution = space.distribution("zipfian")
     return lambda rng, batch_size: distribution.draw(rng, (batch_size, options.seq_len))
 
 
@@ -184,7 +196,7 @@ def _no_support_places(
 
 def _register_fewshot(role: str) -> None:
     @SEQUENCE_TYPES.register(f"fewshot_{role}")
-    def fewshot(space: ClassSpace, options: SequenceOptions) -> SequenceType:
+    def make_fewshot(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         """`ways` classes, `shots` of each in the context, a query from one of them.
 
         Under the 'unfixed' labeling the classes are called 0 .. ways-1 at random in
@@ -195,39 +207,38 @@ def _register_fewshot(role: str) -> None:
         Raises:
           ValueError: the role has fewer classes than ways.
         """
-        distribution = space.distribution(role)
-        if options.distinct_ways and distribution.support < options.ways:
+        distribution, fewshot = space.distribution(role), options.fewshot
+        if fewshot.distinct_ways and distribution.support < fewshot.ways:
             raise ValueError(
-                f"fewshot_{role} needs at least ways = {options.ways} {role} classes, "
+                f"fewshot_{role} needs at least ways = {fewshot.ways} {role} classes, "
                 f"there are {distribution.support}"
             )
 
         def draw(rng: np.random.Generator, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-            if options.distinct_ways:
-                ways_BW = distribution.draw_distinct(rng, batch_size, options.ways)
+            if fewshot.distinct_ways:
+                ways_BW = distribution.draw_distinct(rng, batch_size, fewshot.ways)
             else:
-                ways_BW = distribution.draw(rng, (batch_size, options.ways))
+                ways_BW = distribution.draw(rng, (batch_size, fewshot.ways))
             slots = sampling.draw_slots(
-                rng, batch_size, options.shots, options.ways, options.grouped
+                rng, batch_size, fewshot.shots, fewshot.ways, fewshot.grouped
             )
-            query_slot = rng.integers(options.ways, size=(batch_size, 1))
+            query_slot = rng.integers(fewshot.ways, size=(batch_size, 1))
             slots = np.concatenate([slots, query_slot], axis=1)
             return np.take_along_axis(ways_BW, slots, axis=1), slots
 
-        seq_len = options.shots * options.ways + 1
-        if options.fewshot_labeling != "unfixed":
-            labeling = options.fewshot_labeling
-            fixed = dataclasses.replace(options, seq_len=seq_len, labeling=labeling)
-            valid = space.labels_of(space.places(role), labeling)
+        seq_len = fewshot.shots * fewshot.ways + 1
+        if fewshot.labeling != "unfixed":
+            fixed = dataclasses.replace(options, seq_len=seq_len, labeling=fewshot.labeling)
+            valid = space.labels_of(space.places(role), fewshot.labeling)
             return _fixed_type(space, fixed, lambda *args: draw(*args)[0], valid, any_label=False)
 
         def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
             places_BS, slots = draw(rng, batch_size)
-            names = sampling.shuffled_rows(rng, np.arange(options.ways), batch_size)
+            names = sampling.shuffled_rows(rng, np.arange(fewshot.ways), batch_size)
             return space.batch(rng, places_BS, lambda _: np.take_along_axis(names, slots, axis=1))
 
-        labels = np.arange(options.ways)
-        return SequenceType(sample, seq_len, options.ways, labels, labels)
+        labels = np.arange(fewshot.ways)
+        return SequenceType(sample, seq_len, fewshot.ways, labels, labels)
 
 
 for _role in ("common", "rare", "zipfian"):

@@ -17,7 +17,7 @@ def load_symbolic(data: ml_collections.ConfigDict) -> ExampleBank:
 
 def symbolic_shape(data: ml_collections.ConfigDict) -> SourceShape:
     """One integer a class."""
-    return SourceShape(data.symbolic.num_classes, 1, (), is_image=False)
+    return SourceShape(data.symbolic.num_classes, 1, (), "integer")
 
 
 DATA_SOURCES.register("symbolic")(DataSource(symbolic_shape, load_symbolic))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import ml_collections
 
 from emergent_icl.datasets.bank import DeviceBank
 from emergent_icl.datasets.pipeline import FEEDERS, FeedSpec, resolve_feeder
-from emergent_icl.evaluation import Evaluator, Results, curves, results_json
+from emergent_icl.evaluation import Evaluator, Results, chance, curves, results_json
 from emergent_icl.experiment import Experiment, build_experiment
 from emergent_icl.modules.network import Params, make_network
 from emergent_icl.training import devices
@@ -23,7 +24,8 @@ from emergent_icl.training.clock import Clock
 from emergent_icl.training.reporting import MetricsWriter, Observer, Record, read_metrics
 from emergent_icl.training.state import TrainState, hyper_from_config
 from emergent_icl.training.update import make_update
-from emergent_icl.training.window import MetricsWindow
+from emergent_icl.training.window import MetricsWindow, NonFiniteLossError
+from emergent_icl.validation import validate
 from emergent_icl.visualization.learning_curves import draw_learning_curves
 from emergent_icl.workdir import Workdir, WorkdirError
 
@@ -79,12 +81,13 @@ def train(
       ConfigError: the config cannot be run; nothing was touched.
       WorkdirError: the folder holds another run; nothing was touched.
       DatasetUnavailableError: the data are not to be had.
-      NonFiniteLossError: the loss is not finite; the checkpoints before it stand.
+      NonFiniteLossError: a loss is not finite; the checkpoints before it stand.
       Interrupted: asked to stop; the state is saved.
     """
     started = time.monotonic() if started is None else started
+    validate(config, jax.device_count())
+    workdir.check(config)
     experiment = build_experiment(config)
-    workdir.claim(config)
     with CheckpointStore(workdir.checkpoints, config.checkpoints.keep) as store:
         latest, last = store.latest(), config.training.num_steps
         if latest is not None and latest > last:
@@ -95,6 +98,7 @@ def train(
         # A summary of fewer steps is that of the run before it was prolonged.
         if latest == last and summary is not None and summary["step"] == last:
             return Outcome(summary, was_complete=True)
+        workdir.claim(config)
         state, carried = _restore_or_init(experiment, store, latest)
         window, clock = MetricsWindow(carried.window), Clock(carried, started)
         with MetricsWriter(workdir.metrics, workdir.tensorboard, latest or 0) as writer:
@@ -102,7 +106,9 @@ def train(
                 experiment, state, window, clock, store, writer, observer, stop_requested
             )
     summary = _summarise(experiment, state, results, clock.progress({}))
-    draw_learning_curves(read_metrics(workdir.metrics), config.name, workdir.learning_curves)
+    draw_learning_curves(
+        read_metrics(workdir.metrics), config.name, chance(experiment.plan), workdir.learning_curves
+    )
     # Written last: it says that the run is complete.
     workdir.write_json(workdir.summary, summary)
     return Outcome(summary, was_complete=False)
@@ -140,6 +146,8 @@ def _run_steps(
     hyper = devices.replicate(devices.stack_replicas([hyper_from_config(config)]))
     device_state = devices.replicate(state)
     results: Results | None = None
+    if signal_number := stop_requested():
+        raise Interrupted(signal_number, first)
 
     with contextlib.closing(FEEDERS[feeder](_feed_spec(experiment), first)) as feed:
         for step in range(first, last, training.steps_per_call):
@@ -152,11 +160,14 @@ def _run_steps(
             at_end = done == last
 
             record: Record = {}
-            if done % training.log_every == 0 or at_end:
-                record |= _training_record(window, clock, training.batch_size)
+            is_whole = done % training.log_every == 0
+            if is_whole or at_end:
+                # Part of a window is kept: the run may be prolonged, and complete it.
+                means = window.mean(keep=not is_whole)
+                record |= _training_record(means, clock, training.batch_size)
             if done % config.evaluation.every == 0 or at_end:
                 with clock.paused():
-                    results = _evaluate(evaluator, device_state, bank)
+                    results = _evaluate(evaluator, device_state, bank, done)
                     record |= _evaluation_record(results)
             if record:
                 writer.write(done, record)
@@ -167,14 +178,13 @@ def _run_steps(
                 with clock.paused():
                     carried = window.settle()
                     store.save(_host_state(device_state), clock.progress(carried))
-                    observer.saved(done)
             if signal_number and not at_end:
                 store.wait()
                 raise Interrupted(signal_number, done)
 
     # None only where the command before was killed between its last checkpoint and
     # its summary.
-    return results or _evaluate(evaluator, device_state, bank)
+    return results or _evaluate(evaluator, device_state, bank, last)
 
 
 def _train_call(experiment: Experiment) -> devices.TrainCall:
@@ -201,13 +211,19 @@ def _host_state(device_state: TrainState) -> TrainState:
     return devices.fetch(devices.first_device(device_state))
 
 
-def _evaluate(evaluator: Evaluator, device_state: TrainState, bank: DeviceBank) -> Results:
+def _evaluate(
+    evaluator: Evaluator, device_state: TrainState, bank: DeviceBank, step: int
+) -> Results:
     replica = jax.tree.map(lambda leaf: leaf[0], devices.first_device(device_state))
-    return evaluator(replica.params, replica.batch_stats, devices.on_first_device(bank))
+    results = evaluator(replica.params, replica.batch_stats, devices.on_first_device(bank))
+    for mode, metrics in results.items():
+        if not math.isfinite(metrics["loss"].mean):
+            raise NonFiniteLossError(step, metrics["loss"].mean, mode)
+    return results
 
 
-def _training_record(window: MetricsWindow, clock: Clock, batch_size: int) -> Record:
-    record: Record = {f"train/{name}": value for name, value in window.mean().items()}
+def _training_record(means: dict[str, float], clock: Clock, batch_size: int) -> Record:
+    record: Record = {f"train/{name}": value for name, value in means.items()}
     steps_per_second = clock.lap()
     if steps_per_second is not None:
         record["steps_per_second"] = steps_per_second

@@ -96,6 +96,26 @@ def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
     return Optimizer(transformation(0.0, 0.0).init, update, learning_rate)
 
 
+def check_optimizer(training: ml_collections.ConfigDict) -> None:
+    """Traces one update of the optimizer of `config.training`, on nothing.
+
+    Raises:
+      ValueError: see `make_optimizer`; or it needs more than gradients and parameters.
+    """
+    optimizer = make_optimizer(training)
+    params = {"layer": {"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)}}
+    hyper = Hyper(*(jnp.float32(0) for _ in Hyper._fields))
+
+    def one_update() -> Params:
+        return optimizer.update(params, optimizer.init(params), params, hyper, jnp.int32(0))
+
+    try:
+        jax.eval_shape(one_update)
+    except Exception as error:
+        name, reason = training.optimizer.name, str(error).splitlines()[0]
+        raise ValueError(f"optax.{name} cannot be used here: {reason}") from error
+
+
 def decayed(params: Params) -> Params:
     """Which leaves decay: weights and tables, not biases, offsets and scales."""
     names = ("b", "offset", "scale")

@@ -27,9 +27,6 @@ class Observer:
     def logged(self, step: int, record: Record) -> None:
         """After a line of metrics was written."""
 
-    def saved(self, step: int) -> None:
-        """After a checkpoint of this step was started."""
-
 
 class MetricsWriter:
     """metrics.jsonl and TensorBoard events; continues exactly where a checkpoint ends."""
@@ -77,4 +74,4 @@ def read_metrics(path: Path) -> list[Record]:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record) + "\n"
+    return json.dumps(record, allow_nan=False) + "\n"

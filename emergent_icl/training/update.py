@@ -59,15 +59,14 @@ def make_update(
     def update(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
     ) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(state.key, state.step)
         share = jax.lax.axis_index(axis_name) if axis_name else 0
         rows = share * batch.labels.shape[0] + jnp.arange(batch.labels.shape[0])
-        keys = sequence_keys(key, rows)
+        keys = sequence_keys(jax.random.fold_in(state.key, state.step), rows)
         examples = materialise(bank, batch.class_ids, batch.exemplar_ids, keys, hyper.noise_scale)
 
         def loss_fn(params: Params) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
             logits_BL, batch_stats = network.apply(
-                params, state.batch_stats, key, examples, batch.labels, is_training=True
+                params, state.batch_stats, None, examples, batch.labels, is_training=True
             )
             return query_loss(logits_BL, batch.labels).mean(), (batch_stats, logits_BL)
 

@@ -15,12 +15,13 @@ CALLS_IN_FLIGHT = 2
 
 
 class NonFiniteLossError(FloatingPointError):
-    """The training loss became NaN or infinite."""
+    """A loss became NaN or infinite, in training or in an evaluation."""
 
-    def __init__(self, step: int, loss: float) -> None:
+    def __init__(self, step: int, loss: float, mode: str | None = None) -> None:
         self.step = step
+        where = f" on {mode}" if mode else ""
         super().__init__(
-            f"The loss at step {step} is {loss}. Nothing of it was saved. A lower "
+            f"The loss{where} at step {step} is {loss}. Nothing of it was saved. A lower "
             f"training.optimizer.learning_rate, a longer warmup_steps or a max_grad_norm may help."
         )
 
@@ -53,10 +54,14 @@ class MetricsWindow:
             self._take()
         return {name: list(entries) for name, entries in self._values.items()}
 
-    def mean(self) -> dict[str, float]:
-        """Waits for all calls; returns the means since the last time, and starts anew."""
+    def mean(self, keep: bool = False) -> dict[str, float]:
+        """Waits for all calls; returns the means since the last time.
+
+        Args:
+          keep: go on collecting, instead of starting anew.
+        """
         values = self.settle()
-        self._values = {}
+        self._values = self._values if keep else {}
         return {name: float(np.mean(entries)) for name, entries in values.items()}
 
     def _take(self) -> None:

@@ -18,12 +18,13 @@ Records = Sequence[Mapping[str, Any]]
 ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR, GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
 
 
-def draw_learning_curves(records: Records, title: str, path: Path) -> None:
+def draw_learning_curves(records: Records, title: str, chance: float | None, path: Path) -> None:
     """Draws ICL and IWL accuracy, and the training loss, over steps as a PNG.
 
     Args:
       records: lines of metrics.jsonl.
       title: of the figure.
+      chance: in-context accuracy of guessing, None to leave it out.
       path: of the PNG; its folder is made.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -36,11 +37,12 @@ def draw_learning_curves(records: Records, title: str, path: Path) -> None:
     )
     for label, (mode, metric), colour, dashes in curves:
         _curve(accuracy_axes, records, f"eval/{mode}/{metric}", label, colour, dashes)
-    accuracy_axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    accuracy_axes.text(
-        0.99, 0.51, "chance, in context", color=GREY, fontsize=8, ha="right",
-        transform=accuracy_axes.get_yaxis_transform(),
-    )  # fmt: skip
+    if chance is not None:
+        accuracy_axes.axhline(chance, color=GREY, linewidth=0.8, linestyle=":")
+        accuracy_axes.text(
+            0.99, chance + 0.01, "chance, in context", color=GREY, fontsize=8, ha="right",
+            transform=accuracy_axes.get_yaxis_transform(),
+        )  # fmt: skip
     accuracy_axes.set(
         ylim=(-0.03, 1.03), ylabel="accuracy on queries", title="Where does it learn?"
     )

@@ -60,7 +60,7 @@ def _data() -> ConfigDict:
     data.split.num_holdout = 10
 
     data.sequences = ConfigDict()
-    # The training sequences: a registered sequence type.
+    # The training sequences: a registered sequence type, but for fewshot_holdout.
     data.sequences.type = "bursty"
     # Examples in a sequence, the query included.
     data.sequences.seq_len = 9
@@ -167,7 +167,7 @@ def _training() -> ConfigDict:
     training.optimizer = ConfigDict()
     # Any optimizer of optax that takes a learning rate.
     training.optimizer.name = "adam"
-    # Further keyword arguments of that optimizer.
+    # Further keyword arguments of that optimizer; set them in a config file.
     training.optimizer.options = ConfigDict()
     # The schedule's peak.
     training.optimizer.learning_rate = 3e-4
@@ -183,7 +183,8 @@ def _training() -> ConfigDict:
 
 def _evaluation() -> ConfigDict:
     evaluation = ConfigDict()
-    # Sequence types to evaluate on. The first two are the paper's ICL and IWL.
+    # Sequence types to evaluate on: these two are the paper's ICL and IWL. Types other than
+    # fewshot_* have the options of training.
     evaluation.modes = ("fewshot_holdout", "no_support_zipfian")
     # Steps between evaluations; the last step is always evaluated.
     evaluation.every = 1000

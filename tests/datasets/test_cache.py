@@ -1,5 +1,3 @@
-import logging
-
 import numpy as np
 import pytest
 
@@ -40,16 +38,20 @@ def test_builds_once(path, build):
     assert [file.name for file in path.parent.iterdir()] == ["cache.npz"]
 
 
-@pytest.mark.parametrize("position", [0, 100, -30, -400])
-def test_a_damaged_file_is_rebuilt(path, build, caplog, position):
+@pytest.mark.parametrize("pattern", [0x01, 0x80, 0xFF])
+def test_whatever_byte_is_damaged_the_arrays_are_right(path, build, pattern):
     load(path, build)
-    content = bytearray(path.read_bytes())
-    content[position] ^= 0xFF
-    path.write_bytes(content)
-    with caplog.at_level(logging.WARNING):
+    whole = path.read_bytes()
+    rebuilt = 0
+    for position in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[position] ^= pattern
+        path.write_bytes(damaged)
+        build.calls = 0
         load(path, build)
-        load(path, build)
-    assert build.calls <= 2
+        rebuilt += build.calls
+    # Some bytes of an archive mean nothing; most do.
+    assert rebuilt > len(whole) / 3 / 3
 
 
 def test_damaged_numbers_are_noticed(path, build, caplog):

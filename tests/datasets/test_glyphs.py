@@ -74,6 +74,23 @@ def test_exemplars_differ_but_belong_together(images):
     assert right.mean() > 0.7
 
 
+def test_characters_that_hardly_exist_are_refused(data):
+    impossible = data.copy_and_resolve_references()
+    impossible.glyphs.min_strokes = impossible.glyphs.max_strokes = 16
+    impossible.glyphs.min_stroke_length = 0.5
+    with pytest.raises(ValueError, match=r"hardly any character.*min_stroke_length = 0\.5"):
+        glyphs.draw_skeletons(seeds.generator(0, "test"), 5, impossible.glyphs)
+
+
+def test_golden_drawing(images):
+    """A seed means these drawings; another way of drawing needs another DRAWING_VERSION."""
+    assert glyphs.DRAWING_VERSION == 1
+    np.testing.assert_allclose(ink(images[:3, 0]).sum(axis=(1, 2)), GOLDEN_INK, rtol=1e-3)
+
+
+GOLDEN_INK = [109.2824, 91.9725, 91.2157]
+
+
 def test_bezier_points_by_hand():
     control = np.array([[0, 0], [0, 1], [1, 1], [1, 0.0]])
     points = glyphs.bezier_points(control, 3)

@@ -6,7 +6,7 @@ import pytest
 from emergent_icl.datasets.bank import DeviceBank, SourceShape
 from emergent_icl.datasets.materialise import make_materialise, sequence_keys
 
-IMAGES = SourceShape(7, 3, (4, 5), is_image=True)
+IMAGES = SourceShape(7, 3, (4, 5), "image")
 BANK = DeviceBank(np.random.default_rng(0).integers(0, 256, (7, 3, 4, 5)).astype(np.uint8))
 CLASSES = np.array([[0, 3], [6, 6]])
 EXEMPLARS = np.array([[0, 1], [2, 0]])
@@ -30,7 +30,7 @@ def test_inverted_images_add_up_to_one_with_the_others():
 
 
 def test_integers_stay_integers():
-    symbols = make_materialise(SourceShape(5, 1, (), is_image=False), False, noisy=False)
+    symbols = make_materialise(SourceShape(5, 1, (), "integer"), False, noisy=False)
     bank = DeviceBank(np.arange(5, dtype=np.int32)[:, None])
     classes = np.array([[4, 0, 2]])
     shown = symbols(bank, classes, np.zeros_like(classes), KEYS[:1], 0.0)
@@ -40,7 +40,7 @@ def test_integers_stay_integers():
 
 def test_noise_is_gaussian_unclipped_and_of_the_given_scale():
     bank = DeviceBank(np.full((1, 1, 40, 40), 255, np.uint8))
-    noisy = make_materialise(SourceShape(1, 1, (40, 40), True), False, noisy=True)
+    noisy = make_materialise(SourceShape(1, 1, (40, 40), "image"), False, noisy=True)
     zeros = np.zeros((4, 3), int)
     keys = sequence_keys(jax.random.PRNGKey(1), jnp.arange(4))
     noise = np.asarray(noisy(bank, zeros, zeros, keys, 0.5)) - 1

@@ -49,6 +49,24 @@ def test_excluding_draws_from_the_conditional_distribution():
     assert_distributed(np.bincount(draws.ravel(), minlength=6)[:5], weights[:5] / weights[:5].sum())
 
 
+def test_excluding_several_draws_from_the_conditional_distribution():
+    weights = zipf_weights(6, 1.0)
+    distribution = sampling.ClassDistribution.from_weights(10, weights)
+    # Out of order, and one of them twice.
+    draws = distribution.draw_excluding(rng(), np.tile([15, 11, 15], (8000, 1)), 4) - 10
+    left = [0, 2, 3, 4]
+    counts = np.bincount(draws.ravel(), minlength=6)
+    assert counts[[1, 5]].tolist() == [0, 0]
+    assert_distributed(counts[left], weights[left] / weights[left].sum())
+
+
+def test_excluding_nearly_all_the_mass_is_as_fast():
+    distribution = sampling.ClassDistribution.from_weights(0, zipf_weights(1000, 10.0))
+    draws = distribution.draw_distinct(rng(), 2000, 3)
+    assert all(len(set(row)) == 3 for row in draws)
+    assert np.mean(draws[:, 2] == 997) > 0.9
+
+
 @given(st.integers(2, 6), st.integers(2, 6), st.integers(0, 2**32 - 1))
 def test_distinct_draws_are_distinct(support, count, seed):
     count = min(count, support)

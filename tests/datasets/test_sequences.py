@@ -9,7 +9,7 @@ from test_sampling import assert_distributed
 
 from emergent_icl.datasets.class_space import ClassSpace
 from emergent_icl.datasets.class_split import ClassSplit, zipf_weights
-from emergent_icl.datasets.sequences import SEQUENCE_TYPES, SequenceOptions
+from emergent_icl.datasets.sequences import SEQUENCE_TYPES, FewshotOptions, SequenceOptions
 
 RARE, COMMON, HOLDOUT = 20, 6, 8
 TRAIN = RARE + COMMON
@@ -22,6 +22,10 @@ FEWSHOT = ("fewshot_rare", "fewshot_common", "fewshot_zipfian", "fewshot_holdout
 
 
 def draw(name, batch_size=2000, seed=1, space=SPACE, **options):
+    if name in FEWSHOT:
+        known = {field.name for field in dataclasses.fields(FewshotOptions)}
+        chosen = {key: options.pop(key) for key in known & options.keys()}
+        options["fewshot"] = FewshotOptions(**chosen)
     kind = SEQUENCE_TYPES[name](space, dataclasses.replace(OPTIONS, **options))
     return kind, kind.sample(np.random.default_rng(seed), batch_size)
 
@@ -129,6 +133,9 @@ def test_kinds_of_bursts_mix_as_told():
 def test_non_bursty_types():
     _, uniform = draw("bursty", p_bursty=0.0, non_bursty="common_uniform")
     assert np.isin(places(uniform), SPLIT.common).all()
+    skewed = dataclasses.replace(SPACE, zipf_exponent=2.0, zipf_within_roles=True)
+    _, uniform = draw("bursty", 20_000, space=skewed, p_bursty=0.0, non_bursty="common_uniform")
+    assert_distributed(np.bincount(places(uniform)[:, 0] - RARE), np.full(COMMON, 1 / COMMON))
     _, alone = draw("bursty", p_bursty=0.0, non_bursty="common_no_support")
     assert np.isin(places(alone), SPLIT.common).all()
     assert (alone.class_ids[:, :-1] != alone.class_ids[:, -1:]).all()
@@ -257,7 +264,7 @@ def test_ways_with_replacement_show_one_class_under_both_names():
 
 
 def test_fewshot_may_keep_the_labels_of_training():
-    kind, batch = draw("fewshot_holdout", fewshot_labeling="ordered")
+    kind, batch = draw("fewshot_holdout", labeling="ordered")
     np.testing.assert_array_equal(batch.labels, places(batch))
     np.testing.assert_array_equal(kind.valid_labels, list(SPLIT.holdout))
 

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -128,10 +127,33 @@ def test_a_missing_option_is_named():
         validate(config)
 
 
-def test_a_batch_must_divide_by_the_devices(monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 5)
+def test_a_batch_must_divide_by_the_devices():
     with pytest.raises(ConfigError, match="batch_size = 32 must be a multiple of the 5 devices"):
-        validate(omniglot.get_config("small"))
+        validate(omniglot.get_config("small"), num_devices=5)
+
+
+def test_unknown_options_are_named():
+    config = omniglot.get_config("small").unlock()
+    config.training.num_step = 5
+    with pytest.raises(
+        ConfigError,
+        match=r"training\.num_step is not an option; did you mean 'training\.num_steps'",
+    ):
+        validate(config)
+
+
+def test_an_optimizer_that_needs_more_than_gradients_is_refused():
+    config = omniglot.get_config("small").unlock()
+    config.training.optimizer.name = "lbfgs"
+    with pytest.raises(ConfigError, match=r"optax\.lbfgs cannot be used here"):
+        validate(config)
+
+
+def test_holdout_classes_are_not_trained_on():
+    config = omniglot.get_config("small").unlock()
+    config.data.sequences.type = "fewshot_holdout"
+    with pytest.raises(ConfigError, match=r"data\.sequences\.type = 'fewshot_holdout' must be"):
+        validate(config)
 
 
 @settings(max_examples=60, deadline=None)

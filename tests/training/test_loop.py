@@ -82,7 +82,6 @@ def test_a_complete_run_is_left_alone(finished, config):
     assert again.was_complete
     assert again.summary == outcome.summary
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    before.pop(Workdir(folder).config), after.pop(Workdir(folder).config)
     assert before == after
 
 
@@ -110,15 +109,27 @@ def test_a_prolonged_run_is_the_long_run(finished, config, tmp_path):
     assert records(tmp_path) == records(finished[0])
 
 
+def test_a_run_prolonged_between_two_logs_has_the_same_means(finished, config, tmp_path):
+    config.training.num_steps = 25
+    run(config.copy_and_resolve_references(), tmp_path)
+    config.training.num_steps = 40
+    run(config, tmp_path)
+    steps = {record["step"]: record for record in records(tmp_path)}
+    assert sorted(steps) == [10, 20, 25, 30, 40]
+    for record in records(finished[0]):
+        assert steps[record["step"]] == record
+
+
 def test_an_interrupt_between_two_logs_loses_nothing(finished, config, tmp_path):
     """Stopped at step 13, the mean of steps 11 .. 20 spans both commands."""
     import signal
 
     from emergent_icl.training.loop import Interrupted
 
+    # Polled once before the first step, then after each.
     polls = iter(range(1, 100))
     with pytest.raises(Interrupted) as stop:
-        run(config, tmp_path, stop_requested=lambda: signal.SIGTERM if next(polls) == 13 else None)
+        run(config, tmp_path, stop_requested=lambda: signal.SIGTERM if next(polls) == 14 else None)
     assert stop.value.step == 13
     run(config, tmp_path)
     assert records(tmp_path) == records(finished[0])
@@ -153,6 +164,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_unsaved(config, tmp_path):
     assert not Workdir(tmp_path).summary.exists()
 
 
+def test_a_run_that_diverges_in_its_last_step_is_not_complete(config, tmp_path):
+    config.training.optimizer.name = "sgd"
+    config.training.optimizer.learning_rate = 1e30
+    config.training.optimizer.warmup_steps = 0
+    config.training.num_steps = 1
+    with pytest.raises(NonFiniteLossError, match="loss on fewshot_holdout at step 1 is nan"):
+        run(config, tmp_path)
+    with CheckpointStore(tmp_path / "checkpoints") as store:
+        assert store.steps() == []
+    assert not Workdir(tmp_path).summary.exists()
+
+
 def test_a_state_that_is_not_finite_is_refused(finished, tmp_path):
     state = stored_state(finished[0], 40)
     state.params["head"]["w"][0, 0, 0] = np.nan
@@ -175,9 +198,11 @@ def test_another_config_in_the_same_folder_is_refused(finished, config):
 
 
 def test_a_shorter_run_than_what_was_done_is_refused(finished, config):
+    before = Workdir(finished[0]).config.read_bytes()
     config.training.num_steps = 20
     with pytest.raises(WorkdirError, match="at step 40 already, beyond"):
         run(config, finished[0])
+    assert Workdir(finished[0]).config.read_bytes() == before
 
 
 def test_a_cosine_run_cannot_be_prolonged(config, tmp_path):
@@ -185,7 +210,7 @@ def test_a_cosine_run_cannot_be_prolonged(config, tmp_path):
     Workdir(tmp_path).claim(config)
     config.training.num_steps = 80
     with pytest.raises(WorkdirError, match=r"training\.num_steps: 40 there, 80 here"):
-        Workdir(tmp_path).claim(config)
+        Workdir(tmp_path).check(config)
 
 
 def test_a_bad_config_touches_nothing(config, tmp_path):
@@ -206,6 +231,26 @@ def test_load_run_gives_back_the_trained_model(finished):
     earlier = load_run(folder, step=20)
     assert earlier.step == 20
     assert not np.array_equal(earlier.params["head"]["w"], opened.params["head"]["w"])
+
+
+def test_a_run_on_relabelled_sequences_can_be_evaluated_on_any_mode(config, tmp_path):
+    config.data.sequences.type = "fewshot_rare"
+    config.data.sequences.labeling = "unfixed"
+    config.data.sequences.seq_len = 7
+    run(config, tmp_path)
+    opened = load_run(tmp_path, overrides={"evaluation.modes": ("fewshot_holdout",)})
+    results = opened.experiment.evaluator()(opened.params, opened.batch_stats, opened.device_bank())
+    assert results["fewshot_holdout"]["loss"].mean > 0
+
+
+def test_overrides_of_load_run_are_checked(finished):
+    for overrides, message in (
+        ({"evaluation.num_sequence": 100}, "did you mean 'evaluation.num_sequences'"),
+        ({"evaluation.num_sequences": "many"}, "must be an integer"),
+        ({"evaluation.fewshot_labeling": "original", "evaluation.ways": 50}, "at least ways = 50"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_run(finished[0], overrides=overrides)
 
 
 def test_load_run_says_what_is_missing(finished, tmp_path):

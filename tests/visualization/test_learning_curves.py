@@ -38,11 +38,11 @@ def pixels(path, colour):
 def test_every_curve_that_was_measured_is_drawn(tmp_path, drop, absent):
     records = [{k: v for k, v in record.items() if k not in drop} for record in RECORDS]
     path = tmp_path / "figures" / "curves.png"
-    draw_learning_curves(records, "title", path)
+    draw_learning_curves(records, "title", 0.5, path)
     for colour in (ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR):
         assert (pixels(path, colour) > 50) == (colour not in absent), colour
 
 
 def test_a_run_without_any_line_still_gets_a_figure(tmp_path):
-    draw_learning_curves([], "title", tmp_path / "empty.png")
+    draw_learning_curves([], "title", None, tmp_path / "empty.png")
     assert (tmp_path / "empty.png").stat().st_size > 1000
