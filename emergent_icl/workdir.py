@@ -124,16 +124,23 @@ class Workdir:
                     + "\nUse another --workdir, or the same config to resume."
                 )
 
-    def claim(self, config: ml_collections.ConfigDict) -> None:
-        """Makes the folder and writes the config.
+    def make(self) -> None:
+        """Makes the folder, if it is not there.
 
         Raises:
-          WorkdirError: the folder cannot be written.
+          WorkdirError: it cannot be written.
         """
         try:
-            self.write_json(self.config, config.to_dict())
+            self.path.mkdir(parents=True, exist_ok=True)
+            writable = os.access(self.path, os.W_OK)
         except OSError as error:
-            raise WorkdirError(f"{self.path} cannot be written: {error}") from error
+            raise WorkdirError(f"{self.path} cannot be made: {error}") from error
+        if not writable:
+            raise WorkdirError(f"{self.path} cannot be written")
+
+    def claim(self, config: ml_collections.ConfigDict) -> None:
+        """Writes the config: from now on the folder is this run's."""
+        self.write_json(self.config, config.to_dict())
 
 
 def differing_options(

@@ -204,32 +204,33 @@ def _short(latest: Mapping[str, float]) -> Iterator[str]:
         yield f"{latest['sequences_per_second']:.0f} sequences/s"
 
 
-COLUMNS = {
+ROWS = {
     "loss": "loss",
     "accuracy_closed": "closed accuracy",
     "accuracy": "accuracy",
-    "predicts_context": "predicts: context",
-    "predicts_fewshot": "few-shot",
-    "predicts_common": "common",
-    "predicts_rare": "rare",
+    "predicts_context": "predicts a label of the context",
+    "predicts_fewshot": "... a few-shot label",
+    "predicts_common": "... a common class",
+    "predicts_rare": "... a rare class",
 }
 
 
 def print_evaluations(evals: Mapping[str, Mapping[str, float | Estimate]], title: str) -> None:
-    """Prints a table: a row a mode, a column a metric, with intervals where there are any."""
+    """Prints a table: a row a metric, a column a mode, with intervals where there are any."""
     table = Table(title=title, title_justify="left")
-    table.add_column("mode")
-    for heading in COLUMNS.values():
-        table.add_column(heading, justify="right")
-    for mode, metrics in evals.items():
-        table.add_row(mode, *(_cell(metrics[metric]) for metric in COLUMNS))
-    # Wider than a narrow log, so that no number is cut.
-    Console(highlight=False, width=max(_console.width, 130)).print(table)
+    table.add_column("metric", no_wrap=True)
+    for mode in evals:
+        table.add_column(mode, justify="right", no_wrap=True)
+    for metric, heading in ROWS.items():
+        table.add_row(heading, *(_cell(metrics[metric]) for metrics in evals.values()))
+    # As wide as it takes: a number that is cut is worse than a line that wraps.
+    width = max(_console.width, 36 + 27 * len(evals))
+    Console(highlight=False, width=width).print(table)
 
 
 def _cell(value: float | Estimate) -> str:
     if isinstance(value, Estimate):
-        return f"{value.mean:.3f}\n[{value.low:.3f}, {value.high:.3f}]".replace("[", r"\[")
+        return rf"{value.mean:.3f} \[{value.low:.3f}, {value.high:.3f}]"
     return f"{value:.3f}"
 
 

@@ -88,6 +88,7 @@ def train(
     validate(config, jax.device_count())
     workdir.check(config)
     experiment = build_experiment(config)
+    workdir.make()
     with CheckpointStore(workdir.checkpoints, config.checkpoints.keep) as store:
         latest, last = store.latest(), config.training.num_steps
         if latest is not None and latest > last:
@@ -102,13 +103,14 @@ def train(
         state, carried = _restore_or_init(experiment, store, latest)
         window, clock = MetricsWindow(carried.window), Clock(carried, started)
         with MetricsWriter(workdir.metrics, workdir.tensorboard, latest or 0) as writer:
-            results = _run_steps(
-                experiment, state, window, clock, store, writer, observer, stop_requested
-            )
+            try:
+                results = _run_steps(
+                    experiment, state, window, clock, store, writer, observer, stop_requested
+                )
+            finally:  # Of a run that was stopped, too.
+                records, level = read_metrics(workdir.metrics), chance(experiment.plan)
+                draw_learning_curves(records, config.name, level, workdir.learning_curves)
     summary = _summarise(experiment, state, results, clock.progress({}))
-    draw_learning_curves(
-        read_metrics(workdir.metrics), config.name, chance(experiment.plan), workdir.learning_curves
-    )
     # Written last: it says that the run is complete.
     workdir.write_json(workdir.summary, summary)
     return Outcome(summary, was_complete=False)

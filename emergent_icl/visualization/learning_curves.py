@@ -40,7 +40,7 @@ def draw_learning_curves(records: Records, title: str, chance: float | None, pat
     if chance is not None:
         accuracy_axes.axhline(chance, color=GREY, linewidth=0.8, linestyle=":")
         accuracy_axes.text(
-            0.99, chance + 0.01, "chance, in context", color=GREY, fontsize=8, ha="right",
+            0.99, chance - 0.05, "chance, in context", color=GREY, fontsize=8, ha="right",
             transform=accuracy_axes.get_yaxis_transform(),
         )  # fmt: skip
     accuracy_axes.set(

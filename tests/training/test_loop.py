@@ -131,6 +131,7 @@ def test_an_interrupt_between_two_logs_loses_nothing(finished, config, tmp_path)
     with pytest.raises(Interrupted) as stop:
         run(config, tmp_path, stop_requested=lambda: signal.SIGTERM if next(polls) == 14 else None)
     assert stop.value.step == 13
+    assert Workdir(tmp_path).learning_curves.exists()
     run(config, tmp_path)
     assert records(tmp_path) == records(finished[0])
 
