@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import ml_collections
 
 from emergent_icl import plan as plans
-from emergent_icl.datasets.bank import DATA_SOURCES, SourceShape
-from emergent_icl.datasets.class_space import LABELINGS
-from emergent_icl.datasets.pipeline import FEEDERS
-from emergent_icl.datasets.sequences import NON_BURSTY_TYPES, SEQUENCE_TYPES
-from emergent_icl.modules.embedding import TOKEN_LAYOUTS, token_width
-from emergent_icl.modules.encoders import ENCODERS
-from emergent_icl.modules.network import SEQUENCE_MODELS
+from emergent_icl.datasets.bank import SourceShape
+from emergent_icl.modules.embedding import token_width
 from emergent_icl.registry import nearest_name
-from emergent_icl.training.optimizers import SCHEDULES, check_optimizer
+from emergent_icl.rules import rules
+from emergent_icl.training.optimizers import check_optimizer
 from emergent_icl.workdir import flatten
 
 
@@ -29,175 +25,7 @@ class ConfigError(ValueError):
         super().__init__("\n  ".join([f"The config has {count}:", *problems]))
 
 
-class Rule(NamedTuple):
-    """What a single option may be.
-
-    Attributes:
-      allows: value -> bool.
-      text: the allowed values in words, after "must be".
-      names: the allowed values, where they are names.
-    """
-
-    allows: Callable[[Any], bool]
-    text: str
-    names: tuple[str, ...] = ()
-
-
-def integer(low: int, high: int | None = None) -> Rule:
-    """A whole number in [low, high]."""
-    text = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
-    return Rule(lambda v: _is_int(v) and v >= low and (high is None or v <= high), text)
-
-
-def number(low: float, high: float | None = None, *, above: bool = False) -> Rule:
-    """A finite number in [low, high], or (low, high] if `above`."""
-    bound = f"> {low:g}" if above else f">= {low:g}"
-    text = f"a number {bound}" if high is None else f"a number {bound} and <= {high:g}"
-
-    def allows(value: Any) -> bool:
-        if not (_is_int(value) or isinstance(value, float)) or value != value:
-            return False
-        if value in (float("inf"), float("-inf")):
-            return False
-        return (value > low if above else value >= low) and (high is None or value <= high)
-
-    return Rule(allows, text)
-
-
-def one_of(names: Collection[str]) -> Rule:
-    """One of some names."""
-    names = tuple(sorted(names))
-    return Rule(lambda v: isinstance(v, str) and v in names, "one of " + ", ".join(names), names)
-
-
-def some_of(names: Collection[str]) -> Rule:
-    """A tuple of at least one of some names, each once."""
-
-    def allows(value: Any) -> bool:
-        return (
-            isinstance(value, tuple)
-            and len(value) > 0
-            and all(isinstance(name, str) and name in names for name in value)
-            and len(set(value)) == len(value)
-        )
-
-    return Rule(allows, "a tuple of different names among " + ", ".join(sorted(names)))
-
-
-def integers(length: int | None = None) -> Rule:
-    """A tuple of positive integers."""
-    text = "a tuple of integers >= 1" if length is None else f"a tuple of {length} integers >= 1"
-
-    def allows(value: Any) -> bool:
-        right_length = isinstance(value, tuple) and length in (None, len(value))
-        return right_length and all(_is_int(v) and v >= 1 for v in value)
-
-    return Rule(allows, text)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 OPTIMIZER_OPTIONS = "training.optimizer.options"
-STRING = Rule(lambda v: isinstance(v, str), "a string")
-BOOLEAN = Rule(lambda v: isinstance(v, bool), "True or False")
-PROBABILITY = number(0, 1)
-SEED = integer(0, 2**32 - 1)
-
-
-def rules() -> dict[str, Rule]:
-    """Option -> rule, for every option of experiments/configs/base.py."""
-    return {
-        "name": STRING,
-        "data.source": one_of(DATA_SOURCES),
-        "data.data_dir": STRING,
-        "data.cache_dir": STRING,
-        "data.image_size": integer(8, 105),
-        "data.drawings": one_of(("all", "single")),
-        "data.inverted": BOOLEAN,
-        "data.noise_scale": number(0, 100),
-        "data.feeder": one_of(("auto", *FEEDERS)),
-        "data.split.seed": SEED,
-        "data.split.num_rare": integer(0),
-        "data.split.num_common": integer(0),
-        "data.split.num_holdout": integer(0),
-        # Holdout classes are never trained on.
-        "data.sequences.type": one_of(set(SEQUENCE_TYPES) - {"fewshot_holdout"}),
-        "data.sequences.seq_len": integer(2, 1025),
-        "data.sequences.shots": integer(1),
-        "data.sequences.ways": integer(1),
-        "data.sequences.p_bursty": PROBABILITY,
-        "data.sequences.p_bursty_zipfian": PROBABILITY,
-        "data.sequences.p_bursty_common": PROBABILITY,
-        "data.sequences.non_bursty": one_of(NON_BURSTY_TYPES),
-        "data.sequences.grouped": BOOLEAN,
-        "data.sequences.distinct_ways": BOOLEAN,
-        # Beyond 10 every class but the first is drawn less than once in a thousand times.
-        "data.sequences.zipf_exponent": number(0, 10),
-        "data.sequences.zipf_within_roles": BOOLEAN,
-        "data.sequences.labeling": one_of(LABELINGS),
-        "data.sequences.label_multiplicity": integer(1),
-        "data.glyphs.num_classes": integer(1),
-        "data.glyphs.num_exemplars": integer(1),
-        "data.glyphs.seed": SEED,
-        "data.glyphs.min_strokes": integer(1),
-        "data.glyphs.max_strokes": integer(1, 16),
-        # Many longer ones hardly ever fit into the box.
-        "data.glyphs.min_stroke_length": number(0, 0.5),
-        "data.glyphs.p_connected": PROBABILITY,
-        "data.glyphs.min_pen_width": number(0, 0.5, above=True),
-        "data.glyphs.max_pen_width": number(0, 0.5, above=True),
-        "data.glyphs.rotation": number(0, 10),
-        "data.glyphs.scale": number(0, 1),
-        "data.glyphs.shear": number(0, 1),
-        "data.glyphs.shift": number(0, 1),
-        "data.glyphs.control_jitter": number(0, 1),
-        "data.symbolic.num_classes": integer(1),
-        "model.encoder": one_of(ENCODERS),
-        "model.embedding_size": integer(2),
-        "model.tokens": one_of(TOKEN_LAYOUTS),
-        "model.sequence_model": one_of(SEQUENCE_MODELS),
-        "model.num_layers": integer(1),
-        "model.num_heads": integer(1),
-        "model.mlp_ratio": integer(1),
-        "model.scan_layers": BOOLEAN,
-        "model.rnn_size": integer(1),
-        "model.num_labels": Rule(
-            lambda v: v is None or (_is_int(v) and v >= 1), "an integer >= 1, or unset"
-        ),
-        "model.num_symbols": integer(1),
-        "model.resnet.channels": integers(4),
-        "model.resnet.blocks_per_group": integers(4),
-        "model.mlp.hidden_sizes": integers(),
-        "training.num_steps": integer(1),
-        "training.batch_size": integer(1),
-        "training.seed": SEED,
-        "training.steps_per_call": integer(1),
-        "training.log_every": integer(1),
-        "training.optimizer.name": STRING,
-        "training.optimizer.options": Rule(
-            lambda v: isinstance(v, ml_collections.ConfigDict), "keyword arguments"
-        ),
-        "training.optimizer.learning_rate": number(0, above=True),
-        "training.optimizer.schedule": one_of(SCHEDULES),
-        "training.optimizer.warmup_steps": integer(0),
-        "training.optimizer.weight_decay": number(0),
-        "training.optimizer.max_grad_norm": number(0),
-        "evaluation.modes": some_of(SEQUENCE_TYPES),
-        "evaluation.every": integer(1),
-        # An interval needs two.
-        "evaluation.num_sequences": integer(2),
-        "evaluation.batch_size": integer(1),
-        "evaluation.seed": SEED,
-        "evaluation.shots": integer(1),
-        "evaluation.ways": integer(2),
-        "evaluation.distinct_ways": BOOLEAN,
-        "evaluation.grouped": BOOLEAN,
-        "evaluation.fewshot_labeling": one_of(LABELINGS),
-        "checkpoints.every": integer(1),
-        "checkpoints.keep": integer(1),
-    }
 
 
 def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:

@@ -59,65 +59,74 @@ def _data() -> ConfigDict:
     data.split.num_common = 10
     data.split.num_holdout = 10
 
-    data.sequences = ConfigDict()
-    # The training sequences: a registered sequence type, but for fewshot_holdout.
-    data.sequences.type = "bursty"
-    # Examples in a sequence, the query included.
-    data.sequences.seq_len = 9
-    # Bursty sequences: `ways` classes drawn, `shots` examples of each in the context.
-    data.sequences.shots = 3
-    data.sequences.ways = 2
-    # Fraction of sequences that are bursty, in [0, 1].
-    data.sequences.p_bursty = 0.9
-    # Of the bursty ones, the fraction whose classes come from the joint Zipf distribution ...
-    data.sequences.p_bursty_zipfian = 1.0
-    # ... and the fraction with common classes bursting among rare ones; the rest is rare
-    # classes bursting among common ones.
-    data.sequences.p_bursty_common = 0.0
-    # Sequences that are not bursty: 'zipfian', 'common_uniform' or 'common_no_support'.
-    data.sequences.non_bursty = "zipfian"
-    # Bursting examples come in blocks that hold each of the `ways` classes once.
-    data.sequences.grouped = False
-    # Few-shot training sequences (type fewshot_*): draw the ways without replacement.
-    data.sequences.distinct_ways = True
-    # p(class of rank r) ~ 1 / r^zipf_exponent over rare and common classes; 0 is uniform.
-    data.sequences.zipf_exponent = 0.0
-    # Draws from the rare or the common classes alone follow the Zipf weights too;
-    # otherwise they are uniform.
-    data.sequences.zipf_within_roles = False
-    # Class -> label: 'ordered' (place in the split), 'original' (the dataset's own
-    # number), or 'unfixed' (a fresh assignment to 0..ways-1 in each few-shot sequence).
-    data.sequences.labeling = "ordered"
-    # Labels that each training class owns, one drawn per class and sequence ("polysemy").
-    data.sequences.label_multiplicity = 1
-
-    # The procedural characters; lengths are fractions of the image's side.
-    data.glyphs = ConfigDict()
-    data.glyphs.num_classes = 1700
-    data.glyphs.num_exemplars = 20
-    data.glyphs.seed = 0
-    # Strokes (cubic Bezier curves) in a character: from ... to.
-    data.glyphs.min_strokes = 2
-    data.glyphs.max_strokes = 4
-    # A stroke's arc length is at least this.
-    data.glyphs.min_stroke_length = 0.35
-    # Probability that a stroke starts on an earlier one, as in handwriting.
-    data.glyphs.p_connected = 0.7
-    # Pen width of an exemplar: from ... to.
-    data.glyphs.min_pen_width = 0.055
-    data.glyphs.max_pen_width = 0.085
-    # What differs between exemplars of a class: standard deviations of rotation (radians),
-    # log-scale, shear, shift, and of each control point.
-    data.glyphs.rotation = 0.12
-    data.glyphs.scale = 0.08
-    data.glyphs.shear = 0.12
-    data.glyphs.shift = 0.03
-    data.glyphs.control_jitter = 0.025
-
+    data.sequences = _sequences()
+    # The procedural characters.
+    data.glyphs = _glyphs()
     # Integer examples, one a class: no images at all.
     data.symbolic = ConfigDict()
     data.symbolic.num_classes = 1700
     return data
+
+
+def _sequences() -> ConfigDict:
+    sequences = ConfigDict()
+    # The training sequences: a registered sequence type, but for fewshot_holdout.
+    sequences.type = "bursty"
+    # Examples in a sequence, the query included.
+    sequences.seq_len = 9
+    # Bursty sequences: `ways` classes drawn, `shots` examples of each in the context.
+    sequences.shots = 3
+    sequences.ways = 2
+    # Fraction of sequences that are bursty, in [0, 1].
+    sequences.p_bursty = 0.9
+    # Of the bursty ones, the fraction whose classes come from the joint Zipf distribution ...
+    sequences.p_bursty_zipfian = 1.0
+    # ... and the fraction with common classes bursting among rare ones; the rest is rare
+    # classes bursting among common ones.
+    sequences.p_bursty_common = 0.0
+    # Sequences that are not bursty: 'zipfian', 'common_uniform' or 'common_no_support'.
+    sequences.non_bursty = "zipfian"
+    # Bursting examples come in blocks that hold each of the `ways` classes once.
+    sequences.grouped = False
+    # Few-shot training sequences (type fewshot_*): draw the ways without replacement.
+    sequences.distinct_ways = True
+    # p(class of rank r) ~ 1 / r^zipf_exponent over rare and common classes; 0 is uniform.
+    sequences.zipf_exponent = 0.0
+    # Draws from the rare or the common classes alone follow the Zipf weights too;
+    # otherwise they are uniform.
+    sequences.zipf_within_roles = False
+    # Class -> label: 'ordered' (place in the split), 'original' (the dataset's own
+    # number), or 'unfixed' (a fresh assignment to 0..ways-1 in each few-shot sequence).
+    sequences.labeling = "ordered"
+    # Labels that each training class owns, one drawn per class and sequence ("polysemy").
+    sequences.label_multiplicity = 1
+    return sequences
+
+
+def _glyphs() -> ConfigDict:
+    """Lengths are fractions of the image's side."""
+    glyphs = ConfigDict()
+    glyphs.num_classes = 1700
+    glyphs.num_exemplars = 20
+    glyphs.seed = 0
+    # Strokes (cubic Bezier curves) in a character: from ... to.
+    glyphs.min_strokes = 2
+    glyphs.max_strokes = 4
+    # A stroke's arc length is at least this.
+    glyphs.min_stroke_length = 0.35
+    # Probability that a stroke starts on an earlier one, as in handwriting.
+    glyphs.p_connected = 0.7
+    # Pen width of an exemplar: from ... to.
+    glyphs.min_pen_width = 0.055
+    glyphs.max_pen_width = 0.085
+    # What differs between exemplars of a class: standard deviations of rotation (radians),
+    # log-scale, shear, shift, and of each control point.
+    glyphs.rotation = 0.12
+    glyphs.scale = 0.08
+    glyphs.shear = 0.12
+    glyphs.shift = 0.03
+    glyphs.control_jitter = 0.025
+    return glyphs
 
 
 def _model() -> ConfigDict:

@@ -15,9 +15,10 @@ from emergent_icl.datasets import omniglot as omniglot_source
 from emergent_icl.datasets.omniglot import DatasetUnavailableError
 from emergent_icl.modules.network import make_network
 from emergent_icl.plan import make_plan
+from emergent_icl.rules import rules
 from emergent_icl.training import loop
 from emergent_icl.training.reporting import Observer
-from emergent_icl.validation import ConfigError, rules, validate
+from emergent_icl.validation import ConfigError, validate
 from emergent_icl.workdir import Workdir, flatten
 from experiments.configs import base, glyphs, omniglot
 
