@@ -10,7 +10,7 @@ PACKAGING := setup.py requirements.lock
 
 help:
 	@echo "make install   create $(VENV) with the pinned dependencies"
-	@echo "make demo      train on procedural glyphs (about 3 minutes on 2 cores)"
+	@echo "make demo      train on procedural glyphs (about a minute on 2 cores)"
 	@echo "make test      run the tests"
 	@echo "make lint      run ruff"
 	@echo "make lock      renew requirements.lock from the ranges in setup.py"
