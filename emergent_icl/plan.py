@@ -83,13 +83,7 @@ def class_space(data: ml_collections.ConfigDict, shape: SourceShape) -> ClassSpa
 def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> SequenceType:
     """The training sequences of a config."""
     sequences = config.data.sequences
-    fewshot = FewshotOptions(
-        shots=sequences.shots,
-        ways=sequences.ways,
-        grouped=sequences.grouped,
-        distinct_ways=sequences.distinct_ways,
-        labeling=sequences.labeling,
-    )
+    fewshot = _fewshot_options(sequences, sequences.labeling)
     return SEQUENCE_TYPES[sequences.type](space, _options(config, sequences.labeling, fewshot))
 
 
@@ -100,15 +94,14 @@ def evaluation_type(
 
     Few-shot modes have the options of `config.evaluation`; all others, those of training.
     """
-    evaluation = config.evaluation
-    fewshot = FewshotOptions(
-        shots=evaluation.shots,
-        ways=evaluation.ways,
-        grouped=evaluation.grouped,
-        distinct_ways=evaluation.distinct_ways,
-        labeling=evaluation.fewshot_labeling,
-    )
+    fewshot = _fewshot_options(config.evaluation, config.evaluation.fewshot_labeling)
     return SEQUENCE_TYPES[mode](space, _options(config, fixed_labeling(config), fewshot))
+
+
+def _fewshot_options(section: ml_collections.ConfigDict, labeling: str) -> FewshotOptions:
+    return FewshotOptions(
+        section.shots, section.ways, section.grouped, section.distinct_ways, labeling
+    )
 
 
 def _options(
