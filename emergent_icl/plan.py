@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import ml_collections
 
-from emergent_icl.datasets import glyphs, omniglot, symbolic  # noqa: F401  (they register themselves)
 from emergent_icl.datasets.bank import DATA_SOURCES, SourceShape
 from emergent_icl.datasets.class_space import ClassSpace
 from emergent_icl.datasets.class_split import split_classes

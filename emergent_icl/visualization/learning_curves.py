@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from emergent_icl.evaluation import ICL, IWL
 
@@ -27,12 +28,12 @@ def draw_learning_curves(records: Records, title: str, chance: float | None, pat
       chance: in-context accuracy of guessing, None to leave it out.
       path: of the PNG; its folder is made.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     accuracy_axes, loss_axes = figure.subplots(1, 2)
 
     curves = (
-        ("in-context (closed, fewshot_holdout)", ICL, ICL_COLOUR, "-"),
+        ("in-context (fewshot_holdout)", ICL, ICL_COLOUR, "-"),
         ("in-weights (no_support_zipfian)", IWL, IWL_COLOUR, "--"),
     )
     for label, (mode, metric), colour, dashes in curves:
@@ -54,8 +55,12 @@ def draw_learning_curves(records: Records, title: str, chance: float | None, pat
         axes.set_xlabel("training step")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     if accuracy_axes.get_legend_handles_labels()[0]:
-        accuracy_axes.legend(frameon=False, fontsize=9, loc="best")
+        # Below the axes, where no curve can pass.
+        accuracy_axes.legend(
+            frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2
+        )
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
