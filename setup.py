@@ -45,7 +45,9 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "dm-haiku>=0.0.17",
+        "h5py>=3.11",
         "jax>=0.10",
+        "jmp>=0.0.4",
         "matplotlib>=3.9",
         "ml-collections>=1.0",
         "numpy>=2.0",

@@ -14,8 +14,9 @@ import numpy as np
 from emergent_icl import seeds
 from emergent_icl.datasets.bank import DeviceBank
 from emergent_icl.datasets.class_space import SequenceBatch
-from emergent_icl.datasets.materialise import Materialise, sequence_keys
+from emergent_icl.datasets.materialise import Materialise, shows_afresh
 from emergent_icl.datasets.sequences import SequenceType
+from emergent_icl.keys import sequence_keys
 from emergent_icl.metrics import Estimate, Judgement, query_metrics, summarise
 from emergent_icl.modules.network import BatchStats, Network, Params
 from emergent_icl.plan import Plan, fixed_labeling
@@ -32,11 +33,13 @@ class Mode(NamedTuple):
 
     Attributes:
       batch: int32 [N, S], the same at every evaluation.
+      own: int32 [N], owner of the labels of the query's class; see Judgement.
       judgement: what counts as right.
-      key: for pixel noise.
+      key: for what is drawn on the device.
     """
 
     batch: SequenceBatch
+    own: np.ndarray
     judgement: Judgement
     key: jax.Array
 
@@ -47,7 +50,11 @@ def draw_mode(config: ml_collections.ConfigDict, plan: Plan, name: str) -> Mode:
     kind = plan.evaluation[name]
     rng = seeds.generator(evaluation.seed, f"evaluation/{name}")
     key = jax.random.fold_in(jax.random.PRNGKey(evaluation.seed), zlib.crc32(name.encode()))
-    return Mode(kind.sample(rng, evaluation.num_sequences), make_judgement(config, plan, kind), key)
+    batch = kind.sample(rng, evaluation.num_sequences)
+    judgement = make_judgement(config, plan, kind)
+    queries = plan.space.places_of(batch.class_ids[:, -1])
+    labels = plan.space.first_labels(queries, fixed_labeling(config))
+    return Mode(batch, judgement.owners[labels].astype(np.int32), judgement, key)
 
 
 def make_judgement(config: ml_collections.ConfigDict, plan: Plan, kind: SequenceType) -> Judgement:
@@ -57,16 +64,17 @@ def make_judgement(config: ml_collections.ConfigDict, plan: Plan, kind: Sequence
     def among(labels: np.ndarray) -> np.ndarray:
         return np.isin(np.arange(plan.num_labels), labels)
 
-    answers = np.arange(plan.num_labels)
-    answers[: kind.num_labels] = kind.answers
-    # Labels beyond those in use are never right: no label's answer is negative.
-    answers[kind.num_labels :] = -1
+    def over_all_labels(values: np.ndarray) -> np.ndarray:
+        # Labels beyond those in use are never right: no label's answer is negative.
+        return np.pad(values, (0, plan.num_labels - len(values)), constant_values=-1)
+
     return Judgement(
         is_valid=among(kind.valid_labels),
-        answers=answers,
+        answers=over_all_labels(kind.answers),
         is_common=among(space.labels_of(space.split.common, labeling)),
         is_rare=among(space.labels_of(space.split.rare, labeling)),
         is_fewshot=np.arange(plan.num_labels) < config.evaluation.ways,
+        owners=over_all_labels(space.answers(labeling)),
     )
 
 
@@ -91,6 +99,7 @@ class Evaluator:
         self._modes = {name: draw_mode(config, plan, name) for name in config.evaluation.modes}
         self._chunk = config.evaluation.batch_size
         self._noise_scale = np.float32(config.data.noise_scale)
+        self._shows_afresh = shows_afresh(config.data)
         self._embed, self._judge = _compile(network, materialise)
 
     def __call__(self, params: Params, batch_stats: BatchStats, bank: DeviceBank) -> Results:
@@ -109,40 +118,51 @@ class Evaluator:
     def _per_sequence(
         self, mode: Mode, params: Params, batch_stats: BatchStats, bank: DeviceBank
     ) -> dict[str, np.ndarray]:
-        embed = self._embed_each if self._noise_scale > 0 else self._embed_distinct
-        embeddings_NSD = embed(mode, params, batch_stats, bank)
+        embed = self._embed_each if self._shows_afresh else self._embed_distinct
         labels_NS = mode.batch.labels
+        keys = sequence_keys(mode.key, jnp.arange(len(labels_NS)))
+        rows = (keys, embed(mode, keys, params, batch_stats, bank), labels_NS, mode.own)
         pieces = [
-            self._judge(params, _padded(embeddings_NSD[part], self._chunk),
-                        _padded(labels_NS[part], self._chunk), mode.judgement)
+            self._judge(params, *(_padded(row[part], self._chunk) for row in rows), mode.judgement)
             for part in _parts(len(labels_NS), self._chunk)
-        ]  # fmt: skip
+        ]
         stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(pieces))
         return {metric: values[: len(labels_NS)] for metric, values in stacked.items()}
 
     def _embed_distinct(
-        self, mode: Mode, params: Params, batch_stats: BatchStats, bank: DeviceBank
+        self,
+        mode: Mode,
+        keys: jax.Array,
+        params: Params,
+        batch_stats: BatchStats,
+        bank: DeviceBank,
     ) -> jax.Array:
         """Embeds each drawing of the mode once, and looks the sequences up; [N, S, D]."""
+        del keys  # Nothing is drawn.
         pairs = np.stack([mode.batch.class_ids.ravel(), mode.batch.exemplar_ids.ravel()], axis=1)
         distinct, where = np.unique(pairs, axis=0, return_inverse=True)
-        # Single examples, seen as sequences of length 1; without noise, keys are not read.
-        keys = np.zeros((self._chunk, 2), np.uint32)
+        # Single examples, seen as sequences of length 1.
+        no_keys = np.zeros((self._chunk, 2), np.uint32)
         table_MD = jnp.concatenate(
             [
                 self._embed(params, batch_stats, bank, _padded(distinct[part, :1], self._chunk),
-                            _padded(distinct[part, 1:], self._chunk), keys, self._noise_scale)[:, 0]
+                            _padded(distinct[part, 1:], self._chunk), no_keys,
+                            self._noise_scale)[:, 0]
                 for part in _parts(len(distinct), self._chunk)
             ]
         )  # fmt: skip
         return table_MD[where.reshape(mode.batch.labels.shape)]
 
     def _embed_each(
-        self, mode: Mode, params: Params, batch_stats: BatchStats, bank: DeviceBank
+        self,
+        mode: Mode,
+        keys: jax.Array,
+        params: Params,
+        batch_stats: BatchStats,
+        bank: DeviceBank,
     ) -> jax.Array:
-        """Embeds every example of every sequence, each with noise of its own; [N, S, D]."""
+        """Embeds every example of every sequence, each drawn afresh; [N, S, D]."""
         count = len(mode.batch.labels)
-        keys = sequence_keys(mode.key, jnp.arange(count))
         embedded = [
             self._embed(params, batch_stats, bank, _padded(mode.batch.class_ids[part], self._chunk),
                         _padded(mode.batch.exemplar_ids[part], self._chunk),
@@ -167,15 +187,20 @@ def _compile(network: Network, materialise: Materialise) -> tuple[Callable, Call
     ) -> jax.Array:
         examples = materialise(bank, class_ids, exemplar_ids, keys, noise_scale)
         flat = jnp.reshape(examples, (-1, *examples.shape[2:]))
-        embeddings, _ = network.encode(params, batch_stats, None, flat, is_training=False)
+        embeddings, _ = network.encode(params, batch_stats, flat, is_training=False)
         return jnp.reshape(embeddings, (*class_ids.shape, -1))
 
     @jax.jit
     def judge(
-        params: Params, embeddings_BSD: jax.Array, labels_BS: jax.Array, judgement: Judgement
+        params: Params,
+        keys: jax.Array,
+        embeddings_BSD: jax.Array,
+        labels_BS: jax.Array,
+        own_B: jax.Array,
+        judgement: Judgement,
     ) -> dict[str, jax.Array]:
-        logits_BL = network.predict(params, None, embeddings_BSD, labels_BS)
-        return query_metrics(logits_BL, labels_BS, judgement)
+        logits_BL = network.predict(params, keys, embeddings_BSD, labels_BS)
+        return query_metrics(logits_BL, labels_BS, own_B, judgement)
 
     return embed, judge
 

@@ -9,8 +9,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from emergent_icl.datasets.bank import DeviceBank, ExampleBank, load_bank
+from emergent_icl.datasets.bank import DeviceBank, ExampleBank
 from emergent_icl.datasets.materialise import Materialise, make_materialise
+from emergent_icl.datasets.sources import load_bank
 from emergent_icl.evaluation import Evaluator
 from emergent_icl.modules.network import BatchStats, Network, Params, make_network
 from emergent_icl.plan import Plan, make_plan
@@ -52,6 +53,15 @@ class Experiment(NamedTuple):
         init = jax.jit(lambda: init_state(self.network, self.optimizer, seed, examples, labels))
         return init()
 
+    def arrays(self) -> DeviceBank:
+        """What examples are looked up in, as host arrays."""
+        if not self.config.data.random_rare_images:
+            return DeviceBank(self.bank.examples)
+        split = self.plan.space.split
+        is_random = np.zeros(self.plan.space.num_bank_classes, bool)
+        is_random[split.class_ids[: split.num_rare]] = True
+        return DeviceBank(self.bank.examples, is_random)
+
     def state_template(self) -> TrainState:
         """Shapes of a checkpoint's state, [R, ...] a leaf; computes nothing."""
         shapes = jax.eval_shape(lambda: self.init(self.config.training.seed))
@@ -66,15 +76,15 @@ def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
     """Loads the data and builds the model of a valid config.
 
     Raises:
-      DatasetUnavailableError: its data are not to be had.
+      DataUnavailableError: its data are not to be had.
     """
     plan = make_plan(config)
     return Experiment(
         config,
         plan,
         load_bank(config.data),
-        make_network(config.model, plan.num_labels),
-        make_materialise(plan.shape, config.data.inverted, noisy=config.data.noise_scale > 0),
+        make_network(config.model, plan.num_labels, plan.num_positions),
+        make_materialise(config.data, plan.shape),
         make_optimizer(config.training),
     )
 
@@ -96,7 +106,7 @@ class Run(NamedTuple):
 
     def device_bank(self) -> DeviceBank:
         """The bank on the default device."""
-        return DeviceBank(jax.device_put(self.experiment.bank.examples))
+        return jax.device_put(self.experiment.arrays())
 
 
 def load_run(
@@ -118,8 +128,12 @@ def load_run(
     folder = Workdir(workdir)
     config = folder.read_config()
     # As it was trained, whatever the overrides ask of it.
-    num_labels = make_plan(config).num_labels
-    config = _overridden(config, {**(overrides or {}), "model.num_labels": num_labels})
+    trained = make_plan(config)
+    capacity = {
+        "model.num_labels": trained.num_labels,
+        "model.num_positions": trained.num_positions,
+    }
+    config = _overridden(config, {**(overrides or {}), **capacity})
     if not folder.checkpoints.is_dir():
         raise WorkdirError(f"{folder.path} has no checkpoints yet")
     with CheckpointStore(folder.checkpoints) as store:

@@ -24,6 +24,7 @@ class Judgement(NamedTuple):
       is_common: bool [L], labels of common classes.
       is_rare: bool [L], labels of rare classes.
       is_fewshot: bool [L], labels 0 .. ways-1 of few-shot sequences.
+      owners: int [L], number of the class that owns the label in the weights, -1 for none.
     """
 
     is_valid: jax.Array | np.ndarray
@@ -31,16 +32,24 @@ class Judgement(NamedTuple):
     is_common: jax.Array | np.ndarray
     is_rare: jax.Array | np.ndarray
     is_fewshot: jax.Array | np.ndarray
+    owners: jax.Array | np.ndarray
 
 
 def query_metrics(
-    logits_BL: jax.Array, labels_BS: jax.Array, judgement: Judgement
+    logits_BL: jax.Array, labels_BS: jax.Array, own_B: jax.Array, judgement: Judgement
 ) -> dict[str, jax.Array]:
     """Every metric of every query (the original's `metrics`), float32 [B] each.
 
     `accuracy` is over all labels ("open"); `accuracy_closed` is over the valid labels
     alone, which is the number that the paper plots as in-context learning. `predicts_*`
-    say how often the open prediction is a label of that kind.
+    say how often the open prediction is a label of that kind; `predicts_own_label`, one
+    that the query's class owns in the weights, whatever the context says.
+
+    Args:
+      logits_BL: of the queries.
+      labels_BS: of the sequences.
+      own_B: int [B], what `judgement.owners` says of the labels of the query's class.
+      judgement: what counts as what.
     """
     labels = labels_BS[:, -1]
     prediction = jnp.argmax(logits_BL, axis=-1)
@@ -53,6 +62,7 @@ def query_metrics(
         "predicts_common": judgement.is_common[prediction],
         "predicts_rare": judgement.is_rare[prediction],
         "predicts_fewshot": judgement.is_fewshot[prediction],
+        "predicts_own_label": judgement.owners[prediction] == own_B,
         "predicts_context": (prediction[:, None] == labels_BS[:, :-1]).any(axis=-1),
     }
     return {name: value.astype(jnp.float32) for name, value in metrics.items()}

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import ml_collections
 
-from emergent_icl.datasets.bank import DATA_SOURCES, SourceShape
+from emergent_icl.datasets.bank import SourceShape
 from emergent_icl.datasets.class_space import ClassSpace
 from emergent_icl.datasets.class_split import split_classes
 from emergent_icl.datasets.sequences import (
+    EVALUATION_MODES,
     SEQUENCE_TYPES,
     FewshotOptions,
     SequenceOptions,
     SequenceType,
 )
+from emergent_icl.datasets.sources import source_shape
+from emergent_icl.modules.embedding import num_tokens
 
 
 class Plan(NamedTuple):
     """Everything about the data of a run that follows from its config alone.
 
     Attributes:
-      shape: of the data source, `drawings` applied.
+      shape: of what the data source shows.
       space: classes, roles and labels.
       training: the training sequences.
       evaluation: the sequences of each evaluation mode, by name.
-      num_labels: L, the model's capacity.
+      num_labels: L, the model's capacity of labels.
+      num_positions: the model's capacity of tokens, where it learns their positions.
     """
 
     shape: SourceShape
@@ -33,6 +38,7 @@ class Plan(NamedTuple):
     training: SequenceType
     evaluation: dict[str, SequenceType]
     num_labels: int
+    num_positions: int
 
 
 def make_plan(config: ml_collections.ConfigDict) -> Plan:
@@ -46,7 +52,8 @@ def make_plan(config: ml_collections.ConfigDict) -> Plan:
     space = class_space(config.data, shape)
     training = training_type(config, space)
     evaluation = {mode: evaluation_type(config, space, mode) for mode in config.evaluation.modes}
-    return Plan(shape, space, training, evaluation, label_capacity(config, space))
+    num_positions = position_capacity(config, [training, *evaluation.values()])
+    return Plan(shape, space, training, evaluation, label_capacity(config, space), num_positions)
 
 
 def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
@@ -61,21 +68,23 @@ def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
     return max(*ways, *(space.num_labels(labeling) for labeling in labelings))
 
 
-def source_shape(data: ml_collections.ConfigDict) -> SourceShape:
-    """Shape of the data, `drawings` applied."""
-    shape = DATA_SOURCES[data.source].shape(data)
-    return shape._replace(num_exemplars=1) if data.drawings == "single" else shape
+def position_capacity(config: ml_collections.ConfigDict, kinds: Sequence[SequenceType]) -> int:
+    """`model.num_positions`, or as many tokens as the longest of these sequences has."""
+    if config.model.num_positions is not None:
+        return config.model.num_positions
+    return max(num_tokens(kind.seq_len, config.model.tokens) for kind in kinds)
 
 
 def class_space(data: ml_collections.ConfigDict, shape: SourceShape) -> ClassSpace:
     """Classes and roles of `config.data`."""
     return ClassSpace(
-        split=split_classes(data.split, shape.num_classes),
+        split=split_classes(data.split, shape.num_classes, shape.group_size),
         num_bank_classes=shape.num_classes,
         num_exemplars=shape.num_exemplars,
         zipf_exponent=data.sequences.zipf_exponent,
         zipf_within_roles=data.sequences.zipf_within_roles,
         label_multiplicity=data.sequences.label_multiplicity,
+        num_shared_labels=data.sequences.num_shared_labels,
     )
 
 
@@ -91,10 +100,10 @@ def evaluation_type(
 ) -> SequenceType:
     """The sequences of one evaluation mode.
 
-    Few-shot modes have the options of `config.evaluation`; all others, those of training.
+    What is few-shot in it has the options of `config.evaluation`, the rest those of training.
     """
     fewshot = _fewshot_options(config.evaluation, config.evaluation.fewshot_labeling)
-    return SEQUENCE_TYPES[mode](space, _options(config, fixed_labeling(config), fewshot))
+    return EVALUATION_MODES[mode](space, _options(config, fixed_labeling(config), fewshot))
 
 
 def _fewshot_options(section: ml_collections.ConfigDict, labeling: str) -> FewshotOptions:
@@ -116,6 +125,7 @@ def _options(
         p_bursty_common=sequences.p_bursty_common,
         non_bursty=sequences.non_bursty,
         grouped=sequences.grouped,
+        p_fewshot=sequences.p_fewshot,
         labeling=labeling,
         fewshot=fewshot,
     )

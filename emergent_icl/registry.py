@@ -18,9 +18,16 @@ class Registry(Mapping[str, T], Generic[T]):
         def my_type(...): ...
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, base: Registry[T] | None = None) -> None:
+        """Makes an empty registry.
+
+        Args:
+          kind: what the entries are, for error messages.
+          base: a registry whose entries belong to this one too.
+        """
         self.kind = kind
-        self._entries: dict[str, T] = {}
+        self._base = base
+        self._own: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
         """Returns a decorator that adds its argument under `name`.
@@ -30,23 +37,27 @@ class Registry(Mapping[str, T], Generic[T]):
         """
 
         def add(entry: T) -> T:
-            if name in self._entries:
+            if name in self:
                 raise ValueError(f"{self.kind} '{name}' is registered already")
-            self._entries[name] = entry
+            self._own[name] = entry
             return entry
 
         return add
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._entries:
-            raise KeyError(unknown_name(self.kind, name, self._entries))
-        return self._entries[name]
+        entries = self._entries()
+        if name not in entries:
+            raise KeyError(unknown_name(self.kind, name, entries))
+        return entries[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._entries())
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries())
+
+    def _entries(self) -> dict[str, T]:
+        return {**(self._base or {}), **self._own}
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> str:

@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from emergent_icl.datasets.bank import DATA_SOURCES
 from emergent_icl.datasets.class_space import LABELINGS
+from emergent_icl.datasets.omniglot import SPLITS as OMNIGLOT_SPLITS
 from emergent_icl.datasets.pipeline import FEEDERS
-from emergent_icl.datasets.sequences import NON_BURSTY_TYPES, SEQUENCE_TYPES
-from emergent_icl.modules.embedding import TOKEN_LAYOUTS
+from emergent_icl.datasets.sequences import EVALUATION_MODES, NON_BURSTY_TYPES, SEQUENCE_TYPES
+from emergent_icl.datasets.sources import DATA_SOURCES, DRAWINGS
+from emergent_icl.modules.embedding import POSITIONS, TOKEN_LAYOUTS
 from emergent_icl.modules.encoders import ENCODERS
 from emergent_icl.modules.network import SEQUENCE_MODELS
+from emergent_icl.modules.precision import PRECISIONS
+from emergent_icl.registry import Registry
 from emergent_icl.training.optimizers import SCHEDULES
 
 
@@ -72,13 +75,15 @@ def some_of(names: Collection[str]) -> Rule:
     return Rule(allows, "a tuple of different names among " + ", ".join(sorted(names)))
 
 
-def integers(length: int | None = None) -> Rule:
-    """A tuple of positive integers."""
-    text = "a tuple of integers >= 1" if length is None else f"a tuple of {length} integers >= 1"
+def integers(at_least: int = 0) -> Rule:
+    """A tuple of positive integers, of some length."""
+    text = "a tuple of integers >= 1"
+    if at_least:
+        text += f", at least {at_least} of them"
 
     def allows(value: Any) -> bool:
-        right_length = isinstance(value, tuple) and length in (None, len(value))
-        return right_length and all(_is_int(v) and v >= 1 for v in value)
+        is_long_enough = isinstance(value, tuple) and len(value) >= at_least
+        return is_long_enough and all(_is_int(v) and v >= 1 for v in value)
 
     return Rule(allows, text)
 
@@ -90,7 +95,15 @@ def _is_int(value: Any) -> bool:
 STRING = Rule(lambda v: isinstance(v, str), "a string")
 BOOLEAN = Rule(lambda v: isinstance(v, bool), "True or False")
 PROBABILITY = number(0, 1)
+# Dropping everything would leave nothing to scale up.
+DROPOUT = number(0, 0.99)
+OPTIONAL_COUNT = Rule(lambda v: v is None or (_is_int(v) and v >= 1), "an integer >= 1, or unset")
 SEED = integer(0, 2**32 - 1)
+
+
+# Options that come with extensions (docs/extending.md): path in the config -> rule. A config
+# need not have them.
+EXTRA_OPTIONS: Registry[Rule] = Registry("option")
 
 
 def rules() -> dict[str, Rule]:
@@ -112,7 +125,9 @@ def _data_rules() -> dict[str, Rule]:
         "data.data_dir": STRING,
         "data.cache_dir": STRING,
         "data.image_size": integer(8, 105),
-        "data.drawings": one_of(("all", "single")),
+        "data.drawings": one_of(DRAWINGS),
+        "data.augment": BOOLEAN,
+        "data.random_rare_images": BOOLEAN,
         "data.inverted": BOOLEAN,
         "data.noise_scale": number(0, 100),
         "data.feeder": one_of(("auto", *FEEDERS)),
@@ -125,8 +140,7 @@ def _data_rules() -> dict[str, Rule]:
 
 def _sequence_rules() -> dict[str, Rule]:
     return {
-        # Holdout classes are never trained on.
-        "data.sequences.type": one_of(set(SEQUENCE_TYPES) - {"fewshot_holdout"}),
+        "data.sequences.type": one_of(SEQUENCE_TYPES),
         "data.sequences.seq_len": integer(2, 1025),
         "data.sequences.shots": integer(1),
         "data.sequences.ways": integer(1),
@@ -136,16 +150,19 @@ def _sequence_rules() -> dict[str, Rule]:
         "data.sequences.non_bursty": one_of(NON_BURSTY_TYPES),
         "data.sequences.grouped": BOOLEAN,
         "data.sequences.distinct_ways": BOOLEAN,
+        "data.sequences.p_fewshot": PROBABILITY,
         # Beyond 10 every class but the first is drawn less than once in a thousand times.
         "data.sequences.zipf_exponent": number(0, 10),
         "data.sequences.zipf_within_roles": BOOLEAN,
         "data.sequences.labeling": one_of(LABELINGS),
+        "data.sequences.num_shared_labels": integer(1),
         "data.sequences.label_multiplicity": integer(1),
     }
 
 
 def _source_rules() -> dict[str, Rule]:
     return {
+        "data.omniglot.split": one_of(OMNIGLOT_SPLITS),
         "data.glyphs.num_classes": integer(1),
         "data.glyphs.num_exemplars": integer(1),
         "data.glyphs.seed": SEED,
@@ -161,6 +178,11 @@ def _source_rules() -> dict[str, Rule]:
         "data.glyphs.shear": number(0, 1),
         "data.glyphs.shift": number(0, 1),
         "data.glyphs.control_jitter": number(0, 1),
+        "data.gaussian.num_classes": integer(1),
+        "data.gaussian.dimension": integer(1),
+        "data.gaussian.seed": SEED,
+        "data.features.path": STRING,
+        "data.features.array": STRING,
         "data.symbolic.num_classes": integer(1),
     }
 
@@ -170,18 +192,25 @@ def _model_rules() -> dict[str, Rule]:
         "model.encoder": one_of(ENCODERS),
         "model.embedding_size": integer(2),
         "model.tokens": one_of(TOKEN_LAYOUTS),
+        "model.positions": one_of(POSITIONS),
+        "model.num_positions": OPTIONAL_COUNT,
         "model.sequence_model": one_of(SEQUENCE_MODELS),
         "model.num_layers": integer(1),
         "model.num_heads": integer(1),
         "model.mlp_ratio": integer(1),
+        "model.attention_only": BOOLEAN,
         "model.scan_layers": BOOLEAN,
         "model.rnn_size": integer(1),
-        "model.num_labels": Rule(
-            lambda v: v is None or (_is_int(v) and v >= 1), "an integer >= 1, or unset"
-        ),
+        "model.head_hidden_sizes": integers(),
+        "model.example_dropout": DROPOUT,
+        "model.positional_dropout": DROPOUT,
+        "model.dropout": DROPOUT,
+        "model.precision": one_of(PRECISIONS),
+        "model.num_labels": OPTIONAL_COUNT,
         "model.num_symbols": integer(1),
-        "model.resnet.channels": integers(4),
-        "model.resnet.blocks_per_group": integers(4),
+        "model.resnet.channels": integers(at_least=1),
+        "model.resnet.blocks_per_group": integers(at_least=1),
+        "model.resnet.flatten_superpixels": BOOLEAN,
         "model.mlp.hidden_sizes": integers(),
     }
 
@@ -193,6 +222,7 @@ def _training_rules() -> dict[str, Rule]:
         "training.seed": SEED,
         "training.steps_per_call": integer(1),
         "training.log_every": integer(1),
+        "training.interim_weight": PROBABILITY,
         "training.optimizer.name": STRING,
         "training.optimizer.options": Rule(
             lambda v: isinstance(v, ml_collections.ConfigDict), "keyword arguments"
@@ -207,7 +237,7 @@ def _training_rules() -> dict[str, Rule]:
 
 def _evaluation_rules() -> dict[str, Rule]:
     return {
-        "evaluation.modes": some_of(SEQUENCE_TYPES),
+        "evaluation.modes": some_of(EVALUATION_MODES),
         "evaluation.every": integer(1),
         # An interval needs two.
         "evaluation.num_sequences": integer(2),

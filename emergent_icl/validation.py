@@ -9,11 +9,14 @@ import ml_collections
 
 from emergent_icl import plan as plans
 from emergent_icl.datasets.bank import SourceShape
-from emergent_icl.modules.embedding import token_width
+from emergent_icl.modules.embedding import num_tokens, token_width
+from emergent_icl.modules.resnet import BOTTLENECK_RATIO, num_superpixels
 from emergent_icl.registry import nearest_name
-from emergent_icl.rules import rules
+from emergent_icl.rules import EXTRA_OPTIONS, rules
 from emergent_icl.training.optimizers import check_optimizer
 from emergent_icl.workdir import flatten
+
+OPTIMIZER_OPTIONS = "training.optimizer.options"
 
 
 class ConfigError(ValueError):
@@ -23,9 +26,6 @@ class ConfigError(ValueError):
         self.problems = problems
         count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__("\n  ".join([f"The config has {count}:", *problems]))
-
-
-OPTIMIZER_OPTIONS = "training.optimizer.options"
 
 
 def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
@@ -41,21 +41,19 @@ def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
     problems = list(_single_problems(config))
     # Relations only make sense between values that are possible by themselves.
     if not problems:
-        problems = [
-            *_data_problems(config),
-            *_model_problems(config),
-            *_training_problems(config, num_devices),
-        ]
+        problems = list(_relation_problems(config, num_devices))
     if problems:
         raise ConfigError(problems)
 
 
 def _single_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-    for path, rule in rules().items():
+    known = rules() | dict(EXTRA_OPTIONS)
+    for path, rule in known.items():
         value: Any = config
         for part in path.split("."):
             if part not in value:
-                yield f"{path} is missing"
+                if path not in EXTRA_OPTIONS:
+                    yield f"{path} is missing"
                 break
             value = value[part]
         else:
@@ -64,12 +62,25 @@ def _single_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     # What an optimizer takes is its own affair; make_optimizer checks it.
     options = (path for path in flatten(config.to_dict()) if not path.startswith(OPTIMIZER_OPTIONS))
     for path in options:
-        if path not in rules():
-            yield f"{path} is not an option{nearest_name(path, rules())}"
+        if path not in known:
+            yield f"{path} is not an option{nearest_name(path, known)}"
+
+
+def _relation_problems(config: ml_collections.ConfigDict, num_devices: int) -> Iterator[str]:
+    yield from _data_problems(config)
+    try:
+        shape = plans.source_shape(config.data)
+    except (ValueError, OSError) as error:
+        yield str(error)
+    else:
+        yield from _source_problems(config, shape)
+        yield from _sequence_problems(config, shape)
+        yield from _model_problems(config, shape)
+    yield from _training_problems(config, num_devices)
 
 
 def _data_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-    data, sequences, evaluation = config.data, config.data.sequences, config.evaluation
+    data, sequences = config.data, config.data.sequences
     knobs = data.glyphs
     if knobs.min_strokes > knobs.max_strokes:
         yield (
@@ -91,13 +102,32 @@ def _data_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
             f"data.sequences.label_multiplicity = {sequences.label_multiplicity} needs "
             f"data.sequences.labeling = 'ordered', not '{sequences.labeling}'"
         )
-    shape = plans.source_shape(data)
-    if data.noise_scale > 0 and shape.kind != "image":
-        yield (
-            f"data.noise_scale = {data.noise_scale} needs images, not data.source = '{data.source}'"
-        )
-    yield from _exemplar_problems(config, shape)
 
+
+def _source_problems(config: ml_collections.ConfigDict, shape: SourceShape) -> Iterator[str]:
+    data = config.data
+    needs_images = {"random_rare_images": data.random_rare_images, "inverted": data.inverted}
+    for name, is_on in needs_images.items():
+        if is_on and shape.kind != "image":
+            yield f"data.{name} needs images, not data.source = '{data.source}'"
+    if data.noise_scale > 0 and shape.kind == "integer":
+        yield (
+            f"data.noise_scale = {data.noise_scale} needs images or vectors, not "
+            f"data.source = '{data.source}'"
+        )
+    # One exemplar is a condition of its own (identical drawings); a few would be
+    # reused in some sequences and not in others.
+    shots = {"data.sequences": data.sequences.shots, "evaluation": config.evaluation.shots}
+    for section, count in shots.items():
+        if 1 < shape.num_exemplars < count + 1:
+            yield (
+                f"{section}.shots = {count} needs {count + 1} exemplars of a class (query "
+                f"included), but the data has {shape.num_exemplars}"
+            )
+
+
+def _sequence_problems(config: ml_collections.ConfigDict, shape: SourceShape) -> Iterator[str]:
+    data, sequences, evaluation = config.data, config.data.sequences, config.evaluation
     try:
         space = plans.class_space(data, shape)
     except ValueError as error:
@@ -105,7 +135,8 @@ def _data_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
         # As if there were enough classes, so that the rest is checked too.
         split = data.split
         enough = split.num_rare + split.num_common + split.num_holdout
-        space = plans.class_space(data, shape._replace(num_classes=enough))
+        many = shape._replace(num_classes=2 * max(enough, 1), group_size=1)
+        space = plans.class_space(data, many)
     kinds = []
     try:
         kinds.append(plans.training_type(config, space))
@@ -121,28 +152,23 @@ def _data_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
             kinds.append(plans.evaluation_type(config, space, mode))
         except ValueError as error:
             yield f"evaluation.modes: '{mode}': {error}"
-    needed = max((kind.num_labels for kind in kinds), default=0)
+    if not kinds:
+        return
+    needed = max(kind.num_labels for kind in kinds)
     capacity = plans.label_capacity(config, space)
     if capacity < needed:
         yield f"model.num_labels = {capacity} must be at least {needed} for these data"
+    longest = max(num_tokens(kind.seq_len, config.model.tokens) for kind in kinds)
+    positions = plans.position_capacity(config, kinds)
+    if config.model.positions == "learned" and positions < longest:
+        yield (
+            f"model.num_positions = {positions} must be at least {longest}, the tokens of the "
+            f"longest sequence: learned positions reach no further"
+        )
 
 
-def _exemplar_problems(config: ml_collections.ConfigDict, shape: SourceShape) -> Iterator[str]:
-    # One exemplar is a condition of its own (identical drawings); a few would be
-    # reused in some sequences and not in others.
-    shots = {"data.sequences": config.data.sequences.shots, "evaluation": config.evaluation.shots}
-    for section, count in shots.items():
-        if 1 < shape.num_exemplars < count + 1:
-            yield (
-                f"{section}.shots = {count} needs {count + 1} exemplars of a class (query "
-                f"included), but the data has {shape.num_exemplars}"
-            )
-
-
-def _model_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-    model = config.model
-    source = config.data.source
-    shape = plans.source_shape(config.data)
+def _model_problems(config: ml_collections.ConfigDict, shape: SourceShape) -> Iterator[str]:
+    model, source = config.model, config.data.source
     is_image, is_integer = shape.kind == "image", shape.kind == "integer"
     if model.encoder == "embedding" and not is_integer:
         yield f"model.encoder = 'embedding' needs integers, not data.source = '{source}'"
@@ -155,18 +181,53 @@ def _model_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
         )
     if model.encoder == "embedding" and shape.num_classes > model.num_symbols:
         yield f"model.num_symbols = {model.num_symbols} must be at least {shape.num_classes}"
-    if model.encoder == "resnet" and model.resnet.channels[-1] != model.embedding_size:
+    if model.encoder == "resnet" and is_image:
+        yield from _resnet_problems(model, shape)
+    width = token_width(model.embedding_size, model.tokens)
+    if width % 2 and model.positions == "sinusoidal":
+        yield f"model.embedding_size = {model.embedding_size} must be even (sines and cosines)"
+    if model.positional_dropout > 0 and model.positions in ("rotary", "none"):
         yield (
-            f"model.resnet.channels = {model.resnet.channels} must end with "
+            f"model.positional_dropout = {model.positional_dropout} needs positions that are "
+            f"added to tokens, not model.positions = '{model.positions}'"
+        )
+    if model.sequence_model == "transformer":
+        if width % model.num_heads:
+            yield f"model.num_heads = {model.num_heads} must divide the token width {width}"
+        elif model.positions == "rotary" and width // model.num_heads % 2:
+            yield (
+                f"model.positions = 'rotary' needs heads of even size, but model.num_heads = "
+                f"{model.num_heads} of token width {width} have size {width // model.num_heads}"
+            )
+    elif model.positions == "rotary" and model.sequence_model in ("lstm", "gru", "rnn"):
+        yield (
+            f"model.positions = 'rotary' needs attention, not "
+            f"model.sequence_model = '{model.sequence_model}'"
+        )
+
+
+def _resnet_problems(model: ml_collections.ConfigDict, shape: SourceShape) -> Iterator[str]:
+    channels, blocks = model.resnet.channels, model.resnet.blocks_per_group
+    if len(channels) != len(blocks):
+        yield (
+            f"model.resnet.channels = {channels} must have as many groups as "
+            f"model.resnet.blocks_per_group = {blocks}"
+        )
+    if channels[-1] != model.embedding_size:
+        yield (
+            f"model.resnet.channels = {channels} must end with "
             f"model.embedding_size = {model.embedding_size}"
         )
-    if model.encoder == "resnet" and any(channels % 4 for channels in model.resnet.channels):
-        yield f"model.resnet.channels = {model.resnet.channels} must be multiples of 4"
-    width = token_width(model.embedding_size, model.tokens)
-    if width % 2:
-        yield f"model.embedding_size = {model.embedding_size} must be even (sines and cosines)"
-    if model.sequence_model == "transformer" and width % model.num_heads:
-        yield f"model.num_heads = {model.num_heads} must divide the token width {width}"
+    if any(width % BOTTLENECK_RATIO for width in channels):
+        yield f"model.resnet.channels = {channels} must be multiples of {BOTTLENECK_RATIO}"
+    if model.resnet.flatten_superpixels:
+        count = num_superpixels(shape.example_shape[0], len(channels))
+        if channels[-1] % (BOTTLENECK_RATIO * count):
+            yield (
+                f"model.resnet.flatten_superpixels needs model.embedding_size = "
+                f"{model.embedding_size} to be a multiple of {BOTTLENECK_RATIO} x {count} "
+                f"superpixels"
+            )
 
 
 def _training_problems(config: ml_collections.ConfigDict, num_devices: int) -> Iterator[str]:
@@ -187,6 +248,11 @@ def _training_problems(config: ml_collections.ConfigDict, num_devices: int) -> I
         yield (
             f"training.batch_size = {training.batch_size} must be a multiple of the "
             f"{num_devices} devices"
+        )
+    if training.interim_weight > 0 and config.model.tokens != "interleaved":
+        yield (
+            f"training.interim_weight = {training.interim_weight} needs model.tokens = "
+            f"'interleaved': a concatenated token shows the label that it would predict"
         )
     try:
         check_optimizer(training)

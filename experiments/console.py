@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from emergent_icl.datasets.omniglot import DatasetUnavailableError
+from emergent_icl.datasets.sources import DataUnavailableError
 from emergent_icl.evaluation import ICL, IWL
 from emergent_icl.metrics import Estimate
 from emergent_icl.training.checkpoints import NonFiniteStateError
@@ -40,7 +40,7 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 EXPECTED_ERRORS = (
     ConfigError,
     WorkdirError,
-    DatasetUnavailableError,
+    DataUnavailableError,
     NonFiniteLossError,
     NonFiniteStateError,
 )
@@ -208,7 +208,8 @@ ROWS = {
     "loss": "loss",
     "accuracy_closed": "closed accuracy",
     "accuracy": "accuracy",
-    "predicts_context": "predicts a label of the context",
+    "predicts_own_label": "predicts the class's own label",
+    "predicts_context": "... a label of the context",
     "predicts_fewshot": "... a few-shot label",
     "predicts_common": "... a common class",
     "predicts_rare": "... a rare class",

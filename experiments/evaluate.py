@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 from absl import app, flags
 
-from emergent_icl.datasets.sequences import SEQUENCE_TYPES
+from emergent_icl.datasets.sequences import EVALUATION_MODES
 from emergent_icl.experiment import load_run
 from emergent_icl.workdir import Workdir
 from experiments import console
@@ -19,7 +19,7 @@ from experiments.common_flags import WORKDIR
 
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default: the newest.")
 _MODES = flags.DEFINE_list(
-    "modes", None, f"Among {', '.join(SEQUENCE_TYPES)}; default: those of the run."
+    "modes", None, f"Among {', '.join(EVALUATION_MODES)}; default: those of the run."
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of the TFDS datasets, where it is not that of the run's config."

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from emergent_icl.datasets.bank import DeviceBank
+from emergent_icl.datasets.sequences import EVALUATION_MODES
 from emergent_icl.evaluation import curves, draw_mode
 from emergent_icl.experiment import build_experiment
 from emergent_icl.metrics import query_metrics
@@ -12,7 +12,7 @@ def build(config, **options):
     config.update_from_flattened_dict(options)
     experiment = build_experiment(config.lock())
     state = experiment.init(config.training.seed)
-    return experiment, state, DeviceBank(jax.device_put(experiment.bank.examples))
+    return experiment, state, jax.device_put(experiment.arrays())
 
 
 def test_embedding_each_drawing_once_equals_the_plain_way(image_config):
@@ -28,7 +28,7 @@ def test_embedding_each_drawing_once_equals_the_plain_way(image_config):
         logits, _ = experiment.network.apply(
             state.params, state.batch_stats, None, examples, mode.batch.labels, False
         )
-        plain = query_metrics(logits, mode.batch.labels, mode.judgement)
+        plain = query_metrics(logits, mode.batch.labels, mode.own, mode.judgement)
         assert set(plain) == set(metrics)
         for metric, values in plain.items():
             assert metrics[metric].mean == pytest.approx(float(values.mean()), abs=1e-5)
@@ -100,3 +100,52 @@ def test_training_types_keep_the_options_of_training_in_evaluation(config):
 
 def test_curves_are_none_where_their_mode_was_left_out():
     assert curves({}) == {"icl": None, "iwl": None}
+
+
+def test_following_context_or_weights_is_told_apart(config):
+    """A flipped query has a right answer in the context, another one in the weights."""
+    experiment, _, _ = build(
+        config,
+        **{
+            "data.sequences.label_multiplicity": 2,
+            "evaluation.modes": ("flip", "no_support_zipfian", "relabelled"),
+        },
+    )
+    plan = experiment.plan
+    mode = draw_mode(config, plan, "flip")
+    owner_of_label = mode.judgement.owners[mode.batch.labels[:, -1]]
+    assert (owner_of_label != mode.own).all()
+    # Someone who knows the weights by heart, and ignores the context.
+    place = plan.space.places_of(mode.batch.class_ids[:, -1])
+    by_heart = np.eye(plan.num_labels, dtype=np.float32)[2 * place + 1]
+    metrics = query_metrics(by_heart, mode.batch.labels, mode.own, mode.judgement)
+    assert metrics["predicts_own_label"].mean() == 1
+    assert metrics["accuracy"].mean() == 0
+    # Someone who copies from the context.
+    copied = np.eye(plan.num_labels, dtype=np.float32)[mode.batch.labels[:, -1]]
+    metrics = query_metrics(copied, mode.batch.labels, mode.own, mode.judgement)
+    assert metrics["predicts_own_label"].mean() == 0
+    assert metrics["accuracy"].mean() == metrics["predicts_context"].mean() == 1
+
+
+@pytest.mark.parametrize("mode", list(EVALUATION_MODES))
+def test_every_mode_is_evaluated(mode, config):
+    experiment, state, bank = build(
+        config,
+        **{"evaluation.modes": (mode,), "evaluation.shots": 2, "evaluation.ways": 3},
+    )
+    results = experiment.evaluator()(state.params, state.batch_stats, bank)
+    assert set(results) == {mode}
+    assert all(np.isfinite(estimate.mean) for estimate in results[mode].values())
+    is_fewshot = "fewshot" in mode or mode in ("flip", "mixed")
+    assert experiment.plan.evaluation[mode].seq_len == (7 if is_fewshot else 9)
+
+
+def test_dropped_examples_are_noise_in_evaluation_too(config):
+    means = []
+    for options in ({}, {"model.example_dropout": 0.5}, {"model.dropout": 0.5}):
+        experiment, state, bank = build(config.copy_and_resolve_references().unlock(), **options)
+        results = experiment.evaluator()(state.params, state.batch_stats, bank)
+        means.append(results["fewshot_holdout"]["loss"].mean)
+    plain, noisy_input, dropped = means
+    assert plain == dropped != noisy_input

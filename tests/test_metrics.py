@@ -13,7 +13,10 @@ JUDGEMENT = Judgement(
     is_common=np.array([0, 0, 0, 0, 1, 1, 0], bool),
     is_rare=np.array([1, 1, 1, 1, 0, 0, 0], bool),
     is_fewshot=np.array([1, 1, 0, 0, 0, 0, 0], bool),
+    owners=np.array([0, 0, 1, 1, 2, 2, -1]),
 )
+# Owners of the queries' classes: the last one's class owns nothing that can be predicted.
+OWN = np.array([0, 2, 1, 3])
 LABELS = np.array([[0, 1, 0], [0, 1, 1], [0, 5, 1], [3, 3, 0]])
 # Predictions over all labels: 0, 5, 5, 6; among the valid ones: 0, 1, 0, 0.
 LOGITS = jnp.array(
@@ -27,13 +30,14 @@ LOGITS = jnp.array(
 
 
 def test_every_metric_by_hand():
-    metrics = query_metrics(LOGITS, LABELS, JUDGEMENT)
+    metrics = query_metrics(LOGITS, LABELS, OWN, JUDGEMENT)
     expected = {
         "accuracy": [1, 0, 0, 0],
         "accuracy_closed": [1, 1, 0, 1],
         "predicts_common": [0, 1, 1, 0],
         "predicts_rare": [1, 0, 0, 0],
         "predicts_fewshot": [1, 0, 0, 0],
+        "predicts_own_label": [1, 1, 0, 0],
         "predicts_context": [1, 0, 1, 0],
     }
     for name, values in expected.items():
@@ -47,7 +51,7 @@ def test_every_metric_by_hand():
 def test_labels_of_one_class_are_one_answer():
     either = JUDGEMENT._replace(answers=np.array([0, 0, 2, 3, 4, 4, -1]))
     labels = np.array([[2, 1], [2, 0], [2, 4], [2, 4]])
-    accuracy = query_metrics(LOGITS, labels, either)["accuracy"]
+    accuracy = query_metrics(LOGITS, labels, OWN, either)["accuracy"]
     np.testing.assert_array_equal(accuracy, [1, 0, 1, 0])
 
 

@@ -1,7 +1,7 @@
 """A config that trains in seconds, for tests in this process and in others.
 
 Presets: symbols (integers, one transformer layer), images (glyphs, MLP, pixel noise),
-resnet (the same with a narrow ResNet, for its BatchNorm).
+resnet (the same with a narrow ResNet, for its BatchNorm), vectors (Gaussian classes).
 """
 
 from experiments.configs import base
@@ -31,7 +31,13 @@ def get_config(preset="symbols"):
     config.evaluation.num_sequences = 50
     config.evaluation.batch_size = 16
     config.checkpoints.every = 20
-    if preset != "symbols":
+    if preset == "vectors":
+        config.data.source = "gaussian"
+        config.data.noise_scale = 0.1
+        config.data.gaussian.num_classes = 40
+        config.data.gaussian.dimension = 16
+        config.model.encoder = "linear"
+    if preset in ("images", "resnet"):
         config.data.source = "glyphs"
         config.data.image_size = 12
         config.data.noise_scale = 0.1

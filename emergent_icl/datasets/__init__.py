@@ -1,6 +1,23 @@
 """Data: what can be shown (banks), which of it is shown (sequences), and the way to the device."""
 
-# Imported for their entry in DATA_SOURCES, so that whoever sees the registry sees it filled.
-from emergent_icl.datasets import glyphs, omniglot, symbolic
+# Imported for their entries in DATA_SOURCES, SEQUENCE_TYPES and EVALUATION_MODES, so that
+# whoever sees a registry sees it filled.
+from emergent_icl.datasets import (
+    evaluation_sequences,
+    features,
+    gaussian,
+    glyphs,
+    omniglot,
+    symbolic,
+    training_sequences,
+)
 
-__all__ = ["glyphs", "omniglot", "symbolic"]
+__all__ = [
+    "evaluation_sequences",
+    "features",
+    "gaussian",
+    "glyphs",
+    "omniglot",
+    "symbolic",
+    "training_sequences",
+]

@@ -1,16 +1,12 @@
-"""ExampleBank: what can be shown, and the registry of data sources that fill one."""
+"""ExampleBank: what can be shown, on the host and on a device."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
-
-from emergent_icl.registry import Registry
 
 WHITE = 255
 
@@ -42,9 +38,16 @@ class ExampleBank:
 
 
 class DeviceBank(NamedTuple):
-    """The arrays of an ExampleBank, as they lie on a device."""
+    """What the compiled step looks examples up in; the same on every device.
+
+    Attributes:
+      examples: those of the ExampleBank.
+      is_random: bool [classes], whose images are made up in each sequence; None where
+        every class shows what the bank holds.
+    """
 
     examples: jax.Array | np.ndarray
+    is_random: jax.Array | np.ndarray | None = None
 
 
 class SourceShape(NamedTuple):
@@ -53,36 +56,15 @@ class SourceShape(NamedTuple):
     Attributes:
       num_classes: number of classes.
       num_exemplars: exemplars of each class.
-      example_shape: shape of one example as stored: (H, W), or () for an integer.
-      kind: 'image' (uint8 pixels, which the device scales to [0, 1] and may add noise
-        to), 'vector' (float32 numbers) or 'integer' (int32).
+      example_shape: shape of one example as stored: (H, W), (D,), or () for an integer.
+      kind: 'image' (uint8 pixels, which the device scales to [0, 1]), 'vector' (float32
+        numbers) or 'integer' (int32).
+      group_size: consecutive classes that are variants of one another, and therefore
+        stay on one side of the split between training and holdout.
     """
 
     num_classes: int
     num_exemplars: int
     example_shape: tuple[int, ...]
     kind: Literal["image", "vector", "integer"]
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSource:
-    """A kind of data. Registered under its name in DATA_SOURCES.
-
-    Attributes:
-      shape: config.data -> SourceShape; cheap, reads no files.
-      load: config.data -> ExampleBank of that shape.
-    """
-
-    shape: Callable[[ml_collections.ConfigDict], SourceShape]
-    load: Callable[[ml_collections.ConfigDict], ExampleBank]
-
-
-DATA_SOURCES: Registry[DataSource] = Registry("data source")
-
-
-def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
-    """Loads the bank that `config.data` describes, `drawings` applied."""
-    bank = DATA_SOURCES[data.source].load(data)
-    if data.drawings == "single":
-        bank = dataclasses.replace(bank, examples=bank.examples[:, :1])
-    return bank
+    group_size: int = 1

@@ -11,7 +11,9 @@ import numpy as np
 from emergent_icl.datasets import sampling
 from emergent_icl.datasets.class_split import ClassSplit, zipf_weights
 
-LABELINGS = ("ordered", "original", "unfixed")
+# Labels that belong to a class for good; 'unfixed' ones are drawn in each sequence.
+FIXED_LABELINGS = ("ordered", "original", "shared")
+LABELINGS = (*FIXED_LABELINGS, "unfixed")
 
 
 class SequenceBatch(NamedTuple):
@@ -34,12 +36,13 @@ class ClassSpace:
 
     Attributes:
       split: roles of classes.
-      num_bank_classes: classes of the bank, which the 'original' labels count.
+      num_bank_classes: classes that the data show, which the 'original' labels count.
       num_exemplars: exemplars of each class.
       zipf_exponent: of the joint distribution over rare and common classes.
       zipf_within_roles: whether draws from the rare or the common classes alone follow
         that distribution too, or are uniform (original: use_zipf_for_common_rare).
       label_multiplicity: labels that each training class owns.
+      num_shared_labels: labels among which all classes are dealt out, if 'shared'.
     """
 
     split: ClassSplit
@@ -48,6 +51,7 @@ class ClassSpace:
     zipf_exponent: float = 0.0
     zipf_within_roles: bool = False
     label_multiplicity: int = 1
+    num_shared_labels: int = 32
 
     def places(self, name: str) -> range:
         """Places of the classes 'zipfian' (rare and common), 'rare', 'common' or 'holdout'."""
@@ -80,15 +84,19 @@ class ClassSpace:
         return sampling.ClassDistribution.from_weights(places.start, weights)
 
     def num_labels(self, labeling: str) -> int:
-        """Number of labels under a fixed labeling ('ordered' or 'original')."""
+        """Number of labels under a fixed labeling ('ordered', 'original' or 'shared')."""
         if labeling == "original":
             return self.num_bank_classes
+        if labeling == "shared":
+            return self.num_shared_labels
         return self.label_multiplicity * self.split.num_train + self.split.num_holdout
 
     def labels_of(self, places: range, labeling: str) -> np.ndarray:
         """Every label that classes at `places` may carry under a fixed labeling; int [n]."""
         if labeling == "original":
             return self.split.class_ids[places.start : places.stop].astype(np.int64)
+        if labeling == "shared":
+            return np.unique(np.asarray(places) % self.num_shared_labels)
         start, stop = self._first_label(np.array([places.start, places.stop]))
         return np.arange(start, stop)
 
@@ -104,13 +112,25 @@ class ClassSpace:
         With label multiplicity X, the training class at place i owns labels
         X*i .. X*i + X-1, and one of them is drawn for each class of each sequence.
         """
-        if labeling == "original":
-            return self.split.class_ids[places_BS]
-        labels = self._first_label(places_BS)
-        if self.label_multiplicity > 1:
+        labels = self.first_labels(places_BS, labeling)
+        if labeling == "ordered" and self.label_multiplicity > 1:
             drawn = sampling.draw_per_class(rng, occurrences, self.label_multiplicity)
             labels = labels + np.where(places_BS < self.split.num_train, drawn, 0)
         return labels
+
+    def first_labels(self, places: np.ndarray, labeling: str) -> np.ndarray:
+        """The (first) label of the class at each place, under a fixed labeling; int [...]."""
+        if labeling == "original":
+            return self.split.class_ids[places]
+        if labeling == "shared":
+            return places % self.num_shared_labels
+        return self._first_label(places)
+
+    def places_of(self, class_ids: np.ndarray) -> np.ndarray:
+        """Where classes of this space stand in it: the inverse of `split.class_ids`; int [...]."""
+        place_of = np.zeros(self.num_bank_classes, np.int64)
+        place_of[self.split.class_ids] = np.arange(len(self.split.class_ids))
+        return place_of[class_ids]
 
     def _first_label(self, places: np.ndarray) -> np.ndarray:
         num_train = self.split.num_train
@@ -120,7 +140,7 @@ class ClassSpace:
     def answers(self, labeling: str) -> np.ndarray:
         """Label -> the class that owns it, under a fixed labeling; int [num_labels]."""
         labels = np.arange(self.num_labels(labeling))
-        if labeling == "original":
+        if labeling != "ordered":
             return labels
         owned = self.label_multiplicity * self.split.num_train
         return np.where(labels < owned, labels // self.label_multiplicity, labels)

@@ -7,6 +7,7 @@ turns places into the data source's own class numbers.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import ml_collections
@@ -54,13 +55,18 @@ class ClassSplit(NamedTuple):
         return range(self.num_train, self.num_train + self.num_holdout)
 
 
-def split_classes(split: ml_collections.ConfigDict, num_classes: int) -> ClassSplit:
+def split_classes(
+    split: ml_collections.ConfigDict, num_classes: int, group_size: int = 1
+) -> ClassSplit:
     """Splits classes by a fixed permutation, as the original does.
 
     Args:
       split: config.data.split: seed (1337 is the original's), num_rare, num_common,
         num_holdout.
-      num_classes: classes of the bank.
+      num_classes: classes that the data show.
+      group_size: consecutive classes that are variants of one another. Groups are
+        permuted, and none has members on both sides of the split between training and
+        holdout (original: preserve_ordering_every_n).
 
     Returns:
       The split: rare classes are the permutation's first, common the next, holdout the last.
@@ -68,17 +74,25 @@ def split_classes(split: ml_collections.ConfigDict, num_classes: int) -> ClassSp
     Raises:
       ValueError: more classes are asked for than there are.
     """
-    wanted = split.num_rare + split.num_common + split.num_holdout
+    num_train, num_holdout = split.num_rare + split.num_common, split.num_holdout
+    wanted = num_train + num_holdout
     if wanted > num_classes:
         raise ValueError(
             f"data.split: num_rare + num_common + num_holdout = {wanted}, "
             f"but the data has {num_classes} classes"
         )
-    permutation = np.random.default_rng(split.seed).choice(num_classes, num_classes, replace=False)
-    num_train = split.num_rare + split.num_common
-    holdout = permutation[num_classes - split.num_holdout :]
-    class_ids = np.concatenate([permutation[:num_train], holdout]).astype(np.int32)
-    return ClassSplit(class_ids, split.num_rare, split.num_common, split.num_holdout)
+    num_groups = num_classes // group_size
+    needed = math.ceil(num_train / group_size) + math.ceil(num_holdout / group_size)
+    if needed > num_groups:
+        raise ValueError(
+            f"data.split: num_rare + num_common = {num_train} and num_holdout = {num_holdout} "
+            f"need {needed} groups of {group_size} variants, which stay on one side of the "
+            f"split, but the data has {num_groups}"
+        )
+    groups = np.random.default_rng(split.seed).choice(num_groups, num_groups, replace=False)
+    order = (groups[:, None] * group_size + np.arange(group_size)).ravel()
+    class_ids = np.concatenate([order[:num_train], order[num_classes - num_holdout :]])
+    return ClassSplit(class_ids.astype(np.int32), split.num_rare, split.num_common, num_holdout)
 
 
 def zipf_weights(num_classes: int, exponent: float) -> np.ndarray:

@@ -12,7 +12,8 @@ import numpy as np
 
 from emergent_icl import seeds
 from emergent_icl.datasets import cache
-from emergent_icl.datasets.bank import DATA_SOURCES, WHITE, DataSource, ExampleBank, SourceShape
+from emergent_icl.datasets.bank import WHITE, ExampleBank, SourceShape
+from emergent_icl.datasets.sources import DATA_SOURCES, DataSource
 
 # Of the way in which characters are made: a change makes old caches void.
 DRAWING_VERSION = 1

@@ -13,37 +13,42 @@ import numpy as np
 from PIL import Image
 
 from emergent_icl.datasets import cache
-from emergent_icl.datasets.bank import DATA_SOURCES, WHITE, DataSource, ExampleBank, SourceShape
+from emergent_icl.datasets.bank import WHITE, ExampleBank, SourceShape
 from emergent_icl.datasets.quiet_tensorflow import import_tensorflow
+from emergent_icl.datasets.sources import DATA_SOURCES, DataSource, DataUnavailableError
 
 TFDS_NAME = "omniglot"
 TFDS_VERSION = "3.0.0"
+# The dataset's own split is by alphabets; TFDS numbers the characters of 'train' first.
+SPLITS = {"all": slice(0, 1623), "train": slice(0, 964), "test": slice(964, 1623)}
 NUM_CLASSES = 1623
 NUM_EXEMPLARS = 20
 FULL_SIZE = 105
 
 
-class DatasetUnavailableError(RuntimeError):
-    """Omniglot is neither cached, nor prepared, nor can it be downloaded here."""
-
-
 def omniglot_shape(data: ml_collections.ConfigDict) -> SourceShape:
-    """1623 classes x 20 images of `data.image_size`."""
-    return SourceShape(NUM_CLASSES, NUM_EXEMPLARS, (data.image_size, data.image_size), "image")
+    """The classes of `data.omniglot.split` x 20 images of `data.image_size`."""
+    size = (data.image_size, data.image_size)
+    classes = SPLITS[data.omniglot.split]
+    return SourceShape(classes.stop - classes.start, NUM_EXEMPLARS, size, "image")
 
 
 def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
     """Classes in the order of TFDS's labels, drawings in the order of its files.
 
     Args:
-      data: config.data: data_dir, cache_dir, image_size.
+      data: config.data: data_dir, cache_dir, image_size, omniglot.split.
 
     Raises:
-      DatasetUnavailableError: see there.
+      DataUnavailableError: see there.
     """
     folder = cache.cache_folder(data.cache_dir)
     stem = f"omniglot-{TFDS_VERSION}"
-    content = {"dataset": TFDS_NAME, "tfds_version": TFDS_VERSION, "size": FULL_SIZE}
+    content = {
+        "dataset": TFDS_NAME,
+        "tfds_version": TFDS_VERSION,
+        "size": FULL_SIZE,
+    }
 
     def full() -> cache.Arrays:
         return cache.load_or_build(
@@ -60,7 +65,8 @@ def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
             lambda: _resized(full(), data.image_size),
         )
         images = arrays["images"]
-    return ExampleBank("omniglot", images, tuple(arrays["names"].tolist()))
+    classes = SPLITS[data.omniglot.split]
+    return ExampleBank("omniglot", images[classes], tuple(arrays["names"][classes].tolist()))
 
 
 def _decode(data_dir: str) -> cache.Arrays:
@@ -81,7 +87,7 @@ def _decode(data_dir: str) -> cache.Arrays:
     except Exception as error:
         # Whatever TFDS raises for want of a network, a package or a folder: the cure is the same.
         where = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-        raise DatasetUnavailableError(_ADVICE.format(where=where, error=error)) from error
+        raise DataUnavailableError(_ADVICE.format(where=where, error=error)) from error
 
     drawings: list[list[np.ndarray]] = [[] for _ in range(NUM_CLASSES)]
     for batch in dataset.as_numpy_iterator():
@@ -91,7 +97,7 @@ def _decode(data_dir: str) -> cache.Arrays:
             drawings[label].append(bits)
     counts = {len(of_class) for of_class in drawings}
     if counts != {NUM_EXEMPLARS}:
-        raise DatasetUnavailableError(
+        raise DataUnavailableError(
             f"Omniglot is incomplete: {sorted(counts)} drawings a class instead of {NUM_EXEMPLARS}"
         )
     names = builder.info.features["label"].names

@@ -81,6 +81,34 @@ class ClassDistribution(NamedTuple):
         return drawn
 
 
+def draw_distinct_rows(
+    rng: np.random.Generator, batch_size: int, count: int, size: int
+) -> np.ndarray:
+    """`count` different integers in [0, size) a row, every selection equally likely.
+
+    Args:
+      rng: the source of randomness.
+      batch_size: rows.
+      count: at most `size`.
+      size: of the range.
+
+    Returns:
+      int64 [batch_size, count].
+    """
+    if size < count**2:
+        keys = rng.random((batch_size, size), dtype=np.float32)
+        return np.argsort(keys, axis=1)[:, :count]
+    # Most rows are free of repeats at once; the others are drawn anew as a whole.
+    drawn = rng.integers(size, size=(batch_size, count))
+    while True:
+        ordered = np.sort(drawn, axis=1)
+        repeats = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+        again = np.count_nonzero(repeats)
+        if not again:
+            return drawn
+        drawn[repeats] = rng.integers(size, size=(again, count))
+
+
 def shuffled_rows(rng: np.random.Generator, row: np.ndarray, num_rows: int) -> np.ndarray:
     """Independent permutations of one row, [num_rows, len(row)]."""
     return rng.permuted(np.tile(row, (num_rows, 1)), axis=1)

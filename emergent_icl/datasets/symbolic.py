@@ -5,7 +5,8 @@ from __future__ import annotations
 import ml_collections
 import numpy as np
 
-from emergent_icl.datasets.bank import DATA_SOURCES, DataSource, ExampleBank, SourceShape
+from emergent_icl.datasets.bank import ExampleBank, SourceShape
+from emergent_icl.datasets.sources import DATA_SOURCES, DataSource
 
 
 def load_symbolic(data: ml_collections.ConfigDict) -> ExampleBank:

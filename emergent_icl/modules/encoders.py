@@ -25,7 +25,10 @@ ENCODERS: Registry[EncoderFactory] = Registry("encoder")
 @ENCODERS.register("resnet")
 def resnet(model: ml_collections.ConfigDict, axis_name: str | None) -> Encoder:
     """The paper's ResNet, for images [N, H, W, 1] (original: embed_type 'resnet')."""
-    return ResNet(model.resnet.channels, model.resnet.blocks_per_group, axis_name)
+    options = model.resnet
+    return ResNet(
+        options.channels, options.blocks_per_group, options.flatten_superpixels, axis_name
+    )
 
 
 @ENCODERS.register("mlp")

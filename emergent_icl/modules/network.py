@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import haiku as hk
 import jax
@@ -12,6 +12,7 @@ import ml_collections
 
 from emergent_icl.modules.embedding import TokenEmbedding
 from emergent_icl.modules.encoders import ENCODERS
+from emergent_icl.modules.precision import cast_parameters, make_policy
 from emergent_icl.modules.recurrent import RecurrentStack
 from emergent_icl.modules.transformer import Transformer
 from emergent_icl.registry import Registry
@@ -19,121 +20,180 @@ from emergent_icl.registry import Registry
 Params = Any
 BatchStats = Any
 
-# tokens [B, T, D] -> features [B, T, F], causal
-SequenceModel = Callable[[jax.Array], jax.Array]
+# (tokens [B, T, D], keys [B, 2] for dropout or None) -> features [B, T, F], causal
+SequenceModel = Callable[[jax.Array, jax.Array | None], jax.Array]
 SequenceModelFactory = Callable[[ml_collections.ConfigDict], SequenceModel]
 SEQUENCE_MODELS: Registry[SequenceModelFactory] = Registry("sequence model")
+
+# Where logits are computed: at the query, at every example, or at every token.
+At = Literal["query", "examples", "tokens"]
 
 
 @SEQUENCE_MODELS.register("transformer")
 def transformer(model: ml_collections.ConfigDict) -> SequenceModel:
     """The paper's causal transformer."""
-    return Transformer(model.num_layers, model.num_heads, model.mlp_ratio, model.scan_layers)
+    return Transformer(model)
 
 
 @SEQUENCE_MODELS.register("lstm")
 def lstm(model: ml_collections.ConfigDict) -> SequenceModel:
     """A stack of LSTMs (original: seq_model 'lstm')."""
-    return RecurrentStack(lambda size, name: hk.LSTM(size, name), model.num_layers, model.rnn_size)
+    return RecurrentStack(lambda size, name: hk.LSTM(size, name), model)
+
+
+@SEQUENCE_MODELS.register("gru")
+def gru(model: ml_collections.ConfigDict) -> SequenceModel:
+    """A stack of GRUs."""
+    return RecurrentStack(lambda size, name: hk.GRU(size, name=name), model)
 
 
 @SEQUENCE_MODELS.register("rnn")
 def rnn(model: ml_collections.ConfigDict) -> SequenceModel:
     """A stack of vanilla RNNs (original: seq_model 'vanilla_rnn')."""
-    return RecurrentStack(
-        lambda size, name: hk.VanillaRNN(size, name=name), model.num_layers, model.rnn_size
-    )
+    return RecurrentStack(lambda size, name: hk.VanillaRNN(size, name=name), model)
 
 
 class Network(NamedTuple):
     """The model as pure functions.
 
+    `keys` are [B, 2], one a sequence, and only read by dropout; None drops nothing.
+
     Attributes:
       init: (key, examples [B, S, ...], labels [B, S]) -> (params, batch_stats).
-      encode: (params, batch_stats, key, examples [N, ...], is_training) ->
+      encode: (params, batch_stats, examples [N, ...], is_training) ->
         (embeddings [N, D], batch_stats). Every example on its own, but for the
         BatchNorm statistics in training.
-      predict: (params, key, embeddings [B, S, D], labels [B, S], every_token=False) ->
-        logits [B, L] of the query, or [B, T, L] of every token. The query's label
-        is not read.
-      apply: (params, batch_stats, key, examples [B, S, ...], labels [B, S],
-        is_training, every_token=False) -> (logits, batch_stats): predict after encode.
+      predict: (params, keys, embeddings [B, S, D], labels [B, S], is_training=False,
+        at='query') -> logits float32 [B, L] of the query, [B, S, L] of every example or
+        [B, T, L] of every token. The query's label is not read.
+      apply: (params, batch_stats, keys, examples [B, S, ...], labels [B, S], is_training,
+        at='query') -> (logits, batch_stats): predict after encode.
+      attend: (params, embeddings [B, S, D], labels [B, S]) -> attention weights float32
+        [layers, B, A, T, T]; None for a sequence model that has none.
     """
 
     init: Callable[..., tuple[Params, BatchStats]]
     encode: Callable[..., tuple[jax.Array, BatchStats]]
     predict: Callable[..., jax.Array]
     apply: Callable[..., tuple[jax.Array, BatchStats]]
+    attend: Callable[..., jax.Array | None]
+
+
+class Model(NamedTuple):
+    """The parts of the network, inside a Haiku transform."""
+
+    encode: Callable[[jax.Array, bool], jax.Array]
+    predict: Callable[[jax.Array, jax.Array, jax.Array | None, bool, At], jax.Array]
+    attend: Callable[[jax.Array, jax.Array], jax.Array | None]
+
+
+def build_model(
+    model: ml_collections.ConfigDict, num_labels: int, num_positions: int, axis_name: str | None
+) -> Model:
+    """Builds the modules of `config.model`; see `make_network` for the arguments."""
+    encoder = ENCODERS[model.encoder](model, axis_name)
+    tokens = TokenEmbedding(model, num_labels, num_positions)
+    sequence_model = SEQUENCE_MODELS[model.sequence_model](model)
+    hidden = [
+        hk.Linear(size, w_init=hk.initializers.VarianceScaling(1.0), name=f"head_hidden_{i}")
+        for i, size in enumerate(model.head_hidden_sizes)
+    ]
+    head = hk.Linear(num_labels, w_init=hk.initializers.VarianceScaling(1.0), name="head")
+    # Interleaved tokens: examples at even places, labels between them.
+    stride = 2 if model.tokens == "interleaved" else 1
+
+    def predict(
+        embeddings_BSD: jax.Array,
+        labels_BS: jax.Array,
+        keys: jax.Array | None,
+        is_training: bool,
+        at: At,
+    ) -> jax.Array:
+        tokens_BTD = tokens(embeddings_BSD, labels_BS, keys, is_training)
+        features = sequence_model(tokens_BTD, keys if is_training else None)
+        # The head is wide (one column a label): only what is asked for goes through it.
+        if at == "query":
+            features = features[:, -1]
+        elif at == "examples":
+            features = features[:, ::stride]
+        for layer in hidden:
+            features = jax.nn.relu(layer(features))
+        return head(features)
+
+    def attend(embeddings_BSD: jax.Array, labels_BS: jax.Array) -> jax.Array | None:
+        if not getattr(sequence_model, "has_attention", False):
+            return None
+        tokens_BTD = tokens(embeddings_BSD, labels_BS, None, False)
+        return sequence_model(tokens_BTD, None, with_attention=True)[1]
+
+    return Model(encoder, predict, attend)
 
 
 def make_network(
-    model: ml_collections.ConfigDict, num_labels: int, axis_name: str | None = None
+    model: ml_collections.ConfigDict,
+    num_labels: int,
+    num_positions: int = 0,
+    axis_name: str | None = None,
 ) -> Network:
     """Builds the network of `config.model`.
 
     Args:
       model: the model section of the config.
       num_labels: L, the capacity of label table and head.
+      num_positions: most tokens of a sequence; read by learned positions alone.
       axis_name: the mapped axis over which BatchNorm is synchronised in training;
         None for init, evaluation and anything else outside `pmap`.
     """
+    policy = make_policy(model.precision)
 
-    def build() -> tuple[Callable, tuple[Callable, Callable]]:
-        encoder = ENCODERS[model.encoder](model, axis_name)
-        tokens = TokenEmbedding(num_labels, model.embedding_size, model.tokens)
-        sequence_model = SEQUENCE_MODELS[model.sequence_model](model)
-        head = hk.Linear(num_labels, w_init=hk.initializers.VarianceScaling(1.0), name="head")
-
-        def encode(examples: jax.Array, is_training: bool) -> jax.Array:
-            return encoder(examples, is_training)
-
-        def predict(
-            embeddings_BSD: jax.Array, labels_BS: jax.Array, every_token: bool
-        ) -> jax.Array:
-            features_BTF = sequence_model(tokens(embeddings_BSD, labels_BS))
-            # The head is wide (one column a label): only the query goes through it.
-            return head(features_BTF if every_token else features_BTF[:, -1])
+    def build() -> tuple[Callable, Model]:
+        parts = build_model(model, num_labels, num_positions, axis_name)
 
         def init(examples: jax.Array, labels: jax.Array) -> jax.Array:
-            embeddings = _unflatten(encode(_flatten(examples), True), labels)
-            return predict(embeddings, labels, False)
+            embeddings = _unflatten(parts.encode(_flatten(examples), True), labels)
+            return parts.predict(embeddings, labels, None, True, "query")
 
-        return init, (encode, predict)
+        return init, parts
 
     transformed = hk.multi_transform_with_state(build)
-    apply_encode, apply_predict = transformed.apply
+    applied: Model = transformed.apply
 
     def encode(
-        params: Params,
-        stats: BatchStats,
-        key: jax.Array | None,
-        examples: jax.Array,
-        is_training: bool,
+        params: Params, stats: BatchStats, examples: jax.Array, is_training: bool
     ) -> tuple[jax.Array, BatchStats]:
-        return apply_encode(params, stats, key, examples, is_training)
+        params, examples = cast_parameters(policy, params), policy.cast_to_compute(examples)
+        embeddings, stats = applied.encode(params, stats, None, examples, is_training)
+        return policy.cast_to_output(embeddings), stats
 
     def predict(
         params: Params,
-        key: jax.Array | None,
+        keys: jax.Array | None,
         embeddings: jax.Array,
         labels: jax.Array,
-        every_token: bool = False,
+        is_training: bool = False,
+        at: At = "query",
     ) -> jax.Array:
-        return apply_predict(params, {}, key, embeddings, labels, every_token)[0]
+        params, embeddings = cast_parameters(policy, params), policy.cast_to_compute(embeddings)
+        logits, _ = applied.predict(params, {}, None, embeddings, labels, keys, is_training, at)
+        return policy.cast_to_output(logits)
 
     def apply(
         params: Params,
         stats: BatchStats,
-        key: jax.Array | None,
+        keys: jax.Array | None,
         examples: jax.Array,
         labels: jax.Array,
         is_training: bool,
-        every_token: bool = False,
+        at: At = "query",
     ) -> tuple[jax.Array, BatchStats]:
-        flat, stats = encode(params, stats, key, _flatten(examples), is_training)
-        return predict(params, key, _unflatten(flat, labels), labels, every_token), stats
+        flat, stats = encode(params, stats, _flatten(examples), is_training)
+        return predict(params, keys, _unflatten(flat, labels), labels, is_training, at), stats
 
-    return Network(transformed.init, encode, predict, apply)
+    def attend(params: Params, embeddings: jax.Array, labels: jax.Array) -> jax.Array | None:
+        params, embeddings = cast_parameters(policy, params), policy.cast_to_compute(embeddings)
+        return applied.attend(params, {}, None, embeddings, labels)[0]
+
+    return Network(transformed.init, encode, predict, apply, attend)
 
 
 def _flatten(examples: jax.Array) -> jax.Array:

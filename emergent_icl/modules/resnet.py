@@ -8,31 +8,21 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from emergent_icl.modules.normalisation import batch_norm
 from emergent_icl.modules.pooling import max_pool_3x3_stride_2
 
 STEM_CHANNELS = 64
 BOTTLENECK_RATIO = 4
-GROUP_STRIDES = (1, 2, 2, 2)
+# Halvings of height and width: stem, pool, and every group but the first.
+STEM_HALVINGS = 2
 
 
-def batch_norm(name: str, axis_name: str | None, *, zero_scale: bool = False) -> hk.BatchNorm:
-    """BatchNorm with the paper's constants, synchronised over `axis_name`.
-
-    Args:
-      name: module name.
-      axis_name: the mapped axis whose members share their statistics; None
-        outside `pmap`.
-      zero_scale: start with scale 0, so that a residual branch starts silent.
-    """
-    return hk.BatchNorm(
-        create_scale=True,
-        create_offset=True,
-        decay_rate=0.9,
-        eps=1e-5,
-        scale_init=jnp.zeros if zero_scale else None,
-        cross_replica_axis=axis_name,
-        name=name,
-    )
+def num_superpixels(image_size: int, num_groups: int) -> int:
+    """Positions that are left behind the last group, of an image H = W = `image_size`."""
+    side = image_size
+    for _ in range(STEM_HALVINGS + num_groups - 1):
+        side = -(-side // 2)
+    return side**2
 
 
 class BottleneckBlock(hk.Module):
@@ -66,42 +56,52 @@ class BottleneckBlock(hk.Module):
 
 
 class ResNet(hk.Module):
-    """7x7/2 stem, max-pool, four groups of bottleneck blocks, mean over positions."""
+    """7x7/2 stem, max-pool, groups of bottleneck blocks, mean over positions.
+
+    With `flatten`, the superpixels that are left are laid side by side instead, and the
+    last group has as many fewer channels (original: flatten_superpixels).
+    """
 
     def __init__(
         self,
         channels: Sequence[int],
         blocks_per_group: Sequence[int],
+        flatten: bool,
         axis_name: str | None,
         name: str = "resnet",
     ) -> None:
         """Builds the encoder.
 
         Args:
-          channels: width of each of the four groups; paper: (16, 32, 32, 64). The
-            last is the embedding width.
+          channels: width of each group; paper: (16, 32, 32, 64). The last is the
+            embedding width.
           blocks_per_group: number of blocks in each group; paper: (2, 2, 2, 2).
+          flatten: instead of the mean.
           axis_name: see `batch_norm`.
           name: module name.
         """
         super().__init__(name=name)
         self.channels, self.blocks_per_group = tuple(channels), tuple(blocks_per_group)
-        self.axis_name = axis_name
+        self.flatten, self.axis_name = flatten, axis_name
 
     def __call__(self, images_NHWC: jax.Array, is_training: bool) -> jax.Array:
         """Maps float images [N, H, W, 1] to embeddings [N, channels[-1]]."""
         x = hk.Conv2D(STEM_CHANNELS, 7, 2, with_bias=False, name="initial_conv")(images_NHWC)
         x = jax.nn.relu(batch_norm("initial_batchnorm", self.axis_name)(x, is_training))
         x = max_pool_3x3_stride_2(x)
-        groups = zip(self.channels, self.blocks_per_group, GROUP_STRIDES, strict=True)
-        for group, (channels, blocks, group_stride) in enumerate(groups):
+        widths = list(self.channels)
+        if self.flatten:
+            widths[-1] //= num_superpixels(images_NHWC.shape[1], len(widths))
+        for group, (channels, blocks) in enumerate(zip(widths, self.blocks_per_group, strict=True)):
             for block in range(blocks):
                 first = block == 0
                 x = BottleneckBlock(
                     channels,
-                    group_stride if first else 1,
+                    2 if first and group else 1,
                     project=first,
                     axis_name=self.axis_name,
                     name=f"group_{group}_block_{block}",
                 )(x, is_training)
+        if self.flatten:
+            return jnp.reshape(x, (x.shape[0], -1))
         return x.mean(axis=(1, 2))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
+
+from emergent_icl.modules.dropout import dropout, of_layer
+from emergent_icl.modules.normalisation import layer_norm
+
+ROTARY_BASE = 10_000.0
 
 
 def _linear(size: int, name: str) -> hk.Linear:
@@ -13,19 +19,35 @@ def _linear(size: int, name: str) -> hk.Linear:
     return hk.Linear(size, w_init=hk.initializers.VarianceScaling(1.0), name=name)
 
 
-def _layer_norm(name: str) -> hk.LayerNorm:
-    return hk.LayerNorm(axis=-1, create_scale=True, create_offset=True, name=name)
+def rotate(x_BTAH: jax.Array) -> jax.Array:
+    """Turns queries or keys by their positions (rotary positions, Su et al. 2021).
+
+    Coordinate i of the first half of a head and i of the second are turned together, by
+    position / 10,000^(2i/H); their products then depend on the distance alone.
+
+    Args:
+      x_BTAH: float [B, T, A, H], H even.
+    """
+    length, half = x_BTAH.shape[1], x_BTAH.shape[-1] // 2
+    angles_TH = np.arange(length)[:, None] * ROTARY_BASE ** (-np.arange(half) / half)
+    cos = jnp.asarray(np.cos(angles_TH), x_BTAH.dtype)[None, :, None]
+    sin = jnp.asarray(np.sin(angles_TH), x_BTAH.dtype)[None, :, None]
+    first, second = x_BTAH[..., :half], x_BTAH[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 class CausalSelfAttention(hk.Module):
     """Multi-head self-attention in which a token sees itself and what came before."""
 
-    def __init__(self, num_heads: int, name: str = "attention") -> None:
+    def __init__(self, num_heads: int, rotary: bool, name: str = "attention") -> None:
         super().__init__(name=name)
-        self.num_heads = num_heads
+        self.num_heads, self.rotary = num_heads, rotary
 
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        """Maps [B, T, D] to [B, T, D]; D is divided evenly among the heads."""
+    def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Maps [B, T, D] to ([B, T, D], attention weights float32 [B, A, T, T]).
+
+        D is divided evenly among the heads.
+        """
         batch, length, width = x_BTD.shape
         head_size = width // self.num_heads
 
@@ -34,27 +56,37 @@ class CausalSelfAttention(hk.Module):
             return jnp.reshape(projected, (batch, length, self.num_heads, head_size))
 
         query, key, value = heads("query"), heads("key"), heads("value")
+        if self.rotary:
+            query, key = rotate(query), rotate(key)
         scores_BATT = jnp.einsum("btah,bsah->bats", query, key) / np.sqrt(head_size)
+        # A softmax in low precision would lose the small weights.
+        scores_BATT = scores_BATT.astype(jnp.float32)
         causal = np.tril(np.ones((length, length), dtype=bool))
         scores_BATT = jnp.where(causal[None, None], scores_BATT, jnp.finfo(scores_BATT.dtype).min)
         weights_BATT = jax.nn.softmax(scores_BATT, axis=-1)
-        mixed = jnp.einsum("bats,bsah->btah", weights_BATT, value)
-        return _linear(width, "output")(jnp.reshape(mixed, (batch, length, width)))
+        mixed = jnp.einsum("bats,bsah->btah", weights_BATT.astype(value.dtype), value)
+        output = _linear(width, "output")(jnp.reshape(mixed, (batch, length, width)))
+        return output, weights_BATT
 
 
 class TransformerBlock(hk.Module):
     """Attention and a GELU MLP, each on a normalised copy of the residual stream."""
 
-    def __init__(self, num_heads: int, mlp_ratio: int, name: str = "block") -> None:
+    def __init__(self, model: ml_collections.ConfigDict, name: str = "block") -> None:
         super().__init__(name=name)
-        self.num_heads, self.mlp_ratio = num_heads, mlp_ratio
+        self.model = model
 
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        """Maps [B, T, D] to [B, T, D]."""
-        width = x_BTD.shape[-1]
-        x = x_BTD + CausalSelfAttention(self.num_heads)(_layer_norm("attention_norm")(x_BTD))
-        hidden = _linear(self.mlp_ratio * width, "mlp_widen")(_layer_norm("mlp_norm")(x))
-        return x + _linear(width, "mlp_narrow")(jax.nn.gelu(hidden, approximate=True))
+    def __call__(self, x_BTD: jax.Array, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Maps [B, T, D] to ([B, T, D], attention weights [B, A, T, T])."""
+        model, width = self.model, x_BTD.shape[-1]
+        attention = CausalSelfAttention(model.num_heads, model.positions == "rotary")
+        mixed, weights = attention(layer_norm("attention_norm")(x_BTD))
+        x = x_BTD + dropout(mixed, model.dropout, keys, "attention")
+        if model.attention_only:
+            return x, weights
+        hidden = _linear(model.mlp_ratio * width, "mlp_widen")(layer_norm("mlp_norm")(x))
+        narrow = _linear(width, "mlp_narrow")(jax.nn.gelu(hidden, approximate=True))
+        return x + dropout(narrow, model.dropout, keys, "mlp"), weights
 
 
 class Transformer(hk.Module):
@@ -65,20 +97,36 @@ class Transformer(hk.Module):
     a scan changes speed and compile time, never the parameters.
     """
 
-    def __init__(
-        self,
-        num_layers: int,
-        num_heads: int,
-        mlp_ratio: int,
-        scan_layers: bool,
-        name: str = "transformer",
-    ) -> None:
-        super().__init__(name=name)
-        self.num_layers, self.num_heads, self.mlp_ratio = num_layers, num_heads, mlp_ratio
-        self.unroll = 1 if scan_layers else num_layers
+    # Read by the network: this model can be called `with_attention`.
+    has_attention = True
 
-    def __call__(self, tokens_BTD: jax.Array) -> jax.Array:
-        """Maps tokens [B, T, D] to features [B, T, D]."""
-        stack = hk.experimental.layer_stack(self.num_layers, unroll=self.unroll, name="layers")
-        features = stack(lambda x: TransformerBlock(self.num_heads, self.mlp_ratio)(x))(tokens_BTD)
-        return _layer_norm("final_norm")(features)
+    def __init__(self, model: ml_collections.ConfigDict, name: str = "transformer") -> None:
+        """Takes config.model: num_layers, num_heads, mlp_ratio, positions, dropout ..."""
+        super().__init__(name=name)
+        self.model = model
+
+    def __call__(
+        self, tokens_BTD: jax.Array, keys: jax.Array | None, with_attention: bool = False
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Maps tokens [B, T, D] to features [B, T, D].
+
+        Args:
+          tokens_BTD: float [B, T, D].
+          keys: [B, 2], one a sequence, for dropout; None for none.
+          with_attention: return attention weights [layers, B, A, T, T] as well.
+        """
+        model = self.model
+
+        def layer(x: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+            x, weights = TransformerBlock(model)(x, of_layer(keys, index))
+            return x, weights if with_attention else None
+
+        stack = hk.experimental.layer_stack(
+            model.num_layers,
+            with_per_layer_inputs=True,
+            unroll=1 if model.scan_layers else model.num_layers,
+            name="layers",
+        )
+        features, weights = stack(layer)(tokens_BTD, jnp.arange(model.num_layers))
+        features = layer_norm("final_norm")(features)
+        return (features, weights) if with_attention else features

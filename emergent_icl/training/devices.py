@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from emergent_icl.datasets.bank import DeviceBank, ExampleBank
+from emergent_icl.datasets.bank import DeviceBank
 from emergent_icl.datasets.class_space import SequenceBatch
 from emergent_icl.training.state import Array, Hyper, TrainState
 from emergent_icl.training.update import Metrics, Update
@@ -26,19 +26,19 @@ TrainCall = Callable[
 ]
 
 
-def place_bank(bank: ExampleBank) -> DeviceBank:
-    """Copies the bank to every device, once.
+def place_bank(bank: DeviceBank) -> DeviceBank:
+    """Copies a bank of host arrays to every device, once.
 
     Left unplaced, it would travel again in every call.
     """
     mesh = jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return DeviceBank(jax.device_put(bank.examples, everywhere))
+    return jax.device_put(bank, everywhere)
 
 
 def on_first_device(bank: DeviceBank) -> DeviceBank:
     """The copy of a placed bank that lies on the first local device."""
-    return DeviceBank(bank.examples.addressable_data(0))
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), bank)
 
 
 def stack_replicas(trees: list[Tree]) -> Tree:

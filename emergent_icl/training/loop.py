@@ -80,7 +80,7 @@ def train(
     Raises:
       ConfigError: the config cannot be run; nothing was touched.
       WorkdirError: the folder holds another run; nothing was touched.
-      DatasetUnavailableError: the data are not to be had.
+      DataUnavailableError: the data are not to be had.
       NonFiniteLossError: a loss is not finite; the checkpoints before it stand.
       Interrupted: asked to stop; the state is saved.
     """
@@ -142,7 +142,7 @@ def _run_steps(
     feeder = resolve_feeder(config.data.feeder)
     observer.started(_facts(experiment, state, feeder))
 
-    bank = devices.place_bank(experiment.bank)
+    bank = devices.place_bank(experiment.arrays())
     evaluator = experiment.evaluator()
     call = _train_call(experiment)
     hyper = devices.replicate(devices.stack_replicas([hyper_from_config(config)]))
@@ -191,8 +191,17 @@ def _run_steps(
 
 def _train_call(experiment: Experiment) -> devices.TrainCall:
     config = experiment.config
-    network = make_network(config.model, experiment.plan.num_labels, axis_name=devices.AXIS)
-    update = make_update(network, experiment.optimizer, experiment.materialise, devices.AXIS)
+    plan = experiment.plan
+    network = make_network(
+        config.model, plan.num_labels, plan.num_positions, axis_name=devices.AXIS
+    )
+    update = make_update(
+        network,
+        experiment.optimizer,
+        experiment.materialise,
+        devices.AXIS,
+        config.training.interim_weight,
+    )
     return devices.make_train_call(update, config.training.steps_per_call)
 
 

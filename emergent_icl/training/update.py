@@ -10,8 +10,9 @@ import optax
 
 from emergent_icl.datasets.bank import DeviceBank
 from emergent_icl.datasets.class_space import SequenceBatch
-from emergent_icl.datasets.materialise import Materialise, sequence_keys
-from emergent_icl.losses import query_loss
+from emergent_icl.datasets.materialise import Materialise
+from emergent_icl.keys import sequence_keys
+from emergent_icl.losses import interim_loss, query_loss
 from emergent_icl.modules.network import BatchStats, Network, Params
 from emergent_icl.training.optimizers import Optimizer
 from emergent_icl.training.state import Hyper, TrainState
@@ -38,7 +39,11 @@ def init_state(
 
 
 def make_update(
-    network: Network, optimizer: Optimizer, materialise: Materialise, axis_name: str | None
+    network: Network,
+    optimizer: Optimizer,
+    materialise: Materialise,
+    axis_name: str | None,
+    interim_weight: float = 0.0,
 ) -> Update:
     """Builds update(state, hyper, bank, batch) -> (state, metrics).
 
@@ -47,6 +52,7 @@ def make_update(
       optimizer: the optimizer.
       materialise: indices -> examples.
       axis_name: the mapped axis over which the batch is spread, or None.
+      interim_weight: see `interim_loss`; 0 computes the logits of the query alone.
 
     Returns:
       The update of one replica on this device's share of the batch, [B/D, S]. Metrics are
@@ -65,10 +71,16 @@ def make_update(
         examples = materialise(bank, batch.class_ids, batch.exemplar_ids, keys, hyper.noise_scale)
 
         def loss_fn(params: Params) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
-            logits_BL, batch_stats = network.apply(
-                params, state.batch_stats, None, examples, batch.labels, is_training=True
-            )
-            return query_loss(logits_BL, batch.labels).mean(), (batch_stats, logits_BL)
+            logits, batch_stats = network.apply(
+                params, state.batch_stats, keys, examples, batch.labels,
+                is_training=True, at="examples" if interim_weight else "query",
+            )  # fmt: skip
+            if interim_weight:
+                loss_B = interim_loss(logits, batch.labels, interim_weight)
+                logits = logits[:, -1]
+            else:
+                loss_B = query_loss(logits, batch.labels)
+            return loss_B.mean(), (batch_stats, logits)
 
         (loss, (batch_stats, logits_BL)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params

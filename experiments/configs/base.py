@@ -32,7 +32,8 @@ def check_preset(preset: str, allowed: tuple[str, ...]) -> None:
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    # What is shown: 'omniglot', 'glyphs' (procedural characters) or 'symbolic' (integers).
+    # What is shown: 'omniglot', 'glyphs' (procedural characters), 'gaussian' (clouds of
+    # vectors), 'features' (vectors from a file of yours) or 'symbolic' (integers).
     data.source = "omniglot"
     # Where TFDS keeps its datasets; '' means TFDS_DATA_DIR, else TFDS's own default.
     data.data_dir = ""
@@ -40,12 +41,19 @@ def _data() -> ConfigDict:
     data.cache_dir = ""
     # Height and width in pixels, 8 to 105; below 105 Omniglot is resized with antialiasing.
     data.image_size = 105
-    # Which drawings of a class are shown: 'all', or 'single' for the first alone.
+    # Which drawings of a class are shown: 'all', 'single' for the first alone, or 'separated':
+    # each drawing is a class of its own (those of one character stay on one side of the split).
     data.drawings = "all"
+    # Flips and quarter turns as classes of their own, 8 for each: class 8 c + 4 flip + rotation.
+    data.augment = False
+    # Rare classes are shown as random binary images, drawn anew for each class and sequence.
+    data.random_rare_images = False
     # False: background 1 and ink 0, as the dataset and the paper have it. True: background 0
     # and ink 1, which encoders without normalisation learn from much sooner.
     data.inverted = False
-    # Standard deviation of Gaussian pixel noise, unclipped, on images in [0, 1]; fresh every time.
+    # Variation that is drawn afresh each time an example is shown: standard deviation of
+    # Gaussian noise on every pixel in [0, 1] (unclipped) or number of a vector. For 'gaussian'
+    # it is epsilon: an exemplar is (mean + epsilon * noise) / sqrt(1 + epsilon^2).
     data.noise_scale = 0.0
     # How batches reach the training loop: 'tfdata', 'python', or 'auto' for tf.data
     # where TensorFlow is installed. All yield the same batches.
@@ -60,17 +68,31 @@ def _data() -> ConfigDict:
     data.split.num_holdout = 10
 
     data.sequences = _sequences()
-    # The procedural characters.
+    data.omniglot = ConfigDict()
+    # Characters of the dataset's own split: 'train' (964), 'test' (659) or 'all' (1,623).
+    data.omniglot.split = "all"
     data.glyphs = _glyphs()
-    # Integer examples, one a class: no images at all.
+    data.gaussian = ConfigDict()
+    # Clouds, the numbers D of a vector, and the seed of the means: mean ~ N(0, I / D).
+    data.gaussian.num_classes = 1100
+    data.gaussian.dimension = 64
+    data.gaussian.seed = 0
+    data.features = ConfigDict()
+    # A .npy, .npz or .h5 file with an array of classes x exemplars x D.
+    data.features.path = ""
+    # Name of the array in a .npz or .h5 file; '' where there is only one.
+    data.features.array = ""
     data.symbolic = ConfigDict()
+    # Integer examples, one a class: no images at all.
     data.symbolic.num_classes = 1700
     return data
 
 
 def _sequences() -> ConfigDict:
     sequences = ConfigDict()
-    # The training sequences: a registered sequence type, but for fewshot_holdout.
+    # The training sequences: 'bursty' (the paper's), 'relabelled' (new labels in every
+    # sequence), 'mixed' (few-shot and ordinary ones), 'flip' (classes under each other's
+    # labels), 'no_support_*' or 'fewshot_*' (common, rare or zipfian).
     sequences.type = "bursty"
     # Examples in a sequence, the query included.
     sequences.seq_len = 9
@@ -88,16 +110,21 @@ def _sequences() -> ConfigDict:
     sequences.non_bursty = "zipfian"
     # Bursting examples come in blocks that hold each of the `ways` classes once.
     sequences.grouped = False
-    # Few-shot training sequences (type fewshot_*): draw the ways without replacement.
+    # Few-shot training sequences (fewshot_*, mixed): draw the ways without replacement.
     sequences.distinct_ways = True
+    # Type 'mixed': fraction of few-shot sequences of rare classes, in [0, 1].
+    sequences.p_fewshot = 0.1
     # p(class of rank r) ~ 1 / r^zipf_exponent over rare and common classes; 0 is uniform.
     sequences.zipf_exponent = 0.0
     # Draws from the rare or the common classes alone follow the Zipf weights too;
     # otherwise they are uniform.
     sequences.zipf_within_roles = False
-    # Class -> label: 'ordered' (place in the split), 'original' (the dataset's own
-    # number), or 'unfixed' (a fresh assignment to 0..ways-1 in each few-shot sequence).
+    # Class -> label: 'ordered' (place in the split), 'original' (the dataset's own number),
+    # 'shared' (classes are dealt out among fewer labels), or 'unfixed' (a fresh assignment
+    # to 0..ways-1 in each few-shot sequence).
     sequences.labeling = "ordered"
+    # Labels of the 'shared' labeling.
+    sequences.num_shared_labels = 32
     # Labels that each training class owns, one drawn per class and sequence ("polysemy").
     sequences.label_multiplicity = 1
     return sequences
@@ -106,6 +133,7 @@ def _sequences() -> ConfigDict:
 def _glyphs() -> ConfigDict:
     """Lengths are fractions of the image's side."""
     glyphs = ConfigDict()
+    # Procedural characters and drawings of each; a character is the same whatever their number.
     glyphs.num_classes = 1700
     glyphs.num_exemplars = 20
     glyphs.seed = 0
@@ -120,7 +148,7 @@ def _glyphs() -> ConfigDict:
     glyphs.min_pen_width = 0.055
     glyphs.max_pen_width = 0.085
     # What differs between exemplars of a class: standard deviations of rotation (radians),
-    # log-scale, shear, shift, and of each control point.
+    # log-scale, shear, shift, and of each control point. Lengths are fractions of the side.
     glyphs.rotation = 0.12
     glyphs.scale = 0.08
     glyphs.shear = 0.12
@@ -137,24 +165,45 @@ def _model() -> ConfigDict:
     model.embedding_size = 64
     # 'interleaved' (x1 y1 x2 y2 ... query) or 'concatenated' tokens.
     model.tokens = "interleaved"
-    # 'transformer', 'lstm' or 'rnn'.
+    # What is added to tokens: 'sinusoidal', 'learned' or 'none'; or 'rotary', which turns the
+    # transformer's queries and keys instead.
+    model.positions = "sinusoidal"
+    # Capacity of learned positions, in tokens; derived when unset: the longest sequence of
+    # training and evaluation.
+    model.num_positions = placeholder(int)
+    # 'transformer', 'lstm', 'gru' or 'rnn'.
     model.sequence_model = "transformer"
     model.num_layers = 12
     # Transformer: attention heads, and the MLP's width over the model's.
     model.num_heads = 8
     model.mlp_ratio = 4
+    # Transformer: blocks without their MLP.
+    model.attention_only = False
     # Run the layers as a scan: compiles sooner, a small model runs a little slower.
     model.scan_layers = False
     # Recurrent models: width of each layer.
     model.rnn_size = 64
+    # Hidden ReLU layers between the sequence model and the logits.
+    model.head_hidden_sizes = ()
+    # Dropout of numbers of example embeddings, in evaluation too: noise on the input ...
+    model.example_dropout = 0.0
+    # ... of what positions add to tokens, in training ...
+    model.positional_dropout = 0.0
+    # ... and in training of the residual branches (transformer) or of the inputs of every
+    # layer but the first (recurrent models).
+    model.dropout = 0.0
+    # Arithmetic: 'float32', or 'bfloat16' on float32 parameters and normalisation.
+    model.precision = "float32"
     # Capacity of label table and head; derived when unset, larger to share shapes between runs.
     model.num_labels = placeholder(int)
     # Capacity of the 'embedding' encoder; must cover the data's integers.
     model.num_symbols = 1700
     model.resnet = ConfigDict()
-    # Width of each of the four groups (the last is the embedding) and blocks in each.
+    # Width of each group (the last is the embedding) and blocks in each; any number of groups.
     model.resnet.channels = (16, 32, 32, 64)
     model.resnet.blocks_per_group = (2, 2, 2, 2)
+    # Lay the last group's superpixels side by side, each narrower, instead of their mean.
+    model.resnet.flatten_superpixels = False
     model.mlp = ConfigDict()
     model.mlp.hidden_sizes = (256,)
     return model
@@ -172,6 +221,8 @@ def _training() -> ConfigDict:
     training.steps_per_call = 1
     # Steps between two lines of metrics, each the mean of the steps since the last.
     training.log_every = 50
+    # Share of the loss that is on predictions of the context's labels; the rest is on the query.
+    training.interim_weight = 0.0
 
     training.optimizer = ConfigDict()
     # Any optimizer of optax that takes a learning rate.
@@ -192,8 +243,8 @@ def _training() -> ConfigDict:
 
 def _evaluation() -> ConfigDict:
     evaluation = ConfigDict()
-    # Sequence types to evaluate on: these two are the paper's ICL and IWL. Types other than
-    # fewshot_* have the options of training.
+    # What to evaluate on, any sequence type among it: these two are the paper's ICL and IWL.
+    # Whatever is few-shot has the options below, the rest those of training.
     evaluation.modes = ("fewshot_holdout", "no_support_zipfian")
     # Steps between evaluations; the last step is always evaluated.
     evaluation.every = 1000
@@ -205,7 +256,7 @@ def _evaluation() -> ConfigDict:
     # Few-shot modes: `ways` classes, `shots` examples of each, labels 0..ways-1.
     evaluation.shots = 4
     evaluation.ways = 2
-    # False: ways drawn with replacement, as the original did (docs/architecture.md).
+    # False: ways drawn with replacement, as the original did (docs/fidelity.md).
     evaluation.distinct_ways = True
     # The context comes in blocks that hold each class once.
     evaluation.grouped = False

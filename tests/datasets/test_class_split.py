@@ -1,15 +1,20 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from emergent_icl.datasets.class_split import split_classes, zipf_weights
 
 
-def make(num_rare, num_common, num_holdout, num_classes=1623, seed=1337):
-    split = ConfigDict(
+def split_options(num_rare, num_common, num_holdout, seed=1337):
+    return ConfigDict(
         {"seed": seed, "num_rare": num_rare, "num_common": num_common, "num_holdout": num_holdout}
     )
-    return split_classes(split, num_classes)
+
+
+def make(num_rare, num_common, num_holdout, num_classes=1623):
+    return split_classes(split_options(num_rare, num_common, num_holdout), num_classes)
 
 
 def test_is_the_originals_permutation():
@@ -51,3 +56,41 @@ def test_zipf_weights_are_a_distribution(exponent):
     assert weights.sum() == pytest.approx(1)
     assert np.all(np.diff(weights) >= 0)
     assert np.isfinite(weights).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num_groups=st.integers(1, 30),
+    group_size=st.integers(1, 9),
+    num_rare=st.integers(0, 100),
+    num_common=st.integers(0, 20),
+    num_holdout=st.integers(0, 60),
+    seed=st.integers(0, 5),
+)
+def test_variants_stay_on_one_side_of_the_split(
+    num_groups, group_size, num_rare, num_common, num_holdout, seed
+):
+    options = split_options(num_rare, num_common, num_holdout, seed)
+    try:
+        split = split_classes(options, num_groups * group_size, group_size)
+    except ValueError:
+        groups = -(-(num_rare + num_common) // group_size) + -(-num_holdout // group_size)
+        assert groups > num_groups
+        return
+    assert len(set(split.class_ids)) == num_rare + num_common + num_holdout
+    groups = split.class_ids // group_size
+    train, holdout = groups[: split.num_train], groups[split.num_train :]
+    assert not set(train) & set(holdout)
+
+
+def test_groups_are_permuted_like_the_classes_themselves():
+    """The held-out characters are the same with and without their variants."""
+    plain = split_classes(split_options(0, 1600, 10), 1623)
+    grouped = split_classes(split_options(0, 12_800, 80), 1623 * 8, 8)
+    np.testing.assert_array_equal(grouped.class_ids[::8] // 8, plain.class_ids)
+    np.testing.assert_array_equal(grouped.class_ids.reshape(-1, 8)[5] % 8, range(8))
+
+
+def test_a_group_that_would_be_torn_is_refused():
+    with pytest.raises(ValueError, match=r"need 3 groups of 8 variants, .* but the data has 2"):
+        split_classes(split_options(9, 0, 4), 16, 8)

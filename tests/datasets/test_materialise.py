@@ -3,8 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from emergent_icl.datasets import gaussian
 from emergent_icl.datasets.bank import DeviceBank, SourceShape
-from emergent_icl.datasets.materialise import make_materialise, sequence_keys
+from emergent_icl.datasets.materialise import make_materialise, shows_afresh
+from emergent_icl.keys import sequence_keys
+from experiments.configs import base
 
 IMAGES = SourceShape(7, 3, (4, 5), "image")
 BANK = DeviceBank(np.random.default_rng(0).integers(0, 256, (7, 3, 4, 5)).astype(np.uint8))
@@ -13,8 +16,14 @@ EXEMPLARS = np.array([[0, 1], [2, 0]])
 KEYS = sequence_keys(jax.random.PRNGKey(0), jnp.arange(2))
 
 
+def materialise(shape, **options):
+    data = base.get_config().data.unlock()
+    data.update({"source": "glyphs", **options})
+    return make_materialise(data, shape)
+
+
 def test_images_are_gathered_and_scaled():
-    shown = make_materialise(IMAGES, False, noisy=False)(BANK, CLASSES, EXEMPLARS, KEYS, 0.0)
+    shown = materialise(IMAGES)(BANK, CLASSES, EXEMPLARS, KEYS, 0.0)
     assert shown.shape == (2, 2, 4, 5, 1)
     assert shown.dtype == jnp.float32
     np.testing.assert_allclose(shown[0, 1, ..., 0], BANK.examples[3, 1] / 255.0, rtol=1e-6)
@@ -23,14 +32,14 @@ def test_images_are_gathered_and_scaled():
 
 def test_inverted_images_add_up_to_one_with_the_others():
     plain, inverted = (
-        make_materialise(IMAGES, flag, noisy=False)(BANK, CLASSES, EXEMPLARS, KEYS, 0.0)
+        materialise(IMAGES, inverted=flag)(BANK, CLASSES, EXEMPLARS, KEYS, 0.0)
         for flag in (False, True)
     )
     np.testing.assert_allclose(plain + inverted, 1, atol=1e-6)
 
 
 def test_integers_stay_integers():
-    symbols = make_materialise(SourceShape(5, 1, (), "integer"), False, noisy=False)
+    symbols = materialise(SourceShape(5, 1, (), "integer"), source="symbolic")
     bank = DeviceBank(np.arange(5, dtype=np.int32)[:, None])
     classes = np.array([[4, 0, 2]])
     shown = symbols(bank, classes, np.zeros_like(classes), KEYS[:1], 0.0)
@@ -40,7 +49,7 @@ def test_integers_stay_integers():
 
 def test_noise_is_gaussian_unclipped_and_of_the_given_scale():
     bank = DeviceBank(np.full((1, 1, 40, 40), 255, np.uint8))
-    noisy = make_materialise(SourceShape(1, 1, (40, 40), "image"), False, noisy=True)
+    noisy = materialise(SourceShape(1, 1, (40, 40), "image"), noise_scale=0.5)
     zeros = np.zeros((4, 3), int)
     keys = sequence_keys(jax.random.PRNGKey(1), jnp.arange(4))
     noise = np.asarray(noisy(bank, zeros, zeros, keys, 0.5)) - 1
@@ -52,8 +61,55 @@ def test_noise_is_gaussian_unclipped_and_of_the_given_scale():
 
 
 def test_noise_follows_the_row_of_the_global_batch():
-    noisy = make_materialise(IMAGES, False, noisy=True)
+    noisy = materialise(IMAGES, noise_scale=0.1)
     key = jax.random.PRNGKey(2)
     whole = noisy(BANK, CLASSES, EXEMPLARS, sequence_keys(key, jnp.arange(2)), 0.1)
     second = noisy(BANK, CLASSES[1:], EXEMPLARS[1:], sequence_keys(key, jnp.array([1])), 0.1)
     np.testing.assert_array_equal(whole[1:], second)
+
+
+def test_augmented_classes_show_variants_of_the_banks():
+    bank = DeviceBank(np.random.default_rng(1).integers(0, 256, (7, 3, 5, 5)).astype(np.uint8))
+    show = materialise(SourceShape(56, 3, (5, 5), "image"), augment=True)
+    classes = np.array([[8 * 3, 8 * 6 + 5]])
+    shown = show(bank, classes, np.array([[1, 2]]), KEYS[:1], 0.0)
+    np.testing.assert_allclose(shown[0, 0, ..., 0], bank.examples[3, 1] / 255.0, rtol=1e-6)
+    turned = np.rot90(bank.examples[6, 2][:, ::-1])
+    np.testing.assert_allclose(shown[0, 1, ..., 0], turned / 255.0, rtol=1e-6)
+
+
+def test_rare_classes_may_be_random_images_fresh_in_each_sequence():
+    is_random = np.arange(7) < 5
+    show = materialise(SourceShape(7, 3, (9, 9), "image"), random_rare_images=True)
+    bank = DeviceBank(np.full((7, 3, 9, 9), 128, np.uint8), is_random)
+    classes = np.array([[0, 1, 0, 6], [0, 1, 2, 6]])
+    exemplars = np.array([[0, 1, 2, 0], [0, 0, 0, 1]])
+    shown = np.asarray(show(bank, classes, exemplars, KEYS, 0.0))
+    made_up = shown[:, :3]
+    assert set(np.unique(made_up)) == {0, 1}
+    assert made_up.mean() == pytest.approx(0.5, abs=0.08)
+    np.testing.assert_array_equal(shown[0, 0], shown[0, 2])  # One image a class ...
+    distinct = {shown[0, 0].tobytes(), shown[0, 1].tobytes(), shown[1, 0].tobytes()}
+    assert len(distinct) == 3  # ... and sequence.
+    np.testing.assert_allclose(shown[:, 3], 128 / 255, rtol=1e-6)
+
+
+def test_vectors_vary_in_the_way_of_their_source():
+    bank = DeviceBank(np.ones((2, 1, 6), np.float32))
+    classes = np.zeros((2, 3), int)
+    shape = SourceShape(2, 1, (6,), "vector")
+    plain = materialise(shape, source="gaussian")(bank, classes, classes, KEYS, 0.0)
+    np.testing.assert_array_equal(plain, 1)
+    varied = materialise(shape, source="gaussian", noise_scale=2.0)
+    shown = varied(bank, classes, classes, KEYS, 2.0)
+    expected = gaussian.draw_around_mean(bank.examples[[0, 0, 0], 0], KEYS[1], 2.0)
+    np.testing.assert_allclose(shown[1], expected, rtol=1e-5)
+
+
+def test_which_examples_may_look_different_when_shown_again():
+    data = base.get_config().data.unlock()
+    assert not shows_afresh(data)
+    data.noise_scale = 0.1
+    assert shows_afresh(data)
+    data.noise_scale, data.random_rare_images = 0.0, True
+    assert shows_afresh(data)

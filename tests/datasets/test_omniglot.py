@@ -87,7 +87,7 @@ def test_without_data_or_network_the_error_says_what_to_do(data, tmp_path, monke
     absent = data.copy_and_resolve_references()
     absent.cache_dir = str(tmp_path / "cache")
     absent.data_dir = str(tmp_path / "nowhere")
-    with pytest.raises(omniglot.DatasetUnavailableError) as raised:
+    with pytest.raises(omniglot.DataUnavailableError) as raised:
         omniglot.load_omniglot(absent)
     message = str(raised.value)
     for part in (

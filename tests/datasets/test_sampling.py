@@ -145,3 +145,17 @@ def test_values_are_drawn_once_a_class(row, count):
     values = sampling.draw_per_class(rng(), sampling.find_occurrences(places), count)
     for place in set(row):
         assert len(set(values[places == place])) == 1
+
+
+@pytest.mark.parametrize(("count", "size"), [(3, 5), (3, 40), (5, 5), (1, 1)])
+def test_distinct_rows_are_every_selection_equally_likely(count, size):
+    drawn = sampling.draw_distinct_rows(rng(), 20_000, count, size)
+    assert drawn.shape == (20_000, count)
+    assert (np.diff(np.sort(drawn, axis=1), axis=1) > 0).all()
+    if size > 1:
+        for position in range(count):
+            counts = np.bincount(drawn[:, position], minlength=size)
+            assert_distributed(counts, np.full(size, 1 / size))
+    if (count, size) == (3, 5):
+        codes = drawn @ np.array([25, 5, 1])
+        assert_distributed(np.unique(codes, return_counts=True)[1], np.full(60, 1 / 60))

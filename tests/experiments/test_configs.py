@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from emergent_icl.datasets import omniglot as omniglot_source
-from emergent_icl.datasets.omniglot import DatasetUnavailableError
+from emergent_icl.datasets.omniglot import DataUnavailableError
 from emergent_icl.modules.network import make_network
 from emergent_icl.plan import make_plan
 from emergent_icl.rules import rules
@@ -20,13 +20,27 @@ from emergent_icl.training import loop
 from emergent_icl.training.reporting import Observer
 from emergent_icl.validation import ConfigError, validate
 from emergent_icl.workdir import Workdir, flatten
-from experiments.configs import base, glyphs, omniglot
+from experiments.configs import (
+    base,
+    gaussian,
+    glyphs,
+    omniglot,
+    omniglot_augmented,
+    omniglot_identical,
+    symbolic,
+)
 
 CONFIGS = {
     "base.py": base.get_config,
     "omniglot.py:paper": lambda: omniglot.get_config("paper"),
     "omniglot.py:small": lambda: omniglot.get_config("small"),
+    "omniglot_augmented.py:paper": lambda: omniglot_augmented.get_config("paper"),
+    "omniglot_augmented.py:small": lambda: omniglot_augmented.get_config("small"),
+    "omniglot_identical.py:paper": lambda: omniglot_identical.get_config("paper"),
+    "omniglot_identical.py:small": lambda: omniglot_identical.get_config("small"),
     "glyphs.py:demo": lambda: glyphs.get_config("demo"),
+    "gaussian.py:reddy": lambda: gaussian.get_config("reddy"),
+    "symbolic.py:small": lambda: symbolic.get_config("small"),
 }
 
 
@@ -95,12 +109,16 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
     monkeypatch.setattr(Workdir, "check", lambda workdir, config: None)
     monkeypatch.setattr(Workdir, "claim", lambda workdir, config: None)
     seen = set()
-    for preset in ("symbols", "images"):
-        config = tiny.get_config(preset).unlock()
+    np.save(tmp_path / "vectors.npy", np.zeros((40, 5, 16)))
+    runs = {"symbols": "symbolic", "images": "glyphs", "vectors": "gaussian", "file": "features"}
+    for folder, source in runs.items():
+        config = tiny.get_config("vectors" if folder == "file" else folder).unlock()
+        config.data.source = source
+        config.data.features.path = str(tmp_path / "vectors.npy")
         config.training.num_steps = 10
         # An empty cache: what is drawn already does not read how it is drawn.
         config.data.cache_dir = str(tmp_path / "cache")
-        loop.train(Spy(config.lock(), seen), Workdir(tmp_path / preset), Observer())
+        loop.train(Spy(config.lock(), seen), Workdir(tmp_path / folder), Observer())
 
     paper = omniglot.get_config("paper").unlock()
     for sequence_model in ("transformer", "lstm"):
@@ -110,7 +128,7 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
         jax.eval_shape(network.init, jax.random.PRNGKey(0), images, labels)
 
     def build_and_forget(path, content, build):
-        with contextlib.suppress(DatasetUnavailableError):
+        with contextlib.suppress(DataUnavailableError):
             build()
         return {
             "packed": np.zeros((2, 1, 1379), np.uint8),
@@ -119,7 +137,7 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
         }
 
     def unavailable(data_dir):
-        raise DatasetUnavailableError
+        raise DataUnavailableError
 
     monkeypatch.setattr(omniglot_source.cache, "load_or_build", build_and_forget)
     monkeypatch.setattr(omniglot_source, "_decode", unavailable)

@@ -71,7 +71,7 @@ def our_name(original):
 
 def canonical(module):
     """Haiku's paths without the markers of where a module was built."""
-    module = module.replace("/~/", "/").replace("__layer_stack_no_per_layer", "layers")
+    module = module.replace("/~/", "/").replace("__layer_stack_with_per_layer", "layers")
     return re.sub(r"(layers/)+", "layers/", module)
 
 
@@ -122,14 +122,14 @@ def test_agrees_with_the_original(name):
         params = fill(template, collect(golden, "param/"))
 
         def train(params, stats, examples, labels):
-            return network.apply(params, stats, None, examples, labels, True, True)
+            return network.apply(params, stats, None, examples, labels, True, "tokens")
 
         train_jit = jax.jit(train)
         before = stats
         for batch in range(3):
             before = stats
             logits, stats = train_jit(params, stats, examples[batch], labels[batch])
-        evaluate = jax.jit(lambda p, s, x, y: network.apply(p, s, None, x, y, False, True)[0])
+        evaluate = jax.jit(lambda p, s, x, y: network.apply(p, s, None, x, y, False, "tokens")[0])
         eval_logits = evaluate(params, stats, examples[2], labels[2])
 
         def loss_fn(params):

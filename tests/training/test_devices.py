@@ -22,7 +22,9 @@ class Setting:
         # Adam would blow up the rounding of gradients that are zero in exact arithmetic.
         config.training.optimizer.name = "sgd"
         self.experiment = build_experiment(config.lock())
-        network = make_network(config.model, self.experiment.plan.num_labels, devices.AXIS)
+        network = make_network(
+            config.model, self.experiment.plan.num_labels, axis_name=devices.AXIS
+        )
         self.update = make_update(
             network, self.experiment.optimizer, self.experiment.materialise, devices.AXIS
         )
@@ -35,7 +37,7 @@ class Setting:
         self.block = sample_block(spec, 0)
         self.state = devices.stack_replicas([self.experiment.init(seed) for seed in seeds])
         self.hyper = devices.stack_replicas([hyper_from_config(config)] * len(seeds))
-        self.bank = devices.place_bank(self.experiment.bank)
+        self.bank = devices.place_bank(self.experiment.arrays())
         self.calls = {}
 
     def run(self, steps_per_call=1, num_steps=8, **hyper):

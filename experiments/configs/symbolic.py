@@ -1,0 +1,33 @@
+"""Integer tokens: no images, no variation within a class, only the statistics of sequences.
+
+python -m experiments.train --config=experiments/configs/symbolic.py --workdir=runs/symbolic
+
+small: 1,600 classes and 100 held out, a 2-layer transformer on a table of embeddings.
+    Holdout integers have untrained embeddings: random vectors, yet all different.
+    TODO figures
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base
+
+
+def get_config(preset: str = "small") -> ConfigDict:
+    """Presets: small."""
+    base.check_preset(preset, ("small",))
+    config = base.get_config().unlock()
+    config.name = "integer tokens"
+    config.data.source = "symbolic"
+    config.data.split.num_rare = 1600
+    config.data.split.num_common = 0
+    config.data.split.num_holdout = 100
+    config.model.encoder = "embedding"
+    config.model.num_layers = 2
+    config.training.num_steps = 10_000
+    config.training.optimizer.learning_rate = 1e-3
+    config.training.optimizer.schedule = "constant"
+    config.training.optimizer.warmup_steps = 500
+    config.evaluation.every = 500
+    return config.lock()

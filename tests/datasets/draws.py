@@ -1,0 +1,44 @@
+"""A small class space, and draws from every sequence type over it."""
+
+import dataclasses
+
+import numpy as np
+
+from emergent_icl.datasets.class_space import ClassSpace
+from emergent_icl.datasets.class_split import ClassSplit
+from emergent_icl.datasets.sequences import EVALUATION_MODES, FewshotOptions, SequenceOptions
+
+RARE, COMMON, HOLDOUT = 20, 6, 8
+TRAIN = RARE + COMMON
+# Bank classes in reverse, so that a mix-up of places and class numbers is seen.
+SPLIT = ClassSplit(np.arange(100, 100 - TRAIN - HOLDOUT, -1, dtype=np.int32), RARE, COMMON, HOLDOUT)
+SPACE = ClassSpace(SPLIT, num_bank_classes=101, num_exemplars=20)
+OPTIONS = SequenceOptions()
+ROLES = {"rare": SPLIT.rare, "common": SPLIT.common, "zipfian": SPLIT.train}
+FEWSHOT = ("fewshot_rare", "fewshot_common", "fewshot_zipfian", "fewshot_holdout")
+# Types that read the few-shot options.
+READ_FEWSHOT = (*FEWSHOT, "flip", "mixed")
+# Types whose classes carry their own labels.
+KEEP_LABELS = ("bursty", "no_support_common", "no_support_rare", "no_support_zipfian")
+
+
+def draw(name, batch_size=2000, seed=1, space=SPACE, **options):
+    """The sequence type `name` with some options, and a batch of it."""
+    if name in READ_FEWSHOT:
+        known = {field.name for field in dataclasses.fields(FewshotOptions)}
+        # The training labeling belongs to all types.
+        known -= set() if name in FEWSHOT else {"labeling"}
+        chosen = {key: options.pop(key) for key in known & options.keys()}
+        options["fewshot"] = FewshotOptions(**chosen)
+    kind = EVALUATION_MODES[name](space, dataclasses.replace(OPTIONS, **options))
+    return kind, kind.sample(np.random.default_rng(seed), batch_size)
+
+
+def many_classes(count=50_000):
+    """A space of so many classes that chance repeats are rare."""
+    return ClassSpace(ClassSplit(np.arange(count, dtype=np.int32), count, 0, 0), count, 20)
+
+
+def places(batch):
+    """Places of the classes of a batch."""
+    return 100 - batch.class_ids

@@ -1,0 +1,164 @@
+"""no_support_*, fewshot_* and flip sequences."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from draws import FEWSHOT, HOLDOUT, ROLES, SPACE, SPLIT, TRAIN, draw, places
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_sampling import assert_distributed
+
+from emergent_icl.datasets.class_split import zipf_weights
+
+# -------------------------------------------------------------------------- no_support
+
+
+@pytest.mark.parametrize("role", list(ROLES))
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), exponent=st.floats(0, 4))
+def test_the_querys_class_is_never_in_the_context(role, seed, exponent):
+    space = dataclasses.replace(SPACE, zipf_exponent=exponent)
+    kind, batch = draw(f"no_support_{role}", 64, seed, space=space)
+    assert (batch.class_ids[:, :-1] != batch.class_ids[:, -1:]).all()
+    assert np.isin(places(batch), ROLES[role]).all()
+    np.testing.assert_array_equal(kind.valid_labels, list(ROLES[role]))
+
+
+def test_no_support_queries_follow_the_zipf_weights():
+    space = dataclasses.replace(SPACE, zipf_exponent=1.0)
+    _, batch = draw("no_support_zipfian", 20_000, space=space)
+    counts = np.bincount(places(batch)[:, -1], minlength=TRAIN)
+    assert_distributed(counts, zipf_weights(TRAIN, 1.0))
+
+
+def test_no_support_needs_another_class():
+    space = dataclasses.replace(SPACE, split=SPLIT._replace(num_common=1))
+    with pytest.raises(ValueError, match="at least 2 common classes"):
+        draw("no_support_common", space=space)
+
+
+# ----------------------------------------------------------------------------- fewshot
+
+
+@pytest.mark.parametrize("name", FEWSHOT)
+def test_fewshot_shows_two_new_names_four_times_each(name):
+    kind, batch = draw(name, shots=4)
+    assert kind.seq_len == 9
+    assert kind.num_labels == 2
+    for row, labels in zip(batch.class_ids, batch.labels, strict=True):
+        assert np.bincount(labels[:-1]).tolist() == [4, 4]
+        assert len(set(row)) == 2
+        assert len(set(zip(row, labels, strict=True))) == 2
+    role = {**ROLES, "holdout": SPLIT.holdout}[name.removeprefix("fewshot_")]
+    assert np.isin(places(batch), role).all()
+
+
+def test_names_are_balanced_and_tell_nothing_of_the_class():
+    space = dataclasses.replace(SPACE, zipf_exponent=2.0)
+    _, batch = draw("fewshot_zipfian", 20_000, space=space, shots=4)
+    query_class, query_label = places(batch)[:, -1], batch.labels[:, -1]
+    assert query_label.mean() == pytest.approx(0.5, abs=0.015)
+    commonest = query_class == TRAIN - 1
+    assert query_label[commonest].mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_ways_with_replacement_show_one_class_under_both_names():
+    _, batch = draw("fewshot_holdout", 8000, shots=4, distinct_ways=False)
+    one_class = (batch.class_ids == batch.class_ids[:, :1]).all(axis=1)
+    assert one_class.mean() == pytest.approx(1 / HOLDOUT, abs=0.015)
+
+
+def test_fewshot_may_keep_the_labels_of_training():
+    kind, batch = draw("fewshot_holdout", labeling="ordered")
+    np.testing.assert_array_equal(batch.labels, places(batch))
+    np.testing.assert_array_equal(kind.valid_labels, list(SPLIT.holdout))
+
+
+def test_fewshot_needs_as_many_classes_as_ways():
+    with pytest.raises(ValueError, match="at least ways = 9 holdout classes, there are 8"):
+        draw("fewshot_holdout", ways=9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shots=st.integers(1, 8),
+    ways=st.integers(2, 8),
+    grouped=st.booleans(),
+)
+def test_any_number_of_shots_and_distinct_ways(seed, shots, ways, grouped):
+    kind, batch = draw("fewshot_holdout", 16, seed, shots=shots, ways=ways, grouped=grouped)
+    assert kind.seq_len == shots * ways + 1
+    for row, labels in zip(batch.class_ids, batch.labels, strict=True):
+        assert len(set(row)) == ways
+        assert np.bincount(labels[:-1], minlength=ways).tolist() == [shots] * ways
+        if grouped:
+            assert all(len(set(block)) == ways for block in row[:-1].reshape(shots, ways))
+
+
+@pytest.mark.parametrize("name", FEWSHOT)
+def test_fewshot_queries_follow_their_role(name):
+    space = dataclasses.replace(SPACE, zipf_exponent=1.0)
+    _, batch = draw(name, 20_000, space=space)
+    role = {**ROLES, "holdout": SPLIT.holdout}[name.removeprefix("fewshot_")]
+    counts = np.bincount(places(batch)[:, -1] - role.start, minlength=len(role))
+    if name != "fewshot_zipfian":
+        assert_distributed(counts, np.full(len(role), 1 / len(role)))
+        return
+    # Distinct ways: each is the first with its weight, or the second after another.
+    weights = zipf_weights(TRAIN, 1.0)
+    pairs = weights[:, None] * weights[None] / (1 - weights[:, None])
+    np.fill_diagonal(pairs, 0)
+    assert_distributed(counts, (pairs.sum(axis=0) + pairs.sum(axis=1)) / 2)
+
+
+# -------------------------------------------------------------------------------- flip
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shots=st.integers(1, 4),
+    ways=st.integers(2, 5),
+    multiplicity=st.integers(1, 3),
+)
+def test_flipped_classes_carry_each_others_labels(seed, shots, ways, multiplicity):
+    space = dataclasses.replace(SPACE, label_multiplicity=multiplicity)
+    kind, batch = draw("flip", 32, seed, space=space, shots=shots, ways=ways)
+    assert kind.seq_len == shots * ways + 1
+    shown, owners = places(batch), batch.labels // multiplicity
+    assert (shown != owners).all()
+    for row, labels, of in zip(shown, batch.labels, owners, strict=True):
+        assert len(set(row)) == len(set(labels)) == ways
+        assert len(set(zip(row, labels, strict=True))) == ways
+        assert set(of) == set(row)
+
+
+def test_flipped_queries_follow_the_training_distribution():
+    space = dataclasses.replace(SPACE, zipf_exponent=1.0)
+    _, batch = draw("flip", 20_000, space=space)
+    counts = np.bincount(places(batch)[:, -1], minlength=TRAIN)
+    # The commonest class is the most frequent, and every class of training is asked for.
+    assert counts.argmax() == TRAIN - 1
+    assert (counts > 0).all()
+    assert counts.sum() == 20_000
+
+
+def test_two_classes_swap_and_three_rotate_both_ways():
+    _, batch = draw("flip", ways=3)
+    partner = np.array([labels[0] for labels in batch.labels])
+    first = places(batch)[:, 0]
+    ordered = np.sort(np.stack([np.unique(row) for row in places(batch)]), axis=1)
+    where = (ordered == first[:, None]).argmax(axis=1)
+    to = (ordered == partner[:, None]).argmax(axis=1)
+    shift = (to - where) % 3
+    assert set(shift) == {1, 2}
+    assert (shift == 1).mean() == pytest.approx(0.5, abs=0.04)
+
+
+def test_flip_needs_two_ways():
+    with pytest.raises(ValueError, match="at least 2 ways"):
+        draw("flip", ways=1)
+    with pytest.raises(ValueError, match="at least ways = 27 trained classes"):
+        draw("flip", ways=27)

@@ -1,0 +1,118 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import needs_omniglot
+
+from emergent_icl.datasets import gaussian, omniglot
+from emergent_icl.datasets.quiet_tensorflow import import_tensorflow
+from emergent_icl.datasets.sources import DATA_SOURCES, load_bank, source_shape
+from emergent_icl.keys import sequence_keys
+from experiments.configs import base
+
+
+def data_options(tmp_path, source, **options):
+    data = base.get_config().data.unlock()
+    data.source = source
+    data.image_size = 12
+    data.cache_dir = str(tmp_path)
+    data.glyphs.num_classes = 6
+    data.glyphs.num_exemplars = 3
+    data.symbolic.num_classes = 6
+    data.gaussian.num_classes = 6
+    data.gaussian.dimension = 5
+    data.features.path = str(tmp_path / "vectors.npy")
+    np.save(data.features.path, np.ones((6, 3, 5)))
+    data.update(options)
+    return data
+
+
+@pytest.mark.parametrize("source", [name for name in DATA_SOURCES if name != "omniglot"])
+@pytest.mark.parametrize("drawings", ["all", "single", "separated"])
+def test_shapes_are_known_before_anything_is_loaded(source, drawings, tmp_path):
+    data = data_options(tmp_path, source, drawings=drawings)
+    shape, bank = source_shape(data), load_bank(data)
+    assert bank.examples.shape == (shape.num_classes, shape.num_exemplars, *shape.example_shape)
+    assert len(bank.class_names) == len(set(bank.class_names)) == shape.num_classes
+    assert (
+        bank.examples.dtype
+        == {"image": np.uint8, "vector": np.float32, "integer": np.int32}[shape.kind]
+    )
+
+
+@needs_omniglot
+@pytest.mark.parametrize(("split", "count"), [("train", 964), ("test", 659), ("all", 1623)])
+def test_omniglots_own_splits(split, count, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp() / "omniglot_splits"
+    data = base.get_config().data.unlock()
+    data.update({"image_size": 28, "cache_dir": str(folder)})
+    whole = load_bank(data)
+    data.omniglot.split = split
+    bank = load_bank(data)
+    assert len(bank.examples) == source_shape(data).num_classes == count
+    inside = np.isin(whole.class_names, bank.class_names)
+    assert inside.sum() == count
+    np.testing.assert_array_equal(whole.examples[inside], bank.examples)
+
+
+@needs_omniglot
+def test_omniglots_own_splits_are_those_of_tfds():
+    pytest.importorskip("tensorflow")
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    for split in ("train", "test"):
+        dataset = tfds.load(f"omniglot:{omniglot.TFDS_VERSION}", split=split, download=False)
+        labels = {
+            int(label) for label in dataset.map(lambda item: item["label"]).as_numpy_iterator()
+        }
+        assert sorted(labels) == list(range(1623))[omniglot.SPLITS[split]]
+
+
+def test_separated_drawings_are_classes_and_stay_together(tmp_path):
+    together = load_bank(data_options(tmp_path, "glyphs"))
+    data = data_options(tmp_path, "glyphs", drawings="separated")
+    bank, shape = load_bank(data), source_shape(data)
+    assert (shape.num_classes, shape.group_size) == (18, 3)
+    np.testing.assert_array_equal(bank.examples[3 * 4 + 1, 0], together.examples[4, 1])
+    augmented = source_shape(data_options(tmp_path, "glyphs", drawings="separated", augment=True))
+    assert (augmented.num_classes, augmented.group_size) == (18 * 8, 3 * 8)
+
+
+def test_augmentation_needs_images(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.augment needs images"):
+        source_shape(data_options(tmp_path, "gaussian", augment=True))
+
+
+# ---------------------------------------------------------------------------- gaussian
+
+
+def test_means_have_unit_scale_and_do_not_depend_on_their_number():
+    data = base.get_config().data.unlock()
+    data.gaussian.num_classes = 4000
+    means = gaussian.load_gaussian(data).examples
+    assert means.shape == (4000, 1, 64)
+    assert (means**2).sum(axis=-1).mean() == pytest.approx(1, rel=0.02)
+    data.gaussian.num_classes = 10
+    np.testing.assert_array_equal(gaussian.load_gaussian(data).examples, means[:10])
+    data.gaussian.seed = 1
+    assert not np.allclose(gaussian.load_gaussian(data).examples, means[:10])
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0])
+def test_exemplars_vary_around_their_mean_and_keep_its_scale(epsilon):
+    means = np.tile(np.random.default_rng(0).normal(0, 1 / 8, (1, 64)), (5000, 1))
+    drawn = gaussian.draw_around_mean(jnp.asarray(means), jax.random.PRNGKey(0), epsilon)
+    scale = np.sqrt(1 + epsilon**2)
+    assert np.abs(drawn.mean(axis=0) - means[0] / scale).max() < 0.01 * (1 + epsilon)
+    spread = np.std(drawn, axis=0).mean()
+    assert spread == pytest.approx(epsilon / 8 / scale, rel=0.02)
+    norms = (drawn**2).sum(axis=1).mean()
+    assert norms == pytest.approx(((means[0] ** 2).sum() + epsilon**2) / scale**2, rel=0.02)
+
+
+def test_exemplars_are_drawn_afresh_at_every_position():
+    keys = sequence_keys(jax.random.PRNGKey(0), jnp.arange(4))
+    means = jnp.ones((4, 3, 5))
+    drawn = jax.vmap(gaussian.draw_around_mean, in_axes=(0, 0, None))(means, keys, 0.5)
+    assert len({vector.tobytes() for vector in np.asarray(drawn).reshape(12, 5)}) == 12
