@@ -123,10 +123,13 @@ def load_run(
 
     Raises:
       WorkdirError: no run there, or no such checkpoint.
-      ConfigError: an override is not allowed.
+      ConfigError: an override is not allowed, or the run needs an extension that was not
+        imported (docs/extending.md).
+      DataUnavailableError: its data are not to be had.
     """
     folder = Workdir(workdir)
     config = folder.read_config()
+    validate(config)
     # As it was trained, whatever the overrides ask of it.
     trained = make_plan(config)
     capacity = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -70,4 +70,11 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> str:
 def nearest_name(name: object, allowed: Iterable[str]) -> str:
     """'; did you mean ...?' for a name that resembles an allowed one, else ''."""
     near = difflib.get_close_matches(name, list(allowed), n=1) if isinstance(name, str) else []
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return did_you_mean(near)
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """'; did you mean 'a' or 'b'?', or '' for no names."""
+    if not names:
+        return ""
+    return f"; did you mean {' or '.join(repr(name) for name in names)}?"

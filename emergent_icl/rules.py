@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import difflib
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -16,7 +17,7 @@ from emergent_icl.modules.embedding import POSITIONS, TOKEN_LAYOUTS
 from emergent_icl.modules.encoders import ENCODERS
 from emergent_icl.modules.network import SEQUENCE_MODELS
 from emergent_icl.modules.precision import PRECISIONS
-from emergent_icl.registry import Registry
+from emergent_icl.registry import Registry, did_you_mean
 from emergent_icl.training.optimizers import SCHEDULES
 
 
@@ -117,6 +118,23 @@ def rules() -> dict[str, Rule]:
         **_training_rules(),
         **_evaluation_rules(),
     }
+
+
+def nearest_options(path: str, known: Iterable[str]) -> str:
+    """'; did you mean ...?' with up to three options that resemble a path, else ''.
+
+    An option that is only in the wrong section comes first.
+    """
+    known = list(known)
+    name = path.rsplit(".", 1)[-1]
+    names = [option.rsplit(".", 1)[-1] for option in known]
+    similar = difflib.get_close_matches(name, names, n=3, cutoff=0.75)
+    found = [
+        *(option for option, own in zip(known, names, strict=True) if own == name),
+        *difflib.get_close_matches(path, known, n=3, cutoff=0.8),
+        *(option for option, own in zip(known, names, strict=True) if own in similar),
+    ]
+    return did_you_mean(list(dict.fromkeys(found))[:3])
 
 
 def _data_rules() -> dict[str, Rule]:

@@ -12,7 +12,7 @@ from emergent_icl.datasets.bank import SourceShape
 from emergent_icl.modules.embedding import num_tokens, token_width
 from emergent_icl.modules.resnet import BOTTLENECK_RATIO, num_superpixels
 from emergent_icl.registry import nearest_name
-from emergent_icl.rules import EXTRA_OPTIONS, rules
+from emergent_icl.rules import EXTRA_OPTIONS, nearest_options, rules
 from emergent_icl.training.optimizers import check_optimizer
 from emergent_icl.workdir import flatten
 
@@ -63,7 +63,7 @@ def _single_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     options = (path for path in flatten(config.to_dict()) if not path.startswith(OPTIMIZER_OPTIONS))
     for path in options:
         if path not in known:
-            yield f"{path} is not an option{nearest_name(path, known)}"
+            yield f"{path} is not an option{nearest_options(path, known)}"
 
 
 def _relation_problems(config: ml_collections.ConfigDict, num_devices: int) -> Iterator[str]:

@@ -65,9 +65,10 @@ class Workdir:
         """The figure."""
         return self.path / "figures" / "learning_curves.png"
 
-    def evaluation(self, step: int, num_sequences: int) -> Path:
+    def evaluation(self, step: int, num_sequences: int, shots: int, ways: int) -> Path:
         """Results of `experiments.evaluate` at a step, on that many sequences a mode."""
-        return self.path / "evaluations" / f"step_{step}_sequences_{num_sequences}.json"
+        name = f"step_{step}_sequences_{num_sequences}_shots_{shots}_ways_{ways}.json"
+        return self.path / "evaluations" / name
 
     def write_json(self, path: Path, content: Any) -> None:
         """Writes a file of this folder as a whole or not at all."""

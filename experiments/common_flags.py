@@ -4,4 +4,10 @@ from __future__ import annotations
 
 from absl import flags
 
+# Read by experiments/extensions.py before flags are parsed; defined here for --help.
+EXTENSIONS = flags.DEFINE_list(
+    "extensions",
+    [],
+    "Modules to import first: what they register can be named (docs/extending.md).",
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)

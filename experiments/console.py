@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -32,6 +33,8 @@ from emergent_icl.training.reporting import Observer, Record
 from emergent_icl.training.window import NonFiniteLossError
 from emergent_icl.validation import ConfigError
 from emergent_icl.workdir import WorkdirError
+from experiments import overrides
+from experiments.extensions import ExtensionError, import_extensions
 
 _console = Console(highlight=False, soft_wrap=True)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -65,18 +68,25 @@ def clear_errors() -> Iterator[None]:
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses flags for `app.run`; a wrong one is one line, not a traceback."""
+    """Parses flags for `app.run`; what is wrong is said without a traceback."""
     try:
+        import_extensions(argv)
+        if "config" in flags.FLAGS and (problems := overrides.find_problems(argv)):
+            _errors.print(f"error: {ConfigError(problems)}", markup=False)
+            sys.exit(2)
         rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS:
+        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
             # A file that is not there is only reported when its config is first used.
             _ = flags.FLAGS.config.is_locked
         return rest
     except (KeyError, AttributeError) as error:
         # ml_collections' own message, with the nearest name, without the quotes of a key.
         message = "unknown option " + " ".join(str(error.args[0]).replace('"', "").split())
+    except ExtensionError as error:
+        message = str(error)
     except OSError as error:  # The config file was not found: one line a place, all the same.
-        message = str(error).splitlines()[-1].strip()
+        where = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        message = where.splitlines()[-1].strip()
     except flags.Error as error:
         # A config file that raises arrives as a traceback in text; its last line says why.
         lines = [
@@ -233,6 +243,29 @@ def _cell(value: float | Estimate) -> str:
     if isinstance(value, Estimate):
         return rf"{value.mean:.3f} \[{value.low:.3f}, {value.high:.3f}]"
     return f"{value:.3f}"
+
+
+def print_facts(title: str, facts: Mapping[str, str]) -> None:
+    """Prints a table of names and what is to be said of them."""
+    table = Table(title=title, title_justify="left", show_header=False, min_width=len(title))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in facts.items():
+        table.add_row(escape(name), escape(text))
+    _console.print(table)
+
+
+def print_columns(title: str, headings: Sequence[str], columns: Mapping[str, list[str]]) -> None:
+    """Prints a table: a heading for each row, a column of cells for each name."""
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name in columns:
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    for heading, *cells in zip(headings, *columns.values(), strict=True):
+        table.add_row(heading, *cells)
+    # As wide as it takes, like `print_evaluations`.
+    width = max(_console.width, Console(width=10_000).measure(table).maximum)
+    Console(highlight=False, width=width).print(table)
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:

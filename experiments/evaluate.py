@@ -1,6 +1,7 @@
 """Evaluates a trained run on every mode, with 95 % intervals.
 
 python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_sequences=10000]
+    [--shots=4] [--ways=2]
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ _MODES = flags.DEFINE_list(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of the TFDS datasets, where it is not that of the run's config."
 )
+_SHOTS = flags.DEFINE_integer(
+    "shots", None, "Examples of each class in few-shot modes; default: those of the run."
+)
+_WAYS = flags.DEFINE_integer("ways", None, "Classes in few-shot modes; default: those of the run.")
 _NUM_SEQUENCES = flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode.")
 
 
@@ -32,15 +37,21 @@ def main(argv: Sequence[str]) -> None:
     console.refuse_leftovers(argv)
     workdir = Workdir(WORKDIR.value)
     overrides: dict[str, object] = {"evaluation.num_sequences": _NUM_SEQUENCES.value}
-    if _MODES.value is not None:
-        overrides["evaluation.modes"] = tuple(_MODES.value)
-    if _DATA_DIR.value is not None:
-        overrides["data.data_dir"] = _DATA_DIR.value
+    optional = {
+        "evaluation.modes": _MODES.value and tuple(_MODES.value),
+        "evaluation.shots": _SHOTS.value,
+        "evaluation.ways": _WAYS.value,
+        "data.data_dir": _DATA_DIR.value,
+    }
+    overrides |= {path: value for path, value in optional.items() if value is not None}
     with console.clear_errors():
         run = load_run(workdir.path, _STEP.value, overrides)
         evaluate = run.experiment.evaluator()
         results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
-        path = workdir.evaluation(run.step, _NUM_SEQUENCES.value)
+        evaluation = run.experiment.config.evaluation
+        path = workdir.evaluation(
+            run.step, evaluation.num_sequences, evaluation.shots, evaluation.ways
+        )
         # Modes evaluated before on as many sequences stay.
         evals = json.loads(path.read_text(encoding="utf-8"))["evals"] if path.exists() else {}
         for mode, metrics in results.items():

@@ -21,14 +21,13 @@ import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 
 from absl import app, flags  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
 
 from emergent_icl.training import loop  # noqa: E402
 from emergent_icl.workdir import Workdir  # noqa: E402
 from experiments import console  # noqa: E402
 from experiments.common_flags import WORKDIR  # noqa: E402
+from experiments.config_flag import CONFIG  # noqa: E402
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="FILE[:preset] of the experiment.")
 flags.mark_flag_as_required("config")
 
 
@@ -38,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     workdir = Workdir(WORKDIR.value)
     with console.clear_errors(), console.TrainingDisplay(STARTED) as display:
         try:
-            outcome = loop.train(_CONFIG.value, workdir, display, STOP_SIGNALS.poll, STARTED)
+            outcome = loop.train(CONFIG.value, workdir, display, STOP_SIGNALS.poll, STARTED)
         except loop.Interrupted as stop:
             display.close()
             console.say_stopped(stop.step)

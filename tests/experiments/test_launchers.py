@@ -83,7 +83,7 @@ def test_evaluate_needs_nothing_but_the_workdir(trained):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "fewshot_rare" in done.stdout
-    path = folder / "evaluations" / "step_40_sequences_200.json"
+    path = folder / "evaluations" / "step_40_sequences_200_shots_4_ways_2.json"
     written = json.loads(path.read_text())
     assert set(written["evals"]) == {"fewshot_rare", "no_support_common"}
     # On another machine: other devices, other modes; what was measured before stays.

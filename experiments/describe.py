@@ -1,0 +1,104 @@
+"""Says what a config means before it costs anything.
+
+python -m experiments.describe --config=FILE[:preset] [--nomeasure] [--config.x.y=z ...]
+
+Loads no data and trains nothing. With --measure (the default) it compiles one training step and
+times a few on random numbers, which is where the estimated time comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+from absl import app, flags
+
+from emergent_icl import description
+from emergent_icl.plan import Plan, make_plan
+from emergent_icl.validation import validate
+from experiments import console
+from experiments.config_flag import CONFIG
+
+_MEASURE = flags.DEFINE_boolean("measure", True, "Compile a training step and time it here.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints tables; writes nothing."""
+    console.refuse_leftovers(argv)
+    with console.clear_errors():
+        config = CONFIG.value
+        validate(config)
+        plan = make_plan(config)
+        console.print_facts(config.name, _data_facts(config, plan))
+        counts = description.parameters_by_module(config, plan)
+        rows = {name: f"{count:,}" for name, count in counts.items()}
+        console.print_facts("Parameters", rows | {"all": f"{sum(counts.values()):,}"})
+        cost = description.estimate_cost(config, plan, _MEASURE.value)
+        console.print_facts("Cost", _cost_facts(config, cost))
+        for warning in description.warnings(config, plan):
+            console.say(f"warning: {warning}")
+
+
+def _data_facts(config: ml_collections.ConfigDict, plan: Plan) -> dict[str, str]:
+    space, sequences = plan.space, config.data.sequences
+    shape = " x ".join(str(size) for size in plan.shape.example_shape)
+    facts = {
+        "data": f"{config.data.source}: {plan.shape.num_classes:,} classes x "
+        f"{plan.shape.num_exemplars} exemplars, {plan.shape.kind} {shape}".rstrip(),
+        "classes": f"{space.split.num_rare:,} rare, {space.split.num_common:,} common, "
+        f"{space.split.num_holdout:,} held out",
+        "labels": f"{plan.num_labels:,} (labeling '{sequences.labeling}', "
+        f"{sequences.label_multiplicity} a class)",
+        "training": _sequence_facts(sequences.type, plan.training.seq_len),
+    }
+    for mode, kind in plan.evaluation.items():
+        facts[f"evaluation: {mode}"] = (
+            f"{_sequence_facts(mode, kind.seq_len)}, closed chance 1 / {len(kind.valid_labels):,}"
+        )
+    return facts
+
+
+def _sequence_facts(name: str, seq_len: int) -> str:
+    return f"{name}, {seq_len - 1} pairs and a query"
+
+
+def _cost_facts(config: ml_collections.ConfigDict, cost: description.Cost) -> dict[str, str]:
+    training = config.training
+    sequences = training.num_steps * training.batch_size
+    memory = cost.memory
+    facts = {
+        "training": f"{training.num_steps:,} steps x {training.batch_size} sequences = "
+        f"{sequences:,} sequences",
+        "operations": f"{cost.flops / 1e9:,.3g} GFLOP a step, "
+        f"{cost.flops * training.num_steps / 1e15:,.3g} PFLOP in all",
+        "memory": f"{_size(memory.bank)} examples, {_size(memory.state)} state"
+        + ("" if memory.step is None else f", {_size(memory.step)} a step"),
+    }
+    if cost.step_seconds is not None:
+        device = f"{jax.devices()[0].device_kind}, one device of {jax.device_count()}"
+        facts["time"] = (
+            f"{cost.step_seconds * 1e3:,.3g} ms a step on this machine ({device}), "
+            f"{_duration(cost.step_seconds * training.num_steps)} in all; evaluations and "
+            f"{cost.compile_seconds:.0f} s of compilation come on top"
+        )
+    return facts
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:,.3g} GiB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main, flags_parser=console.parse_flags)

@@ -1,0 +1,28 @@
+import re
+
+from test_launchers import launch
+
+
+def test_describe_says_what_a_config_means():
+    done = launch("describe", "--config=tests/tiny.py:images")
+    assert done.returncode == 0, done.stderr
+    for text in ("28 rare, 4 common, 8 held out", "transformer", "GFLOP a step", "ms a step"):
+        assert text in done.stdout
+    assert re.search(r"all +│ +[\d,]+", done.stdout)
+    assert "warning: 8 holdout classes" in done.stdout
+
+
+def test_describe_without_measuring_takes_no_time():
+    done = launch("describe", "--config=experiments/configs/omniglot.py:paper", "--nomeasure")
+    assert done.returncode == 0, done.stderr
+    assert "831,479" in done.stdout
+    assert "ms a step" not in done.stdout
+
+
+def test_describe_refuses_what_cannot_run():
+    done = launch("describe", "--config=tests/tiny.py:images", "--config.training.batch_size=0")
+    assert done.returncode == 1
+    assert "training.batch_size = 0 must be an integer >= 1" in done.stderr
+    done = launch("describe")
+    assert done.returncode == 2
+    assert "error:" in done.stderr

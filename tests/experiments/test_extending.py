@@ -1,0 +1,79 @@
+"""The code of docs/extending.md, as a user would run it: in files and processes of its own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A user's folder with the modules of the page."""
+    folder = tmp_path_factory.mktemp("user")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.S)
+    name = None
+    for block in blocks:
+        if match := re.match(r"# (\w+\.py)\n", block):
+            name = match[1]
+        with (folder / name).open("a") as file:
+            file.write(block)
+    assert {path.name for path in folder.iterdir()} == {"my_extension.py", "my_config.py"}
+    return folder
+
+
+def launch(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_every_registry_is_extended_from_outside(folder):
+    run = folder / "run"
+    flags = ["--extensions=my_extension", f"--workdir={run}", "--config=my_config.py"]
+    quick = ["--config.training.num_steps=100", "--config.evaluation.num_sequences=200"]
+    done = launch(folder, "experiments.train", *flags, *quick)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((run / "summary.json").read_text())
+    modes = {"fewshot_holdout", "no_support_zipfian", "fewshot_holdout_1_shot", "one_shot"}
+    assert set(summary["evals"]) == modes
+    # The schedule: the last quarter has an eighth of the peak.
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["train/learning_rate"] == pytest.approx(1e-3 * (0.25 + 0.125) / 2, rel=1e-3)
+
+    evaluate = ["experiments.evaluate", f"--workdir={run}", "--num_sequences=100"]
+    extended = [*evaluate, "--extensions=my_extension"]
+    done = launch(folder, *extended, "--modes=fewshot_holdout_1_shot")
+    assert done.returncode == 0, done.stderr
+    assert "fewshot_holdout_1_shot" in done.stdout
+    # Without the extension the names are unknown, and the error says so.
+    done = launch(folder, *evaluate)
+    assert done.returncode == 1
+    assert "data.source = 'mosaics' must be one of" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_options_of_extensions_are_checked_like_all_others(folder):
+    flags = ["--extensions=my_extension", f"--workdir={folder / 'none'}", "--config=my_config.py"]
+    wrong = ["--config.data.mosaics.p_turned=0.7", "--config.data.mosaics.num_clases=3"]
+    done = launch(folder, "experiments.train", *flags, *wrong)
+    assert done.returncode == 2
+    assert "data.mosaics.p_turned = 0.7 must be a number >= 0 and <= 0.5" in done.stderr
+    assert "did you mean 'data.mosaics.num_classes'" in done.stderr
+
+
+def test_an_extension_that_cannot_be_imported_is_one_message(folder):
+    done = launch(folder, "experiments.train", "--extensions=nowhere", "--config=my_config.py")
+    assert done.returncode == 2
+    assert "error: --extensions: nowhere cannot be imported" in done.stderr
+    assert "Traceback" not in done.stderr
