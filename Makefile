@@ -1,4 +1,4 @@
-# make demo | test | lint | install; `make lock` renews requirements.lock.
+# make demo | test | lint | docs | wheel | install; `make lock` renews requirements.lock.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,13 +6,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGING := setup.py requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint lock
+.PHONY: help install install-dev demo test lint docs wheel lock
 
 help:
 	@echo "make install   create $(VENV) with the pinned dependencies"
 	@echo "make demo      train on procedural glyphs (about a minute on 2 cores)"
 	@echo "make test      run the tests"
 	@echo "make lint      run ruff"
+	@echo "make docs      renew docs/options.md from experiments/configs/base.py"
+	@echo "make wheel     build dist/*.whl and try it in a clean environment"
 	@echo "make lock      renew requirements.lock from the ranges in setup.py"
 
 install: $(VENV)/.installed
@@ -40,6 +42,12 @@ test: install-dev
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: install
+	$(BIN)/python -m experiments.options > docs/options.md
+
+wheel: $(BIN)/python
+	$(BIN)/python tests/wheel_smoke.py
 
 lock: $(BIN)/python
 	$(PIP) install --quiet uv

@@ -30,6 +30,9 @@ TENSORFLOW = [
     "importlib_resources>=6",
 ]
 
+# What runs and tests the notebooks.
+NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
+
 setup(
     name="emergent-icl",
     version=VERSION,
@@ -42,10 +45,14 @@ setup(
     packages=find_packages(
         include=["emergent_icl", "emergent_icl.*", "experiments", "experiments.*"]
     ),
+    package_data={"emergent_icl": ["py.typed"]},
     install_requires=[
         "absl-py>=2.1",
         "dm-haiku>=0.0.17",
-        "h5py>=3.11",
+        # Two ranges, so that two versions are pinned: TensorFlow needs an older one than has
+        # wheels for Python 3.14.
+        'h5py>=3.11; python_version < "3.14"',
+        'h5py>=3.15; python_version >= "3.14"',
         "jax>=0.10",
         "jmp>=0.0.4",
         "matplotlib>=3.9",
@@ -60,7 +67,18 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
-        "dev": ["chex>=0.1.89", "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "notebook": NOTEBOOK,
+        "dev": [
+            "chex>=0.1.89",
+            "hypothesis>=6.100",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            # The tests read CITATION.cff and build a wheel.
+            "PyYAML>=6",
+            "ruff>=0.9",
+            "setuptools>=77",
+            *NOTEBOOK,
+        ],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

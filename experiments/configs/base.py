@@ -3,6 +3,9 @@
 Not a run of its own: the other files in this folder start from here.
 Types: a tuple stays a tuple, an integer an integer; `placeholder` marks an option
 that is derived when left unset.
+
+docs/options.md is made from this file (`make docs`): a comment is the meaning of the
+options right below it, up to the next comment, section or blank line.
 """
 
 from __future__ import annotations
@@ -62,28 +65,39 @@ def _data() -> ConfigDict:
     data.split = ConfigDict()
     # Seed of the permutation of classes; 1337 is the original's.
     data.split.seed = 1337
-    # Classes by role, in the order of that permutation; holdout classes are never trained on.
+    # Classes of each role, dealt out in the order of that permutation: rare, common, holdout.
+    # Holdout classes are never trained on.
     data.split.num_rare = 1603
     data.split.num_common = 10
     data.split.num_holdout = 10
 
     data.sequences = _sequences()
+
+    # For data.source 'omniglot'.
     data.omniglot = ConfigDict()
     # Characters of the dataset's own split: 'train' (964), 'test' (659) or 'all' (1,623).
     data.omniglot.split = "all"
+
     data.glyphs = _glyphs()
+    # For data.source 'gaussian'.
     data.gaussian = ConfigDict()
-    # Clouds, the numbers D of a vector, and the seed of the means: mean ~ N(0, I / D).
+    # Clouds, each of them a class.
     data.gaussian.num_classes = 1100
+    # Numbers in a vector: D.
     data.gaussian.dimension = 64
+    # Seed of the clouds' means, which are drawn from N(0, I / D).
     data.gaussian.seed = 0
+
+    # For data.source 'features'.
     data.features = ConfigDict()
     # A .npy, .npz or .h5 file with an array of classes x exemplars x D.
     data.features.path = ""
     # Name of the array in a .npz or .h5 file; '' where there is only one.
     data.features.array = ""
+
+    # For data.source 'symbolic': no images at all.
     data.symbolic = ConfigDict()
-    # Integer examples, one a class: no images at all.
+    # Classes: each has one example, its own integer.
     data.symbolic.num_classes = 1700
     return data
 
@@ -96,15 +110,15 @@ def _sequences() -> ConfigDict:
     sequences.type = "bursty"
     # Examples in a sequence, the query included.
     sequences.seq_len = 9
-    # Bursty sequences: `ways` classes drawn, `shots` examples of each in the context.
+    # Bursty and few-shot sequences: `ways` classes drawn, `shots` examples of each in the context.
     sequences.shots = 3
     sequences.ways = 2
     # Fraction of sequences that are bursty, in [0, 1].
     sequences.p_bursty = 0.9
-    # Of the bursty ones, the fraction whose classes come from the joint Zipf distribution ...
+    # Of the bursty ones, the fraction whose classes come from the joint Zipf distribution.
     sequences.p_bursty_zipfian = 1.0
-    # ... and the fraction with common classes bursting among rare ones; the rest is rare
-    # classes bursting among common ones.
+    # Of the bursty ones, the fraction with common classes bursting among rare ones. What
+    # p_bursty_zipfian and this leave has rare classes bursting among common ones.
     sequences.p_bursty_common = 0.0
     # Sequences that are not bursty: 'zipfian', 'common_uniform' or 'common_no_support'.
     sequences.non_bursty = "zipfian"
@@ -123,7 +137,7 @@ def _sequences() -> ConfigDict:
     # 'shared' (classes are dealt out among fewer labels), or 'unfixed' (a fresh assignment
     # to 0..ways-1 in each few-shot sequence).
     sequences.labeling = "ordered"
-    # Labels of the 'shared' labeling.
+    # Number of labels that the 'shared' labeling deals out.
     sequences.num_shared_labels = 32
     # Labels that each training class owns, one drawn per class and sequence ("polysemy").
     sequences.label_multiplicity = 1
@@ -131,28 +145,35 @@ def _sequences() -> ConfigDict:
 
 
 def _glyphs() -> ConfigDict:
-    """Lengths are fractions of the image's side."""
+    """For data.source 'glyphs': procedural characters."""
     glyphs = ConfigDict()
-    # Procedural characters and drawings of each; a character is the same whatever their number.
+    # Characters; each is the same whatever their number.
     glyphs.num_classes = 1700
+    # Drawings of each character.
     glyphs.num_exemplars = 20
+    # Seed of characters and drawings.
     glyphs.seed = 0
-    # Strokes (cubic Bezier curves) in a character: from ... to.
+    # Strokes (cubic Bezier curves) of a character: the fewest and the most.
     glyphs.min_strokes = 2
     glyphs.max_strokes = 4
-    # A stroke's arc length is at least this.
+    # Least arc length of a stroke, in sides of the image.
     glyphs.min_stroke_length = 0.35
     # Probability that a stroke starts on an earlier one, as in handwriting.
     glyphs.p_connected = 0.7
-    # Pen width of an exemplar: from ... to.
+    # Pen width of a drawing, in sides of the image: the narrowest and the widest.
     glyphs.min_pen_width = 0.055
     glyphs.max_pen_width = 0.085
-    # What differs between exemplars of a class: standard deviations of rotation (radians),
-    # log-scale, shear, shift, and of each control point. Lengths are fractions of the side.
+    # Between drawings of a character: standard deviation of rotation, in radians.
     glyphs.rotation = 0.12
+    # Between drawings of a character: standard deviation of the logarithm of width and height.
     glyphs.scale = 0.08
+    # Between drawings of a character: standard deviation of shear.
     glyphs.shear = 0.12
+    # Between drawings of a character: standard deviation of place, across and down, in sides of
+    # the image.
     glyphs.shift = 0.03
+    # Between drawings of a character: standard deviation of each control point of a stroke, in
+    # sides of the image.
     glyphs.control_jitter = 0.025
     return glyphs
 
@@ -171,25 +192,28 @@ def _model() -> ConfigDict:
     # Capacity of learned positions, in tokens; derived when unset: the longest sequence of
     # training and evaluation.
     model.num_positions = placeholder(int)
-    # 'transformer', 'lstm', 'gru' or 'rnn'.
+    # What reads the tokens: 'transformer', 'lstm', 'gru' or 'rnn'.
     model.sequence_model = "transformer"
+    # Layers of the sequence model.
     model.num_layers = 12
-    # Transformer: attention heads, and the MLP's width over the model's.
+    # Transformer: attention heads of a layer.
     model.num_heads = 8
+    # Transformer: hidden width of a layer's MLP, in widths of a token.
     model.mlp_ratio = 4
     # Transformer: blocks without their MLP.
     model.attention_only = False
-    # Run the layers as a scan: compiles sooner, a small model runs a little slower.
+    # Transformer: run the layers as a scan, which compiles sooner; a small model then runs a
+    # little slower.
     model.scan_layers = False
     # Recurrent models: width of each layer.
     model.rnn_size = 64
-    # Hidden ReLU layers between the sequence model and the logits.
+    # Widths of hidden ReLU layers between the sequence model and the logits.
     model.head_hidden_sizes = ()
-    # Dropout of numbers of example embeddings, in evaluation too: noise on the input ...
+    # Dropout of numbers of example embeddings, in evaluation too: it is noise on the input.
     model.example_dropout = 0.0
-    # ... of what positions add to tokens, in training ...
+    # Dropout, in training, of what positions add to tokens.
     model.positional_dropout = 0.0
-    # ... and in training of the residual branches (transformer) or of the inputs of every
+    # Dropout, in training, of the residual branches (transformer) or of the inputs of every
     # layer but the first (recurrent models).
     model.dropout = 0.0
     # Arithmetic: 'float32', or 'bfloat16' on float32 parameters and normalisation.
@@ -198,13 +222,19 @@ def _model() -> ConfigDict:
     model.num_labels = placeholder(int)
     # Capacity of the 'embedding' encoder; must cover the data's integers.
     model.num_symbols = 1700
+
+    # For the 'resnet' encoder.
     model.resnet = ConfigDict()
-    # Width of each group (the last is the embedding) and blocks in each; any number of groups.
+    # Width of each group of blocks, any number of them; the last is the embedding's.
     model.resnet.channels = (16, 32, 32, 64)
+    # Blocks in each group.
     model.resnet.blocks_per_group = (2, 2, 2, 2)
     # Lay the last group's superpixels side by side, each narrower, instead of their mean.
     model.resnet.flatten_superpixels = False
+
+    # For the 'mlp' encoder.
     model.mlp = ConfigDict()
+    # Widths of the hidden ReLU layers.
     model.mlp.hidden_sizes = (256,)
     return model
 
@@ -229,10 +259,11 @@ def _training() -> ConfigDict:
     training.optimizer.name = "adam"
     # Further keyword arguments of that optimizer; set them in a config file.
     training.optimizer.options = ConfigDict()
-    # The schedule's peak.
+    # Learning rate at the schedule's peak.
     training.optimizer.learning_rate = 3e-4
     # 'paper' (inverse square root), 'constant' or 'cosine', each after a linear warm-up.
     training.optimizer.schedule = "paper"
+    # Updates until the peak.
     training.optimizer.warmup_steps = 4000
     # Decoupled weight decay on weights and tables (not on biases and norms).
     training.optimizer.weight_decay = 0.0
@@ -243,8 +274,8 @@ def _training() -> ConfigDict:
 
 def _evaluation() -> ConfigDict:
     evaluation = ConfigDict()
-    # What to evaluate on, any sequence type among it: these two are the paper's ICL and IWL.
-    # Whatever is few-shot has the options below, the rest those of training.
+    # What to evaluate on, any sequence type among it: the default's two are the paper's ICL and
+    # IWL. Whatever is few-shot has the options of this section, the rest those of training.
     evaluation.modes = ("fewshot_holdout", "no_support_zipfian")
     # Steps between evaluations; the last step is always evaluated.
     evaluation.every = 1000
@@ -252,15 +283,18 @@ def _evaluation() -> ConfigDict:
     evaluation.num_sequences = 2000
     # Sequences, and images, that are evaluated at once.
     evaluation.batch_size = 256
+    # Every random draw of the evaluation derives from this.
     evaluation.seed = 0
-    # Few-shot modes: `ways` classes, `shots` examples of each, labels 0..ways-1.
+    # Few-shot modes: `ways` classes drawn, `shots` examples of each in the context.
     evaluation.shots = 4
     evaluation.ways = 2
-    # False: ways drawn with replacement, as the original did (docs/fidelity.md).
+    # Few-shot modes: draw the ways without replacement. The original drew them with
+    # replacement (docs/fidelity.md).
     evaluation.distinct_ways = True
-    # The context comes in blocks that hold each class once.
+    # Few-shot modes: the context comes in blocks that hold each class once.
     evaluation.grouped = False
-    # Labels of few-shot modes: 'unfixed', or 'ordered' / 'original' to keep the training labels.
+    # Labels of few-shot modes: 'unfixed' (0..ways-1, assigned afresh in each sequence), or
+    # 'ordered', 'original' or 'shared' to keep fixed ones.
     evaluation.fewshot_labeling = "unfixed"
     return evaluation
 
