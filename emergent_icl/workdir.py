@@ -61,9 +61,14 @@ class Workdir:
         return self.path / "tensorboard"
 
     @property
+    def figures(self) -> Path:
+        """Pictures."""
+        return self.path / "figures"
+
+    @property
     def learning_curves(self) -> Path:
-        """The figure."""
-        return self.path / "figures" / "learning_curves.png"
+        """The figure of every run."""
+        return self.figures / "learning_curves.png"
 
     def evaluation(self, step: int, num_sequences: int, shots: int, ways: int) -> Path:
         """Results of `experiments.evaluate` at a step, on that many sequences a mode."""

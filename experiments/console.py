@@ -54,6 +54,11 @@ def say(text: str) -> None:
     _console.print(text, markup=False)
 
 
+def say_error(text: str) -> None:
+    """Prints one error message on the standard error stream."""
+    _errors.print(f"error: {text}", markup=False)
+
+
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
     """Turns expected errors into one message and exit status 1, without a traceback."""
@@ -63,7 +68,7 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except EXPECTED_ERRORS as error:
-        _errors.print(f"error: {error}", markup=False)
+        say_error(str(error))
         sys.exit(1)
 
 
@@ -72,7 +77,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         import_extensions(argv)
         if "config" in flags.FLAGS and (problems := overrides.find_problems(argv)):
-            _errors.print(f"error: {ConfigError(problems)}", markup=False)
+            say_error(str(ConfigError(problems)))
             sys.exit(2)
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
@@ -95,14 +100,14 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
             if line.strip() and not line.startswith("Pass --help")
         ]
         message = lines[-1] if any("Traceback" in line for line in lines) else " ".join(lines)
-    _errors.print(f"error: {message}", markup=False)
+    say_error(message)
     sys.exit(2)
 
 
 def refuse_leftovers(argv: Sequence[str]) -> None:
     """Exits if words are left that no flag took."""
     if len(argv) > 1:
-        _errors.print(f"error: not understood: {' '.join(argv[1:])}", markup=False)
+        say_error(f"not understood: {' '.join(argv[1:])}")
         sys.exit(2)
 
 

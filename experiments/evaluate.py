@@ -16,14 +16,10 @@ from emergent_icl.datasets.sequences import EVALUATION_MODES
 from emergent_icl.experiment import load_run
 from emergent_icl.workdir import Workdir
 from experiments import console
-from experiments.common_flags import WORKDIR
+from experiments.common_flags import DATA_DIR, STEP, WORKDIR
 
-_STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default: the newest.")
 _MODES = flags.DEFINE_list(
     "modes", None, f"Among {', '.join(EVALUATION_MODES)}; default: those of the run."
-)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of the TFDS datasets, where it is not that of the run's config."
 )
 _SHOTS = flags.DEFINE_integer(
     "shots", None, "Examples of each class in few-shot modes; default: those of the run."
@@ -41,11 +37,11 @@ def main(argv: Sequence[str]) -> None:
         "evaluation.modes": _MODES.value and tuple(_MODES.value),
         "evaluation.shots": _SHOTS.value,
         "evaluation.ways": _WAYS.value,
-        "data.data_dir": _DATA_DIR.value,
+        "data.data_dir": DATA_DIR.value,
     }
     overrides |= {path: value for path, value in optional.items() if value is not None}
     with console.clear_errors():
-        run = load_run(workdir.path, _STEP.value, overrides)
+        run = load_run(workdir.path, STEP.value, overrides)
         evaluate = run.experiment.evaluator()
         results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
         evaluation = run.experiment.config.evaluation

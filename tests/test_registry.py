@@ -26,3 +26,15 @@ def test_a_name_is_taken_once():
     registry.register("a")(1)
     with pytest.raises(ValueError, match="registered already"):
         registry.register("a")(2)
+
+
+def test_a_registry_holds_what_its_base_holds():
+    base = Registry("thing")
+    extended = Registry("special thing", base=base)
+    base.register("plain")(1)
+    extended.register("special")(2)
+    assert dict(extended) == {"plain": 1, "special": 2}
+    assert dict(base) == {"plain": 1}
+    again = extended.register("plain")
+    with pytest.raises(ValueError, match="special thing 'plain' is registered already"):
+        again(3)

@@ -6,7 +6,15 @@
 reddy: K = 1,024 classes in R^64, within-class variation epsilon = .1, L = 32 labels that the
     classes share, 8 pairs in a context, the query's class among them 4 times (his B = 4,
     p_B = 1), two attention-only layers with one head, an MLP classifier of 3 hidden layers.
-    6,000 steps take about 70 seconds on 2 CPU cores. TODO
+    6,000 steps in about 75 seconds on 2 CPU cores. ICL (chance .50) appears abruptly, IWL
+    (chance .03) comes before it and goes again; `flip` shows what changes: first the weights
+    choose among the context's labels, then the context alone.
+
+    step                                  1,000  2,000  2,500  3,000  4,000  6,000
+    ICL, fewshot_holdout                    .51    .54    .60    .82    .99   1.00
+    IWL, no_support_zipfian                 .09    .15    .22    .20    .12    .05
+    flip: follows the context               .26    .17    .21    .54    .95    .99
+    flip: predicts the class's own label    .77    .85    .80    .46    .07    .04
 """
 
 from __future__ import annotations
@@ -43,5 +51,6 @@ def get_config(preset: str = "reddy") -> ConfigDict:
     config.training.optimizer.learning_rate = 1e-3
     config.training.optimizer.schedule = "constant"
     config.training.optimizer.warmup_steps = 500
+    config.evaluation.modes = ("fewshot_holdout", "no_support_zipfian", "flip")
     config.evaluation.every = 250
     return config.lock()

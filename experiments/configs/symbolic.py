@@ -4,7 +4,8 @@ python -m experiments.train --config=experiments/configs/symbolic.py --workdir=r
 
 small: 1,600 classes and 100 held out, a 2-layer transformer on a table of embeddings.
     Holdout integers have untrained embeddings: random vectors, yet all different.
-    TODO figures
+    Without variation within a class everything goes into the weights: after 1,000 steps
+    (15 seconds on 2 CPU cores) IWL .997, ICL .50; after 10,000 (2 minutes) IWL 1.00, ICL .49.
 """
 
 from __future__ import annotations

@@ -191,6 +191,69 @@ def test_problems_are_named_with_field_value_and_what_is_allowed(path):
     assert path.rsplit(".", 1)[0].split(".")[0] in str(raised.value)
 
 
+CONTRADICTIONS = [
+    ({"data.source": "gaussian", "data.augment": True}, "data.augment needs images"),
+    (
+        {"data.source": "symbolic", "data.random_rare_images": True},
+        "data.random_rare_images needs images",
+    ),
+    ({"data.source": "gaussian"}, "data.inverted needs images"),
+    (
+        {"data.source": "symbolic", "data.inverted": False, "data.noise_scale": 0.1},
+        "needs images or vectors",
+    ),
+    ({"data.omniglot.split": "test"}, "but the data has 659 classes"),
+    (
+        {"data.augment": True, "data.split.num_rare": 12_905, "data.split.num_holdout": 79},
+        "need 1624 groups of 8 variants",
+    ),
+    (
+        {"data.sequences.labeling": "shared", "data.sequences.label_multiplicity": 2},
+        "needs data.sequences.labeling = 'ordered', not 'shared'",
+    ),
+    (
+        {
+            "data.sequences.type": "relabelled",
+            "data.sequences.labeling": "shared",
+            "data.sequences.num_shared_labels": 7,
+        },
+        "show up to 8 classes, but there are 7 labels",
+    ),
+    ({"data.sequences.type": "mixed"}, "data.split.num_common is 0"),
+    ({"model.positions": "learned", "model.num_positions": 16}, "must be at least 17"),
+    (
+        {"model.positions": "learned", "model.num_positions": 17, "evaluation.shots": 8},
+        "must be at least 33",
+    ),
+    ({"model.positions": "rotary", "model.sequence_model": "gru"}, "needs attention"),
+    ({"model.positions": "rotary", "model.num_heads": 64}, "needs heads of even size"),
+    ({"model.positions": "none", "model.positional_dropout": 0.1}, "needs positions"),
+    ({"model.tokens": "concatenated", "training.interim_weight": 0.5}, "'interleaved'"),
+    ({"model.encoder": "resnet", "model.resnet.channels": (8, 8, 64)}, "as many groups as"),
+    (
+        {
+            "model.encoder": "resnet",
+            "model.resnet.flatten_superpixels": True,
+            "model.resnet.channels": (8, 8, 8, 36),
+            "model.embedding_size": 36,
+            "model.num_heads": 4,
+            "data.image_size": 33,
+        },
+        "to be a multiple of 4 x 4 superpixels",
+    ),
+    ({"model.dropout": 1.0}, "must be a number >= 0 and <= 0.99"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), CONTRADICTIONS)
+def test_options_that_contradict_each_other_are_refused(overrides, message):
+    config = omniglot.get_config("small").unlock()
+    config.update_from_flattened_dict(overrides)
+    with pytest.raises(ConfigError) as raised:
+        validate(config)
+    assert message in str(raised.value)
+
+
 def test_all_problems_come_at_once():
     config = omniglot.get_config("small").unlock()
     config.model.num_heads = 7

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+QUICK = ["--config.evaluation.num_sequences=200", "--config.data.feeder=python"]
+CONFIGS = ROOT / "experiments" / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,7 @@ def launch(folder, *arguments):
 def test_every_registry_is_extended_from_outside(folder):
     run = folder / "run"
     flags = ["--extensions=my_extension", f"--workdir={run}", "--config=my_config.py"]
-    quick = ["--config.training.num_steps=100", "--config.evaluation.num_sequences=200"]
-    done = launch(folder, "experiments.train", *flags, *quick)
+    done = launch(folder, "experiments.train", *flags, *QUICK, "--config.training.num_steps=100")
     assert done.returncode == 0, done.stderr
     summary = json.loads((run / "summary.json").read_text())
     modes = {"fewshot_holdout", "no_support_zipfian", "fewshot_holdout_1_shot", "one_shot"}
@@ -70,6 +72,18 @@ def test_options_of_extensions_are_checked_like_all_others(folder):
     assert done.returncode == 2
     assert "data.mosaics.p_turned = 0.7 must be a number >= 0 and <= 0.5" in done.stderr
     assert "did you mean 'data.mosaics.num_classes'" in done.stderr
+
+
+def test_vectors_from_a_file_need_no_code(folder):
+    page = (ROOT / "docs" / "extending.md").read_text()
+    (command,) = re.findall(r"-m (experiments.train --config=experiments/.*?)\n```", page, re.S)
+    words = command.replace("\\\n", " ").replace("experiments/configs", str(CONFIGS)).split()
+    vectors = np.random.default_rng(0).normal(size=(1000, 6, 8)).astype(np.float32)
+    np.savez(folder / "vectors.npz", vectors)
+    quick = [*QUICK, "--config.training.num_steps=20"]
+    done = launch(folder, *words, *quick)
+    assert done.returncode == 0, done.stderr
+    assert "features vectors.npz: 900 rare, 0 common, 100 holdout classes" in done.stdout
 
 
 def test_an_extension_that_cannot_be_imported_is_one_message(folder):

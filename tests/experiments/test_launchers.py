@@ -123,7 +123,7 @@ def test_train_errors_are_one_message(tmp_path):
     assert "data.sequences.p_bursty = 1.5 must be a number >= 0 and <= 1" in done.stderr
     assert "did you mean 'embedding'?" in done.stderr
     for flags, message in (
-        (train_flags(folder, **{"data.sequnces.ways": 2}), "Did you mean sequences"),
+        (train_flags(folder, **{"data.sequnces.ways": 2}), "did you mean 'data.sequences.ways'"),
         (
             [f"--workdir={folder}", "--config=experiments/configs/glyphs.py:nope"],
             "'nope' is unknown",

@@ -1,0 +1,22 @@
+"""One example in axes of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from emergent_icl.visualization.sequences import vector_square
+
+
+def draw_example(axes: Axes, example: np.ndarray) -> None:
+    """Draws an image [H, W, 1], a vector [D] or an integer [], without ticks."""
+    axes.set(xticks=[], yticks=[])
+    if example.ndim == 3:
+        # As on paper: 1 is white. Noise reaches beyond, and is not worth a darker image.
+        axes.imshow(example[..., 0], cmap="gray", vmin=0, vmax=1)
+    elif example.ndim == 1:
+        reach = max(float(np.abs(example).max()), 1e-6)
+        axes.imshow(vector_square(example), cmap="RdBu_r", vmin=-reach, vmax=reach)
+    else:
+        axes.text(0.5, 0.5, str(example), ha="center", va="center", transform=axes.transAxes)
+        axes.set_aspect("equal")

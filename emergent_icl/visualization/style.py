@@ -1,0 +1,55 @@
+"""What the figures share: colours, and how a figure is made and written without a screen."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours: told apart by everyone.
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+GREY, PALE, INK = "#888888", "#DDDDDD", "#222222"
+
+DPI = 120
+# Pixels of a figure's longer side: a very tall picture is drawn more coarsely.
+MAX_PIXELS = 20_000
+POINTS_PER_INCH = 72
+# Mean width of a letter over its size, rounded up.
+LETTER_WIDTH = 0.58
+
+
+def new_figure(width: float, height: float, *, constrained: bool = True) -> Figure:
+    """A figure of that many inches, with a canvas that needs no screen."""
+    figure = Figure(figsize=(width, height), layout="constrained" if constrained else None)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=min(DPI, MAX_PIXELS / max(figure.get_size_inches())))
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """Lines of text that fit into a width.
+
+    Args:
+      text: lines of any length.
+      width: inches.
+      size: of the letters, points.
+    """
+    letters = int(width * POINTS_PER_INCH / (LETTER_WIDTH * size))
+    return [
+        part
+        for line in text.splitlines()
+        for part in textwrap.wrap(line, max(letters, 1), break_on_hyphens=False)
+    ]
+
+
+def tidy(axes: Axes) -> None:
+    """No lines where nothing is measured."""
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,100 @@
+"""Shows what a config trains and evaluates on: pictures, class frequencies, burst statistics.
+
+python -m experiments.inspect_data --config=FILE[:preset] --workdir=DIR [--config.x.y=z ...]
+
+Without --config it inspects the run in DIR. Writes DIR/figures/sequences_*.png,
+class_frequencies.png and bursts.png there, and DIR/inspection.json; changes nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ml_collections
+from absl import app, flags
+
+from emergent_icl import data_inspection
+from emergent_icl.datasets.statistics import SequenceStatistics, mean
+from emergent_icl.experiment import build_experiment
+from emergent_icl.validation import validate
+from emergent_icl.visualization.bursts import share_text
+from emergent_icl.workdir import Workdir, differing_options
+from experiments import console
+from experiments.common_flags import WORKDIR
+from experiments.config_flag import CONFIG
+
+_NUM_SEQUENCES = flags.DEFINE_integer(
+    "num_sequences", 6, "Sequences in each picture.", lower_bound=1, upper_bound=100
+)
+_SAMPLE = flags.DEFINE_integer(
+    "sample", 10_000, "Sequences of each type to measure.", lower_bound=1, upper_bound=1_000_000
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of everything that is drawn.", lower_bound=0)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draws, measures, writes, and prints the table."""
+    console.refuse_leftovers(argv)
+    workdir = Workdir(WORKDIR.value)
+    with console.clear_errors():
+        config = workdir.read_config() if CONFIG.value is None else CONFIG.value
+        validate(config)
+        experiment = build_experiment(config)
+        workdir.make()
+        subjects = data_inspection.draw_subjects(
+            config.data.sequences.type, experiment.plan, _SEED.value, _SAMPLE.value
+        )
+        written = data_inspection.draw_figures(
+            experiment, subjects, _NUM_SEQUENCES.value, _SEED.value, workdir.path / "figures"
+        )
+        written.append(workdir.path / "inspection.json")
+        workdir.write_json(written[-1], data_inspection.report(experiment, subjects, _SEED.value))
+        differences = _differences(workdir, config)
+    title = f"{config.name}: {_SAMPLE.value:,} sequences of each type, seed {_SEED.value}"
+    console.print_columns(
+        title, ROWS, {subject.heading: _cells(subject.statistics) for subject in subjects}
+    )
+    for path in written:
+        console.say(f"Written: {path}")
+    if differences:
+        console.say(
+            f"Note: the run in {workdir.path} has another config: {', '.join(differences)}."
+        )
+
+
+ROWS = (
+    "examples in a sequence",
+    "the query's class is in the context",
+    "... how many times, mean",
+    "... most often",
+    "different classes in a sequence, mean",
+    "different labels in a sequence, mean",
+    "examples that are of the sequence's commonest class",
+    "examples that are of the sample's commonest class",
+)
+
+
+def _cells(measured: SequenceStatistics) -> list[str]:
+    """A column of the table."""
+    times, share = max(measured.support_examples.items(), key=lambda item: item[1])
+    return [
+        f"{measured.seq_len}",
+        share_text(measured.support),
+        f"{mean(measured.support_examples):.2f}",
+        f"{times} ({share_text(share)})",
+        f"{mean(measured.classes):.2f}",
+        f"{mean(measured.labels):.2f}",
+        share_text(measured.commonest_in_sequence),
+        share_text(measured.commonest_overall),
+    ]
+
+
+def _differences(workdir: Workdir, config: ml_collections.ConfigDict) -> list[str]:
+    """Options in which the run in the folder differs, if there is one."""
+    if not workdir.config.exists():
+        return []
+    return [path for path, *_ in differing_options(workdir.read_config(), config)]
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=console.parse_flags)

@@ -1,0 +1,71 @@
+"""Looks into a trained run: its predictions at every example, and where its attention goes.
+
+python -m experiments.inspect_run --workdir=DIR [--mode=fewshot_holdout] [--sequences=0,1,2]
+    [--step=N]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+
+from emergent_icl.evaluation import ICL
+from emergent_icl.experiment import load_run
+from emergent_icl.tracing import Trace, trace
+from emergent_icl.visualization.attention import draw_attention
+from emergent_icl.visualization.predictions import draw_predictions
+from emergent_icl.workdir import Workdir
+from experiments import console
+from experiments.common_flags import DATA_DIR, STEP, WORKDIR
+
+_MODE = flags.DEFINE_string("mode", ICL[0], "Evaluation mode whose sequences are shown.")
+_SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Which of its sequences.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draws the figures into the run's folder; changes nothing else there."""
+    console.refuse_leftovers(argv)
+    if not all(word.isdecimal() for word in _SEQUENCES.value) or not _SEQUENCES.value:
+        console.say_error(f"--sequences={','.join(_SEQUENCES.value)} must be numbers from 0")
+        sys.exit(2)
+    rows = [int(word) for word in _SEQUENCES.value]
+    workdir = Workdir(WORKDIR.value)
+    overrides: dict[str, object] = {"evaluation.modes": (_MODE.value,)}
+    if DATA_DIR.value is not None:
+        overrides["data.data_dir"] = DATA_DIR.value
+    with console.clear_errors():
+        run = load_run(workdir.path, STEP.value, overrides)
+        try:
+            found = trace(run, _MODE.value, rows)
+        except ValueError as error:
+            console.say_error(str(error))
+            sys.exit(1)
+    title = f"{run.experiment.config.name}, step {run.step:,}, {_MODE.value}"
+    stem = f"{_MODE.value}_step_{run.step}"
+    path = workdir.figures / f"predictions_{stem}.png"
+    draw_predictions(found, title, path)
+    console.say(f"Written: {path}")
+    if found.attention is None:
+        console.say(f"{run.experiment.config.model.sequence_model} has no attention to show.")
+        return
+    for index, row in enumerate(rows):
+        path = workdir.figures / f"attention_{stem}_sequence_{row}.png"
+        weights = found.attention[:, index]
+        tokens = found.tokens[index]
+        draw_attention(weights, tokens, supports(found, index), f"{title}, sequence {row}", path)
+        console.say(f"Written: {path}")
+
+
+def supports(found: Trace, index: int) -> list[bool]:
+    """Which tokens of a sequence are of the query's class, the query included."""
+    class_ids = found.batch.class_ids[index]
+    same = class_ids == class_ids[-1]
+    if found.tokens.shape[1] == len(same):
+        return same.tolist()
+    return [bool(is_same) for is_same in same.repeat(2)[:-1]]
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=console.parse_flags)

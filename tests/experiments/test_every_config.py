@@ -1,0 +1,43 @@
+"""Every config of the repository builds, steps and evaluates, at a reduced size."""
+
+import numpy as np
+import pytest
+from conftest import has_omniglot
+from test_configs import CONFIGS
+
+from emergent_icl.plan import make_plan
+from emergent_icl.training import loop
+from emergent_icl.training.reporting import Observer, read_metrics
+from emergent_icl.workdir import Workdir
+
+# What makes any config small, without making another experiment of it.
+REDUCED = {
+    "data.image_size": 28,
+    "data.feeder": "python",
+    "model.num_layers": 2,
+    "model.resnet.blocks_per_group": (1, 1, 1, 1),
+    "training.num_steps": 4,
+    "training.batch_size": 4,
+    "training.log_every": 2,
+    "evaluation.every": 2,
+    "evaluation.num_sequences": 20,
+    "evaluation.batch_size": 20,
+    "checkpoints.every": 4,
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_builds_steps_and_evaluates(name, tmp_path):
+    config = CONFIGS[name]().unlock()
+    config.update_from_flattened_dict(REDUCED)
+    if config.data.source == "omniglot" and not has_omniglot():
+        config.data.source = "glyphs"
+    outcome = loop.train(config.lock(), Workdir(tmp_path), Observer())
+    assert outcome.summary["step"] == 4
+    assert set(outcome.summary["evals"]) == set(config.evaluation.modes)
+    for metrics in outcome.summary["evals"].values():
+        assert np.isfinite(list(metrics.values())).all()
+    losses = [record["train/loss"] for record in read_metrics(Workdir(tmp_path).metrics)]
+    assert len(losses) == 2
+    # Before it has learned anything: every label alike, or nearly so.
+    assert losses[0] == pytest.approx(np.log(make_plan(config).num_labels), rel=0.2)
