@@ -12,7 +12,7 @@ def generator(seed: int, name: str, index: int = 0) -> np.random.Generator:
     """A generator that depends on its arguments alone.
 
     Args:
-      seed: the seed of the run, in [0, 2^63).
+      seed: the seed of the run, in [0, 2^32).
       name: what is drawn, e.g. 'train' or 'evaluation/fewshot_holdout'; names are
         independent of each other.
       index: which block of it, >= 0.

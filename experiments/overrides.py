@@ -47,8 +47,10 @@ def find_problems(argv: Sequence[str]) -> list[str]:
       flags.Error, OSError: the config file itself cannot be loaded.
     """
     config_file, overrides = _read(argv)
-    if config_file is None or not overrides:
+    if not overrides:
         return []
+    if config_file is None:
+        return [f"{overrides[0].path} is given, but no --config=FILE whose option it is"]
     known = flatten(_load(config_file, ()).to_dict())
     problems, good = [], []
     for override in overrides:

@@ -12,8 +12,9 @@ def draw_example(axes: Axes, example: np.ndarray) -> None:
     """Draws an image [H, W, 1], a vector [D] or an integer [], without ticks."""
     axes.set(xticks=[], yticks=[])
     if example.ndim == 3:
-        # As on paper: 1 is white. Noise reaches beyond, and is not worth a darker image.
-        axes.imshow(example[..., 0], cmap="gray", vmin=0, vmax=1)
+        # Noise reaches beyond 0 and 1.
+        low, high = min(0.0, float(example.min())), max(1.0, float(example.max()))
+        axes.imshow(example[..., 0], cmap="gray", vmin=low, vmax=high)
     elif example.ndim == 1:
         reach = max(float(np.abs(example).max()), 1e-6)
         axes.imshow(vector_square(example), cmap="RdBu_r", vmin=-reach, vmax=reach)

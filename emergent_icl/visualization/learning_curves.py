@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emergent_icl.evaluation import ICL, IWL
+from emergent_icl.visualization import style
 
 Records = Sequence[Mapping[str, Any]]
 
-# Okabe and Ito's colours: told apart by everyone, and in grey by their lightness and dashes.
-ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR, GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
+# Told apart in grey, too, by their lightness and dashes.
+ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR, GREY = style.BLUE, style.VERMILLION, style.GREEN, style.GREY
 
 
 def draw_learning_curves(records: Records, title: str, chance: float | None, path: Path) -> None:
@@ -28,8 +27,7 @@ def draw_learning_curves(records: Records, title: str, chance: float | None, pat
       chance: in-context accuracy of guessing, None to leave it out.
       path: of the PNG; its folder is made.
     """
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = style.new_figure(10, 4.2)
     accuracy_axes, loss_axes = figure.subplots(1, 2)
 
     curves = (
@@ -53,7 +51,7 @@ def draw_learning_curves(records: Records, title: str, chance: float | None, pat
     loss_axes.set_ylim(bottom=0)
     for axes in (accuracy_axes, loss_axes):
         axes.set_xlabel("training step")
-        axes.spines[["top", "right"]].set_visible(False)
+        style.tidy(axes)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     if accuracy_axes.get_legend_handles_labels()[0]:
@@ -62,8 +60,7 @@ def draw_learning_curves(records: Records, title: str, chance: float | None, pat
             frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2
         )
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    style.save(figure, path)
 
 
 def _curve(axes: Axes, records: Records, key: str, label: str, colour: str, dashes: str) -> None:

@@ -57,6 +57,11 @@ def test_a_wrong_type_names_field_value_and_what_is_allowed(override, problem):
     assert problems(f"--config.{override}") == [problem]
 
 
+def test_an_override_needs_a_config():
+    (problem,) = find_problems(["prog", "--config.training.num_steps=3"])
+    assert problem == "training.num_steps is given, but no --config=FILE whose option it is"
+
+
 def test_sections_and_the_options_of_optimizers_are_explained():
     (problem,) = problems("--config.checkpoints=3")
     assert problem == (
