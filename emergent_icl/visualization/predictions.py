@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emergent_icl.tracing import Trace
 from emergent_icl.visualization import style
 from emergent_icl.visualization.examples import draw_example
+
+if TYPE_CHECKING:
+    # A picture needs no run, only what was traced of it.
+    from emergent_icl.tracing import Trace
 
 # Inches.
 CELL, BARS, HEADER, MARGIN = 0.85, 0.95, 0.6, 0.7

@@ -7,8 +7,9 @@
 character stay on one side of the split. The Zipf sweep of the paper starts from here:
 --config.data.sequences.zipf_exponent=1.0
 
-small: 28 x 28 images, MLP encoder, 2 layers.
-    TODO figures
+small: 28 x 28 images, MLP encoder, 2 layers; 10,000 steps. On 2 CPU cores ICL is .90 after
+    5,000 steps, .95 with IWL .01 after 10,000 (4 minutes), .96 with IWL .02 after 20,000.
+    (omniglot.py:small, 1,523 classes: ICL .73, IWL .36.)
 paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for an accelerator.
 """
 
