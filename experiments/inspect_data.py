@@ -23,8 +23,8 @@ from experiments import console
 from experiments.common_flags import DATA_DIR, WORKDIR
 from experiments.config_flag import CONFIG
 
-_NUM_SEQUENCES = flags.DEFINE_integer(
-    "num_sequences", 6, "Sequences in each picture.", lower_bound=1, upper_bound=100
+_ROWS = flags.DEFINE_integer(
+    "rows", 6, "Sequences in each picture.", lower_bound=1, upper_bound=100
 )
 _SAMPLE = flags.DEFINE_integer(
     "sample", 10_000, "Sequences of each type to measure.", lower_bound=1, upper_bound=1_000_000
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
             config.data.sequences.type, experiment.plan, _SEED.value, _SAMPLE.value
         )
         written = data_inspection.draw_figures(
-            experiment, subjects, _NUM_SEQUENCES.value, _SEED.value, workdir.path / "figures"
+            experiment, subjects, _ROWS.value, _SEED.value, workdir.path / "figures"
         )
         written.append(workdir.path / "inspection.json")
         workdir.write_json(written[-1], data_inspection.report(experiment, subjects, _SEED.value))

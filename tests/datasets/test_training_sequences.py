@@ -191,6 +191,8 @@ def test_mixed_sequences_are_fewshot_ones_or_ordinary_ones():
     np.testing.assert_array_equal(batch.labels[~is_few], places(batch)[~is_few])
     counts = np.bincount(places(batch)[~is_few][:, 0] - RARE, minlength=COMMON)
     assert_distributed(counts, np.full(COMMON, 1 / COMMON))
+    counts = np.bincount(places(batch)[is_few][:, -1], minlength=RARE)
+    assert_distributed(counts, np.full(RARE, 1 / RARE))
 
 
 def test_mixed_needs_common_and_rare_classes():

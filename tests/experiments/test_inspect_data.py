@@ -31,7 +31,7 @@ def test_pictures_table_and_numbers(preset, tmp_path):
     folder = tmp_path / "new" / "folder"
     before = claim(folder, "symbols") if preset == "symbols" else {}
     done = launch(
-        f"--config=tests/tiny.py:{preset}", f"--workdir={folder}", "--num_sequences=2",
+        f"--config=tests/tiny.py:{preset}", f"--workdir={folder}", "--rows=2",
         "--sample=500", "--config.data.sequences.p_bursty=0.5",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -73,7 +73,7 @@ def claim(folder, preset, **changes):
 
 def test_without_a_config_the_run_in_the_folder_is_inspected(tmp_path):
     before = claim(tmp_path, "symbols", **{"evaluation.modes": ("flip",)})
-    done = launch(f"--workdir={tmp_path}", "--num_sequences=1", "--sample=20", "--seed=5")
+    done = launch(f"--workdir={tmp_path}", "--rows=1", "--sample=20", "--seed=5")
     assert done.returncode == 0, done.stderr
     assert "Note:" not in done.stdout
     assert (tmp_path / "figures" / "sequences_flip.png").exists()

@@ -395,8 +395,12 @@ def test_bfloat16_gives_the_losses_of_float32_to_two_percent(encoder, sequence_m
 
 def test_normalisation_keeps_float32_in_bfloat16():
     network = make_network(model(encoder="resnet", precision="bfloat16"), 11)
-    params, _ = init(network, *inputs("resnet"))
-    cast = cast_parameters(make_policy("bfloat16"), params)
+
+    def cast_after_init():
+        params, _ = network.init(jax.random.PRNGKey(0), *inputs("resnet"))
+        return cast_parameters(make_policy("bfloat16"), params)
+
+    cast = jax.eval_shape(cast_after_init)
     for module, leaves in cast.items():
         kind = jnp.float32 if "norm" in module.split("/")[-1] else jnp.bfloat16
         assert {leaf.dtype for leaf in leaves.values()} == {jnp.dtype(kind)}
