@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
 from emergent_icl import seeds
@@ -79,6 +80,18 @@ def draw_subjects(training_name: str, plan: Plan, seed: int, sample_size: int) -
     return subjects
 
 
+def follows_zipf_law(sequences: ml_collections.ConfigDict) -> bool:
+    """Whether training sequences show each class as often as the joint Zipf law says.
+
+    Where classes are drawn by role, or few-shot ways are distinct, another law holds.
+    """
+    if sequences.type not in ("bursty", "relabelled"):
+        return False
+    p_bursty = sequences.p_bursty if sequences.type == "bursty" else 1.0
+    bursts_follow = p_bursty == 0 or sequences.p_bursty_zipfian == 1
+    return bursts_follow and (p_bursty == 1 or sequences.non_bursty == "zipfian")
+
+
 def draw_figures(
     experiment: Experiment, subjects: list[Subject], num_shown: int, seed: int, folder: Path
 ) -> list[Path]:
@@ -110,7 +123,10 @@ def draw_figures(
 
     training, space = subjects[0], experiment.plan.space
     frequencies = ClassFrequencies(
-        space.split, space.zipf_exponent, space.places_of(training.sample.class_ids)
+        space.split,
+        space.zipf_exponent,
+        space.places_of(training.sample.class_ids),
+        follows_zipf_law(config.data.sequences),
     )
     options = describe_sequences(config, training.name, is_training=True)
     paths.append(folder / "class_frequencies.png")

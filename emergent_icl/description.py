@@ -206,10 +206,10 @@ def _data_warnings(config: ml_collections.ConfigDict, plan: Plan) -> Iterator[st
         yield "one exemplar a class and no noise: a query is identical to its class's examples"
     if plan.shape.kind == "integer" and ICL[0] in plan.evaluation:
         yield "holdout integers have embeddings that were never trained: ICL is asked of noise"
-    if not data.inverted and plan.shape.kind == "image" and config.model.encoder != "resnet":
+    if data.source == "omniglot" and not data.inverted and config.model.encoder != "resnet":
         yield (
-            f"data.inverted = False: '{config.model.encoder}' hardly sees ink on a background of "
-            f"ones; it learns much sooner with data.inverted = True"
+            f"data.inverted = False: '{config.model.encoder}' hardly sees Omniglot's thin strokes "
+            f"on a background of ones (28 x 28, p_bursty 0, 9,000 steps: IWL .15, not .86)"
         )
 
 

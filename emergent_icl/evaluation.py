@@ -162,14 +162,16 @@ class Evaluator:
         bank: DeviceBank,
     ) -> jax.Array:
         """Embeds every example of every sequence, each drawn afresh; [N, S, D]."""
-        count = len(mode.batch.labels)
+        count, length = mode.batch.labels.shape
+        # As many images at once as elsewhere.
+        chunk = max(1, self._chunk // length)
         embedded = [
-            self._embed(params, batch_stats, bank, _padded(mode.batch.class_ids[part], self._chunk),
-                        _padded(mode.batch.exemplar_ids[part], self._chunk),
-                        _padded(keys[part], self._chunk), self._noise_scale)
-            for part in _parts(count, self._chunk)
+            self._embed(params, batch_stats, bank, _padded(mode.batch.class_ids[part], chunk),
+                        _padded(mode.batch.exemplar_ids[part], chunk),
+                        _padded(keys[part], chunk), self._noise_scale)[: part.stop - part.start]
+            for part in _parts(count, chunk)
         ]  # fmt: skip
-        return jnp.concatenate(embedded)[:count]
+        return jnp.concatenate(embedded)
 
 
 def _compile(network: Network, materialise: Materialise) -> tuple[Callable, Callable]:

@@ -22,6 +22,15 @@ from emergent_icl.training.update import init_state
 from emergent_icl.validation import ConfigError, validate
 from emergent_icl.workdir import Workdir, WorkdirError
 
+# What may differ when a trained run is opened: how it is evaluated, and where its data are.
+OVERRIDABLE = (
+    "evaluation.",
+    "data.data_dir",
+    "data.cache_dir",
+    "data.features.path",
+    "data.noise_scale",
+)
+
 
 class Experiment(NamedTuple):
     """A config, built.
@@ -119,7 +128,8 @@ def load_run(
     Args:
       workdir: the folder that `experiments.train` wrote.
       step: of the checkpoint; None is the newest.
-      overrides: {'evaluation.num_sequences': 10_000, ...}, options to change.
+      overrides: {'evaluation.num_sequences': 10_000, ...}, options to change, among
+        OVERRIDABLE: others would make it another run.
 
     Raises:
       WorkdirError: no run there, or no such checkpoint.
@@ -132,11 +142,10 @@ def load_run(
     validate(config)
     # As it was trained, whatever the overrides ask of it.
     trained = make_plan(config)
-    capacity = {
-        "model.num_labels": trained.num_labels,
-        "model.num_positions": trained.num_positions,
-    }
-    config = _overridden(config, {**(overrides or {}), **capacity})
+    config = config.copy_and_resolve_references().unlock()
+    config.model.num_labels = trained.num_labels
+    config.model.num_positions = trained.num_positions
+    config = _overridden(config.lock(), overrides or {})
     if not folder.checkpoints.is_dir():
         raise WorkdirError(f"{folder.path} has no checkpoints yet")
     with CheckpointStore(folder.checkpoints) as store:
@@ -156,6 +165,12 @@ def _overridden(
     config: ml_collections.ConfigDict, overrides: dict[str, object]
 ) -> ml_collections.ConfigDict:
     """A valid, locked copy with some options changed."""
+    fixed = [path for path in overrides if not path.startswith(OVERRIDABLE)]
+    if fixed:
+        may = ", ".join(prefix + "*" * prefix.endswith(".") for prefix in OVERRIDABLE)
+        raise ConfigError(
+            [f"{path} is part of what was trained (may differ: {may})" for path in fixed]
+        )
     changed = config.copy_and_resolve_references().unlock()
     try:
         with changed.ignore_type():

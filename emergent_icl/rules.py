@@ -73,7 +73,8 @@ def some_of(names: Collection[str]) -> Rule:
             and len(set(value)) == len(value)
         )
 
-    return Rule(allows, "a tuple of different names among " + ", ".join(sorted(names)))
+    allowed = tuple(sorted(names))
+    return Rule(allows, "a tuple of different names among " + ", ".join(allowed), allowed)
 
 
 def integers(at_least: int = 0) -> Rule:
@@ -100,6 +101,8 @@ PROBABILITY = number(0, 1)
 DROPOUT = number(0, 0.99)
 OPTIONAL_COUNT = Rule(lambda v: v is None or (_is_int(v) and v >= 1), "an integer >= 1, or unset")
 SEED = integer(0, 2**32 - 1)
+# What is made up has no other end.
+MOST_CLASSES = 1_000_000
 
 
 # Options that come with extensions (docs/extending.md): path in the config -> rule. A config
@@ -159,7 +162,8 @@ def _data_rules() -> dict[str, Rule]:
 def _sequence_rules() -> dict[str, Rule]:
     return {
         "data.sequences.type": one_of(SEQUENCE_TYPES),
-        "data.sequences.seq_len": integer(2, 1025),
+        # Beyond, sampling would take longer than training.
+        "data.sequences.seq_len": integer(2, 257),
         "data.sequences.shots": integer(1),
         "data.sequences.ways": integer(1),
         "data.sequences.p_bursty": PROBABILITY,
@@ -174,14 +178,14 @@ def _sequence_rules() -> dict[str, Rule]:
         "data.sequences.zipf_within_roles": BOOLEAN,
         "data.sequences.labeling": one_of(LABELINGS),
         "data.sequences.num_shared_labels": integer(1),
-        "data.sequences.label_multiplicity": integer(1),
+        "data.sequences.label_multiplicity": integer(1, 10_000),
     }
 
 
 def _source_rules() -> dict[str, Rule]:
     return {
         "data.omniglot.split": one_of(OMNIGLOT_SPLITS),
-        "data.glyphs.num_classes": integer(1),
+        "data.glyphs.num_classes": integer(1, MOST_CLASSES),
         "data.glyphs.num_exemplars": integer(1),
         "data.glyphs.seed": SEED,
         "data.glyphs.min_strokes": integer(1),
@@ -196,12 +200,12 @@ def _source_rules() -> dict[str, Rule]:
         "data.glyphs.shear": number(0, 1),
         "data.glyphs.shift": number(0, 1),
         "data.glyphs.control_jitter": number(0, 1),
-        "data.gaussian.num_classes": integer(1),
+        "data.gaussian.num_classes": integer(1, MOST_CLASSES),
         "data.gaussian.dimension": integer(1),
         "data.gaussian.seed": SEED,
         "data.features.path": STRING,
         "data.features.array": STRING,
-        "data.symbolic.num_classes": integer(1),
+        "data.symbolic.num_classes": integer(1, MOST_CLASSES),
     }
 
 

@@ -81,7 +81,7 @@ def trace(run: Run, mode: str, rows: Sequence[int]) -> Trace:
         return (
             examples,
             jax.nn.softmax(logits, axis=-1),
-            network.attend(params, embeddings, batch.labels),
+            network.attend(params, keys, embeddings, batch.labels),
         )
 
     examples, probabilities, attention = jax.device_get(

@@ -17,6 +17,9 @@ from emergent_icl.training.optimizers import check_optimizer
 from emergent_icl.workdir import flatten
 
 OPTIMIZER_OPTIONS = "training.optimizer.options"
+# A label table of 64 numbers each would take 4 GiB.
+MOST_LABELS = 2**24
+SECTIONS = ("data", "model", "training", "evaluation", "checkpoints")
 
 
 class ConfigError(ValueError):
@@ -40,25 +43,26 @@ def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
     """
     problems = list(_single_problems(config))
     # Relations only make sense between values that are possible by themselves.
-    if not problems:
-        problems = list(_relation_problems(config, num_devices))
+    sound = set(SECTIONS) - {problem.split(".")[0] for problem in problems}
+    problems += _relation_problems(config, num_devices, sound)
     if problems:
         raise ConfigError(problems)
 
 
+_MISSING = object()
+
+
 def _single_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     known = rules() | dict(EXTRA_OPTIONS)
+    # An extension's options are only needed where its data are used.
+    source = f"data.{_value(config, 'data.source')}."
     for path, rule in known.items():
-        value: Any = config
-        for part in path.split("."):
-            if part not in value:
-                if path not in EXTRA_OPTIONS:
-                    yield f"{path} is missing"
-                break
-            value = value[part]
-        else:
-            if not rule.allows(value):
-                yield f"{path} = {value!r} must be {rule.text}{nearest_name(value, rule.names)}"
+        value = _value(config, path)
+        if value is _MISSING:
+            if path not in EXTRA_OPTIONS or path.startswith(source):
+                yield f"{path} is missing"
+        elif not rule.allows(value):
+            yield f"{path} = {value!r} must be {rule.text}{_hint(value, rule.names)}"
     # What an optimizer takes is its own affair; make_optimizer checks it.
     options = (path for path in flatten(config.to_dict()) if not path.startswith(OPTIMIZER_OPTIONS))
     for path in options:
@@ -66,17 +70,42 @@ def _single_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
             yield f"{path} is not an option{nearest_options(path, known)}"
 
 
-def _relation_problems(config: ml_collections.ConfigDict, num_devices: int) -> Iterator[str]:
+def _value(config: ml_collections.ConfigDict, path: str) -> Any:
+    value: Any = config
+    for part in path.split("."):
+        if not isinstance(value, ml_collections.ConfigDict) or part not in value:
+            return _MISSING
+        value = value[part]
+    return value
+
+
+def _hint(value: Any, names: tuple[str, ...]) -> str:
+    """The nearest allowed name for each one that is not allowed, if there is any."""
+    wrong = [
+        name for name in (value if isinstance(value, tuple) else (value,)) if name not in names
+    ]
+    return "".join(nearest_name(name, names) for name in wrong)
+
+
+def _relation_problems(
+    config: ml_collections.ConfigDict, num_devices: int, sound: set[str]
+) -> Iterator[str]:
+    """Contradictions between options of sections that have no problem by themselves."""
+    if sound >= {"training", "evaluation", "checkpoints", "model"}:
+        yield from _training_problems(config, num_devices)
+    if "data" not in sound:
+        return
     yield from _data_problems(config)
     try:
         shape = plans.source_shape(config.data)
     except (ValueError, OSError) as error:
         yield str(error)
-    else:
+        return
+    if sound >= {"evaluation", "model"}:
         yield from _source_problems(config, shape)
         yield from _sequence_problems(config, shape)
+    if "model" in sound:
         yield from _model_problems(config, shape)
-    yield from _training_problems(config, num_devices)
 
 
 def _data_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
@@ -115,15 +144,25 @@ def _source_problems(config: ml_collections.ConfigDict, shape: SourceShape) -> I
             f"data.noise_scale = {data.noise_scale} needs images or vectors, not "
             f"data.source = '{data.source}'"
         )
+    if data.random_rare_images and data.split.num_rare == 0:
+        yield "data.random_rare_images needs rare classes, but data.split.num_rare is 0"
     # One exemplar is a condition of its own (identical drawings); a few would be
     # reused in some sequences and not in others.
-    shots = {"data.sequences": data.sequences.shots, "evaluation": config.evaluation.shots}
+    shots = {}
+    if not data.sequences.type.startswith("no_support"):
+        shots["data.sequences"] = data.sequences.shots
+    if any(_is_fewshot(mode) for mode in config.evaluation.modes):
+        shots["evaluation"] = config.evaluation.shots
     for section, count in shots.items():
         if 1 < shape.num_exemplars < count + 1:
             yield (
                 f"{section}.shots = {count} needs {count + 1} exemplars of a class (query "
                 f"included), but the data has {shape.num_exemplars}"
             )
+
+
+def _is_fewshot(mode: str) -> bool:
+    return mode.startswith("fewshot") or mode in ("flip", "mixed")
 
 
 def _sequence_problems(config: ml_collections.ConfigDict, shape: SourceShape) -> Iterator[str]:
@@ -137,6 +176,13 @@ def _sequence_problems(config: ml_collections.ConfigDict, shape: SourceShape) ->
         enough = split.num_rare + split.num_common + split.num_holdout
         many = shape._replace(num_classes=2 * max(enough, 1), group_size=1)
         space = plans.class_space(data, many)
+    num_labels = space.num_labels(plans.fixed_labeling(config))
+    if num_labels > MOST_LABELS:
+        yield (
+            f"data.sequences.label_multiplicity = {sequences.label_multiplicity} gives "
+            f"{num_labels:,} labels; there must be at most {MOST_LABELS:,}"
+        )
+        return
     kinds = []
     try:
         kinds.append(plans.training_type(config, space))

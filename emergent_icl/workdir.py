@@ -22,6 +22,7 @@ RESUMABLE_CHANGES = (
     "data.data_dir",
     "data.cache_dir",
     "data.feeder",
+    "data.features.path",
 )
 
 
@@ -102,6 +103,8 @@ class Workdir:
             content = json.loads(self.config.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise WorkdirError(f"{self.config} is not valid JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise WorkdirError(f"{self.config} is not a config, but {type(content).__name__}")
         return ml_collections.ConfigDict(_tuples(content)).lock()
 
     def check(self, config: ml_collections.ConfigDict) -> None:
@@ -136,6 +139,8 @@ class Workdir:
         Raises:
           WorkdirError: it cannot be written.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise WorkdirError(f"{self.path} is not a folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             writable = os.access(self.path, os.W_OK)

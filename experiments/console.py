@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shlex
+import signal
 import sys
 import time
 import warnings
@@ -61,7 +63,10 @@ def say_error(text: str) -> None:
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turns expected errors into one message and exit status 1, without a traceback."""
+    """Turns expected errors into one message and exit status 1, without a traceback.
+
+    Ctrl-C, where the launcher does not answer it in its own way, ends at once.
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     # TensorFlow Datasets and Orbax speak of their own affairs.
     warnings.filterwarnings("ignore", module="tensorflow_datasets|orbax")
@@ -70,6 +75,11 @@ def clear_errors() -> Iterator[None]:
     except EXPECTED_ERRORS as error:
         say_error(str(error))
         sys.exit(1)
+    except KeyboardInterrupt:
+        say("Stopped.")
+        sys.stdout.flush()
+        # Not sys.exit: JAX's threads may be in the middle of a compilation.
+        os._exit(128 + signal.SIGINT)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from emergent_icl.datasets.sequences import EVALUATION_MODES
 from emergent_icl.experiment import load_run
 from emergent_icl.workdir import Workdir
 from experiments import console
-from experiments.common_flags import DATA_DIR, STEP, WORKDIR
+from experiments.common_flags import STEP, WORKDIR, data_overrides
 
 _MODES = flags.DEFINE_list(
     "modes", None, f"Among {', '.join(EVALUATION_MODES)}; default: those of the run."
@@ -37,8 +37,8 @@ def main(argv: Sequence[str]) -> None:
         "evaluation.modes": _MODES.value and tuple(_MODES.value),
         "evaluation.shots": _SHOTS.value,
         "evaluation.ways": _WAYS.value,
-        "data.data_dir": DATA_DIR.value,
     }
+    overrides |= data_overrides()
     overrides |= {path: value for path, value in optional.items() if value is not None}
     with console.clear_errors():
         run = load_run(workdir.path, STEP.value, overrides)
@@ -52,7 +52,13 @@ def main(argv: Sequence[str]) -> None:
         evals = json.loads(path.read_text(encoding="utf-8"))["evals"] if path.exists() else {}
         for mode, metrics in results.items():
             evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
-        content = {"step": run.step, "num_sequences": _NUM_SEQUENCES.value, "evals": evals}
+        content = {
+            "step": run.step,
+            "num_sequences": evaluation.num_sequences,
+            "shots": evaluation.shots,
+            "ways": evaluation.ways,
+            "evals": evals,
+        }
         workdir.write_json(path, content)
     console.print_evaluations(
         results, f"{run.experiment.config.name}, step {run.step}, {_NUM_SEQUENCES.value} sequences"

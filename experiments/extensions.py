@@ -9,6 +9,14 @@ import importlib
 import re
 from collections.abc import Sequence
 
+from absl import flags
+
+# For --help: its value is read from the command line before flags are parsed.
+EXTENSIONS = flags.DEFINE_list(
+    "extensions",
+    [],
+    "Modules to import first: what they register can be named (docs/extending.md).",
+)
 _FLAG = re.compile(r"--?extensions(?:=(?P<names>.*))?")
 
 

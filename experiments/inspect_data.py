@@ -20,7 +20,7 @@ from emergent_icl.validation import validate
 from emergent_icl.visualization.bursts import share_text
 from emergent_icl.workdir import Workdir, differing_options
 from experiments import console
-from experiments.common_flags import DATA_DIR, WORKDIR
+from experiments.common_flags import WORKDIR, data_overrides
 from experiments.config_flag import CONFIG
 
 _ROWS = flags.DEFINE_integer(
@@ -38,9 +38,8 @@ def main(argv: Sequence[str]) -> None:
     workdir = Workdir(WORKDIR.value)
     with console.clear_errors():
         config = workdir.read_config() if CONFIG.value is None else CONFIG.value
-        if DATA_DIR.value is not None:
-            with config.unlocked():
-                config.data.data_dir = DATA_DIR.value
+        with config.unlocked():
+            config.update_from_flattened_dict(data_overrides())
         validate(config)
         experiment = build_experiment(config)
         workdir.make()

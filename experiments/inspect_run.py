@@ -18,7 +18,7 @@ from emergent_icl.visualization.attention import draw_attention
 from emergent_icl.visualization.predictions import draw_predictions
 from emergent_icl.workdir import Workdir
 from experiments import console
-from experiments.common_flags import DATA_DIR, STEP, WORKDIR
+from experiments.common_flags import STEP, WORKDIR, data_overrides
 
 _MODE = flags.DEFINE_string("mode", ICL[0], "Evaluation mode whose sequences are shown.")
 _SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Which of its sequences.")
@@ -30,11 +30,9 @@ def main(argv: Sequence[str]) -> None:
     if not all(word.isdecimal() for word in _SEQUENCES.value) or not _SEQUENCES.value:
         console.say_error(f"--sequences={','.join(_SEQUENCES.value)} must be numbers from 0")
         sys.exit(2)
-    rows = [int(word) for word in _SEQUENCES.value]
+    rows = list(dict.fromkeys(int(word) for word in _SEQUENCES.value))
     workdir = Workdir(WORKDIR.value)
-    overrides: dict[str, object] = {"evaluation.modes": (_MODE.value,)}
-    if DATA_DIR.value is not None:
-        overrides["data.data_dir"] = DATA_DIR.value
+    overrides = {"evaluation.modes": (_MODE.value,), **data_overrides()}
     with console.clear_errors():
         run = load_run(workdir.path, STEP.value, overrides)
         try:

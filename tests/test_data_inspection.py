@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 import tiny
 
-from emergent_icl.data_inspection import draw_figures, draw_subjects, report, show
+from emergent_icl.data_inspection import (
+    draw_figures,
+    draw_subjects,
+    follows_zipf_law,
+    report,
+    show,
+)
 from emergent_icl.datasets.bank import WHITE
 from emergent_icl.experiment import build_experiment
 from emergent_icl.validation import validate
+from experiments.configs import base
 
 
 def inspected(preset="symbols", sample=50, seed=0, **changes):
@@ -147,3 +154,21 @@ def test_the_report_is_json_and_says_what_was_measured():
     assert few["support_examples"] == {"4": 1.0}
     assert few["commonest_in_sequence"] == pytest.approx(5 / 9)
     assert content["config"]["data"]["sequences"]["p_bursty"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "follows"),
+    [
+        ({}, True),
+        ({"type": "relabelled", "non_bursty": "common_uniform"}, True),
+        ({"non_bursty": "common_uniform"}, False),
+        ({"non_bursty": "common_uniform", "p_bursty": 1.0}, True),
+        ({"p_bursty_zipfian": 0.5}, False),
+        ({"p_bursty_zipfian": 0.5, "p_bursty": 0.0}, True),
+        ({"type": "mixed"}, False),
+    ],
+)
+def test_which_sequences_follow_the_zipf_law(options, follows):
+    sequences = base.get_config().data.sequences.unlock()
+    sequences.update(options)
+    assert follows_zipf_law(sequences) is follows

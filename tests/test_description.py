@@ -69,7 +69,6 @@ WARNINGS = {
     "data.sequences.zipf_exponent": (3.0, "the commonest class is 83%"),
     "training.num_steps": (100, "the run ends before its peak learning rate"),
     "data.drawings": ("single", "identical to its class's examples"),
-    "data.inverted": (False, "hardly sees ink"),
     "evaluation.modes": (("fewshot_holdout",), "lacks no_support_zipfian"),
     "evaluation.num_sequences": (100, "known to +- 0.098"),
     "evaluation.shots": (6, "fewshot_holdout has 25 tokens, training 17"),
@@ -95,6 +94,14 @@ def test_warnings_say_what_may_go_wrong(path, monkeypatch):
 
     assert warnings() == []
     assert any(text in warning for warning in warnings(**{path: value}))
+
+
+def test_thin_strokes_on_a_background_of_ones_are_named():
+    config = omniglot.get_config("small").unlock()
+    assert description.warnings(config, make_plan(config)) == []
+    config.data.inverted = False
+    (warning,) = description.warnings(config, make_plan(config))
+    assert "hardly sees Omniglot's thin strokes" in warning
 
 
 def test_rare_classes_that_are_hardly_shown_are_named():

@@ -46,6 +46,21 @@ def test_results_do_not_depend_on_the_chunk(image_config):
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
+def test_no_more_images_at_once_than_asked_for_whatever_they_look_like(image_config):
+    """What is drawn afresh is embedded in chunks of `evaluation.batch_size` images too."""
+    experiment, state, bank = build(image_config, **{"evaluation.batch_size": 20})
+    sizes = []
+
+    def encode(params, stats, examples, is_training):
+        sizes.append(len(examples))
+        return experiment.network.encode(params, stats, examples, is_training)
+
+    watched = experiment._replace(network=experiment.network._replace(encode=encode))
+    watched.evaluator()(state.params, state.batch_stats, bank)
+    # Two sequences of nine.
+    assert set(sizes) == {18}
+
+
 def test_same_seed_same_results_and_other_seed_others(config):
     losses = []
     for seed in (0, 0, 1):

@@ -81,6 +81,11 @@ def split_classes(
             f"data.split: num_rare + num_common + num_holdout = {wanted}, "
             f"but the data has {num_classes} classes"
         )
+    if num_classes % group_size:
+        raise ValueError(
+            f"the data source has {num_classes} classes, which is no multiple of its groups of "
+            f"{group_size} variants"
+        )
     num_groups = num_classes // group_size
     needed = math.ceil(num_train / group_size) + math.ceil(num_holdout / group_size)
     if needed > num_groups:

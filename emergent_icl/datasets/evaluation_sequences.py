@@ -47,16 +47,20 @@ def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> S
       ValueError: the role has fewer than two classes, or the labeling is 'unfixed'.
     """
     require_fixed_labeling(f"no_support_{role}", options)
-    distribution = space.distribution(role)
-    if distribution.support < 2:
-        raise ValueError(f"no_support_{role} needs at least 2 {role} classes")
-    draw_places = no_support_places(distribution, options.seq_len)
+    draw_places = no_support_places(space, role, options.seq_len)
     valid = space.labels_of(space.places(role), options.labeling)
     return fixed_type(space, options, draw_places, valid, any_label=True)
 
 
-def no_support_places(distribution: sampling.ClassDistribution, seq_len: int) -> DrawPlaces:
-    """A query, and a context without its class."""
+def no_support_places(space: ClassSpace, role: str, seq_len: int) -> DrawPlaces:
+    """A query, and a context without its class.
+
+    Raises:
+      ValueError: the role has fewer than two classes.
+    """
+    distribution = space.distribution(role)
+    if distribution.support < 2:
+        raise ValueError(f"a context without the query's class needs at least 2 {role} classes")
 
     def draw_places(rng: np.random.Generator, batch_size: int) -> np.ndarray:
         query = distribution.draw(rng, (batch_size, 1))

@@ -28,7 +28,8 @@ def features_shape(data: ml_collections.ConfigDict) -> SourceShape:
     """
     path, reader = _reader(data)
     shape, dtype = _read(path, lambda: reader.header(path, data.features.array))
-    if len(shape) != 3 or 0 in shape:
+    # An HDF5 dataset may be empty, without a shape.
+    if shape is None or len(shape) != 3 or 0 in shape:
         raise ValueError(
             f"data.features.path = '{path}' holds an array of shape {shape}; "
             "it must be classes x exemplars x D, none of them 0"

@@ -9,31 +9,37 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Of all probability: below it, a difference from 1 is known too coarsely to draw by.
+LITTLE_MASS = 1e-6
+
 
 class ClassDistribution(NamedTuple):
     """A categorical distribution over consecutive places.
 
     Attributes:
       first: the first place.
-      cumulative: float64 [n], cumulative probabilities; the last is exactly 1.
+      weights: float64 [n], probabilities.
+      cumulative: float64 [n], their sums; the last is exactly 1.
     """
 
     first: int
+    weights: np.ndarray
     cumulative: np.ndarray
 
     @classmethod
     def from_weights(cls, first: int, weights: np.ndarray) -> ClassDistribution:
         """From unnormalised weights, float [n], of which at least one is positive."""
-        cumulative = np.cumsum(weights / weights.sum())
+        weights = weights / weights.sum()
+        cumulative = np.cumsum(weights)
         # Rounding may leave the sum below 1, where it would give the remainder to
         # classes of weight 0: everything from the last positive weight on is 1.
         cumulative[np.flatnonzero(weights)[-1] :] = 1.0
-        return cls(first, cumulative)
+        return cls(first, weights, cumulative)
 
     @property
     def support(self) -> int:
         """How many places have a positive probability."""
-        return int(np.count_nonzero(np.diff(self.cumulative, prepend=0.0)))
+        return int(np.count_nonzero(self.weights))
 
     def draw(self, rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
         """Independent places, int64 of `shape`."""
@@ -57,7 +63,8 @@ class ClassDistribution(NamedTuple):
         starts = np.concatenate([[0.0], self.cumulative])[excluded]
         masses = self.cumulative[excluded] - starts
         masses[:, 1:][excluded[:, 1:] == excluded[:, :-1]] = 0.0
-        uniform = rng.random((len(excluded), count)) * (1 - masses.sum(axis=1, keepdims=True))
+        left = 1 - masses.sum(axis=1, keepdims=True)
+        uniform = rng.random((len(excluded), count)) * left
         # In the order of places: whatever lies beyond an excluded one moves by its mass.
         for k in range(excluded.shape[1]):
             uniform += np.where(uniform >= starts[:, k : k + 1], masses[:, k : k + 1], 0.0)
@@ -65,16 +72,28 @@ class ClassDistribution(NamedTuple):
         drawn = self.first + np.searchsorted(
             self.cumulative, np.minimum(uniform, beyond), side="right"
         )
-        # Rounding may have put a draw across a border.
-        while True:
-            clash = (drawn[:, :, None] == excluded_BK[:, None, :]).any(axis=-1)
-            clashes = np.count_nonzero(clash)
-            if not clashes:
-                return drawn
-            drawn[clash] = self.draw(rng, clashes)
+        # Rounding may have put a draw across a border; and where hardly any mass is left,
+        # what is left of it is rounding.
+        clash = (drawn[:, :, None] == excluded_BK[:, None, :]).any(axis=(1, 2))
+        for row in np.flatnonzero(clash | (left[:, 0] < LITTLE_MASS)):
+            drawn[row] = self._without(excluded[row]).draw(rng, count)
+        return drawn
+
+    def _without(self, excluded: np.ndarray) -> ClassDistribution:
+        weights = self.weights.copy()
+        weights[excluded] = 0.0
+        if not weights.any():
+            raise ValueError(f"all {self.support} classes are excluded: none is left to draw")
+        return self.from_weights(self.first, weights)
 
     def draw_distinct(self, rng: np.random.Generator, batch_size: int, count: int) -> np.ndarray:
-        """`count` different places a row, drawn one after the other; int64 [B, count]."""
+        """`count` different places a row, drawn one after the other; int64 [B, count].
+
+        Raises:
+          ValueError: there are not as many.
+        """
+        if count > self.support:
+            raise ValueError(f"{count} different classes are asked for, there are {self.support}")
         drawn = self.draw(rng, (batch_size, 1))
         for _ in range(count - 1):
             drawn = np.concatenate([drawn, self.draw_excluding(rng, drawn, 1)], axis=1)

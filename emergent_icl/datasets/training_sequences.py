@@ -37,12 +37,12 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         classes, or the labeling is 'unfixed'.
     """
     require_fixed_labeling("bursty", options)
-    draw_bursty = _bursty_places(space, options)
+    draw_bursty = _bursty_places(space, options) if options.p_bursty > 0 else None
     draw_non_bursty = _non_bursty_places(space, options) if options.p_bursty < 1 else None
 
     def draw_places(rng: np.random.Generator, batch_size: int) -> np.ndarray:
-        if draw_non_bursty is None:
-            return draw_bursty(rng, batch_size)
+        if draw_bursty is None or draw_non_bursty is None:
+            return (draw_bursty or draw_non_bursty)(rng, batch_size)
         is_bursty = rng.random((batch_size, 1)) < options.p_bursty
         return np.where(is_bursty, draw_bursty(rng, batch_size), draw_non_bursty(rng, batch_size))
 
@@ -64,8 +64,9 @@ def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     require_fixed_labeling("relabelled", options)
     draw_places = _bursty_places(space, options)
     pool = space.labels_of(space.split.train, options.labeling)
-    # The query's class stands in the context.
-    most = min(options.seq_len - 1, space.split.num_train)
+    # The bursting classes, one of which is the query's, and the rest of the context.
+    remaining = options.seq_len - 1 - options.shots * options.ways
+    most = min(options.ways + remaining, space.split.num_train)
     if len(pool) < most:
         raise ValueError(
             f"relabelled sequences show up to {most} classes, but there are {len(pool)} labels"
@@ -106,16 +107,16 @@ def mixed(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     def draw_common(rng: np.random.Generator, batch_size: int) -> np.ndarray:
         return common.draw(rng, (batch_size, few.seq_len))
 
-    every_label = np.arange(space.num_labels(options.labeling))
+    labels = np.arange(max(space.num_labels(options.labeling), few.num_labels))
     same_length = dataclasses.replace(options, seq_len=few.seq_len)
-    ordinary = fixed_type(space, same_length, draw_common, every_label, any_label=False)
+    ordinary = fixed_type(space, same_length, draw_common, labels, any_label=False)
 
     def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
         is_few = rng.random((batch_size, 1)) < options.p_fewshot
         both = zip(few.sample(rng, batch_size), ordinary.sample(rng, batch_size), strict=True)
         return SequenceBatch(*(np.where(is_few, left, right) for left, right in both))
 
-    return ordinary._replace(sample=sample)
+    return SequenceType(sample, few.seq_len, len(labels), labels, labels)
 
 
 def _bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
@@ -160,7 +161,7 @@ def _bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
 
 def _non_bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
     if options.non_bursty == "common_no_support":
-        return no_support_places(space.distribution("common"), options.seq_len)
+        return no_support_places(space, "common", options.seq_len)
     if options.non_bursty == "common_uniform":
         distribution = space.distribution("common", uniform=True)
     else:

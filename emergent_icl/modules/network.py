@@ -68,8 +68,8 @@ class Network(NamedTuple):
         [B, T, L] of every token. The query's label is not read.
       apply: (params, batch_stats, keys, examples [B, S, ...], labels [B, S], is_training,
         at='query') -> (logits, batch_stats): predict after encode.
-      attend: (params, embeddings [B, S, D], labels [B, S]) -> attention weights float32
-        [layers, B, A, T, T]; None for a sequence model that has none.
+      attend: (params, keys, embeddings [B, S, D], labels [B, S]) -> attention weights
+        float32 [layers, B, A, T, T] in evaluation; None for a sequence model without any.
     """
 
     init: Callable[..., tuple[Params, BatchStats]]
@@ -84,7 +84,7 @@ class Model(NamedTuple):
 
     encode: Callable[[jax.Array, bool], jax.Array]
     predict: Callable[[jax.Array, jax.Array, jax.Array | None, bool, At], jax.Array]
-    attend: Callable[[jax.Array, jax.Array], jax.Array | None]
+    attend: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array | None]
 
 
 def build_model(
@@ -120,10 +120,12 @@ def build_model(
             features = jax.nn.relu(layer(features))
         return head(features)
 
-    def attend(embeddings_BSD: jax.Array, labels_BS: jax.Array) -> jax.Array | None:
+    def attend(
+        embeddings_BSD: jax.Array, labels_BS: jax.Array, keys: jax.Array | None
+    ) -> jax.Array | None:
         if not getattr(sequence_model, "has_attention", False):
             return None
-        tokens_BTD = tokens(embeddings_BSD, labels_BS, None, False)
+        tokens_BTD = tokens(embeddings_BSD, labels_BS, keys, False)
         return sequence_model(tokens_BTD, None, with_attention=True)[1]
 
     return Model(encoder, predict, attend)
@@ -189,9 +191,11 @@ def make_network(
         flat, stats = encode(params, stats, _flatten(examples), is_training)
         return predict(params, keys, _unflatten(flat, labels), labels, is_training, at), stats
 
-    def attend(params: Params, embeddings: jax.Array, labels: jax.Array) -> jax.Array | None:
+    def attend(
+        params: Params, keys: jax.Array | None, embeddings: jax.Array, labels: jax.Array
+    ) -> jax.Array | None:
         params, embeddings = cast_parameters(policy, params), policy.cast_to_compute(embeddings)
-        return applied.attend(params, {}, None, embeddings, labels)[0]
+        return applied.attend(params, {}, None, embeddings, labels, keys)[0]
 
     return Network(transformed.init, encode, predict, apply, attend)
 

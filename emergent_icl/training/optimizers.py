@@ -12,7 +12,7 @@ import ml_collections
 import optax
 
 from emergent_icl.modules.network import Params
-from emergent_icl.registry import Registry
+from emergent_icl.registry import Registry, nearest_name
 from emergent_icl.training.state import Hyper
 
 # (update number, from 1; hyper; total number of updates) -> learning rate
@@ -124,11 +124,20 @@ def decayed(params: Params) -> Params:
     }
 
 
+def _optimizer_names() -> list[str]:
+    return [
+        name
+        for name, entry in vars(optax).items()
+        if inspect.isfunction(entry) and "learning_rate" in inspect.signature(entry).parameters
+    ]
+
+
 def _optax_factory(name: str, options: ml_collections.ConfigDict) -> Callable[[Any], Any]:
     optimizer = getattr(optax, name, None)
     parameters = inspect.signature(optimizer).parameters if inspect.isfunction(optimizer) else {}
     if "learning_rate" not in parameters:
-        raise ValueError(f"optax has no optimizer '{name}' that takes a learning rate")
+        hint = nearest_name(name, _optimizer_names())
+        raise ValueError(f"optax has no optimizer '{name}' that takes a learning rate{hint}")
     unknown = sorted(set(options) - (set(parameters) - {"learning_rate", "weight_decay"}))
     if unknown:
         raise ValueError(f"optax.{name} does not take {', '.join(unknown)}")

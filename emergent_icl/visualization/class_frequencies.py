@@ -32,11 +32,13 @@ class ClassFrequencies(NamedTuple):
       split: which classes are rare, which common.
       exponent: of the law.
       places: int [B, S], place in the split of each example's class; query last.
+      follows_law: whether these sequences are meant to follow it.
     """
 
     split: ClassSplit
     exponent: float
     places: np.ndarray
+    follows_law: bool = True
 
     @property
     def ranks(self) -> np.ndarray:
@@ -75,7 +77,9 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
         markeredgewidth=0, label="a single class" + ", if it is shown" * is_log,
     )  # fmt: skip
     law_name = f"Zipf's law, exponent {data.exponent:g}" if is_log else "the uniform law"
-    axes.plot(ranks, law, color=style.INK, linewidth=1.2, label=law_name, zorder=3)
+    law_name += "" if data.follows_law else " (another law holds here)"
+    dashes = "-" if data.follows_law else ":"
+    axes.plot(ranks, law, dashes, color=style.INK, linewidth=1.2, label=law_name, zorder=3)
     edges = rank_edges(data.split, is_log)
     where = law_ranks(edges, data.exponent)
     for positions, look, name in (

@@ -39,8 +39,8 @@ def predictions_figure(trace: Trace, title: str) -> Figure:
     count, length = trace.batch.labels.shape
     figure = style.new_figure(MARGIN + length * CELL, HEADER + count * (CELL + BARS + 0.35))
     figure.suptitle(
-        f"{title}\nbar: probability of the true label before it is shown; "
-        "over it: the most probable label",
+        f"{title}\nbar: probability of the true label, before it is shown, blue where it is the "
+        "most probable one; over the bar: the most probable label",
         fontsize=9,
     )
     for row, part in enumerate(np.atleast_1d(figure.subfigures(count, 1))):

@@ -113,7 +113,7 @@ def _sequences() -> ConfigDict:
     # Bursty and few-shot sequences: `ways` classes drawn, `shots` examples of each in the context.
     sequences.shots = 3
     sequences.ways = 2
-    # Fraction of sequences that are bursty, in [0, 1].
+    # Fraction of sequences that are bursty, in [0, 1]. ('relabelled' ones all are.)
     sequences.p_bursty = 0.9
     # Of the bursty ones, the fraction whose classes come from the joint Zipf distribution.
     sequences.p_bursty_zipfian = 1.0

@@ -147,6 +147,31 @@ def test_values_are_drawn_once_a_class(row, count):
         assert len(set(values[places == place])) == 1
 
 
+@pytest.mark.parametrize("exponent", [3.0, 10.0])
+def test_what_is_left_is_drawn_by_its_weights_however_little_it_is(exponent):
+    """The commonest 20 of 1,000 classes leave a mass far below rounding."""
+    weights = zipf_weights(1000, exponent)
+    distribution = sampling.ClassDistribution.from_weights(0, weights)
+    drawn = distribution.draw_distinct(rng(), 300, 24)
+    assert all(len(set(row)) == 24 for row in drawn)
+    excluded = np.tile(np.arange(980, 1000), (4000, 1))
+    drawn = distribution.draw_excluding(rng(), excluded, 1)[:, 0]
+    left = weights[:980][::-1] / weights[:980].sum()
+    counts = np.bincount(979 - drawn, minlength=980)
+    # The first five, and all others together.
+    together = np.append(counts[:5], counts[5:].sum())
+    assert_distributed(together, np.append(left[:5], left[5:].sum()))
+
+
+def test_more_classes_than_there_are_is_an_error_not_a_loop():
+    distribution = sampling.ClassDistribution.from_weights(0, np.array([1.0, 0.0, 2.0]))
+    assert distribution.support == 2
+    with pytest.raises(ValueError, match="3 different classes are asked for, there are 2"):
+        distribution.draw_distinct(rng(), 4, 3)
+    with pytest.raises(ValueError, match="all 2 classes are excluded"):
+        distribution.draw_excluding(rng(), np.array([[0, 2]]), 1)
+
+
 @pytest.mark.parametrize(("count", "size"), [(3, 5), (3, 40), (5, 5), (1, 1)])
 def test_distinct_rows_are_every_selection_equally_likely(count, size):
     drawn = sampling.draw_distinct_rows(rng(), 20_000, count, size)

@@ -101,6 +101,19 @@ def test_draws_within_a_role_are_uniform_unless_told():
     assert_distributed(np.bincount(places(batch)[:, -1] - RARE), weights / weights.sum())
 
 
+def test_what_is_never_drawn_is_not_asked_for():
+    """Without bursts there is nothing to fit into the context, and no role to burst."""
+    space = dataclasses.replace(SPACE, split=SPLIT._replace(num_rare=TRAIN, num_common=0))
+    options = {"p_bursty": 0.0, "p_bursty_zipfian": 0.0}
+    assert draw("bursty", space=space, seq_len=5, **options)[1].labels.shape == (2000, 5)
+
+
+def test_a_context_without_the_querys_class_needs_another_one():
+    space = dataclasses.replace(SPACE, split=SPLIT._replace(num_common=1))
+    with pytest.raises(ValueError, match="at least 2 common classes"):
+        draw("bursty", space=space, p_bursty=0.5, non_bursty="common_no_support")
+
+
 def test_the_context_must_hold_the_burst():
     with pytest.raises(ValueError, match="seq_len = 6 is too short"):
         draw("bursty", seq_len=6)
@@ -170,8 +183,12 @@ def test_relabelled_classes_draw_from_the_labels_of_their_labeling():
     space = dataclasses.replace(SPACE, num_shared_labels=9)
     _, batch = draw("relabelled", space=space, labeling="shared")
     assert set(batch.labels.ravel()) == set(range(9))
-    with pytest.raises(ValueError, match="show up to 8 classes, but there are 7 labels"):
-        draw("relabelled", space=dataclasses.replace(SPACE, num_shared_labels=7), labeling="shared")
+    # Two bursting classes and two others at most.
+    few = dataclasses.replace(SPACE, num_shared_labels=4)
+    _, batch = draw("relabelled", space=few, labeling="shared")
+    assert set(batch.labels.ravel()) == set(range(4))
+    with pytest.raises(ValueError, match="show up to 4 classes, but there are 3 labels"):
+        draw("relabelled", space=dataclasses.replace(SPACE, num_shared_labels=3), labeling="shared")
 
 
 # ------------------------------------------------------------------------------- mixed
@@ -193,6 +210,13 @@ def test_mixed_sequences_are_fewshot_ones_or_ordinary_ones():
     assert_distributed(counts, np.full(COMMON, 1 / COMMON))
     counts = np.bincount(places(batch)[is_few][:, -1], minlength=RARE)
     assert_distributed(counts, np.full(RARE, 1 / RARE))
+
+
+def test_few_shared_labels_leave_room_for_the_ways_of_mixed():
+    space = dataclasses.replace(SPACE, num_shared_labels=2)
+    kind, batch = draw("mixed", space=space, labeling="shared", shots=2, ways=4, p_fewshot=0.5)
+    assert kind.num_labels == 4 == len(kind.answers)
+    assert set(batch.labels.ravel()) == set(range(4)) == set(kind.valid_labels)
 
 
 def test_mixed_needs_common_and_rare_classes():

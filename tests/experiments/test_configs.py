@@ -215,9 +215,9 @@ CONTRADICTIONS = [
         {
             "data.sequences.type": "relabelled",
             "data.sequences.labeling": "shared",
-            "data.sequences.num_shared_labels": 7,
+            "data.sequences.num_shared_labels": 3,
         },
-        "show up to 8 classes, but there are 7 labels",
+        "show up to 4 classes, but there are 3 labels",
     ),
     ({"data.sequences.type": "mixed"}, "data.split.num_common is 0"),
     ({"model.positions": "learned", "model.num_positions": 16}, "must be at least 17"),
@@ -262,6 +262,65 @@ def test_all_problems_come_at_once():
     with pytest.raises(ConfigError) as raised:
         validate(config)
     assert len(raised.value.problems) >= 3
+
+
+def test_a_bad_value_hides_no_contradiction_elsewhere():
+    config = omniglot.get_config("small").unlock()
+    config.training.batch_size = 0
+    config.data.split.num_rare = 5000
+    config.model.num_heads = 7
+    with pytest.raises(ConfigError) as raised:
+        validate(config)
+    text = str(raised.value)
+    assert len(raised.value.problems) == 3
+    assert "training.batch_size = 0" in text
+    assert "but the data has 1623 classes" in text
+    assert "model.num_heads = 7 must divide" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "hint"),
+    [
+        ("evaluation.modes", ("fewshot_holdot", "flip"), "'fewshot_holdout'"),
+        ("training.optimizer.name", "rmspropp", "'rmsprop'"),
+        ("data.sequences.type", "burtsy", "'bursty'"),
+    ],
+)
+def test_misspelt_values_come_with_the_nearest_name(path, value, hint):
+    config = omniglot.get_config("small").unlock()
+    config.update_from_flattened_dict({path: value})
+    with pytest.raises(ConfigError, match=f"did you mean {hint}"):
+        validate(config)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("data", 3), ("data.sequences", "none"), ("model.resnet", None)],
+)
+def test_a_section_that_is_no_section_is_missing(path, value):
+    config = omniglot.get_config("small").unlock()
+    with config.ignore_type():
+        config.update_from_flattened_dict({path: value})
+    with pytest.raises(ConfigError, match=f"{path}\\.[a-z_.]+ is missing"):
+        validate(config)
+
+
+def test_so_many_labels_that_no_table_would_hold_them_are_refused():
+    config = omniglot_augmented.get_config("small").unlock()
+    config.data.sequences.label_multiplicity = 10_000
+    with pytest.raises(ConfigError, match="there must be at most 16,777,216"):
+        validate(config)
+
+
+def test_exemplars_are_only_asked_for_where_they_are_used():
+    config = gaussian.get_config().unlock()
+    config.data.source = "glyphs"
+    config.data.glyphs.num_exemplars = 4
+    config.data.sequences.shots, config.data.sequences.ways = 3, 2
+    with pytest.raises(ConfigError, match=r"evaluation\.shots = 4 needs 5 exemplars"):
+        validate(config)
+    config.evaluation.modes = ("no_support_zipfian", "bursty")
+    validate(config)
 
 
 def test_a_missing_option_is_named():

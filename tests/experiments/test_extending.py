@@ -58,6 +58,13 @@ def test_every_registry_is_extended_from_outside(folder):
     done = launch(folder, *extended, "--modes=fewshot_holdout_1_shot")
     assert done.returncode == 0, done.stderr
     assert "fewshot_holdout_1_shot" in done.stdout
+    for module in ("inspect_run", "inspect_data"):
+        done = launch(folder, f"experiments.{module}", extended[1], extended[-1])
+        assert done.returncode == 0, done.stderr
+    done = launch(folder, "experiments.describe", *flags[::2], "--nomeasure")
+    assert done.returncode == 0, done.stderr
+    done = launch(folder, "experiments.options", flags[0], "--filter=burst")
+    assert done.returncode == 0, done.stderr
     # Without the extension the names are unknown, and the error says so.
     done = launch(folder, *evaluate)
     assert done.returncode == 1

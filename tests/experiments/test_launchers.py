@@ -161,6 +161,27 @@ def test_a_signal_while_it_starts_is_answered_too(tmp_path):
     assert "Stopped before the first step; there was nothing to save." in output
 
 
+def test_an_interrupt_of_other_launchers_is_no_traceback():
+    process = subprocess.Popen(
+        command("describe", "--config=experiments/configs/omniglot.py:paper"),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # The table of parameters is out: it is compiling or about to.
+    while "Parameters" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped." in output
+    assert "Traceback" not in errors
+    assert "Fatal" not in errors
+
+
 def test_a_batch_that_does_not_divide_by_the_devices_is_refused(tmp_path):
     done = launch("train", *train_flags(tmp_path / "run"), devices=3)
     assert done.returncode == 1

@@ -339,7 +339,7 @@ def test_attention_weights_are_causal_and_sum_to_one(tokens, scan_layers):
     examples, labels = inputs("linear")
     params, _ = init(network, examples, labels)
     embeddings = np.random.default_rng(0).normal(size=(2, 4, 64)).astype(np.float32)
-    weights = jax.jit(network.attend)(params, embeddings, labels)
+    weights = jax.jit(network.attend)(params, None, embeddings, labels)
     length = 7 if tokens == "interleaved" else 4
     assert weights.shape == (3, 2, 8, length, length)
     np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-5)
@@ -351,7 +351,7 @@ def test_recurrent_models_have_no_attention(sequence_model):
     network = make_network(model(encoder="linear", sequence_model=sequence_model), 11)
     examples, labels = inputs("linear")
     params, _ = init(network, examples, labels)
-    assert network.attend(params, np.zeros((2, 4, 64), np.float32), labels) is None
+    assert network.attend(params, None, np.zeros((2, 4, 64), np.float32), labels) is None
 
 
 # --------------------------------------------------------------------- mixed precision

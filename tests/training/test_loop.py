@@ -254,6 +254,24 @@ def test_overrides_of_load_run_are_checked(finished):
             load_run(finished[0], overrides=overrides)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["model.num_layers", "model.num_positions", "data.split.num_rare", "data.sequences.labeling"],
+)
+def test_what_was_trained_cannot_be_overridden(finished, path):
+    with pytest.raises(ConfigError, match=f"{path} is part of what was trained"):
+        load_run(finished[0], overrides={path: 3})
+    with pytest.raises(ConfigError, match="evaluation is part of what was trained"):
+        load_run(finished[0], overrides={"evaluation": 3})
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"data": 3}', "{"])
+def test_a_config_that_is_none_is_one_message(content, finished, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises((WorkdirError, ConfigError)):
+        load_run(tmp_path)
+
+
 def test_load_run_says_what_is_missing(finished, tmp_path):
     with pytest.raises(WorkdirError, match=r"no config\.json"):
         load_run(tmp_path)
