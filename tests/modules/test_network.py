@@ -364,12 +364,13 @@ def test_recurrent_models_have_no_attention(sequence_model):
 def test_bfloat16_gives_the_losses_of_float32_to_two_percent(encoder, sequence_model):
     """Parameters, BatchNorm and logits stay float32; only the arithmetic between is shorter."""
     examples, labels = inputs(encoder, batch=8)
-    networks = {
-        precision: make_network(
-            model(encoder=encoder, sequence_model=sequence_model, precision=precision), 11
-        )
-        for precision in ("float32", "bfloat16")
-    }
+
+    def network_of(precision):
+        options = model(encoder=encoder, sequence_model=sequence_model, precision=precision)
+        options.resnet.channels, options.resnet.blocks_per_group = (16, 64), (1, 1)
+        return make_network(options, 11)
+
+    networks = {precision: network_of(precision) for precision in ("float32", "bfloat16")}
     params, stats = init(networks["float32"], examples, labels)
 
     def loss(params, network):
