@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from emergent_icl.tracing import Trace
 
 # Inches.
-CELL, BARS, HEADER, MARGIN = 0.85, 0.95, 0.6, 0.7
+CELL, BARS, LINE, MARGIN = 0.85, 0.95, 0.17, 0.7
+# Points.
+TITLE = 9.0
 RIGHT, WRONG = style.BLUE, style.GREY
 
 
@@ -37,12 +39,15 @@ def predictions_figure(trace: Trace, title: str) -> Figure:
       title: of the figure.
     """
     count, length = trace.batch.labels.shape
-    figure = style.new_figure(MARGIN + length * CELL, HEADER + count * (CELL + BARS + 0.35))
-    figure.suptitle(
-        f"{title}\nbar: probability of the true label, before it is shown, blue where it is the "
-        "most probable one; over the bar: the most probable label",
-        fontsize=9,
+    width = MARGIN + length * CELL
+    text = (
+        f"{title}\nbar: probability of the true label, before it is shown; blue where it is the "
+        "most probable one\nover the bar: the most probable label"
     )
+    lines = style.wrap(text, width, TITLE)
+    height = LINE * (len(lines) + 1) + count * (CELL + BARS + 0.35)
+    figure = style.new_figure(width, height)
+    figure.suptitle("\n".join(lines), fontsize=TITLE)
     for row, part in enumerate(np.atleast_1d(figure.subfigures(count, 1))):
         _draw_sequence(part, trace, row)
     return figure
