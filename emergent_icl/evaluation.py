@@ -23,6 +23,8 @@ from emergent_icl.plan import Plan, fixed_labeling
 
 # {mode: {metric: estimate}}
 Results = dict[str, dict[str, Estimate]]
+# What is evaluated, as the compiled functions take it.
+_Model = tuple[Params, BatchStats, DeviceBank]
 # The modes that the paper's two curves show, and which of their metrics.
 ICL = ("fewshot_holdout", "accuracy_closed")
 IWL = ("no_support_zipfian", "accuracy")
@@ -110,33 +112,26 @@ class Evaluator:
           batch_stats: likewise.
           bank: on the same device.
         """
+        model = (params, batch_stats, bank)
         return {
-            name: summarise(self._per_sequence(mode, params, batch_stats, bank))
-            for name, mode in self._modes.items()
+            name: summarise(self._per_sequence(mode, model)) for name, mode in self._modes.items()
         }
 
-    def _per_sequence(
-        self, mode: Mode, params: Params, batch_stats: BatchStats, bank: DeviceBank
-    ) -> dict[str, np.ndarray]:
+    def _per_sequence(self, mode: Mode, model: _Model) -> dict[str, np.ndarray]:
         embed = self._embed_each if self._shows_afresh else self._embed_distinct
         labels_NS = mode.batch.labels
         keys = sequence_keys(mode.key, jnp.arange(len(labels_NS)))
-        rows = (keys, embed(mode, keys, params, batch_stats, bank), labels_NS, mode.own)
+        rows = (keys, embed(mode, keys, model), labels_NS, mode.own)
         pieces = [
-            self._judge(params, *(_padded(row[part], self._chunk) for row in rows), mode.judgement)
+            self._judge(
+                model[0], *(_padded(row[part], self._chunk) for row in rows), mode.judgement
+            )
             for part in _parts(len(labels_NS), self._chunk)
         ]
         stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(pieces))
         return {metric: values[: len(labels_NS)] for metric, values in stacked.items()}
 
-    def _embed_distinct(
-        self,
-        mode: Mode,
-        keys: jax.Array,
-        params: Params,
-        batch_stats: BatchStats,
-        bank: DeviceBank,
-    ) -> jax.Array:
+    def _embed_distinct(self, mode: Mode, keys: jax.Array, model: _Model) -> jax.Array:
         """Embeds each drawing of the mode once, and looks the sequences up; [N, S, D]."""
         del keys  # Nothing is drawn.
         pairs = np.stack([mode.batch.class_ids.ravel(), mode.batch.exemplar_ids.ravel()], axis=1)
@@ -145,7 +140,7 @@ class Evaluator:
         no_keys = np.zeros((self._chunk, 2), np.uint32)
         table_MD = jnp.concatenate(
             [
-                self._embed(params, batch_stats, bank, _padded(distinct[part, :1], self._chunk),
+                self._embed(*model, _padded(distinct[part, :1], self._chunk),
                             _padded(distinct[part, 1:], self._chunk), no_keys,
                             self._noise_scale)[:, 0]
                 for part in _parts(len(distinct), self._chunk)
@@ -153,20 +148,13 @@ class Evaluator:
         )  # fmt: skip
         return table_MD[where.reshape(mode.batch.labels.shape)]
 
-    def _embed_each(
-        self,
-        mode: Mode,
-        keys: jax.Array,
-        params: Params,
-        batch_stats: BatchStats,
-        bank: DeviceBank,
-    ) -> jax.Array:
+    def _embed_each(self, mode: Mode, keys: jax.Array, model: _Model) -> jax.Array:
         """Embeds every example of every sequence, each drawn afresh; [N, S, D]."""
         count, length = mode.batch.labels.shape
         # As many images at once as elsewhere.
         chunk = max(1, self._chunk // length)
         embedded = [
-            self._embed(params, batch_stats, bank, _padded(mode.batch.class_ids[part], chunk),
+            self._embed(*model, _padded(mode.batch.class_ids[part], chunk),
                         _padded(mode.batch.exemplar_ids[part], chunk),
                         _padded(keys[part], chunk), self._noise_scale)[: part.stop - part.start]
             for part in _parts(count, chunk)

@@ -33,6 +33,15 @@ def check_preset(preset: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"preset '{preset}' is unknown (allowed: {', '.join(allowed)})")
 
 
+def train_briefly(config: ConfigDict, num_steps: int, evaluate_every: int) -> None:
+    """Settings of training that small models share: a higher, constant rate, soon reached."""
+    config.training.num_steps = num_steps
+    config.training.optimizer.learning_rate = 1e-3
+    config.training.optimizer.schedule = "constant"
+    config.training.optimizer.warmup_steps = 500
+    config.evaluation.every = evaluate_every
+
+
 def _data() -> ConfigDict:
     data = ConfigDict()
     # What is shown: 'omniglot', 'glyphs' (procedural characters), 'gaussian' (clouds of

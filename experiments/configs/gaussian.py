@@ -46,11 +46,7 @@ def get_config(preset: str = "reddy") -> ConfigDict:
     config.model.num_heads = 1
     config.model.attention_only = True
     config.model.head_hidden_sizes = (128, 128, 128)
-    config.training.num_steps = 6000
+    base.train_briefly(config, num_steps=6_000, evaluate_every=250)
     config.training.batch_size = 128
-    config.training.optimizer.learning_rate = 1e-3
-    config.training.optimizer.schedule = "constant"
-    config.training.optimizer.warmup_steps = 500
     config.evaluation.modes = ("fewshot_holdout", "no_support_zipfian", "flip")
-    config.evaluation.every = 250
     return config.lock()

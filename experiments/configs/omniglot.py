@@ -46,8 +46,4 @@ def _make_small(config: ConfigDict) -> None:
     config.data.split.num_holdout = 100
     config.model.encoder = "mlp"
     config.model.num_layers = 2
-    config.training.num_steps = 10_000
-    config.training.optimizer.learning_rate = 1e-3
-    config.training.optimizer.schedule = "constant"
-    config.training.optimizer.warmup_steps = 500
-    config.evaluation.every = 500
+    base.train_briefly(config, num_steps=10_000, evaluate_every=500)
