@@ -166,6 +166,8 @@ def test_an_interrupt_of_other_launchers_is_no_traceback():
         command("describe", "--config=experiments/configs/omniglot.py:paper"),
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A background job of a shell is born deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
