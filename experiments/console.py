@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from absl import flags
@@ -61,6 +62,15 @@ def say_error(text: str) -> None:
     _errors.print(f"error: {text}", markup=False)
 
 
+def _stop_at_once(number: int, frame: FrameType | None) -> None:
+    """Ends the process without an exception: one that is raised inside a callback is lost."""
+    with contextlib.suppress(RuntimeError):  # Whoever was interrupted may be writing.
+        sys.stdout.flush()
+    os.write(1, b"Stopped.\n")
+    # Not sys.exit: JAX's threads may be in the middle of a compilation.
+    os._exit(128 + number)
+
+
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
     """Turns expected errors into one message and exit status 1, without a traceback.
@@ -70,16 +80,13 @@ def clear_errors() -> Iterator[None]:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     # TensorFlow Datasets and Orbax speak of their own affairs.
     warnings.filterwarnings("ignore", module="tensorflow_datasets|orbax")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop_at_once)
     try:
         yield
     except EXPECTED_ERRORS as error:
         say_error(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        say("Stopped.")
-        sys.stdout.flush()
-        # Not sys.exit: JAX's threads may be in the middle of a compilation.
-        os._exit(128 + signal.SIGINT)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

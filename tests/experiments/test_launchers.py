@@ -161,13 +161,20 @@ def test_a_signal_while_it_starts_is_answered_too(tmp_path):
     assert "Stopped before the first step; there was nothing to save." in output
 
 
+PAPER = "experiments/configs/omniglot.py:paper"
+HEARING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_an_interrupt_of_other_launchers_is_no_traceback():
     process = subprocess.Popen(
-        command("describe", "--config=experiments/configs/omniglot.py:paper"),
+        # A background job of a shell is born deaf to interrupts, and so are its children.
+        [sys.executable, "-c", HEARING, *command("describe", f"--config={PAPER}")],
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        # A background job of a shell is born deaf to it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
