@@ -51,6 +51,5 @@ def has_omniglot():
     return bool(folder) and (Path(folder) / "omniglot" / "3.0.0").is_dir()
 
 
-# Skipped only where the data are missing: real Omniglot is not part of the repository, and
-# the suite must pass without it.
+# Real Omniglot is no part of the repository: where it is missing, the suite must still pass.
 needs_omniglot = pytest.mark.skipif(not has_omniglot(), reason="no Omniglot in TFDS_DATA_DIR")
