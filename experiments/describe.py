@@ -8,6 +8,11 @@ times a few on random numbers, which is where the estimated time comes from.
 
 from __future__ import annotations
 
+from experiments import huge_pages
+
+if __name__ == "__main__":  # Before the heavy imports.
+    huge_pages.restart()
+
 from collections.abc import Sequence
 
 import jax

@@ -6,6 +6,11 @@ python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_seq
 
 from __future__ import annotations
 
+from experiments import huge_pages
+
+if __name__ == "__main__":  # Before the heavy imports.
+    huge_pages.restart()
+
 import json
 from collections.abc import Sequence
 

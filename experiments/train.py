@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import time
 
+from experiments import huge_pages
 from experiments.signals import StopSignals
 
 # Before the heavy imports: a user waits for them too, and may interrupt them.
+if __name__ == "__main__":
+    huge_pages.restart()
 STARTED = time.monotonic()
 STOP_SIGNALS = StopSignals()
 if __name__ == "__main__":

@@ -8,6 +8,10 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+# The paper's (section 2.2): of the running averages, and what keeps a variance from zero.
+DECAY, EPSILON = 0.9, 1e-5
+MaxPool = Callable[[jax.Array], jax.Array]
+
 
 def layer_norm(name: str) -> Callable[[jax.Array], jax.Array]:
     """LayerNorm over the last axis, with scale and offset."""
@@ -15,27 +19,60 @@ def layer_norm(name: str) -> Callable[[jax.Array], jax.Array]:
     return lambda x: norm(x.astype(jnp.float32)).astype(x.dtype)
 
 
-def batch_norm(
-    name: str, axis_name: str | None, *, zero_scale: bool = False
-) -> Callable[[jax.Array, bool], jax.Array]:
-    """BatchNorm with the paper's constants, synchronised over `axis_name`.
+class BatchNorm(hk.Module):
+    """BatchNorm with the paper's constants; parameters and averages are those of `hk.BatchNorm`.
 
-    Args:
-      name: module name.
-      axis_name: the mapped axis whose members share their statistics; None
-        outside `pmap`.
-      zero_scale: start with scale 0, so that a residual branch starts silent.
+    It can normalise less than it measures, see `__call__`.
     """
-    norm = hk.BatchNorm(
-        create_scale=True,
-        create_offset=True,
-        decay_rate=0.9,
-        eps=1e-5,
-        scale_init=jnp.zeros if zero_scale else None,
-        cross_replica_axis=axis_name,
-        name=name,
-    )
-    return lambda x, is_training: norm(x.astype(jnp.float32), is_training).astype(x.dtype)
+
+    def __init__(self, name: str, axis_name: str | None, *, zero_scale: bool = False) -> None:
+        """Builds the layer.
+
+        Args:
+          name: module name.
+          axis_name: the mapped axis whose members share their statistics; None
+            outside `pmap`.
+          zero_scale: start with scale 0, so that a residual branch starts silent.
+        """
+        super().__init__(name=name)
+        self.axis_name, self.scale_init = axis_name, jnp.zeros if zero_scale else jnp.ones
+        self.mean_ema = hk.ExponentialMovingAverage(DECAY, name="mean_ema")
+        self.var_ema = hk.ExponentialMovingAverage(DECAY, name="var_ema")
+
+    def __call__(
+        self, x: jax.Array, is_training: bool, max_pool: MaxPool | None = None
+    ) -> jax.Array:
+        """Normalises [..., C] over all axes but the last.
+
+        Args:
+          x: float [..., C].
+          is_training: whether by the statistics of x or by their running averages.
+          max_pool: pools what was normalised. It is done before, on the same numbers: a
+            maximum stays one under scaling and shifting, and the rest is never normalised.
+        """
+        dtype, x = x.dtype, x.astype(jnp.float32)
+        shape = (1,) * (x.ndim - 1) + x.shape[-1:]
+        scale = hk.get_parameter("scale", shape, jnp.float32, self.scale_init)
+        offset = hk.get_parameter("offset", shape, jnp.float32, jnp.zeros)
+        if is_training:
+            mean, var = self._moments(x)
+            self.mean_ema(mean)
+            self.var_ema(var)
+        else:
+            mean, var = self.mean_ema.average, self.var_ema.average
+        if max_pool is not None:
+            # A negative scale turns minima into maxima.
+            sign = jnp.where(scale < 0, -1.0, 1.0)
+            x = sign * max_pool(sign * x)
+        return ((x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + offset).astype(dtype)
+
+    def _moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        axes = tuple(range(x.ndim - 1))
+        mean = jnp.mean(x, axes, keepdims=True)
+        mean_of_squares = jnp.mean(jnp.square(x), axes, keepdims=True)
+        if self.axis_name is not None:
+            mean, mean_of_squares = jax.lax.pmean((mean, mean_of_squares), self.axis_name)
+        return mean, mean_of_squares - jnp.square(mean)
 
 
 def is_normalisation(module: str) -> bool:

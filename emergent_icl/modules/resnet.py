@@ -8,7 +8,8 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from emergent_icl.modules.normalisation import batch_norm
+from emergent_icl.modules.convolution import StemConv, pointwise_conv
+from emergent_icl.modules.normalisation import BatchNorm
 from emergent_icl.modules.pooling import max_pool_3x3_stride_2
 
 STEM_CHANNELS = 64
@@ -39,19 +40,16 @@ class BottleneckBlock(hk.Module):
         """Maps [N, H, W, C] to [N, H/stride, W/stride, channels]."""
         shortcut = x_NHWC
         if self.project:
-            shortcut = hk.Conv2D(
-                self.channels, 1, self.stride, with_bias=False, name="shortcut_conv"
-            )(shortcut)
-            shortcut = batch_norm("shortcut_batchnorm", self.axis_name)(shortcut, is_training)
+            shortcut = pointwise_conv(shortcut, self.channels, self.stride, "shortcut_conv")
+            shortcut = BatchNorm("shortcut_batchnorm", self.axis_name)(shortcut, is_training)
 
         inner = self.channels // BOTTLENECK_RATIO
-        layers = ((inner, 1, 1), (inner, 3, self.stride), (self.channels, 1, 1))
-        x = x_NHWC
-        for i, (channels, kernel, stride) in enumerate(layers):
-            last = i == len(layers) - 1
-            x = hk.Conv2D(channels, kernel, stride, with_bias=False, name=f"conv_{i}")(x)
-            x = batch_norm(f"batchnorm_{i}", self.axis_name, zero_scale=last)(x, is_training)
-            x = x if last else jax.nn.relu(x)
+        x = pointwise_conv(x_NHWC, inner, 1, "conv_0")
+        x = jax.nn.relu(BatchNorm("batchnorm_0", self.axis_name)(x, is_training))
+        x = hk.Conv2D(inner, 3, self.stride, with_bias=False, name="conv_1")(x)
+        x = jax.nn.relu(BatchNorm("batchnorm_1", self.axis_name)(x, is_training))
+        x = pointwise_conv(x, self.channels, 1, "conv_2")
+        x = BatchNorm("batchnorm_2", self.axis_name, zero_scale=True)(x, is_training)
         return jax.nn.relu(x + shortcut)
 
 
@@ -86,9 +84,10 @@ class ResNet(hk.Module):
 
     def __call__(self, images_NHWC: jax.Array, is_training: bool) -> jax.Array:
         """Maps float images [N, H, W, 1] to embeddings [N, channels[-1]]."""
-        x = hk.Conv2D(STEM_CHANNELS, 7, 2, with_bias=False, name="initial_conv")(images_NHWC)
-        x = jax.nn.relu(batch_norm("initial_batchnorm", self.axis_name)(x, is_training))
-        x = max_pool_3x3_stride_2(x)
+        x = StemConv(STEM_CHANNELS, 7, 2, "initial_conv")(images_NHWC)
+        norm = BatchNorm("initial_batchnorm", self.axis_name)
+        # The ReLU commutes with the pooling, too.
+        x = jax.nn.relu(norm(x, is_training, max_pool_3x3_stride_2))
         widths = list(self.channels)
         if self.flatten:
             widths[-1] //= num_superpixels(images_NHWC.shape[1], len(widths))
