@@ -236,9 +236,10 @@ def _run_warnings(config: ml_collections.ConfigDict, plan: Plan) -> Iterator[str
             f"steps: the run ends before its peak learning rate"
         )
     on_cpu = jax.default_backend() == "cpu"
-    if on_cpu and training.steps_per_call > 1 and config.model.encoder == "resnet":
+    steps_per_call = training.steps_per_call or 1
+    if on_cpu and steps_per_call > 1 and config.model.encoder == "resnet":
         yield (
-            f"training.steps_per_call = {training.steps_per_call} on CPU: convolutions inside one "
+            f"training.steps_per_call = {steps_per_call} on CPU: convolutions inside one "
             f"call run on a single thread"
         )
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -80,29 +80,34 @@ def make_judgement(config: ml_collections.ConfigDict, plan: Plan, kind: Sequence
     )
 
 
-class Evaluator:
-    """Runs evaluation modes; compiles once, draws every mode's sequences once."""
+class Compiled(NamedTuple):
+    """The two jitted parts of an evaluation; replicas share them.
 
-    def __init__(
-        self,
-        config: ml_collections.ConfigDict,
-        plan: Plan,
-        network: Network,
-        materialise: Materialise,
-    ) -> None:
+    Attributes:
+      embed: indices -> embeddings.
+      judge: embeddings -> metrics.
+    """
+
+    embed: Callable[..., jax.Array]
+    judge: Callable[..., dict[str, jax.Array]]
+
+
+class Evaluator:
+    """Runs evaluation modes; draws every mode's sequences once."""
+
+    def __init__(self, config: ml_collections.ConfigDict, plan: Plan, compiled: Compiled) -> None:
         """Prepares the modes of `config.evaluation`.
 
         Args:
           config: the run's config.
           plan: of that config.
-          network: built with `axis_name=None`.
-          materialise: indices -> examples.
+          compiled: see `compile_evaluation`.
         """
         self._modes = {name: draw_mode(config, plan, name) for name in config.evaluation.modes}
         self._chunk = config.evaluation.batch_size
         self._noise_scale = np.float32(config.data.noise_scale)
         self._shows_afresh = shows_afresh(config.data)
-        self._embed, self._judge = _compile(network, materialise)
+        self._embed, self._judge = compiled
 
     def __call__(self, params: Params, batch_stats: BatchStats, bank: DeviceBank) -> Results:
         """Evaluates every mode.
@@ -162,8 +167,13 @@ class Evaluator:
         return jnp.concatenate(embedded)
 
 
-def _compile(network: Network, materialise: Materialise) -> tuple[Callable, Callable]:
-    """The two compiled parts: indices -> embeddings, and embeddings -> metrics."""
+def compile_evaluation(network: Network, materialise: Materialise) -> Compiled:
+    """Jits the parts of an evaluation.
+
+    Args:
+      network: built with `axis_name=None`.
+      materialise: indices -> examples.
+    """
 
     @jax.jit
     def embed(
@@ -192,7 +202,7 @@ def _compile(network: Network, materialise: Materialise) -> tuple[Callable, Call
         logits_BL = network.predict(params, keys, embeddings_BSD, labels_BS)
         return query_metrics(logits_BL, labels_BS, own_B, judgement)
 
-    return embed, judge
+    return Compiled(embed, judge)
 
 
 def _parts(count: int, size: int) -> Iterator[slice]:

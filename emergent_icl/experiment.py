@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,15 +13,22 @@ import numpy as np
 from emergent_icl.datasets.bank import DeviceBank, ExampleBank
 from emergent_icl.datasets.materialise import Materialise, make_materialise
 from emergent_icl.datasets.sources import load_bank
-from emergent_icl.evaluation import Evaluator
+from emergent_icl.evaluation import Evaluator, compile_evaluation
 from emergent_icl.modules.network import BatchStats, Network, Params, make_network
-from emergent_icl.plan import Plan, make_plan
+from emergent_icl.plan import Plan
+from emergent_icl.replicas import (
+    Replica,
+    make_replicas,
+    named_overrides,
+    shared_config,
+    with_options,
+)
 from emergent_icl.training.checkpoints import CheckpointStore
 from emergent_icl.training.optimizers import Optimizer, make_optimizer
 from emergent_icl.training.state import TrainState
 from emergent_icl.training.update import init_state
 from emergent_icl.validation import ConfigError, validate
-from emergent_icl.workdir import Workdir, WorkdirError
+from emergent_icl.workdir import DivergedError, Workdir, WorkdirError
 
 # What may differ when a trained run is opened: how it is evaluated, and where its data are.
 OVERRIDABLE = (
@@ -37,7 +45,8 @@ class Experiment(NamedTuple):
 
     Attributes:
       config: locked; the user's own, never changed.
-      plan: classes, sequences and labels.
+      replicas: the runs that are trained together, each with its config and plan; a single
+        one without a name, where nothing is replicated.
       bank: every example, on the host.
       network: for one device (`axis_name=None`).
       materialise: indices -> examples.
@@ -45,22 +54,32 @@ class Experiment(NamedTuple):
     """
 
     config: ml_collections.ConfigDict
-    plan: Plan
+    replicas: tuple[Replica, ...]
     bank: ExampleBank
     network: Network
     materialise: Materialise
     optimizer: Optimizer
 
+    @property
+    def plan(self) -> Plan:
+        """Classes, sequences and labels: of the first replica, shapes are common to all."""
+        return self.replicas[0].plan
+
     def init(self, seed: int) -> TrainState:
         """The state before the first step, of one replica."""
+        return self.initialiser()(np.uint32(seed))
+
+    def initialiser(self) -> Callable[[np.uint32], TrainState]:
+        """`init`, compiled once for many seeds."""
         shape = self.plan.shape
         lead = (1, self.plan.training.seq_len)
         channels = (1,) if shape.kind == "image" else ()
         dtype = np.int32 if shape.kind == "integer" else np.float32
         examples = np.zeros((*lead, *shape.example_shape, *channels), dtype)
         labels = np.zeros(lead, np.int32)
-        init = jax.jit(lambda: init_state(self.network, self.optimizer, seed, examples, labels))
-        return init()
+        return jax.jit(
+            lambda seed: init_state(self.network, self.optimizer, seed, examples, labels)
+        )
 
     def arrays(self) -> DeviceBank:
         """What examples are looked up in, as host arrays."""
@@ -71,14 +90,22 @@ class Experiment(NamedTuple):
         is_random[split.class_ids[: split.num_rare]] = True
         return DeviceBank(self.bank.examples, is_random)
 
-    def state_template(self) -> TrainState:
+    def state_template(self, num_replicas: int | None = None) -> TrainState:
         """Shapes of a checkpoint's state, [R, ...] a leaf; computes nothing."""
+        count = len(self.replicas) if num_replicas is None else num_replicas
         shapes = jax.eval_shape(lambda: self.init(self.config.training.seed))
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), shapes)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), shapes
+        )
 
     def evaluator(self) -> Evaluator:
-        """Draws the sequences of every evaluation mode."""
-        return Evaluator(self.config, self.plan, self.network, self.materialise)
+        """Draws the sequences of every evaluation mode, of the first replica."""
+        return self.evaluators()[0]
+
+    def evaluators(self) -> list[Evaluator]:
+        """The same of each replica; they compile together."""
+        compiled = compile_evaluation(self.network, self.materialise)
+        return [Evaluator(replica.config, replica.plan, compiled) for replica in self.replicas]
 
 
 def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
@@ -87,13 +114,14 @@ def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
     Raises:
       DataUnavailableError: its data are not to be had.
     """
-    plan = make_plan(config)
+    replicas = make_replicas(config)
+    data, plan = shared_config(config, replicas).data, replicas[0].plan
     return Experiment(
         config,
-        plan,
-        load_bank(config.data),
+        replicas,
+        load_bank(data),
         make_network(config.model, plan.num_labels, plan.num_positions),
-        make_materialise(config.data, plan.shape),
+        make_materialise(data, plan.shape),
         make_optimizer(config.training),
     )
 
@@ -122,6 +150,7 @@ def load_run(
     workdir: str | os.PathLike[str],
     step: int | None = None,
     overrides: dict[str, object] | None = None,
+    replica: str | None = None,
 ) -> Run:
     """Opens a run; needs nothing but its work directory (and its data).
 
@@ -130,9 +159,12 @@ def load_run(
       step: of the checkpoint; None is the newest.
       overrides: {'evaluation.num_sequences': 10_000, ...}, options to change, among
         OVERRIDABLE: others would make it another run.
+      replica: name of the one to open, where several were trained together; it then is the
+        run that it would be alone.
 
     Raises:
-      WorkdirError: no run there, or no such checkpoint.
+      WorkdirError: no run there, no such checkpoint or replica; DivergedError, one of these,
+        if the replica diverged.
       ConfigError: an override is not allowed, or the run needs an extension that was not
         imported (docs/extending.md).
       DataUnavailableError: its data are not to be had.
@@ -140,12 +172,15 @@ def load_run(
     folder = Workdir(workdir)
     config = folder.read_config()
     validate(config)
+    together = make_replicas(config)
+    index = _index(folder, [one.name for one in together], replica)
     # As it was trained, whatever the overrides ask of it.
-    trained = make_plan(config)
-    config = config.copy_and_resolve_references().unlock()
-    config.model.num_labels = trained.num_labels
-    config.model.num_positions = trained.num_positions
-    config = _overridden(config.lock(), overrides or {})
+    trained = together[index]
+    capacity = {
+        "model.num_labels": trained.plan.num_labels,
+        "model.num_positions": trained.plan.num_positions,
+    }
+    config = _overridden(with_options(trained.config, capacity), overrides or {})
     if not folder.checkpoints.is_dir():
         raise WorkdirError(f"{folder.path} has no checkpoints yet")
     with CheckpointStore(folder.checkpoints) as store:
@@ -156,9 +191,37 @@ def load_run(
         if step not in steps:
             raise WorkdirError(f"{folder.path} has no checkpoint of step {step}, only of {steps}")
         experiment = build_experiment(config)
-        state, _ = store.restore(step, experiment.state_template())
-    first = jax.tree.map(lambda leaf: leaf[0], state)
-    return Run(experiment, step, first.params, first.batch_stats)
+        state, progress = store.restore(step, experiment.state_template(len(together)))
+    if trained.name in progress.diverged:
+        raise DivergedError(
+            f"replica '{trained.name}' of {folder.path} diverged at step "
+            f"{progress.diverged[trained.name]}; its checkpoint of step {step} holds nothing of use"
+        )
+    own = jax.tree.map(lambda leaf: leaf[index], state)
+    return Run(experiment, step, own.params, own.batch_stats)
+
+
+def replica_names(workdir: str | os.PathLike[str]) -> list[str]:
+    """Names of the replicas that were trained there; [''] for a run that was alone.
+
+    Raises:
+      WorkdirError, ConfigError: see `load_run`.
+    """
+    config = Workdir(workdir).read_config()
+    validate(config)
+    return [name for name, _ in named_overrides(config)]
+
+
+def _index(folder: Workdir, names: list[str], replica: str | None) -> int:
+    """Which of the replicas of a folder is asked for."""
+    if replica is None and len(names) == 1:
+        return 0
+    if replica in names and replica:
+        return names.index(replica)
+    if names == [""]:
+        raise WorkdirError(f"{folder.path} holds a single run, without replicas")
+    hint = "" if replica is None else f", none of the name '{replica}'"
+    raise WorkdirError(f"{folder.path} holds the replicas {', '.join(names)}{hint}: name one")
 
 
 def _overridden(
@@ -171,11 +234,9 @@ def _overridden(
         raise ConfigError(
             [f"{path} is part of what was trained (may differ: {may})" for path in fixed]
         )
-    changed = config.copy_and_resolve_references().unlock()
     try:
-        with changed.ignore_type():
-            changed.update_from_flattened_dict(overrides)
+        changed = with_options(config, overrides)
     except (KeyError, TypeError) as error:
-        raise ConfigError([str(error)]) from error
+        raise ConfigError([str(error.args[0])]) from error
     validate(changed)
-    return changed.lock()
+    return changed

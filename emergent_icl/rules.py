@@ -94,6 +94,10 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_overrides(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
+
+
 STRING = Rule(lambda v: isinstance(v, str), "a string")
 BOOLEAN = Rule(lambda v: isinstance(v, bool), "True or False")
 PROBABILITY = number(0, 1)
@@ -101,6 +105,11 @@ PROBABILITY = number(0, 1)
 DROPOUT = number(0, 0.99)
 OPTIONAL_COUNT = Rule(lambda v: v is None or (_is_int(v) and v >= 1), "an integer >= 1, or unset")
 SEED = integer(0, 2**32 - 1)
+MOST_REPLICAS = 4096
+OVERRIDES = Rule(
+    lambda v: isinstance(v, tuple) and all(_is_overrides(entry) for entry in v),
+    "a tuple of dictionaries {'name': ..., 'option': value}",
+)
 # What is made up has no other end.
 MOST_CLASSES = 1_000_000
 
@@ -242,7 +251,11 @@ def _training_rules() -> dict[str, Rule]:
         "training.num_steps": integer(1),
         "training.batch_size": integer(1),
         "training.seed": SEED,
-        "training.steps_per_call": integer(1),
+        "training.steps_per_call": OPTIONAL_COUNT,
+        "training.replicas": integer(1, MOST_REPLICAS),
+        "training.replica_overrides": OVERRIDES,
+        "training.spread_replicas": BOOLEAN,
+        "training.deterministic": BOOLEAN,
         "training.log_every": integer(1),
         "training.interim_weight": PROBABILITY,
         "training.optimizer.name": STRING,

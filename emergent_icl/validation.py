@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 
 from emergent_icl import plan as plans
+from emergent_icl import replicas
 from emergent_icl.datasets.bank import SourceShape
 from emergent_icl.modules.embedding import num_tokens, token_width
 from emergent_icl.modules.resnet import BOTTLENECK_RATIO, num_superpixels
@@ -45,6 +46,8 @@ def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
     # Relations only make sense between values that are possible by themselves.
     sound = set(SECTIONS) - {problem.split(".")[0] for problem in problems}
     problems += _relation_problems(config, num_devices, sound)
+    if not problems:
+        problems += _replica_problems(config)
     if problems:
         raise ConfigError(problems)
 
@@ -106,6 +109,21 @@ def _relation_problems(
         yield from _sequence_problems(config, shape)
     if "model" in sound:
         yield from _model_problems(config, shape)
+
+
+def _replica_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+    """Of a config that is valid but for its replicas: each alone, then all together."""
+    problems = list(replicas.override_problems(config))
+    if problems or replicas.is_plain(config):
+        yield from problems
+        return
+    for name, overrides in replicas.named_overrides(config):
+        try:
+            validate(replicas.alone(config, overrides))
+        except (ConfigError, KeyError) as error:
+            each = error.problems if isinstance(error, ConfigError) else [error.args[0]]
+            problems += [f"replica '{name}': {problem}" for problem in each]
+    yield from problems or replicas.together_problems(config, replicas.make_replicas(config))
 
 
 def _data_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
@@ -285,12 +303,18 @@ def _training_problems(config: ml_collections.ConfigDict, num_devices: int) -> I
         "checkpoints.every": config.checkpoints.every,
     }
     for name, value in intervals.items():
-        if value % training.steps_per_call:
+        if training.steps_per_call is not None and value % training.steps_per_call:
             yield (
                 f"{name} = {value} must be a multiple of "
                 f"training.steps_per_call = {training.steps_per_call}"
             )
-    if training.batch_size % num_devices:
+    if training.spread_replicas:
+        if len(replicas.named_overrides(config)) % num_devices:
+            yield (
+                f"training.spread_replicas: {len(replicas.named_overrides(config))} replicas must "
+                f"be a multiple of the {num_devices} devices"
+            )
+    elif training.batch_size % num_devices:
         yield (
             f"training.batch_size = {training.batch_size} must be a multiple of the "
             f"{num_devices} devices"

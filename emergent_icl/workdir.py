@@ -30,6 +30,10 @@ class WorkdirError(RuntimeError):
     """The work directory does not fit the command."""
 
 
+class DivergedError(WorkdirError):
+    """The replica that is asked for diverged: there is nothing to open."""
+
+
 class Workdir:
     """Paths and small files of one run."""
 
@@ -71,10 +75,12 @@ class Workdir:
         """The figure of every run."""
         return self.figures / "learning_curves.png"
 
-    def evaluation(self, step: int, num_sequences: int, shots: int, ways: int) -> Path:
+    def evaluation(
+        self, step: int, num_sequences: int, shots: int, ways: int, replica: str = ""
+    ) -> Path:
         """Results of `experiments.evaluate` at a step, on that many sequences a mode."""
         name = f"step_{step}_sequences_{num_sequences}_shots_{shots}_ways_{ways}.json"
-        return self.path / "evaluations" / name
+        return self.path / "evaluations" / replica / name
 
     def write_json(self, path: Path, content: Any) -> None:
         """Writes a file of this folder as a whole or not at all."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from absl import flags
 
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to open; default: the newest.")
+REPLICA = flags.DEFINE_string(
+    "replica", None, "Name of the replica to open, where several were trained together."
+)
 DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of the TFDS datasets, where it is not that of the run's config."
 )

@@ -157,7 +157,7 @@ class TrainingDisplay(Observer):
         self._started: float | None = started
         self._progress: Progress | None = None
         self._last_step = 0
-        self._latest: dict[str, float] = {}
+        self._latest: dict[str, Record] = {}
 
     def __enter__(self) -> TrainingDisplay:
         return self
@@ -173,8 +173,9 @@ class TrainingDisplay(Observer):
 
     def started(self, facts: dict[str, Any]) -> None:
         """Says what will run; see Observer."""
-        for name in ("experiment", "data", "labels", "model", "devices", "feeder"):
-            say(f"{name:>10}  {facts[name]}")
+        for name in ("experiment", "data", "labels", "model", "replicas", "devices", "feeder"):
+            if facts[name]:
+                say(f"{name:>10}  {facts[name]}")
         self._last_step = facts["last_step"]
         if facts["first_step"]:
             say(f"{'resumed':>10}  after step {facts['first_step']}")
@@ -202,14 +203,21 @@ class TrainingDisplay(Observer):
         if self._progress is not None:
             self._progress.update(self._task, completed=step)
 
-    def logged(self, step: int, record: Record) -> None:
+    def logged(self, step: int, records: dict[str, Record]) -> None:
         """Shows the newest numbers; see Observer."""
-        self._latest |= record
-        text = "  ".join(_short(self._latest))
+        for replica, record in records.items():
+            self._latest[replica] = self._latest.get(replica, {}) | record
+        text = "  ".join(_short(list(self._latest.values())))
+        evaluated = any(name.startswith("eval/") for one in records.values() for name in one)
         if self._progress is not None:
             self._progress.update(self._task, description=text)
-        elif any(name.startswith("eval/") for name in record) or _is_round(step, self._last_step):
+        elif evaluated or _is_round(step, self._last_step):
             say(f"step {step:>7}/{self._last_step}  {text}{_time_left(step, self)}")
+
+    def diverged(self, name: str, step: int) -> None:
+        """Says who dropped out; see Observer."""
+        self._latest.pop(name, None)
+        say(f"replica '{name}' diverged at step {step}; the others go on")
 
 
 def _is_round(step: int, last_step: int) -> bool:
@@ -217,23 +225,29 @@ def _is_round(step: int, last_step: int) -> bool:
 
 
 def _time_left(step: int, display: TrainingDisplay) -> str:
-    rate = display._latest.get("steps_per_second")
+    rate = next(iter(display._latest.values()), {}).get("steps_per_second")
     if not rate:
         return ""
     minutes, seconds = divmod(round((display._last_step - step) / rate), 60)
     return f"  left {minutes}:{seconds:02d}"
 
 
-def _short(latest: Mapping[str, float]) -> Iterator[str]:
-    if "train/loss" in latest:
-        yield f"loss {latest['train/loss']:.3f}"
-    for name, (mode, metric) in (("ICL", ICL), ("IWL", IWL)):
-        value = latest.get(f"eval/{mode}/{metric}")
-        if value is not None:
-            yield f"{name} {value:.3f}"
-    if "steps_per_second" in latest:
-        yield f"{latest['steps_per_second']:.1f} steps/s"
-        yield f"{latest['sequences_per_second']:.0f} sequences/s"
+def _short(latest: Sequence[Record]) -> Iterator[str]:
+    """The newest numbers of all replicas: one each, or the least and the greatest."""
+    for name, metric in (
+        ("loss", "train/loss"),
+        ("ICL", "eval/{}/{}".format(*ICL)),
+        ("IWL", "eval/{}/{}".format(*IWL)),
+    ):
+        values = [record[metric] for record in latest if metric in record]
+        if values:
+            yield f"{name} " + "..".join(
+                f"{v:.3f}" for v in dict.fromkeys((min(values), max(values)))
+            )
+    rates = [record for record in latest if "steps_per_second" in record]
+    if rates:
+        yield f"{rates[0]['steps_per_second']:.1f} steps/s"
+        yield f"{sum(record['sequences_per_second'] for record in rates):.0f} sequences/s"
 
 
 ROWS = {
@@ -291,11 +305,27 @@ def print_columns(title: str, headings: Sequence[str], columns: Mapping[str, lis
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
-    """Prints how a run ended."""
-    print_evaluations(summary["evals"], f"Evaluation after step {summary['step']}")
-    for name, what in (("icl", "in-context (ICL)"), ("iwl", "in-weights (IWL)")):
-        if summary[name] is not None:
-            say(f"{what}: {summary[name]:.3f}")
+    """Prints how a run ended, or each of its replicas."""
+    step = summary["step"]
+    if "replicas" in summary:
+        _print_replicas(summary["replicas"], f"Evaluation after step {step}")
+    else:
+        print_evaluations(summary["evals"], f"Evaluation after step {step}")
+        for name, what in (("icl", "in-context (ICL)"), ("iwl", "in-weights (IWL)")):
+            if summary[name] is not None:
+                say(f"{what}: {summary[name]:.3f}")
     rate = summary["train_sequences_per_second"]
     speed = f", {rate:.0f} sequences/s in training" if rate else ""
     say(f"{summary['wall_seconds']:.0f} s in all{speed}")
+
+
+def _print_replicas(replicas: Mapping[str, Mapping[str, Any]], title: str) -> None:
+    columns: dict[str, list[str]] = {"ICL": [], "IWL": [], "diverged": []}
+    for own in replicas.values():
+        for name in ("icl", "iwl"):
+            columns[name.upper()].append("-" if own[name] is None else f"{own[name]:.3f}")
+        step = own.get("diverged_at_step")
+        columns["diverged"].append("" if step is None else f"at step {step}")
+    if not any(columns["diverged"]):
+        del columns["diverged"]
+    print_columns(title, list(replicas), columns)

@@ -20,7 +20,8 @@ import ml_collections
 from absl import app, flags
 
 from emergent_icl import description
-from emergent_icl.plan import Plan, make_plan
+from emergent_icl.plan import Plan
+from emergent_icl.replicas import make_replicas
 from emergent_icl.validation import validate
 from experiments import console
 from experiments.config_flag import CONFIG
@@ -34,8 +35,15 @@ def main(argv: Sequence[str]) -> None:
     with console.clear_errors():
         config = CONFIG.value
         validate(config)
-        plan = make_plan(config)
+        replicas = make_replicas(config)
+        names = ", ".join(replica.name for replica in replicas if replica.name)
+        # Shapes are common to all: what follows is said of the first.
+        config, plan = replicas[0].config, replicas[0].plan
         console.print_facts(config.name, _data_facts(config, plan))
+        if names:
+            console.print_facts(
+                "Replicas", {"names": names, "below": f"of one of them, {replicas[0].name}"}
+            )
         counts = description.parameters_by_module(config, plan)
         rows = {name: f"{count:,}" for name, count in counts.items()}
         console.print_facts("Parameters", rows | {"all": f"{sum(counts.values()):,}"})

@@ -1,7 +1,9 @@
 """Evaluates a trained run on every mode, with 95 % intervals.
 
 python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_sequences=10000]
-    [--shots=4] [--ways=2]
+    [--shots=4] [--ways=2] [--replica=NAME]
+
+Where several replicas were trained together, each is evaluated, or the one of that name.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ import jax
 from absl import app, flags
 
 from emergent_icl.datasets.sequences import EVALUATION_MODES
-from emergent_icl.experiment import load_run
-from emergent_icl.workdir import Workdir
-from experiments import console
-from experiments.common_flags import STEP, WORKDIR, data_overrides
+from emergent_icl.experiment import Run, load_run, replica_names
+from emergent_icl.workdir import DivergedError, Workdir
+from experiments import console, jax_settings
+from experiments.common_flags import REPLICA, STEP, WORKDIR, data_overrides
 
 _MODES = flags.DEFINE_list(
     "modes", None, f"Among {', '.join(EVALUATION_MODES)}; default: those of the run."
@@ -37,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints the table and writes it as JSON beside the run."""
     console.refuse_leftovers(argv)
     workdir = Workdir(WORKDIR.value)
+    jax_settings.use_compilation_cache()
     overrides: dict[str, object] = {"evaluation.num_sequences": _NUM_SEQUENCES.value}
     optional = {
         "evaluation.modes": _MODES.value and tuple(_MODES.value),
@@ -46,27 +49,40 @@ def main(argv: Sequence[str]) -> None:
     overrides |= data_overrides()
     overrides |= {path: value for path, value in optional.items() if value is not None}
     with console.clear_errors():
-        run = load_run(workdir.path, STEP.value, overrides)
-        evaluate = run.experiment.evaluator()
-        results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
-        evaluation = run.experiment.config.evaluation
-        path = workdir.evaluation(
-            run.step, evaluation.num_sequences, evaluation.shots, evaluation.ways
-        )
-        # Modes evaluated before on as many sequences stay.
-        evals = json.loads(path.read_text(encoding="utf-8"))["evals"] if path.exists() else {}
-        for mode, metrics in results.items():
-            evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
-        content = {
-            "step": run.step,
-            "num_sequences": evaluation.num_sequences,
-            "shots": evaluation.shots,
-            "ways": evaluation.ways,
-            "evals": evals,
-        }
-        workdir.write_json(path, content)
+        names = [REPLICA.value] if REPLICA.value else replica_names(workdir.path)
+        for name in names:
+            try:
+                run = load_run(workdir.path, STEP.value, overrides, name or None)
+            except DivergedError as error:
+                if len(names) == 1:
+                    raise
+                console.say(str(error))
+                continue
+            _evaluate(run, workdir, name)
+
+
+def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
+    evaluate = run.experiment.evaluator()
+    results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
+    evaluation = run.experiment.config.evaluation
+    asked = (evaluation.num_sequences, evaluation.shots, evaluation.ways)
+    path = workdir.evaluation(run.step, *asked, name)
+    # Modes evaluated before on as many sequences stay.
+    evals = json.loads(path.read_text(encoding="utf-8"))["evals"] if path.exists() else {}
+    for mode, metrics in results.items():
+        evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
+    content = {
+        "step": run.step,
+        "num_sequences": evaluation.num_sequences,
+        "shots": evaluation.shots,
+        "ways": evaluation.ways,
+        "evals": evals,
+    }
+    who = {"replica": name} if name else {}
+    workdir.write_json(path, who | content)
+    title = ", ".join(part for part in (run.experiment.config.name, name) if part)
     console.print_evaluations(
-        results, f"{run.experiment.config.name}, step {run.step}, {_NUM_SEQUENCES.value} sequences"
+        results, f"{title}, step {run.step}, {evaluation.num_sequences} sequences"
     )
     console.say(f"Written: {path}")
 

@@ -1,7 +1,7 @@
 """Looks into a trained run: its predictions at every example, and where its attention goes.
 
 python -m experiments.inspect_run --workdir=DIR [--mode=fewshot_holdout] [--sequences=0,1,2]
-    [--step=N]
+    [--step=N] [--replica=NAME]
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from emergent_icl.tracing import Trace, trace
 from emergent_icl.visualization.attention import draw_attention
 from emergent_icl.visualization.predictions import draw_predictions
 from emergent_icl.workdir import Workdir
-from experiments import console
-from experiments.common_flags import STEP, WORKDIR, data_overrides
+from experiments import console, jax_settings
+from experiments.common_flags import REPLICA, STEP, WORKDIR, data_overrides
 
 _MODE = flags.DEFINE_string("mode", ICL[0], "Evaluation mode whose sequences are shown.")
 _SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Which of its sequences.")
@@ -32,16 +32,18 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(2)
     rows = list(dict.fromkeys(int(word) for word in _SEQUENCES.value))
     workdir = Workdir(WORKDIR.value)
+    jax_settings.use_compilation_cache()
     overrides = {"evaluation.modes": (_MODE.value,), **data_overrides()}
     with console.clear_errors():
-        run = load_run(workdir.path, STEP.value, overrides)
+        run = load_run(workdir.path, STEP.value, overrides, REPLICA.value)
         try:
             found = trace(run, _MODE.value, rows)
         except ValueError as error:
             console.say_error(str(error))
             sys.exit(1)
-    title = f"{run.experiment.config.name}, step {run.step:,}, {_MODE.value}"
-    stem = f"{_MODE.value}_step_{run.step}"
+    who = f", {REPLICA.value}" if REPLICA.value else ""
+    title = f"{run.experiment.config.name}{who}, step {run.step:,}, {_MODE.value}"
+    stem = f"{_MODE.value}_step_{run.step}" + (f"_{REPLICA.value}" if REPLICA.value else "")
     path = workdir.figures / f"predictions_{stem}.png"
     draw_predictions(found, title, path)
     console.say(f"Written: {path}")

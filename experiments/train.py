@@ -27,7 +27,7 @@ from absl import app, flags  # noqa: E402
 
 from emergent_icl.training import loop  # noqa: E402
 from emergent_icl.workdir import Workdir  # noqa: E402
-from experiments import console  # noqa: E402
+from experiments import console, jax_settings  # noqa: E402
 from experiments.common_flags import WORKDIR  # noqa: E402
 from experiments.config_flag import CONFIG  # noqa: E402
 
@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: config in, exit code out."""
     console.refuse_leftovers(argv)
     workdir = Workdir(WORKDIR.value)
+    jax_settings.use_compilation_cache()
+    jax_settings.make_deterministic(CONFIG.value)
     with console.clear_errors(), console.TrainingDisplay(STARTED) as display:
         try:
             outcome = loop.train(CONFIG.value, workdir, display, STOP_SIGNALS.poll, STARTED)

@@ -6,7 +6,7 @@ from emergent_icl import description
 from emergent_icl.experiment import build_experiment
 from emergent_icl.plan import make_plan
 from emergent_icl.training.devices import stack_replicas
-from emergent_icl.training.loop import count_parameters
+from emergent_icl.training.summary import count_parameters
 from emergent_icl.validation import validate
 from experiments.configs import glyphs, omniglot, omniglot_augmented
 

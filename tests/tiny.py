@@ -25,6 +25,7 @@ def get_config(preset="symbols"):
     config.training.num_steps = 40
     config.training.batch_size = 8
     config.training.log_every = 10
+    config.training.steps_per_call = 1
     config.training.optimizer.warmup_steps = 10
     config.training.optimizer.learning_rate = 1e-2
     config.evaluation.every = 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,13 +25,15 @@ class Progress(NamedTuple):
       wall_seconds: time spent so far, all commands together.
       train_seconds: of that, time spent in timed updates ...
       train_steps: ... and how many updates that were.
-      window: metrics of steps that are not logged yet, {name: values}.
+      window: metrics of steps that are not logged yet, {metric: values} of each replica.
+      diverged: name of each replica that diverged -> the step at which it was seen.
     """
 
     wall_seconds: float = 0.0
     train_seconds: float = 0.0
     train_steps: int = 0
-    window: dict[str, list[float]] = {}  # noqa: RUF012  (never mutated: a NamedTuple's default)
+    window: list[dict[str, list[float]]] = []  # noqa: RUF012  (defaults are never mutated)
+    diverged: dict[str, int] = {}  # noqa: RUF012
 
 
 class CheckpointStore:
@@ -66,12 +69,13 @@ class CheckpointStore:
         """Step of the newest complete checkpoint, None if there is none."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, progress: Progress) -> None:
+    def save(self, state: TrainState, progress: Progress, diverged: Collection[int] = ()) -> None:
         """Starts to save; a step that is saved already is left alone.
 
         Args:
           state: host arrays, [R, ...] a leaf.
           progress: goes with it.
+          diverged: replicas that are known to hold anything.
 
         Raises:
           NonFiniteStateError: the state holds a NaN or an infinity; nothing is written.
@@ -79,9 +83,9 @@ class CheckpointStore:
         step = int(state.step[0])
         if step in self._manager.all_steps():
             return
-        bad = non_finite_leaves(state)
-        if bad:
-            raise NonFiniteStateError(f"not finite after step {step}: {', '.join(bad)}")
+        for replica in set(range(len(state.step))) - set(diverged):
+            if bad := non_finite_leaves(state, replica):
+                raise NonFiniteStateError(f"not finite after step {step}: {', '.join(bad)}")
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -114,11 +118,11 @@ class CheckpointStore:
         return restored.state, Progress(**restored.progress)
 
 
-def non_finite_leaves(state: TrainState) -> list[str]:
-    """Names of the leaves that hold a NaN or an infinity."""
+def non_finite_leaves(state: TrainState, replica: int = 0) -> list[str]:
+    """Names of the leaves [R, ...] that hold a NaN or an infinity in a replica's part."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return [
         jax.tree_util.keystr(path)
         for path, leaf in leaves
-        if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all()
+        if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf[replica]).all()
     ]

@@ -49,11 +49,12 @@ class Clock:
         self._lap_seconds, self._lap_steps = self._seconds, self._steps
         return steps / seconds if steps and seconds > 0 else None
 
-    def progress(self, window: dict[str, list[float]]) -> Progress:
-        """What a checkpoint carries on."""
+    def progress(self, window: list[dict[str, list[float]]], diverged: dict[str, int]) -> Progress:
+        """What a checkpoint carries on; see Progress for the arguments."""
         return Progress(
             self._carried.wall_seconds + time.monotonic() - self._started,
             self._carried.train_seconds + self._seconds,
             self._carried.train_steps + self._steps,
             window,
+            diverged,
         )

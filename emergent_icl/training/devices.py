@@ -1,12 +1,13 @@
 """Everything that knows of devices: layout, placement, and the mapped train step.
 
 Letters: D local devices, K steps a call, R replicas, B sequences of this host, S examples.
-A host batch [K, R, B, S] lies on the devices as [D, K, R, B/D, S]; state and hyper as
-[D, R, ...], the same on every device; the bank is placed once and shared by all.
+Replicas lie together (every device has a share of each one's batch) or spread (every device
+has R/D of them, whole); see `Layout`. The bank is placed once and shared by all.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from emergent_icl.training.update import Metrics, Update
 
 AXIS = "devices"
 Tree = TypeVar("Tree")
-# (state [D, R], hyper [D, R], bank, batch [D, K, R, B/D, S]) -> (state, metrics [D, K, R])
+# (state, hyper, bank, batch) -> (state, metrics), laid out as `Layout` says.
 TrainCall = Callable[
     [TrainState, Hyper, DeviceBank, SequenceBatch], tuple[TrainState, dict[str, jax.Array]]
 ]
@@ -46,51 +47,102 @@ def stack_replicas(trees: list[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
 
 
-def replicate(tree: Tree) -> Tree:
-    """Host arrays [R, ...] -> [D, R, ...], the same on every local device.
-
-    Placed as the train call returns its state: a host array would be placed otherwise, and
-    the second call would compile once more.
-    """
-    local = jax.local_devices()
-    mesh = jax.sharding.Mesh(np.array(local), (AXIS,))
-    one_each = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-
-    def place(leaf: Array) -> jax.Array:
-        return jax.device_put(np.broadcast_to(leaf, (len(local), *np.shape(leaf))), one_each)
-
-    return jax.tree.map(place, tree)
-
-
-def first_device(tree: Tree) -> Tree:
-    """[D, ...] -> the first local device's arrays [...], still on that device."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0)[0], tree)
-
-
 def fetch(tree: Any) -> Any:
     """Copies device arrays to the host; waits for them."""
     return jax.device_get(tree)
 
 
-def shard_batch(batch: SequenceBatch) -> SequenceBatch:
-    """[K, R, B, S] -> [D, K, R, B/D, S]: device d gets the d-th consecutive share."""
-    count = jax.local_device_count()
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where replicas lie.
 
-    def shard(leaf: np.ndarray) -> np.ndarray:
-        steps, replicas, rows, length = leaf.shape
-        split = leaf.reshape(steps, replicas, count, rows // count, length)
-        return np.moveaxis(split, 2, 0)
+    | | together | spread |
+    | --- | --- | --- |
+    | state, hyper | [D, R, ...], the same on every device | [D, R/D, ...] |
+    | a batch [K, R, B, S] | [D, K, R, B/D, S] | [D, K, R/D, B, S] |
+    | metrics | [D, K, R], the same on every device | [D, K, R/D] |
 
-    return SequenceBatch(*(shard(leaf) for leaf in batch))
+    Attributes:
+      num_replicas: R.
+      is_spread: see above; needs R to be a multiple of D, and a single host.
+    """
+
+    num_replicas: int = 1
+    is_spread: bool = False
+
+    @property
+    def axis_name(self) -> str | None:
+        """Over which an update averages: spread replicas have nothing to average."""
+        return None if self.is_spread else AXIS
+
+    def place(self, tree: Tree) -> Tree:
+        """Host arrays [R, ...] -> arrays on the devices.
+
+        Placed as the train call returns its state: a host array would be placed otherwise,
+        and the second call would compile once more.
+        """
+        local = jax.local_devices()
+        mesh = jax.sharding.Mesh(np.array(local), (AXIS,))
+        one_each = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+
+        def place_leaf(leaf: Array) -> jax.Array:
+            if self.is_spread:
+                shares = np.reshape(leaf, (len(local), -1, *np.shape(leaf)[1:]))
+            else:
+                shares = np.broadcast_to(leaf, (len(local), *np.shape(leaf)))
+            return jax.device_put(shares, one_each)
+
+        return jax.tree.map(place_leaf, tree)
+
+    def shard_batch(self, batch: SequenceBatch) -> SequenceBatch:
+        """[K, R, B, S] -> what the train call takes: consecutive shares, one a device."""
+        count = jax.local_device_count()
+        axis = 1 if self.is_spread else 2
+
+        def shard(leaf: np.ndarray) -> np.ndarray:
+            share = leaf.shape[axis] // count
+            split = leaf.reshape(*leaf.shape[:axis], count, share, *leaf.shape[axis + 1 :])
+            return np.moveaxis(split, axis, 0)
+
+        return SequenceBatch(*(shard(leaf) for leaf in batch))
+
+    def needed(self, tree: Tree) -> Tree:
+        """The device arrays that must be copied to know the state, or metrics, of all replicas."""
+        if self.is_spread:
+            return tree
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0)[0], tree)
+
+    def state_on_host(self, copied: Tree) -> Tree:
+        """A copy of what is `needed` of a state -> [R, ...]."""
+        if not self.is_spread:
+            return copied
+        return jax.tree.map(lambda leaf: np.reshape(leaf, (-1, *leaf.shape[2:])), copied)
+
+    def metrics_on_host(self, copied: Tree) -> Tree:
+        """A copy of what is `needed` of the metrics -> [K, R]."""
+        if not self.is_spread:
+            return copied
+        return jax.tree.map(
+            lambda leaf: np.reshape(np.moveaxis(leaf, 0, 1), (leaf.shape[1], -1)), copied
+        )
+
+    def replica(self, tree: Tree, index: int) -> Tree:
+        """One replica's arrays of a state, without leading axes, on the first local device."""
+        if not self.is_spread:
+            return jax.tree.map(lambda leaf: leaf.addressable_data(0)[0, index], tree)
+        device, place = divmod(index, self.num_replicas // jax.local_device_count())
+        own = jax.tree.map(lambda leaf: leaf.addressable_data(device)[0, place], tree)
+        return jax.device_put(own, jax.local_devices()[0])
 
 
-def make_train_call(update: Update, steps_per_call: int) -> TrainCall:
+def make_train_call(update: Update, steps_per_call: int, axis_name: str | None = AXIS) -> TrainCall:
     """pmap(scan over K steps (vmap over R replicas (update))).
 
     Args:
-      update: of one replica, with `axis_name=AXIS`.
+      update: of one replica, made with the same `axis_name`.
       steps_per_call: K. With K = 1 there is no scan: convolutions inside one run on a
         single thread on CPU.
+      axis_name: of the layout.
 
     Returns:
       The call. It donates the state: the caller must not use the one that it passed.
@@ -108,4 +160,4 @@ def make_train_call(update: Update, steps_per_call: int) -> TrainCall:
         state, metrics = body(state, jax.tree.map(lambda leaf: leaf[0], batch))
         return state, jax.tree.map(lambda leaf: leaf[None], metrics)
 
-    return jax.pmap(call, axis_name=AXIS, in_axes=(0, 0, None, 0), donate_argnums=(0,))
+    return jax.pmap(call, axis_name=axis_name, in_axes=(0, 0, None, 0), donate_argnums=(0,))

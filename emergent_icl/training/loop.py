@@ -7,29 +7,24 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 
-from emergent_icl.datasets.bank import DeviceBank
-from emergent_icl.datasets.pipeline import FEEDERS, FeedSpec, resolve_feeder
-from emergent_icl.evaluation import Evaluator, Results, chance, curves, results_json
+from emergent_icl.evaluation import Evaluator, Results, chance
 from emergent_icl.experiment import Experiment, build_experiment
-from emergent_icl.modules.network import Params, make_network
 from emergent_icl.training import devices
-from emergent_icl.training.checkpoints import CheckpointStore, Progress
+from emergent_icl.training.checkpoints import CheckpointStore, Progress, non_finite_leaves
 from emergent_icl.training.clock import Clock
+from emergent_icl.training.program import Program, initial_state, make_program
 from emergent_icl.training.reporting import MetricsWriter, Observer, Record, read_metrics
-from emergent_icl.training.state import TrainState, hyper_from_config
-from emergent_icl.training.update import make_update
-from emergent_icl.training.window import MetricsWindow, NonFiniteLossError
+from emergent_icl.training.state import TrainState
+from emergent_icl.training.summary import evaluation_record, facts, summarise, training_record
+from emergent_icl.training.window import Fetch, MetricsWindow
 from emergent_icl.validation import validate
 from emergent_icl.visualization.learning_curves import draw_learning_curves
 from emergent_icl.workdir import Workdir, WorkdirError
-
-PACKAGES = ("jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "numpy")
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the run was asked to stop, and did)
@@ -67,8 +62,9 @@ def train(
     observer: Observer,
     stop_requested: StopRequest = lambda: None,
     started: float | None = None,
+    fetch: Fetch = devices.fetch,
 ) -> Outcome:
-    """Trains a run to its last step, from its newest checkpoint if there is one.
+    """Trains a run, or several replicas of it, to the last step; goes on from a checkpoint.
 
     Args:
       config: the whole config; not changed.
@@ -76,12 +72,14 @@ def train(
       observer: told of what happens.
       stop_requested: see StopRequest.
       started: `time.monotonic()` at which the command started; None is now.
+      fetch: the one way of metrics and states from the devices to the host.
 
     Raises:
       ConfigError: the config cannot be run; nothing was touched.
       WorkdirError: the folder holds another run; nothing was touched.
       DataUnavailableError: the data are not to be had.
-      NonFiniteLossError: a loss is not finite; the checkpoints before it stand.
+      NonFiniteLossError: a loss is not finite (with replicas: no replica is left); the
+        checkpoints before it stand.
       Interrupted: asked to stop; the state is saved.
     """
     started = time.monotonic() if started is None else started
@@ -101,16 +99,15 @@ def train(
             return Outcome(summary, was_complete=True)
         workdir.claim(config)
         state, carried = _restore_or_init(experiment, store, latest)
-        window, clock = MetricsWindow(carried.window), Clock(carried, started)
         with MetricsWriter(workdir.metrics, workdir.tensorboard, latest or 0) as writer:
+            clock = Clock(carried, started)
+            session = _Session(experiment, state, carried, clock, store, writer, observer, fetch)
             try:
-                results = _run_steps(
-                    experiment, state, window, clock, store, writer, observer, stop_requested
-                )
+                results = session.run(state, stop_requested)
             finally:  # Of a run that was stopped, too.
                 records, level = read_metrics(workdir.metrics), chance(experiment.plan)
                 draw_learning_curves(records, config.name, level, workdir.learning_curves)
-    summary = _summarise(experiment, state, results, clock.progress({}))
+    summary = summarise(experiment, state, results, session.window.diverged, session.progress())
     # Written last: it says that the run is complete.
     workdir.write_json(workdir.summary, summary)
     return Outcome(summary, was_complete=False)
@@ -122,173 +119,129 @@ def _restore_or_init(
     """The state [R, ...] to go on from, on the host."""
     if latest is not None:
         return store.restore(latest, experiment.state_template())
-    seeds = [experiment.config.training.seed]
-    return devices.stack_replicas([experiment.init(seed) for seed in seeds]), Progress()
+    return initial_state(experiment), Progress()
 
 
-def _run_steps(
-    experiment: Experiment,
-    state: TrainState,
-    window: MetricsWindow,
-    clock: Clock,
-    store: CheckpointStore,
-    writer: MetricsWriter,
-    observer: Observer,
-    stop_requested: StopRequest,
-) -> Results:
-    """Trains from `state` [R, ...] to the last step; returns the last evaluation."""
-    config, training = experiment.config, experiment.config.training
-    first, last = int(state.step[0]), training.num_steps
-    feeder = resolve_feeder(config.data.feeder)
-    observer.started(_facts(experiment, state, feeder))
+class _Session:
+    """One command's way through the steps, with all that it needs at hand."""
 
-    bank = devices.place_bank(experiment.arrays())
-    evaluator = experiment.evaluator()
-    call = _train_call(experiment)
-    hyper = devices.replicate(devices.stack_replicas([hyper_from_config(config)]))
-    device_state = devices.replicate(state)
-    results: Results | None = None
-    if signal_number := stop_requested():
-        raise Interrupted(signal_number, first)
+    def __init__(
+        self,
+        experiment: Experiment,
+        state: TrainState,
+        carried: Progress,
+        clock: Clock,
+        store: CheckpointStore,
+        writer: MetricsWriter,
+        observer: Observer,
+        fetch: Fetch,
+    ) -> None:
+        self.experiment, self.clock, self.store = experiment, clock, store
+        self.writer, self.observer, self.fetch = writer, observer, fetch
+        self.names = [replica.name for replica in experiment.replicas]
+        self.first = int(state.step[0])
+        self.program: Program = make_program(experiment, self.first)
+        self.window = MetricsWindow(self.program.layout, self.names, carried, fetch)
+        self.evaluators: list[Evaluator] = experiment.evaluators()
+        self.told_diverged = set(carried.diverged)
+        observer.started(facts(experiment, state, self.program))
 
-    with contextlib.closing(FEEDERS[feeder](_feed_spec(experiment), first)) as feed:
-        for step in range(first, last, training.steps_per_call):
-            batch = devices.shard_batch(next(feed))
-            device_state, metrics = call(device_state, hyper, bank, batch)
-            window.add(step, metrics)
-            done = step + training.steps_per_call
-            clock.advance(training.steps_per_call)
-            observer.advanced(done)
-            at_end = done == last
+    def run(self, host_state: TrainState, stop_requested: StopRequest) -> list[Results | None]:
+        """Trains from `host_state` [R, ...] to the last step.
 
-            record: Record = {}
-            is_whole = done % training.log_every == 0
-            if is_whole or at_end:
-                # Part of a window is kept: the run may be prolonged, and complete it.
-                means = window.mean(keep=not is_whole)
-                record |= _training_record(means, clock, training.batch_size)
-            if done % config.evaluation.every == 0 or at_end:
-                with clock.paused():
-                    results = _evaluate(evaluator, device_state, bank, done)
-                    record |= _evaluation_record(results)
-            if record:
-                writer.write(done, record)
-                observer.logged(done, record)
+        Returns:
+          The last evaluation of each replica, None of one that diverged.
+        """
+        config, program = self.experiment.config, self.program
+        last, steps_per_call = config.training.num_steps, program.feed_spec.steps_per_call
+        state = program.place_state(host_state)
+        results: list[Results | None] | None = None
+        if signal_number := stop_requested():
+            raise Interrupted(signal_number, self.first)
 
-            signal_number = stop_requested()
-            if done % config.checkpoints.every == 0 or at_end or signal_number:
-                with clock.paused():
-                    carried = window.settle()
-                    store.save(_host_state(device_state), clock.progress(carried))
-            if signal_number and not at_end:
-                store.wait()
-                raise Interrupted(signal_number, done)
+        with contextlib.closing(program.feed(self.first)) as feed:
+            for step in range(self.first, last, steps_per_call):
+                batch = program.shard_batch(next(feed))
+                state, metrics = program.call(state, program.hyper, program.bank, batch)
+                self.window.add(step, metrics)
+                done = step + steps_per_call
+                self.clock.advance(steps_per_call)
+                self.observer.advanced(done)
+                at_end = done == last
 
-    # None only where the command before was killed between its last checkpoint and
-    # its summary.
-    return results or _evaluate(evaluator, device_state, bank, last)
+                records: dict[str, Record] = {name: {} for name in self.names}
+                is_whole = done % config.training.log_every == 0
+                if is_whole or at_end:
+                    # Part of a window is kept: the run may be prolonged, and complete it.
+                    self._log_training(records, keep=not is_whole)
+                if done % config.evaluation.every == 0 or at_end:
+                    with self.clock.paused():
+                        results = self._evaluate(state, done)
+                    self._log_evaluation(records, results)
+                self._write(done, records)
 
+                signal_number = stop_requested()
+                if done % config.checkpoints.every == 0 or at_end or signal_number:
+                    with self.clock.paused():
+                        self._save(state, done)
+                if signal_number and not at_end:
+                    self.store.wait()
+                    raise Interrupted(signal_number, done)
 
-def _train_call(experiment: Experiment) -> devices.TrainCall:
-    config = experiment.config
-    plan = experiment.plan
-    network = make_network(
-        config.model, plan.num_labels, plan.num_positions, axis_name=devices.AXIS
-    )
-    update = make_update(
-        network,
-        experiment.optimizer,
-        experiment.materialise,
-        devices.AXIS,
-        config.training.interim_weight,
-    )
-    return devices.make_train_call(update, config.training.steps_per_call)
+        # None only where the command before was killed between its last checkpoint and
+        # its summary.
+        return results or self._evaluate(state, last)
 
+    def progress(self) -> Progress:
+        """What a checkpoint carries on."""
+        return self.clock.progress(self.window.settle(), self.window.diverged)
 
-def _feed_spec(experiment: Experiment) -> FeedSpec:
-    training, kind = experiment.config.training, experiment.plan.training
-    return FeedSpec(
-        samplers=(kind.sample,),
-        seeds=(training.seed,),
-        batch_size=training.batch_size,
-        seq_len=kind.seq_len,
-        steps_per_call=training.steps_per_call,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
-    )
+    def _log_training(self, records: dict[str, Record], keep: bool) -> None:
+        means, steps_per_second = self.window.means(keep), self.clock.lap()
+        batch_size = self.experiment.config.training.batch_size
+        for name, own in zip(self.names, means, strict=True):
+            if own:
+                records[name] |= training_record(own, steps_per_second, batch_size)
 
+    def _evaluate(self, state: TrainState, step: int) -> list[Results | None]:
+        # Who has diverged by now is not evaluated.
+        self.window.settle()
+        bank = devices.on_first_device(self.program.bank)
+        results: list[Results | None] = []
+        for index, (name, evaluate) in enumerate(zip(self.names, self.evaluators, strict=True)):
+            if name in self.window.diverged:
+                results.append(None)
+                continue
+            own = self.program.layout.replica(state, index)
+            found = evaluate(own.params, own.batch_stats, bank)
+            for mode, metrics in found.items():
+                if not math.isfinite(metrics["loss"].mean):
+                    self.window.mark(index, step, metrics["loss"].mean, mode)
+            results.append(None if name in self.window.diverged else found)
+        return results
 
-def _host_state(device_state: TrainState) -> TrainState:
-    return devices.fetch(devices.first_device(device_state))
+    def _log_evaluation(self, records: dict[str, Record], results: list[Results | None]) -> None:
+        for name, found in zip(self.names, results, strict=True):
+            if found is not None:
+                records[name] |= evaluation_record(found)
 
+    def _write(self, step: int, records: dict[str, Record]) -> None:
+        full = {name: record for name, record in records.items() if record}
+        if full:
+            self.writer.write(step, full)
+            self.observer.logged(step, full)
+        for name, seen in self.window.diverged.items():
+            if name not in self.told_diverged:
+                self.told_diverged.add(name)
+                self.observer.diverged(name, seen)
 
-def _evaluate(
-    evaluator: Evaluator, device_state: TrainState, bank: DeviceBank, step: int
-) -> Results:
-    replica = jax.tree.map(lambda leaf: leaf[0], devices.first_device(device_state))
-    results = evaluator(replica.params, replica.batch_stats, devices.on_first_device(bank))
-    for mode, metrics in results.items():
-        if not math.isfinite(metrics["loss"].mean):
-            raise NonFiniteLossError(step, metrics["loss"].mean, mode)
-    return results
-
-
-def _training_record(means: dict[str, float], clock: Clock, batch_size: int) -> Record:
-    record: Record = {f"train/{name}": value for name, value in means.items()}
-    steps_per_second = clock.lap()
-    if steps_per_second is not None:
-        record["steps_per_second"] = steps_per_second
-        record["sequences_per_second"] = steps_per_second * batch_size
-    return record
-
-
-def _evaluation_record(results: Results) -> Record:
-    return {
-        f"eval/{mode}/{metric}": estimate.mean
-        for mode, estimates in results.items()
-        for metric, estimate in estimates.items()
-    }
-
-
-def _facts(experiment: Experiment, state: TrainState, feeder: str) -> dict[str, Any]:
-    config, space = experiment.config, experiment.plan.space
-    return {
-        "experiment": config.name,
-        "data": f"{experiment.bank.name}: {space.split.num_rare} rare, "
-        f"{space.split.num_common} common, {space.split.num_holdout} holdout classes, "
-        f"{space.num_exemplars} exemplars",
-        "labels": experiment.plan.num_labels,
-        "model": f"{config.model.encoder} + {config.model.sequence_model}, "
-        f"{config.model.num_layers} layers, {count_parameters(state.params):,} parameters",
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "feeder": feeder,
-        "first_step": int(state.step[0]),
-        "last_step": config.training.num_steps,
-        "batch_size": config.training.batch_size,
-    }
-
-
-def count_parameters(params: Params) -> int:
-    """Numbers in a parameter tree whose leaves lead with one replica axis [1, ...]."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def _summarise(
-    experiment: Experiment, state: TrainState, results: Results, progress: Progress
-) -> dict[str, Any]:
-    """The content of summary.json."""
-    config = experiment.config
-    sequences = progress.train_steps * config.training.batch_size
-    seconds = progress.train_seconds
-    return {
-        "step": config.training.num_steps,
-        "wall_seconds": progress.wall_seconds,
-        "parameters": count_parameters(state.params),
-        "train_sequences_per_second": sequences / seconds if seconds else None,
-        **curves(results),
-        "evals": results_json(results),
-        "config_name": config.name,
-        "seed": config.training.seed,
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-    }
+    def _save(self, state: TrainState, step: int) -> None:
+        layout = self.program.layout
+        self.window.settle()
+        host = layout.state_on_host(self.fetch(layout.needed(state)))
+        if self.names != [""]:
+            for index, name in enumerate(self.names):
+                if name not in self.window.diverged and non_finite_leaves(host, index):
+                    self.window.mark(index, step, math.nan)
+        bad = [i for i, name in enumerate(self.names) if name in self.window.diverged]
+        self.store.save(host, self.progress(), bad)

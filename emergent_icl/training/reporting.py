@@ -24,8 +24,11 @@ class Observer:
     def advanced(self, step: int) -> None:
         """After the call that ended with this step was dispatched."""
 
-    def logged(self, step: int, record: Record) -> None:
-        """After a line of metrics was written."""
+    def logged(self, step: int, records: dict[str, Record]) -> None:
+        """After lines of metrics were written, by the replica's name ('' for a run alone)."""
+
+    def diverged(self, name: str, step: int) -> None:
+        """After a replica was found to hold a loss that is not finite; the others go on."""
 
 
 class MetricsWriter:
@@ -45,21 +48,35 @@ class MetricsWriter:
             file.writelines(_line(record) for record in kept)
         os.replace(temporary, metrics)
         self._file = metrics.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(tensorboard), purge_step=resume_step + 1)
+        self._tensorboard, self._resume_step = tensorboard, resume_step
+        self._events: dict[str, SummaryWriter] = {}
 
     def __enter__(self) -> MetricsWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
-        self._events.close()
+        for events in self._events.values():
+            events.close()
 
-    def write(self, step: int, record: Record) -> None:
-        """Adds one line, and one event for each number in it."""
-        self._file.write(_line({"step": step, **record}))
+    def write(self, step: int, records: dict[str, Record]) -> None:
+        """Adds a line for each replica, and one event for each number in it.
+
+        Args:
+          step: of all of them.
+          records: by the replica's name, which stands in the line and is a run of its own
+            in TensorBoard; '' for a run that is alone.
+        """
+        for replica, record in records.items():
+            who = {"replica": replica} if replica else {}
+            self._file.write(_line({"step": step, **who, **record}))
         self._file.flush()
-        for name, value in record.items():
-            self._events.add_scalar(name, value, step)
+        for replica, record in records.items():
+            if replica not in self._events:
+                folder, purge = self._tensorboard / replica, self._resume_step + 1
+                self._events[replica] = SummaryWriter(str(folder), purge_step=purge)
+            for name, value in record.items():
+                self._events[replica].add_scalar(name, value, step)
 
 
 def read_metrics(path: Path) -> list[Record]:

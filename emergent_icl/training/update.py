@@ -22,14 +22,18 @@ Update = Callable[[TrainState, Hyper, DeviceBank, SequenceBatch], tuple[TrainSta
 
 
 def init_state(
-    network: Network, optimizer: Optimizer, seed: int, examples: jax.Array, labels: jax.Array
+    network: Network,
+    optimizer: Optimizer,
+    seed: int | jax.Array,
+    examples: jax.Array,
+    labels: jax.Array,
 ) -> TrainState:
     """The state before the first step.
 
     Args:
       network: built with `axis_name=None`.
       optimizer: the optimizer.
-      seed: of the run.
+      seed: of the run, in [0, 2^32).
       examples: [B, S, ...], for their shape and type alone.
       labels: int [B, S], likewise.
     """

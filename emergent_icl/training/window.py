@@ -1,17 +1,26 @@
-"""Metrics of the steps since the last line, read a little late so that nobody waits."""
+"""Metrics of the steps since the last line, copied to the host when the line is written."""
 
 from __future__ import annotations
 
 import collections
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
-from emergent_icl.training import devices
+from emergent_icl.training.checkpoints import Progress
+from emergent_icl.training.devices import Layout
 
-# Calls whose metrics may still be under way. Bounds how far the host runs ahead, and so
-# how long an interrupt or a non-finite loss goes unnoticed.
+# Calls that may be under way. Bounds how far the host runs ahead of the device, and so how
+# long a signal goes unanswered.
 CALLS_IN_FLIGHT = 2
+
+# Device arrays -> host arrays.
+Fetch = Callable[[Any], Any]
+# {metric: values, one a step}, of one replica.
+Values = dict[str, list[float]]
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -27,49 +36,89 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class MetricsWindow:
-    """Collects the metrics of every step until they are averaged into a line."""
+    """Collects the metrics of every step until they are averaged into a line.
 
-    def __init__(self, values: dict[str, list[float]]) -> None:
-        """Starts with the values that a checkpoint carried over."""
-        self._values = {name: list(entries) for name, entries in values.items()}
-        self._in_flight: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
+    Knows which replicas have diverged: their metrics are no longer collected. A run that is
+    alone, or the last replica, raises instead.
+    """
+
+    def __init__(
+        self, layout: Layout, names: Sequence[str], carried: Progress, fetch: Fetch
+    ) -> None:
+        """Goes on from what a checkpoint carried over.
+
+        Args:
+          layout: of the replicas on the devices.
+          names: of the replicas.
+          carried: from the checkpoint.
+          fetch: the one way of metrics to the host; called once a line.
+        """
+        self._layout, self._names, self._fetch = layout, tuple(names), fetch
+        window = carried.window or [{} for _ in names]
+        self._values = [{name: list(own) for name, own in one.items()} for one in window]
+        self._diverged = dict(carried.diverged)
+        self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
+        self._recent: collections.deque[jax.Array] = collections.deque()
+
+    @property
+    def diverged(self) -> dict[str, int]:
+        """Name of each replica that diverged -> the step at which it was seen."""
+        return dict(self._diverged)
 
     def add(self, first_step: int, metrics: dict[str, jax.Array]) -> None:
-        """Adds the metrics [D, K, R] of a call whose first step is `first_step`.
-
-        Raises:
-          NonFiniteLossError: of this or an earlier call.
-        """
+        """Adds the metrics of a call whose first step is `first_step`; copies nothing."""
         self._in_flight.append((first_step, metrics))
-        while len(self._in_flight) > CALLS_IN_FLIGHT:
-            self._take()
+        self._recent.append(metrics["loss"])
+        if len(self._recent) > CALLS_IN_FLIGHT:
+            jax.block_until_ready(self._recent.popleft())
 
-    def settle(self) -> dict[str, list[float]]:
-        """Waits for all calls; returns every value that is not averaged yet.
+    def settle(self) -> list[Values]:
+        """Waits for all calls; returns every value that is not averaged yet, by replica.
 
         Raises:
-          NonFiniteLossError: see `add`.
+          NonFiniteLossError: no replica is left whose loss is finite.
         """
-        while self._in_flight:
-            self._take()
-        return {name: list(entries) for name, entries in self._values.items()}
+        if self._in_flight:
+            needed = [self._layout.needed(metrics) for _, metrics in self._in_flight]
+            fetched = [self._layout.metrics_on_host(host) for host in self._fetch(needed)]
+            for (first_step, _), host in zip(self._in_flight, fetched, strict=True):
+                self._take(first_step, host)
+            self._in_flight, self._recent = [], collections.deque()
+        return [{name: list(own) for name, own in one.items()} for one in self._values]
 
-    def mean(self, keep: bool = False) -> dict[str, float]:
-        """Waits for all calls; returns the means since the last time.
+    def means(self, keep: bool = False) -> list[dict[str, float]]:
+        """Waits for all calls; returns the means since the last time, {} of the diverged.
 
         Args:
           keep: go on collecting, instead of starting anew.
+
+        Raises:
+          NonFiniteLossError: see `settle`.
         """
         values = self.settle()
-        self._values = self._values if keep else {}
-        return {name: float(np.mean(entries)) for name, entries in values.items()}
+        if not keep:
+            self._values = [{} for _ in self._names]
+        return [{name: float(np.mean(own)) for name, own in one.items()} for one in values]
 
-    def _take(self) -> None:
-        first_step, metrics = self._in_flight.popleft()
-        host = devices.fetch(devices.first_device(metrics))
-        for offset, loss in enumerate(host["loss"][:, 0]):
-            if not np.isfinite(loss):
-                raise NonFiniteLossError(first_step + offset + 1, float(loss))
-        for name, values_KR in host.items():
-            entries = self._values.setdefault(name, [])
-            entries.extend(float(value) for value in values_KR[:, 0])
+    def mark(self, replica: int, step: int, loss: float, mode: str | None = None) -> None:
+        """Notes that a replica diverged; a loss of an evaluation comes with its mode.
+
+        Raises:
+          NonFiniteLossError: it was the last one, or a run that is alone.
+        """
+        self._diverged.setdefault(self._names[replica], step)
+        self._values[replica] = {}
+        if len(self._diverged) == len(self._names):
+            raise NonFiniteLossError(step, loss, mode)
+
+    def _take(self, first_step: int, host: dict[str, np.ndarray]) -> None:
+        for replica, name in enumerate(self._names):
+            for offset, loss in enumerate(host["loss"][:, replica]):
+                if name in self._diverged:
+                    break
+                if not math.isfinite(loss):
+                    self.mark(replica, first_step + offset + 1, float(loss))
+            if name not in self._diverged:
+                for metric, values_KR in host.items():
+                    own = self._values[replica].setdefault(metric, [])
+                    own.extend(float(value) for value in values_KR[:, replica])

@@ -256,8 +256,19 @@ def _training() -> ConfigDict:
     training.batch_size = 32
     # Every random draw of the run derives from this: data, initial parameters, noise.
     training.seed = 0
-    # Updates in one call of the device; divides every interval. Keep 1 on CPU.
-    training.steps_per_call = 1
+    # Updates in one call of the device; divides every interval. Derived when unset: 1 for a
+    # convolutional encoder on CPU, where convolutions in a loop run on one thread; else up to 10
+    # on CPU and 25 on an accelerator.
+    training.steps_per_call = placeholder(int)
+    # Runs that are trained together, by one program; alone, this option means as many seeds.
+    training.replicas = 1
+    # What each replica has for itself: ({'name': 'even', 'data.sequences.p_bursty': 0.0}, ...).
+    training.replica_overrides = ()
+    # Put different replicas on different devices, instead of a share of each on all.
+    training.spread_replicas = False
+    # The same bits at every repetition on a GPU, too, where some operations otherwise add up in
+    # any order; a CPU always repeats.
+    training.deterministic = True
     # Steps between two lines of metrics, each the mean of the steps since the last.
     training.log_every = 50
     # Share of the loss that is on predictions of the context's labels; the rest is on the query.

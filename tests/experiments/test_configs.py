@@ -20,6 +20,7 @@ from emergent_icl.training import loop
 from emergent_icl.training.reporting import Observer
 from emergent_icl.validation import ConfigError, validate
 from emergent_icl.workdir import Workdir, flatten
+from experiments import jax_settings
 from experiments.configs import (
     base,
     gaussian,
@@ -119,6 +120,8 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
         # An empty cache: what is drawn already does not read how it is drawn.
         config.data.cache_dir = str(tmp_path / "cache")
         loop.train(Spy(config.lock(), seen), Workdir(tmp_path / folder), Observer())
+        monkeypatch.setenv("XLA_FLAGS", "")
+        jax_settings.make_deterministic(Spy(config, seen))
 
     paper = omniglot.get_config("paper").unlock()
     for sequence_model in ("transformer", "lstm"):

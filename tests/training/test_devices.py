@@ -39,21 +39,24 @@ class Setting:
         self.hyper = devices.stack_replicas([hyper_from_config(config)] * len(seeds))
         self.bank = devices.place_bank(self.experiment.arrays())
         self.calls = {}
+        self.layout = devices.Layout(len(seeds))
 
     def run(self, steps_per_call=1, num_steps=8, **hyper):
         """Trains some steps; returns host state [R, ...] and losses [num_steps, R]."""
         if steps_per_call not in self.calls:
             self.calls[steps_per_call] = devices.make_train_call(self.update, steps_per_call)
-        state = devices.replicate(self.state)
-        hyper = devices.replicate(self.hyper._replace(**hyper))
+        state = self.layout.place(self.state)
+        hyper = self.layout.place(self.hyper._replace(**hyper))
         losses = []
         for first in range(0, num_steps, steps_per_call):
             steps = SequenceBatch(*(leaf[first : first + steps_per_call] for leaf in self.block))
             state, metrics = self.calls[steps_per_call](
-                state, hyper, self.bank, devices.shard_batch(steps)
+                state, hyper, self.bank, self.layout.shard_batch(steps)
             )
-            losses.append(devices.fetch(devices.first_device(metrics))["loss"])
-        return devices.fetch(devices.first_device(state)), np.concatenate(losses)
+            host = self.layout.metrics_on_host(devices.fetch(self.layout.needed(metrics)))
+            losses.append(host["loss"])
+        state = self.layout.state_on_host(devices.fetch(self.layout.needed(state)))
+        return state, np.concatenate(losses)
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +99,15 @@ def test_the_same_state_and_batch_give_the_same_bits(setting):
 def test_a_batch_is_laid_out_in_consecutive_shares(monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: 2)
     leaf = np.arange(3 * 1 * 4 * 5).reshape(3, 1, 4, 5)
-    sharded = devices.shard_batch(SequenceBatch(leaf, leaf, leaf)).labels
+    sharded = devices.Layout().shard_batch(SequenceBatch(leaf, leaf, leaf)).labels
     assert sharded.shape == (2, 3, 1, 2, 5)
     np.testing.assert_array_equal(sharded[1, 2, 0], leaf[2, 0, 2:])
 
 
 def test_compiles_once(setting):
     calls = devices.make_train_call(setting.update, 1)
-    state, hyper = devices.replicate(setting.state), devices.replicate(setting.hyper)
-    batch = devices.shard_batch(SequenceBatch(*(leaf[:1] for leaf in setting.block)))
+    state, hyper = setting.layout.place(setting.state), setting.layout.place(setting.hyper)
+    batch = setting.layout.shard_batch(SequenceBatch(*(leaf[:1] for leaf in setting.block)))
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())

@@ -1,0 +1,198 @@
+"""Replicas: runs that are trained together, by one program, and equal the runs they would be alone.
+
+A list of named override dictionaries becomes a list of whole configs, each that of a run on its
+own. They may differ in whatever leaves shapes alone (MAY_DIFFER); what must be as large as
+the largest needs it, the capacity of labels and of positions, is given to all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from emergent_icl.plan import Plan, make_plan
+from emergent_icl.registry import nearest_name
+from emergent_icl.rules import nearest_options
+from emergent_icl.workdir import flatten
+
+# Options that a replica may have for itself; an entry that ends in '.' is a whole section.
+MAY_DIFFER = (
+    "training.seed",
+    "training.optimizer.learning_rate",
+    "training.optimizer.warmup_steps",
+    "training.optimizer.weight_decay",
+    "data.noise_scale",
+    "data.drawings",
+    "data.split.",
+    "data.sequences.",
+)
+# Names stand in files' names and in TensorBoard's runs.
+_NAME = re.compile(r"[A-Za-z0-9_][\w.=,+-]*", re.ASCII)
+NAME_RULE = "letters, digits and any of _ . = , + -"
+
+
+class Replica(NamedTuple):
+    """One of the runs that are trained together.
+
+    Attributes:
+      name: of the replica; '' for a run that is alone.
+      config: the whole config of the run that it would be alone, locked.
+      plan: of that config.
+    """
+
+    name: str
+    config: ml_collections.ConfigDict
+    plan: Plan
+
+
+def is_plain(config: ml_collections.ConfigDict) -> bool:
+    """Whether the config is that of a run that is alone, without a name."""
+    return config.training.replicas == 1 and not config.training.replica_overrides
+
+
+def named_overrides(config: ml_collections.ConfigDict) -> list[tuple[str, dict[str, Any]]]:
+    """(name, {option: value}) of each replica; a plain run is one without a name.
+
+    Several replicas without overrides are as many seeds, from the config's own upwards.
+    """
+    training = config.training
+    if training.replica_overrides:
+        return [_named(dict(overrides)) for overrides in training.replica_overrides]
+    if is_plain(config):
+        return [("", {})]
+    seeds = range(training.seed, training.seed + training.replicas)
+    return [(f"seed={seed}", {"training.seed": seed}) for seed in seeds]
+
+
+def _named(overrides: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    name = overrides.pop("name", None)
+    if name is None:
+        name = ",".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in overrides.items())
+    return name, overrides
+
+
+def make_replicas(config: ml_collections.ConfigDict) -> tuple[Replica, ...]:
+    """The runs of a valid config; a plain run is the config itself.
+
+    Raises:
+      ValueError, KeyError: an override does not fit.
+    """
+    if is_plain(config):
+        return (Replica("", config, make_plan(config)),)
+    singles = [(name, alone(config, values)) for name, values in named_overrides(config)]
+    plans = [make_plan(one) for _, one in singles]
+    capacity = {
+        "model.num_labels": max(plan.num_labels for plan in plans),
+        "model.num_positions": max(plan.num_positions for plan in plans),
+    }
+    configs = [(name, with_options(one, capacity)) for name, one in singles]
+    return tuple(Replica(name, one, make_plan(one)) for name, one in configs)
+
+
+def alone(
+    config: ml_collections.ConfigDict, overrides: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """The config of a run on its own, with these options.
+
+    Raises:
+      KeyError: there is no such option.
+    """
+    nothing = {"training.replicas": 1, "training.replica_overrides": ()}
+    return with_options(config, {**overrides, **nothing, "training.spread_replicas": False})
+
+
+def shared_config(
+    config: ml_collections.ConfigDict, replicas: tuple[Replica, ...]
+) -> ml_collections.ConfigDict:
+    """What all replicas look examples up in, and are compiled for.
+
+    All drawings where one of them needs all, noise where one of them has noise.
+    """
+    if len(replicas) == 1:
+        return replicas[0].config
+    data = [replica.config.data for replica in replicas]
+    drawings = {one.drawings for one in data}
+    shared = {
+        "data.noise_scale": max(one.noise_scale for one in data),
+        "data.drawings": drawings.pop() if len(drawings) == 1 else "all",
+    }
+    return with_options(config, shared)
+
+
+def with_options(
+    config: ml_collections.ConfigDict, values: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """A locked copy with some options changed; types are not checked.
+
+    Raises:
+      KeyError, TypeError: there is no such option.
+    """
+    changed = config.copy_and_resolve_references().unlock()
+    # `update_from_flattened_dict` would take the dictionaries in a value for sections.
+    with changed.ignore_type():
+        for path, value in values.items():
+            *sections, name = path.split(".")
+            section = changed
+            for part in sections:
+                section = section.get(part, {})
+            if name not in section or isinstance(section[name], ml_collections.ConfigDict):
+                known = flatten(config.to_dict())
+                raise KeyError(f"{path} is not an option{nearest_options(path, known)}")
+            section[name] = value
+    return changed.lock()
+
+
+def override_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+    """What is wrong with the overrides by themselves; see `together_problems`."""
+    training = config.training
+    count = len(training.replica_overrides)
+    if count and training.replicas not in (1, count):
+        yield (
+            f"training.replicas = {training.replicas} must be 1 (derived) or {count}, the number "
+            f"of training.replica_overrides"
+        )
+    if is_plain(config):
+        return
+    names = [name for name, _ in named_overrides(config)]
+    for name, overrides in named_overrides(config):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            yield (
+                f"training.replica_overrides: the name {name!r} must be {NAME_RULE}; "
+                f"give one as 'name'"
+            )
+        for path in overrides:
+            if not path.startswith(MAY_DIFFER):
+                hint = nearest_name(path, [option for option in MAY_DIFFER if option[-1] != "."])
+                may = ", ".join(prefix + "*" * prefix.endswith(".") for prefix in MAY_DIFFER)
+                yield (
+                    f"training.replica_overrides: {path} is common to all replicas (may differ: "
+                    f"{may}){hint}"
+                )
+    for name in sorted({str(name) for name in names if names.count(name) > 1}):
+        yield f"training.replica_overrides: two replicas have the name {name!r}"
+
+
+def together_problems(
+    config: ml_collections.ConfigDict, replicas: tuple[Replica, ...]
+) -> Iterator[str]:
+    """Why runs that are possible alone cannot be trained together."""
+    lengths = {replica.name: replica.plan.training.seq_len for replica in replicas}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{length} of '{name}'" for name, length in lengths.items())
+        yield f"training.replica_overrides: sequences must be of one length, not {told}"
+    shapes = {replica.plan.shape._replace(num_exemplars=1) for replica in replicas}
+    if len(shapes) > 1:
+        yield (
+            "training.replica_overrides: data.drawings = 'separated' makes other classes; it "
+            "cannot stand beside 'all' or 'single'"
+        )
+    if config.data.random_rare_images:
+        splits = {replica.config.data.split.to_json() for replica in replicas}
+        if len(splits) > 1:
+            yield (
+                "training.replica_overrides: with data.random_rare_images all replicas must have "
+                "the same rare classes; data.split differs"
+            )

@@ -1,0 +1,131 @@
+"""What runs on the devices: an experiment, compiled and placed, with the feed for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from emergent_icl.datasets.bank import DeviceBank
+from emergent_icl.datasets.class_space import SequenceBatch
+from emergent_icl.datasets.pipeline import FEEDERS, FeedSpec, resolve_feeder
+from emergent_icl.experiment import Experiment
+from emergent_icl.modules.network import make_network
+from emergent_icl.training import devices
+from emergent_icl.training.state import Hyper, TrainState, hyper_from_config
+from emergent_icl.training.update import make_update
+
+# Encoders without convolutions, which lose nothing in a loop on CPU.
+PLAIN_ENCODERS = ("mlp", "linear", "embedding")
+MOST_STEPS_ON_CPU, MOST_STEPS = 10, 25
+
+
+class Program(NamedTuple):
+    """Everything that a step takes but the state.
+
+    Attributes:
+      layout: of replicas on devices.
+      call: (state, hyper, bank, batch) -> (state, metrics), K steps; donates the state.
+      hyper: placed.
+      bank: placed.
+      feed_spec: what the batches depend on.
+      feeder: its name.
+    """
+
+    layout: devices.Layout
+    call: devices.TrainCall
+    hyper: Hyper
+    bank: DeviceBank
+    feed_spec: FeedSpec
+    feeder: str
+
+    def feed(self, first_step: int) -> Iterator[SequenceBatch]:
+        """Host batches [K, R, B, S] from a step on; to be closed."""
+        return FEEDERS[self.feeder](self.feed_spec, first_step)
+
+    def shard_batch(self, batch: SequenceBatch) -> SequenceBatch:
+        """A host batch as the call takes it."""
+        return self.layout.shard_batch(batch)
+
+    def place_state(self, state: TrainState) -> TrainState:
+        """A host state [R, ...] as the call takes it."""
+        return self.layout.place(state)
+
+
+def make_program(experiment: Experiment, first_step: int = 0) -> Program:
+    """Places the data and builds the train call; it compiles when it is first called.
+
+    Args:
+      experiment: what to train.
+      first_step: from which on.
+    """
+    config, plan = experiment.config, experiment.plan
+    layout = devices.Layout(len(experiment.replicas), config.training.spread_replicas)
+    network = make_network(
+        config.model, plan.num_labels, plan.num_positions, axis_name=layout.axis_name
+    )
+    update = make_update(
+        network,
+        experiment.optimizer,
+        experiment.materialise,
+        layout.axis_name,
+        config.training.interim_weight,
+    )
+    steps = resolve_steps_per_call(config, first_step)
+    hyper = devices.stack_replicas(
+        [hyper_from_config(replica.config) for replica in experiment.replicas]
+    )
+    spec = FeedSpec(
+        samplers=[replica.plan.training.sample for replica in experiment.replicas],
+        seeds=[replica.config.training.seed for replica in experiment.replicas],
+        batch_size=config.training.batch_size,
+        seq_len=plan.training.seq_len,
+        steps_per_call=steps,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+    )
+    return Program(
+        layout,
+        devices.make_train_call(update, steps, layout.axis_name),
+        layout.place(hyper),
+        devices.place_bank(experiment.arrays()),
+        spec,
+        resolve_feeder(config.data.feeder),
+    )
+
+
+def initial_state(experiment: Experiment) -> TrainState:
+    """The state before the first step, [R, ...] on the host."""
+    init = experiment.initialiser()
+    seeds = [np.uint32(replica.config.training.seed) for replica in experiment.replicas]
+    return devices.stack_replicas([init(seed) for seed in seeds])
+
+
+def resolve_steps_per_call(
+    config: ml_collections.ConfigDict, first_step: int = 0, backend: str | None = None
+) -> int:
+    """K: `training.steps_per_call`, or what suits the machine and divides every interval.
+
+    Args:
+      config: valid.
+      first_step: K divides it, too: the same calls end where a line or a checkpoint is due.
+      backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
+    """
+    training = config.training
+    if training.steps_per_call is not None:
+        return training.steps_per_call
+    most = MOST_STEPS
+    if (backend or jax.default_backend()) == "cpu":
+        most = MOST_STEPS_ON_CPU if config.model.encoder in PLAIN_ENCODERS else 1
+    common = math.gcd(
+        training.num_steps,
+        training.log_every,
+        config.evaluation.every,
+        config.checkpoints.every,
+        first_step,
+    )
+    return max(steps for steps in range(1, most + 1) if common % steps == 0)
