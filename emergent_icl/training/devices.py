@@ -20,6 +20,7 @@ from emergent_icl.training.state import Array, Hyper, TrainState
 from emergent_icl.training.update import Metrics, Update
 
 AXIS = "devices"
+OverReplicas = Callable[[Update], Update]
 Tree = TypeVar("Tree")
 # (state, hyper, bank, batch) -> (state, metrics), laid out as `Layout` says.
 TrainCall = Callable[
@@ -135,7 +136,33 @@ class Layout:
         return jax.device_put(own, jax.local_devices()[0])
 
 
-def make_train_call(update: Update, steps_per_call: int, axis_name: str | None = AXIS) -> TrainCall:
+def all_at_once(update: Update) -> Update:
+    """The update of R replicas, vectorised: for devices that have room for more work."""
+    return jax.vmap(update, in_axes=(0, 0, None, 0))
+
+
+def in_turn(update: Update) -> Update:
+    """The same one replica after the other, compiled once: for a CPU, which has none.
+
+    There a matrix product of many small matrices takes longer than the products one by one.
+    """
+
+    def update_replicas(
+        state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
+    ) -> tuple[TrainState, Metrics]:
+        return jax.lax.map(
+            lambda replica: update(replica[0], replica[1], bank, replica[2]), (state, hyper, batch)
+        )
+
+    return update_replicas
+
+
+def make_train_call(
+    update: Update,
+    steps_per_call: int,
+    axis_name: str | None = AXIS,
+    over_replicas: OverReplicas = all_at_once,
+) -> TrainCall:
     """pmap(scan over K steps (vmap over R replicas (update))).
 
     Args:
@@ -143,11 +170,12 @@ def make_train_call(update: Update, steps_per_call: int, axis_name: str | None =
       steps_per_call: K. With K = 1 there is no scan: convolutions inside one run on a
         single thread on CPU.
       axis_name: of the layout.
+      over_replicas: `all_at_once`, or `in_turn`.
 
     Returns:
       The call. It donates the state: the caller must not use the one that it passed.
     """
-    update_replicas = jax.vmap(update, in_axes=(0, 0, None, 0))
+    update_replicas = over_replicas(update)
 
     def call(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch

@@ -90,12 +90,26 @@ def make_program(experiment: Experiment, first_step: int = 0) -> Program:
     )
     return Program(
         layout,
-        devices.make_train_call(update, steps, layout.axis_name),
+        devices.make_train_call(update, steps, layout.axis_name, over_replicas(experiment)),
         layout.place(hyper),
         devices.place_bank(experiment.arrays()),
         spec,
         resolve_feeder(config.data.feeder),
     )
+
+
+def over_replicas(experiment: Experiment, backend: str | None = None) -> devices.OverReplicas:
+    """How an update becomes that of all replicas.
+
+    Args:
+      experiment: what to train.
+      backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
+    """
+    on_cpu = (backend or jax.default_backend()) == "cpu"
+    is_plain = experiment.config.model.encoder in PLAIN_ENCODERS
+    if len(experiment.replicas) > 1 and on_cpu and is_plain:
+        return devices.in_turn
+    return devices.all_at_once
 
 
 def initial_state(experiment: Experiment) -> TrainState:

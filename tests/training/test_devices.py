@@ -17,7 +17,8 @@ from emergent_icl.training.update import make_update
 class Setting:
     """A compiled update with everything that it takes."""
 
-    def __init__(self, seeds=(0,)):
+    def __init__(self, seeds=(0,), over_replicas=devices.all_at_once):
+        self.over_replicas = over_replicas
         config = tiny.get_config("images").unlock()
         # Adam would blow up the rounding of gradients that are zero in exact arithmetic.
         config.training.optimizer.name = "sgd"
@@ -44,7 +45,9 @@ class Setting:
     def run(self, steps_per_call=1, num_steps=8, **hyper):
         """Trains some steps; returns host state [R, ...] and losses [num_steps, R]."""
         if steps_per_call not in self.calls:
-            self.calls[steps_per_call] = devices.make_train_call(self.update, steps_per_call)
+            self.calls[steps_per_call] = devices.make_train_call(
+                self.update, steps_per_call, over_replicas=self.over_replicas
+            )
         state = self.layout.place(self.state)
         hyper = self.layout.place(self.hyper._replace(**hyper))
         losses = []
@@ -78,8 +81,9 @@ def test_steps_in_one_call_equal_steps_one_by_one(setting):
     assert_close(one.params, four.params, 1e-5)
 
 
-def test_a_replica_equals_the_run_that_it_would_be_alone(setting):
-    together, losses = Setting(seeds=(5, 0)).run()
+@pytest.mark.parametrize("over_replicas", [devices.all_at_once, devices.in_turn])
+def test_a_replica_equals_the_run_that_it_would_be_alone(setting, over_replicas):
+    together, losses = Setting((5, 0), over_replicas).run()
     assert losses.shape == (8, 2)
     assert not np.allclose(losses[:, 0], losses[:, 1])
     alone, losses_alone = setting.run()
