@@ -30,8 +30,8 @@ MAY_DIFFER = (
     "data.sequences.",
 )
 # Names stand in files' names and in TensorBoard's runs.
-_NAME = re.compile(r"[A-Za-z0-9_][\w.=,+-]*", re.ASCII)
-NAME_RULE = "letters, digits and any of _ . = , + -"
+_NAME = re.compile(r"[A-Za-z0-9][\w.=,+-]{0,99}", re.ASCII)
+NAME_RULE = "a letter or digit, then up to 99 letters, digits or any of _ . = , + -"
 
 
 class Replica(NamedTuple):
@@ -92,6 +92,24 @@ def make_replicas(config: ml_collections.ConfigDict) -> tuple[Replica, ...]:
     return tuple(Replica(name, one, make_plan(one)) for name, one in configs)
 
 
+def find_replica(config: ml_collections.ConfigDict, name: str | None) -> Replica:
+    """The replica of a name, the first if that is None.
+
+    Args:
+      config: valid, but for its replicas.
+      name: of the replica.
+
+    Raises:
+      ValueError: there is none of that name.
+    """
+    found = make_replicas(config)
+    for replica in found:
+        if name is None or replica.name == name:
+            return replica
+    names = ", ".join(repr(replica.name) for replica in found if replica.name)
+    raise ValueError(f"no replica is named {name!r}, only {names or 'a run that is alone'}")
+
+
 def alone(
     config: ml_collections.ConfigDict, overrides: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
@@ -137,7 +155,8 @@ def with_options(
             *sections, name = path.split(".")
             section = changed
             for part in sections:
-                section = section.get(part, {})
+                inside = section.get(part, {})
+                section = inside if isinstance(inside, ml_collections.ConfigDict) else {}
             if name not in section or isinstance(section[name], ml_collections.ConfigDict):
                 known = flatten(config.to_dict())
                 raise KeyError(f"{path} is not an option{nearest_options(path, known)}")
@@ -171,7 +190,9 @@ def override_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
                     f"training.replica_overrides: {path} is common to all replicas (may differ: "
                     f"{may}){hint}"
                 )
-    for name in sorted({str(name) for name in names if names.count(name) > 1}):
+    # Not every file system tells 'a' from 'A'.
+    folded = [str(name).lower() for name in names]
+    for name in dict.fromkeys(name for name in folded if folded.count(name) > 1):
         yield f"training.replica_overrides: two replicas have the name {name!r}"
 
 

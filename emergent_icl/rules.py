@@ -105,10 +105,14 @@ PROBABILITY = number(0, 1)
 DROPOUT = number(0, 0.99)
 OPTIONAL_COUNT = Rule(lambda v: v is None or (_is_int(v) and v >= 1), "an integer >= 1, or unset")
 SEED = integer(0, 2**32 - 1)
-MOST_REPLICAS = 4096
+# Each keeps files and threads of its own open.
+MOST_REPLICAS = 256
 OVERRIDES = Rule(
-    lambda v: isinstance(v, tuple) and all(_is_overrides(entry) for entry in v),
-    "a tuple of dictionaries {'name': ..., 'option': value}",
+    lambda v: (
+        isinstance(v, tuple) and len(v) <= MOST_REPLICAS and all(_is_overrides(one) for one in v)
+    ),
+    f"a tuple of at most {MOST_REPLICAS} dictionaries {{'name': ..., 'option': value}}, a single "
+    f"one with a comma behind it",
 )
 # What is made up has no other end.
 MOST_CLASSES = 1_000_000

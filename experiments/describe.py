@@ -42,14 +42,24 @@ def main(argv: Sequence[str]) -> None:
         console.print_facts(config.name, _data_facts(config, plan))
         if names:
             console.print_facts(
-                "Replicas", {"names": names, "below": f"of one of them, {replicas[0].name}"}
+                "Replicas",
+                {
+                    "names": names,
+                    "below": f"of one of them, {replicas[0].name}; all {len(replicas)} take "
+                    f"as many times its state, memory and operations",
+                },
             )
         counts = description.parameters_by_module(config, plan)
         rows = {name: f"{count:,}" for name, count in counts.items()}
         console.print_facts("Parameters", rows | {"all": f"{sum(counts.values()):,}"})
         cost = description.estimate_cost(config, plan, _MEASURE.value)
         console.print_facts("Cost", _cost_facts(config, cost))
-        for warning in description.warnings(config, plan):
+        told = [
+            (f"{replica.name}: " if replica.name else "") + warning
+            for replica in replicas
+            for warning in description.warnings(replica.config, replica.plan)
+        ]
+        for warning in told:
             console.say(f"warning: {warning}")
 
 

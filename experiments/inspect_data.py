@@ -4,10 +4,12 @@ python -m experiments.inspect_data --config=FILE[:preset] --workdir=DIR [--confi
 
 Without --config it inspects the run in DIR. Writes DIR/figures/sequences_*.png,
 class_frequencies.png and bursts.png there, and DIR/inspection.json; changes nothing else.
+Of several replicas it shows the one of --replica=NAME, or the first.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import ml_collections
@@ -16,11 +18,12 @@ from absl import app, flags
 from emergent_icl import data_inspection
 from emergent_icl.datasets.statistics import SequenceStatistics, mean
 from emergent_icl.experiment import build_experiment
+from emergent_icl.replicas import find_replica
 from emergent_icl.validation import validate
 from emergent_icl.visualization.bursts import share_text
 from emergent_icl.workdir import Workdir, differing_options
 from experiments import console
-from experiments.common_flags import WORKDIR, data_overrides
+from experiments.common_flags import REPLICA, WORKDIR, data_overrides
 from experiments.config_flag import CONFIG
 
 _ROWS = flags.DEFINE_integer(
@@ -41,6 +44,13 @@ def main(argv: Sequence[str]) -> None:
         with config.unlocked():
             config.update_from_flattened_dict(data_overrides())
         validate(config)
+        try:
+            replica = find_replica(config, REPLICA.value)
+        except ValueError as error:
+            console.say_error(str(error))
+            sys.exit(1)
+        differences = _differences(workdir, config)
+        config = replica.config
         experiment = build_experiment(config)
         workdir.make()
         subjects = data_inspection.draw_subjects(
@@ -51,8 +61,8 @@ def main(argv: Sequence[str]) -> None:
         )
         written.append(workdir.path / "inspection.json")
         workdir.write_json(written[-1], data_inspection.report(experiment, subjects, _SEED.value))
-        differences = _differences(workdir, config)
-    title = f"{config.name}: {_SAMPLE.value:,} sequences of each type, seed {_SEED.value}"
+    who = f", {replica.name}" if replica.name else ""
+    title = f"{config.name}{who}: {_SAMPLE.value:,} sequences of each type, seed {_SEED.value}"
     console.print_columns(
         title, ROWS, {subject.heading: _cells(subject.statistics) for subject in subjects}
     )

@@ -25,7 +25,11 @@ def use_compilation_cache() -> None:
     Another folder: JAX_COMPILATION_CACHE_DIR; none: JAX_ENABLE_COMPILATION_CACHE=false.
     """
     if CACHE_VARIABLE not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
+        try:
+            folder = compilation_cache()
+        except (RuntimeError, OSError):  # There is no home folder.
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
         # An executable that is not there must be compiled; that is no reason to speak or stop.
         jax.config.update("jax_raise_persistent_cache_errors", False)

@@ -27,6 +27,7 @@ class Progress(NamedTuple):
       train_steps: ... and how many updates that were.
       window: metrics of steps that are not logged yet, {metric: values} of each replica.
       diverged: name of each replica that diverged -> the step at which it was seen.
+      steps_per_call: K; 0 where nothing was computed yet.
     """
 
     wall_seconds: float = 0.0
@@ -34,6 +35,7 @@ class Progress(NamedTuple):
     train_steps: int = 0
     window: list[dict[str, list[float]]] = []  # noqa: RUF012  (defaults are never mutated)
     diverged: dict[str, int] = {}  # noqa: RUF012
+    steps_per_call: int = 0
 
 
 class CheckpointStore:

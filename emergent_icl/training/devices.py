@@ -111,18 +111,18 @@ class Layout:
         """The device arrays that must be copied to know the state, or metrics, of all replicas."""
         if self.is_spread:
             return tree
-        return jax.tree.map(lambda leaf: leaf.addressable_data(0)[0], tree)
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
     def state_on_host(self, copied: Tree) -> Tree:
         """A copy of what is `needed` of a state -> [R, ...]."""
         if not self.is_spread:
-            return copied
+            return jax.tree.map(lambda leaf: leaf[0], copied)
         return jax.tree.map(lambda leaf: np.reshape(leaf, (-1, *leaf.shape[2:])), copied)
 
     def metrics_on_host(self, copied: Tree) -> Tree:
         """A copy of what is `needed` of the metrics -> [K, R]."""
         if not self.is_spread:
-            return copied
+            return jax.tree.map(lambda leaf: leaf[0], copied)
         return jax.tree.map(
             lambda leaf: np.reshape(np.moveaxis(leaf, 0, 1), (leaf.shape[1], -1)), copied
         )

@@ -105,7 +105,9 @@ def train(
             try:
                 results = session.run(state, stop_requested)
             finally:  # Of a run that was stopped, too.
-                records, level = read_metrics(workdir.metrics), chance(experiment.plan)
+                records = read_metrics(workdir.metrics)
+                levels = {chance(replica.plan) for replica in experiment.replicas}
+                level = levels.pop() if len(levels) == 1 else None
                 draw_learning_curves(records, config.name, level, workdir.learning_curves)
     summary = summarise(experiment, state, results, session.window.diverged, session.progress())
     # Written last: it says that the run is complete.
@@ -140,7 +142,7 @@ class _Session:
         self.writer, self.observer, self.fetch = writer, observer, fetch
         self.names = [replica.name for replica in experiment.replicas]
         self.first = int(state.step[0])
-        self.program: Program = make_program(experiment, self.first)
+        self.program: Program = make_program(experiment, self.first, carried.steps_per_call)
         self.window = MetricsWindow(self.program.layout, self.names, carried, fetch)
         self.evaluators: list[Evaluator] = experiment.evaluators()
         self.told_diverged = set(carried.diverged)
@@ -175,15 +177,13 @@ class _Session:
                     # Part of a window is kept: the run may be prolonged, and complete it.
                     self._log_training(records, keep=not is_whole)
                 if done % config.evaluation.every == 0 or at_end:
-                    with self.clock.paused():
-                        results = self._evaluate(state, done)
+                    results = self._evaluate(state, done)
                     self._log_evaluation(records, results)
                 self._write(done, records)
 
                 signal_number = stop_requested()
                 if done % config.checkpoints.every == 0 or at_end or signal_number:
-                    with self.clock.paused():
-                        self._save(state, done)
+                    self._save(state, done)
                 if signal_number and not at_end:
                     self.store.wait()
                     raise Interrupted(signal_number, done)
@@ -194,7 +194,13 @@ class _Session:
 
     def progress(self) -> Progress:
         """What a checkpoint carries on."""
-        return self.clock.progress(self.window.settle(), self.window.diverged)
+        carried = self.clock.progress(self.window.settle(), self.window.diverged)
+        return carried._replace(steps_per_call=self.program.feed_spec.steps_per_call)
+
+    def _catch_up(self) -> None:
+        """Waits for the device on the clock, before something that is not on it."""
+        self.window.settle()
+        self.clock.advance(0)
 
     def _log_training(self, records: dict[str, Record], keep: bool) -> None:
         means, steps_per_second = self.window.means(keep), self.clock.lap()
@@ -205,19 +211,22 @@ class _Session:
 
     def _evaluate(self, state: TrainState, step: int) -> list[Results | None]:
         # Who has diverged by now is not evaluated.
-        self.window.settle()
+        self._catch_up()
         bank = devices.on_first_device(self.program.bank)
-        results: list[Results | None] = []
-        for index, (name, evaluate) in enumerate(zip(self.names, self.evaluators, strict=True)):
-            if name in self.window.diverged:
-                results.append(None)
-                continue
-            own = self.program.layout.replica(state, index)
-            found = evaluate(own.params, own.batch_stats, bank)
-            for mode, metrics in found.items():
-                if not math.isfinite(metrics["loss"].mean):
-                    self.window.mark(index, step, metrics["loss"].mean, mode)
-            results.append(None if name in self.window.diverged else found)
+        results: list[Results | None] = [None for _ in self.names]
+        with self.clock.paused():
+            for index, evaluate in enumerate(self.evaluators):
+                if self.names[index] in self.window.diverged:
+                    continue
+                model = (state.params, state.batch_stats)
+                found = evaluate(*self.program.layout.replica(model, index), bank)
+                for mode, metrics in found.items():
+                    loss = metrics["loss"].mean
+                    if not math.isfinite(loss):
+                        what = f"The loss on {mode} at step {step} is {loss}"
+                        self.window.mark(index, step, what)
+                if self.names[index] not in self.window.diverged:
+                    results[index] = found
         return results
 
     def _log_evaluation(self, records: dict[str, Record], results: list[Results | None]) -> None:
@@ -230,18 +239,25 @@ class _Session:
         if full:
             self.writer.write(step, full)
             self.observer.logged(step, full)
+        self._tell_diverged()
+
+    def _tell_diverged(self) -> None:
         for name, seen in self.window.diverged.items():
             if name not in self.told_diverged:
                 self.told_diverged.add(name)
                 self.observer.diverged(name, seen)
 
     def _save(self, state: TrainState, step: int) -> None:
+        self._catch_up()
         layout = self.program.layout
-        self.window.settle()
-        host = layout.state_on_host(self.fetch(layout.needed(state)))
-        if self.names != [""]:
+        with self.clock.paused():
+            host = layout.state_on_host(self.fetch(layout.needed(state)))
+            # The store itself refuses the state of a run that is alone.
             for index, name in enumerate(self.names):
-                if name not in self.window.diverged and non_finite_leaves(host, index):
-                    self.window.mark(index, step, math.nan)
-        bad = [i for i, name in enumerate(self.names) if name in self.window.diverged]
-        self.store.save(host, self.progress(), bad)
+                known = not name or name in self.window.diverged
+                if not known and (leaves := non_finite_leaves(host, index)):
+                    what = f"The state after step {step} is not finite in {', '.join(leaves)}"
+                    self.window.mark(index, step, what)
+            bad = [i for i, name in enumerate(self.names) if name in self.window.diverged]
+            self.store.save(host, self.progress(), bad)
+        self._tell_diverged()

@@ -18,6 +18,7 @@ from emergent_icl.modules.network import make_network
 from emergent_icl.training import devices
 from emergent_icl.training.state import Hyper, TrainState, hyper_from_config
 from emergent_icl.training.update import make_update
+from emergent_icl.validation import ConfigError
 
 # Encoders without convolutions, which lose nothing in a loop on CPU.
 PLAIN_ENCODERS = ("mlp", "linear", "embedding")
@@ -56,14 +57,22 @@ class Program(NamedTuple):
         return self.layout.place(state)
 
 
-def make_program(experiment: Experiment, first_step: int = 0) -> Program:
+def make_program(
+    experiment: Experiment, first_step: int = 0, carried_steps_per_call: int = 0
+) -> Program:
     """Places the data and builds the train call; it compiles when it is first called.
 
     Args:
       experiment: what to train.
       first_step: from which on.
+      carried_steps_per_call: K of the command before, 0 for none; kept where it still fits.
+
+    Raises:
+      ConfigError: replicas cannot be spread over several hosts.
     """
     config, plan = experiment.config, experiment.plan
+    if config.training.spread_replicas and jax.process_count() > 1:
+        raise ConfigError(["training.spread_replicas = True needs a single host"])
     layout = devices.Layout(len(experiment.replicas), config.training.spread_replicas)
     network = make_network(
         config.model, plan.num_labels, plan.num_positions, axis_name=layout.axis_name
@@ -75,7 +84,7 @@ def make_program(experiment: Experiment, first_step: int = 0) -> Program:
         layout.axis_name,
         config.training.interim_weight,
     )
-    steps = resolve_steps_per_call(config, first_step)
+    steps = resolve_steps_per_call(config, first_step, carried_steps_per_call)
     hyper = devices.stack_replicas(
         [hyper_from_config(replica.config) for replica in experiment.replicas]
     )
@@ -106,10 +115,7 @@ def over_replicas(experiment: Experiment, backend: str | None = None) -> devices
       backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
     """
     on_cpu = (backend or jax.default_backend()) == "cpu"
-    is_plain = experiment.config.model.encoder in PLAIN_ENCODERS
-    if len(experiment.replicas) > 1 and on_cpu and is_plain:
-        return devices.in_turn
-    return devices.all_at_once
+    return devices.in_turn if on_cpu and len(experiment.replicas) > 1 else devices.all_at_once
 
 
 def initial_state(experiment: Experiment) -> TrainState:
@@ -120,13 +126,18 @@ def initial_state(experiment: Experiment) -> TrainState:
 
 
 def resolve_steps_per_call(
-    config: ml_collections.ConfigDict, first_step: int = 0, backend: str | None = None
+    config: ml_collections.ConfigDict,
+    first_step: int = 0,
+    carried: int = 0,
+    backend: str | None = None,
 ) -> int:
     """K: `training.steps_per_call`, or what suits the machine and divides every interval.
 
     Args:
       config: valid.
       first_step: K divides it, too: the same calls end where a line or a checkpoint is due.
+      carried: K of the command before, 0 for none. Kept where it still divides everything: a
+        run that is prolonged computes the same bits.
       backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
     """
     training = config.training
@@ -142,4 +153,6 @@ def resolve_steps_per_call(
         config.checkpoints.every,
         first_step,
     )
+    if carried and common % carried == 0:
+        return carried
     return max(steps for steps in range(1, most + 1) if common % steps == 0)

@@ -79,12 +79,13 @@ def summarise(
     config, replicas = experiment.config, experiment.replicas
     sequences = progress.train_steps * config.training.batch_size * len(replicas)
     seconds = progress.train_seconds
-    own = {
-        replica.name: {"seed": replica.config.training.seed, **_outcome(found)}
-        for replica, found in zip(replicas, results, strict=True)
-    }
-    for name, step in diverged.items():
-        own[name]["diverged_at_step"] = step
+    own = {}
+    for replica, found in zip(replicas, results, strict=True):
+        name = replica.name
+        own[name] = {"seed": replica.config.training.seed}
+        own[name] |= _outcome(None if name in diverged else found)
+        if name in diverged:
+            own[name]["diverged_at_step"] = diverged[name]
     return {
         "step": config.training.num_steps,
         "wall_seconds": progress.wall_seconds,

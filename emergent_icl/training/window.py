@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,9 @@ from emergent_icl.training.devices import Layout
 # long a signal goes unanswered.
 CALLS_IN_FLIGHT = 2
 
+# Calls whose metrics may wait on the devices for a line that is far away.
+MOST_CALLS = 1000
+
 # Device arrays -> host arrays.
 Fetch = Callable[[Any], Any]
 # {metric: values, one a step}, of one replica.
@@ -24,14 +26,21 @@ Values = dict[str, list[float]]
 
 
 class NonFiniteLossError(FloatingPointError):
-    """A loss became NaN or infinite, in training or in an evaluation."""
+    """A run diverged: a number became NaN or infinite, in training or in an evaluation."""
 
-    def __init__(self, step: int, loss: float, mode: str | None = None) -> None:
+    def __init__(self, step: int, what: str, replicas: int = 1) -> None:
+        """Says what happened.
+
+        Args:
+          step: at which it was seen.
+          what: 'The loss is nan', say.
+          replicas: how many have diverged by now, of as many.
+        """
         self.step = step
-        where = f" on {mode}" if mode else ""
+        who = "" if replicas == 1 else f"All {replicas} replicas have diverged; the last: "
         super().__init__(
-            f"The loss{where} at step {step} is {loss}. Nothing of it was saved. A lower "
-            f"training.optimizer.learning_rate, a longer warmup_steps or a max_grad_norm may help."
+            f"{who}{what}. Nothing of it was saved. A lower training.optimizer.learning_rate, a "
+            f"longer warmup_steps or a max_grad_norm may help."
         )
 
 
@@ -71,12 +80,14 @@ class MetricsWindow:
         self._recent.append(metrics["loss"])
         if len(self._recent) > CALLS_IN_FLIGHT:
             jax.block_until_ready(self._recent.popleft())
+        if len(self._in_flight) == MOST_CALLS:
+            self.settle()
 
     def settle(self) -> list[Values]:
         """Waits for all calls; returns every value that is not averaged yet, by replica.
 
         Raises:
-          NonFiniteLossError: no replica is left whose loss is finite.
+          NonFiniteLossError: no replica is left whose numbers are finite.
         """
         if self._in_flight:
             needed = [self._layout.needed(metrics) for _, metrics in self._in_flight]
@@ -100,8 +111,13 @@ class MetricsWindow:
             self._values = [{} for _ in self._names]
         return [{name: float(np.mean(own)) for name, own in one.items()} for one in values]
 
-    def mark(self, replica: int, step: int, loss: float, mode: str | None = None) -> None:
-        """Notes that a replica diverged; a loss of an evaluation comes with its mode.
+    def mark(self, replica: int, step: int, what: str) -> None:
+        """Notes that a replica diverged.
+
+        Args:
+          replica: its number.
+          step: at which it was seen.
+          what: was seen; see NonFiniteLossError.
 
         Raises:
           NonFiniteLossError: it was the last one, or a run that is alone.
@@ -109,15 +125,17 @@ class MetricsWindow:
         self._diverged.setdefault(self._names[replica], step)
         self._values[replica] = {}
         if len(self._diverged) == len(self._names):
-            raise NonFiniteLossError(step, loss, mode)
+            raise NonFiniteLossError(step, what, len(self._names))
 
     def _take(self, first_step: int, host: dict[str, np.ndarray]) -> None:
         for replica, name in enumerate(self._names):
-            for offset, loss in enumerate(host["loss"][:, replica]):
-                if name in self._diverged:
-                    break
-                if not math.isfinite(loss):
-                    self.mark(replica, first_step + offset + 1, float(loss))
+            # The loss first: it is what people look at.
+            for metric in sorted(host, key=lambda metric: metric != "loss"):
+                bad = np.flatnonzero(~np.isfinite(host[metric][:, replica]))
+                if len(bad) and name not in self._diverged:
+                    step = first_step + int(bad[0]) + 1
+                    value = float(host[metric][bad[0], replica])
+                    self.mark(replica, step, f"The {metric} at step {step} is {value}")
             if name not in self._diverged:
                 for metric, values_KR in host.items():
                     own = self._values[replica].setdefault(metric, [])

@@ -262,12 +262,13 @@ def _training() -> ConfigDict:
     training.steps_per_call = placeholder(int)
     # Runs that are trained together, by one program; alone, this option means as many seeds.
     training.replicas = 1
-    # What each replica has for itself: ({'name': 'even', 'data.sequences.p_bursty': 0.0}, ...).
+    # What each replica has for itself: ({'name': 'even', 'data.sequences.p_bursty': 0.0}, ...),
+    # among seed, learning rate, warm-up, weight decay, noise, drawings, split, sequences.
     training.replica_overrides = ()
     # Put different replicas on different devices, instead of a share of each on all.
     training.spread_replicas = False
-    # The same bits at every repetition on a GPU, too, where some operations otherwise add up in
-    # any order; a CPU always repeats.
+    # experiments.train: the same bits at every repetition on a GPU, too, where some operations
+    # otherwise add up in any order; a CPU always repeats.
     training.deterministic = True
     # Steps between two lines of metrics, each the mean of the steps since the last.
     training.log_every = 50

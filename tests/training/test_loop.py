@@ -144,6 +144,25 @@ def test_a_run_in_several_steps_a_call(finished, config, tmp_path):
         assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
 
 
+def test_waiting_for_the_device_before_an_evaluation_is_on_the_clock(config, tmp_path):
+    """What is queued when an evaluation begins is training, wherever it is waited for."""
+    import time
+
+    from emergent_icl.training import devices
+
+    def slowly(tree):
+        time.sleep(0.5)
+        return devices.fetch(tree)
+
+    # Metrics are waited for at the evaluation of step 20 and at the line of step 40.
+    config.training.log_every = 40
+    config.checkpoints.every = 40
+    run(config, tmp_path, fetch=slowly)
+    with CheckpointStore(Workdir(tmp_path).checkpoints) as store:
+        _, progress = store.restore(40, load_run(tmp_path).experiment.state_template())
+    assert 1.0 < progress.train_seconds < progress.wall_seconds - 0.5
+
+
 def test_wall_time_adds_up_over_resumes(config, tmp_path):
     config.training.num_steps = 20
     first = run(config.copy_and_resolve_references(), tmp_path).summary["wall_seconds"]
