@@ -7,8 +7,9 @@ step without replaying what came before.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from emergent_icl.registry import Registry
 # give every run other data.
 BLOCK_STEPS = 32
 PREFETCH_BLOCKS = 2
+# Steps in an element of tf.data, unless a single item has more.
+ELEMENT_STEPS = 64
 
 
 class FeedSpec(NamedTuple):
@@ -90,33 +93,51 @@ def _python_steps(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
 
 
 def tfdata_feed(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
-    """The same batches as `python_feed`, sampled by tf.data's own threads."""
-    tf = import_tensorflow()
-    first_block, offset = divmod(start_step, BLOCK_STEPS)
-    rows = spec.batch_size // spec.host_count
-    shape = (BLOCK_STEPS, len(spec.samplers), rows, spec.seq_len)
+    """The same batches as `python_feed`, sampled by tf.data's own threads.
 
-    def sample(block: Any) -> tuple[Any, ...]:
+    An element of the dataset holds several items of the feed: to ask for one takes nearly a
+    millisecond, whatever it holds.
+    """
+    tf = import_tensorflow()
+    rows = spec.batch_size // spec.host_count
+    items = max(1, ELEMENT_STEPS // spec.steps_per_call)
+    steps = items * spec.steps_per_call
+    shape = (steps, len(spec.samplers), rows, spec.seq_len)
+    # A block may serve several elements, and neighbours are sampled at the same time.
+    block = functools.lru_cache(maxsize=2 * PREFETCH_BLOCKS)(functools.partial(sample_block, spec))
+
+    def sample(element: Any) -> tuple[Any, ...]:
         leaves = tf.numpy_function(
-            lambda b: tuple(sample_block(spec, int(b))), [block], [tf.int32] * 3, stateful=False
+            lambda i: _steps(block, start_step + int(i) * steps, steps),
+            [element],
+            [tf.int32] * 3,
+            stateful=False,
         )
         return tuple(tf.ensure_shape(leaf, shape) for leaf in leaves)
 
     dataset = (
-        tf.data.Dataset.range(first_block, np.iinfo(np.int64).max)
+        tf.data.Dataset.range(np.iinfo(np.int64).max)
         .map(sample, num_parallel_calls=PREFETCH_BLOCKS, deterministic=True)
-        .unbatch()
-        .skip(offset)
-        .batch(spec.steps_per_call, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
     iterator = dataset.as_numpy_iterator()
     try:
         for leaves in iterator:
-            yield SequenceBatch(*leaves)
+            for first in range(0, steps, spec.steps_per_call):
+                yield SequenceBatch(*(leaf[first : first + spec.steps_per_call] for leaf in leaves))
     finally:
         # Its threads call back into Python: they must end before the interpreter does.
         del iterator
+
+
+def _steps(block: Callable[[int], SequenceBatch], start: int, count: int) -> tuple[np.ndarray, ...]:
+    """Steps [start, start + count) out of their blocks, [count, R, B / host_count, S] a leaf."""
+    first, last = start // BLOCK_STEPS, (start + count - 1) // BLOCK_STEPS
+    offset = start - first * BLOCK_STEPS
+    pieces = [block(index) for index in range(first, last + 1)]
+    return tuple(
+        np.concatenate(leaves)[offset : offset + count] for leaves in zip(*pieces, strict=True)
+    )
 
 
 FEEDERS: Registry = Registry("feeder")

@@ -110,7 +110,11 @@ def build_model(
         at: At,
     ) -> jax.Array:
         tokens_BTD = tokens(embeddings_BSD, labels_BS, keys, is_training)
-        features = sequence_model(tokens_BTD, keys if is_training else None)
+        keys = keys if is_training else None
+        if at == "query" and getattr(sequence_model, "has_query_alone", False):
+            features = sequence_model(tokens_BTD, keys, query_alone=True)
+        else:
+            features = sequence_model(tokens_BTD, keys)
         # The head is wide (one column a label): only what is asked for goes through it.
         if at == "query":
             features = features[:, -1]

@@ -54,6 +54,34 @@ def test_inspect_run_names_its_figures_after_the_replica(trained):
     assert (folder / "figures" / "predictions_fewshot_holdout_step_40_iid.png").exists()
 
 
+def test_inspect_data_shows_the_replica_that_is_asked_for(trained, tmp_path):
+    """Its own sequences under its own config; the first replica by default."""
+    folder, _ = trained
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    for flags, name, p_bursty in (((), "iid", 0.0), (("--replica=other",), "other", 0.9)):
+        done = launch("inspect_data", f"--workdir={tmp_path}", "--sample=200", *flags)
+        assert done.returncode == 0, done.stderr
+        assert f"tiny symbols, {name}" in done.stdout
+        assert "Note:" not in done.stdout
+        inspected = json.loads((tmp_path / "inspection.json").read_text())
+        assert inspected["config"]["data"]["sequences"]["p_bursty"] == p_bursty
+    done = launch("inspect_data", f"--workdir={tmp_path}", "--replica=nobody")
+    assert done.returncode == 1
+    assert "no replica is named 'nobody', only 'iid', 'other'" in done.stderr
+
+
+def test_describe_warns_of_every_replica(tmp_path):
+    overrides = "({'name': 'late', 'training.optimizer.warmup_steps': 5000}, {'name': 'b'})"
+    done = launch(
+        "describe", "--config=tests/tiny.py:images", "--nomeasure",
+        f"--config.training.replica_overrides={overrides}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "late, b" in done.stdout
+    assert "warning: late: training.optimizer.warmup_steps = 5000" in done.stdout
+    assert "warning: b: training.optimizer.warmup_steps" not in done.stdout
+
+
 def test_spread_over_devices_they_are_the_same_runs(tmp_path):
     options = {"training.replicas": 4, "training.optimizer.name": "sgd"}
     for folder, devices, more in (
