@@ -21,6 +21,8 @@ Params = Any
 BatchStats = Any
 
 # (tokens [B, T, D], keys [B, 2] for dropout or None) -> features [B, T, F], causal
+# It may have the attributes `has_attention` (then it can be called `with_attention=True`, see
+# Transformer) and `has_query_alone` (then `query_alone=True` asks for features [B, 1, F]).
 SequenceModel = Callable[[jax.Array, jax.Array | None], jax.Array]
 SequenceModelFactory = Callable[[ml_collections.ConfigDict], SequenceModel]
 SEQUENCE_MODELS: Registry[SequenceModelFactory] = Registry("sequence model")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from emergent_icl.datasets.bank import DeviceBank
@@ -20,7 +21,9 @@ from emergent_icl.training.state import Array, Hyper, TrainState
 from emergent_icl.training.update import Metrics, Update
 
 AXIS = "devices"
-OverReplicas = Callable[[Update], Update]
+# An update of all replicas, K times: a batch [K, R, B, S] gives metrics [K, R].
+Steps = Update
+OverReplicas = Callable[[Update, int], Steps]
 Tree = TypeVar("Tree")
 # (state, hyper, bank, batch) -> (state, metrics), laid out as `Layout` says.
 TrainCall = Callable[
@@ -136,25 +139,48 @@ class Layout:
         return jax.device_put(own, jax.local_devices()[0])
 
 
-def all_at_once(update: Update) -> Update:
-    """The update of R replicas, vectorised: for devices that have room for more work."""
-    return jax.vmap(update, in_axes=(0, 0, None, 0))
+def all_at_once(update: Update, steps_per_call: int) -> Steps:
+    """Scan over K steps (vmap over R replicas (update)): for devices with room for more work."""
+    return _one_by_one(jax.vmap(update, in_axes=(0, 0, None, 0)), steps_per_call)
 
 
-def in_turn(update: Update) -> Update:
-    """The same one replica after the other, compiled once: for a CPU, which has none.
+def in_turn(update: Update, steps_per_call: int) -> Steps:
+    """Map over R replicas (scan over K steps (update)): for a CPU, which has no room.
 
     There a matrix product of many small matrices takes longer than the products one by one.
     """
+    steps = _one_by_one(update, steps_per_call)
 
-    def update_replicas(
+    def run(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
     ) -> tuple[TrainState, Metrics]:
-        return jax.lax.map(
-            lambda replica: update(replica[0], replica[1], bank, replica[2]), (state, hyper, batch)
+        by_replica = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batch)
+        state, metrics_RK = jax.lax.map(
+            lambda own: steps(own[0], own[1], bank, own[2]), (state, hyper, by_replica)
         )
+        return state, jax.tree.map(jnp.transpose, metrics_RK)
 
-    return update_replicas
+    return run
+
+
+def _one_by_one(update: Update, steps_per_call: int) -> Steps:
+    """K steps of a batch [K, ...]; metrics [K, ...].
+
+    With K = 1 there is no scan: convolutions inside one run on a single thread on CPU.
+    """
+
+    def steps(
+        state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
+    ) -> tuple[TrainState, Metrics]:
+        def body(state: TrainState, step_batch: SequenceBatch) -> tuple[TrainState, Metrics]:
+            return update(state, hyper, bank, step_batch)
+
+        if steps_per_call > 1:
+            return jax.lax.scan(body, state, batch)
+        state, metrics = body(state, jax.tree.map(lambda leaf: leaf[0], batch))
+        return state, jax.tree.map(lambda leaf: leaf[None], metrics)
+
+    return steps
 
 
 def make_train_call(
@@ -163,29 +189,16 @@ def make_train_call(
     axis_name: str | None = AXIS,
     over_replicas: OverReplicas = all_at_once,
 ) -> TrainCall:
-    """pmap(scan over K steps (vmap over R replicas (update))).
+    """pmap(scan over K steps (vmap over R replicas (update))), or map(scan(update)) within.
 
     Args:
       update: of one replica, made with the same `axis_name`.
-      steps_per_call: K. With K = 1 there is no scan: convolutions inside one run on a
-        single thread on CPU.
+      steps_per_call: K.
       axis_name: of the layout.
       over_replicas: `all_at_once`, or `in_turn`.
 
     Returns:
       The call. It donates the state: the caller must not use the one that it passed.
     """
-    update_replicas = over_replicas(update)
-
-    def call(
-        state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
-    ) -> tuple[TrainState, Metrics]:
-        def body(state: TrainState, step_batch: SequenceBatch) -> tuple[TrainState, Metrics]:
-            return update_replicas(state, hyper, bank, step_batch)
-
-        if steps_per_call > 1:
-            return jax.lax.scan(body, state, batch)
-        state, metrics = body(state, jax.tree.map(lambda leaf: leaf[0], batch))
-        return state, jax.tree.map(lambda leaf: leaf[None], metrics)
-
+    call = over_replicas(update, steps_per_call)
     return jax.pmap(call, axis_name=axis_name, in_axes=(0, 0, None, 0), donate_argnums=(0,))
