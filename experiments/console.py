@@ -293,7 +293,7 @@ def print_facts(title: str, facts: Mapping[str, str]) -> None:
 
 def print_columns(title: str, headings: Sequence[str], columns: Mapping[str, list[str]]) -> None:
     """Prints a table: a heading for each row, a column of cells for each name."""
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=escape(title), title_justify="left", min_width=len(title))
     table.add_column("", no_wrap=True)
     for name in columns:
         table.add_column(escape(name), justify="right", no_wrap=True)
