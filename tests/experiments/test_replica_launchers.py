@@ -83,20 +83,18 @@ def test_describe_warns_of_every_replica(tmp_path):
 
 
 def test_spread_over_devices_they_are_the_same_runs(tmp_path):
-    options = {"training.replicas": 4, "training.optimizer.name": "sgd"}
+    options = {"training.replicas": 2, "training.optimizer.name": "sgd"}
     for folder, devices, more in (
         ("together", 1, {}),
         ("spread", 2, {"training.spread_replicas": True}),
     ):
-        flags = train_flags(tmp_path / folder, "images", **options, **more)
+        flags = train_flags(tmp_path / folder, **options, **more)
         done = launch("train", *flags, devices=devices)
         assert done.returncode == 0, done.stderr
     pairs = zip(records(tmp_path / "together"), records(tmp_path / "spread"), strict=True)
     for one, other in pairs:
         assert (one["step"], one["replica"]) == (other["step"], other["replica"])
         assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-4)
-    done = launch("evaluate", f"--workdir={tmp_path / 'spread'}", "--num_sequences=50")
-    assert done.returncode == 0, done.stderr
 
 
 def test_compiled_programs_are_kept_in_the_users_cache(tmp_path, monkeypatch):
