@@ -48,6 +48,11 @@ class Replica(NamedTuple):
     plan: Plan
 
 
+def is_name(name: object) -> bool:
+    """Whether something may be the name of a replica, or of anything else that is a folder."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
 def is_plain(config: ml_collections.ConfigDict) -> bool:
     """Whether the config is that of a run that is alone, without a name."""
     return config.training.replicas == 1 and not config.training.replica_overrides
@@ -177,7 +182,7 @@ def override_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
         return
     names = [name for name, _ in named_overrides(config)]
     for name, overrides in named_overrides(config):
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not is_name(name):
             yield (
                 f"training.replica_overrides: the name {name!r} must be {NAME_RULE}; "
                 f"give one as 'name'"

@@ -1,0 +1,388 @@
+"""Claims that can fail: checks of what runs measured, each decided by statistics over seeds.
+
+A check holds, fails, or is undecided: what was measured neither bears it out nor rules it out.
+A claim is reproduced if all of its checks hold, not reproduced if one fails, else inconclusive.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from emergent_icl.sweeps.statistics import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    permutation_p,
+    spearman,
+)
+
+ALPHA = 0.05
+
+Decision = Literal["holds", "fails", "undecided"]
+Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
+
+
+class Measured(NamedTuple):
+    """What one run measured.
+
+    Attributes:
+      final: measure -> its value at the end.
+      curves: measure -> its values in the order of steps.
+    """
+
+    final: Mapping[str, float]
+    curves: Mapping[str, tuple[float, ...]]
+
+
+class Evidence(NamedTuple):
+    """All runs of a sweep.
+
+    Attributes:
+      runs: condition -> its runs, those that diverged left out.
+      values: condition -> its place on the axis, None where it has none.
+    """
+
+    runs: Mapping[str, tuple[Measured, ...]]
+    values: Mapping[str, float | None]
+
+    def final(self, condition: str, measure: str) -> list[float]:
+        """A measure at the end of every run of a condition."""
+        return [run.final[measure] for run in self.runs[condition]]
+
+
+class Finding(NamedTuple):
+    """What became of a check.
+
+    Attributes:
+      outcome: see Decision.
+      numbers: everything that it was decided by.
+      reason: why it is undecided, where the numbers do not tell.
+    """
+
+    outcome: Decision
+    numbers: dict[str, float | str]
+    reason: str = ""
+
+
+class Check(Protocol):
+    """One statement that a claim is made of; a frozen dataclass."""
+
+    def text(self) -> str:
+        """The statement in words, with its bounds."""
+        ...
+
+    def conditions(self) -> set[str]:
+        """Conditions that it needs by name; empty means all that there are."""
+        ...
+
+    def measures(self) -> set[str]:
+        """Measures that it reads."""
+        ...
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """Decides it; every condition that it needs has a run."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The mean at `high` exceeds that at `low` by more than `more_than`, with exact p < .05."""
+
+    measure: str
+    high: str
+    low: str
+    more_than: float = 0.0
+
+    def text(self) -> str:
+        """See Check."""
+        return (
+            f"{self.measure}: mean at {self.high} minus mean at {self.low} is more than "
+            f"{self.more_than:g}, exact permutation p < {ALPHA:g}"
+        )
+
+    def conditions(self) -> set[str]:
+        """See Check."""
+        return {self.high, self.low}
+
+    def measures(self) -> set[str]:
+        """See Check."""
+        return {self.measure}
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """See Check."""
+        high = evidence.final(self.high, self.measure)
+        low = evidence.final(self.low, self.measure)
+        difference, p = difference_interval(high, low), permutation_p(high, low)
+        numbers = {
+            f"mean at {self.high}": float(np.mean(high)),
+            f"mean at {self.low}": float(np.mean(low)),
+            **_interval_numbers("difference", difference),
+            "p": p,
+        }
+        if difference.mean > self.more_than:
+            least = 1 / math.comb(len(high) + len(low), len(low))
+            few = f"with {len(high)} and {len(low)} runs p is at least {least:.2g}"
+            if p < ALPHA:
+                return Finding("holds", numbers)
+            return Finding("undecided", numbers, few if least >= ALPHA else "")
+        return Finding("fails" if difference.high <= self.more_than else "undecided", numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trend:
+    """Spearman's rank correlation of the conditions' values with a measure, over all runs."""
+
+    measure: str
+    rising: bool
+    needs_values: ClassVar[bool] = True
+
+    def text(self) -> str:
+        """See Check."""
+        sign = "> 0" if self.rising else "< 0"
+        return f"{self.measure}: Spearman's rho with the axis over all runs {sign}, p < {ALPHA:g}"
+
+    def conditions(self) -> set[str]:
+        """See Check."""
+        return set()
+
+    def measures(self) -> set[str]:
+        """See Check."""
+        return {self.measure}
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """See Check."""
+        pairs = [
+            (value, run.final[self.measure])
+            for name, value in evidence.values.items()
+            for run in evidence.runs[name]
+        ]
+        x, y = zip(*pairs, strict=True)
+        found = spearman(x, y, rising=self.rising)
+        numbers = {"rho": found.rho, "p": found.p}
+        if (found.rho > 0) == self.rising and found.p < ALPHA:
+            return Finding("holds", numbers)
+        against = spearman(x, y, rising=not self.rising)
+        wrong_way = (found.rho > 0) != self.rising and against.p < ALPHA
+        return Finding("fails" if wrong_way else "undecided", numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """The mean at a condition lies in a range: all of its 95 % interval does."""
+
+    measure: str
+    condition: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def text(self) -> str:
+        """See Check."""
+        return f"{self.measure}: mean at {self.condition} is {self._range()} (95 % interval)"
+
+    def conditions(self) -> set[str]:
+        """See Check."""
+        return {self.condition}
+
+    def measures(self) -> set[str]:
+        """See Check."""
+        return {self.measure}
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """See Check."""
+        found = mean_interval(evidence.final(self.condition, self.measure))
+        numbers = _interval_numbers("mean", found)
+        return Finding(_where(found, self.low, self.high), numbers)
+
+    def _range(self) -> str:
+        if self.low == -math.inf:
+            return f"below {self.high:g}"
+        if self.high == math.inf:
+            return f"above {self.low:g}"
+        return f"within {self.low:g} and {self.high:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Coexistence:
+    """At some condition every one of some measures is above a bound in the same model.
+
+    Decided by the least of the measures of each run: its mean over seeds is above the bound at
+    some condition, and below it at the one that is named.
+    """
+
+    together: tuple[str, ...]
+    above: float
+    not_at: str
+
+    def text(self) -> str:
+        """See Check."""
+        what = " and ".join(self.together)
+        return (
+            f"{what} of the same model are above {self.above:g} at some condition, and not at "
+            f"{self.not_at} (95 % interval of the lesser one)"
+        )
+
+    def conditions(self) -> set[str]:
+        """See Check."""
+        return set()
+
+    def measures(self) -> set[str]:
+        """See Check."""
+        return set(self.together)
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """See Check."""
+        least = {
+            name: mean_interval([min(run.final[one] for one in self.together) for run in runs])
+            for name, runs in evidence.runs.items()
+        }
+        elsewhere = {name: found for name, found in least.items() if name != self.not_at}
+        best = max(elsewhere, key=lambda name: elsewhere[name].mean)
+        at = {name: _where(found, self.above, math.inf) for name, found in elsewhere.items()}
+        decisions = {_any(at.values()), _where(least[self.not_at], -math.inf, self.above)}
+        numbers = {
+            "best condition": best,
+            **_interval_numbers("lesser measure there", least[best]),
+            **_interval_numbers(f"lesser measure at {self.not_at}", least[self.not_at]),
+        }
+        return Finding(_all(decisions), numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fades:
+    """A measure ends by more than `by` below the highest point of its curve, run by run."""
+
+    measure: str
+    condition: str
+    by: float
+
+    def text(self) -> str:
+        """See Check."""
+        return (
+            f"{self.measure}: at {self.condition} it ends by more than {self.by:g} below its "
+            f"highest point (mean over runs, 95 % interval)"
+        )
+
+    def conditions(self) -> set[str]:
+        """See Check."""
+        return {self.condition}
+
+    def measures(self) -> set[str]:
+        """See Check."""
+        return {self.measure}
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """See Check."""
+        runs = evidence.runs[self.condition]
+        peaks = [max(run.curves[self.measure]) for run in runs]
+        ends = [run.final[self.measure] for run in runs]
+        drop = mean_interval([peak - end for peak, end in zip(peaks, ends, strict=True)])
+        numbers = {
+            "mean highest": float(np.mean(peaks)),
+            "mean at the end": float(np.mean(ends)),
+            **_interval_numbers("drop", drop),
+        }
+        return Finding(_where(drop, self.by, math.inf), numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A finding in words, and the checks that decide it.
+
+    Attributes:
+      text: one sentence.
+      checks: all of them must hold.
+    """
+
+    text: str
+    checks: tuple[Check, ...]
+
+    def conditions(self) -> set[str]:
+        """Conditions that are named."""
+        named = {one.not_at for one in self.checks if isinstance(one, Coexistence)}
+        return named.union(*(check.conditions() for check in self.checks))
+
+    def measures(self) -> set[str]:
+        """Measures that are read."""
+        return set[str]().union(*(check.measures() for check in self.checks))
+
+    def needs_values(self) -> bool:
+        """Whether every condition must have a value."""
+        return any(getattr(check, "needs_values", False) for check in self.checks)
+
+
+class Judged(NamedTuple):
+    """A claim's verdict, with the finding of each check in order."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+
+
+def judge(claim: Claim, evidence: Evidence, expected_runs: int) -> Judged:
+    """Decides a claim.
+
+    Args:
+      claim: of the sweep.
+      evidence: of its complete runs.
+      expected_runs: a condition. Where some are missing, or diverged, no check can hold.
+    """
+    findings = [_judge_check(check, evidence, expected_runs) for check in claim.checks]
+    outcome = _all(finding.outcome for finding in findings)
+    names: dict[Decision, Verdict] = {
+        "holds": "reproduced",
+        "fails": "not reproduced",
+        "undecided": "inconclusive",
+    }
+    return Judged(names[outcome], tuple(findings))
+
+
+def _judge_check(check: Check, evidence: Evidence, expected_runs: int) -> Finding:
+    needed = check.conditions() or set(evidence.runs)
+    absent = {name: len(evidence.runs[name]) for name in evidence.runs if name in needed}
+    short = {name: count for name, count in absent.items() if count < expected_runs}
+    reason = "; ".join(f"{name} has {n} of {expected_runs} runs" for name, n in short.items())
+    if 0 in short.values() or not absent:
+        return Finding("undecided", {}, reason or "there are no runs")
+    found = check.judge(evidence)
+    if short:
+        return Finding("undecided", found.numbers, reason)
+    return found
+
+
+def _interval_numbers(name: str, interval: Interval) -> dict[str, float | str]:
+    """As they are reported; bounds that are not known are left out."""
+    bounds = {f"{name}, low": interval.low, f"{name}, high": interval.high}
+    finite = {key: value for key, value in bounds.items() if math.isfinite(value)}
+    return {name: interval.mean, **finite}
+
+
+def _where(interval: Interval, low: float, high: float) -> Decision:
+    """Whether an interval lies inside a range, outside of it, or across its border."""
+    if low < interval.low and interval.high < high:
+        return "holds"
+    return "fails" if interval.high <= low or interval.low >= high else "undecided"
+
+
+def _all(decisions: Iterable[Decision]) -> Decision:
+    return _worst(decisions, ("fails", "undecided"), "holds")
+
+
+def _any(decisions: Iterable[Decision]) -> Decision:
+    return _worst(decisions, ("holds", "undecided"), "fails")
+
+
+def _worst(
+    decisions: Iterable[Decision], order: tuple[Decision, Decision], else_: Decision
+) -> Decision:
+    found = set(decisions)
+    return next((one for one in order if one in found), else_)
+
+
+# What a sweep file may name; a check of one's own is a dataclass with the methods of Check.
+CHECKS: dict[str, Callable[..., Check]] = {
+    one.__name__: one for one in (Difference, Trend, Within, Coexistence, Fades)
+}

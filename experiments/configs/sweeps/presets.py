@@ -1,0 +1,50 @@
+"""What the paper's sweeps start from, at two scales.
+
+laptop: 28 x 28 images, MLP encoder, 2 layers: minutes a run on a CPU core.
+paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for accelerators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from emergent_icl.replicas import with_options
+from experiments.configs import base, omniglot, omniglot_augmented
+from experiments.configs.sweeps import PRESETS
+
+# Points of a curve.
+EVALUATIONS = 20
+
+
+def start(preset: str, laptop_steps: int, *, augmented: bool = False) -> ConfigDict:
+    """The config of a scale, with as many evaluations of each run as figures need.
+
+    Args:
+      preset: laptop or paper.
+      laptop_steps: length of a run on a laptop; that of the paper's is the paper's.
+      augmented: flips and quarter turns as classes of their own.
+
+    Raises:
+      ValueError: there is no such preset.
+    """
+    base.check_preset(preset, PRESETS)
+    source = omniglot_augmented if augmented else omniglot
+    config = source.get_config("small" if preset == "laptop" else "paper")
+    steps = laptop_steps if preset == "laptop" else config.training.num_steps
+    return with_options(
+        config,
+        {
+            "training.num_steps": steps,
+            "evaluation.every": steps // EVALUATIONS,
+            "checkpoints.every": steps // EVALUATIONS,
+            "checkpoints.keep": 1,
+        },
+    )
+
+
+def by_scale(preset: str, laptop: Mapping[str, Any], paper: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one scale."""
+    return dict(laptop if preset == "laptop" else paper)

@@ -1,0 +1,39 @@
+"""Finding 5: at a Zipf exponent about 1, ICL and IWL coexist in one model.
+
+    python -m experiments.sweep --sweep=experiments/configs/sweeps/zipf.py --workdir=runs/sweeps
+
+12,800 classes (8 variants of characters), of which the 100 most frequent are the common ones.
+Uniform classes are learned in context alone; under strong skew the few that matter are learned
+in weights alone.
+"""
+
+from __future__ import annotations
+
+from emergent_icl.sweeps.claims import Claim, Coexistence, Within
+from emergent_icl.sweeps.sweep import Sweep, over
+from experiments.configs.sweeps import presets
+
+
+def get_sweep(preset: str = "laptop") -> Sweep:
+    """Presets: laptop, paper."""
+    return Sweep(
+        name="zipf",
+        title="Zipf exponent",
+        axis="Zipf exponent of the classes",
+        base=presets.start(preset, 20_000, augmented=True),
+        conditions=over("data.sequences.zipf_exponent", (0.0, 0.5, 1.0, 1.5, 2.0, 3.0), "alpha"),
+        claim=Claim(
+            "Uniform classes: ICL alone. An exponent about 1: ICL, and IWL of the common classes, "
+            "in one model. An exponent of 3: IWL alone.",
+            (
+                Coexistence(("icl", "iwl_common"), above=0.65, not_at="alpha=0"),
+                Within("icl", "alpha=0", low=0.75),
+                Within("iwl_common", "alpha=0", high=0.25),
+                Within("icl", "alpha=3", high=0.6),
+                Within("iwl", "alpha=3", low=0.65),
+            ),
+        ),
+        measures=("icl", "iwl_common", "iwl_rare", "iwl"),
+        notes="Runs with exponents .5 and 1 (seed 1000) chose 20,000 steps: at 10,000, exponent 1 "
+        "was learned in weights alone.",
+    )
