@@ -45,7 +45,7 @@ setup(
     packages=find_packages(
         include=["emergent_icl", "emergent_icl.*", "experiments", "experiments.*"]
     ),
-    package_data={"emergent_icl": ["py.typed"]},
+    package_data={"emergent_icl": ["py.typed", "visualization/*.css", "visualization/*.js"]},
     install_requires=[
         "absl-py>=2.1",
         "dm-haiku>=0.0.17",
@@ -61,7 +61,9 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "Pillow>=11",
+        "plotly>=6",
         "rich>=13",
+        "scipy>=1.11",
         "tensorboardX>=2.6",
         *TENSORFLOW,
     ],

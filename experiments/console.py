@@ -304,6 +304,44 @@ def print_columns(title: str, headings: Sequence[str], columns: Mapping[str, lis
     Console(highlight=False, width=width).print(table)
 
 
+def print_table(table: Table) -> None:
+    """Prints a table as wide as the terminal, or where there is none, as a page."""
+    if _console.is_terminal:
+        _console.print(table)
+    else:
+        Console(highlight=False, width=120).print(table)
+
+
+class ProgressBar:
+    """A bar over a whole, on a terminal; nothing elsewhere."""
+
+    def __init__(self, title: str) -> None:
+        self.is_shown = _console.is_terminal
+        self._bar = Progress(
+            TextColumn(title),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=_console,
+        )
+        self._task = self._bar.add_task("", total=1.0)
+
+    def start(self) -> None:
+        """Shows it."""
+        if self.is_shown:
+            self._bar.start()
+
+    def update(self, share: float, text: str) -> None:
+        """Moves it to a share in [0, 1]."""
+        self._bar.update(self._task, completed=share, description=text)
+
+    def close(self) -> None:
+        """Ends it, so that something else may be printed."""
+        if self.is_shown:
+            self._bar.stop()
+
+
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Prints how a run ended, or each of its replicas."""
     step = summary["step"]

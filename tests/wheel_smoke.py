@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("emergent_icl", "experiments")
+SOURCES = (".py", ".css", ".js")
 # Hidden files and folders, and what building, running and testing leave behind.
 NOT_SOURCE = (".*", "__pycache__", "build", "dist", "runs", "*.egg-info")
 
@@ -69,7 +70,8 @@ def check_content(wheel: Path) -> None:
     expected = {"emergent_icl/py.typed"} | {
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
-        for path in (ROOT / package).rglob("*.py")
+        for path in (ROOT / package).rglob("*")
+        if path.suffix in SOURCES
     }
     found = names - info
     assert found == expected, f"missing: {expected - found}; too many: {found - expected}"

@@ -220,7 +220,8 @@ def load_sweep(where: str) -> Sweep:
 
 def _import_file(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Dataclasses that a file defines look themselves up here.
     sys.modules[spec.name] = module

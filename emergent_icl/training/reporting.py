@@ -10,6 +10,8 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 Record = dict[str, Any]
+# Bytes; a line of eight evaluation modes has 3,000.
+_LONGEST_LINE = 2**16
 
 
 class Observer:
@@ -88,6 +90,17 @@ def read_metrics(path: Path) -> list[Record]:
                 break
             records.append(json.loads(line))
     return records
+
+
+def last_step(path: Path) -> int:
+    """Step of the last whole line of metrics.jsonl, 0 if there is none; reads the end alone."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _LONGEST_LINE, 0))
+        *whole, _ = file.read().split(b"\n")
+    return json.loads(whole[-1])["step"] if whole else 0
 
 
 def _line(record: Record) -> str:

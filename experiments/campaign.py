@@ -1,0 +1,119 @@
+"""Sweeps from plan to report: what `experiments.sweep` and `experiments.reproduce` share."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+from emergent_icl.sweeps.programs import Program, make_programs
+from emergent_icl.sweeps.results import collect
+from emergent_icl.sweeps.sweep import Sweep, SweepError
+from emergent_icl.workdir import Workdir
+from experiments import console
+from experiments.estimates import Estimate, StepTimes, estimate
+from experiments.executor import Failure, Slot, Stopped, run_programs
+from experiments.sweep_display import SweepDisplay, print_plan, print_verdicts
+
+
+class Campaign(NamedTuple):
+    """Sweeps that are run together.
+
+    Attributes:
+      sweeps: checked, names differ.
+      seeds: of the runs for the verdict.
+      root: their folder.
+      runs_per_program: replicas that are trained together, at most.
+      about: stands at the top of results.json.
+    """
+
+    sweeps: tuple[Sweep, ...]
+    seeds: tuple[int, ...]
+    root: Path
+    runs_per_program: int
+    about: Mapping[str, Any]
+
+    def programs(self) -> list[Program]:
+        """Every program of every sweep, searches first.
+
+        Raises:
+          SweepError, WorkdirError: see `make_programs`.
+        """
+        all_ = [
+            program
+            for sweep in self.sweeps
+            for program in make_programs(sweep, self.seeds, self.root, self.runs_per_program)
+        ]
+        waited_for = {one.waits_for.path for one in all_ if one.waits_for is not None}
+        return sorted(all_, key=lambda program: program.workdir.path not in waited_for)
+
+
+def check_names(sweeps: Sequence[Sweep]) -> None:
+    """Raises SweepError if two sweeps would share a folder."""
+    names = [sweep.name for sweep in sweeps]
+    for name in {name for name in names if names.count(name) > 1}:
+        raise SweepError(f"two sweeps are named '{name}'")
+
+
+def show_plan(campaign: Campaign, slots: Sequence[Slot]) -> None:
+    """Prints every run with its estimated time; runs nothing but the timed steps."""
+    programs = campaign.programs()
+    # As a program will run: on the cores of one slot.
+    if slots[0].cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, slots[0].cores)
+    times = StepTimes(measure=True)
+    estimates: dict[str, Estimate] = {one.name: estimate(one, times) for one in programs}
+    print_plan(programs, estimates, len(slots))
+
+
+def run(
+    campaign: Campaign,
+    slots: Sequence[Slot],
+    stop_requested: Callable[[], signal.Signals | None],
+    flags: Sequence[str],
+) -> tuple[dict[str, Any], list[Failure]]:
+    """Runs what is missing, then judges and draws what there is.
+
+    Args:
+      campaign: what.
+      slots: where.
+      stop_requested: polled; a signal to stop for, or None.
+      flags: further flags of every program.
+
+    Returns:
+      The content of results.json, and the programs that failed.
+
+    Raises:
+      Stopped: asked to; every run has saved its state, and what is complete was judged.
+    """
+    with SweepDisplay(campaign.programs(), len(slots)) as display:
+        try:
+            failures = run_programs(campaign.programs, slots, display, stop_requested, flags)
+        except Stopped:
+            display.close()
+            judge_and_draw(campaign)
+            raise
+    return judge_and_draw(campaign), failures
+
+
+def judge_and_draw(campaign: Campaign) -> dict[str, Any]:
+    """Writes results.json, figures/ and report.html, and prints the verdicts."""
+    from emergent_icl.visualization.report import write_report
+    from emergent_icl.visualization.sweep_figures import draw_finding, draw_summary
+
+    root = campaign.root
+    results = collect(campaign.sweeps, campaign.seeds, root, campaign.about)
+    Workdir(root).write_json(root / "results.json", results)
+    # As a reader of the file sees it: tuples have become lists.
+    results = json.loads((root / "results.json").read_text(encoding="utf-8"))
+    for name, sweep in results["sweeps"].items():
+        draw_finding(name, sweep, results["verdicts"][name], root / "figures" / name)
+    draw_summary(results, root / "figures" / "summary")
+    write_report(results, root / "figures", root / "report.html")
+    print_verdicts(results)
+    console.say(f"Numbers: {root / 'results.json'}\nReport: {root / 'report.html'}")
+    return results

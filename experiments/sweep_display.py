@@ -1,0 +1,171 @@
+"""What `experiments.sweep` and `experiments.reproduce` print: the plan, progress, verdicts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from emergent_icl.sweeps.programs import Program
+from emergent_icl.training.reporting import last_step
+from experiments import console
+from experiments.estimates import Estimate, StepTimes, estimate
+from experiments.executor import Failure, Observer
+
+# Where output is no terminal: a line this often.
+LINE_SECONDS = 60.0
+SIGNS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}
+CHECK_SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?"}
+
+
+def duration(seconds: float) -> str:
+    """'1 h 05 min', '12 min', '40 s'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def print_plan(
+    programs: Sequence[Program], estimates: Mapping[str, Estimate], num_slots: int
+) -> None:
+    """Prints a row a program: its runs, steps, and the time that it still takes."""
+    table = Table(title="Plan", title_justify="left")
+    for heading in ("program", "state"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("runs", "steps", "ms a step", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    left = {}
+    for one in programs:
+        cost, done = estimates[one.name], fraction_done(one)
+        left[one.name] = cost.seconds * (1 - done)
+        table.add_row(
+            escape(one.name), _state(one, done), str(one.num_runs), f"{cost.steps:,}",
+            f"{1e3 * cost.step_seconds:.3g}", duration(left[one.name]) if done < 1 else "-",
+        )  # fmt: skip
+    console.print_table(table)
+    total = sum(left.values())
+    # No shorter than its longest program.
+    wall = max(total / num_slots, max(left.values(), default=0.0))
+    runs = sum(one.num_runs for one in programs)
+    console.say(
+        f"{runs} runs in {len(programs)} programs, {duration(total)} of computing left: about "
+        f"{duration(wall)} with {num_slots} at a time. Steps were timed on this machine."
+    )
+
+
+def fraction_done(program: Program) -> float:
+    """In [0, 1], by the last line of metrics."""
+    if program.is_complete():
+        return 1.0
+    return min(last_step(program.workdir.metrics) / program.config.training.num_steps, 1.0)
+
+
+def _state(program: Program, done: float) -> str:
+    if done == 1:
+        return "complete"
+    if program.waits_for is not None:
+        return "waits for its search"
+    return f"{done:.0%} done" if done else "to run"
+
+
+class SweepDisplay(Observer):
+    """A line when a program starts or ends, and how far all of them are, with the time left."""
+
+    def __init__(self, programs: Sequence[Program], num_slots: int) -> None:
+        """Weighs the programs against each other."""
+        times = StepTimes(measure=False)
+        self._weights = {one.name: estimate(one, times).seconds for one in programs}
+        self._programs = {one.name: one for one in programs}
+        self._done = {one.name: fraction_done(one) for one in programs}
+        self._num_slots = num_slots
+        self._bar = console.ProgressBar("all runs")
+        self._started, self._first = time.monotonic(), self._work_done()
+        self._last_line = self._started
+        complete = sum(done == 1 for done in self._done.values())
+        runs = sum(one.num_runs for one in programs)
+        console.say(
+            f"{len(programs)} programs of {runs} runs, {complete} complete; {num_slots} at a time"
+        )
+
+    def __enter__(self) -> SweepDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the bar, so that something else may be printed."""
+        self._bar.close()
+
+    def started(self, program: Program) -> None:
+        """See Observer."""
+        console.say(f"started   {program.name}")
+
+    def ended(self, program: Program, failure: Failure | None) -> None:
+        """See Observer."""
+        self._done[program.name] = fraction_done(program)
+        if failure is None:
+            console.say(f"complete  {program.name}  {self._progress()}")
+        else:
+            console.say(f"failed    {program.name}  (exit status {failure.status}); others go on")
+
+    def polled(self, running: Sequence[Program]) -> None:
+        """See Observer."""
+        for program in running:
+            self._done[program.name] = fraction_done(program)
+        share = self._work_done() / max(sum(self._weights.values()), 1e-9)
+        self._bar.update(share, self._progress())
+        now = time.monotonic()
+        if not self._bar.is_shown and now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            names = ", ".join(f"{one.name} {self._done[one.name]:.0%}" for one in running)
+            console.say(f"running   {self._progress()}  ({names})")
+
+    def _work_done(self) -> float:
+        return sum(weight * self._done[name] for name, weight in self._weights.items())
+
+    def _progress(self) -> str:
+        complete = sum(done == 1 for done in self._done.values())
+        text = f"{complete}/{len(self._done)} programs"
+        done, passed = self._work_done() - self._first, time.monotonic() - self._started
+        left = sum(self._weights.values()) - self._work_done()
+        if done > 0 and left > 0:
+            text += f", {duration(left * passed / done)} left"
+        return text
+
+
+def print_failures(failures: Sequence[Failure]) -> None:
+    """Prints what became of programs that failed, with the end of their logs."""
+    for failure in failures:
+        console.say_error(f"{failure.program.name} failed (exit status {failure.status}):")
+        console.say("\n".join(f"  {line}" for line in failure.lines) + f"\n  ({failure.log})")
+
+
+def print_verdicts(results: Mapping[str, Any]) -> None:
+    """Prints a row a finding, and a row a check below it."""
+    table = Table(title="Verdicts", title_justify="left")
+    table.add_column("finding", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("what was claimed, and measured", overflow="fold")
+    for name, found in results["verdicts"].items():
+        verdict = found["verdict"]
+        table.add_row(
+            escape(name), f"{SIGNS[verdict]} {verdict}", escape(found["claim"]), style="bold"
+        )
+        for check in found["statistics"]:
+            numbers = ", ".join(f"{key} {_short(n)}" for key, n in check["numbers"].items())
+            said = "; ".join(part for part in (numbers, check["reason"]) if part)
+            outcome = check["outcome"]
+            text = f"{check['check']}: {said}"
+            table.add_row("", f"  {CHECK_SIGNS[outcome]} {outcome}", escape(text))
+        table.add_section()
+    console.print_table(table)
+
+
+def _short(number: float | str) -> str:
+    return number if isinstance(number, str) else f"{number:.3g}"

@@ -1,0 +1,150 @@
+"""Claims hold, fail or stay undecided by the numbers of their runs, never by their absence."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emergent_icl.sweeps.claims import (
+    Claim,
+    Coexistence,
+    Difference,
+    Evidence,
+    Fades,
+    Measured,
+    Trend,
+    Within,
+    judge,
+)
+
+
+def evidence(values=None, **conditions):
+    """Condition -> the ICL of its runs, or dictionaries of measures."""
+    runs = {
+        name: tuple(
+            Measured(run, {key: (value,) for key, value in run.items()})
+            for run in (one if isinstance(one, dict) else {"icl": one} for one in own)
+        )
+        for name, own in conditions.items()
+    }
+    return Evidence(runs, values or dict.fromkeys(conditions))
+
+
+def outcome(check, found, expected_runs=5):
+    return judge(Claim("", (check,)), found, expected_runs).findings[0].outcome
+
+
+HIGH, LOW = (0.8, 0.85, 0.9, 0.82, 0.88), (0.5, 0.49, 0.51, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "expected"),
+    [
+        (HIGH, LOW, "holds"),
+        (LOW, HIGH, "fails"),
+        (LOW, LOW, "fails"),  # The difference is surely less than .2.
+        ((0.9, 0.5, 0.5, 0.9, 0.9), LOW, "undecided"),  # .24, but p is .08.
+        ((0.9, 0.5, 0.5, 0.5, 0.9), LOW, "undecided"),  # .16 +- .27
+    ],
+)
+def test_difference(high, low, expected):
+    check = Difference("icl", high="a", low="b", more_than=0.2)
+    assert outcome(check, evidence(a=high, b=low)) == expected
+
+
+def test_a_difference_of_few_runs_is_undecided_and_says_why():
+    check = Difference("icl", high="a", low="b")
+    finding = judge(Claim("", (check,)), evidence(a=HIGH[:3], b=LOW[:3]), 3).findings[0]
+    assert (finding.outcome, finding.numbers["p"]) == ("undecided", 0.05)
+    assert finding.reason == "with 3 and 3 runs p is at least 0.05"
+
+
+@pytest.mark.parametrize(
+    ("rising", "ends", "expected"),
+    [
+        (True, (0.5, 0.6, 0.7), "holds"),
+        (False, (0.5, 0.6, 0.7), "fails"),
+        (False, (0.7, 0.6, 0.5), "holds"),
+        (True, (0.5, 0.7, 0.5), "undecided"),
+    ],
+)
+def test_trend(rising, ends, expected):
+    runs = {name: [end + 0.01 * i for i in range(5)] for name, end in zip("abc", ends, strict=True)}
+    found = evidence({"a": 0, "b": 1, "c": 2}, **runs)
+    assert outcome(Trend("icl", rising=rising), found) == expected
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"), [(HIGH, "holds"), (LOW, "fails"), ((0.7, 0.8, 0.9, 0.7, 0.8), "undecided")]
+)
+def test_within(runs, expected):
+    assert outcome(Within("icl", "a", low=0.75), evidence(a=runs)) == expected
+
+
+def test_within_words():
+    assert "above 0.75" in Within("icl", "a", low=0.75).text()
+    assert "below 0.6" in Within("icl", "a", high=0.6).text()
+    assert "within 0.45 and 0.55" in Within("icl", "a", low=0.45, high=0.55).text()
+
+
+def both(icl, iwl):
+    return [{"icl": icl + 0.01 * i, "iwl_common": iwl - 0.01 * i} for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("uniform", "skewed", "expected"),
+    [
+        (both(0.9, 0.05), both(0.8, 0.8), "holds"),
+        # Each is high, but never in one model.
+        (both(0.9, 0.05), both(0.5, 0.9), "fails"),
+        # Where it must not be.
+        (both(0.9, 0.9), both(0.8, 0.8), "fails"),
+        (both(0.9, 0.05), [*both(0.8, 0.8)[:3], *both(0.5, 0.9)[:2]], "undecided"),
+    ],
+)
+def test_coexistence(uniform, skewed, expected):
+    check = Coexistence(("icl", "iwl_common"), above=0.65, not_at="zero")
+    assert outcome(check, evidence(zero=uniform, one=skewed, two=both(0.5, 0.9))) == expected
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [((0.5, 0.55, 0.6), "holds"), ((0.9, 0.88, 0.89), "fails"), ((0.5, 0.89, 0.7), "undecided")],
+)
+def test_fades(ends, expected):
+    runs = tuple(Measured({"icl": end}, {"icl": (0.5, 0.9, end)}) for end in ends)
+    found = Evidence({"a": runs}, {"a": None})
+    assert outcome(Fades("icl", "a", by=0.1), found, expected_runs=3) == expected
+
+
+def test_a_check_does_not_hold_without_all_runs():
+    check = Within("icl", "a", low=0.75)
+    finding = judge(Claim("", (check,)), evidence(a=HIGH[:4]), 5).findings[0]
+    assert (finding.outcome, finding.reason) == ("undecided", "a has 4 of 5 runs")
+    nothing = judge(Claim("", (check,)), evidence(a=()), 5).findings[0]
+    assert (nothing.outcome, nothing.reason) == ("undecided", "a has 0 of 5 runs")
+    # What it does not speak of may be missing.
+    assert outcome(check, evidence(a=HIGH, b=())) == "holds"
+    assert outcome(Trend("icl", rising=True), evidence({"a": 0, "b": 1}, a=HIGH, b=())) == (
+        "undecided"
+    )
+
+
+def test_the_verdict_is_that_of_the_worst_check():
+    good, bad = Within("icl", "a", low=0.75), Within("icl", "a", high=0.75)
+    unsure = Within("icl", "b", low=0.75)
+    found = evidence(a=HIGH, b=(0.7, 0.8, 0.9, 0.7, 0.8))
+    for checks, verdict in (
+        ((good,), "reproduced"),
+        ((good, unsure), "inconclusive"),
+        ((good, unsure, bad), "not reproduced"),
+    ):
+        assert judge(Claim("", checks), found, 5).verdict == verdict
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6), st.floats(0, 1))
+def test_what_is_claimed_and_its_opposite_never_both_hold(runs, bound):
+    found = evidence(a=runs)
+    above = outcome(Within("icl", "a", low=bound), found, len(runs))
+    below = outcome(Within("icl", "a", high=bound), found, len(runs))
+    assert {above, below} in ({"holds", "fails"}, {"undecided"}, {"fails"})
