@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 from emergent_icl.sweeps.programs import Program, make_programs
 from emergent_icl.sweeps.results import collect
 from emergent_icl.sweeps.sweep import Sweep, SweepError
+from emergent_icl.visualization.report import write_report
+from emergent_icl.visualization.sweep_figures import context_text, draw_finding, draw_summary
 from emergent_icl.workdir import Workdir
 from experiments import console
 from experiments.estimates import Estimate, StepTimes, estimate
@@ -102,16 +103,14 @@ def run(
 
 def judge_and_draw(campaign: Campaign) -> dict[str, Any]:
     """Writes results.json, figures/ and report.html, and prints the verdicts."""
-    from emergent_icl.visualization.report import write_report
-    from emergent_icl.visualization.sweep_figures import draw_finding, draw_summary
-
     root = campaign.root
     results = collect(campaign.sweeps, campaign.seeds, root, campaign.about)
     Workdir(root).write_json(root / "results.json", results)
     # As a reader of the file sees it: tuples have become lists.
     results = json.loads((root / "results.json").read_text(encoding="utf-8"))
     for name, sweep in results["sweeps"].items():
-        draw_finding(name, sweep, results["verdicts"][name], root / "figures" / name)
+        verdict, stem = results["verdicts"][name], root / "figures" / name
+        draw_finding(name, sweep, verdict, stem, context_text(results))
     draw_summary(results, root / "figures" / "summary")
     write_report(results, root / "figures", root / "report.html")
     print_verdicts(results)

@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -72,10 +73,13 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turns expected errors into one message and exit status 1, without a traceback.
+def clear_errors(*also: type[Exception]) -> Iterator[None]:
+    """Turns expected errors into one message and exit status 1; others keep their traceback.
 
     Ctrl-C, where the launcher does not answer it in its own way, ends at once.
+
+    Args:
+      *also: expected besides EXPECTED_ERRORS.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     # TensorFlow Datasets and Orbax speak of their own affairs.
@@ -84,9 +88,14 @@ def clear_errors() -> Iterator[None]:
         signal.signal(signal.SIGINT, _stop_at_once)
     try:
         yield
-    except EXPECTED_ERRORS as error:
+    except (*EXPECTED_ERRORS, *also) as error:
         say_error(str(error))
         sys.exit(1)
+    except Exception:
+        traceback.print_exc()
+        sys.stdout.flush()
+        # Not sys.exit: where a save failed, Orbax's threads wait for its other parts for minutes.
+        os._exit(1)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -33,9 +33,8 @@ _DATASET = flags.DEFINE_enum("dataset", "omniglot", DATASETS, "Real or procedura
 def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: findings in, exit code out."""
     console.refuse_leftovers(argv)
-    with console.clear_errors():
-        about = {"preset": _PRESET.value, "dataset": _DATASET.value}
-        sweep_launcher.launch(_sweeps(), about, STOP_SIGNALS.poll)
+    with console.clear_errors(SweepError):
+        sweep_launcher.launch(_sweeps(), {"preset": _PRESET.value}, STOP_SIGNALS.poll)
 
 
 def _sweeps() -> list[Sweep]:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from emergent_icl.durations import duration_text
 from emergent_icl.sweeps.programs import Program
 from emergent_icl.training.reporting import last_step
 from experiments import console
@@ -17,16 +18,10 @@ from experiments.executor import Failure, Observer
 
 # Where output is no terminal: a line this often.
 LINE_SECONDS = 60.0
+# After its last step a program still evaluates, saves and draws.
+ALMOST_DONE = 0.999
 SIGNS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}
 CHECK_SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?"}
-
-
-def duration(seconds: float) -> str:
-    """'1 h 05 min', '12 min', '40 s'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 def print_plan(
@@ -44,7 +39,7 @@ def print_plan(
         left[one.name] = cost.seconds * (1 - done)
         table.add_row(
             escape(one.name), _state(one, done), str(one.num_runs), f"{cost.steps:,}",
-            f"{1e3 * cost.step_seconds:.3g}", duration(left[one.name]) if done < 1 else "-",
+            f"{1e3 * cost.step_seconds:.3g}", duration_text(left[one.name]) if done < 1 else "-",
         )  # fmt: skip
     console.print_table(table)
     total = sum(left.values())
@@ -52,16 +47,17 @@ def print_plan(
     wall = max(total / num_slots, max(left.values(), default=0.0))
     runs = sum(one.num_runs for one in programs)
     console.say(
-        f"{runs} runs in {len(programs)} programs, {duration(total)} of computing left: about "
-        f"{duration(wall)} with {num_slots} at a time. Steps were timed on this machine."
+        f"{runs} runs in {len(programs)} programs, {duration_text(total)} of computing left: about "
+        f"{duration_text(wall)} with {num_slots} at a time. Steps were timed on this machine."
     )
 
 
 def fraction_done(program: Program) -> float:
-    """In [0, 1], by the last line of metrics."""
+    """In [0, 1], by the last line of metrics; 1 for what is complete alone."""
     if program.is_complete():
         return 1.0
-    return min(last_step(program.workdir.metrics) / program.config.training.num_steps, 1.0)
+    done = last_step(program.workdir.metrics) / program.config.training.num_steps
+    return min(done, ALMOST_DONE)
 
 
 def _state(program: Program, done: float) -> str:
@@ -135,7 +131,7 @@ class SweepDisplay(Observer):
         done, passed = self._work_done() - self._first, time.monotonic() - self._started
         left = sum(self._weights.values()) - self._work_done()
         if done > 0 and left > 0:
-            text += f", {duration(left * passed / done)} left"
+            text += f", {duration_text(left * passed / done)} left"
         return text
 
 
@@ -165,6 +161,12 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
             table.add_row("", f"  {CHECK_SIGNS[outcome]} {outcome}", escape(text))
         table.add_section()
     console.print_table(table)
+    for name, sweep in results["sweeps"].items():
+        for condition, search in (sweep["search"] or {}).items():
+            if search["chosen"] is None:
+                console.say(
+                    f"{name}/{condition}: every draw of the search diverged; it has no runs"
+                )
 
 
 def _short(number: float | str) -> str:

@@ -14,11 +14,11 @@ import ml_collections
 
 from emergent_icl.replicas import with_options
 from emergent_icl.sweeps.outcomes import Outcome, read_outcomes
-from emergent_icl.sweeps.sweep import Search, Sweep
+from emergent_icl.sweeps.sweep import Condition, Search, Sweep
+from emergent_icl.training.reporting import last_step
 from emergent_icl.workdir import Workdir, WorkdirError
 
 SEARCH_FOLDER = "search"
-CHOSEN = "chosen.json"
 
 
 class Program(NamedTuple):
@@ -29,7 +29,7 @@ class Program(NamedTuple):
       workdir: of its runs.
       config: of all of them, with its replicas.
       num_runs: replicas.
-      waits_for: the search whose outcome its settings come from; None if they are known.
+      waits_for: the search that has no outcome yet for its settings; None if they are known.
     """
 
     name: str
@@ -41,7 +41,21 @@ class Program(NamedTuple):
     def is_complete(self) -> bool:
         """Whether all of its steps are done, and summarised."""
         summary = self.workdir.read_summary()
-        return summary is not None and summary["step"] >= self.config.training.num_steps
+        return summary is not None and summary["step"] == self.config.training.num_steps
+
+    def check(self) -> None:
+        """Checks that its folder, if there is one, holds its runs or a part of them.
+
+        Raises:
+          WorkdirError: it holds runs of another config, or longer ones.
+        """
+        self.workdir.check(self.config)
+        there, asked = last_step(self.workdir.metrics), self.config.training.num_steps
+        if there > asked:
+            raise WorkdirError(
+                f"{self.workdir.path} holds runs of {there} steps, but training.num_steps = "
+                f"{asked}; use another --workdir, or at least {there} steps"
+            )
 
 
 def make_programs(
@@ -60,19 +74,20 @@ def make_programs(
 
     Raises:
       SweepError: a condition cannot be run.
-      WorkdirError: a folder holds runs of another config.
+      WorkdirError: a folder holds runs of another config, or longer ones.
     """
     programs: list[Program] = []
     for condition in sweep.conditions:
         config, folder = sweep.config(condition), root / sweep.name / condition.name
         waits_for = None
         if sweep.search is not None:
-            search = _search_program(sweep.search, config, root, folder)
+            search = search_program(sweep, condition, root)
             programs.append(search)
-            if search.is_complete():
-                config = with_options(config, chosen_setting(sweep.search, folder).overrides)
-            else:
+            chosen = chosen_draw(sweep.search, search) if search.is_complete() else None
+            if chosen is None:
                 waits_for = search.workdir
+            else:
+                config = with_options(config, chosen.overrides)
         for workdir, own in _dealt_out(folder, seeds, runs_per_program):
             replicas = [{"name": f"seed={seed}", "training.seed": seed} for seed in own]
             own_config = with_options(config, {"training.replica_overrides": tuple(replicas)})
@@ -80,59 +95,59 @@ def make_programs(
             programs.append(Program(name, workdir, own_config, len(own), waits_for))
     for program in programs:
         if program.waits_for is None:
-            program.workdir.check(program.config)
+            program.check()
     return programs
 
 
-def _search_program(
-    search: Search, config: ml_collections.ConfigDict, root: Path, folder: Path
-) -> Program:
-    workdir = Workdir(folder / SEARCH_FOLDER)
+def search_program(sweep: Sweep, condition: Condition, root: Path) -> Program:
+    """The draws of a condition's search, as replicas; the sweep has one."""
+    assert sweep.search is not None
+    workdir = Workdir(root / sweep.name / condition.name / SEARCH_FOLDER)
     replicas = tuple(
-        {"name": draw_name(index), "training.seed": search.seed, **setting}
-        for index, setting in enumerate(search.settings())
+        {"name": _draw_name(index), "training.seed": sweep.search.seed, **setting}
+        for index, setting in enumerate(sweep.search.settings())
     )
-    config = with_options(config, {"training.replica_overrides": replicas})
+    config = with_options(sweep.config(condition), {"training.replica_overrides": replicas})
     return Program(str(workdir.path.relative_to(root.absolute())), workdir, config, len(replicas))
 
 
-def draw_name(index: int) -> str:
-    """Name of a draw of a search."""
+def _draw_name(index: int) -> str:
     return f"draw={index}"
 
 
-class Chosen(NamedTuple):
-    """What a search chose.
+class Draw(NamedTuple):
+    """A setting that a search tried.
 
     Attributes:
-      name: of the draw.
-      overrides: its settings.
-      draws: every draw -> its outcome.
+      name: of its replica.
+      overrides: {option: value}.
+      outcome: of its run.
     """
 
     name: str
     overrides: dict[str, float]
-    draws: dict[str, Outcome]
+    outcome: Outcome
 
 
-def chosen_setting(search: Search, folder: Path) -> Chosen:
-    """The draw with the greatest measure at its end; the first of equals.
+def draws(search: Search, program: Program) -> list[Draw]:
+    """Every setting with what came of it; the program is the search's, and complete."""
+    outcomes = {outcome.replica: outcome for outcome in read_outcomes(program.workdir)}
+    names = (_draw_name(index) for index in range(search.draws))
+    return [
+        Draw(name, overrides, outcomes[name])
+        for name, overrides in zip(names, search.settings(), strict=True)
+    ]
+
+
+def chosen_draw(search: Search, program: Program) -> Draw | None:
+    """The draw with the greatest measure at its end, the first of equals; None if all diverged.
 
     Args:
-      search: complete.
-      folder: of the condition.
-
-    Raises:
-      WorkdirError: every draw diverged.
+      search: of the sweep.
+      program: the search's, and complete.
     """
-    workdir = Workdir(folder / SEARCH_FOLDER)
-    outcomes = {outcome.replica: outcome for outcome in read_outcomes(workdir)}
-    settings = {draw_name(index): one for index, one in enumerate(search.settings())}
-    sound = [name for name in settings if outcomes[name].diverged_at_step is None]
-    if not sound:
-        raise WorkdirError(f"{workdir.path}: every draw of the search diverged")
-    best = max(sound, key=lambda name: outcomes[name].final[search.choose_by])
-    return Chosen(best, settings[best], outcomes)
+    sound = [one for one in draws(search, program) if one.outcome.diverged_at_step is None]
+    return max(sound, key=lambda draw: draw.outcome.final[search.choose_by], default=None)
 
 
 def _dealt_out(

@@ -11,9 +11,16 @@ from typing import Any
 
 from emergent_icl.plan import make_plan
 from emergent_icl.sweeps.claims import Check, Evidence, Finding, judge
-from emergent_icl.sweeps.measures import chance_level
+from emergent_icl.sweeps.measures import MEASURES, chance_level
 from emergent_icl.sweeps.outcomes import Outcome, read_outcomes
-from emergent_icl.sweeps.programs import Program, chosen_setting, make_programs
+from emergent_icl.sweeps.programs import (
+    Draw,
+    Program,
+    chosen_draw,
+    draws,
+    make_programs,
+    search_program,
+)
 from emergent_icl.sweeps.sweep import Condition, Sweep
 from emergent_icl.training.summary import PACKAGES
 from emergent_icl.workdir import flatten
@@ -31,13 +38,14 @@ def collect(
       sweeps: checked.
       seeds: of the runs for the verdict.
       root: folder of all sweeps.
-      about: what else stands at the top, such as preset and dataset.
+      about: what else stands at the top: 'preset', None for sweeps that are not the paper's.
     """
     programs = {sweep.name: make_programs(sweep, seeds, root, len(seeds)) for sweep in sweeps}
     found = {sweep.name: _found(programs[sweep.name], seeds) for sweep in sweeps}
     summaries = [one.workdir.read_summary() for own in programs.values() for one in own]
     return {
         **about,
+        "dataset": ", ".join(sorted({sweep.base.data.source for sweep in sweeps})),
         "seeds": list(seeds),
         "machine": _machine([summary for summary in summaries if summary]),
         "versions": {name: metadata.version(name) for name in ("emergent-icl", *PACKAGES)},
@@ -120,11 +128,13 @@ def _condition(
         "value": condition.value,
         "overrides": dict(condition.overrides),
         "chance": {name: _rounded(level) for name, level in levels.items() if level is not None},
-        "runs": {str(outcome.seed): _run(program, outcome) for program, outcome in runs},
+        "runs": {str(one.seed): _run(program, one, sweep) for program, one in runs},
     }
 
 
-def _run(program: Program, outcome: Outcome) -> dict[str, Any]:
+def _run(program: Program, outcome: Outcome, sweep: Sweep) -> dict[str, Any]:
+    # Of other metrics than the named measures and the sweep's own, the end is enough.
+    kept = {*MEASURES, *sweep.measures}
     return {
         "workdir": program.name,
         "replica": outcome.replica,
@@ -132,40 +142,33 @@ def _run(program: Program, outcome: Outcome) -> dict[str, Any]:
         "curves": {
             name: {"steps": list(curve.steps), "values": [_rounded(v) for v in curve.values]}
             for name, curve in outcome.curves.items()
-            if _is_kept(name)
+            if name in kept
         },
         "final": {name: _rounded(value) for name, value in outcome.final.items()},
     }
 
 
-def _is_kept(measure: str) -> bool:
-    """Curves of the named measures; of the other metrics, the end is enough."""
-    return "/" not in measure
-
-
 def _search(sweep: Sweep, root: Path) -> dict[str, Any] | None:
     if sweep.search is None:
         return None
-    settings = sweep.search.settings()
     found = {}
     for condition in sweep.conditions:
-        programs = make_programs(sweep, [], root, 1)
-        search = next(one for one in programs if Path(one.name).parts[-2] == condition.name)
-        if not search.is_complete():
-            continue
-        chosen = chosen_setting(sweep.search, root / sweep.name / condition.name)
-        found[condition.name] = {
-            "chosen": chosen.name,
-            "draws": {
-                name: {
-                    "overrides": setting,
-                    "diverged_at_step": chosen.draws[name].diverged_at_step,
-                    "final": {n: _rounded(v) for n, v in chosen.draws[name].final.items()},
-                }
-                for name, setting in zip(chosen.draws, settings, strict=True)
-            },
-        }
+        program = search_program(sweep, condition, root)
+        if program.is_complete():
+            chosen = chosen_draw(sweep.search, program)
+            found[condition.name] = {
+                "chosen": chosen.name if chosen else None,
+                "draws": {one.name: _draw(one) for one in draws(sweep.search, program)},
+            }
     return found
+
+
+def _draw(draw: Draw) -> dict[str, Any]:
+    return {
+        "overrides": draw.overrides,
+        "diverged_at_step": draw.outcome.diverged_at_step,
+        "final": {name: _rounded(value) for name, value in draw.outcome.final.items()},
+    }
 
 
 def _machine(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

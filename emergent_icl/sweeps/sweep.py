@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import ml_collections
 import numpy as np
@@ -22,6 +22,8 @@ from emergent_icl.validation import ConfigError, validate
 
 # Seeds from here on choose settings; verdicts have those below.
 FIRST_TUNING_SEED = 1000
+
+Plot = Literal["final", "curves"]
 
 
 class SweepError(ValueError):
@@ -107,7 +109,7 @@ class Sweep:
     claim: Claim
     measures: tuple[str, ...] = ("icl", "iwl")
     search: Search | None = None
-    plot: Literal["final", "curves"] = "final"
+    plot: Plot = "final"
     notes: str = ""
 
     def config(self, condition: Condition) -> ml_collections.ConfigDict:
@@ -151,13 +153,17 @@ class Sweep:
             raise SweepError(f"sweep '{self.name}': {problem}")
         for condition in self.conditions:
             modes = self.config(condition).evaluation.modes
-            for measure in {*self.measures, *self.claim.measures()}:
+            for measure in sorted(self._all_measures()):
                 mode = evaluation_mode(measure)
                 if mode is not None and mode not in modes:
                     raise SweepError(
                         f"sweep '{self.name}': {measure} needs evaluation.modes to hold '{mode}', "
                         f"but condition '{condition.name}' has {modes}"
                     )
+
+    def _all_measures(self) -> set[str]:
+        chosen_by = set() if self.search is None else {self.search.choose_by}
+        return {*self.measures, *self.claim.measures(), *chosen_by}
 
     def _problems(self, names: list[str]) -> list[str]:
         problems = []
@@ -171,6 +177,8 @@ class Sweep:
         needy = [one.name for one in self.conditions if one.value is None]
         if needy and self.claim.needs_values():
             problems.append(f"the claim is of a trend, but {needy} have no value")
+        if self.plot not in get_args(Plot):
+            problems.append(f"plot = {self.plot!r} must be one of {', '.join(get_args(Plot))}")
         if self.search is not None:
             problems += _search_problems(self.search)
         return problems
@@ -205,7 +213,7 @@ def load_sweep(where: str) -> Sweep:
     if match is None or not path.is_file():
         raise SweepError(f"--sweep={where}: there is no file {path}; it must be FILE.py[:preset]")
     module = _import_file(path)
-    if not hasattr(module, "get_sweep"):
+    if not callable(getattr(module, "get_sweep", None)):
         raise SweepError(f"{path} has no function get_sweep")
     preset = () if match["preset"] is None else (match["preset"],)
     try:

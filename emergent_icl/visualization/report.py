@@ -10,6 +10,7 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
+from emergent_icl.durations import duration_text
 from emergent_icl.visualization import report_tables as tables
 from emergent_icl.visualization import sweep_curves as curves
 from emergent_icl.visualization.report_charts import chart_json, has_curves
@@ -17,6 +18,10 @@ from emergent_icl.visualization.report_tables import Html, lines, markup
 from emergent_icl.visualization.sweep_curves import Json
 
 SUMMARY = "summary"
+PAPER = (
+    "Reproduction of “Data Distributional Properties Drive Emergent In-Context Learning in "
+    "Transformers”"
+)
 # Nothing may be fetched, whatever a name in the results says.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -82,19 +87,13 @@ def report_page(results: Json, figures_dir: Path | None) -> str:
     )
 
 
-def duration_text(seconds: float) -> str:
-    """Seconds as hours and minutes: '3 h 26 min'."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
 def _head(results: Json) -> Html:
     machine, seeds = results["machine"], ", ".join(map(str, results["seeds"]))
+    changes = ", ".join(f"{option}={value}" for option, value in results["changes"].items())
     facts = {
         "Data": results["dataset"],
-        "Preset": results["preset"],
+        **({"Preset": results["preset"]} if results["preset"] else {}),
+        **({"Changed": changes} if changes else {}),
         "Seeds": seeds,
         "Compute": duration_text(results["compute_seconds"]),
         "Machine": f"{machine['processor']}, {machine['devices']}",
@@ -102,9 +101,10 @@ def _head(results: Json) -> Html:
     items = "".join(
         f"<div><dt>{markup(name)}</dt><dd>{markup(fact)}</dd></div>" for name, fact in facts.items()
     )
+    # Only the paper's own findings have presets.
+    kicker = PAPER if results["preset"] else "A sweep"
     return Html(
-        '<header><p class="kicker">Reproduction of “Data Distributional Properties Drive Emergent '
-        "In-Context Learning in Transformers”</p>"
+        f'<header><p class="kicker">{markup(kicker)}</p>'
         f"<h1>{markup(curves.headline(results['verdicts']))}</h1><dl>{items}</dl></header>"
     )
 

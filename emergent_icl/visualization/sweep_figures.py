@@ -69,7 +69,8 @@ def draw_summary(results: Json, path_stem: Path) -> None:
 
 def context_text(results: Json) -> str:
     """What figures say of where their numbers come from."""
-    return f"{results['dataset']}, preset '{results['preset']}'"
+    preset = f", preset '{results['preset']}'" if results["preset"] else ""
+    return results["dataset"] + preset
 
 
 def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = "") -> Figure:

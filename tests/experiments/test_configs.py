@@ -19,7 +19,7 @@ from emergent_icl.rules import rules
 from emergent_icl.training import loop
 from emergent_icl.training.reporting import Observer
 from emergent_icl.validation import ConfigError, validate
-from emergent_icl.workdir import Workdir, flatten
+from emergent_icl.workdir import Workdir, WorkdirError, flatten
 from experiments import jax_settings
 from experiments.configs import (
     base,
@@ -28,6 +28,7 @@ from experiments.configs import (
     omniglot,
     omniglot_augmented,
     omniglot_identical,
+    stored,
     symbolic,
 )
 
@@ -46,7 +47,8 @@ CONFIGS = {
 
 
 def test_no_config_is_forgotten():
-    files = {path.name for path in Path(base.__file__).parent.glob("*.py")} - {"__init__.py"}
+    files = {path.name for path in Path(base.__file__).parent.glob("*.py")}
+    files -= {"__init__.py", "stored.py"}  # The second gives whatever a run was started with.
     assert files == {name.split(":")[0] for name in CONFIGS}
 
 
@@ -60,6 +62,33 @@ def test_configs_are_locked_valid_and_survive_json(name, tmp_path):
     assert stored.to_dict() == config.to_dict()
     validate(stored)
     assert {"fewshot_holdout", "no_support_zipfian"} <= set(config.evaluation.modes)
+
+
+def test_a_stored_config_is_that_of_the_run_with_the_types_of_base(tmp_path):
+    config = CONFIGS["omniglot_augmented.py:small"]().unlock()
+    config.training.replica_overrides = ({"name": "a", "training.seed": 3},)
+    config.training.optimizer.options = {"b1": 0.8}
+    Workdir(tmp_path).claim(config.lock())
+    read = stored.get_config(str(tmp_path))
+    assert read.is_locked
+    assert read.to_dict() == config.to_dict()
+    with read.unlocked(), pytest.raises(TypeError):
+        read.training.num_steps = "many"
+    validate(read)
+
+
+def test_a_stored_config_of_an_older_version_has_todays_defaults(tmp_path):
+    config = CONFIGS["glyphs.py:demo"]()
+    old = config.to_dict()
+    del old["data"]["noise_scale"]
+    workdir = Workdir(tmp_path)
+    workdir.write_json(workdir.config, old)
+    assert stored.get_config(str(tmp_path)).to_dict() == config.to_dict()
+
+
+def test_a_folder_without_a_run_has_no_stored_config(tmp_path):
+    with pytest.raises(WorkdirError, match="is not the work directory of a run"):
+        stored.get_config(str(tmp_path))
 
 
 def test_paper_preset_is_the_papers_model():

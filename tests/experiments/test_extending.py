@@ -26,7 +26,8 @@ def folder(tmp_path_factory):
             name = match[1]
         with (folder / name).open("a") as file:
             file.write(block)
-    assert {path.name for path in folder.iterdir()} == {"my_extension.py", "my_config.py"}
+    names = {"my_extension.py", "my_config.py", "my_sweep.py"}
+    assert {path.name for path in folder.iterdir()} == names
     return folder
 
 
@@ -70,6 +71,17 @@ def test_every_registry_is_extended_from_outside(folder):
     assert done.returncode == 1
     assert "data.source = 'mosaics' must be one of" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_sweep_is_one_file(folder):
+    page = (ROOT / "docs" / "extending.md").read_text()
+    (command,) = re.findall(r"python -m (experiments.sweep .*)\n", page)
+    quick = ("training.num_steps=20", "evaluation.num_sequences=100", "data.feeder=python")
+    done = launch(folder, *command.split(), "--seeds=1", *(f"--set={one}" for one in quick))
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((folder / "runs" / "mosaics" / "results.json").read_text())
+    assert len(results["verdicts"]["mosaics"]["runs"]) == 3
+    assert (folder / "runs" / "mosaics" / "figures" / "mosaics.png").exists()
 
 
 def test_options_of_extensions_are_checked_like_all_others(folder):

@@ -74,7 +74,8 @@ def test_trend(rising, ends, expected):
 
 
 @pytest.mark.parametrize(
-    ("runs", "expected"), [(HIGH, "holds"), (LOW, "fails"), ((0.7, 0.8, 0.9, 0.7, 0.8), "undecided")]
+    ("runs", "expected"),
+    [(HIGH, "holds"), (LOW, "fails"), ((0.7, 0.8, 0.9, 0.7, 0.8), "undecided")],
 )
 def test_within(runs, expected):
     assert outcome(Within("icl", "a", low=0.75), evidence(a=runs)) == expected

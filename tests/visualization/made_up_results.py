@@ -32,6 +32,7 @@ def make_results():
     return {
         "preset": "laptop",
         "dataset": "omniglot",
+        "changes": {},
         "seeds": SEEDS,
         "machine": {
             "processor": "Some Processor 7000",

@@ -10,7 +10,7 @@ from made_up_results import make_results
 from plotly.offline import get_plotlyjs
 
 from emergent_icl.visualization import report_tables as tables
-from emergent_icl.visualization.report import duration_text, report_page, write_report
+from emergent_icl.visualization.report import report_page, write_report
 from emergent_icl.visualization.report_charts import chart_json, chart_text, for_script
 from emergent_icl.visualization.sweep_figures import draw_summary
 
@@ -227,14 +227,6 @@ def test_a_band_ends_where_runs_are_missing():
 )  # fmt: skip
 def test_numbers_in_a_line(numbers, text):
     assert tables.numbers_text(numbers).replace("\N{NO-BREAK SPACE}", " ") == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(12.4, "12 s"), (60, "1 min"), (3599.9, "1 h 0 min"), (12345.6, "3 h 26 min")],
-)
-def test_durations(seconds, text):
-    assert duration_text(seconds) == text
 
 
 # What a browser makes of it.

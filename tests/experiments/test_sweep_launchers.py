@@ -1,0 +1,180 @@
+"""experiments.sweep and experiments.reproduce, as processes of their own."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+from test_launchers import ROOT, command, launch
+
+from emergent_icl.training.reporting import last_step, read_metrics
+
+SIZES = ("compute_seconds", "machine")
+
+
+def flags(folder, *others, preset="plain"):
+    return (f"--sweep=tests/tiny_sweep.py:{preset}", f"--workdir={folder}", "--seeds=2", *others)
+
+
+def numbers(folder):
+    """Everything in results.json that does not depend on the hour."""
+    results = json.loads((folder / "results.json").read_text())
+    return {name: value for name, value in results.items() if name not in SIZES}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A sweep of which one program cannot write, after a first call."""
+    folder = tmp_path_factory.mktemp("sweep")
+    obstacle = folder / "tiny" / "p=0" / "seeds=0-1" / "checkpoints"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("in the way")
+    return folder, obstacle, launch("sweep", *flags(folder))
+
+
+@pytest.fixture(scope="module")
+def whole(broken):
+    """The same sweep after a second call that could write."""
+    folder, obstacle, _ = broken
+    kept = (folder / "tiny" / "p=1" / "seeds=0-1" / "metrics.jsonl").stat().st_mtime_ns
+    obstacle.unlink()
+    done = launch("sweep", *flags(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, kept, done
+
+
+def test_a_program_that_fails_is_reported_and_the_others_go_on(broken):
+    folder, _, done = broken
+    assert done.returncode == 1
+    assert "failed    tiny/p=0/seeds=0-1" in done.stdout
+    assert "error: tiny/p=0/seeds=0-1 failed (exit status 1):" in done.stderr
+    assert f"({folder}/tiny/p=0/seeds=0-1/train.log)" in done.stdout
+    assert "To try again what failed:" in done.stdout
+    results = numbers(folder)
+    assert len(results["sweeps"]["tiny"]["conditions"]["p=1"]["runs"]) == 2
+    verdict = results["verdicts"]["tiny"]
+    assert verdict["verdict"] == "inconclusive"
+    assert verdict["statistics"][0]["reason"] == "p=0 has 0 of 2 runs"
+    assert (folder / "report.html").exists()
+
+
+def test_the_next_call_runs_what_failed_and_nothing_else(whole):
+    folder, kept, done = whole
+    assert "2 programs of 4 runs, 1 complete" in done.stdout
+    assert "started   tiny/p=0/seeds=0-1" in done.stdout
+    assert "started   tiny/p=1" not in done.stdout
+    again = (folder / "tiny" / "p=1" / "seeds=0-1" / "metrics.jsonl").stat().st_mtime_ns
+    assert again == kept
+
+
+def test_numbers_are_those_of_the_runs(whole):
+    folder, _, _ = whole
+    conditions = numbers(folder)["sweeps"]["tiny"]["conditions"]
+    for name, condition in conditions.items():
+        lines = read_metrics(folder / "tiny" / name / "seeds=0-1" / "metrics.jsonl")
+        for seed, run in condition["runs"].items():
+            own = [one for one in lines if one["replica"] == f"seed={seed}"]
+            last = own[-1]["eval/fewshot_holdout/accuracy_closed"]
+            assert run["final"]["icl"] == pytest.approx(last, abs=1e-5)
+            assert run["curves"]["icl"]["steps"] == [20, 40]
+
+
+def test_figures_and_report_are_drawn(whole):
+    folder, _, done = whole
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        "tiny.png", "tiny.svg", "summary.png", "summary.svg",
+    }  # fmt: skip
+    assert "Bursts do something." in done.stdout
+    assert "Bursts do something." in (folder / "report.html").read_text()
+
+
+def test_the_plan_is_printed_and_nothing_is_run(tmp_path):
+    folder = tmp_path / "none"
+    done = launch("sweep", *flags(folder, "--plan", "--workers=1", preset="searched"))
+    assert done.returncode == 0, done.stderr
+    assert "tiny/p=0/search" in done.stdout
+    assert "waits for its search" in done.stdout
+    assert "8 runs in 4 programs" in done.stdout
+    assert not folder.exists()
+
+
+def test_stopped_at_any_moment_the_same_command_goes_on_to_the_same_numbers(tmp_path):
+    """With a search before the runs; one program at a time, stopped in the middle of the first."""
+    changes = ("--set=training.num_steps=1200", "--set=evaluation.every=600", "--workers=1")
+    words = flags(tmp_path / "stopped", *changes, preset="searched")
+    process = subprocess.Popen(
+        command("sweep", *words),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = tmp_path / "stopped" / "tiny" / "p=0" / "search" / "metrics.jsonl"
+    for _ in range(1200):
+        if last_step(metrics) >= 40 or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, out + err
+    assert "Stopped; every run is saved. To go on:" in out
+    assert f"--workdir={tmp_path / 'stopped'}" in out
+    stopped_at = last_step(metrics)
+    assert 40 <= stopped_at < 1200
+
+    assert launch("sweep", *words).returncode == 0
+    straight = flags(tmp_path / "straight", *changes, preset="searched")
+    assert launch("sweep", *straight).returncode == 0
+    assert numbers(tmp_path / "stopped") == numbers(tmp_path / "straight")
+    assert set(numbers(tmp_path / "stopped")["sweeps"]["tiny"]["search"]) == {"p=0", "p=1"}
+
+
+def test_reproduce_judges_findings_on_characters_that_anyone_has(tmp_path):
+    tiny = {
+        "data.image_size": 12,
+        "data.glyphs.num_classes": 200,
+        "data.glyphs.num_exemplars": 3,
+        "data.split.num_rare": 150,
+        "data.split.num_holdout": 20,
+        "model.mlp.hidden_sizes": (16,),
+        "training.num_steps": 40,
+        "training.batch_size": 8,
+        "evaluation.every": 20,
+        "evaluation.num_sequences": 50,
+        "data.feeder": "python",
+    }
+    changes = [f"--set={path}={value}" for path, value in tiny.items()]
+    words = ("--findings=burstiness", "--dataset=glyphs", "--seeds=1", f"--workdir={tmp_path}")
+    done = launch("reproduce", *words, *changes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = numbers(tmp_path)
+    assert (results["preset"], results["dataset"]) == ("laptop", "glyphs")
+    assert results["changes"]["model.mlp.hidden_sizes"] == [16]
+    assert results["verdicts"]["burstiness"]["verdict"] == "inconclusive"  # Of one run each.
+    assert len(results["verdicts"]["burstiness"]["runs"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "said"),
+    [
+        ("sweep", ("--sweep=none.py",), "--sweep=none.py: there is no file none.py"),
+        ("sweep", ("--sweep=tests/tiny_sweep.py,tests/tiny_sweep.py",), "two sweeps are named 'ti"),
+        ("sweep", ("--sweep=tests/tiny_sweep.py", "--set=x"), "--set=x must be option=value"),
+        (
+            "sweep",
+            ("--sweep=tests/tiny_sweep.py", "--set=training.num_steps=many"),
+            "training.num_steps = 'many' must be",
+        ),
+        (
+            "reproduce",
+            ("--findings=burstines",),
+            "--findings: burstines is unknown (allowed: burstiness, classes",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_touches_nothing(module, words, said, tmp_path):
+    done = launch(module, *words, f"--workdir={tmp_path / 'none'}")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,43 @@
+"""Work directories as training leaves them, without training."""
+
+import json
+
+from emergent_icl.sweeps.measures import MEASURES
+
+
+def finish(program, ends, diverged=(), points=2):
+    """Makes a program complete: every replica's measures go from 0 to what `ends` gives for it.
+
+    Args:
+      program: to be finished.
+      ends: (measure, replica's name) -> its last value.
+      diverged: replicas that did.
+      points: of every curve.
+    """
+    workdir, num_steps = program.workdir, program.config.training.num_steps
+    names = [one["name"] for one in program.config.training.replica_overrides]
+    workdir.make()
+    workdir.claim(program.config)
+    with workdir.metrics.open("w", encoding="utf-8") as file:
+        for point in range(points):
+            for name in names:
+                share = (point + 1) / points
+                line = {"step": round(num_steps * share), "replica": name}
+                if name not in diverged:
+                    line |= {MEASURES.get(m, m): share * ends(m, name) for m in ends.measures}
+                file.write(json.dumps(line) + "\n")
+    about = {name: {"diverged_at_step": 1} if name in diverged else {} for name in names}
+    summary = {"step": num_steps, "wall_seconds": 1.5, "devices": "1 x cpu", "replicas": about}
+    workdir.write_json(workdir.summary, summary)
+
+
+class Ends:
+    """`ends` of finish from {measure: value}, or {measure: {replica: value}}."""
+
+    def __init__(self, **values):
+        self.values = values
+        self.measures = tuple(values)
+
+    def __call__(self, measure, replica):
+        value = self.values[measure]
+        return value[replica] if isinstance(value, dict) else value

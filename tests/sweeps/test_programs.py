@@ -1,0 +1,114 @@
+"""What is left to run, and under which settings, is read from what is there."""
+
+import dataclasses
+
+import pytest
+import tiny_sweep
+from finished_runs import Ends, finish
+
+from emergent_icl.replicas import with_options
+from emergent_icl.sweeps.programs import chosen_draw, draws, make_programs
+from emergent_icl.sweeps.sweep import SweepError
+from emergent_icl.training.reporting import read_metrics
+from emergent_icl.workdir import WorkdirError
+
+PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
+RATE = "training.optimizer.learning_rate"
+
+
+def seeds_of(program):
+    return [one["training.seed"] for one in program.config.training.replica_overrides]
+
+
+def test_every_condition_has_every_seed_as_replicas(tmp_path):
+    programs = make_programs(PLAIN, (0, 1, 2), tmp_path, runs_per_program=2)
+    assert [(one.name, seeds_of(one), one.num_runs) for one in programs] == [
+        ("tiny/p=0/seeds=0-1", [0, 1], 2),
+        ("tiny/p=0/seeds=2", [2], 1),
+        ("tiny/p=1/seeds=0-1", [0, 1], 2),
+        ("tiny/p=1/seeds=2", [2], 1),
+    ]
+    assert [one.config.data.sequences.p_bursty for one in programs] == [0.0, 0.0, 1.0, 1.0]
+    assert all(one.workdir.path == tmp_path / one.name for one in programs)
+    assert not any(tmp_path.iterdir())
+
+
+def test_runs_that_are_there_are_used_however_the_rest_is_dealt_out(tmp_path):
+    first, *_ = make_programs(PLAIN, (0, 1), tmp_path, runs_per_program=2)
+    finish(first, Ends(icl=0.7, iwl=0.1))
+    programs = make_programs(PLAIN, (0, 1, 2, 3, 5), tmp_path, runs_per_program=5)
+    own = [one for one in programs if "p=0" in one.name]
+    assert [(one.name, seeds_of(one)) for one in own] == [
+        ("tiny/p=0/seeds=0-1", [0, 1]),
+        ("tiny/p=0/seeds=2,3,5", [2, 3, 5]),
+    ]
+    assert [one.is_complete() for one in own] == [True, False]
+    fewer = make_programs(PLAIN, (0,), tmp_path, runs_per_program=1)
+    assert fewer[0].name == "tiny/p=0/seeds=0-1"
+
+
+def test_runs_of_another_config_are_refused(tmp_path):
+    finish(make_programs(PLAIN, (0,), tmp_path, 1)[0], Ends(icl=0.7))
+    changed = PLAIN.with_base_options({"training.batch_size": 16})
+    with pytest.raises(WorkdirError, match=r"training.batch_size: 8 there, 16 here"):
+        make_programs(changed, (0,), tmp_path, 1)
+
+
+def test_longer_runs_go_on_and_shorter_ones_are_refused(tmp_path):
+    finish(make_programs(PLAIN, (0,), tmp_path, 1)[0], Ends(icl=0.7))
+    longer = PLAIN.with_base_options({"training.num_steps": 80})
+    assert not make_programs(longer, (0,), tmp_path, 1)[0].is_complete()
+    shorter = PLAIN.with_base_options({"training.num_steps": 20})
+    with pytest.raises(WorkdirError, match=r"runs of 40 steps, but training.num_steps = 20"):
+        make_programs(shorter, (0,), tmp_path, 1)
+
+
+def test_verdict_runs_wait_for_their_own_search_alone(tmp_path):
+    programs = {one.name: one for one in make_programs(SEARCHED, (0,), tmp_path, 1)}
+    assert list(programs) == [
+        "tiny/p=0/search", "tiny/p=0/seeds=0", "tiny/p=1/search", "tiny/p=1/seeds=0",
+    ]  # fmt: skip
+    search = programs["tiny/p=0/search"]
+    assert search.waits_for is None
+    assert seeds_of(search) == [1000, 1000]
+    assert programs["tiny/p=0/seeds=0"].waits_for.path == search.workdir.path
+    finish(search, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
+    programs = {one.name: one for one in make_programs(SEARCHED, (0,), tmp_path, 1)}
+    assert programs["tiny/p=0/seeds=0"].waits_for is None
+    assert programs["tiny/p=1/seeds=0"].waits_for is not None
+
+
+def test_verdict_runs_have_the_setting_that_was_best(tmp_path):
+    settings = SEARCHED.search.settings()
+    ends = {"tiny/p=0/search": {"draw=0": 0.5, "draw=1": 0.7}}
+    ends["tiny/p=1/search"] = {"draw=0": 0.6, "draw=1": 0.6}
+    for program in make_programs(SEARCHED, (0,), tmp_path, 1):
+        if program.name in ends:
+            finish(program, Ends(icl=ends[program.name]))
+    programs = {one.name: one for one in make_programs(SEARCHED, (0,), tmp_path, 1)}
+    rates = [programs[f"tiny/p={p}/seeds=0"].config for p in (0, 1)]
+    expected = [settings[1][RATE], settings[0][RATE]]  # Of equals, the first.
+    assert [one.training.optimizer.learning_rate for one in rates] == expected
+
+
+def test_a_draw_that_diverged_is_never_chosen(tmp_path):
+    search = make_programs(SEARCHED, (), tmp_path, 1)[0]
+    finish(search, Ends(icl=0.7), diverged=("draw=0",))
+    assert chosen_draw(SEARCHED.search, search).name == "draw=1"
+    assert [one.outcome.diverged_at_step for one in draws(SEARCHED.search, search)] == [1, None]
+    finish(search, Ends(icl=0.7), diverged=("draw=0", "draw=1"))
+    assert chosen_draw(SEARCHED.search, search) is None
+    runs = make_programs(SEARCHED, (0,), tmp_path, 1)[1]
+    assert runs.waits_for is not None
+
+
+def test_a_sweep_that_cannot_run_makes_no_program(tmp_path):
+    wrong = dataclasses.replace(PLAIN, base=with_options(PLAIN.base, {"training.num_steps": -1}))
+    with pytest.raises(SweepError, match=r"training\.num_steps = -1"):
+        make_programs(wrong, (0,), tmp_path, 1)
+
+
+def test_finished_runs_look_like_trained_ones(tmp_path):
+    program = make_programs(PLAIN, (0, 1), tmp_path, 2)[0]
+    finish(program, Ends(icl=0.5))
+    assert [line["step"] for line in read_metrics(program.workdir.metrics)] == [20, 20, 40, 40]

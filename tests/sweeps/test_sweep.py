@@ -1,0 +1,162 @@
+"""Sweeps are checked as a whole before anything runs, and searches draw what they say."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import tiny_sweep
+from scipy import stats
+
+from emergent_icl.replicas import with_options
+from emergent_icl.sweeps.claims import Claim, Trend, Within
+from emergent_icl.sweeps.sweep import Condition, Search, SweepError, load_sweep, over
+
+SWEEP = tiny_sweep.get_sweep()
+FILE = tiny_sweep.__file__
+
+
+def test_a_file_gives_its_sweep_with_or_without_a_preset():
+    assert load_sweep(FILE).search is None
+    assert load_sweep(f"{FILE}:searched").search.draws == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "has no function get_sweep"),
+        ("get_sweep = 3", "has no function get_sweep"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def get_sweep(): return 3", "get_sweep must give a Sweep, not int"),
+        ("def get_sweep(): raise ValueError('not today')", "not today"),
+        ("def get_sweep(: pass", "SyntaxError"),
+    ],
+)
+def test_a_file_that_is_no_sweep_is_named_with_the_reason(tmp_path, content, said):
+    path = tmp_path / "mine.py"
+    path.write_text(content)
+    with pytest.raises(SweepError, match=r"mine\.py") as error:
+        load_sweep(str(path))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("none.py", "there is no file none.py; it must be FILE.py"),
+        ("burstiness", "there is no file burstiness; it must be FILE.py"),
+        (f"{FILE}:plian", "no preset 'plian'"),
+    ],
+)
+def test_what_is_no_file_or_no_preset_is_named(where, said):
+    with pytest.raises(SweepError, match=said):
+        load_sweep(where)
+
+
+def with_conditions(*conditions):
+    return dataclasses.replace(SWEEP, conditions=conditions)
+
+
+def with_search(**changes):
+    space = {"training.optimizer.learning_rate": (1e-3, 1e-1)}
+    return dataclasses.replace(SWEEP, search=Search(**({"space": space} | changes)))
+
+
+PLAIN = Claim("", (Within("icl", "a", low=0.5),))
+WRONG = {
+    "no condition": (with_conditions(), "at least one condition"),
+    "equal names": (
+        with_conditions(Condition("p=0", {}), Condition("P=0", {}), Condition("p=1", {})),
+        r"must differ, not \['p=0', 'P=0', 'p=1'\]",
+    ),
+    "no folder's name": (dataclasses.replace(SWEEP, name="a/b"), "the name 'a/b' must be a letter"),
+    "absent condition": (with_conditions(Condition("p=0", {}, 0.0)), r"claim speaks of \['p=1'\]"),
+    "no place on the axis": (
+        with_conditions(Condition("p=0", {}, 0.0), Condition("p=1", {})),
+        r"of a trend, but \['p=1'\] have no value",
+    ),
+    "unknown option": (
+        with_conditions(*over("data.sequences.p_bursti", (0.0, 1.0), "p")),
+        "condition 'p=0': .*p_bursti.*p_bursty",
+    ),
+    "value out of range": (
+        with_conditions(*over("data.sequences.p_bursty", (0.0, 1.0, 1.5), "p")),
+        "(?s)condition 'p=1.5': .*data.sequences.p_bursty = 1.5",
+    ),
+    "measure of no evaluation": (
+        dataclasses.replace(SWEEP, measures=("eval/flip/accuracy",)),
+        "eval/flip/accuracy needs evaluation.modes to hold 'flip'",
+    ),
+    "claim of no evaluation": (
+        dataclasses.replace(SWEEP, claim=Claim("", (Trend("iwl_rare", rising=True),))),
+        "iwl_rare needs evaluation.modes to hold 'no_support_rare'",
+    ),
+    "choice by no evaluation": (
+        with_search(choose_by="iwl_common"),
+        "iwl_common needs evaluation.modes",
+    ),
+    "search of shapes": (
+        with_search(space={"model.num_layers": (1, 3)}),
+        "search.space: model.num_layers must be one of",
+    ),
+    "empty range": (
+        with_search(space={"training.optimizer.learning_rate": (0.0, 0.1)}),
+        r"learning_rate = \(0.0, 0.1\) must be \(low, high\) with 0 < low < high",
+    ),
+    "no draw": (with_search(draws=0), "search.draws = 0 must be at least 1"),
+    "a seed of the verdict": (with_search(seed=3), "search.seed = 3 must be at least 1000"),
+    "unknown plot": (dataclasses.replace(SWEEP, plot="pie"), "plot = 'pie' must be"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_sweeps_are_refused_with_the_reason(name):
+    sweep, said = WRONG[name]
+    with pytest.raises(SweepError, match=said) as error:
+        sweep.check()
+    assert f"sweep '{sweep.name}'" in str(error.value)
+
+
+def test_a_condition_has_the_last_word_over_changes_of_the_base():
+    changed = SWEEP.with_base_options({"data.sequences.p_bursty": 0.5, "training.num_steps": 7})
+    configs = [changed.config(condition) for condition in changed.conditions]
+    assert [config.data.sequences.p_bursty for config in configs] == [0.0, 1.0]
+    assert {config.training.num_steps for config in configs} == {7}
+    with pytest.raises(SweepError, match="num_stepps"):
+        SWEEP.with_base_options({"training.num_stepps": 7})
+
+
+def test_conditions_differ_in_nothing_but_their_overrides():
+    for condition in SWEEP.conditions:
+        assert SWEEP.config(condition) == with_options(SWEEP.base, condition.overrides)
+
+
+SPACE = {
+    "training.optimizer.learning_rate": (1e-4, 1e-1),
+    "training.optimizer.warmup_steps": (1, 10_000),
+}
+
+
+def test_a_search_repeats_and_another_seed_draws_otherwise():
+    assert Search(SPACE).settings() == Search(SPACE).settings()
+    assert Search(SPACE).settings() != Search(SPACE, seed=1001).settings()
+
+
+def test_a_search_draws_once_from_every_part_of_every_range():
+    settings = Search(SPACE, draws=8).settings()
+    assert len(settings) == 8
+    for option, (low, high) in SPACE.items():
+        places = [math.log(one[option] / low) / math.log(high / low) for one in settings]
+        # Rounded to what is reported, a draw may lie on the border of its part.
+        parts = sorted(8 * place for place in places)
+        assert all(index - 0.3 <= part <= index + 1.3 for index, part in enumerate(parts))
+    assert all(isinstance(one["training.optimizer.warmup_steps"], int) for one in settings)
+
+
+def test_draws_are_log_uniform_and_options_independent():
+    draws = [one for seed in range(1000, 1050) for one in Search(SPACE, seed=seed).settings()]
+    logs = {option: np.log([one[option] for one in draws]) for option in SPACE}
+    rates = logs["training.optimizer.learning_rate"]
+    uniform = stats.uniform(math.log(1e-4), math.log(1e3))
+    assert stats.kstest(rates, uniform.cdf).pvalue > 0.01
+    assert abs(np.corrcoef(*logs.values())[0, 1]) < 0.12

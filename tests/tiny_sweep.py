@@ -1,0 +1,30 @@
+"""A sweep that runs in seconds, as a user would write it. Presets: plain, searched."""
+
+import sys
+from pathlib import Path
+
+from emergent_icl.replicas import with_options
+from emergent_icl.sweeps.claims import Claim, Difference, Trend
+from emergent_icl.sweeps.sweep import Search, Sweep, over
+
+sys.path.append(str(Path(__file__).parent))
+import tiny
+
+
+def get_sweep(preset="plain"):
+    if preset not in ("plain", "searched"):
+        raise ValueError(f"no preset {preset!r} (allowed: plain, searched)")
+    space = {"training.optimizer.learning_rate": (1e-4, 1e-1)}
+    return Sweep(
+        name="tiny",
+        title="Tiny",
+        axis="fraction of bursty sequences",
+        base=with_options(tiny.get_config(), {"checkpoints.keep": 1}),
+        conditions=over("data.sequences.p_bursty", (0.0, 1.0), "p"),
+        claim=Claim(
+            "Bursts do something.",
+            (Difference("icl", high="p=1", low="p=0"), Trend("iwl", rising=False)),
+        ),
+        search=Search(space, draws=2) if preset == "searched" else None,
+        notes="Nobody tuned this.",
+    )
