@@ -84,12 +84,8 @@ class Workdir:
 
     def write_json(self, path: Path, content: Any) -> None:
         """Writes a file of this folder as a whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
         # NaN is not JSON: better no file than one that others cannot read.
-        text = json.dumps(content, indent=2, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def read_summary(self) -> dict[str, Any] | None:
         """The content of summary.json, None if the run was never complete."""
@@ -158,6 +154,14 @@ class Workdir:
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Writes the config: from now on the folder is this run's."""
         self.write_json(self.config, config.to_dict())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file as a whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def differing_options(

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emergent_icl.sweeps.programs import Program, make_programs
-from emergent_icl.sweeps.results import collect
+from emergent_icl.sweeps.results import collect, results_text
 from emergent_icl.sweeps.sweep import Sweep, SweepError
 from emergent_icl.visualization.report import write_report
 from emergent_icl.visualization.sweep_figures import context_text, draw_finding, draw_summary
-from emergent_icl.workdir import Workdir
+from emergent_icl.workdir import write_whole
 from experiments import console
 from experiments.estimates import Estimate, StepTimes, estimate
 from experiments.executor import Failure, Slot, Stopped, run_programs
 from experiments.sweep_display import SweepDisplay, print_plan, print_verdicts
+
+RESULTS = "results.json"
 
 
 class Campaign(NamedTuple):
@@ -104,15 +106,15 @@ def run(
 def judge_and_draw(campaign: Campaign) -> dict[str, Any]:
     """Writes results.json, figures/ and report.html, and prints the verdicts."""
     root = campaign.root
-    results = collect(campaign.sweeps, campaign.seeds, root, campaign.about)
-    Workdir(root).write_json(root / "results.json", results)
+    found = collect(campaign.sweeps, campaign.seeds, root, campaign.about)
     # As a reader of the file sees it: tuples have become lists.
-    results = json.loads((root / "results.json").read_text(encoding="utf-8"))
+    results = json.loads(json.dumps(found))
+    write_whole(root / RESULTS, results_text(results) + "\n")
     for name, sweep in results["sweeps"].items():
         verdict, stem = results["verdicts"][name], root / "figures" / name
         draw_finding(name, sweep, verdict, stem, context_text(results))
     draw_summary(results, root / "figures" / "summary")
     write_report(results, root / "figures", root / "report.html")
     print_verdicts(results)
-    console.say(f"Numbers: {root / 'results.json'}\nReport: {root / 'report.html'}")
+    console.say(f"Numbers: {root / RESULTS}\nReport: {root / 'report.html'}")
     return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,20 @@ def collect(
         "verdicts": {one.name: _verdict(one, found[one.name], len(seeds)) for one in sweeps},
         "sweeps": {one.name: _sweep(one, found[one.name], root) for one in sweeps},
     }
+
+
+def results_text(results: Any, indent: str = "") -> str:
+    """JSON with a line for each curve, not for each of its points."""
+    entries = results.values() if isinstance(results, dict) else results
+    if not isinstance(results, dict | list) or not any(isinstance(e, dict | list) for e in entries):
+        # NaN is not JSON: better no file than one that others cannot read.
+        return json.dumps(results, allow_nan=False)
+    inner = indent + "  "
+    if isinstance(results, list):
+        lines = [inner + results_text(entry, inner) for entry in results]
+        return "[\n" + ",\n".join(lines) + f"\n{indent}]"
+    lines = [f"{inner}{json.dumps(k)}: {results_text(e, inner)}" for k, e in results.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
 
 # Folder of a condition -> its complete runs, each with the program that it is of.

@@ -52,18 +52,17 @@ MEASURES = {
         Look(style.VERMILLION, "--", "s"),
     ),
     "iwl_common": Measure(
-        "IWL, common", "in-weights learning (IWL) on common classes",
-        Look(style.VERMILLION, "--", "s"),
+        "IWL, common", "in-weights learning (IWL) on common classes", Look("#E69F00", ":", "D")
     ),
     "iwl_rare": Measure(
         "IWL, rare", "in-weights learning (IWL) on rare classes", Look(style.PURPLE, "-.", "^")
     ),
-    "loss": Measure("loss", "training loss (nats)", Look(style.GREEN, ":", "D")),
+    "loss": Measure("loss", "training loss (nats)", Look(style.GREEN, ":", "v")),
 }  # fmt: skip
 OTHER_LOOKS = (
-    Look(style.GREEN, ":", "D"),
+    Look(style.GREEN, ":", "v"),
     Look(style.PURPLE, "-.", "^"),
-    Look(style.INK, "-", "v"),
+    Look(style.INK, "-", "X"),
     Look(style.GREY, "--", "P"),
 )
 

@@ -20,8 +20,8 @@ from emergent_icl.visualization.sweep_curves import Json, Look
 
 # The measure whose chance the summary shows.
 ICL = "icl"
-# Inches.
-PANEL_WIDTH, PANEL_HEIGHT = 5.0, 3.3
+# Inches; and panels in a row.
+PANEL_WIDTH, PANEL_HEIGHT, MOST_BESIDE = 5.0, 3.3, 3
 SMALL_WIDTH, SMALL_HEIGHT, SMALL_COLUMNS = 4.1, 2.9, 3
 # Points.
 SMALL_PRINT = 7.5
@@ -79,10 +79,15 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
     conditions = curves.in_order(sweep["conditions"])
     # Every label must find its place beside the axes.
     height = max(PANEL_HEIGHT, (len(conditions) + 2) * LINE_HEIGHT)
-    figure = _figure(PANEL_WIDTH * max(len(measures), 1), height + 1.1)
+    rows = 1 if len(measures) <= MOST_BESIDE else 2
+    columns = max(-(-len(measures) // rows), 1)
+    figure = _figure(PANEL_WIDTH * columns, height * rows + 1.1)
     looks = curves.looks(conditions)
     ends: Ends = []
-    for axes, measure in zip(_panels(figure, 1, len(measures)), measures, strict=False):
+    panels = _panels(figure, rows, columns)
+    for axes in panels[max(len(measures), 1) :]:
+        axes.set_axis_off()
+    for axes, measure in zip(panels, measures, strict=False):
         _set_up(axes, measure)
         axes.set_title(curves.measure(measure).long, fontsize=9.5, loc="left")
         axes.set_ylabel("accuracy" if curves.is_share(measure) else "")
@@ -168,6 +173,12 @@ def axis_places(conditions: Mapping[str, Json]) -> tuple[list[float], str]:
     return np.linspace(0, 1, len(conditions)).tolist(), "in order"
 
 
+def tick_text(name: str, value: float | None) -> str:
+    """'p=0.5' at .5 is '0.5'; any other condition bears its name, as ranks tell nobody anything."""
+    text = "" if value is None else f"{value:g}"
+    return text if text and name.rsplit("=", 1)[-1] == text else short(name)
+
+
 def _is_over_training(sweep: Json) -> bool:
     return sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
 
@@ -245,10 +256,7 @@ def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
             for x, mean in means:
                 axes.hlines(mean, x - half, x + half, color=shown.look.colour, linewidth=2)
         labels.append(EndLabel(shown.short, shown.look.colour, *means[-1]))
-    texts = [
-        f"{one['value']:g}" if curves.is_ordered(conditions) else short(name)
-        for name, one in conditions.items()
-    ]
+    texts = [tick_text(name, one["value"]) for name, one in conditions.items()]
     long = max(map(len, texts), default=0) * len(texts) > 44
     axes.set_xticks(places, texts, fontsize=8, rotation=20 if long else 0)
     axes.set(xlim=(-0.09, 1.09))

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 import tiny_sweep
 from finished_runs import Ends, finish
 
 from emergent_icl.sweeps.programs import make_programs
-from emergent_icl.sweeps.results import collect
+from emergent_icl.sweeps.results import collect, results_text
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
 SEEDS = (0, 1, 2, 3, 4)
@@ -104,3 +105,16 @@ def test_searches_are_told_with_what_they_chose(tmp_path):
     assert search["p=1"]["chosen"] is None
     found = search["p=0"]["draws"]["draw=1"]
     assert (found["overrides"], found["final"]) == (SEARCHED.search.settings()[1], {"icl": 0.7})
+
+
+def test_the_file_is_json_with_a_line_a_curve(tmp_path):
+    results = json.loads(json.dumps(finished(tmp_path)))
+    text = results_text(results)
+    assert json.loads(text) == results
+    assert '"icl": {"steps": [20, 40]' not in text  # A dictionary of lists has a line for each.
+    assert '"steps": [20, 40],\n' in text
+    assert json.loads(results_text({"a": [], "b": {}, "c": [[1], {}]})) == {
+        "a": [], "b": {}, "c": [[1], {}],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        results_text({"a": math.nan})

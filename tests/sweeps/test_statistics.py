@@ -17,7 +17,7 @@ from emergent_icl.sweeps.statistics import (
 )
 
 numbers = st.floats(0, 1).map(lambda x: round(x, 3))
-samples = st.lists(numbers, min_size=2, max_size=5)
+samples = st.lists(numbers, min_size=1, max_size=5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -36,6 +36,7 @@ def test_permutation_p_counts_the_regroupings(high, low):
 def test_permutation_p_of_five_against_five_is_one_in_252():
     assert permutation_p([0.9, 0.8, 0.85, 0.7, 0.95], [0.5, 0.51, 0.49, 0.52, 0.48]) == 1 / 252
     assert permutation_p([0.5] * 3, [0.9] * 3) == 1.0
+    assert permutation_p([0.9], [0.5]) == 0.5
 
 
 def test_large_samples_are_regrouped_by_chance_and_repeat():

@@ -19,12 +19,15 @@ from experiments.configs.sweeps import PRESETS
 EVALUATIONS = 20
 
 
-def start(preset: str, laptop_steps: int, *, augmented: bool = False) -> ConfigDict:
+def start(
+    preset: str, laptop_steps: int, paper_steps: int = 0, *, augmented: bool = False
+) -> ConfigDict:
     """The config of a scale, with as many evaluations of each run as figures need.
 
     Args:
       preset: laptop or paper.
-      laptop_steps: length of a run on a laptop; that of the paper's is the paper's.
+      laptop_steps: length of a run on a laptop.
+      paper_steps: at the paper's scale; 0 for the paper's own.
       augmented: flips and quarter turns as classes of their own.
 
     Raises:
@@ -33,7 +36,8 @@ def start(preset: str, laptop_steps: int, *, augmented: bool = False) -> ConfigD
     base.check_preset(preset, PRESETS)
     source = omniglot_augmented if augmented else omniglot
     config = source.get_config("small" if preset == "laptop" else "paper")
-    steps = laptop_steps if preset == "laptop" else config.training.num_steps
+    paper_steps = paper_steps or config.training.num_steps
+    steps = laptop_steps if preset == "laptop" else paper_steps
     return with_options(
         config,
         {

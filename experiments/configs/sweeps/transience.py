@@ -16,7 +16,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         name="transience",
         title="Long training",
         axis="weight decay",
-        base=presets.start(preset, 40_000),
+        base=presets.start(preset, 40_000, paper_steps=1_500_000),
         conditions=over("training.optimizer.weight_decay", (0.0, 0.1), "decay"),
         claim=Claim(
             "Trained for long enough, in-context learning fades; weight decay keeps more of it.",

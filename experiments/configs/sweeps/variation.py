@@ -23,7 +23,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
     return Sweep(
         name="variation",
         title="Variation within a class",
-        axis="rank of the variation",
+        axis="what an example is",
         base=presets.start(preset, 10_000),
         conditions=(
             _single("single", 0.0, 0),
