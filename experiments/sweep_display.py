@@ -12,6 +12,7 @@ from rich.table import Table
 from emergent_icl.durations import duration_text
 from emergent_icl.sweeps.programs import Program
 from emergent_icl.training.reporting import last_step
+from emergent_icl.visualization.report_tables import numbers_text
 from experiments import console
 from experiments.estimates import Estimate, StepTimes, estimate
 from experiments.executor import Failure, Observer
@@ -154,8 +155,7 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
             escape(name), f"{SIGNS[verdict]} {verdict}", escape(found["claim"]), style="bold"
         )
         for check in found["statistics"]:
-            numbers = ", ".join(f"{key} {_short(n)}" for key, n in check["numbers"].items())
-            said = "; ".join(part for part in (numbers, check["reason"]) if part)
+            said = "; ".join(filter(None, (numbers_text(check["numbers"]), check["reason"])))
             outcome = check["outcome"]
             text = f"{check['check']}: {said}"
             table.add_row("", f"  {CHECK_SIGNS[outcome]} {outcome}", escape(text))
@@ -167,7 +167,3 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
                 console.say(
                     f"{name}/{condition}: every draw of the search diverged; it has no runs"
                 )
-
-
-def _short(number: float | str) -> str:
-    return number if isinstance(number, str) else f"{number:.3g}"

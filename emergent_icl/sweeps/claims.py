@@ -27,6 +27,10 @@ Decision = Literal["holds", "fails", "undecided"]
 Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
 
 
+# A number, the name of a condition, or an interval.
+Number = float | str | tuple[float, float]
+
+
 class Measured(NamedTuple):
     """What one run measured.
 
@@ -60,12 +64,12 @@ class Finding(NamedTuple):
 
     Attributes:
       outcome: see Decision.
-      numbers: everything that it was decided by.
+      numbers: everything that it was decided by; 'NAME, 95 %' is the interval of NAME.
       reason: why it is undecided, where the numbers do not tell.
     """
 
     outcome: Decision
-    numbers: dict[str, float | str]
+    numbers: dict[str, Number]
     reason: str = ""
 
 
@@ -353,11 +357,11 @@ def _judge_check(check: Check, evidence: Evidence, expected_runs: int) -> Findin
     return found
 
 
-def _interval_numbers(name: str, interval: Interval) -> dict[str, float | str]:
-    """As they are reported; bounds that are not known are left out."""
-    bounds = {f"{name}, low": interval.low, f"{name}, high": interval.high}
-    finite = {key: value for key, value in bounds.items() if math.isfinite(value)}
-    return {name: interval.mean, **finite}
+def _interval_numbers(name: str, interval: Interval) -> dict[str, Number]:
+    """A number and its interval, as they are reported; one that is not known is left out."""
+    bounds = (interval.low, interval.high)
+    known = all(map(math.isfinite, bounds))
+    return {name: interval.mean, **({f"{name}, 95 %": bounds} if known else {})}
 
 
 def _where(interval: Interval, low: float, high: float) -> Decision:

@@ -202,4 +202,6 @@ def _machine(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_rounded(one) for one in value]
     return round(value, DIGITS) if isinstance(value, float) else value

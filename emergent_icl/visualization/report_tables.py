@@ -80,13 +80,15 @@ def number_text(value: object, digits: int = 3) -> str:
 def numbers_text(numbers: Json) -> str:
     """The numbers of a statistic in a line: 'difference 0.41 [0.36, 0.45], p = 0.0079'.
 
-    'low' and 'high' are the interval of whatever comes first.
+    A pair is the interval of the number before it.
     """
-    plain = {name: value for name, value in numbers.items() if name not in ("low", "high")}
-    parts = [_named_number(name, value) for name, value in plain.items()]
-    if parts and {"low", "high"} <= set(numbers):
-        parts[0] += f" [{number_text(numbers['low'])}, {number_text(numbers['high'])}]"
-    return ", ".join(parts)
+    text = ""
+    for name, value in numbers.items():
+        if isinstance(value, list | tuple):
+            text += f" [{', '.join(number_text(bound) for bound in value)}]"
+        else:
+            text += (", " if text else "") + _named_number(name, value)
+    return text
 
 
 def _named_number(name: str, value: object) -> str:

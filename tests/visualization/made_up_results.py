@@ -216,13 +216,13 @@ def verdict(name, sweep):
         for run in condition["runs"].values()
     ]
     outcome, kind, reason = "holds", "reproduced", ""
-    numbers = {"difference": 0.4123, "low": 0.3618, "high": 0.4521, "p": 0.0079365}
+    numbers = {"difference": 0.4123, "difference, 95 %": [0.3618, 0.4521], "p": 0.0079365}
     if name == "variation":
         outcome, kind, reason = "undecided", "inconclusive", "there are no runs of 'identical'"
         numbers = {}
     elif name == "architecture":
         outcome, kind, reason = "undecided", "inconclusive", "its interval holds the threshold"
-        numbers = {"difference": 0.19, "low": -math.inf, "high": math.inf, "p": None}
+        numbers = {"difference": 0.19, "difference, 95 %": [-math.inf, math.inf], "p": None}
     elif name == "multiplicity":
         outcome, kind = "fails", "not reproduced"
         numbers = {"rho": 0.11, "p": 0.42}

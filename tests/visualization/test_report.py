@@ -216,13 +216,13 @@ def test_a_band_ends_where_runs_are_missing():
 @pytest.mark.parametrize(
     ("numbers", "text"),
     [
-        ({"difference": 0.4123, "low": 0.36, "high": 0.45, "p": 0.0079365},
+        ({"difference": 0.4123, "difference, 95 %": [0.36, 0.45], "p": 0.0079365},
          "difference 0.412 [0.36, 0.45], p = 0.0079"),
         ({"rho": -0.97, "p": 5e-05}, "rho −0.97, p < 0.0001"),  # noqa: RUF001
-        ({"difference": 0.1, "low": float("-inf"), "high": float("inf"), "p": None},
+        ({"difference": 0.1, "difference, 95 %": [float("-inf"), float("inf")], "p": None},
          "difference 0.1 [−∞, ∞], p = unknown"),  # noqa: RUF001
         ({}, ""),
-        ({"low": 0.2}, ""),
+        ({"best condition": "alpha=1", "mean": 1 / 3}, "best condition alpha=1, mean 0.333"),
     ],
 )  # fmt: skip
 def test_numbers_in_a_line(numbers, text):
