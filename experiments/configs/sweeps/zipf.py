@@ -13,7 +13,6 @@ from emergent_icl.sweeps.claims import Claim, Coexistence, Within
 from emergent_icl.sweeps.sweep import Sweep, over
 from experiments.configs.sweeps import presets
 
-
 EXPONENTS = (0.0, 0.5, 0.85, 1.0, 1.5, 2.0, 3.0)
 
 
@@ -38,9 +37,9 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         ),
         measures=("icl", "iwl_common", "iwl_rare", "iwl"),
         notes="Runs with exponents .5 and 1 (seed 1000) chose 20,000 steps: at 10,000, exponent 1 "
-        "was learned in weights alone. In as many steps exponent 1 was undecided: of the seeds 0 to "
-        "4, four ended with an ICL of .85 to .93, one at chance; and of the seeds 1000 to 1004, one "
-        "was at chance after 27,000 steps still. An exponent of .85, added then, ended with ICL and "
-        "common IWL of .90 and .68, .95 and .69 (seeds 1000 and 1001), one of .75 with .95 and .64, "
-        ".84 and .64.",
+        "was learned in weights alone. Even so exponent 1 left the claim undecided: of seeds 0 to "
+        "4, four ended with an ICL of .85 to .93 and one at chance; of seeds 1000 to 1004, one was "
+        "at chance after 27,000 steps. An exponent of .85 was added then: seeds 1000 and 1001 ended "
+        "with an ICL of .90 and .95 and a common IWL of .68 and .69 (.95 and .84, .64 and .64 with "
+        "an exponent of .75).",
     )
