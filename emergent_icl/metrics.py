@@ -35,6 +35,18 @@ class Judgement(NamedTuple):
     owners: jax.Array | np.ndarray
 
 
+def greatest(logits_BL: jax.Array) -> jax.Array:
+    """The label of the greatest logit, the first of equals; int [B].
+
+    In place of `jnp.argmax`, which XLA for CPU computes number by number: 1.8 ms of a step
+    with 32 x 12,880 logits, against .2 ms.
+    """
+    count = logits_BL.shape[-1]
+    is_greatest = logits_BL == jnp.max(logits_BL, axis=-1, keepdims=True)
+    # Where a logit is not a number none is the greatest; it must be a label still.
+    return jnp.min(jnp.where(is_greatest, jnp.arange(count), count - 1), axis=-1)
+
+
 def query_metrics(
     logits_BL: jax.Array, labels_BS: jax.Array, own_B: jax.Array, judgement: Judgement
 ) -> dict[str, jax.Array]:
@@ -52,8 +64,8 @@ def query_metrics(
       judgement: what counts as what.
     """
     labels = labels_BS[:, -1]
-    prediction = jnp.argmax(logits_BL, axis=-1)
-    closed = jnp.argmax(jnp.where(judgement.is_valid, logits_BL, -jnp.inf), axis=-1)
+    prediction = greatest(logits_BL)
+    closed = greatest(jnp.where(judgement.is_valid, logits_BL, -jnp.inf))
     right = judgement.answers[labels]
     metrics = {
         "loss": query_loss(logits_BL, labels_BS),

@@ -13,6 +13,7 @@ from emergent_icl.datasets.class_space import SequenceBatch
 from emergent_icl.datasets.materialise import Materialise
 from emergent_icl.keys import sequence_keys
 from emergent_icl.losses import interim_loss, query_loss
+from emergent_icl.metrics import greatest
 from emergent_icl.modules.network import BatchStats, Network, Params
 from emergent_icl.training.optimizers import Optimizer
 from emergent_icl.training.state import Hyper, TrainState
@@ -64,7 +65,9 @@ def make_update(
     """
 
     def mean_over_devices(tree: Params) -> Params:
-        return jax.lax.pmean(tree, axis_name) if axis_name else tree
+        # XLA copies everything for the mean over one device.
+        alone = axis_name is None or jax.lax.axis_size(axis_name) == 1
+        return tree if alone else jax.lax.pmean(tree, axis_name)
 
     def update(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
@@ -89,7 +92,7 @@ def make_update(
         (loss, (batch_stats, logits_BL)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params
         )
-        accuracy = jnp.mean(jnp.argmax(logits_BL, axis=-1) == batch.labels[:, -1])
+        accuracy = jnp.mean(greatest(logits_BL) == batch.labels[:, -1])
         gradients, loss, accuracy = mean_over_devices((gradients, loss, accuracy))
         updates, opt_state = optimizer.update(
             gradients, state.opt_state, state.params, hyper, state.step
