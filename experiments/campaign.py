@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emergent_icl.sweeps.programs import Program, make_programs
+from emergent_icl.sweeps.programs import Program, make_programs, with_twins
 from emergent_icl.sweeps.results import collect, results_text
 from emergent_icl.sweeps.sweep import Sweep, SweepError
 from emergent_icl.visualization.report import write_report
@@ -41,7 +41,7 @@ class Campaign(NamedTuple):
     about: Mapping[str, Any]
 
     def programs(self) -> list[Program]:
-        """Every program of every sweep, searches first.
+        """Every program of every sweep, searches first; what would be run twice has a twin.
 
         Raises:
           SweepError, WorkdirError: see `make_programs`.
@@ -52,7 +52,8 @@ class Campaign(NamedTuple):
             for program in make_programs(sweep, self.seeds, self.root, self.runs_per_program)
         ]
         waited_for = {one.waits_for.path for one in all_ if one.waits_for is not None}
-        return sorted(all_, key=lambda program: program.workdir.path not in waited_for)
+        ordered = sorted(all_, key=lambda program: program.workdir.path not in waited_for)
+        return with_twins(ordered)
 
 
 def check_names(sweeps: Sequence[Sweep]) -> None:

@@ -52,7 +52,7 @@ class Estimate(NamedTuple):
     """What a program costs.
 
     Attributes:
-      seconds: all of its runs, one after another.
+      seconds: all of its runs, one after another; 0 where its twin's are its own.
       steps: updates of each.
       step_seconds: of one update of one run.
     """
@@ -71,5 +71,7 @@ def estimate(program: Program, times: StepTimes) -> Estimate:
     batches = evaluation.num_sequences / config.training.batch_size
     times_evaluated = math.ceil(steps / evaluation.every)
     evaluated = EVALUATION_SHARE * times_evaluated * len(evaluation.modes) * batches
+    if program.twin is not None:
+        return Estimate(0.0, steps, seconds)
     total = LAUNCH_SECONDS + program.num_runs * seconds * (steps + evaluated)
     return Estimate(total, steps, seconds)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from emergent_icl.sweeps.programs import Program
+from emergent_icl.sweeps.programs import Program, copy_from_twin
 from experiments.configs import stored
 
 LOG = "train.log"
@@ -140,6 +140,10 @@ def run_programs(
         while running or waiting:
             while free and waiting:
                 program = waiting.pop(0)
+                if program.twin is not None:
+                    copy_from_twin(program)
+                    observer.ended(program, None)
+                    continue
                 running[program.name] = _start(program, free.pop(0), flags)
                 observer.started(program)
             if signal_number := stop_requested():
@@ -166,6 +170,7 @@ def _ready(
         program
         for program in programs
         if program.waits_for is None
+        and (program.twin is None or program.twin.is_complete())
         and program.name not in running
         and program.name not in failures
         and not program.is_complete()

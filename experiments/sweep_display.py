@@ -38,9 +38,10 @@ def print_plan(
     for one in programs:
         cost, done = estimates[one.name], fraction_done(one)
         left[one.name] = cost.seconds * (1 - done)
+        time_left = duration_text(left[one.name]) if left[one.name] else "-"
         table.add_row(
             escape(one.name), _state(one, done), str(one.num_runs), f"{cost.steps:,}",
-            f"{1e3 * cost.step_seconds:.3g}", duration_text(left[one.name]) if done < 1 else "-",
+            f"{1e3 * cost.step_seconds:.3g}", time_left,
         )  # fmt: skip
     console.print_table(table)
     total = sum(left.values())
@@ -66,6 +67,8 @@ def _state(program: Program, done: float) -> str:
         return "complete"
     if program.waits_for is not None:
         return "waits for its search"
+    if program.twin is not None:
+        return f"as {program.twin.name}"
     return f"{done:.0%} done" if done else "to run"
 
 

@@ -1,4 +1,4 @@
-"""A sweep that runs in seconds, as a user would write it. Presets: plain, searched."""
+"""A sweep that runs in seconds, as a user would write it. Presets: plain, searched, renamed."""
 
 import sys
 from pathlib import Path
@@ -12,11 +12,11 @@ import tiny
 
 
 def get_sweep(preset="plain"):
-    if preset not in ("plain", "searched"):
-        raise ValueError(f"no preset {preset!r} (allowed: plain, searched)")
+    if preset not in ("plain", "searched", "renamed"):
+        raise ValueError(f"no preset {preset!r} (allowed: plain, searched, renamed)")
     space = {"training.optimizer.learning_rate": (1e-4, 1e-1)}
     return Sweep(
-        name="tiny",
+        name="renamed" if preset == "renamed" else "tiny",
         title="Tiny",
         axis="fraction of bursty sequences",
         base=with_options(tiny.get_config(), {"checkpoints.keep": 1}),

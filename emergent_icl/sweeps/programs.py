@@ -6,6 +6,8 @@ SWEEP/CONDITION/search/       the search's, where the sweep has one
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +32,7 @@ class Program(NamedTuple):
       config: of all of them, with its replicas.
       num_runs: replicas.
       waits_for: the search that has no outcome yet for its settings; None if they are known.
+      twin: a program of the same config, whose runs are its own too; None if it has to run.
     """
 
     name: str
@@ -37,6 +40,11 @@ class Program(NamedTuple):
     config: ml_collections.ConfigDict
     num_runs: int
     waits_for: Workdir | None = None
+    twin: Program | None = None
+
+    def identity(self) -> str:
+        """Equal for programs that train the same runs."""
+        return json.dumps(self.config.to_dict(), sort_keys=True)
 
     def is_complete(self) -> bool:
         """Whether all of its steps are done, and summarised."""
@@ -97,6 +105,42 @@ def make_programs(
         if program.waits_for is None:
             program.check()
     return programs
+
+
+def with_twins(programs: Sequence[Program]) -> list[Program]:
+    """The same programs; of those with one config, one runs and the others are its twins.
+
+    Findings have conditions in common, and equal configs give equal runs, bit for bit. What has
+    a folder already is nobody's twin.
+    """
+    runs: dict[str, Program] = {}
+    # What is complete need not run at all, and what has begun will go on.
+    for program in sorted(programs, key=_how_far, reverse=True):
+        if program.waits_for is None:
+            runs.setdefault(program.identity(), program)
+
+    def twin(program: Program) -> Program | None:
+        if program.waits_for is not None or program.workdir.config.exists():
+            return None
+        found = runs[program.identity()]
+        return None if found.name == program.name else found
+
+    return [program._replace(twin=twin(program)) for program in programs]
+
+
+def _how_far(program: Program) -> tuple[bool, bool]:
+    return program.is_complete(), program.workdir.config.exists()
+
+
+def copy_from_twin(program: Program) -> None:
+    """Gives a program the runs of its twin, which is complete; as a whole or not at all."""
+    assert program.twin is not None
+    path = program.workdir.path
+    # A name that is not taken for one of a program's.
+    unfinished = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(program.twin.workdir.path, unfinished)
+    unfinished.rename(path)
 
 
 def search_program(sweep: Sweep, condition: Condition, root: Path) -> Program:

@@ -43,7 +43,9 @@ def collect(
     """
     programs = {sweep.name: make_programs(sweep, seeds, root, len(seeds)) for sweep in sweeps}
     found = {sweep.name: _found(programs[sweep.name], seeds) for sweep in sweeps}
-    summaries = [one.workdir.read_summary() for own in programs.values() for one in own]
+    # By what they train, so that shared runs are counted once.
+    trained = {one.identity(): one for own in programs.values() for one in own}
+    summaries = [one.workdir.read_summary() for one in trained.values()]
     return {
         **about,
         "dataset": ", ".join(sorted({sweep.base.data.source for sweep in sweeps})),

@@ -7,7 +7,13 @@ import tiny_sweep
 from finished_runs import Ends, finish
 
 from emergent_icl.replicas import with_options
-from emergent_icl.sweeps.programs import chosen_draw, draws, make_programs
+from emergent_icl.sweeps.programs import (
+    chosen_draw,
+    copy_from_twin,
+    draws,
+    make_programs,
+    with_twins,
+)
 from emergent_icl.sweeps.sweep import SweepError
 from emergent_icl.training.reporting import read_metrics
 from emergent_icl.workdir import WorkdirError
@@ -100,6 +106,66 @@ def test_a_draw_that_diverged_is_never_chosen(tmp_path):
     assert chosen_draw(SEARCHED.search, search) is None
     runs = make_programs(SEARCHED, (0,), tmp_path, 1)[1]
     assert runs.waits_for is not None
+
+
+def shared_programs(root, seeds=(0, 1)):
+    """Of two sweeps that have both conditions in common, but for one's name."""
+    other = dataclasses.replace(
+        PLAIN, name="other", conditions=(PLAIN.conditions[0]._replace(name="none"),)
+    )
+    return [one for s in (PLAIN, other) for one in make_programs(s, seeds, root, len(seeds))]
+
+
+def test_of_equal_programs_one_runs_and_the_others_are_its_twins(tmp_path):
+    programs = with_twins(shared_programs(tmp_path))
+    assert [(one.name, one.twin and one.twin.name) for one in programs] == [
+        ("tiny/p=0/seeds=0-1", None),
+        ("tiny/p=1/seeds=0-1", None),
+        ("other/none/seeds=0-1", "tiny/p=0/seeds=0-1"),
+    ]
+
+
+def test_what_is_complete_is_the_one_that_others_take_their_runs_from(tmp_path):
+    finish(shared_programs(tmp_path)[2], Ends(icl=0.7))
+    first, _, last = with_twins(shared_programs(tmp_path))
+    assert last.twin is None
+    assert first.twin.name == last.name
+    copy_from_twin(first)
+    first, _, last = with_twins(shared_programs(tmp_path))
+    assert first.is_complete()
+    assert (first.twin, last.twin) == (None, None)
+    assert first.workdir.metrics.read_text() == last.workdir.metrics.read_text()
+    # Prolonged, one leaves the other alone.
+    assert first.workdir.metrics.stat().st_ino != last.workdir.metrics.stat().st_ino
+
+
+def test_a_copy_that_was_interrupted_is_made_anew(tmp_path):
+    finish(shared_programs(tmp_path)[2], Ends(icl=0.7))
+    left_over = tmp_path / "tiny" / "p=0" / ".seeds=0-1.tmp"
+    left_over.mkdir(parents=True)
+    (left_over / "config.json").write_text("{")
+    first = with_twins(shared_programs(tmp_path))[0]
+    assert not first.is_complete()
+    copy_from_twin(first)
+    assert first.is_complete()
+    assert [path.name for path in first.workdir.path.parent.iterdir()] == ["seeds=0-1"]
+
+
+def test_what_has_begun_on_its_own_goes_on_on_its_own(tmp_path):
+    begun = shared_programs(tmp_path)[2]
+    begun.workdir.make()
+    begun.workdir.claim(begun.config)
+    first, _, last = with_twins(shared_programs(tmp_path))
+    assert last.twin is None
+    assert first.twin.name == last.name
+
+
+def test_other_seeds_and_settings_that_are_searched_have_no_twins(tmp_path):
+    programs = make_programs(PLAIN, (0,), tmp_path, 1)
+    programs += make_programs(dataclasses.replace(PLAIN, name="other"), (1,), tmp_path, 1)
+    searched = dataclasses.replace(SEARCHED, name="searched")
+    programs += make_programs(searched, (0,), tmp_path, 1)
+    assert [one.twin for one in with_twins(programs)] == [None] * 8
 
 
 def test_a_sweep_that_cannot_run_makes_no_program(tmp_path):
