@@ -11,8 +11,19 @@ import numpy as np
 from emergent_icl.losses import query_loss
 
 Z_95 = 1.959963984540054
-# Metrics that are means of zeros and ones; the others are real numbers.
+# Metrics that are real numbers; the others are means of zeros and ones.
 REAL_VALUED = ("loss",)
+# What `query_metrics` gives.
+METRICS = (
+    "loss",
+    "accuracy",
+    "accuracy_closed",
+    "predicts_common",
+    "predicts_rare",
+    "predicts_fewshot",
+    "predicts_own_label",
+    "predicts_context",
+)
 
 
 class Judgement(NamedTuple):

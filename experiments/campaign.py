@@ -53,7 +53,7 @@ class Campaign(NamedTuple):
         ]
         waited_for = {one.waits_for.path for one in all_ if one.waits_for is not None}
         ordered = sorted(all_, key=lambda program: program.workdir.path not in waited_for)
-        return with_twins(ordered)
+        return with_twins(ordered, self.root)
 
 
 def check_names(sweeps: Sequence[Sweep]) -> None:

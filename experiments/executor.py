@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import itertools
 import os
 import signal
 import subprocess
@@ -13,7 +15,13 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from emergent_icl.sweeps.programs import Program, copy_from_twin
+from emergent_icl.workdir import WorkdirError
 from experiments.configs import stored
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks.
+    fcntl = None
 
 LOG = "train.log"
 POLL_SECONDS = 0.5
@@ -21,7 +29,7 @@ POLL_SECONDS = 0.5
 GRACE_SECONDS = 120
 # Lines of a log that are shown of a program that failed.
 SHOWN_LINES = 5
-_GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+_GPU_VARIABLE, _MEMORY_VARIABLE = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 class Slot(NamedTuple):
@@ -39,27 +47,44 @@ class Slot(NamedTuple):
 def machine_slots(workers: int = 0) -> list[Slot]:
     """A slot for every GPU; without any, for every core: small models gain nothing from two.
 
+    Where programs cannot be bound to cores one at a time uses all of them.
+
     Args:
       workers: how many programs at a time; 0 derives it. More than there are GPUs, or cores,
         share them.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     gpus = _gpus()
-    count = workers or len(gpus) or len(cores) or os.cpu_count() or 1
+    count = workers or len(gpus) or len(cores) or 1
     slots = []
     for index in range(count):
         own = cores[index::count] or cores[index % max(len(cores), 1) :][:1]
-        environment = {_GPU_VARIABLE: gpus[index % len(gpus)]} if gpus else {}
-        slots.append(Slot(frozenset(own), environment))
+        slots.append(Slot(frozenset(own), _gpu_environment(gpus, index, count)))
     return slots
+
+
+def _gpu_environment(gpus: Sequence[str], index: int, count: int) -> dict[str, str]:
+    """One GPU for a slot, and its share of that GPU's memory, of which JAX takes 75 % at once."""
+    if not gpus:
+        return {}
+    environment = {_GPU_VARIABLE: gpus[index % len(gpus)]}
+    sharers = len(range(index % len(gpus), count, len(gpus)))
+    if sharers > 1:
+        environment[_MEMORY_VARIABLE] = f"{0.75 / sharers:.3f}"
+    return environment
 
 
 def _gpus() -> list[str]:
     """Names of the GPUs that this process may use; JAX is not asked, it would take them."""
-    if os.environ.get("JAX_PLATFORMS", "") == "cpu":
+    # JAX runs on the processor, whatever lies beside it, without a plugin for something else.
+    can_use = importlib.metadata.entry_points(group="jax_plugins")
+    if not can_use or os.environ.get("JAX_PLATFORMS", "") == "cpu":
         return []
     if _GPU_VARIABLE in os.environ:
-        return [name for name in os.environ[_GPU_VARIABLE].split(",") if name]
+        names = os.environ[_GPU_VARIABLE].split(",")
+        # CUDA stops reading at the first that is none; '-1' hides them all.
+        valid = itertools.takewhile(lambda name: name and not name.startswith("-"), names)
+        return list(valid)
     return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
@@ -68,13 +93,13 @@ class Failure(NamedTuple):
 
     Attributes:
       program: it.
-      status: its exit status; negative for a signal.
+      status: its exit status; negative for a signal, None if it could not be started.
       log: where its output is.
       lines: the last of that.
     """
 
     program: Program
-    status: int
+    status: int | None
     log: Path
     lines: tuple[str, ...]
 
@@ -93,14 +118,18 @@ class Observer:
 
 
 class Stopped(Exception):  # noqa: N818  (not an error: it was asked for)
-    """The executor was asked to stop; every program was, and has saved its state.
+    """The executor was asked to stop, and every program was.
 
     Attributes:
       signal: that asked for it.
+      unsaved: names of programs that did not save their state in time, and were killed.
+      failures: of programs that failed before.
     """
 
-    def __init__(self, signal_number: signal.Signals) -> None:
-        self.signal = signal_number
+    def __init__(
+        self, signal_number: signal.Signals, unsaved: Sequence[str], failures: Sequence[Failure]
+    ) -> None:
+        self.signal, self.unsaved, self.failures = signal_number, unsaved, failures
         super().__init__(f"stopped by {signal_number.name}")
 
 
@@ -132,35 +161,84 @@ def run_programs(
       The programs that failed, in order.
 
     Raises:
-      Stopped: asked to; every program has saved its state.
+      Stopped: asked to; what was saved is the same as after a stop of each program.
     """
-    free, running, failures = list(slots), dict[str, _Running](), dict[str, Failure]()
-    waiting = _ready(plan(), running, failures)
+    executor = _Executor(plan, slots, observer, flags)
     try:
-        while running or waiting:
-            while free and waiting:
-                program = waiting.pop(0)
-                if program.twin is not None:
-                    copy_from_twin(program)
-                    observer.ended(program, None)
-                    continue
-                running[program.name] = _start(program, free.pop(0), flags)
-                observer.started(program)
+        executor.find_ready()
+        while executor.running or executor.waiting:
+            executor.start()
             if signal_number := stop_requested():
-                raise Stopped(signal_number)
+                unsaved = executor.stop()
+                raise Stopped(signal_number, unsaved, list(executor.failures.values()))
             time.sleep(POLL_SECONDS)
-            observer.polled([one.program for one in running.values()])
-            for one in [one for one in running.values() if one.process.poll() is not None]:
-                del running[one.program.name]
-                free.append(one.slot)
-                failure = _end(one)
-                if failure is not None:
-                    failures[one.program.name] = failure
-                observer.ended(one.program, failure)
-                waiting = _ready(plan(), running, failures)
+            observer.polled([one.program for one in executor.running.values()])
+            if executor.end():
+                executor.find_ready()
     finally:
-        _stop(list(running.values()))
-    return list(failures.values())
+        executor.stop()
+    return list(executor.failures.values())
+
+
+class _Executor:
+    """What runs, what waits for a slot, and what failed."""
+
+    def __init__(
+        self,
+        plan: Callable[[], Sequence[Program]],
+        slots: Sequence[Slot],
+        observer: Observer,
+        flags: Sequence[str],
+    ) -> None:
+        self.plan, self.free, self.observer, self.flags = plan, list(slots), observer, flags
+        self.running: dict[str, _Running] = {}
+        self.failures: dict[str, Failure] = {}
+        self.waiting: list[Program] = []
+
+    def find_ready(self) -> None:
+        """Asks the plan what may be started; what needs no slot is done at once."""
+        found = _ready(self.plan(), self.running, self.failures)
+        for program in (one for one in found if one.twin is not None):
+            with self._failing(program):
+                copy_from_twin(program)
+                self.observer.ended(program, None)
+        self.waiting = [one for one in found if one.twin is None]
+
+    def start(self) -> None:
+        """Starts as many as there are free slots."""
+        while self.free and self.waiting:
+            program = self.waiting.pop(0)
+            with self._failing(program):
+                self.running[program.name] = _start(program, self.free[0], self.flags)
+                self.free.pop(0)
+                self.observer.started(program)
+
+    def end(self) -> bool:
+        """Takes note of the programs that ended; whether there were any."""
+        ended = [one for one in self.running.values() if one.process.poll() is not None]
+        for one in ended:
+            del self.running[one.program.name]
+            self.free.append(one.slot)
+            failure = _end(one)
+            if failure is not None:
+                self.failures[one.program.name] = failure
+            self.observer.ended(one.program, failure)
+        return bool(ended)
+
+    def stop(self) -> list[str]:
+        """Stops whatever runs; names of those that did not save their state."""
+        running, self.running = list(self.running.values()), {}
+        return _stop(running)
+
+    @contextlib.contextmanager
+    def _failing(self, program: Program) -> Iterator[None]:
+        """What keeps one program from being started does not keep the others."""
+        try:
+            yield
+        except (OSError, WorkdirError) as error:
+            failure = Failure(program, None, program.workdir.path / LOG, (str(error),))
+            self.failures[program.name] = failure
+            self.observer.ended(program, failure)
 
 
 def _ready(
@@ -180,9 +258,9 @@ def _ready(
 def _start(program: Program, slot: Slot, flags: Sequence[str]) -> _Running:
     workdir = program.workdir
     workdir.make()
+    log = _own_log(workdir.path / LOG)
     workdir.claim(program.config)
     words = [f"--config={stored.__file__}:{workdir.path}", f"--workdir={workdir.path}", *flags]
-    log = (workdir.path / LOG).open("ab")
     with _bound_to(slot.cores):
         process = subprocess.Popen(
             [sys.executable, "-m", "experiments.train", *words],
@@ -194,6 +272,27 @@ def _start(program: Program, slot: Slot, flags: Sequence[str]) -> _Running:
             start_new_session=True,
         )
     return _Running(program, slot, process, log)
+
+
+def _own_log(path: Path) -> IO[bytes]:
+    """Opens a program's log, and so keeps a second launcher from the folder while it runs.
+
+    The program inherits the lock on its log: it lasts as long as the program, also where the
+    launcher was killed.
+
+    Raises:
+      WorkdirError: a program runs there.
+    """
+    log = path.open("ab")
+    if fcntl is not None:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.close()
+            raise WorkdirError(
+                f"a program of another command still runs in {path.parent}"
+            ) from None
+    return log
 
 
 @contextlib.contextmanager
@@ -220,15 +319,17 @@ def _end(one: _Running) -> Failure | None:
     return Failure(one.program, status, path, tuple(lines[-SHOWN_LINES:]))
 
 
-def _stop(running: Sequence[_Running]) -> None:
-    """Asks all of them to save and stop, and waits until they have."""
+def _stop(running: Sequence[_Running]) -> list[str]:
+    """Asks all of them to save and stop, and waits until they have; names of those that had not."""
     for one in running:
         one.process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
+    deadline, unsaved = time.monotonic() + GRACE_SECONDS, []
     for one in running:
         try:
             one.process.wait(max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             one.process.kill()
             one.process.wait()
+            unsaved.append(one.program.name)
         one.log.close()
+    return unsaved

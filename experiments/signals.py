@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests that a run answers at its next step.
+"""Ctrl-C, SIGTERM and a lost terminal as requests that a run answers at its next step.
 
 Imports nothing of weight: a launcher installs it before it imports what takes seconds.
 """
@@ -9,7 +9,12 @@ import os
 import signal
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Windows has no SIGHUP.
+SIGNALS = tuple(
+    signal.Signals[name]
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if name in signal.Signals.__members__
+)
 NOTICE = b"\nStopping after this step and saving; once more stops at once, unsaved.\n"
 
 

@@ -112,7 +112,7 @@ class SweepDisplay(Observer):
         if failure is None:
             console.say(f"complete  {program.name}  {self._progress()}")
         else:
-            console.say(f"failed    {program.name}  (exit status {failure.status}); others go on")
+            console.say(f"failed    {program.name}  ({_status(failure)}); others go on")
 
     def polled(self, running: Sequence[Program]) -> None:
         """See Observer."""
@@ -142,8 +142,12 @@ class SweepDisplay(Observer):
 def print_failures(failures: Sequence[Failure]) -> None:
     """Prints what became of programs that failed, with the end of their logs."""
     for failure in failures:
-        console.say_error(f"{failure.program.name} failed (exit status {failure.status}):")
+        console.say_error(f"{failure.program.name} failed ({_status(failure)}):")
         console.say("\n".join(f"  {line}" for line in failure.lines) + f"\n  ({failure.log})")
+
+
+def _status(failure: Failure) -> str:
+    return "not started" if failure.status is None else f"exit status {failure.status}"
 
 
 def print_verdicts(results: Mapping[str, Any]) -> None:

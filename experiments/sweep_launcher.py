@@ -68,7 +68,9 @@ def launch(
     try:
         _, failures = campaign.run(whole, slots, stop_requested, extensions)
     except Stopped as stop:
-        console.say(f"Stopped; every run is saved. To go on:\n  {console.command_line()}")
+        print_failures(stop.failures)
+        but = f" but {', '.join(stop.unsaved)}, killed after their time" if stop.unsaved else ""
+        console.say(f"Stopped; every run is saved{but}. To go on:\n  {console.command_line()}")
         sys.exit(128 + stop.signal)
     print_failures(failures)
     if failures:

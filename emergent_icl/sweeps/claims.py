@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from emergent_icl.sweeps.statistics import (
+    LEVEL,
     Interval,
     difference_interval,
     mean_interval,
@@ -81,7 +82,7 @@ class Check(Protocol):
         ...
 
     def conditions(self) -> set[str]:
-        """Conditions that it needs by name; empty means all that there are."""
+        """Conditions that it names; with an attribute `needs_all = True` it needs all there are."""
         ...
 
     def measures(self) -> set[str]:
@@ -95,7 +96,10 @@ class Check(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The mean at `high` exceeds that at `low` by more than `more_than`, with exact p < .05."""
+    """The mean at `high` exceeds that at `low` by more than `more_than`, and surely by something.
+
+    The exact p is of a difference above zero; how sure the bound is, the interval tells.
+    """
 
     measure: str
     high: str
@@ -106,7 +110,7 @@ class Difference:
         """See Check."""
         return (
             f"{self.measure}: mean at {self.high} minus mean at {self.low} is more than "
-            f"{self.more_than:g}, exact permutation p < {ALPHA:g}"
+            f"{self.more_than:g}, exact permutation p of one above 0 < {ALPHA:g}"
         )
 
     def conditions(self) -> set[str]:
@@ -143,6 +147,7 @@ class Trend:
 
     measure: str
     rising: bool
+    needs_all: ClassVar[bool] = True
     needs_values: ClassVar[bool] = True
 
     def text(self) -> str:
@@ -215,24 +220,26 @@ class Coexistence:
     """At some condition every one of some measures is above a bound in the same model.
 
     Decided by the least of the measures of each run: its mean over seeds is above the bound at
-    some condition, and below it at the one that is named.
+    some condition, and below it at the one that is named. The more conditions there are to
+    choose from, the wider the interval that must clear the bound (Bonferroni).
     """
 
     together: tuple[str, ...]
     above: float
     not_at: str
+    needs_all: ClassVar[bool] = True
 
     def text(self) -> str:
         """See Check."""
         what = " and ".join(self.together)
         return (
             f"{what} of the same model are above {self.above:g} at some condition, and not at "
-            f"{self.not_at} (95 % interval of the lesser one)"
+            f"{self.not_at} (95 % interval of the lesser one, widened by the number of conditions)"
         )
 
     def conditions(self) -> set[str]:
         """See Check."""
-        return set()
+        return {self.not_at}
 
     def measures(self) -> set[str]:
         """See Check."""
@@ -240,25 +247,31 @@ class Coexistence:
 
     def judge(self, evidence: Evidence) -> Finding:
         """See Check."""
-        least = {
-            name: mean_interval([min(run.final[one] for one in self.together) for run in runs])
+        lesser = {
+            name: [min(run.final[one] for one in self.together) for run in runs]
             for name, runs in evidence.runs.items()
         }
-        elsewhere = {name: found for name, found in least.items() if name != self.not_at}
+        missing = mean_interval(lesser.pop(self.not_at))
+        level = 1 - (1 - LEVEL) / len(lesser)
+        elsewhere = {name: mean_interval(values, level) for name, values in lesser.items()}
         best = max(elsewhere, key=lambda name: elsewhere[name].mean)
         at = {name: _where(found, self.above, math.inf) for name, found in elsewhere.items()}
-        decisions = {_any(at.values()), _where(least[self.not_at], -math.inf, self.above)}
+        decisions = {_any(at.values()), _where(missing, -math.inf, self.above)}
         numbers = {
             "best condition": best,
-            **_interval_numbers("lesser measure there", least[best]),
-            **_interval_numbers(f"lesser measure at {self.not_at}", least[self.not_at]),
+            **_interval_numbers("lesser measure there", elsewhere[best]),
+            **_interval_numbers(f"lesser measure at {self.not_at}", missing),
         }
         return Finding(_all(decisions), numbers)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fades:
-    """A measure ends by more than `by` below the highest point of its curve, run by run."""
+    """A measure ends by more than `by` below what it was at its height, run by run.
+
+    A run's height is its value at the step at which the mean of the *other* runs is greatest:
+    the greatest of a curve's own noisy points would lie above its end also where nothing fades.
+    """
 
     measure: str
     condition: str
@@ -268,7 +281,7 @@ class Fades:
         """See Check."""
         return (
             f"{self.measure}: at {self.condition} it ends by more than {self.by:g} below its "
-            f"highest point (mean over runs, 95 % interval)"
+            f"height, at the step that the other runs tell (mean over runs, 95 % interval)"
         )
 
     def conditions(self) -> set[str]:
@@ -281,12 +294,14 @@ class Fades:
 
     def judge(self, evidence: Evidence) -> Finding:
         """See Check."""
-        runs = evidence.runs[self.condition]
-        peaks = [max(run.curves[self.measure]) for run in runs]
-        ends = [run.final[self.measure] for run in runs]
-        drop = mean_interval([peak - end for peak, end in zip(peaks, ends, strict=True)])
+        curves = np.array([run.curves[self.measure] for run in evidence.runs[self.condition]])
+        # Of a run that is alone there are no others; nothing is decided by it.
+        others = curves.sum(axis=0) - curves if len(curves) > 1 else curves
+        peaks = curves[np.arange(len(curves)), others.argmax(axis=1)]
+        ends = curves[:, -1]
+        drop = mean_interval(list(peaks - ends))
         numbers = {
-            "mean highest": float(np.mean(peaks)),
+            "mean height": float(np.mean(peaks)),
             "mean at the end": float(np.mean(ends)),
             **_interval_numbers("drop", drop),
         }
@@ -307,8 +322,7 @@ class Claim:
 
     def conditions(self) -> set[str]:
         """Conditions that are named."""
-        named = {one.not_at for one in self.checks if isinstance(one, Coexistence)}
-        return named.union(*(check.conditions() for check in self.checks))
+        return set[str]().union(*(check.conditions() for check in self.checks))
 
     def measures(self) -> set[str]:
         """Measures that are read."""
@@ -345,10 +359,14 @@ def judge(claim: Claim, evidence: Evidence, expected_runs: int) -> Judged:
 
 
 def _judge_check(check: Check, evidence: Evidence, expected_runs: int) -> Finding:
-    needed = check.conditions() or set(evidence.runs)
+    needs_all = getattr(check, "needs_all", False)
+    needed = set(evidence.runs) if needs_all else check.conditions()
     absent = {name: len(evidence.runs[name]) for name in evidence.runs if name in needed}
     short = {name: count for name, count in absent.items() if count < expected_runs}
-    reason = "; ".join(f"{name} has {n} of {expected_runs} runs" for name, n in short.items())
+    reason = "; ".join(
+        f"{name} has {count} of {expected_runs} runs (others are missing, or diverged)"
+        for name, count in short.items()
+    )
     if 0 in short.values() or not absent:
         return Finding("undecided", {}, reason or "there are no runs")
     found = check.judge(evidence)
@@ -384,9 +402,3 @@ def _worst(
 ) -> Decision:
     found = set(decisions)
     return next((one for one in order if one in found), else_)
-
-
-# What a sweep file may name; a check of one's own is a dataclass with the methods of Check.
-CHECKS: dict[str, Callable[..., Check]] = {
-    one.__name__: one for one in (Difference, Trend, Within, Coexistence, Fades)
-}

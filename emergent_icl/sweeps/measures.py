@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from emergent_icl.evaluation import ICL, IWL
+from emergent_icl.metrics import METRICS
 from emergent_icl.plan import Plan
+from emergent_icl.registry import nearest_name
 
-# Name -> key of metrics.jsonl. Any other measure is such a key itself: 'eval/flip/accuracy'.
+# Name -> key of metrics.jsonl. Any other measure is an evaluation's key: 'eval/flip/accuracy'.
 MEASURES = {
     "icl": "eval/{}/{}".format(*ICL),
     "iwl": "eval/{}/{}".format(*IWL),
@@ -18,6 +20,21 @@ MEASURES = {
 def metric_key(measure: str) -> str:
     """Where a measure stands in a line of metrics.jsonl."""
     return MEASURES.get(measure, measure)
+
+
+def check_measure(measure: str) -> None:
+    """Checks that runs can have measured it.
+
+    Raises:
+      ValueError: it is no measure's name, and no 'eval/MODE/METRIC'; says what is allowed.
+    """
+    _, _, metric = metric_key(measure).rpartition("/")
+    known = metric in METRICS and evaluation_mode(measure) is not None
+    if measure not in MEASURES and not known:
+        raise ValueError(
+            f"there is no measure '{measure}'{nearest_name(measure, MEASURES)} (allowed: "
+            f"{', '.join(MEASURES)}, or eval/MODE/METRIC, with METRIC one of {', '.join(METRICS)})"
+        )
 
 
 def evaluation_mode(measure: str) -> str | None:

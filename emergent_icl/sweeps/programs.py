@@ -99,21 +99,24 @@ def make_programs(
         for workdir, own in _dealt_out(folder, seeds, runs_per_program):
             replicas = [{"name": f"seed={seed}", "training.seed": seed} for seed in own]
             own_config = with_options(config, {"training.replica_overrides": tuple(replicas)})
-            name = str(workdir.path.relative_to(root.absolute()))
-            programs.append(Program(name, workdir, own_config, len(own), waits_for))
+            programs.append(Program(_name(workdir, root), workdir, own_config, len(own), waits_for))
     for program in programs:
         if program.waits_for is None:
             program.check()
     return programs
 
 
-def with_twins(programs: Sequence[Program]) -> list[Program]:
+def with_twins(programs: Sequence[Program], root: Path) -> list[Program]:
     """The same programs; of those with one config, one runs and the others are its twins.
 
     Findings have conditions in common, and equal configs give equal runs, bit for bit. What has
     a folder already is nobody's twin.
+
+    Args:
+      programs: of all sweeps that are run together.
+      root: folder of all sweeps; one that is not run now may have the runs of one that is.
     """
-    runs: dict[str, Program] = {}
+    runs = {program.identity(): program for program in _complete_programs(root)}
     # What is complete need not run at all, and what has begun will go on.
     for program in sorted(programs, key=_how_far, reverse=True):
         if program.waits_for is None:
@@ -128,6 +131,21 @@ def with_twins(programs: Sequence[Program]) -> list[Program]:
     return [program._replace(twin=twin(program)) for program in programs]
 
 
+def _complete_programs(root: Path) -> Iterator[Program]:
+    for path in sorted(root.glob("*/*/seeds=*")):
+        workdir = Workdir(path)
+        if workdir.config.exists():
+            config = workdir.read_config()
+            count = len(config.training.replica_overrides)
+            program = Program(_name(workdir, root), workdir, config, count)
+            if program.is_complete():
+                yield program
+
+
+def _name(workdir: Workdir, root: Path) -> str:
+    return str(workdir.path.relative_to(root.absolute()))
+
+
 def _how_far(program: Program) -> tuple[bool, bool]:
     return program.is_complete(), program.workdir.config.exists()
 
@@ -138,7 +156,9 @@ def copy_from_twin(program: Program) -> None:
     path = program.workdir.path
     # A name that is not taken for one of a program's.
     unfinished = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    # Neither holds a run: a twin's folder has no config.
+    for left_over in (unfinished, path):
+        shutil.rmtree(left_over, ignore_errors=True)
     shutil.copytree(program.twin.workdir.path, unfinished)
     unfinished.rename(path)
 
@@ -152,7 +172,7 @@ def search_program(sweep: Sweep, condition: Condition, root: Path) -> Program:
         for index, setting in enumerate(sweep.search.settings())
     )
     config = with_options(sweep.config(condition), {"training.replica_overrides": replicas})
-    return Program(str(workdir.path.relative_to(root.absolute())), workdir, config, len(replicas))
+    return Program(_name(workdir, root), workdir, config, len(replicas))
 
 
 def _draw_name(index: int) -> str:

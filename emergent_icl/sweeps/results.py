@@ -44,15 +44,17 @@ def collect(
     programs = {sweep.name: make_programs(sweep, seeds, root, len(seeds)) for sweep in sweeps}
     found = {sweep.name: _found(programs[sweep.name], seeds) for sweep in sweeps}
     # By what they train, so that shared runs are counted once.
-    trained = {one.identity(): one for own in programs.values() for one in own}
-    summaries = [one.workdir.read_summary() for one in trained.values()]
+    complete = (one for own in programs.values() for one in own if one.is_complete())
+    trained = {one.identity(): one for one in complete}.values()
+    summaries = [summary for one in trained if (summary := one.workdir.read_summary())]
     return {
         **about,
         "dataset": ", ".join(sorted({sweep.base.data.source for sweep in sweeps})),
         "seeds": list(seeds),
-        "machine": _machine([summary for summary in summaries if summary]),
+        "machine": _machine(summaries),
         "versions": {name: metadata.version(name) for name in ("emergent-icl", *PACKAGES)},
-        "compute_seconds": sum(summary["wall_seconds"] for summary in summaries if summary),
+        "runs": sum(one.num_runs for one in trained),
+        "compute_seconds": sum(summary["wall_seconds"] for summary in summaries),
         "verdicts": {one.name: _verdict(one, found[one.name], len(seeds)) for one in sweeps},
         "sweeps": {one.name: _sweep(one, found[one.name], root) for one in sweeps},
     }

@@ -23,16 +23,17 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Mean of independent runs with its t interval.
 
     Args:
       values: one a run, at least one.
+      level: of the interval, in (0, 1).
     """
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return Interval(mean, -np.inf, np.inf)
-    half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count)
+    half = stats.t.ppf((1 + level) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count)
     return Interval(mean, mean - half, mean + half)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from emergent_icl import seeds
 from emergent_icl.replicas import MAY_DIFFER, NAME_RULE, is_name, with_options
 from emergent_icl.sweeps.claims import Claim
-from emergent_icl.sweeps.measures import evaluation_mode
+from emergent_icl.sweeps.measures import check_measure, evaluation_mode
 from emergent_icl.validation import ConfigError, validate
 
 # Seeds from here on choose settings; verdicts have those below.
@@ -151,6 +151,11 @@ class Sweep:
                 raise SweepError(f"sweep '{self.name}': the name {name!r} must be {NAME_RULE}")
         for problem in self._problems(names):
             raise SweepError(f"sweep '{self.name}': {problem}")
+        for measure in sorted(self._all_measures()):
+            try:
+                check_measure(measure)
+            except ValueError as error:
+                raise SweepError(f"sweep '{self.name}': {error}") from error
         for condition in self.conditions:
             modes = self.config(condition).evaluation.modes
             for measure in sorted(self._all_measures()):

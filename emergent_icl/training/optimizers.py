@@ -103,10 +103,11 @@ def check_optimizer(training: ml_collections.ConfigDict) -> None:
       ValueError: see `make_optimizer`; or it needs more than gradients and parameters.
     """
     optimizer = make_optimizer(training)
-    params = {"layer": {"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)}}
-    hyper = Hyper(*(jnp.float32(0) for _ in Hyper._fields))
 
     def one_update() -> Params:
+        # Made in here, where they are shapes: whoever launches others must take no GPU from them.
+        params = {"layer": {"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)}}
+        hyper = Hyper(*(jnp.float32(0) for _ in Hyper._fields))
         return optimizer.update(params, optimizer.init(params), params, hyper, jnp.int32(0))
 
     try:

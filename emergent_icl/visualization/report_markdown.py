@@ -108,17 +108,13 @@ def _origin(results: Json, pictures: str) -> str:
     """Where the numbers come from, in a paragraph."""
     del pictures
     machine = results["machine"]
-    runs = sum(
-        len(condition["runs"])
-        for sweep in results["sweeps"].values()
-        for condition in sweep["conditions"].values()
-    )
+    changes = "".join(f", {name}={value}" for name, value in results["changes"].items())
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return (
-        f"{runs} runs for the verdicts, {results['dataset']}, preset '{results['preset']}', seeds "
-        f"{', '.join(map(str, results['seeds']))}; {duration_text(results['compute_seconds'])} of "
-        f"computing, searches included, on {machine['processor']} ({machine['cores']} cores). "
-        f"Versions: {versions}."
+        f"{results['runs']} runs, searches included, of {results['dataset']}, preset "
+        f"'{results['preset']}'{changes}, seeds {', '.join(map(str, results['seeds']))}: "
+        f"{duration_text(results['compute_seconds'])} of computing on "
+        f"{machine['processor']} ({machine['cores']} cores). Versions: {versions}."
     )
 
 

@@ -70,7 +70,8 @@ def draw_summary(results: Json, path_stem: Path) -> None:
 def context_text(results: Json) -> str:
     """What figures say of where their numbers come from."""
     preset = f", preset '{results['preset']}'" if results["preset"] else ""
-    return results["dataset"] + preset
+    changes = "".join(f", {option}={value}" for option, value in results["changes"].items())
+    return results["dataset"] + preset + changes
 
 
 def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = "") -> Figure:

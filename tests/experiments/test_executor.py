@@ -1,6 +1,9 @@
 """Where programs run: no core and no GPU is promised to two of them without need."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import tiny_sweep
@@ -42,11 +45,18 @@ def test_cores_are_dealt_out(cores, workers, expected):
     assert not any(slot.environment for slot in machine_slots(workers))
 
 
-@needs_affinity
-def test_every_gpu_has_a_slot_and_a_share_of_the_cores(cores, monkeypatch):
+@pytest.fixture
+def gpus(cores, monkeypatch):
+    """16 cores, and a JAX that can use GPUs; says which ones the process may use."""
     cores(*range(16))
     monkeypatch.delenv("JAX_PLATFORMS")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [group])
+    return lambda names: monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+
+
+@needs_affinity
+def test_every_gpu_has_a_slot_and_a_share_of_the_cores(gpus):
+    gpus("1,3")
     first, second = machine_slots()
     assert (first.environment, second.environment) == (
         {"CUDA_VISIBLE_DEVICES": "1"},
@@ -54,24 +64,49 @@ def test_every_gpu_has_a_slot_and_a_share_of_the_cores(cores, monkeypatch):
     )
     assert len(first.cores) == len(second.cores) == 8
     assert not first.cores & second.cores
-    assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in machine_slots(3)] == ["1", "3", "1"]
+    shared, alone, _ = environments = [one.environment for one in machine_slots(3)]
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in environments] == ["1", "3", "1"]
+    # JAX would take three quarters of the memory for each.
+    assert shared["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.375"
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in alone
+
+
+@needs_affinity
+@pytest.mark.parametrize("hidden", ["", "-1", "-1,0"])
+def test_gpus_that_are_hidden_have_no_slots(gpus, hidden):
+    gpus(hidden)
+    assert len(machine_slots()) == 16
+
+
+@needs_affinity
+def test_gpus_that_jax_cannot_use_have_no_slots(gpus, monkeypatch):
+    gpus("0,1")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
+    assert len(machine_slots()) == 16
+
+
+def test_where_cores_cannot_be_chosen_one_program_has_them_all(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert [set(slot.cores) for slot in machine_slots()] == [set()]
 
 
 class Ended(Observer):
     """Remembers what it was told."""
 
     def __init__(self):
-        self.names = []
+        self.names, self.failed = [], []
 
     def ended(self, program, failure):
-        assert failure is None
-        self.names.append(program.name)
+        (self.failed if failure else self.names).append(program.name)
 
 
 def test_a_program_with_a_complete_twin_is_not_run(tmp_path, monkeypatch):
     def plan():
         sweeps = (tiny_sweep.get_sweep(), tiny_sweep.get_sweep("renamed"))
-        return with_twins([p for one in sweeps for p in make_programs(one, (0,), tmp_path, 1)])
+        return with_twins(
+            [p for s in sweeps for p in make_programs(s, (0,), tmp_path, 1)], tmp_path
+        )
 
     for program in plan()[:2]:
         finish(program, Ends(icl=0.5))
@@ -80,3 +115,65 @@ def test_a_program_with_a_complete_twin_is_not_run(tmp_path, monkeypatch):
     assert run_programs(plan, machine_slots(1), observer, lambda: None) == []
     assert observer.names == ["renamed/p=0/seeds=0", "renamed/p=1/seeds=0"]
     assert all(one.is_complete() for one in plan())
+
+
+def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monkeypatch):
+    """One's log cannot be written; in the other's folder runs a program whose launcher is gone."""
+
+    def plan():
+        return make_programs(tiny_sweep.get_sweep(), (0, 1), tmp_path, 1)
+
+    first, second, third, fourth = plan()
+    for one in (third, fourth):
+        finish(one, Ends(icl=0.5))
+    (first.workdir.path / "train.log").mkdir(parents=True)
+    second.workdir.path.mkdir()
+    with _locked(second.workdir.path / "train.log") as log:
+        runs = subprocess.Popen(["sleep", "60"], stdout=log)
+    monkeypatch.setattr("subprocess.Popen", None)
+    observer = Ended()
+    try:
+        failures = run_programs(plan, machine_slots(1), observer, lambda: None)
+    finally:
+        runs.kill()
+        runs.wait()
+    assert [one.program.name for one in failures] == [first.name, second.name] == observer.failed
+    assert [one.status for one in failures] == [None, None]
+    assert "Is a directory" in failures[0].lines[0]
+    assert "a program of another command still runs in" in failures[1].lines[0]
+    # Nothing of what runs there was touched.
+    assert [path.name for path in second.workdir.path.iterdir()] == ["train.log"]
+
+
+def _locked(path):
+    fcntl = pytest.importorskip("fcntl")  # Windows has no such locks.
+    log = path.open("ab")
+    fcntl.flock(log, fcntl.LOCK_EX)
+    return log
+
+
+def test_a_launcher_takes_no_device(tmp_path):
+    """Or its programs could not have the whole GPU."""
+    program = """
+import tiny_sweep
+from jax._src import xla_bridge
+from pathlib import Path
+from emergent_icl.sweeps.programs import make_programs
+from emergent_icl.sweeps.results import collect
+from experiments.estimates import StepTimes, estimate
+sweep = tiny_sweep.get_sweep("searched")
+sweep.check()
+for one in make_programs(sweep, (0,), Path(ROOT), 1):
+    estimate(one, StepTimes(measure=False))
+collect([sweep], (0,), Path(ROOT), {})
+print(len(xla_bridge._backends))
+"""
+    tests = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("ROOT", repr(str(tmp_path)))],
+        env={**os.environ, "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "0\n", done.stderr

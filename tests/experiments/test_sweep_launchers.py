@@ -61,7 +61,10 @@ def test_a_program_that_fails_is_reported_and_the_others_go_on(broken):
     assert len(results["sweeps"]["tiny"]["conditions"]["p=1"]["runs"]) == 2
     verdict = results["verdicts"]["tiny"]
     assert verdict["verdict"] == "inconclusive"
-    assert verdict["statistics"][0]["reason"] == "p=0 has 0 of 2 runs"
+    assert (
+        verdict["statistics"][0]["reason"]
+        == "p=0 has 0 of 2 runs (others are missing, or diverged)"
+    )
     assert (folder / "report.html").exists()
 
 

@@ -1,5 +1,6 @@
 """Claims hold, fail or stay undecided by the numbers of their runs, never by their absence."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ def outcome(check, found, expected_runs=5):
     return judge(Claim("", (check,)), found, expected_runs).findings[0].outcome
 
 
+ABSENT = " (others are missing, or diverged)"
 HIGH, LOW = (0.8, 0.85, 0.9, 0.82, 0.88), (0.5, 0.49, 0.51, 0.5, 0.5)
 
 
@@ -117,12 +119,41 @@ def test_fades(ends, expected):
     assert outcome(Fades("icl", "a", by=0.1), found, expected_runs=3) == expected
 
 
+def test_noise_alone_does_not_fade():
+    """The greatest of a run's own 20 points would lie .056 above its last one, on the average."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(200):
+        curves = 0.8 + 0.03 * rng.standard_normal((5, 20))
+        runs = tuple(Measured({"icl": own[-1]}, {"icl": tuple(own)}) for own in curves)
+        finding = Fades("icl", "a", by=0.05).judge(Evidence({"a": runs}, {"a": None}))
+        found.append((finding.outcome, finding.numbers["drop"]))
+    assert abs(np.mean([drop for _, drop in found])) < 0.005
+    assert [one for one, _ in found].count("holds") <= 4
+    assert [one for one, _ in found].count("fails") > 40
+
+
+def test_a_run_that_is_alone_decides_no_fading():
+    run = Measured({"icl": 0.5}, {"icl": (0.5, 0.9, 0.5)})
+    finding = Fades("icl", "a", by=0.1).judge(Evidence({"a": (run,)}, {"a": None}))
+    assert (finding.outcome, finding.numbers["drop"]) == ("undecided", pytest.approx(0.4))
+
+
+def test_one_of_many_conditions_is_above_a_bound_by_chance_as_seldom_as_one_of_one():
+    rng, check = np.random.default_rng(0), Coexistence(("icl",), above=0.65, not_at="zero")
+    outcomes = []
+    for _ in range(400):
+        runs = {f"c{i}": 0.65 + 0.02 * rng.standard_normal(5) for i in range(6)}
+        outcomes.append(check.judge(evidence(zero=LOW, **runs)).outcome)
+    # One side of 5 %, and what is left to chance; each by itself it would be about 60.
+    assert outcomes.count("holds") < 22
+
+
 def test_a_check_does_not_hold_without_all_runs():
     check = Within("icl", "a", low=0.75)
     finding = judge(Claim("", (check,)), evidence(a=HIGH[:4]), 5).findings[0]
-    assert (finding.outcome, finding.reason) == ("undecided", "a has 4 of 5 runs")
+    assert (finding.outcome, finding.reason) == ("undecided", f"a has 4 of 5 runs{ABSENT}")
     nothing = judge(Claim("", (check,)), evidence(a=()), 5).findings[0]
-    assert (nothing.outcome, nothing.reason) == ("undecided", "a has 0 of 5 runs")
+    assert (nothing.outcome, nothing.reason) == ("undecided", f"a has 0 of 5 runs{ABSENT}")
     # What it does not speak of may be missing.
     assert outcome(check, evidence(a=HIGH, b=())) == "holds"
     assert outcome(Trend("icl", rising=True), evidence({"a": 0, "b": 1}, a=HIGH, b=())) == (

@@ -117,7 +117,7 @@ def shared_programs(root, seeds=(0, 1)):
 
 
 def test_of_equal_programs_one_runs_and_the_others_are_its_twins(tmp_path):
-    programs = with_twins(shared_programs(tmp_path))
+    programs = with_twins(shared_programs(tmp_path), tmp_path)
     assert [(one.name, one.twin and one.twin.name) for one in programs] == [
         ("tiny/p=0/seeds=0-1", None),
         ("tiny/p=1/seeds=0-1", None),
@@ -127,11 +127,11 @@ def test_of_equal_programs_one_runs_and_the_others_are_its_twins(tmp_path):
 
 def test_what_is_complete_is_the_one_that_others_take_their_runs_from(tmp_path):
     finish(shared_programs(tmp_path)[2], Ends(icl=0.7))
-    first, _, last = with_twins(shared_programs(tmp_path))
+    first, _, last = with_twins(shared_programs(tmp_path), tmp_path)
     assert last.twin is None
     assert first.twin.name == last.name
     copy_from_twin(first)
-    first, _, last = with_twins(shared_programs(tmp_path))
+    first, _, last = with_twins(shared_programs(tmp_path), tmp_path)
     assert first.is_complete()
     assert (first.twin, last.twin) == (None, None)
     assert first.workdir.metrics.read_text() == last.workdir.metrics.read_text()
@@ -139,12 +139,21 @@ def test_what_is_complete_is_the_one_that_others_take_their_runs_from(tmp_path):
     assert first.workdir.metrics.stat().st_ino != last.workdir.metrics.stat().st_ino
 
 
+def test_runs_of_a_sweep_that_is_not_run_now_are_used_too(tmp_path):
+    *own, other = shared_programs(tmp_path)
+    finish(other, Ends(icl=0.7))
+    assert [one.twin and one.twin.name for one in with_twins(own, tmp_path)] == [other.name, None]
+
+
 def test_a_copy_that_was_interrupted_is_made_anew(tmp_path):
     finish(shared_programs(tmp_path)[2], Ends(icl=0.7))
+    obstacle = tmp_path / "tiny" / "p=0" / "seeds=0-1" / "config.json.tmp"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("{")
     left_over = tmp_path / "tiny" / "p=0" / ".seeds=0-1.tmp"
     left_over.mkdir(parents=True)
     (left_over / "config.json").write_text("{")
-    first = with_twins(shared_programs(tmp_path))[0]
+    first = with_twins(shared_programs(tmp_path), tmp_path)[0]
     assert not first.is_complete()
     copy_from_twin(first)
     assert first.is_complete()
@@ -155,7 +164,7 @@ def test_what_has_begun_on_its_own_goes_on_on_its_own(tmp_path):
     begun = shared_programs(tmp_path)[2]
     begun.workdir.make()
     begun.workdir.claim(begun.config)
-    first, _, last = with_twins(shared_programs(tmp_path))
+    first, _, last = with_twins(shared_programs(tmp_path), tmp_path)
     assert last.twin is None
     assert first.twin.name == last.name
 
@@ -165,7 +174,7 @@ def test_other_seeds_and_settings_that_are_searched_have_no_twins(tmp_path):
     programs += make_programs(dataclasses.replace(PLAIN, name="other"), (1,), tmp_path, 1)
     searched = dataclasses.replace(SEARCHED, name="searched")
     programs += make_programs(searched, (0,), tmp_path, 1)
-    assert [one.twin for one in with_twins(programs)] == [None] * 8
+    assert [one.twin for one in with_twins(programs, tmp_path)] == [None] * 8
 
 
 def test_a_sweep_that_cannot_run_makes_no_program(tmp_path):

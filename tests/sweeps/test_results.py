@@ -15,6 +15,8 @@ PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
 SEEDS = (0, 1, 2, 3, 4)
 EXTRA = "eval/fewshot_holdout/predicts_context"
 
+ABSENT = " (others are missing, or diverged)"
+
 
 def ends(program):
     bursty = "p=1" in program.name
@@ -67,7 +69,10 @@ def test_without_runs_there_is_no_verdict_but_a_reason(tmp_path):
     results = collect([PLAIN], SEEDS, tmp_path, {})
     verdict = results["verdicts"]["tiny"]
     assert verdict["verdict"] == "inconclusive"
-    assert verdict["statistics"][0]["reason"] == "p=0 has 0 of 5 runs; p=1 has 0 of 5 runs"
+    assert (
+        verdict["statistics"][0]["reason"]
+        == f"p=0 has 0 of 5 runs{ABSENT}; p=1 has 0 of 5 runs{ABSENT}"
+    )
     assert not any(tmp_path.iterdir())
 
 
@@ -85,7 +90,10 @@ def test_a_run_that_diverged_is_shown_and_decides_nothing(tmp_path):
     assert (runs["3"]["diverged_at_step"], runs["3"]["final"]) == (1, {})
     verdict = results["verdicts"]["tiny"]
     assert verdict["verdict"] == "inconclusive"
-    assert verdict["statistics"][0]["reason"] == "p=0 has 4 of 5 runs; p=1 has 4 of 5 runs"
+    assert (
+        verdict["statistics"][0]["reason"]
+        == f"p=0 has 4 of 5 runs{ABSENT}; p=1 has 4 of 5 runs{ABSENT}"
+    )
 
 
 def test_seeds_that_are_not_asked_for_do_not_count(tmp_path):

@@ -95,6 +95,18 @@ WRONG = {
         with_search(choose_by="iwl_common"),
         "iwl_common needs evaluation.modes",
     ),
+    "mistyped measure": (
+        dataclasses.replace(SWEEP, measures=("icll",)),
+        r"no measure 'icll'; did you mean 'icl'\? \(allowed: icl, iwl, .*, or eval/MODE/METRIC",
+    ),
+    "mistyped metric": (
+        with_search(choose_by="eval/fewshot_holdout/acuracy"),
+        "no measure 'eval/fewshot_holdout/acuracy' .*METRIC one of loss, accuracy",
+    ),
+    "measure that no curve has": (
+        dataclasses.replace(SWEEP, measures=("train/accuracy",)),
+        "no measure 'train/accuracy'",
+    ),
     "search of shapes": (
         with_search(space={"model.num_layers": (1, 3)}),
         "search.space: model.num_layers must be one of",

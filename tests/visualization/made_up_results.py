@@ -41,6 +41,7 @@ def make_results():
             "platform": "Linux-6.1-x86_64",
         },
         "versions": {"emergent-icl": "1.0.0", "jax": "0.10.0", "numpy": "2.3.0"},
+        "runs": 130,
         "compute_seconds": 12_345.6,
         "verdicts": verdicts,
         "sweeps": sweeps,
