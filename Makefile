@@ -13,7 +13,7 @@ help:
 	@echo "make demo      train on procedural glyphs (about a minute on 2 cores)"
 	@echo "make test      run the tests"
 	@echo "make lint      run ruff"
-	@echo "make docs      renew docs/options.md from experiments/configs/base.py"
+	@echo "make docs      renew docs/options.md, and what pages say of docs/reproduction/results.json"
 	@echo "make wheel     build dist/*.whl and try it in a clean environment"
 	@echo "make lock      renew requirements.lock from the ranges in setup.py"
 
@@ -45,6 +45,7 @@ lint: install-dev
 
 docs: install
 	$(BIN)/python -m experiments.options > docs/options.md
+	$(BIN)/python -m experiments.pages --results=docs/reproduction/results.json README.md docs/reproduction.md
 
 wheel: $(BIN)/python
 	$(BIN)/python tests/wheel_smoke.py
