@@ -17,7 +17,8 @@ from emergent_icl.visualization.sweep_figures import context_text, draw_finding,
 from emergent_icl.workdir import write_whole
 from experiments import console
 from experiments.estimates import Estimate, StepTimes, estimate
-from experiments.executor import Failure, Slot, Stopped, run_programs
+from experiments.executor import Failure, Stopped, run_programs
+from experiments.slots import Slot
 from experiments.sweep_display import SweepDisplay, print_plan, print_verdicts
 
 RESULTS = "results.json"

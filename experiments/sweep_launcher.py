@@ -14,8 +14,9 @@ from absl import flags
 from emergent_icl.sweeps.sweep import FIRST_TUNING_SEED, Sweep, SweepError
 from experiments import campaign, console
 from experiments.common_flags import WORKDIR
-from experiments.executor import Stopped, machine_slots
+from experiments.executor import Stopped
 from experiments.extensions import EXTENSIONS
+from experiments.slots import machine_slots
 from experiments.sweep_display import print_failures
 
 _SEEDS = flags.DEFINE_integer(

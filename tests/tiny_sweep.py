@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from emergent_icl.replicas import with_options
-from emergent_icl.sweeps.claims import Claim, Difference, Trend
+from emergent_icl.sweeps.checks import Difference, Trend
+from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.sweep import Search, Sweep, over
 
 sys.path.append(str(Path(__file__).parent))

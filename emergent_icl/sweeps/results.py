@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from emergent_icl.plan import make_plan
-from emergent_icl.sweeps.claims import Check, Evidence, Finding, judge
+from emergent_icl.sweeps.checks import Check, Evidence, Finding
+from emergent_icl.sweeps.claims import judge
 from emergent_icl.sweeps.measures import MEASURES, chance_level
 from emergent_icl.sweeps.outcomes import Outcome, read_outcomes
 from emergent_icl.sweeps.programs import (

@@ -10,7 +10,8 @@ import tiny_sweep
 from finished_runs import Ends, finish
 
 from emergent_icl.sweeps.programs import make_programs, with_twins
-from experiments.executor import Observer, machine_slots, run_programs
+from experiments.executor import Observer, run_programs
+from experiments.slots import machine_slots
 
 needs_affinity = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen on this system"

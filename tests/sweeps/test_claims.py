@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emergent_icl.sweeps.claims import (
-    Claim,
+from emergent_icl.sweeps.checks import (
     Coexistence,
     Difference,
     Evidence,
@@ -14,8 +13,8 @@ from emergent_icl.sweeps.claims import (
     Measured,
     Trend,
     Within,
-    judge,
 )
+from emergent_icl.sweeps.claims import Claim, judge
 
 
 def evidence(values=None, **conditions):

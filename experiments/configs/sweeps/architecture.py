@@ -11,7 +11,8 @@ laptop, classes are many: where ICL is easiest.
 from __future__ import annotations
 
 from emergent_icl.replicas import with_options
-from emergent_icl.sweeps.claims import Claim, Within
+from emergent_icl.sweeps.checks import Within
+from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.sweep import Condition, Search, Sweep
 from experiments.configs.sweeps import presets
 

@@ -8,7 +8,8 @@ characters, with 80 variants of 10 characters held out.
 
 from __future__ import annotations
 
-from emergent_icl.sweeps.claims import Claim, Difference, Trend
+from emergent_icl.sweeps.checks import Difference, Trend
+from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.sweep import Condition, Sweep
 from experiments.configs.sweeps import presets
 

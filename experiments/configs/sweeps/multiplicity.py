@@ -6,7 +6,8 @@ python -m experiments.sweep --sweep=experiments/configs/sweeps/multiplicity.py \
 
 from __future__ import annotations
 
-from emergent_icl.sweeps.claims import Claim, Difference, Trend
+from emergent_icl.sweeps.checks import Difference, Trend
+from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.sweep import Sweep, over
 from experiments.configs.sweeps import presets
 

@@ -5,7 +5,8 @@ python -m experiments.sweep --sweep=experiments/configs/sweeps/transience.py --w
 
 from __future__ import annotations
 
-from emergent_icl.sweeps.claims import Claim, Difference, Fades
+from emergent_icl.sweeps.checks import Difference, Fades
+from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.sweep import Sweep, over
 from experiments.configs.sweeps import presets
 

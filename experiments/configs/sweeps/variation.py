@@ -8,7 +8,8 @@ Values are ranks: from identical drawings over pixel noise to 20 people's drawin
 
 from __future__ import annotations
 
-from emergent_icl.sweeps.claims import Claim, Difference, Trend
+from emergent_icl.sweeps.checks import Difference, Trend
+from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.sweep import Condition, Sweep
 from experiments.configs.sweeps import presets
 

@@ -9,7 +9,8 @@ in weights alone.
 
 from __future__ import annotations
 
-from emergent_icl.sweeps.claims import Claim, Coexistence, Within
+from emergent_icl.sweeps.checks import Coexistence, Within
+from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.sweep import Sweep, over
 from experiments.configs.sweeps import presets
 

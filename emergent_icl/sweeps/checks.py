@@ -1,0 +1,337 @@
+"""Checks of what runs measured, each decided by statistics over seeds.
+
+A check holds, fails, or is undecided: what was measured neither bears it out nor rules it out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from emergent_icl.sweeps.statistics import (
+    LEVEL,
+    Interval,
+    difference_interval,
+    mean_interval,
+    permutation_p,
+    spearman,
+)
+
+ALPHA = 0.05
+
+Decision = Literal["holds", "fails", "undecided"]
+
+
+# A number, the name of a condition, or an interval.
+Number = float | str | tuple[float, float]
+
+
+class Measured(NamedTuple):
+    """What one run measured.
+
+    Attributes:
+      final: measure -> its value at the end.
+      curves: measure -> its values in the order of steps.
+    """
+
+    final: Mapping[str, float]
+    curves: Mapping[str, tuple[float, ...]]
+
+
+class Evidence(NamedTuple):
+    """All runs of a sweep.
+
+    Attributes:
+      runs: condition -> its runs, those that diverged left out.
+      values: condition -> its place on the axis, None where it has none.
+    """
+
+    runs: Mapping[str, tuple[Measured, ...]]
+    values: Mapping[str, float | None]
+
+    def final(self, condition: str, measure: str) -> list[float]:
+        """A measure at the end of every run of a condition."""
+        return [run.final[measure] for run in self.runs[condition]]
+
+
+class Finding(NamedTuple):
+    """What became of a check.
+
+    Attributes:
+      outcome: see Decision.
+      numbers: everything that it was decided by; 'NAME, 95 %' is the interval of NAME.
+      reason: why it is undecided, where the numbers do not tell.
+    """
+
+    outcome: Decision
+    numbers: dict[str, Number]
+    reason: str = ""
+
+
+class Check(Protocol):
+    """One statement that a claim is made of; a frozen dataclass."""
+
+    def text(self) -> str:
+        """The statement in words, with its bounds."""
+        ...
+
+    def conditions(self) -> set[str]:
+        """Conditions that it names; with an attribute `needs_all = True` it needs all there are."""
+        ...
+
+    def measures(self) -> set[str]:
+        """Measures that it reads."""
+        ...
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """Decides it; every condition that it needs has a run."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The mean at `high` exceeds that at `low` by more than `more_than`, and surely by something.
+
+    The exact p is of a difference above zero; how sure the bound is, the interval tells.
+    """
+
+    measure: str
+    high: str
+    low: str
+    more_than: float = 0.0
+
+    def text(self) -> str:
+        """See Check."""
+        return (
+            f"{self.measure}: mean at {self.high} minus mean at {self.low} is more than "
+            f"{self.more_than:g}, exact permutation p of one above 0 < {ALPHA:g}"
+        )
+
+    def conditions(self) -> set[str]:
+        """See Check."""
+        return {self.high, self.low}
+
+    def measures(self) -> set[str]:
+        """See Check."""
+        return {self.measure}
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """See Check."""
+        high = evidence.final(self.high, self.measure)
+        low = evidence.final(self.low, self.measure)
+        difference, p = difference_interval(high, low), permutation_p(high, low)
+        numbers = {
+            f"mean at {self.high}": float(np.mean(high)),
+            f"mean at {self.low}": float(np.mean(low)),
+            **_interval_numbers("difference", difference),
+            "p": p,
+        }
+        if difference.mean > self.more_than:
+            least = 1 / math.comb(len(high) + len(low), len(low))
+            few = f"with {len(high)} and {len(low)} runs p is at least {least:.2g}"
+            if p < ALPHA:
+                return Finding("holds", numbers)
+            return Finding("undecided", numbers, few if least >= ALPHA else "")
+        return Finding("fails" if difference.high <= self.more_than else "undecided", numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trend:
+    """Spearman's rank correlation of the conditions' values with a measure, over all runs."""
+
+    measure: str
+    rising: bool
+    needs_all: ClassVar[bool] = True
+    needs_values: ClassVar[bool] = True
+
+    def text(self) -> str:
+        """See Check."""
+        sign = "> 0" if self.rising else "< 0"
+        return f"{self.measure}: Spearman's rho with the axis over all runs {sign}, p < {ALPHA:g}"
+
+    def conditions(self) -> set[str]:
+        """See Check."""
+        return set()
+
+    def measures(self) -> set[str]:
+        """See Check."""
+        return {self.measure}
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """See Check."""
+        pairs = [
+            (value, run.final[self.measure])
+            for name, value in evidence.values.items()
+            for run in evidence.runs[name]
+        ]
+        x, y = zip(*pairs, strict=True)
+        found = spearman(x, y, rising=self.rising)
+        numbers = {"rho": found.rho, "p": found.p}
+        if (found.rho > 0) == self.rising and found.p < ALPHA:
+            return Finding("holds", numbers)
+        against = spearman(x, y, rising=not self.rising)
+        wrong_way = (found.rho > 0) != self.rising and against.p < ALPHA
+        return Finding("fails" if wrong_way else "undecided", numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """The mean at a condition lies in a range: all of its 95 % interval does."""
+
+    measure: str
+    condition: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def text(self) -> str:
+        """See Check."""
+        return f"{self.measure}: mean at {self.condition} is {self._range()} (95 % interval)"
+
+    def conditions(self) -> set[str]:
+        """See Check."""
+        return {self.condition}
+
+    def measures(self) -> set[str]:
+        """See Check."""
+        return {self.measure}
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """See Check."""
+        found = mean_interval(evidence.final(self.condition, self.measure))
+        numbers = _interval_numbers("mean", found)
+        return Finding(_where(found, self.low, self.high), numbers)
+
+    def _range(self) -> str:
+        if self.low == -math.inf:
+            return f"below {self.high:g}"
+        if self.high == math.inf:
+            return f"above {self.low:g}"
+        return f"within {self.low:g} and {self.high:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Coexistence:
+    """At some condition every one of some measures is above a bound in the same model.
+
+    Decided by the least of the measures of each run: its mean over seeds is above the bound at
+    some condition, and below it at the one that is named. The more conditions there are to
+    choose from, the wider the interval that must clear the bound (Bonferroni).
+    """
+
+    together: tuple[str, ...]
+    above: float
+    not_at: str
+    needs_all: ClassVar[bool] = True
+
+    def text(self) -> str:
+        """See Check."""
+        what = " and ".join(self.together)
+        return (
+            f"{what} of the same model are above {self.above:g} at some condition, and not at "
+            f"{self.not_at} (95 % interval of the lesser one, widened by the number of conditions)"
+        )
+
+    def conditions(self) -> set[str]:
+        """See Check."""
+        return {self.not_at}
+
+    def measures(self) -> set[str]:
+        """See Check."""
+        return set(self.together)
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """See Check."""
+        lesser = {
+            name: [min(run.final[one] for one in self.together) for run in runs]
+            for name, runs in evidence.runs.items()
+        }
+        missing = mean_interval(lesser.pop(self.not_at))
+        level = 1 - (1 - LEVEL) / len(lesser)
+        elsewhere = {name: mean_interval(values, level) for name, values in lesser.items()}
+        best = max(elsewhere, key=lambda name: elsewhere[name].mean)
+        at = {name: _where(found, self.above, math.inf) for name, found in elsewhere.items()}
+        decisions = {any_of(at.values()), _where(missing, -math.inf, self.above)}
+        numbers = {
+            "best condition": best,
+            **_interval_numbers("lesser measure there", elsewhere[best]),
+            **_interval_numbers(f"lesser measure at {self.not_at}", missing),
+        }
+        return Finding(all_of(decisions), numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fades:
+    """A measure ends by more than `by` below what it was at its height, run by run.
+
+    A run's height is its value at the step at which the mean of the *other* runs is greatest:
+    the greatest of a curve's own noisy points would lie above its end also where nothing fades.
+    """
+
+    measure: str
+    condition: str
+    by: float
+
+    def text(self) -> str:
+        """See Check."""
+        return (
+            f"{self.measure}: at {self.condition} it ends by more than {self.by:g} below its "
+            f"height, at the step that the other runs tell (mean over runs, 95 % interval)"
+        )
+
+    def conditions(self) -> set[str]:
+        """See Check."""
+        return {self.condition}
+
+    def measures(self) -> set[str]:
+        """See Check."""
+        return {self.measure}
+
+    def judge(self, evidence: Evidence) -> Finding:
+        """See Check."""
+        curves = np.array([run.curves[self.measure] for run in evidence.runs[self.condition]])
+        # Of a run that is alone there are no others; nothing is decided by it.
+        others = curves.sum(axis=0) - curves if len(curves) > 1 else curves
+        peaks = curves[np.arange(len(curves)), others.argmax(axis=1)]
+        ends = curves[:, -1]
+        drop = mean_interval(list(peaks - ends))
+        numbers = {
+            "mean height": float(np.mean(peaks)),
+            "mean at the end": float(np.mean(ends)),
+            **_interval_numbers("drop", drop),
+        }
+        return Finding(_where(drop, self.by, math.inf), numbers)
+
+
+def _interval_numbers(name: str, interval: Interval) -> dict[str, Number]:
+    """A number and its interval, as they are reported; one that is not known is left out."""
+    bounds = (interval.low, interval.high)
+    known = all(map(math.isfinite, bounds))
+    return {name: interval.mean, **({f"{name}, 95 %": bounds} if known else {})}
+
+
+def _where(interval: Interval, low: float, high: float) -> Decision:
+    """Whether an interval lies inside a range, outside of it, or across its border."""
+    if low < interval.low and interval.high < high:
+        return "holds"
+    return "fails" if interval.high <= low or interval.low >= high else "undecided"
+
+
+def all_of(decisions: Iterable[Decision]) -> Decision:
+    """Whether all hold."""
+    return _worst(decisions, ("fails", "undecided"), "holds")
+
+
+def any_of(decisions: Iterable[Decision]) -> Decision:
+    """Whether one holds."""
+    return _worst(decisions, ("holds", "undecided"), "fails")
+
+
+def _worst(
+    decisions: Iterable[Decision], order: tuple[Decision, Decision], else_: Decision
+) -> Decision:
+    found = set(decisions)
+    return next((one for one in order if one in found), else_)
