@@ -171,7 +171,8 @@ def search_program(sweep: Sweep, condition: Condition, root: Path) -> Program:
         {"name": _draw_name(index), "training.seed": sweep.search.seed, **setting}
         for index, setting in enumerate(sweep.search.settings())
     )
-    config = with_options(sweep.config(condition), {"training.replica_overrides": replicas})
+    own = {"training.replica_overrides": replicas}
+    config = with_options(sweep.search_config(condition), own)
     return Program(_name(workdir, root), workdir, config, len(replicas))
 
 

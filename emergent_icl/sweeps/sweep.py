@@ -59,12 +59,14 @@ class Search:
       draws: settings a condition.
       choose_by: the measure whose greatest value at the end chooses.
       seed: of the draws, and `training.seed` of their runs; none of the verdict's.
+      num_steps: of each draw, with as many evaluations as the sweep's own runs; 0 for theirs.
     """
 
     space: Mapping[str, tuple[float, float]]
     draws: int = 8
     choose_by: str = "icl"
     seed: int = FIRST_TUNING_SEED
+    num_steps: int = 0
 
     def settings(self) -> list[dict[str, float]]:
         """What is tried: `draws` dictionaries {option: value}, the same for every condition."""
@@ -77,6 +79,17 @@ class Search:
             {option: _as_typed(option, float(values[draw])) for option, values in columns.items()}
             for draw in range(self.draws)
         ]
+
+    def length(self, config: ml_collections.ConfigDict) -> dict[str, int]:
+        """{option: value} of the draws' length, given the config of a condition."""
+        whole = config.training.num_steps
+        steps = self.num_steps or whole
+        intervals = {
+            "evaluation.every": config.evaluation.every,
+            "checkpoints.every": config.checkpoints.every,
+        }
+        scaled = {path: max(every * steps // whole, 1) for path, every in intervals.items()}
+        return {"training.num_steps": steps, **scaled}
 
 
 def _as_typed(option: str, value: float) -> float:
@@ -118,8 +131,23 @@ class Sweep:
         Raises:
           SweepError: it cannot be run; says why.
         """
+        return self._valid(condition, condition.overrides)
+
+    def search_config(self, condition: Condition) -> ml_collections.ConfigDict:
+        """The config of a condition's draws, but for what is drawn; the sweep has a search.
+
+        Raises:
+          SweepError: it cannot be run; says why.
+        """
+        assert self.search is not None
+        length = self.search.length(self.config(condition))
+        return self._valid(condition, {**condition.overrides, **length})
+
+    def _valid(
+        self, condition: Condition, overrides: Mapping[str, Any]
+    ) -> ml_collections.ConfigDict:
         try:
-            config = with_options(self.base, condition.overrides)
+            config = with_options(self.base, overrides)
             validate(config)
         except (ConfigError, KeyError) as error:
             said = error.args[0] if isinstance(error, KeyError) else error
@@ -158,6 +186,8 @@ class Sweep:
                 raise SweepError(f"sweep '{self.name}': {error}") from error
         for condition in self.conditions:
             modes = self.config(condition).evaluation.modes
+            if self.search is not None:
+                self.search_config(condition)
             for measure in sorted(self._all_measures()):
                 mode = evaluation_mode(measure)
                 if mode is not None and mode not in modes:
@@ -202,6 +232,8 @@ def _search_problems(search: Search) -> list[str]:
     ]
     if search.draws < 1:
         problems.append(f"search.draws = {search.draws} must be at least 1")
+    if search.num_steps < 0:
+        problems.append(f"search.num_steps = {search.num_steps} must be at least 0")
     if search.seed < FIRST_TUNING_SEED:
         problems.append(f"search.seed = {search.seed} must be at least {FIRST_TUNING_SEED}")
     return problems

@@ -97,6 +97,21 @@ def test_verdict_runs_have_the_setting_that_was_best(tmp_path):
     assert [one.training.optimizer.learning_rate for one in rates] == expected
 
 
+def test_draws_may_be_shorter_and_are_measured_as_often(tmp_path):
+    shorter = dataclasses.replace(
+        SEARCHED, search=dataclasses.replace(SEARCHED.search, num_steps=20)
+    )
+    search, runs, *_ = make_programs(shorter, (0,), tmp_path, 1)
+    lengths = [
+        (one.config.training.num_steps, one.config.evaluation.every, one.config.checkpoints.every)
+        for one in (search, runs)
+    ]
+    assert lengths == [(20, 10, 10), (40, 20, 20)]
+    finish(search, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
+    assert search.is_complete()
+    assert make_programs(shorter, (0,), tmp_path, 1)[1].waits_for is None
+
+
 def test_a_draw_that_diverged_is_never_chosen(tmp_path):
     search = make_programs(SEARCHED, (), tmp_path, 1)[0]
     finish(search, Ends(icl=0.7), diverged=("draw=0",))

@@ -117,6 +117,7 @@ WRONG = {
         r"learning_rate = \(0.0, 0.1\) must be \(low, high\) with 0 < low < high",
     ),
     "no draw": (with_search(draws=0), "search.draws = 0 must be at least 1"),
+    "draws of no length": (with_search(num_steps=-1), "search.num_steps = -1 must be at least 0"),
     "a seed of the verdict": (with_search(seed=3), "search.seed = 3 must be at least 1000"),
     "unknown plot": (dataclasses.replace(SWEEP, plot="pie"), "plot = 'pie' must be"),
 }
