@@ -6,6 +6,7 @@ A claim is reproduced if all of its checks hold, not reproduced if one fails, el
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from emergent_icl.sweeps.checks import Check, Decision, Evidence, Finding, all_of
@@ -66,15 +67,21 @@ def judge(claim: Claim, evidence: Evidence, expected_runs: int) -> Judged:
 def _judge_check(check: Check, evidence: Evidence, expected_runs: int) -> Finding:
     needs_all = getattr(check, "needs_all", False)
     needed = set(evidence.runs) if needs_all else check.conditions()
-    absent = {name: len(evidence.runs[name]) for name in evidence.runs if name in needed}
-    short = {name: count for name, count in absent.items() if count < expected_runs}
-    reason = "; ".join(
-        f"{name} has {count} of {expected_runs} runs (others are missing, or diverged)"
-        for name, count in short.items()
-    )
-    if 0 in short.values() or not absent:
+    counts = {name: len(runs) for name, runs in evidence.runs.items() if name in needed}
+    short = {name: count for name, count in counts.items() if count < expected_runs}
+    reason = _absence(short, expected_runs)
+    if 0 in counts.values() or not counts:
         return Finding("undecided", {}, reason or "there are no runs")
     found = check.judge(evidence)
-    if short:
-        return Finding("undecided", found.numbers, reason)
-    return found
+    return Finding("undecided", found.numbers, reason) if short else found
+
+
+def _absence(counts: Mapping[str, int], expected_runs: int) -> str:
+    none = [name for name, count in counts.items() if count == 0]
+    parts = [f"no runs of {', '.join(none)}"] if none else []
+    parts += [
+        f"{name} has {count} of {expected_runs} runs (others are missing, or diverged)"
+        for name, count in counts.items()
+        if count
+    ]
+    return "; ".join(parts)
