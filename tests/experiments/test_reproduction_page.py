@@ -1,11 +1,13 @@
 """docs/reproduction.md says what its results say, and those are of the sweeps as they stand."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from emergent_icl.sweeps.results import collect
 from emergent_icl.sweeps.sweep import load_sweep
 from emergent_icl.workdir import flatten
 from experiments.configs import sweeps as files
@@ -48,6 +50,17 @@ def test_results_are_of_the_sweep_as_it_stands(name):
         for searched in found["search"].values():
             draws = [draw["overrides"] for draw in searched["draws"].values()]
             assert draws == sweep.search.settings()
+
+
+def test_results_are_what_the_records_of_the_runs_say(tmp_path):
+    with tarfile.open(FOLDER / "records.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    sweeps = [
+        load_sweep(f"{Path(files.__file__).parent / name}.py:laptop") for name in files.FINDINGS
+    ]
+    found = json.loads(json.dumps(collect(sweeps, RESULTS["seeds"], tmp_path / "laptop", {})))
+    for part in ("verdicts", "sweeps", "runs", "compute_seconds"):
+        assert found[part] == RESULTS[part]
 
 
 @every_finding
