@@ -13,6 +13,7 @@ from emergent_icl.sweeps.programs import make_programs, with_twins
 from experiments.executor import Observer, run_programs
 from experiments.slots import machine_slots
 
+# Not on macOS and Windows, where there is nothing to be tested.
 needs_affinity = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen on this system"
 )
