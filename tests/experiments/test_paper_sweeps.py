@@ -25,7 +25,7 @@ OPTIONS = {
         "data.drawings": ("single", "single", "single", "all"),
         "data.noise_scale": (0.0, 0.1, 0.5, 0.0),
     },
-    "zipf": {"data.sequences.zipf_exponent": (0.0, 0.5, 0.85, 1.0, 1.5, 2.0, 3.0)},
+    "zipf": {"data.sequences.zipf_exponent": (0.0, 0.5, 0.9, 1.0, 1.5, 2.0, 3.0)},
     "architecture": {"model.sequence_model": ("transformer", "lstm", "rnn")},
     "transience": {"training.optimizer.weight_decay": (0.0, 0.1)},
 }
