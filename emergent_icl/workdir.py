@@ -56,6 +56,11 @@ class Workdir:
         return self.path / "summary.json"
 
     @property
+    def log(self) -> Path:
+        """Output of the run, where a launcher of many started it."""
+        return self.path / "train.log"
+
+    @property
     def checkpoints(self) -> Path:
         """Orbax's folder."""
         return self.path / "checkpoints"
@@ -118,22 +123,30 @@ class Workdir:
         """
         if self.path.exists() and not self.path.is_dir():
             raise WorkdirError(f"{self.path} is not a folder")
-        if self.config.exists():
-            may_change = set(RESUMABLE_CHANGES)
-            if config.training.optimizer.schedule == "cosine":
-                # Its rates depend on the number of steps: a longer run is another run.
-                may_change.remove("training.num_steps")
-            differences = [
-                f"{path}: {old!r} there, {new!r} here"
-                for path, old, new in differing_options(self.read_config(), config)
-                if path not in may_change
-            ]
-            if differences:
-                raise WorkdirError(
-                    f"{self.path} holds a run with another config:\n  "
-                    + "\n  ".join(differences)
-                    + "\nUse another --workdir, or the same config to resume."
-                )
+        if differences := self.differences(config):
+            raise WorkdirError(
+                f"{self.path} holds a run with another config:\n  "
+                + "\n  ".join(differences)
+                + "\nUse another --workdir, or the same config to resume."
+            )
+
+    def differences(self, config: ml_collections.ConfigDict) -> list[str]:
+        """In which options the run in this folder is another one; [] if there is none.
+
+        Raises:
+          WorkdirError: its config cannot be read.
+        """
+        if not self.config.exists():
+            return []
+        may_change = set(RESUMABLE_CHANGES)
+        if config.training.optimizer.schedule == "cosine":
+            # Its rates depend on the number of steps: a longer run is another run.
+            may_change.remove("training.num_steps")
+        return [
+            f"{path}: {old!r} there, {new!r} here"
+            for path, old, new in differing_options(self.read_config(), config)
+            if path not in may_change
+        ]
 
     def make(self) -> None:
         """Makes the folder, if it is not there.

@@ -45,7 +45,7 @@ class Campaign(NamedTuple):
         """Every program of every sweep, searches first; what would be run twice has a twin.
 
         Raises:
-          SweepError, WorkdirError: see `make_programs`.
+          SweepError: see `make_programs`.
         """
         all_ = [
             program
@@ -56,6 +56,17 @@ class Campaign(NamedTuple):
         ordered = sorted(all_, key=lambda program: program.workdir.path not in waited_for)
         return with_twins(ordered, self.root)
 
+    def check(self) -> None:
+        """Checks that no folder holds other runs.
+
+        Raises:
+          WorkdirError: one does.
+        """
+        for program in self.programs():
+            # Of what waits for a search nobody knows yet which runs they are.
+            if program.waits_for is None:
+                program.check()
+
 
 def check_names(sweeps: Sequence[Sweep]) -> None:
     """Raises SweepError if two sweeps would share a folder."""
@@ -65,7 +76,12 @@ def check_names(sweeps: Sequence[Sweep]) -> None:
 
 
 def show_plan(campaign: Campaign, slots: Sequence[Slot]) -> None:
-    """Prints every run with its estimated time; runs nothing but the timed steps."""
+    """Prints every run with its estimated time; runs nothing but the timed steps.
+
+    Raises:
+      WorkdirError: a folder holds other runs.
+    """
+    campaign.check()
     programs = campaign.programs()
     # As a program will run: on the cores of one slot.
     if slots[0].cores and hasattr(os, "sched_setaffinity"):
@@ -93,8 +109,10 @@ def run(
       The content of results.json, and the programs that failed.
 
     Raises:
+      WorkdirError: a folder holds other runs; nothing was touched.
       Stopped: asked to; every run has saved its state, and what is complete was judged.
     """
+    campaign.check()
     with SweepDisplay(campaign.programs(), len(slots)) as display:
         try:
             failures = run_programs(campaign.programs, slots, display, stop_requested, flags)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from emergent_icl.sweeps.programs import Program, copy_from_twin
-from emergent_icl.workdir import WorkdirError
+from emergent_icl.workdir import Workdir, WorkdirError
 from experiments.configs import stored
 from experiments.slots import Slot
 
@@ -22,10 +23,11 @@ try:
 except ImportError:  # Windows has no such locks.
     fcntl = None
 
-LOG = "train.log"
 POLL_SECONDS = 0.5
 # How long a program may take to save its state when it is asked to stop.
 GRACE_SECONDS = 120
+# What a file system without locks answers.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # Lines of a log that are shown of a program that failed.
 SHOWN_LINES = 5
 
@@ -139,12 +141,15 @@ class _Executor:
 
     def find_ready(self) -> None:
         """Asks the plan what may be started; what needs no slot is done at once."""
-        found = _ready(self.plan(), self.running, self.failures)
-        for program in (one for one in found if one.twin is not None):
-            with self._failing(program):
-                copy_from_twin(program)
-                self.observer.ended(program, None)
-        self.waiting = [one for one in found if one.twin is None]
+        found = self._ready()
+        # A search that has a twin is no sooner copied than runs wait for it no longer.
+        while copies := [one for one in found if one.twin is not None]:
+            for program in copies:
+                with self._failing(program):
+                    _copy(program)
+                    self.observer.ended(program, None)
+            found = self._ready()
+        self.waiting = found
 
     def start(self) -> None:
         """Starts as many as there are free slots."""
@@ -172,35 +177,32 @@ class _Executor:
         running, self.running = list(self.running.values()), {}
         return _stop(running)
 
+    def _ready(self) -> list[Program]:
+        return [
+            program
+            for program in self.plan()
+            if program.waits_for is None
+            and (program.twin is None or program.twin.is_complete())
+            and program.name not in self.running
+            and program.name not in self.failures
+            and not program.is_complete()
+        ]
+
     @contextlib.contextmanager
     def _failing(self, program: Program) -> Iterator[None]:
         """What keeps one program from being started does not keep the others."""
         try:
             yield
         except (OSError, WorkdirError) as error:
-            failure = Failure(program, None, program.workdir.path / LOG, (str(error),))
+            failure = Failure(program, None, program.workdir.log, (str(error),))
             self.failures[program.name] = failure
             self.observer.ended(program, failure)
 
 
-def _ready(
-    programs: Sequence[Program], running: Mapping[str, _Running], failures: Mapping[str, Failure]
-) -> list[Program]:
-    return [
-        program
-        for program in programs
-        if program.waits_for is None
-        and (program.twin is None or program.twin.is_complete())
-        and program.name not in running
-        and program.name not in failures
-        and not program.is_complete()
-    ]
-
-
 def _start(program: Program, slot: Slot, flags: Sequence[str]) -> _Running:
     workdir = program.workdir
-    workdir.make()
-    log = _own_log(workdir.path / LOG)
+    program.check()
+    log = _own_log(workdir)
     workdir.claim(program.config)
     words = [f"--config={stored.__file__}:{workdir.path}", f"--workdir={workdir.path}", *flags]
     with _bound_to(slot.cores):
@@ -216,7 +218,14 @@ def _start(program: Program, slot: Slot, flags: Sequence[str]) -> _Running:
     return _Running(program, slot, process, log)
 
 
-def _own_log(path: Path) -> IO[bytes]:
+def _copy(program: Program) -> None:
+    with contextlib.closing(_own_log(program.workdir)):
+        # Another launcher may have been faster.
+        if not program.workdir.config.exists():
+            copy_from_twin(program)
+
+
+def _own_log(workdir: Workdir) -> IO[bytes]:
     """Opens a program's log, and so keeps a second launcher from the folder while it runs.
 
     The program inherits the lock on its log: it lasts as long as the program, also where the
@@ -225,15 +234,20 @@ def _own_log(path: Path) -> IO[bytes]:
     Raises:
       WorkdirError: a program runs there.
     """
-    log = path.open("ab")
+    workdir.make()
+    log = workdir.log.open("ab")
     if fcntl is not None:
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             log.close()
             raise WorkdirError(
-                f"a program of another command still runs in {path.parent}"
+                f"a program of another command still runs in {workdir.path}"
             ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                log.close()
+                raise
     return log
 
 
@@ -256,7 +270,7 @@ def _end(one: _Running) -> Failure | None:
     status = one.process.returncode
     if status == 0 and one.program.is_complete():
         return None
-    path = one.program.workdir.path / LOG
+    path = one.program.workdir.log
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return Failure(one.program, status, path, tuple(lines[-SHOWN_LINES:]))
 

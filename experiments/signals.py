@@ -5,6 +5,7 @@ Imports nothing of weight: a launcher installs it before it imports what takes s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from types import FrameType
@@ -19,7 +20,11 @@ NOTICE = b"\nStopping after this step and saving; once more stops at once, unsav
 
 
 class StopSignals:
-    """The first signal is a request, the second one an order."""
+    """The first signal is a request, the second one an order.
+
+    A lost terminal is only ever a request: it is told of by the shell and by the system. What is
+    ignored, as `nohup` has it, stays ignored.
+    """
 
     def __init__(self) -> None:
         self._received: signal.Signals | None = None
@@ -27,16 +32,21 @@ class StopSignals:
     def install(self) -> None:
         """From now on signals are requests."""
         for number in SIGNALS:
-            signal.signal(number, self._handle)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
 
     def poll(self) -> signal.Signals | None:
         """The signal that was received, None if there was none."""
         return self._received
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._received is not None:
+        is_repeated = self._received is not None
+        if is_repeated and signal.Signals(number).name == "SIGHUP":
+            return
+        if is_repeated:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self._received = signal.Signals(number)
         # Not print, nor the progress bar: whoever was interrupted may hold their locks.
-        os.write(2, NOTICE)
+        with contextlib.suppress(OSError):  # The terminal may be gone.
+            os.write(2, NOTICE)

@@ -12,7 +12,8 @@ from rich.table import Table
 from emergent_icl.durations import duration_text
 from emergent_icl.sweeps.programs import Program
 from emergent_icl.training.reporting import last_step
-from emergent_icl.visualization.report_tables import numbers_text
+from emergent_icl.visualization.report_tables import OUTCOMES, finding_text
+from emergent_icl.visualization.sweep_curves import verdict_text
 from experiments import console
 from experiments.estimates import Estimate, StepTimes, estimate
 from experiments.executor import Failure, Observer
@@ -21,8 +22,6 @@ from experiments.executor import Failure, Observer
 LINE_SECONDS = 60.0
 # After its last step a program still evaluates, saves and draws.
 ALMOST_DONE = 0.999
-SIGNS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}
-CHECK_SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?"}
 
 
 def print_plan(
@@ -157,15 +156,12 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
     table.add_column("verdict", no_wrap=True)
     table.add_column("what was claimed, and measured", overflow="fold")
     for name, found in results["verdicts"].items():
-        verdict = found["verdict"]
-        table.add_row(
-            escape(name), f"{SIGNS[verdict]} {verdict}", escape(found["claim"]), style="bold"
-        )
+        verdict, _ = verdict_text(found)
+        table.add_row(escape(name), verdict, escape(found["claim"]), style="bold")
         for check in found["statistics"]:
-            said = "; ".join(filter(None, (numbers_text(check["numbers"]), check["reason"])))
             outcome = check["outcome"]
-            text = f"{check['check']}: {said}"
-            table.add_row("", f"  {CHECK_SIGNS[outcome]} {outcome}", escape(text))
+            text = f"{check['check']}: {finding_text(check)}"
+            table.add_row("", f"  {OUTCOMES[outcome]} {outcome}", escape(text))
         table.add_section()
     console.print_table(table)
     for name, sweep in results["sweeps"].items():

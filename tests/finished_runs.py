@@ -27,7 +27,13 @@ def finish(program, ends, diverged=(), points=2):
                     line |= {MEASURES.get(m, m): share * ends(m, name) for m in ends.measures}
                 file.write(json.dumps(line) + "\n")
     about = {name: {"diverged_at_step": 1} if name in diverged else {} for name in names}
-    summary = {"step": num_steps, "wall_seconds": 1.5, "devices": "1 x cpu", "replicas": about}
+    summary = {
+        "step": num_steps,
+        "wall_seconds": 1.5,
+        "devices": "1 x cpu",
+        "versions": {"jax": "0.9.9"},
+        "replicas": about,
+    }
     workdir.write_json(workdir.summary, summary)
 
 

@@ -35,11 +35,11 @@ class Measured(NamedTuple):
 
     Attributes:
       final: measure -> its value at the end.
-      curves: measure -> its values in the order of steps.
+      curves: measure -> step -> its value.
     """
 
     final: Mapping[str, float]
-    curves: Mapping[str, tuple[float, ...]]
+    curves: Mapping[str, Mapping[int, float]]
 
 
 class Evidence(NamedTuple):
@@ -63,7 +63,8 @@ class Finding(NamedTuple):
 
     Attributes:
       outcome: see Decision.
-      numbers: everything that it was decided by; 'NAME, 95 %' is the interval of NAME.
+      numbers: everything that it was decided by; 'NAME, 95 %' is the interval of NAME (or
+        another level).
       reason: why it is undecided, where the numbers do not tell.
     """
 
@@ -80,7 +81,11 @@ class Check(Protocol):
         ...
 
     def conditions(self) -> set[str]:
-        """Conditions that it names; with an attribute `needs_all = True` it needs all there are."""
+        """Conditions that it names.
+
+        With an attribute `needs_all = True` it needs the runs of all there are, with
+        `needs_values = True` a value of each.
+        """
         ...
 
     def measures(self) -> set[str]:
@@ -219,7 +224,8 @@ class Coexistence:
 
     Decided by the least of the measures of each run: its mean over seeds is above the bound at
     some condition, and below it at the one that is named. The more conditions there are to
-    choose from, the wider the interval that must clear the bound (Bonferroni).
+    choose from, the wider the interval that must clear the bound (Bonferroni). The best of
+    them is the one whose interval begins highest.
     """
 
     together: tuple[str, ...]
@@ -250,14 +256,16 @@ class Coexistence:
             for name, runs in evidence.runs.items()
         }
         missing = mean_interval(lesser.pop(self.not_at))
+        if not lesser:
+            return Finding("undecided", {}, f"there is no condition but {self.not_at}")
         level = 1 - (1 - LEVEL) / len(lesser)
         elsewhere = {name: mean_interval(values, level) for name, values in lesser.items()}
-        best = max(elsewhere, key=lambda name: elsewhere[name].mean)
+        best = max(elsewhere, key=lambda name: (elsewhere[name].low, elsewhere[name].mean))
         at = {name: _where(found, self.above, math.inf) for name, found in elsewhere.items()}
         decisions = {any_of(at.values()), _where(missing, -math.inf, self.above)}
         numbers = {
             "best condition": best,
-            **_interval_numbers("lesser measure there", elsewhere[best]),
+            **_interval_numbers("lesser measure there", elsewhere[best], level),
             **_interval_numbers(f"lesser measure at {self.not_at}", missing),
         }
         return Finding(all_of(decisions), numbers)
@@ -292,7 +300,10 @@ class Fades:
 
     def judge(self, evidence: Evidence) -> Finding:
         """See Check."""
-        curves = np.array([run.curves[self.measure] for run in evidence.runs[self.condition]])
+        by_step = [run.curves[self.measure] for run in evidence.runs[self.condition]]
+        # Runs that were prolonged have points of their own.
+        steps = sorted(set(by_step[0]).intersection(*by_step))
+        curves = np.array([[own[step] for step in steps] for own in by_step])
         # Of a run that is alone there are no others; nothing is decided by it.
         others = curves.sum(axis=0) - curves if len(curves) > 1 else curves
         peaks = curves[np.arange(len(curves)), others.argmax(axis=1)]
@@ -306,11 +317,11 @@ class Fades:
         return Finding(_where(drop, self.by, math.inf), numbers)
 
 
-def _interval_numbers(name: str, interval: Interval) -> dict[str, Number]:
+def _interval_numbers(name: str, interval: Interval, level: float = LEVEL) -> dict[str, Number]:
     """A number and its interval, as they are reported; one that is not known is left out."""
     bounds = (interval.low, interval.high)
     known = all(map(math.isfinite, bounds))
-    return {name: interval.mean, **({f"{name}, 95 %": bounds} if known else {})}
+    return {name: interval.mean, **({f"{name}, {100 * level:.3g} %": bounds} if known else {})}
 
 
 def _where(interval: Interval, low: float, high: float) -> Decision:

@@ -41,7 +41,10 @@ class Outcome(NamedTuple):
 
     def measured(self) -> Measured:
         """What claims are judged by."""
-        return Measured(self.final, {name: one.values for name, one in self.curves.items()})
+        curves = {
+            name: dict(zip(one.steps, one.values, strict=True)) for name, one in self.curves.items()
+        }
+        return Measured(self.final, curves)
 
 
 def read_outcomes(workdir: Workdir) -> list[Outcome]:

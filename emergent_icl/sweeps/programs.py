@@ -47,9 +47,11 @@ class Program(NamedTuple):
         return json.dumps(self.config.to_dict(), sort_keys=True)
 
     def is_complete(self) -> bool:
-        """Whether all of its steps are done, and summarised."""
+        """Whether its folder holds its runs, all of their steps done, and summarised."""
         summary = self.workdir.read_summary()
-        return summary is not None and summary["step"] == self.config.training.num_steps
+        if summary is None or summary["step"] != self.config.training.num_steps:
+            return False
+        return not self.workdir.differences(self.config)
 
     def check(self) -> None:
         """Checks that its folder, if there is one, holds its runs or a part of them.
@@ -82,7 +84,6 @@ def make_programs(
 
     Raises:
       SweepError: a condition cannot be run.
-      WorkdirError: a folder holds runs of another config, or longer ones.
     """
     programs: list[Program] = []
     for condition in sweep.conditions:
@@ -100,9 +101,6 @@ def make_programs(
             replicas = [{"name": f"seed={seed}", "training.seed": seed} for seed in own]
             own_config = with_options(config, {"training.replica_overrides": tuple(replicas)})
             programs.append(Program(_name(workdir, root), workdir, own_config, len(own), waits_for))
-    for program in programs:
-        if program.waits_for is None:
-            program.check()
     return programs
 
 
@@ -151,16 +149,22 @@ def _how_far(program: Program) -> tuple[bool, bool]:
 
 
 def copy_from_twin(program: Program) -> None:
-    """Gives a program the runs of its twin, which is complete; as a whole or not at all."""
+    """Gives a program the runs of its twin, which is complete.
+
+    The config comes last: a folder without one holds no run, and is filled anew.
+    """
     assert program.twin is not None
-    path = program.workdir.path
-    # A name that is not taken for one of a program's.
-    unfinished = path.with_name(f".{path.name}.tmp")
-    # Neither holds a run: a twin's folder has no config.
-    for left_over in (unfinished, path):
-        shutil.rmtree(left_over, ignore_errors=True)
-    shutil.copytree(program.twin.workdir.path, unfinished)
-    unfinished.rename(path)
+    source, target = program.twin.workdir, program.workdir
+    own = (source.log.name, source.config.name)
+    for left_over in target.path.iterdir():
+        if left_over.is_dir():
+            shutil.rmtree(left_over)
+        elif left_over.name not in own:
+            left_over.unlink()
+    shutil.copytree(
+        source.path, target.path, ignore=shutil.ignore_patterns(*own), dirs_exist_ok=True
+    )
+    target.claim(program.config)
 
 
 def search_program(sweep: Sweep, condition: Condition, root: Path) -> Program:

@@ -53,7 +53,7 @@ def collect(
         "dataset": ", ".join(sorted({sweep.base.data.source for sweep in sweeps})),
         "seeds": list(seeds),
         "machine": _machine(summaries),
-        "versions": {name: metadata.version(name) for name in ("emergent-icl", *PACKAGES)},
+        "versions": _versions(summaries),
         "runs": sum(one.num_runs for one in trained),
         "compute_seconds": sum(summary["wall_seconds"] for summary in summaries),
         "verdicts": {one.name: _verdict(one, found[one.name], len(seeds)) for one in sweeps},
@@ -191,7 +191,18 @@ def _draw(draw: Draw) -> dict[str, Any]:
     }
 
 
+def _versions(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Of this project, which judged, and of what the runs themselves were computed with."""
+    own = {"emergent-icl": metadata.version("emergent-icl")}
+    found = {
+        name: sorted({one["versions"][name] for one in summaries if name in one["versions"]})
+        for name in PACKAGES
+    }
+    return own | {name: ", ".join(versions) for name, versions in found.items() if versions}
+
+
 def _machine(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where results were judged, and on which devices runs were trained."""
     processor = platform.processor() or platform.machine()
     if _CPU_INFO.exists():
         lines = _CPU_INFO.read_text(encoding="utf-8").splitlines()
@@ -200,9 +211,8 @@ def _machine(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "processor": processor,
         "cores": os.cpu_count(),
-        # Of the runs themselves, wherever they ran.
         "devices": ", ".join(sorted({summary["devices"] for summary in summaries})),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
     }
 
 

@@ -206,6 +206,8 @@ class Sweep:
             problems.append("there must be at least one condition")
         if len({name.lower() for name in names}) < len(names):
             problems.append(f"the names of conditions must differ, not {names}")
+        if not self.claim.checks:
+            problems.append("the claim must have at least one check")
         unknown = sorted(self.claim.conditions() - set(names))
         if unknown:
             problems.append(f"the claim speaks of {unknown}, but the conditions are {names}")

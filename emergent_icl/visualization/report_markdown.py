@@ -63,8 +63,7 @@ def _checks(results: Json, pictures: str) -> str:
 
 def _check(check: Json) -> str:
     # A break that a browser may make is none in a text that people search.
-    numbers = tables.numbers_text(check["numbers"]).replace(tables.NO_BREAK, " ")
-    said = "; ".join(part for part in (numbers, check["reason"]) if part)
+    said = tables.finding_text(check).replace(tables.NO_BREAK, " ")
     return f"{tables.OUTCOMES[check['outcome']]} {check['check']}: **{said}**"
 
 
@@ -107,14 +106,15 @@ def _chosen(search: Json) -> list[str]:
 def _origin(results: Json, pictures: str) -> str:
     """Where the numbers come from, in a paragraph."""
     del pictures
-    machine = results["machine"]
+    machine, preset = results["machine"], results["preset"]
+    which = f", preset '{preset}'" if preset else ""
     changes = "".join(f", {name}={value}" for name, value in results["changes"].items())
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return (
-        f"{results['runs']} runs, searches included, of {results['dataset']}, preset "
-        f"'{results['preset']}'{changes}, seeds {', '.join(map(str, results['seeds']))}: "
-        f"{duration_text(results['compute_seconds'])} of computing on "
-        f"{machine['processor']} ({machine['cores']} cores). Versions: {versions}."
+        f"{results['runs']} runs, searches included, of {results['dataset']}{which}{changes}, "
+        f"seeds {', '.join(map(str, results['seeds']))}: "
+        f"{duration_text(results['compute_seconds'])} of computing on {machine['devices']} each; "
+        f"judged on {machine['processor']} ({machine['cores']} cores). Versions: {versions}."
     )
 
 

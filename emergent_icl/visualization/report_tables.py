@@ -80,15 +80,22 @@ def number_text(value: object, digits: int = 3) -> str:
 def numbers_text(numbers: Json) -> str:
     """The numbers of a statistic in a line: 'difference 0.41 [0.36, 0.45], p = 0.0079'.
 
-    A pair is the interval of the number before it.
+    A pair is the interval of the number before it, of 95 % unless said otherwise.
     """
     text = ""
     for name, value in numbers.items():
         if isinstance(value, list | tuple):
-            text += f" [{', '.join(number_text(bound) for bound in value)}]"
+            level = name.rpartition(", ")[2].replace(" ", NO_BREAK)
+            said = "" if level == f"95{NO_BREAK}%" else f"{NO_BREAK}({level})"
+            text += f" [{', '.join(number_text(bound) for bound in value)}]{said}"
         else:
             text += (", " if text else "") + _named_number(name, value)
     return text
+
+
+def finding_text(check: Json) -> str:
+    """What became of a check: its numbers, and why they do not tell."""
+    return "; ".join(part for part in (numbers_text(check["numbers"]), check["reason"]) if part)
 
 
 def _named_number(name: str, value: object) -> str:

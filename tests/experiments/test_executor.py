@@ -1,5 +1,7 @@
 """Where programs run: no core and no GPU is promised to two of them without need."""
 
+import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -145,6 +147,92 @@ def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monk
     assert "a program of another command still runs in" in failures[1].lines[0]
     # Nothing of what runs there was touched.
     assert [path.name for path in second.workdir.path.iterdir()] == ["train.log"]
+
+
+def test_runs_start_when_their_search_was_only_copied(tmp_path, monkeypatch):
+    searched = tiny_sweep.get_sweep("searched")
+    sweeps = (searched, dataclasses.replace(searched, name="renamed"))
+
+    def plan():
+        return with_twins(
+            [p for s in sweeps for p in make_programs(s, (0,), tmp_path, 1)], tmp_path
+        )
+
+    ends = Ends(icl={"draw=0": 0.5, "draw=1": 0.7, "seed=0": 0.6})
+    for _ in range(2):  # The searches, and what waited for them.
+        for program in plan():
+            if program.name.startswith("tiny/") and program.waits_for is None:
+                finish(program, ends)
+    monkeypatch.setattr("subprocess.Popen", None)
+    observer = Ended()
+    assert run_programs(plan, machine_slots(1), observer, lambda: None) == []
+    assert observer.names == [
+        "renamed/p=0/search", "renamed/p=1/search", "renamed/p=0/seeds=0", "renamed/p=1/seeds=0",
+    ]  # fmt: skip
+    assert all(one.is_complete() for one in plan())
+
+
+def test_a_twin_is_not_copied_over_what_another_launcher_does(tmp_path, monkeypatch):
+    def plan():
+        sweeps = (tiny_sweep.get_sweep(), tiny_sweep.get_sweep("renamed"))
+        return with_twins(
+            [p for s in sweeps for p in make_programs(s, (0,), tmp_path, 1)], tmp_path
+        )
+
+    for program in plan()[:2]:
+        finish(program, Ends(icl=0.5))
+    busy = plan()[2].workdir
+    busy.make()
+    (busy.path / "checkpoints").mkdir()
+    monkeypatch.setattr("subprocess.Popen", None)
+    with _locked(busy.log):
+        failures = run_programs(plan, machine_slots(1), Observer(), lambda: None)
+    assert [one.program.name for one in failures] == ["renamed/p=0/seeds=0"]
+    assert "a program of another command still runs in" in failures[0].lines[0]
+    assert (busy.path / "checkpoints").is_dir()
+
+
+def test_runs_of_another_setting_than_their_search_chose_are_a_failure(tmp_path, monkeypatch):
+    def plan():
+        return make_programs(tiny_sweep.get_sweep("searched"), (0,), tmp_path, 1)
+
+    def search(better):
+        for program in plan():
+            if program.name.endswith("search"):
+                finish(program, Ends(icl={"draw=0": 0.6, "draw=1": better}))
+
+    search(0.7)
+    for program in plan():
+        if not program.is_complete():
+            finish(program, Ends(icl=0.5))
+    search(0.5)
+    monkeypatch.setattr("subprocess.Popen", None)
+    failures = run_programs(plan, machine_slots(1), Observer(), lambda: None)
+    assert [one.program.name for one in failures] == ["tiny/p=0/seeds=0", "tiny/p=1/seeds=0"]
+    assert all("holds a run with another config" in one.lines[0] for one in failures)
+
+
+def test_a_file_system_without_locks_is_none_to_fail_of(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr("subprocess.Popen", lambda *words, **settings: _Done())
+    programs = make_programs(tiny_sweep.get_sweep(), (0,), tmp_path, 1)
+    for one in programs[1:]:
+        finish(one, Ends(icl=0.5))
+    failures = run_programs(lambda: programs, machine_slots(1), Observer(), lambda: None)
+    # It was started, if to no avail.
+    assert [one.status for one in failures] == [3]
+
+
+class _Done:
+    returncode = 3
+
+    def poll(self):
+        return self.returncode
 
 
 def _locked(path):

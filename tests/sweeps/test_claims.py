@@ -21,7 +21,7 @@ def evidence(values=None, **conditions):
     """Condition -> the ICL of its runs, or dictionaries of measures."""
     runs = {
         name: tuple(
-            Measured(run, {key: (value,) for key, value in run.items()})
+            Measured(run, {key: {10: value} for key, value in run.items()})
             for run in (one if isinstance(one, dict) else {"icl": one} for one in own)
         )
         for name, own in conditions.items()
@@ -108,12 +108,34 @@ def test_coexistence(uniform, skewed, expected):
     assert outcome(check, evidence(zero=uniform, one=skewed, two=both(0.5, 0.9))) == expected
 
 
+def test_the_best_condition_is_the_surest_one():
+    """A greater mean that one run of five pulls down says less."""
+    skewed = {"one": [*both(0.97, 0.97)[:4], {"icl": 0.5, "iwl_common": 0.9}]}
+    skewed["two"] = both(0.8, 0.8)
+    check = Coexistence(("icl", "iwl_common"), above=0.65, not_at="zero")
+    finding = check.judge(evidence(zero=both(0.9, 0.05), **skewed))
+    assert (finding.outcome, finding.numbers["best condition"]) == ("holds", "two")
+    low, high = finding.numbers["lesser measure there, 97.5 %"]
+    assert 0.65 < low < finding.numbers["lesser measure there"] < high
+
+
+def test_there_is_no_coexistence_where_it_must_not_be_alone():
+    check = Coexistence(("icl", "iwl_common"), above=0.65, not_at="zero")
+    finding = check.judge(evidence(zero=both(0.9, 0.05)))
+    assert (finding.outcome, finding.reason) == ("undecided", "there is no condition but zero")
+
+
+def run_of(values, steps=None):
+    steps = range(len(values)) if steps is None else steps
+    return Measured({"icl": values[-1]}, {"icl": dict(zip(steps, values, strict=True))})
+
+
 @pytest.mark.parametrize(
     ("ends", "expected"),
     [((0.5, 0.55, 0.6), "holds"), ((0.9, 0.88, 0.89), "fails"), ((0.5, 0.89, 0.7), "undecided")],
 )
 def test_fades(ends, expected):
-    runs = tuple(Measured({"icl": end}, {"icl": (0.5, 0.9, end)}) for end in ends)
+    runs = tuple(run_of((0.5, 0.9, end)) for end in ends)
     found = Evidence({"a": runs}, {"a": None})
     assert outcome(Fades("icl", "a", by=0.1), found, expected_runs=3) == expected
 
@@ -123,7 +145,7 @@ def test_noise_alone_does_not_fade():
     rng, found = np.random.default_rng(0), []
     for _ in range(200):
         curves = 0.8 + 0.03 * rng.standard_normal((5, 20))
-        runs = tuple(Measured({"icl": own[-1]}, {"icl": tuple(own)}) for own in curves)
+        runs = tuple(run_of(own) for own in curves)
         finding = Fades("icl", "a", by=0.05).judge(Evidence({"a": runs}, {"a": None}))
         found.append((finding.outcome, finding.numbers["drop"]))
     assert abs(np.mean([drop for _, drop in found])) < 0.005
@@ -131,8 +153,15 @@ def test_noise_alone_does_not_fade():
     assert [one for one, _ in found].count("fails") > 40
 
 
+def test_runs_that_were_prolonged_are_compared_where_all_were_measured():
+    runs = (run_of((0.5, 0.9, 0.5), (10, 20, 40)), run_of((0.5, 0.9, 0.8, 0.5), (10, 20, 30, 40)))
+    finding = Fades("icl", "a", by=0.1).judge(Evidence({"a": runs}, {"a": None}))
+    assert finding.numbers["drop"] == pytest.approx(0.4)
+    assert finding.numbers["mean height"] == pytest.approx(0.9)
+
+
 def test_a_run_that_is_alone_decides_no_fading():
-    run = Measured({"icl": 0.5}, {"icl": (0.5, 0.9, 0.5)})
+    run = run_of((0.5, 0.9, 0.5))
     finding = Fades("icl", "a", by=0.1).judge(Evidence({"a": (run,)}, {"a": None}))
     assert (finding.outcome, finding.numbers["drop"]) == ("undecided", pytest.approx(0.4))
 

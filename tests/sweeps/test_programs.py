@@ -56,8 +56,10 @@ def test_runs_that_are_there_are_used_however_the_rest_is_dealt_out(tmp_path):
 def test_runs_of_another_config_are_refused(tmp_path):
     finish(make_programs(PLAIN, (0,), tmp_path, 1)[0], Ends(icl=0.7))
     changed = PLAIN.with_base_options({"training.batch_size": 16})
+    other = make_programs(changed, (0,), tmp_path, 1)[0]
+    assert not other.is_complete()
     with pytest.raises(WorkdirError, match=r"training.batch_size: 8 there, 16 here"):
-        make_programs(changed, (0,), tmp_path, 1)
+        other.check()
 
 
 def test_longer_runs_go_on_and_shorter_ones_are_refused(tmp_path):
@@ -66,7 +68,7 @@ def test_longer_runs_go_on_and_shorter_ones_are_refused(tmp_path):
     assert not make_programs(longer, (0,), tmp_path, 1)[0].is_complete()
     shorter = PLAIN.with_base_options({"training.num_steps": 20})
     with pytest.raises(WorkdirError, match=r"runs of 40 steps, but training.num_steps = 20"):
-        make_programs(shorter, (0,), tmp_path, 1)
+        make_programs(shorter, (0,), tmp_path, 1)[0].check()
 
 
 def test_verdict_runs_wait_for_their_own_search_alone(tmp_path):
@@ -145,6 +147,7 @@ def test_what_is_complete_is_the_one_that_others_take_their_runs_from(tmp_path):
     first, _, last = with_twins(shared_programs(tmp_path), tmp_path)
     assert last.twin is None
     assert first.twin.name == last.name
+    first.workdir.make()
     copy_from_twin(first)
     first, _, last = with_twins(shared_programs(tmp_path), tmp_path)
     assert first.is_complete()
@@ -162,17 +165,17 @@ def test_runs_of_a_sweep_that_is_not_run_now_are_used_too(tmp_path):
 
 def test_a_copy_that_was_interrupted_is_made_anew(tmp_path):
     finish(shared_programs(tmp_path)[2], Ends(icl=0.7))
-    obstacle = tmp_path / "tiny" / "p=0" / "seeds=0-1" / "config.json.tmp"
-    obstacle.parent.mkdir(parents=True)
-    obstacle.write_text("{")
-    left_over = tmp_path / "tiny" / "p=0" / ".seeds=0-1.tmp"
-    left_over.mkdir(parents=True)
-    (left_over / "config.json").write_text("{")
-    first = with_twins(shared_programs(tmp_path), tmp_path)[0]
+    left_over = tmp_path / "tiny" / "p=0" / "seeds=0-1"
+    (left_over / "checkpoints" / "20").mkdir(parents=True)
+    (left_over / "config.json.tmp").write_text("{")
+    (left_over / "train.log").write_text("held by whoever copies")
+    first, _, last = with_twins(shared_programs(tmp_path), tmp_path)
     assert not first.is_complete()
     copy_from_twin(first)
     assert first.is_complete()
-    assert [path.name for path in first.workdir.path.parent.iterdir()] == ["seeds=0-1"]
+    own = {path.name for path in left_over.iterdir()} - {"train.log"}
+    assert own == {path.name for path in last.workdir.path.iterdir()}
+    assert first.workdir.log.read_text() == "held by whoever copies"
 
 
 def test_what_has_begun_on_its_own_goes_on_on_its_own(tmp_path):

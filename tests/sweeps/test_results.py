@@ -50,6 +50,8 @@ def test_numbers_and_verdict_of_complete_runs(tmp_path):
     assert EXTRA not in run["curves"]
     assert results["compute_seconds"] == 3.0
     assert results["machine"]["devices"] == "1 x cpu"
+    # Of the runs, not of whoever judges them.
+    assert results["versions"]["jax"] == "0.9.9"
     assert (results["preset"], results["dataset"]) == ("tiny", "symbolic")
     assert json.loads(json.dumps(results, allow_nan=False))["seeds"] == list(SEEDS)
 

@@ -71,6 +71,7 @@ WRONG = {
         r"must differ, not \['p=0', 'P=0', 'p=1'\]",
     ),
     "no folder's name": (dataclasses.replace(SWEEP, name="a/b"), "the name 'a/b' must be a letter"),
+    "no check": (dataclasses.replace(SWEEP, claim=Claim("", ())), "at least one check"),
     "absent condition": (with_conditions(Condition("p=0", {}, 0.0)), r"claim speaks of \['p=1'\]"),
     "no place on the axis": (
         with_conditions(Condition("p=0", {}, 0.0), Condition("p=1", {})),

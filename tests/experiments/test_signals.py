@@ -1,0 +1,57 @@
+"""Which signals are requests, and which are none of ours."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PROGRAM = """
+import os, signal, sys
+from experiments.signals import StopSignals
+if "nohup" in sys.argv:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+if "no terminal" in sys.argv:
+    os.close(2)
+signals = StopSignals()
+signals.install()
+for name in sys.argv[1].split():
+    os.kill(os.getpid(), getattr(signal, name))
+found = signals.poll()
+print(found and found.name)
+"""
+
+
+def received(names, *how):
+    """(what the process takes for a request, its exit status) after these signals."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, names, *how],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    return done.stdout.strip(), done.returncode
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_the_first_signal_is_a_request(name):
+    assert received(name) == (name, 0)
+
+
+def test_the_second_one_is_an_order():
+    assert received("SIGINT SIGTERM") == ("", -signal.SIGTERM)
+
+
+def test_a_lost_terminal_is_told_of_twice_and_cannot_be_written_to():
+    assert received("SIGHUP SIGHUP", "no terminal") == ("SIGHUP", 0)
+
+
+def test_under_nohup_a_lost_terminal_is_no_request():
+    assert received("SIGHUP", "nohup") == ("None", 0)
+    assert received("SIGHUP SIGINT", "nohup") == ("SIGINT", 0)
