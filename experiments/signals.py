@@ -22,8 +22,8 @@ NOTICE = b"\nStopping after this step and saving; once more stops at once, unsav
 class StopSignals:
     """The first signal is a request, the second one an order.
 
-    A lost terminal is only ever a request: it is told of by the shell and by the system. What is
-    ignored, as `nohup` has it, stays ignored.
+    A lost terminal is only ever a request: it is told of by the shell and by the system. Under
+    `nohup` it is none.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,9 @@ class StopSignals:
     def install(self) -> None:
         """From now on signals are requests."""
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # A shell ignores SIGINT for what it starts in the background; `kill -INT` is meant.
+            is_nohup = number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
+            if not is_nohup:
                 signal.signal(number, self._handle)
 
     def poll(self) -> signal.Signals | None:

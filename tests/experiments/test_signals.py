@@ -14,6 +14,8 @@ import os, signal, sys
 from experiments.signals import StopSignals
 if "nohup" in sys.argv:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+if "background" in sys.argv:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 if "no terminal" in sys.argv:
     os.close(2)
 signals = StopSignals()
@@ -55,3 +57,7 @@ def test_a_lost_terminal_is_told_of_twice_and_cannot_be_written_to():
 def test_under_nohup_a_lost_terminal_is_no_request():
     assert received("SIGHUP", "nohup") == ("None", 0)
     assert received("SIGHUP SIGINT", "nohup") == ("SIGINT", 0)
+
+
+def test_in_the_background_of_a_script_sigint_is_a_request_all_the_same():
+    assert received("SIGINT", "background") == ("SIGINT", 0)
