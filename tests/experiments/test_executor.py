@@ -105,15 +105,20 @@ class Ended(Observer):
         (self.failed if failure else self.names).append(program.name)
 
 
-def test_a_program_with_a_complete_twin_is_not_run(tmp_path, monkeypatch):
+def twins_plan(folder):
+    """Of two sweeps of equal programs; those of the first are complete."""
+    sweeps = (tiny_sweep.get_sweep(), tiny_sweep.get_sweep("renamed"))
+
     def plan():
-        sweeps = (tiny_sweep.get_sweep(), tiny_sweep.get_sweep("renamed"))
-        return with_twins(
-            [p for s in sweeps for p in make_programs(s, (0,), tmp_path, 1)], tmp_path
-        )
+        return with_twins([p for s in sweeps for p in make_programs(s, (0,), folder, 1)], folder)
 
     for program in plan()[:2]:
         finish(program, Ends(icl=0.5))
+    return plan
+
+
+def test_a_program_with_a_complete_twin_is_not_run(tmp_path, monkeypatch):
+    plan = twins_plan(tmp_path)
     monkeypatch.setattr("subprocess.Popen", None)
     observer = Ended()
     assert run_programs(plan, machine_slots(1), observer, lambda: None) == []
@@ -173,14 +178,7 @@ def test_runs_start_when_their_search_was_only_copied(tmp_path, monkeypatch):
 
 
 def test_a_twin_is_not_copied_over_what_another_launcher_does(tmp_path, monkeypatch):
-    def plan():
-        sweeps = (tiny_sweep.get_sweep(), tiny_sweep.get_sweep("renamed"))
-        return with_twins(
-            [p for s in sweeps for p in make_programs(s, (0,), tmp_path, 1)], tmp_path
-        )
-
-    for program in plan()[:2]:
-        finish(program, Ends(icl=0.5))
+    plan = twins_plan(tmp_path)
     busy = plan()[2].workdir
     busy.make()
     (busy.path / "checkpoints").mkdir()
