@@ -73,7 +73,7 @@ def test_every_run_is_of_the_presets_scale_and_is_measured_often(name, preset, t
 def test_runs_that_are_all_alike_bear_no_claim_out(name, preset, level):
     sweep = load(name, preset)
     final = dict.fromkeys(sweep.claim.measures(), level)
-    run = Measured(final, dict.fromkeys(final, {10: level, 20: level}))
+    run = Measured(final, {key: {10: level, 20: level} for key in final})
     evidence = Evidence(
         {one.name: (run,) * 5 for one in sweep.conditions},
         {one.name: one.value for one in sweep.conditions},
