@@ -30,7 +30,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         notes="Runs of 40,000 steps with decays 0, .01 and .1 (seed 1000) chose a decay of .1: ICL "
         "was highest at 8,000 to 10,000 steps, .83, .81 and .88; at the end .68, .71 and .82. The "
         "last quarter of them is left out. That was too early: seeds 0 to 4 without decay, "
-        "prolonged after the verdict, ended .038 [.005, .071] below their height at 30,000 steps "
-        "and .072 [.027, .117] at 40,500: fading goes on, and takes longer, or more seeds, to be "
-        "surely more than .05.",
+        "prolonged beyond the verdict (not in the records), ended .038 [.005, .071] below their "
+        "height at 30,000 steps and .072 [.027, .117] at 40,500: fading goes on, and takes longer, "
+        "or more seeds, to be surely more than .05.",
     )
