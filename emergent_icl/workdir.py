@@ -14,16 +14,10 @@ from typing import Any
 
 import ml_collections
 
+# Where a machine has the data, and how it reads them.
+PLACES = ("data.data_dir", "data.cache_dir", "data.feeder", "data.features.path")
 # Options that may differ when a run is resumed: none of them changes what was computed.
-RESUMABLE_CHANGES = (
-    "training.num_steps",
-    "checkpoints.every",
-    "checkpoints.keep",
-    "data.data_dir",
-    "data.cache_dir",
-    "data.feeder",
-    "data.features.path",
-)
+RESUMABLE_CHANGES = ("training.num_steps", "checkpoints.every", "checkpoints.keep", *PLACES)
 
 
 class WorkdirError(RuntimeError):

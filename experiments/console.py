@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import jax
 from absl import flags
 from rich.console import Console
 from rich.markup import escape
@@ -90,12 +91,20 @@ def clear_errors(*also: type[Exception]) -> Iterator[None]:
         yield
     except (*EXPECTED_ERRORS, *also) as error:
         say_error(str(error))
+        if jax.distributed.is_initialized():
+            # Its exit would wait for the other processes.
+            _fail_at_once()
         sys.exit(1)
     except Exception:
         traceback.print_exc()
-        sys.stdout.flush()
-        # Not sys.exit: where a save failed, Orbax's threads wait for its other parts for minutes.
-        os._exit(1)
+        # Where a save failed, Orbax's threads wait for its other parts for minutes.
+        _fail_at_once()
+
+
+def _fail_at_once() -> None:
+    """Not sys.exit: whatever waits at the end of the interpreter is not waited for."""
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -34,7 +34,7 @@ def machine_slots(workers: int = 0) -> list[Slot]:
         share them.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    gpus = _gpus()
+    gpus = visible_gpus()
     count = workers or len(gpus) or len(cores) or 1
     slots = []
     for index in range(count):
@@ -54,7 +54,7 @@ def _gpu_environment(gpus: Sequence[str], index: int, count: int) -> dict[str, s
     return environment
 
 
-def _gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """Names of the GPUs that this process may use; JAX is not asked, it would take them."""
     # JAX runs on the processor, whatever lies beside it, without a plugin for something else.
     can_use = importlib.metadata.entry_points(group="jax_plugins")

@@ -3,6 +3,9 @@
 python -m experiments.train --config=FILE[:preset] --workdir=DIR [--config.x.y=z ...]
 
 Ctrl-C and SIGTERM save the run; the same command resumes it.
+
+Several processes train one run together under `srun` or `mpirun`, on a TPU pod, or with
+    --coordinator_address=HOST:PORT --num_processes=N --process_id=0 (... to N - 1)
 """
 
 from __future__ import annotations
@@ -20,14 +23,17 @@ STOP_SIGNALS = StopSignals()
 if __name__ == "__main__":
     STOP_SIGNALS.install()
 
+import contextlib  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 
 from absl import app, flags  # noqa: E402
 
 from emergent_icl.training import loop  # noqa: E402
+from emergent_icl.training.processes import is_primary  # noqa: E402
+from emergent_icl.training.reporting import Observer  # noqa: E402
 from emergent_icl.workdir import Workdir  # noqa: E402
-from experiments import console, jax_settings  # noqa: E402
+from experiments import cluster, console, jax_settings  # noqa: E402
 from experiments.common_flags import WORKDIR  # noqa: E402
 from experiments.config_flag import CONFIG  # noqa: E402
 
@@ -37,16 +43,28 @@ flags.mark_flag_as_required("config")
 def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: config in, exit code out."""
     console.refuse_leftovers(argv)
-    workdir = Workdir(WORKDIR.value)
     jax_settings.use_compilation_cache()
     jax_settings.make_deterministic(CONFIG.value)
-    with console.clear_errors(), console.TrainingDisplay(STARTED) as display:
+    with console.clear_errors(cluster.ClusterError), cluster.joined():
+        _train(Workdir(WORKDIR.value))
+
+
+def _train(workdir: Workdir) -> None:
+    # One process speaks for all.
+    display = console.TrainingDisplay(STARTED) if is_primary() else Observer()
+    with contextlib.closing(display):
         try:
             outcome = loop.train(CONFIG.value, workdir, display, STOP_SIGNALS.poll, STARTED)
         except loop.Interrupted as stop:
             display.close()
-            console.say_stopped(stop.step)
+            if is_primary():
+                console.say_stopped(stop.step)
             sys.exit(128 + stop.signal)
+    if is_primary():
+        _say_outcome(outcome, workdir)
+
+
+def _say_outcome(outcome: loop.Outcome, workdir: Workdir) -> None:
     if outcome.was_complete:
         console.say(
             f"The run in {workdir.path} is complete: {outcome.summary['step']} steps. "

@@ -1,6 +1,6 @@
 """Everything that knows of devices: layout, placement, and the mapped train step.
 
-Letters: D local devices, K steps a call, R replicas, B sequences of this host, S examples.
+Letters: D devices of this process, K steps a call, R replicas, B its sequences, S examples.
 Replicas lie together (every device has a share of each one's batch) or spread (every device
 has R/D of them, whole); see `Layout`. The bank is placed once and shared by all.
 """
@@ -8,6 +8,7 @@ has R/D of them, whole); see `Layout`. The bank is placed once and shared by all
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from emergent_icl.training.state import Array, Hyper, TrainState
 from emergent_icl.training.update import Metrics, Update
 
 AXIS = "devices"
+CALLS_IN_FLIGHT = 2
 # An update of all replicas, K times: a batch [K, R, B, S] gives metrics [K, R].
 Steps = Update
 OverReplicas = Callable[[Update, int], Steps]
@@ -32,11 +34,11 @@ TrainCall = Callable[
 
 
 def place_bank(bank: DeviceBank) -> DeviceBank:
-    """Copies a bank of host arrays to every device, once.
+    """Copies a bank of host arrays to every device of this process, once.
 
     Left unplaced, it would travel again in every call.
     """
-    mesh = jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return jax.device_put(bank, everywhere)
 
@@ -44,6 +46,27 @@ def place_bank(bank: DeviceBank) -> DeviceBank:
 def on_first_device(bank: DeviceBank) -> DeviceBank:
     """The copy of a placed bank that lies on the first local device."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), bank)
+
+
+def calls_in_flight() -> int:
+    """Calls that may be under way.
+
+    Bounds how far the host runs ahead of the device, and so how long a signal goes unanswered.
+    On CPUs of several processes none: two collectives at once can wait for each other forever.
+    """
+    on_cpus = jax.default_backend() == "cpu" and jax.process_count() > 1
+    return 0 if on_cpus else CALLS_IN_FLIGHT
+
+
+def greatest_of_processes(number: int) -> jax.Array:
+    """The greatest of the numbers that all processes pass, [D]; does not wait."""
+    own = np.full(jax.local_device_count(), number, np.int32)
+    return _greatest(own)
+
+
+@functools.partial(jax.pmap, axis_name=AXIS)
+def _greatest(number: jax.Array) -> jax.Array:
+    return jax.lax.pmax(number, AXIS)
 
 
 def stack_replicas(trees: list[Tree]) -> Tree:

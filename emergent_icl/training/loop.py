@@ -6,25 +6,39 @@ import contextlib
 import math
 import signal
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 
 from emergent_icl.evaluation import Evaluator, Results, chance
 from emergent_icl.experiment import Experiment, build_experiment
-from emergent_icl.training import devices
+from emergent_icl.training import devices, processes
 from emergent_icl.training.checkpoints import CheckpointStore, Progress, non_finite_leaves
 from emergent_icl.training.clock import Clock
 from emergent_icl.training.program import Program, initial_state, make_program
-from emergent_icl.training.reporting import MetricsWriter, Observer, Record, read_metrics
+from emergent_icl.training.reporting import (
+    MetricsWriter,
+    Observer,
+    Record,
+    SilentWriter,
+    read_metrics,
+)
 from emergent_icl.training.state import TrainState
-from emergent_icl.training.summary import evaluation_record, facts, summarise, training_record
+from emergent_icl.training.summary import (
+    evaluation_record,
+    facts,
+    summarise,
+    training_record,
+    versions,
+)
 from emergent_icl.training.window import Fetch, MetricsWindow
 from emergent_icl.validation import validate
 from emergent_icl.visualization.learning_curves import draw_learning_curves
-from emergent_icl.workdir import Workdir, WorkdirError
+from emergent_icl.workdir import PLACES, Workdir, WorkdirError, flatten
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the run was asked to stop, and did)
@@ -66,6 +80,9 @@ def train(
 ) -> Outcome:
     """Trains a run, or several replicas of it, to the last step; goes on from a checkpoint.
 
+    Where JAX's distributed runtime joins several processes, each of them calls this with the
+    same arguments, on the same files; process 0 alone writes metrics, figures and summary.
+
     Args:
       config: the whole config; not changed.
       workdir: where the run lives.
@@ -76,7 +93,8 @@ def train(
 
     Raises:
       ConfigError: the config cannot be run; nothing was touched.
-      WorkdirError: the folder holds another run; nothing was touched.
+      WorkdirError: the folder holds another run, or the processes were started differently
+        (DisagreementError); nothing was touched.
       DataUnavailableError: the data are not to be had.
       NonFiniteLossError: a loss is not finite (with replicas: no replica is left); the
         checkpoints before it stand.
@@ -95,24 +113,54 @@ def train(
             )
         summary = workdir.read_summary()
         # A summary of fewer steps is that of the run before it was prolonged.
-        if latest == last and summary is not None and summary["step"] == last:
+        is_complete = latest == last and summary is not None and summary["step"] == last
+        processes.check_agreement(lambda: _start_facts(experiment, latest, is_complete))
+        if is_complete:
             return Outcome(summary, was_complete=True)
-        workdir.claim(config)
+        if processes.is_primary():
+            workdir.claim(config)
         state, carried = _restore_or_init(experiment, store, latest)
-        with MetricsWriter(workdir.metrics, workdir.tensorboard, latest or 0) as writer:
+        with _open_writer(workdir, latest or 0) as writer:
             clock = Clock(carried, started)
             session = _Session(experiment, state, carried, clock, store, writer, observer, fetch)
             try:
                 results = session.run(state, stop_requested)
             finally:  # Of a run that was stopped, too.
-                records = read_metrics(workdir.metrics)
-                levels = {chance(replica.plan) for replica in experiment.replicas}
-                level = levels.pop() if len(levels) == 1 else None
-                draw_learning_curves(records, config.name, level, workdir.learning_curves)
+                if processes.is_primary():
+                    _draw_curves(experiment, workdir)
     summary = summarise(experiment, state, results, session.window.diverged, session.progress())
     # Written last: it says that the run is complete.
-    workdir.write_json(workdir.summary, summary)
+    if processes.is_primary():
+        workdir.write_json(workdir.summary, summary)
     return Outcome(summary, was_complete=False)
+
+
+def _start_facts(
+    experiment: Experiment, checkpoint: int | None, is_complete: bool
+) -> dict[str, Any]:
+    """What all processes of a run must have in common."""
+    config = flatten(experiment.config.to_dict())
+    return {
+        "config": {path: value for path, value in config.items() if path not in PLACES},
+        "checksum of the data": zlib.crc32(np.ascontiguousarray(experiment.bank.examples)),
+        "newest checkpoint": checkpoint,
+        "the run is complete": is_complete,
+        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+        "versions": versions(),
+    }
+
+
+def _open_writer(workdir: Workdir, resume_step: int) -> MetricsWriter | SilentWriter:
+    if not processes.is_primary():
+        return SilentWriter()
+    return MetricsWriter(workdir.metrics, workdir.tensorboard, resume_step)
+
+
+def _draw_curves(experiment: Experiment, workdir: Workdir) -> None:
+    levels = {chance(replica.plan) for replica in experiment.replicas}
+    level = levels.pop() if len(levels) == 1 else None
+    records = read_metrics(workdir.metrics)
+    draw_learning_curves(records, experiment.config.name, level, workdir.learning_curves)
 
 
 def _restore_or_init(
@@ -134,7 +182,7 @@ class _Session:
         carried: Progress,
         clock: Clock,
         store: CheckpointStore,
-        writer: MetricsWriter,
+        writer: MetricsWriter | SilentWriter,
         observer: Observer,
         fetch: Fetch,
     ) -> None:
@@ -146,6 +194,7 @@ class _Session:
         self.window = MetricsWindow(self.program.layout, self.names, carried, fetch)
         self.evaluators: list[Evaluator] = experiment.evaluators()
         self.told_diverged = set(carried.diverged)
+        self.stop_vote = processes.StopVote()
         observer.started(facts(experiment, state, self.program))
 
     def run(self, host_state: TrainState, stop_requested: StopRequest) -> list[Results | None]:
@@ -158,7 +207,7 @@ class _Session:
         last, steps_per_call = config.training.num_steps, program.feed_spec.steps_per_call
         state = program.place_state(host_state)
         results: list[Results | None] | None = None
-        if signal_number := stop_requested():
+        if signal_number := self.stop_vote.now(stop_requested()):
             raise Interrupted(signal_number, self.first)
 
         with contextlib.closing(program.feed(self.first)) as feed:
@@ -181,7 +230,7 @@ class _Session:
                     self._log_evaluation(records, results)
                 self._write(done, records)
 
-                signal_number = stop_requested()
+                signal_number = self.stop_vote.poll(stop_requested())
                 if done % config.checkpoints.every == 0 or at_end or signal_number:
                     self._save(state, done)
                 if signal_number and not at_end:

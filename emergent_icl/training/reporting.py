@@ -32,6 +32,9 @@ class Observer:
     def diverged(self, name: str, step: int) -> None:
         """After a replica was found to hold a loss that is not finite; the others go on."""
 
+    def close(self) -> None:
+        """After everything else."""
+
 
 class MetricsWriter:
     """metrics.jsonl and TensorBoard events; continues exactly where a checkpoint ends."""
@@ -79,6 +82,19 @@ class MetricsWriter:
                 self._events[replica] = SummaryWriter(str(folder), purge_step=purge)
             for name, value in record.items():
                 self._events[replica].add_scalar(name, value, step)
+
+
+class SilentWriter:
+    """In place of a MetricsWriter, for a process whose numbers another one writes."""
+
+    def __enter__(self) -> SilentWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def write(self, step: int, records: dict[str, Record]) -> None:
+        """Writes nothing."""
 
 
 def read_metrics(path: Path) -> list[Record]:

@@ -94,8 +94,13 @@ def summarise(
         **own.get("", {"replicas": own}),
         "config_name": config.name,
         "devices": _devices(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """What the numbers of a run depend on, besides this project."""
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 def _outcome(results: Results | None) -> dict[str, Any]:
@@ -105,4 +110,6 @@ def _outcome(results: Results | None) -> dict[str, Any]:
 
 
 def _devices() -> str:
-    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    count = jax.process_count()
+    where = f" in {count} processes" if count > 1 else ""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}{where}"

@@ -10,11 +10,7 @@ import jax
 import numpy as np
 
 from emergent_icl.training.checkpoints import Progress
-from emergent_icl.training.devices import Layout
-
-# Calls that may be under way. Bounds how far the host runs ahead of the device, and so how
-# long a signal goes unanswered.
-CALLS_IN_FLIGHT = 2
+from emergent_icl.training.devices import Layout, calls_in_flight
 
 # Calls whose metrics may wait on the devices for a line that is far away.
 MOST_CALLS = 1000
@@ -68,6 +64,7 @@ class MetricsWindow:
         self._diverged = dict(carried.diverged)
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
         self._recent: collections.deque[jax.Array] = collections.deque()
+        self._most_recent = calls_in_flight()
 
     @property
     def diverged(self) -> dict[str, int]:
@@ -78,7 +75,7 @@ class MetricsWindow:
         """Adds the metrics of a call whose first step is `first_step`; copies nothing."""
         self._in_flight.append((first_step, metrics))
         self._recent.append(metrics["loss"])
-        if len(self._recent) > CALLS_IN_FLIGHT:
+        if len(self._recent) > self._most_recent:
             jax.block_until_ready(self._recent.popleft())
         if len(self._in_flight) == MOST_CALLS:
             self.settle()

@@ -13,8 +13,8 @@ import numpy as np
 from emergent_icl.datasets.bank import ExampleBank, SourceShape
 from emergent_icl.datasets.sources import DATA_SOURCES, DataSource, DataUnavailableError
 from emergent_icl.experiment import Experiment, build_experiment
+from emergent_icl.training.devices import CALLS_IN_FLIGHT
 from emergent_icl.training.program import initial_state, make_program
-from emergent_icl.training.window import CALLS_IN_FLIGHT
 from emergent_icl.validation import validate
 from experiments.benchmarks.timing import Block, fit_block
 

@@ -1,0 +1,160 @@
+"""Joins the processes that train one run, before JAX sees a device.
+
+By flags, or as the scheduler says that started them: SLURM (`srun`), Open MPI (`mpirun`) and
+Cloud TPUs, which `jax.distributed` knows how to ask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from experiments.last_words import LastWords
+from experiments.slots import visible_gpus
+
+COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, where several processes train one run."
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes train one run.", lower_bound=1
+)
+PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Which of them this is, from 0 on.", lower_bound=0
+)
+HEARTBEAT_SECONDS = flags.DEFINE_integer(
+    "heartbeat_timeout", 60, "Seconds of silence after which a process counts as gone.",
+    lower_bound=5,
+)  # fmt: skip
+JOIN_SECONDS = flags.DEFINE_integer(
+    "join_timeout", 300, "Seconds that the processes of a run wait for each other at its start.",
+    lower_bound=1,
+)  # fmt: skip
+
+# Where a scheduler has started several processes, it has set all of these; the first is how many.
+SCHEDULERS: Mapping[str, tuple[str, ...]] = {
+    "SLURM": (
+        "SLURM_NTASKS",
+        "SLURM_JOB_ID",
+        "SLURM_STEP_NODELIST",
+        "SLURM_PROCID",
+        "SLURM_LOCALID",
+    ),
+    "Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_MCA_orte_hnp_uri"),
+}
+GO_ON = "What was saved stands; to go on, start all of them again."
+_TPUS = ("/dev/accel0", "/dev/vfio/0")
+
+
+class ClusterError(RuntimeError):
+    """The processes of a run do not find each other, or one of them was lost."""
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Inside, this process is one of those that the flags or a scheduler ask for.
+
+    Raises:
+      ClusterError: see there.
+    """
+    arguments = membership(os.environ)
+    if arguments is None:
+        yield
+        return
+    # The runtime would answer SIGTERM itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    _initialize(arguments)
+    who = f"process {jax.process_index()} of {jax.process_count()}"
+    words = LastWords(
+        f"error: {who} ended without a word of its own: it was killed, or the runtime ended it "
+        f"because another process is gone.\n{GO_ON}"
+    )
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise ClusterError(
+            f"{who} lost another one: {str(error).splitlines()[0]}\n{GO_ON}"
+        ) from error
+    finally:
+        words.withdraw()
+
+
+def membership(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Arguments of `jax.distributed.initialize`; None for a process that is alone.
+
+    Args:
+      environment: of this process.
+
+    Raises:
+      ClusterError: some of the flags are missing, or do not fit each other.
+    """
+    given = {
+        "coordinator_address": COORDINATOR.value,
+        "num_processes": NUM_PROCESSES.value,
+        "process_id": PROCESS_ID.value,
+    }
+    missing = [f"--{name}" for name, value in given.items() if value is None]
+    if not missing:
+        _check(given)
+        # All devices of this process; a scheduler is not asked.
+        return {**given, "cluster_detection_method": "deactivate"}
+    if len(missing) < len(given):
+        raise ClusterError(
+            f"{' and '.join(missing)} must be given too: a run of several processes needs "
+            "--coordinator_address, --num_processes and --process_id, or none of them under a "
+            "scheduler"
+        )
+    if scheduler := _scheduler(environment):
+        return _scheduled(scheduler, environment)
+    if any(Path(device).exists() for device in _TPUS):
+        return {}
+    return None
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    host, _, port = given["coordinator_address"].rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ClusterError(
+            f"--coordinator_address={given['coordinator_address']} must be HOST:PORT, with a "
+            "port from 1 to 65535"
+        )
+    if given["process_id"] >= given["num_processes"]:
+        raise ClusterError(
+            f"--process_id={given['process_id']} must be below --num_processes="
+            f"{given['num_processes']}"
+        )
+
+
+def _scheduler(environment: Mapping[str, str]) -> str | None:
+    for name, variables in SCHEDULERS.items():
+        is_there = all(variable in environment for variable in variables)
+        if is_there and int(environment[variables[0]]) > 1:
+            return name
+    return None
+
+
+def _scheduled(scheduler: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """JAX gives each process a GPU of its own; one that is alone on its node has them all."""
+    nodes = environment.get("SLURM_STEP_NUM_NODES")
+    if scheduler == "SLURM" and nodes == environment["SLURM_NTASKS"] and (gpus := visible_gpus()):
+        return {"local_device_ids": list(range(len(gpus)))}
+    return {}
+
+
+def _initialize(arguments: Mapping[str, Any]) -> None:
+    try:
+        jax.distributed.initialize(
+            **arguments,
+            initialization_timeout=JOIN_SECONDS.value,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS.value,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"the processes of the run did not find each other within {JOIN_SECONDS.value} s: "
+            f"{str(error).splitlines()[0]}"
+        ) from error

@@ -1,0 +1,87 @@
+"""Real processes of `experiments.train`, one or several for a run, to be hurt."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+# A process that is not over by then hangs.
+PATIENCE = 240
+
+
+class Processes:
+    """The processes of one run."""
+
+    def __init__(self, workdir, flags, count=1, devices=1, own_flags=()):
+        """Starts them.
+
+        Args:
+          workdir: of the run.
+          flags: of all of them.
+          count: how many.
+          devices: virtual ones, of each.
+          own_flags: further flags of each process.
+        """
+        xla = f"--xla_force_host_platform_device_count={devices}"
+        address = f"localhost:{free_port()}"
+        self.running = []
+        for index in range(count):
+            words = [f"--workdir={workdir}", *flags, *(own_flags[index] if own_flags else ())]
+            if count > 1:
+                words += [
+                    f"--coordinator_address={address}",
+                    f"--num_processes={count}",
+                    f"--process_id={index}",
+                ]
+            self.running.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "experiments.train", *words],
+                    cwd=ROOT,
+                    env={**os.environ, "XLA_FLAGS": xla},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        for process in self.running:
+            process.kill()
+            process.communicate()
+
+    def wait(self, index=0):
+        """(exit status, standard output, standard error) of one that ends by itself."""
+        process = self.running[index]
+        out, err = process.communicate(timeout=PATIENCE)
+        return process.returncode, out, err
+
+    def send(self, signal_number, index=0):
+        """Sends a signal to one."""
+        self.running[index].send_signal(signal_number)
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition, what, seconds=PATIENCE):
+    """Waits until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.02)
+
+
+def train_flags(preset="resnet", **options):
+    """Of a tiny run; options by their path."""
+    overrides = [f"--config.{path}={value}" for path, value in options.items()]
+    return [f"--config=tests/tiny.py:{preset}", *overrides]

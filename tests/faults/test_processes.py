@@ -1,0 +1,176 @@
+"""Several processes, each with several devices, that train one run."""
+
+import json
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from launching import Processes, train_flags, wait_for
+
+from emergent_icl.experiment import build_experiment
+from emergent_icl.training.checkpoints import CheckpointStore
+from emergent_icl.training.reporting import last_step, read_metrics
+from emergent_icl.workdir import Workdir
+
+pytestmark = pytest.mark.faults
+
+# Sums of four shares in another order, 30 steps long: of losses, and of how far the parameters
+# have moved. Single ones differ by more: of a gradient near 0 Adam takes the sign.
+LOSS_TOLERANCE, MOVE_TOLERANCE = 1e-4, 1e-2
+FLAGS = train_flags(
+    **{
+        "training.num_steps": 30,
+        "training.log_every": 10,
+        "training.optimizer.learning_rate": 1e-3,
+        "evaluation.every": 30,
+        "checkpoints.every": 10,
+        "checkpoints.keep": 10,
+    }
+)
+LONG = train_flags(
+    "symbols",
+    **{"training.num_steps": 100_000, "checkpoints.every": 10, "evaluation.every": 50_000},
+)
+# Two processes notice that one is gone at once where its sockets are closed, else by this.
+HEARTBEAT = 10
+
+
+def finish(folder, flags=FLAGS, count=1, devices=4):
+    """Trains to the end, on all processes."""
+    with Processes(folder, flags, count, devices) as processes:
+        ends = [processes.wait(index) for index in range(count)]
+    for status, _, err in ends:
+        assert status == 0, err
+    return ends
+
+
+def cut(folder, step, to):
+    """A copy of a run as it was when the checkpoint of a step was its newest."""
+    shutil.copytree(folder, to)
+    (to / "summary.json").unlink()
+    for checkpoint in (to / "checkpoints").iterdir():
+        if int(checkpoint.name) > step:
+            shutil.rmtree(checkpoint)
+    return to
+
+
+def distance(left, right):
+    """Between two trees of parameters."""
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return np.sqrt(sum(float(np.sum((a - b) ** 2)) for a, b in pairs))
+
+
+def assert_same_run(left, right):
+    lines, expected = (read_metrics(one / "metrics.jsonl") for one in (left, right))
+    assert [line["step"] for line in lines] == [line["step"] for line in expected]
+    for line, other in zip(lines, expected, strict=True):
+        assert line["train/loss"] == pytest.approx(other["train/loss"], rel=LOSS_TOLERANCE)
+    experiment = build_experiment(Workdir(left).read_config())
+    states = []
+    for folder in (left, right):
+        with CheckpointStore(folder / "checkpoints") as store:
+            states.append(store.restore(30, experiment.state_template())[0])
+    ends = [jax.tree.map(lambda leaf: leaf[0], state.params) for state in states]
+    start = experiment.init(experiment.config.training.seed).params
+    assert distance(*ends) < MOVE_TOLERANCE * distance(ends[0], start)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """One process, four devices."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    finish(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two processes, two devices each; and how they ended."""
+    folder = tmp_path_factory.mktemp("pair") / "run"
+    return folder, finish(folder, count=2, devices=2)
+
+
+def test_two_processes_train_the_run_of_one(alone, pair):
+    folder, ends = pair
+    assert_same_run(alone, folder)
+    # One speaks for both.
+    assert "4 x cpu in 2 processes" in ends[0][1]
+    assert "step" in ends[0][1]
+    assert "step" not in ends[1][1]
+    assert json.loads((folder / "summary.json").read_text())["devices"] == "4 x cpu in 2 processes"
+
+
+def test_a_run_goes_on_with_another_number_of_processes(alone, pair, tmp_path):
+    folder, _ = pair
+    to_one = cut(folder, 20, tmp_path / "to_one")
+    finish(to_one)
+    assert_same_run(to_one, folder)
+    to_two = cut(alone, 20, tmp_path / "to_two")
+    finish(to_two, count=2, devices=2)
+    assert_same_run(to_two, alone)
+    for one in (to_one, to_two):
+        assert [line["step"] for line in read_metrics(one / "metrics.jsonl")] == [10, 20, 30]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_one_that_is_killed_ends_the_others_and_all_resume(lost, tmp_path):
+    folder = tmp_path / "run"
+    flags = [*LONG, f"--heartbeat_timeout={HEARTBEAT}"]
+    with Processes(folder, flags, count=2, devices=2) as processes:
+        wait_for(lambda: last_step(folder / "metrics.jsonl") >= 20, "two lines of metrics")
+        processes.send(signal.SIGKILL, lost)
+        killed = time.monotonic()
+        status, _, err = processes.wait(1 - lost)
+        took = time.monotonic() - killed
+    assert status != 0
+    assert f"error: process {1 - lost} of 2" in err
+    assert "What was saved stands; to go on, start all of them again." in err
+    assert took < 3 * HEARTBEAT
+    with CheckpointStore(folder / "checkpoints") as store:
+        saved = store.latest()
+    assert saved >= 10
+    longer = train_flags(
+        "symbols",
+        **{"training.num_steps": saved + 20, "checkpoints.every": 10, "evaluation.every": 50_000},
+    )
+    ends = finish(folder, longer, count=2, devices=2)
+    assert f"after step {saved}" in ends[0][1]
+    steps = [line["step"] for line in read_metrics(folder / "metrics.jsonl")]
+    assert steps == list(range(10, saved + 21, 10))
+
+
+def test_a_signal_to_one_stops_all_of_them_after_the_same_step(tmp_path):
+    folder = tmp_path / "run"
+    with Processes(folder, LONG, count=2, devices=2) as processes:
+        wait_for(lambda: last_step(folder / "metrics.jsonl") >= 20, "two lines of metrics")
+        processes.send(signal.SIGTERM, 1)
+        ends = [processes.wait(index) for index in (0, 1)]
+    assert [status for status, _, _ in ends] == [128 + signal.SIGTERM] * 2
+    with CheckpointStore(folder / "checkpoints") as store:
+        saved = store.latest()
+    assert f"after step {saved}" in ends[0][1] or f"step {saved}" in ends[0][1]
+
+
+def test_processes_must_be_started_alike(tmp_path):
+    folder = tmp_path / "run"
+    own = [["--config.training.seed=3"], ["--config.training.seed=4"]]
+    with Processes(folder, [*FLAGS, "--heartbeat_timeout=10"], 2, 2, own) as processes:
+        ends = [processes.wait(index) for index in (0, 1)]
+    for status, _, err in ends:
+        assert status == 1
+        assert "config.training.seed: 4 in process 1, 3 in process 0" in err
+        assert "Traceback" not in err
+    assert not (folder / "config.json").exists()
+
+
+def test_one_that_waits_for_others_in_vain_says_so(tmp_path):
+    own = ["--coordinator_address=localhost:1", "--num_processes=2", "--process_id=1"]
+    flags = [*FLAGS, "--join_timeout=3", *own]
+    with Processes(tmp_path / "run", flags) as processes:
+        status, _, err = processes.wait()
+    assert status == 1
+    assert "error: the processes of the run did not find each other within 3 s" in err
+    assert "Traceback" not in err
