@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | wheel | install; `make lock` renews requirements.lock.
+# make demo | test | test-faults | lint | docs | wheel | install; `make lock` renews requirements.lock.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,12 +6,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGING := setup.py requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint docs wheel lock
+.PHONY: help install install-dev demo test test-faults lint docs wheel lock
 
 help:
 	@echo "make install   create $(VENV) with the pinned dependencies"
 	@echo "make demo      train on procedural glyphs (about a minute on 2 cores)"
 	@echo "make test      run the tests"
+	@echo "make test-faults  hurt real processes, and see what is lost (minutes)"
 	@echo "make lint      run ruff"
 	@echo "make docs      renew docs/options.md, and what pages say of docs/reproduction/results.json"
 	@echo "make wheel     build dist/*.whl and try it in a clean environment"
@@ -38,6 +39,9 @@ demo: install
 
 test: install-dev
 	$(BIN)/python -m pytest
+
+test-faults: install-dev
+	$(BIN)/python -m pytest -m faults tests/faults
 
 lint: install-dev
 	$(BIN)/ruff check .

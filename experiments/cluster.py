@@ -10,12 +10,12 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags
 
-from experiments.last_words import LastWords
+from experiments.last_words import last_words
 from experiments.slots import visible_gpus
 
 COORDINATOR = flags.DEFINE_string(
@@ -62,47 +62,53 @@ def joined() -> Iterator[None]:
     Raises:
       ClusterError: see there.
     """
-    arguments = membership(os.environ)
+    given = Given(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    arguments = membership(given, os.environ)
     if arguments is None:
         yield
         return
     # The runtime would answer SIGTERM itself.
     jax.config.update("jax_enable_preemption_service", False)
-    _initialize(arguments)
+    # It ends a process that does not find the others, or loses them, without asking.
+    with last_words(f"error: {_alone(arguments)}"):
+        _initialize(arguments)
     who = f"process {jax.process_index()} of {jax.process_count()}"
-    words = LastWords(
+    with last_words(
         f"error: {who} ended without a word of its own: it was killed, or the runtime ended it "
         f"because another process is gone.\n{GO_ON}"
-    )
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        raise ClusterError(
-            f"{who} lost another one: {str(error).splitlines()[0]}\n{GO_ON}"
-        ) from error
-    finally:
-        words.withdraw()
+    ):
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            raise ClusterError(
+                f"{who} lost another one: {str(error).splitlines()[0]}\n{GO_ON}"
+            ) from error
 
 
-def membership(environment: Mapping[str, str]) -> dict[str, Any] | None:
+class Given(NamedTuple):
+    """The flags of their names; None where one was not given."""
+
+    coordinator_address: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+
+
+def membership(given: Given, environment: Mapping[str, str]) -> dict[str, Any] | None:
     """Arguments of `jax.distributed.initialize`; None for a process that is alone.
 
     Args:
+      given: by flags, all of them or none.
       environment: of this process.
 
     Raises:
       ClusterError: some of the flags are missing, or do not fit each other.
     """
-    given = {
-        "coordinator_address": COORDINATOR.value,
-        "num_processes": NUM_PROCESSES.value,
-        "process_id": PROCESS_ID.value,
-    }
-    missing = [f"--{name}" for name, value in given.items() if value is None]
+    flags_given = given._asdict()
+    missing = [f"--{name}" for name, value in flags_given.items() if value is None]
     if not missing:
         _check(given)
         # All devices of this process; a scheduler is not asked.
-        return {**given, "cluster_detection_method": "deactivate"}
+        return {**flags_given, "cluster_detection_method": "deactivate"}
     if len(missing) < len(given):
         raise ClusterError(
             f"{' and '.join(missing)} must be given too: a run of several processes needs "
@@ -116,18 +122,18 @@ def membership(environment: Mapping[str, str]) -> dict[str, Any] | None:
     return None
 
 
-def _check(given: Mapping[str, Any]) -> None:
-    host, _, port = given["coordinator_address"].rpartition(":")
+def _check(given: Given) -> None:
+    address, count, index = given
+    assert address is not None
+    assert count is not None
+    assert index is not None
+    host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ClusterError(
-            f"--coordinator_address={given['coordinator_address']} must be HOST:PORT, with a "
-            "port from 1 to 65535"
+            f"--coordinator_address={address} must be HOST:PORT, with a port from 1 to 65535"
         )
-    if given["process_id"] >= given["num_processes"]:
-        raise ClusterError(
-            f"--process_id={given['process_id']} must be below --num_processes="
-            f"{given['num_processes']}"
-        )
+    if index >= count:
+        raise ClusterError(f"--process_id={index} must be below --num_processes={count}")
 
 
 def _scheduler(environment: Mapping[str, str]) -> str | None:
@@ -146,6 +152,15 @@ def _scheduled(scheduler: str, environment: Mapping[str, str]) -> dict[str, Any]
     return {}
 
 
+def _alone(arguments: Mapping[str, Any]) -> str:
+    place = arguments.get("coordinator_address")
+    where = f" at --coordinator_address={place}" if place else ""
+    return (
+        f"the processes of the run did not find each other within {JOIN_SECONDS.value} s{where} "
+        "(--join_timeout)"
+    )
+
+
 def _initialize(arguments: Mapping[str, Any]) -> None:
     try:
         jax.distributed.initialize(
@@ -154,7 +169,4 @@ def _initialize(arguments: Mapping[str, Any]) -> None:
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS.value,
         )
     except (RuntimeError, ValueError) as error:
-        raise ClusterError(
-            f"the processes of the run did not find each other within {JOIN_SECONDS.value} s: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+        raise ClusterError(f"{_alone(arguments)}: {str(error).splitlines()[0]}") from error

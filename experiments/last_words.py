@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
-# Reads until the other end of the pipe is closed: by a goodbye, or by the end of the process.
+# Reads until the other end of the pipe is closed: after a goodbye, or by the end of the process.
 _HEIR = "import sys; sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1])"
 
 
-class LastWords:
-    """A text that appears on the standard error stream unless it is withdrawn in time.
+@contextlib.contextmanager
+def last_words(text: str) -> Iterator[None]:
+    """A process that ends inside, without an exception, leaves a text on the standard error stream.
 
-    A small process holds it. Signals of the terminal do not reach that.
+    Another one holds it, which signals from the terminal do not reach.
     """
-
-    def __init__(self, text: str) -> None:
-        theirs, ours = os.pipe()
-        subprocess.Popen(
-            [sys.executable, "-S", "-E", "-c", _HEIR, f"{text}\n"],
-            stdin=theirs,
-            start_new_session=True,
-        )
+    theirs, ours = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-S", "-E", "-c", _HEIR, f"{text}\n"],
+        stdin=theirs,
+        start_new_session=True,
+    ):
         os.close(theirs)
-        self._pipe: int | None = ours
-
-    def withdraw(self) -> None:
-        """The process ends as it should, or has spoken itself."""
-        if self._pipe is not None:
-            os.write(self._pipe, b".")
-            os.close(self._pipe)
-            self._pipe = None
+        try:
+            yield
+        finally:
+            os.write(ours, b".")
+            os.close(ours)

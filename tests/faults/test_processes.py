@@ -171,6 +171,6 @@ def test_one_that_waits_for_others_in_vain_says_so(tmp_path):
     flags = [*FLAGS, "--join_timeout=3", *own]
     with Processes(tmp_path / "run", flags) as processes:
         status, _, err = processes.wait()
-    assert status == 1
+    assert status != 0
     assert "error: the processes of the run did not find each other within 3 s" in err
     assert "Traceback" not in err

@@ -1,0 +1,82 @@
+"""Which processes a run has: by flags, by a scheduler, or this one alone."""
+
+import pytest
+
+from experiments import cluster
+from experiments.cluster import ClusterError, Given, membership
+
+SLURM = {
+    "SLURM_NTASKS": "4",
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "node[1-2]",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_tpus(monkeypatch):
+    monkeypatch.setattr(cluster, "_TPUS", ("/nowhere",))
+
+
+def test_a_process_is_alone_where_nobody_says_otherwise():
+    assert membership(Given(), {}) is None
+
+
+def test_flags_are_taken_as_they_are_even_under_a_scheduler():
+    assert membership(Given("node1:1234", 2, 1), SLURM) == {
+        "coordinator_address": "node1:1234",
+        "num_processes": 2,
+        "process_id": 1,
+        "cluster_detection_method": "deactivate",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Given("node1:1234"), "--num_processes and --process_id must be given too"),
+        (Given(None, 2, 0), "--coordinator_address must be given too"),
+        (Given("node1", 2, 0), "--coordinator_address=node1 must be HOST:PORT"),
+        (Given(":80", 2, 0), "must be HOST:PORT"),
+        (Given("node1:70000", 2, 0), "port from 1 to 65535"),
+        (Given("node1:1234", 2, 2), "--process_id=2 must be below --num_processes=2"),
+    ],
+)
+def test_flags_that_are_missing_or_wrong_are_named(given, said):
+    with pytest.raises(ClusterError, match=said):
+        membership(given, {})
+
+
+def test_tasks_of_slurm_and_ranks_of_open_mpi_are_processes_of_one_run():
+    """JAX itself knows how to ask both."""
+    assert membership(Given(), SLURM) == {}
+    mpi = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_MCA_orte_hnp_uri": "1"}
+    assert membership(Given(), mpi) == {}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"SLURM_NTASKS": "1"},
+        # A batch script, and whatever it starts without srun, is no task.
+        {"SLURM_STEP_NODELIST": None},
+    ],
+)
+def test_one_task_and_no_task_are_alone(changed):
+    environment = {name: value for name, value in (SLURM | changed).items() if value}
+    assert membership(Given(), environment) is None
+
+
+def test_a_task_that_is_alone_on_its_node_has_all_of_its_gpus(monkeypatch):
+    monkeypatch.setattr(cluster, "visible_gpus", lambda: ["2", "5"])
+    assert membership(Given(), SLURM | {"SLURM_NTASKS": "2"}) == {"local_device_ids": [0, 1]}
+    # Two tasks a node have one each.
+    assert membership(Given(), SLURM) == {}
+
+
+def test_tpus_are_asked_for_the_others(monkeypatch, tmp_path):
+    (tmp_path / "accel0").touch()
+    monkeypatch.setattr(cluster, "_TPUS", (str(tmp_path / "accel0"),))
+    assert membership(Given(), {}) == {}
