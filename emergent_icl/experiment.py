@@ -26,7 +26,7 @@ from emergent_icl.replicas import (
 from emergent_icl.training.checkpoints import CheckpointStore
 from emergent_icl.training.optimizers import Optimizer, make_optimizer
 from emergent_icl.training.state import TrainState
-from emergent_icl.training.update import init_state
+from emergent_icl.training.update import init_state, run_keys
 from emergent_icl.validation import ConfigError, validate
 from emergent_icl.workdir import DivergedError, Workdir, WorkdirError
 
@@ -97,6 +97,17 @@ class Experiment(NamedTuple):
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), shapes
         )
+
+    def check_state(self, state: TrainState) -> None:
+        """Checks that a state, [R, ...] a leaf, is one of these runs.
+
+        Raises:
+          ValueError: it is of runs with other seeds.
+        """
+        seeds = [replica.config.training.seed for replica in self.replicas]
+        keys = np.stack([run_keys(seed)[1] for seed in seeds])
+        if not np.array_equal(state.key, keys):
+            raise ValueError("it is of a run with another seed")
 
     def evaluator(self) -> Evaluator:
         """Draws the sequences of every evaluation mode, of the first replica."""

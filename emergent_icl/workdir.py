@@ -6,13 +6,17 @@ evaluations/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ml_collections
+
+from emergent_icl.locks import try_lock
 
 # Where a machine has the data, and how it reads them.
 PLACES = ("data.data_dir", "data.cache_dir", "data.feeder", "data.features.path")
@@ -48,6 +52,11 @@ class Workdir:
     def summary(self) -> Path:
         """What came out, once the run is complete."""
         return self.path / "summary.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the command that trains here, and who that is."""
+        return self.path / ".lock"
 
     @property
     def log(self) -> Path:
@@ -157,6 +166,23 @@ class Workdir:
             raise WorkdirError(f"{self.path} cannot be made: {error}") from error
         if not writable:
             raise WorkdirError(f"{self.path} cannot be written")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside, no other command may train here; the folder is there.
+
+        Raises:
+          WorkdirError: one does.
+        """
+        with self.lock.open("a+", encoding="utf-8") as file:
+            if not try_lock(file):
+                file.seek(0)
+                who = file.read().strip() or "another command"
+                raise WorkdirError(f"{self.path} is in use by {who}")
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}\n")
+            file.flush()
+            yield
 
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Writes the config: from now on the folder is this run's."""

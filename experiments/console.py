@@ -213,6 +213,10 @@ class TrainingDisplay(Observer):
                 "compiling", total=self._last_step, completed=facts["first_step"]
             )
 
+    def set_aside(self, step: int, why: str, place: Path) -> None:
+        """Says which checkpoint is no good; see Observer."""
+        say_error(f"the checkpoint of step {step} cannot be read: {why}\n  It is kept in {place}.")
+
     def advanced(self, step: int) -> None:
         """Moves the bar, and says when the first step was out; see Observer."""
         if self._started is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import subprocess
@@ -13,21 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from emergent_icl.locks import try_lock
 from emergent_icl.sweeps.programs import Program, copy_from_twin
 from emergent_icl.workdir import Workdir, WorkdirError
 from experiments.configs import stored
 from experiments.slots import Slot
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks.
-    fcntl = None
-
 POLL_SECONDS = 0.5
 # How long a program may take to save its state when it is asked to stop.
 GRACE_SECONDS = 120
-# What a file system without locks answers.
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # Lines of a log that are shown of a program that failed.
 SHOWN_LINES = 5
 
@@ -236,18 +229,9 @@ def _own_log(workdir: Workdir) -> IO[bytes]:
     """
     workdir.make()
     log = workdir.log.open("ab")
-    if fcntl is not None:
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.close()
-            raise WorkdirError(
-                f"a program of another command still runs in {workdir.path}"
-            ) from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                log.close()
-                raise
+    if not try_lock(log):
+        log.close()
+        raise WorkdirError(f"a program of another command still runs in {workdir.path}")
     return log
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
-from collections.abc import Collection
+import sys
+import time
+import zlib
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +17,20 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from emergent_icl.training.state import TrainState
+from emergent_icl.workdir import WorkdirError
+
+
+class CheckpointError(WorkdirError):
+    """A checkpoint cannot be written, or not be read."""
 
 
 class NonFiniteStateError(FloatingPointError):
     """A state with a NaN or an infinity was about to be saved."""
+
+
+LATE_READS_SECONDS = 0.3
+# Of a state; raises ValueError.
+Check = Callable[[TrainState], None]
 
 
 class Progress(NamedTuple):
@@ -38,6 +53,27 @@ class Progress(NamedTuple):
     steps_per_call: int = 0
 
 
+class Unreadable(NamedTuple):
+    """A checkpoint that is damaged, or not one of this run: its step, and what is wrong."""
+
+    step: int
+    why: str
+
+
+class Found(NamedTuple):
+    """What there is to go on from.
+
+    Attributes:
+      state: of the newest checkpoint that can be read, [R, ...] a leaf on the host.
+      progress: that goes with it.
+      unreadable: newer ones.
+    """
+
+    state: TrainState
+    progress: Progress
+    unreadable: tuple[Unreadable, ...]
+
+
 class CheckpointStore:
     """Checkpoints of one run, by step.
 
@@ -54,6 +90,7 @@ class CheckpointStore:
         """
         # Orbax reports every file that it touches.
         logging.getLogger("absl").setLevel(logging.WARNING)
+        self._folder = folder
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=keep is not None)
         self._manager = ocp.CheckpointManager(folder, options=options)
 
@@ -61,7 +98,8 @@ class CheckpointStore:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._manager.close()
+        with self._saving():
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Steps of complete checkpoints, in order."""
@@ -81,6 +119,7 @@ class CheckpointStore:
 
         Raises:
           NonFiniteStateError: the state holds a NaN or an infinity; nothing is written.
+          CheckpointError: this one, or the one before, could not be written.
         """
         step = int(state.step[0])
         if step in self._manager.all_steps():
@@ -88,17 +127,33 @@ class CheckpointStore:
         for replica in set(range(len(state.step))) - set(diverged):
             if bad := non_finite_leaves(state, replica):
                 raise NonFiniteStateError(f"not finite after step {step}: {', '.join(bad)}")
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                progress=ocp.args.JsonSave(progress._asdict()),
-            ),
-        )
+        about = {"checksum": _checksum(state), **progress._asdict()}
+        with self._saving():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(about)
+                ),
+            )
 
     def wait(self) -> None:
-        """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
+        """Waits until everything is on disk.
+
+        Raises:
+          CheckpointError: the last one could not be written.
+        """
+        with self._saving():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax and its storage raise nearly anything.
+            raise CheckpointError(
+                f"a checkpoint could not be written in {self._folder}: {_in_a_line(error)}\n"
+                "Those before it stand."
+            ) from error
 
     def restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
         """Reads the checkpoint of a step.
@@ -109,15 +164,113 @@ class CheckpointStore:
 
         Returns:
           The state as host arrays, and the progress.
+
+        Raises:
+          CheckpointError: it is damaged, or of another run.
         """
+        try:
+            return self._restore(step, template)
+        except Exception as error:  # What is damaged can raise nearly anything.
+            raise CheckpointError(
+                f"the checkpoint of step {step} in {self._folder} cannot be read: "
+                f"{_in_a_line(error)}"
+            ) from error
+
+    def newest(self, template: Any, check: Check) -> Found | None:
+        """Reads the newest checkpoint that can be read; None if there is none at all.
+
+        Args:
+          template: see `restore`.
+          check: raises ValueError for a state that is not of this run.
+
+        Raises:
+          CheckpointError: there are some, but none can be read.
+        """
+        bad: list[Unreadable] = []
+        for step in reversed(self.steps()):
+            try:
+                state, progress = self._restore(step, template)
+                check(state)
+            except Exception as error:  # See `restore`.
+                bad.append(Unreadable(step, _in_a_line(error)))
+            else:
+                return Found(state, progress, tuple(bad))
+        if bad:
+            why = "".join(f"\n  step {step}: {why}" for step, why in bad)
+            raise CheckpointError(
+                f"no checkpoint in {self._folder} can be read:{why}\n"
+                "To start anew: another --workdir, or remove that folder."
+            )
+        return None
+
+    def set_aside(self, step: int) -> Path:
+        """Moves a checkpoint out of the way; returns its new place."""
+        aside = self._folder.with_name(f"{self._folder.name}_unreadable")
+        aside.mkdir(exist_ok=True)
+        places = (aside / f"{step}{suffix}" for suffix in _suffixes())
+        place = next(place for place in places if not place.exists())
+        (self._folder / str(step)).rename(place)
+        return place
+
+    def reload(self) -> None:
+        """Looks again which checkpoints there are."""
+        self._manager.reload()
+
+    def _restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore()
-            ),
-        )
-        return restored.state, Progress(**restored.progress)
+        with _late_reads_ignored():
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore()
+                ),
+            )
+        state, about = restored.state, dict(restored.progress)
+        # Older ones have none.
+        if about.pop("checksum", None) not in (None, _checksum(state)):
+            raise ValueError("its checksum does not match")
+        if int(state.step[0]) != step:
+            raise ValueError(f"it is of step {int(state.step[0])}")
+        return state, Progress(**about)
+
+
+def _checksum(state: TrainState) -> int:
+    checksum = 0
+    for leaf in jax.tree.leaves(state):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf), checksum)
+    return checksum
+
+
+@contextlib.contextmanager
+def _late_reads_ignored() -> Iterator[None]:
+    """Where one read fails, others are under way, and find Orbax's event loop closed.
+
+    They would say so at length, each of them.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    except BaseException:
+        time.sleep(LATE_READS_SECONDS)
+        raise
+    finally:
+        sys.unraisablehook = before
+
+
+def _in_a_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _suffixes() -> Iterator[str]:
+    yield ""
+    yield from (f"-{count}" for count in itertools.count(2))
 
 
 def non_finite_leaves(state: TrainState, replica: int = 0) -> list[str]:

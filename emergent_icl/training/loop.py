@@ -105,7 +105,7 @@ def train(
     workdir.check(config)
     experiment = build_experiment(config)
     workdir.make()
-    with CheckpointStore(workdir.checkpoints, config.checkpoints.keep) as store:
+    with _locked(workdir), CheckpointStore(workdir.checkpoints, config.checkpoints.keep) as store:
         latest, last = store.latest(), config.training.num_steps
         if latest is not None and latest > last:
             raise WorkdirError(
@@ -119,8 +119,8 @@ def train(
             return Outcome(summary, was_complete=True)
         if processes.is_primary():
             workdir.claim(config)
-        state, carried = _restore_or_init(experiment, store, latest)
-        with _open_writer(workdir, latest or 0) as writer:
+        state, carried = _restore_or_init(experiment, store, observer)
+        with _open_writer(workdir, int(state.step[0])) as writer:
             clock = Clock(carried, started)
             session = _Session(experiment, state, carried, clock, store, writer, observer, fetch)
             try:
@@ -164,12 +164,24 @@ def _draw_curves(experiment: Experiment, workdir: Workdir) -> None:
 
 
 def _restore_or_init(
-    experiment: Experiment, store: CheckpointStore, latest: int | None
+    experiment: Experiment, store: CheckpointStore, observer: Observer
 ) -> tuple[TrainState, Progress]:
-    """The state [R, ...] to go on from, on the host."""
-    if latest is not None:
-        return store.restore(latest, experiment.state_template())
-    return initial_state(experiment), Progress()
+    """The state [R, ...] to go on from, on the host; what cannot be read is set aside."""
+    found = store.newest(experiment.state_template(), experiment.check_state)
+    if found is None:
+        return initial_state(experiment), Progress()
+    if found.unreadable:
+        processes.check_agreement(lambda: {"newest readable": int(found.state.step[0])})
+        if processes.is_primary():
+            for step, why in found.unreadable:
+                observer.set_aside(step, why, store.set_aside(step))
+        processes.check_agreement(lambda: {})
+        store.reload()
+    return found.state, found.progress
+
+
+def _locked(workdir: Workdir) -> contextlib.AbstractContextManager[None]:
+    return workdir.locked() if processes.is_primary() else contextlib.nullcontext()
 
 
 class _Session:

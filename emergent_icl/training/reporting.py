@@ -23,6 +23,9 @@ class Observer:
     def started(self, facts: dict[str, Any]) -> None:
         """Before compilation; `facts` are names and values to show."""
 
+    def set_aside(self, step: int, why: str, place: Path) -> None:
+        """After a checkpoint that cannot be read was moved to another place."""
+
     def advanced(self, step: int) -> None:
         """After the call that ended with this step was dispatched."""
 

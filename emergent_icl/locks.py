@@ -1,0 +1,32 @@
+"""Locks on files, held by processes: whichever way one ends, nothing is left of its locks."""
+
+from __future__ import annotations
+
+import errno
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks.
+    fcntl = None
+
+# What a file system without locks answers.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def try_lock(file: IO) -> bool:
+    """Locks an open file until it is closed here, and in every process that inherits it.
+
+    Returns:
+      Whether no other process holds it; True also where there are no locks.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True

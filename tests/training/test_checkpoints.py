@@ -1,0 +1,172 @@
+"""A checkpoint that is no good is named and set aside, and nothing else is lost."""
+
+import shutil
+
+import pytest
+import tiny
+
+from emergent_icl.experiment import build_experiment, load_run
+from emergent_icl.replicas import with_options
+from emergent_icl.training.checkpoints import CheckpointError, CheckpointStore
+from emergent_icl.training.loop import train
+from emergent_icl.training.reporting import Observer, read_metrics
+from emergent_icl.workdir import Workdir, WorkdirError
+
+CONFIG = with_options(
+    tiny.get_config("symbols"),
+    {"training.num_steps": 30, "checkpoints.every": 10, "checkpoints.keep": 9},
+)
+TIMES = ("steps_per_second", "sequences_per_second")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A complete run, with checkpoints of steps 10, 20 and 30."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(CONFIG, Workdir(folder), Observer())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Another run, of the same shapes."""
+    folder = tmp_path_factory.mktemp("other") / "run"
+    train(with_options(CONFIG, {"training.seed": 1}), Workdir(folder), Observer())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return build_experiment(CONFIG)
+
+
+@pytest.fixture
+def killed(finished, tmp_path):
+    """The run as it was when it was killed between its last checkpoint and its summary."""
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "summary.json").unlink()
+    return folder
+
+
+def truncate(checkpoint, other):
+    largest = max(checkpoint.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    with largest.open("r+b") as file:
+        file.truncate(largest.stat().st_size // 2)
+
+
+def flip_bits(checkpoint, other):
+    largest = max(checkpoint.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
+    largest.write_bytes(content)
+
+
+def empty(checkpoint, other):
+    shutil.rmtree(checkpoint)
+    checkpoint.mkdir()
+
+
+def lose_a_part(checkpoint, other):
+    shutil.rmtree(checkpoint / "progress")
+
+
+def of_another_run(checkpoint, other):
+    shutil.rmtree(checkpoint)
+    shutil.copytree(other / "checkpoints" / "30", checkpoint)
+
+
+def of_another_step(checkpoint, other):
+    shutil.rmtree(checkpoint)
+    shutil.copytree(checkpoint.with_name("20"), checkpoint)
+
+
+def foreign(checkpoint, other):
+    empty(checkpoint, other)
+    (checkpoint / "state").mkdir()
+    (checkpoint / "state" / "weights.bin").write_bytes(b"anything" * 100)
+
+
+DAMAGES = (truncate, flip_bits, empty, lose_a_part, of_another_run, of_another_step, foreign)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_newest_good_one_is_used(damage, killed, other, experiment):
+    damage(killed / "checkpoints" / "30", other)
+    with CheckpointStore(killed / "checkpoints") as store:
+        found = store.newest(experiment.state_template(), experiment.check_state)
+    assert int(found.state.step[0]) == 20
+    assert [one.step for one in found.unreadable] == [30]
+    assert found.unreadable[0].why
+    if damage is of_another_run:
+        return  # It can be read, by whoever asks for it.
+    with pytest.raises(CheckpointError, match=r"the checkpoint of step 30 in .* cannot be read: "):
+        load_run(killed)
+    assert load_run(killed, step=20).step == 20
+
+
+class Told(Observer):
+    def __init__(self):
+        self.bad = []
+
+    def set_aside(self, step, why, place):
+        self.bad.append((step, why, place))
+
+
+def test_a_run_goes_on_from_it_as_if_nothing_had_been(killed, finished, other):
+    truncate(killed / "checkpoints" / "30", other)
+    of_another_run(killed / "checkpoints" / "20", other)
+    observer = Told()
+    train(CONFIG, Workdir(killed), observer)
+    aside = killed / "checkpoints_unreadable"
+    assert [(step, place) for step, _, place in observer.bad] == [
+        (30, aside / "30"), (20, aside / "20"),
+    ]  # fmt: skip
+    assert observer.bad[1][1] == "it is of step 30"
+    assert sorted(path.name for path in aside.iterdir()) == ["20", "30"]
+    lines, expected = (
+        [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(one)]
+        for one in (killed / "metrics.jsonl", finished / "metrics.jsonl")
+    )
+    assert lines == expected
+    with CheckpointStore(killed / "checkpoints") as store:
+        assert store.steps() == [10, 20, 30]
+        # A second one of that step has another place.
+        assert store.set_aside(30) == aside / "30-2"
+
+
+def test_where_none_is_good_nothing_is_touched(killed, other):
+    before = (killed / "metrics.jsonl").read_bytes()
+    for step in ("10", "20", "30"):
+        empty(killed / "checkpoints" / step, other)
+    with pytest.raises(CheckpointError, match=r"(?s)can be read:.*step 30: .*step 10: .*anew"):
+        train(CONFIG, Workdir(killed), Observer())
+    assert (killed / "metrics.jsonl").read_bytes() == before
+    assert len(list((killed / "checkpoints").iterdir())) == 3
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said_in_a_line(killed, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    def full(self, *arguments, **settings):
+        raise ValueError("NOT_FOUND: Error writing local file [OS error 28: No space left]\nmore")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    longer = with_options(CONFIG, {"training.num_steps": 40})
+    with pytest.raises(CheckpointError, match=r"No space left\]\nThose before it stand"):
+        train(longer, Workdir(killed), Observer())
+    monkeypatch.undo()
+    with CheckpointStore(killed / "checkpoints") as store:
+        assert store.steps() == [10, 20, 30]
+
+
+def test_a_folder_is_one_commands_at_a_time(killed):
+    workdir = Workdir(killed)
+    with workdir.locked():
+        with pytest.raises(WorkdirError, match=r"is in use by process \d+ on "):
+            train(CONFIG, workdir, Observer())
+        # Looking is free.
+        assert load_run(killed).step == 30
+    # A lock that nobody holds is no lock, whatever stands there.
+    assert "process" in workdir.lock.read_text()
+    train(CONFIG, workdir, Observer())
