@@ -33,7 +33,7 @@ from rich.table import Table
 from emergent_icl.datasets.sources import DataUnavailableError
 from emergent_icl.evaluation import ICL, IWL
 from emergent_icl.metrics import Estimate
-from emergent_icl.training.checkpoints import NonFiniteStateError
+from emergent_icl.training.checkpoints import CheckpointError, NonFiniteStateError
 from emergent_icl.training.reporting import Observer, Record
 from emergent_icl.training.window import NonFiniteLossError
 from emergent_icl.validation import ConfigError
@@ -51,6 +51,14 @@ EXPECTED_ERRORS = (
     DataUnavailableError,
     NonFiniteLossError,
     NonFiniteStateError,
+)
+
+
+SAVED = "What was saved stands; the same command goes on from there."
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+LESS_MEMORY = (
+    "Less takes: a smaller training.batch_size, model.precision=bfloat16, fewer "
+    f"training.replicas, a smaller evaluation.batch_size, more devices. {SAVED}"
 )
 
 
@@ -91,18 +99,27 @@ def clear_errors(*also: type[Exception]) -> Iterator[None]:
         yield
     except (*EXPECTED_ERRORS, *also) as error:
         say_error(str(error))
-        if jax.distributed.is_initialized():
-            # Its exit would wait for the other processes.
+        if jax.distributed.is_initialized() or isinstance(error, CheckpointError):
             _fail_at_once()
         sys.exit(1)
-    except Exception:
-        traceback.print_exc()
-        # Where a save failed, Orbax's threads wait for its other parts for minutes.
+    except OSError as error:  # Of the machine: no space, no permission, a folder that is gone.
+        where = f": {error.filename}" if error.filename else ""
+        say_error(f"{error.strerror or error}{where}\n{SAVED}")
+        _fail_at_once()
+    except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY in str(error):
+            say_error(f"the device is out of memory: {str(error).splitlines()[0]}\n{LESS_MEMORY}")
+        else:
+            traceback.print_exc()
         _fail_at_once()
 
 
 def _fail_at_once() -> None:
-    """Not sys.exit: whatever waits at the end of the interpreter is not waited for."""
+    """Not sys.exit: whatever waits at the end of the interpreter is not waited for.
+
+    The runtime would wait for the other processes of a run; where a save failed, Orbax's threads
+    for the save's other parts.
+    """
     sys.stdout.flush()
     os._exit(1)
 

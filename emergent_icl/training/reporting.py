@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -55,7 +56,7 @@ class MetricsWriter:
         with temporary.open("w", encoding="utf-8") as file:
             file.writelines(_line(record) for record in kept)
         os.replace(temporary, metrics)
-        self._file = metrics.open("a", encoding="utf-8")
+        self._file, self._path = metrics.open("a", encoding="utf-8"), str(metrics)
         self._tensorboard, self._resume_step = tensorboard, resume_step
         self._events: dict[str, SummaryWriter] = {}
 
@@ -74,7 +75,12 @@ class MetricsWriter:
           step: of all of them.
           records: by the replica's name, which stands in the line and is a run of its own
             in TensorBoard; '' for a run that is alone.
+
+        Raises:
+          OSError: they cannot be written, or the file was deleted.
         """
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "Deleted while the run wrote to it", self._path)
         for replica, record in records.items():
             who = {"replica": replica} if replica else {}
             self._file.write(_line({"step": step, **who, **record}))
