@@ -10,12 +10,23 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 # A process that is not over by then hangs.
 PATIENCE = 240
+TRAIN = ("-m", "experiments.train")
 
 
 class Processes:
     """The processes of one run."""
 
-    def __init__(self, workdir, flags, count=1, devices=1, own_flags=()):
+    def __init__(
+        self,
+        workdir,
+        flags,
+        count=1,
+        devices=1,
+        own_flags=(),
+        program=TRAIN,
+        user=None,
+        environment=(),
+    ):
         """Starts them.
 
         Args:
@@ -24,6 +35,9 @@ class Processes:
           count: how many.
           devices: virtual ones, of each.
           own_flags: further flags of each process.
+          program: words after `python`.
+          user: number of the one who runs them; None is the one who runs this.
+          environment: variables besides this process's.
         """
         xla = f"--xla_force_host_platform_device_count={devices}"
         address = f"localhost:{free_port()}"
@@ -38,9 +52,10 @@ class Processes:
                 ]
             self.running.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "experiments.train", *words],
+                    [sys.executable, *program, *words],
                     cwd=ROOT,
-                    env={**os.environ, "XLA_FLAGS": xla},
+                    env={**os.environ, "XLA_FLAGS": xla, **dict(environment)},
+                    user=user,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
@@ -55,15 +70,21 @@ class Processes:
             process.kill()
             process.communicate()
 
-    def wait(self, index=0):
+    def wait(self, index=0, patience=PATIENCE):
         """(exit status, standard output, standard error) of one that ends by itself."""
         process = self.running[index]
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=patience)
         return process.returncode, out, err
 
     def send(self, signal_number, index=0):
         """Sends a signal to one."""
         self.running[index].send_signal(signal_number)
+
+
+def start_injected(workdir, fault, at, flags, **settings):
+    """A run with a fault of `injected.py` in it."""
+    program = (str(Path(__file__).with_name("injected.py")), fault, str(at))
+    return Processes(workdir, flags, program=program, **settings)
 
 
 def free_port():

@@ -1,0 +1,118 @@
+"""experiments.train with a fault in it.
+
+python tests/faults/injected.py FAULT AT [flags of experiments.train]
+
+AT is the step at which it strikes. Each fault is what a machine does, where it would do it.
+"""
+
+import errno
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+import jax  # noqa: E402
+from absl import app  # noqa: E402
+
+from emergent_icl.training import devices, program, reporting  # noqa: E402
+from experiments import console, train  # noqa: E402
+
+
+def half_a_line(at):
+    """Killed in the middle of a line of metrics."""
+
+    def write(self, step, records, whole=reporting.MetricsWriter.write):
+        if step == at:
+            line = reporting._line({"step": step, **next(iter(records.values()))})
+            self._file.write(line[: len(line) // 2])
+            self._file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(self, step, records)
+
+    reporting.MetricsWriter.write = write
+
+
+def no_space_for_metrics(at):
+    """The disk is full when a line is written."""
+
+    def write(self, step, records, whole=reporting.MetricsWriter.write):
+        if step == at:
+            raise OSError(errno.ENOSPC, "No space left on device", self._path)
+        whole(self, step, records)
+
+    reporting.MetricsWriter.write = write
+
+
+def no_space_for_files(at):
+    """From that step on no file may be longer than a kilobyte."""
+    at_step(at, lambda state: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
+
+
+def out_of_memory(at):
+    """The device has no room for a call."""
+
+    def fail(state):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 68719476736 bytes."
+        )
+
+    at_step(at, fail)
+
+
+def nan(at, replica=slice(None)):
+    """A parameter becomes NaN, in all replicas or in the first."""
+
+    def poison(state):
+        poisoned = jax.tree.map(lambda leaf: leaf.at[:, replica].set(float("nan")), state.params)
+        return state._replace(params=poisoned)
+
+    at_step(at, poison)
+
+
+def nan_in_one(at):
+    """Of several replicas the first has a NaN."""
+    nan(at, 0)
+
+
+def clock_jumps(at):
+    """The time of day goes back by a day, again and again."""
+    right, calls = time.time, [0]
+
+    def jumping():
+        calls[0] += 1
+        return right() - 86_400 * (calls[0] % 2)
+
+    time.time = jumping
+
+
+def at_step(at, change):
+    """Calls `change` with the state before the step after `at`; it may give another one."""
+
+    def make(*arguments, whole=devices.make_train_call, **settings):
+        call = whole(*arguments, **settings)
+
+        def changed(state, *others):
+            if int(state.step.ravel()[0]) == at:
+                state = change(state) or state
+            return call(state, *others)
+
+        return changed
+
+    program.devices.make_train_call = make
+
+
+FAULTS = (
+    half_a_line, no_space_for_metrics, no_space_for_files, out_of_memory, nan, nan_in_one,
+    clock_jumps,
+)  # fmt: skip
+
+if __name__ == "__main__":
+    name, step = sys.argv[1:3]
+    {fault.__name__: fault for fault in FAULTS}[name](int(step))
+    train.STOP_SIGNALS.install()
+    app.run(train.main, [sys.argv[0], *sys.argv[3:]], flags_parser=console.parse_flags)

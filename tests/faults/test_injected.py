@@ -1,0 +1,190 @@
+"""What a machine does to a run: one clear message, nothing saved is lost, exact continuation."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+
+import pytest
+from launching import Processes, start_injected, train_flags, wait_for
+
+from emergent_icl.training.checkpoints import CheckpointStore
+from emergent_icl.training.reporting import last_step, read_metrics
+
+pytestmark = pytest.mark.faults
+
+OPTIONS = {
+    "training.num_steps": 60,
+    "training.log_every": 5,
+    "checkpoints.every": 10,
+    "checkpoints.keep": 9,
+    "evaluation.every": 30,
+}
+FLAGS = train_flags("symbols", **OPTIONS)
+REPLICAS = train_flags("symbols", **OPTIONS | {"training.replicas": 2})
+TIMES = ("steps_per_second", "sequences_per_second")
+NOBODY = 65534
+
+
+def end(folder, flags=FLAGS, fault=None, at=0, **settings):
+    """(exit status, standard output, standard error) of a command."""
+    if fault:
+        with start_injected(folder, fault, at, flags, **settings) as process:
+            return process.wait()
+    with Processes(folder, flags, **settings) as process:
+        return process.wait()
+
+
+def records(folder):
+    return [
+        {name: value for name, value in line.items() if name not in TIMES}
+        for line in read_metrics(folder / "metrics.jsonl")
+    ]
+
+
+def saved(folder):
+    with CheckpointStore(folder / "checkpoints") as store:
+        return store.steps()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    status, _, err = end(folder)
+    assert status == 0, err
+    return folder
+
+
+def assert_goes_on(folder, straight):
+    """The same command ends the run, and its curve is that of one that was never hurt."""
+    status, _, err = end(folder)
+    assert status == 0, err
+    assert records(folder) == records(straight)
+    parts = [json.loads((one / "summary.json").read_text())["evals"] for one in (folder, straight)]
+    assert parts[0] == parts[1]
+
+
+def only_message(err):
+    """The one message; there is nothing else."""
+    assert "Traceback" not in err, err
+    assert "Exception" not in err, err
+    assert err.count("error:") == 1, err
+    return err[err.index("error:") :]
+
+
+@pytest.mark.parametrize(
+    ("fault", "at", "said"),
+    [
+        ("no_space_for_metrics", 35, "error: No space left on device: {folder}/metrics.jsonl"),
+        ("no_space_for_files", 33, "error: a checkpoint could not be written in {folder}"),
+        ("out_of_memory", 33, "error: the device is out of memory: RESOURCE_EXHAUSTED"),
+        ("nan", 33, "error: The loss at step 34 is nan. Nothing of it was saved."),
+    ],
+)
+def test_a_run_that_ends_says_why_and_goes_on(fault, at, said, straight, tmp_path):
+    folder = tmp_path / "run"
+    status, _, err = end(folder, fault=fault, at=at)
+    assert status == 1
+    assert only_message(err).startswith(said.format(folder=folder))
+    assert saved(folder)[-1] == 30
+    assert_goes_on(folder, straight)
+
+
+def test_advice_comes_with_the_lack_of_memory(tmp_path):
+    _, _, err = end(tmp_path / "run", fault="out_of_memory", at=3)
+    for option in ("training.batch_size", "model.precision", "training.replicas"):
+        assert option in only_message(err)
+
+
+def test_half_a_line_is_no_line(straight, tmp_path):
+    folder = tmp_path / "run"
+    status, _, _ = end(folder, fault="half_a_line", at=45)
+    assert status == -signal.SIGKILL
+    assert not (folder / "metrics.jsonl").read_text().endswith("\n")
+    assert_goes_on(folder, straight)
+
+
+def test_a_nan_in_one_replica_is_that_ones_alone(tmp_path):
+    folder = tmp_path / "run"
+    status, out, err = end(folder, REPLICAS, fault="nan_in_one", at=33)
+    assert status == 0, err
+    assert "replica 'seed=0' diverged at step 34; the others go on" in out
+    replicas = json.loads((folder / "summary.json").read_text())["replicas"]
+    assert replicas["seed=0"]["diverged_at_step"] == 34
+    assert replicas["seed=1"]["icl"] is not None
+
+
+def test_a_clock_that_jumps_changes_nothing(straight, tmp_path):
+    folder = tmp_path / "run"
+    status, _, err = end(folder, fault="clock_jumps")
+    assert status == 0, err
+    assert records(folder) == records(straight)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert 0 < summary["wall_seconds"] < 600
+    assert summary["train_sequences_per_second"] > 0
+
+
+def test_a_folder_that_is_deleted_ends_the_run(tmp_path):
+    folder = tmp_path / "run"
+    with Processes(folder, train_flags("symbols", **{"training.num_steps": 100_000})) as process:
+        wait_for(lambda: last_step(folder / "metrics.jsonl") >= 20, "two lines of metrics")
+        shutil.rmtree(folder, ignore_errors=True)
+        status, _, err = process.wait()
+    assert status == 1
+    assert "Deleted while the run wrote to it" in only_message(err)
+
+
+def test_two_commands_on_one_folder(tmp_path):
+    folder = tmp_path / "run"
+    with Processes(folder, train_flags("symbols", **{"training.num_steps": 100_000})) as first:
+        wait_for(lambda: last_step(folder / "metrics.jsonl") >= 20, "two lines of metrics")
+        status, _, err = end(folder, train_flags("symbols", **{"training.num_steps": 100_000}))
+        assert status == 1
+        assert f"error: {folder} is in use by process {first.running[0].pid} on " in err
+        only_message(err)
+        # The lock of a process that is gone is none.
+        first.send(signal.SIGKILL)
+        first.wait()
+    step = last_step(folder / "metrics.jsonl")
+    flags = train_flags("symbols", **{"training.num_steps": (step // 20 + 2) * 20})
+    status, _, err = end(folder, flags)
+    assert status == 0, err
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    user = NOBODY if os.geteuid() == 0 else None
+    if user:
+        for parent in (folder, *folder.parents):
+            if parent == tmp_path.parent.parent.parent:
+                break
+            os.chmod(parent, 0o755 if parent != folder else 0o555)
+    status, _, err = end(folder, user=user)
+    assert status == 1
+    assert only_message(err).startswith(f"error: {folder} cannot be written")
+
+
+def test_a_home_that_cannot_be_written_costs_nothing_but_the_caches(straight, tmp_path):
+    folder = tmp_path / "run"
+    home = tmp_path / "home"
+    home.write_text("no folder")
+    nowhere = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "JAX_COMPILATION_CACHE_DIR": ""}
+    status, _, err = end(folder, environment=nowhere)
+    assert status == 0, err
+    assert records(folder) == records(straight)
+
+
+def test_sigterm_with_ten_seconds_of_grace(straight, tmp_path):
+    folder = tmp_path / "run"
+    with Processes(folder, FLAGS) as process:
+        wait_for(lambda: last_step(folder / "metrics.jsonl") >= 10, "two lines of metrics")
+        process.send(signal.SIGTERM)
+        status, _, err = process.wait(patience=10)
+    if status != 0:  # It was not faster.
+        assert status == 128 + signal.SIGTERM
+        assert "Traceback" not in err
+    assert_goes_on(folder, straight)
