@@ -96,10 +96,20 @@ class Workdir:
         write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The content of summary.json, None if the run was never complete."""
+        """The content of summary.json, None if the run was never complete.
+
+        Raises:
+          WorkdirError: it is not a summary.
+        """
         if not self.summary.exists():
             return None
-        return json.loads(self.summary.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(self.summary.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise WorkdirError(f"{self.summary} is not a summary: {error}") from error
+        if not isinstance(content, dict):
+            raise WorkdirError(f"{self.summary} is not a summary, but {type(content).__name__}")
+        return content
 
     def read_config(self) -> ml_collections.ConfigDict:
         """The config that the run was started with, locked.
@@ -111,7 +121,7 @@ class Workdir:
             raise WorkdirError(f"{self.path} is not the work directory of a run: no config.json")
         try:
             content = json.loads(self.config.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise WorkdirError(f"{self.config} is not valid JSON: {error}") from error
         if not isinstance(content, dict):
             raise WorkdirError(f"{self.config} is not a config, but {type(content).__name__}")

@@ -10,6 +10,8 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from emergent_icl.workdir import WorkdirError
+
 Record = dict[str, Any]
 # Bytes; a line of eight evaluation modes has 3,000.
 _LONGEST_LINE = 2**16
@@ -107,14 +109,27 @@ class SilentWriter:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """Reads metrics.jsonl, [] if there is none; ends where a line is not whole."""
-    records: list[Record] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n"):
-                break
-            records.append(json.loads(line))
-    return records
+    """Reads metrics.jsonl, [] if there is none; the last line may be half a line.
+
+    Raises:
+      WorkdirError: another one is not a line of metrics.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    records = [_record(line) for line in lines[:-1]]
+    for number, record in enumerate(records[:-1], start=1):
+        if record is None:
+            raise WorkdirError(f"line {number} of {path} is not a line of metrics")
+    return [record for record in records if record is not None]
+
+
+def _record(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "step" in record else None
 
 
 def last_step(path: Path) -> int:
@@ -125,7 +140,9 @@ def last_step(path: Path) -> int:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - _LONGEST_LINE, 0))
         *whole, _ = file.read().split(b"\n")
-    return json.loads(whole[-1])["step"] if whole else 0
+    # The very last may be none: see `read_metrics`.
+    records = (record for line in reversed(whole) if (record := _record(line)) is not None)
+    return next(records, {"step": 0})["step"]
 
 
 def _line(record: Record) -> str:

@@ -1,0 +1,136 @@
+"""Whatever is overridden: a config is refused by name, or it samples, traces and steps."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from emergent_icl import seeds
+from emergent_icl.experiment import build_experiment
+from emergent_icl.replicas import with_options
+from emergent_icl.rules import rules
+from emergent_icl.training.program import initial_state, make_program
+from emergent_icl.training.state import hyper_from_config
+from emergent_icl.training.update import make_update
+from emergent_icl.validation import ConfigError, validate
+from emergent_icl.workdir import flatten
+
+pytestmark = pytest.mark.faults
+
+NUMBER, STEPPED = 500, 25
+PRESETS = ("symbols", "images", "resnet", "vectors")
+RULES = rules()
+# Read from elsewhere, or by nobody before the run is over.
+LEFT_ALONE = ("name", "data.data_dir", "data.cache_dir", "data.features.path")
+INTEGERS = (-1, 0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 40)
+FLOATS = (-1.0, 0.0, 1e-3, 0.1, 0.5, 1.0, 1.5, 2.0, float("nan"), float("inf"))
+
+
+def values_like(path, value):
+    """Values that somebody could write there: right, wrong, and of a wrong type."""
+    names = RULES[path].names
+    wrong = st.sampled_from([None, "nonsense", -1, 0.5, True, ()])
+    if isinstance(value, bool):
+        return st.booleans() | wrong
+    if names and isinstance(value, tuple):
+        return st.lists(st.sampled_from(names), max_size=3).map(tuple) | wrong
+    if names:
+        return st.sampled_from(names) | st.sampled_from([name[:-1] for name in names]) | wrong
+    if isinstance(value, tuple):
+        return st.lists(st.sampled_from(INTEGERS), max_size=3).map(tuple) | wrong
+    if isinstance(value, float):
+        return st.sampled_from(FLOATS) | wrong
+    return st.sampled_from(INTEGERS) | wrong
+
+
+@st.composite
+def overridden(draw):
+    """(preset, {option: value})."""
+    preset = draw(st.sampled_from(PRESETS))
+    options = flatten(tiny.get_config(preset).to_dict())
+    paths = sorted(path for path in options if path in RULES and path not in LEFT_ALONE)
+    chosen = draw(st.lists(st.sampled_from(paths), min_size=1, max_size=4, unique=True))
+    return preset, {path: draw(values_like(path, options[path])) for path in chosen}
+
+
+class Tally:
+    def __init__(self):
+        self.refused, self.valid, self.stepped = 0, 0, 0
+
+
+def configure(preset, changes):
+    """(config, ''), or (None, why it is refused)."""
+    try:
+        config = with_options(tiny.get_config(preset), changes)
+        validate(config)
+    except (TypeError, ConfigError) as error:
+        return None, str(error)
+    return config, ""
+
+
+def attempt(tally, preset, changes):
+    config, refusal = configure(preset, changes)
+    if config is None:
+        tally.refused += 1
+        assert any(path.rpartition(".")[2] in refusal for path in changes), refusal
+        return
+    tally.valid += 1
+    experiment = build_experiment(config)
+    training, rows = experiment.plan.training, config.training.batch_size
+    batch = training.sample(seeds.generator(0, "fuzz", 0), rows)
+    assert all(leaf.shape == (rows, training.seq_len) for leaf in batch)
+    assert batch.labels.min() >= 0
+    assert batch.labels.max() < experiment.plan.num_labels
+    update = make_update(
+        experiment.network,
+        experiment.optimizer,
+        experiment.materialise,
+        None,
+        config.training.interim_weight,
+    )
+    state = jax.eval_shape(lambda: experiment.init(0))
+    after, metrics = jax.eval_shape(
+        update, state, hyper_from_config(config), experiment.arrays(), batch
+    )
+    assert jax.tree.map(lambda leaf: leaf.shape, after) == jax.tree.map(
+        lambda leaf: leaf.shape, state
+    )
+    assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics))
+    # One in ten or so, until there are enough.
+    if tally.stepped < STEPPED and tally.valid % 8 == 1:
+        step(experiment)
+        tally.stepped += 1
+
+
+def step(experiment):
+    program = make_program(experiment)
+    state = program.place_state(initial_state(experiment))
+    feed = program.feed(0)
+    batch = program.shard_batch(next(feed))
+    feed.close()
+    state, metrics = program.call(state, program.hyper, program.bank, batch)
+    loss = np.asarray(metrics["loss"])
+    assert np.isfinite(loss[0, 0]).all()
+
+
+def test_random_overrides():
+    tally = Tally()
+
+    @settings(
+        max_examples=NUMBER,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(overridden())
+    def attempt_all(one):
+        attempt(tally, *one)
+
+    attempt_all()
+    assert tally.refused + tally.valid >= NUMBER
+    assert tally.valid >= NUMBER // 5
+    assert tally.refused >= NUMBER // 5
+    assert tally.stepped == STEPPED

@@ -1,0 +1,157 @@
+"""Nothing that is loaded can execute code, however it came to be there."""
+
+import json
+import pickle
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import tiny
+from launching import ROOT, Processes, train_flags
+
+from emergent_icl.datasets import cache
+from emergent_icl.experiment import load_run
+from emergent_icl.training.loop import train
+from emergent_icl.training.reporting import Observer, read_metrics
+from emergent_icl.workdir import Workdir, WorkdirError
+
+pytestmark = pytest.mark.faults
+
+EVALUATE = ("-m", "experiments.evaluate")
+
+
+class Payload:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (str(self.mark), "w")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(tiny.get_config("symbols"), Workdir(folder), Observer())
+    return folder
+
+
+@pytest.fixture
+def hostile(finished, tmp_path):
+    """A copy of the run, from a stranger."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def evaluate(folder, *flags):
+    with Processes(folder, [*flags, "--num_sequences=20"], program=EVALUATE) as process:
+        return process.wait()
+
+
+def test_no_file_of_the_project_unpickles():
+    said = [
+        path
+        for folder in ("emergent_icl", "experiments")
+        for path in (ROOT / folder).rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "pickle" in line and "allow_pickle=False" not in line and "import pickle" in line
+    ]
+    assert said == []
+
+
+@pytest.mark.parametrize("place", ["state/payload", "progress/metadata", "_METADATA"])
+def test_pickles_in_a_checkpoint_are_bytes(hostile, place, tmp_path):
+    mark = tmp_path / "executed"
+    path = hostile / "checkpoints" / "40" / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(Payload(mark)))
+    evaluate(hostile)
+    assert not mark.exists()
+
+
+def test_python_files_in_a_work_directory_are_never_run(hostile, tmp_path):
+    mark = tmp_path / "executed"
+    code = f"open({str(mark)!r}, 'w')\n"
+    for name in ("sitecustomize.py", "experiments.py", "json.py", "config.py", "tiny.py", "jax.py"):
+        (hostile / name).write_text(code)
+    status, _, err = evaluate(hostile)
+    assert status == 0, err
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "__import__('os').system('true')",
+        "[1, 2]",
+        "{}",
+        '{"data": 1}',
+        '{"data": {"source": "symbolic"}}',
+        '{"name": "x", "data": {"source": {"__class__": "os.system"}}}',
+    ],
+)
+def test_a_config_is_data(hostile, content):
+    (hostile / "config.json").write_text(content)
+    status, _, err = evaluate(hostile)
+    assert status == 1
+    assert "Traceback" not in err
+    assert err.count("error:") == 1
+
+
+def test_a_config_that_names_a_file_does_not_run_it(hostile, tmp_path):
+    mark = tmp_path / "executed"
+    extension = tmp_path / "extension.py"
+    extension.write_text(f"open({str(mark)!r}, 'w')\n")
+    config = json.loads((hostile / "config.json").read_text())
+    config["data"]["source"] = str(extension)
+    config["model"]["encoder"] = f"{extension}:run"
+    (hostile / "config.json").write_text(json.dumps(config))
+    status, _, err = evaluate(hostile)
+    assert (status, err.count("error:")) == (1, 1)
+    assert not mark.exists()
+
+
+def test_a_cache_with_a_pickle_is_built_anew(tmp_path):
+    mark, path = tmp_path / "executed", tmp_path / "cache.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("header.npy", "images.npy"):
+            with archive.open(name, "w") as file:
+                np.lib.format.write_array(
+                    file, np.array([Payload(mark)], dtype=object), allow_pickle=True
+                )
+    arrays = cache.load_or_build(path, {"a": 1}, lambda: {"images": np.zeros(3)})
+    assert not mark.exists()
+    assert arrays["images"].tolist() == [0, 0, 0]
+
+
+def test_features_with_a_pickle_are_refused(tmp_path):
+    mark, path = tmp_path / "executed", tmp_path / "features.npy"
+    np.save(path, np.array([[Payload(mark)]], dtype=object), allow_pickle=True)
+    mark.unlink(missing_ok=True)
+    flags = train_flags("vectors", **{"data.source": "features", "data.features.path": path})
+    with Processes(tmp_path / "run", flags) as process:
+        status, _, err = process.wait()
+    assert status == 1
+    assert "Traceback" not in err
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("content", [b"\x80\x04]", b"", b"[1]", b"\x00" * 20])
+def test_a_summary_that_is_none_is_said(hostile, content):
+    (hostile / "summary.json").write_bytes(content)
+    with pytest.raises(WorkdirError, match=r"summary.json is not a summary"):
+        Workdir(hostile).read_summary()
+    # Nobody needs it to open the run.
+    assert load_run(hostile).step == 40
+
+
+def test_a_line_of_metrics_that_is_none_is_said(hostile):
+    path = hostile / "metrics.jsonl"
+    first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first, "\0\0\0\n", *others]))
+    with pytest.raises(WorkdirError, match=r"line 2 of .*metrics.jsonl is not a line of metrics"):
+        read_metrics(path)
+    # The last one was being written when the machine stopped.
+    path.write_text("".join([first, "\0\0\0\n"]))
+    assert [line["step"] for line in read_metrics(path)] == [10]
