@@ -12,7 +12,7 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ml_collections
 
@@ -184,15 +184,21 @@ class Workdir:
         Raises:
           WorkdirError: one does.
         """
-        with self.lock.open("a+", encoding="utf-8") as file:
+        with self._open_lock() as file:
             if not try_lock(file):
-                file.seek(0)
-                who = file.read().strip() or "another command"
+                who = self.lock.read_text(encoding="utf-8").strip() or "another command"
                 raise WorkdirError(f"{self.path} is in use by {who}")
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}\n")
-            file.flush()
+            if file.writable():
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {platform.node()}\n")
+                file.flush()
             yield
+
+    def _open_lock(self) -> IO[str]:
+        try:
+            return self.lock.open("a+", encoding="utf-8")
+        except PermissionError:  # A colleague's, in a folder that both may write.
+            return self.lock.open(encoding="utf-8")
 
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Writes the config: from now on the folder is this run's."""

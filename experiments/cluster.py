@@ -7,7 +7,9 @@ Cloud TPUs, which `jax.distributed` knows how to ask.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ import jax
 from absl import flags
 
 from experiments.last_words import last_words
+from experiments.signals import SIGNALS
 from experiments.slots import visible_gpus
 
 COORDINATOR = flags.DEFINE_string(
@@ -39,6 +42,8 @@ JOIN_SECONDS = flags.DEFINE_integer(
 # Where a scheduler has started several processes, it has set all of these; the first is how many.
 SCHEDULERS: Mapping[str, tuple[str, ...]] = {
     "SLURM": (
+        # Of the step: an interactive shell in an allocation of many tasks is one task.
+        "SLURM_STEP_NUM_TASKS",
         "SLURM_NTASKS",
         "SLURM_JOB_ID",
         "SLURM_STEP_NODELIST",
@@ -47,6 +52,11 @@ SCHEDULERS: Mapping[str, tuple[str, ...]] = {
     ),
     "Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_MCA_orte_hnp_uri"),
 }
+# What the runtime says where a process is gone; anything else that it says is another matter.
+_SIGNS_OF_LOSS = (
+    "gloo", "nccl", "connection", "socket", "unavailable", "aborted", "deadline", "heartbeat",
+    "coordination", "barrier",
+)  # fmt: skip
 GO_ON = "What was saved stands; to go on, start all of them again."
 _TPUS = ("/dev/accel0", "/dev/vfio/0")
 
@@ -80,6 +90,8 @@ def joined() -> Iterator[None]:
         try:
             yield
         except jax.errors.JaxRuntimeError as error:
+            if not any(sign in str(error).lower() for sign in _SIGNS_OF_LOSS):
+                raise
             raise ClusterError(
                 f"{who} lost another one: {str(error).splitlines()[0]}\n{GO_ON}"
             ) from error
@@ -117,9 +129,18 @@ def membership(given: Given, environment: Mapping[str, str]) -> dict[str, Any] |
         )
     if scheduler := _scheduler(environment):
         return _scheduled(scheduler, environment)
-    if any(Path(device).exists() for device in _TPUS):
-        return {}
-    return None
+    if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        raise ClusterError(
+            "JAX cannot ask this version of Open MPI for the processes of the run: give each of "
+            "them --coordinator_address, --num_processes and --process_id"
+        )
+    return {} if _has_tpus(environment) else None
+
+
+def _has_tpus(environment: Mapping[str, str]) -> bool:
+    platforms = environment.get("JAX_PLATFORMS", "")
+    can_use = importlib.util.find_spec("libtpu") is not None and platforms in ("", "tpu")
+    return can_use and any(Path(device).exists() for device in _TPUS)
 
 
 def _check(given: Given) -> None:
@@ -163,10 +184,27 @@ def _alone(arguments: Mapping[str, Any]) -> str:
 
 def _initialize(arguments: Mapping[str, Any]) -> None:
     try:
-        jax.distributed.initialize(
-            **arguments,
-            initialization_timeout=JOIN_SECONDS.value,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS.value,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise ClusterError(f"{_alone(arguments)}: {str(error).splitlines()[0]}") from error
+        with _default_signals():
+            jax.distributed.initialize(
+                **arguments,
+                initialization_timeout=JOIN_SECONDS.value,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS.value,
+                shutdown_timeout_seconds=HEARTBEAT_SECONDS.value,
+            )
+    except (RuntimeError, ValueError, OSError) as error:
+        why = str(error).splitlines()[0]
+        raise ClusterError(f"the processes of the run could not be joined: {why}") from error
+
+
+@contextlib.contextmanager
+def _default_signals() -> Iterator[None]:
+    """Joining answers no signal, and there is nothing to be saved."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -34,6 +34,7 @@ from emergent_icl.datasets.sources import DataUnavailableError
 from emergent_icl.evaluation import ICL, IWL
 from emergent_icl.metrics import Estimate
 from emergent_icl.training.checkpoints import CheckpointError, NonFiniteStateError
+from emergent_icl.training.processes import DisagreementError
 from emergent_icl.training.reporting import Observer, Record
 from emergent_icl.training.window import NonFiniteLossError
 from emergent_icl.validation import ConfigError
@@ -54,11 +55,12 @@ EXPECTED_ERRORS = (
 )
 
 
-SAVED = "What was saved stands; the same command goes on from there."
+# What all processes of a run find at the same time: none has to be told by its end.
+SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError, NonFiniteStateError)
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 LESS_MEMORY = (
     "Less takes: a smaller training.batch_size, model.precision=bfloat16, fewer "
-    f"training.replicas, a smaller evaluation.batch_size, more devices. {SAVED}"
+    "training.replicas, a smaller evaluation.batch_size, more devices."
 )
 
 
@@ -82,13 +84,14 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def clear_errors(*also: type[Exception]) -> Iterator[None]:
+def clear_errors(*also: type[Exception], advice: str = "") -> Iterator[None]:
     """Turns expected errors into one message and exit status 1; others keep their traceback.
 
     Ctrl-C, where the launcher does not answer it in its own way, ends at once.
 
     Args:
       *also: expected besides EXPECTED_ERRORS.
+      advice: to be added where the machine failed, not the user.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     # TensorFlow Datasets and Orbax speak of their own affairs.
@@ -99,16 +102,18 @@ def clear_errors(*also: type[Exception]) -> Iterator[None]:
         yield
     except (*EXPECTED_ERRORS, *also) as error:
         say_error(str(error))
-        if jax.distributed.is_initialized() or isinstance(error, CheckpointError):
+        alone = jax.distributed.is_initialized() and not isinstance(error, SHARED_ERRORS)
+        if alone or isinstance(error, CheckpointError):
             _fail_at_once()
         sys.exit(1)
     except OSError as error:  # Of the machine: no space, no permission, a folder that is gone.
         where = f": {error.filename}" if error.filename else ""
-        say_error(f"{error.strerror or error}{where}\n{SAVED}")
+        say_error(f"{error.strerror or error}{where}{advice}")
         _fail_at_once()
     except Exception as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY in str(error):
-            say_error(f"the device is out of memory: {str(error).splitlines()[0]}\n{LESS_MEMORY}")
+            first = str(error).splitlines()[0]
+            say_error(f"the device is out of memory: {first}\n{LESS_MEMORY}{advice}")
         else:
             traceback.print_exc()
         _fail_at_once()

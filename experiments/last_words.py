@@ -9,7 +9,14 @@ import sys
 from collections.abc import Iterator
 
 # Reads until the other end of the pipe is closed: after a goodbye, or by the end of the process.
-_HEIR = "import sys; sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1])"
+# A scheduler may send signals to every process of a job.
+_HEIR = """
+import signal, sys
+for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1])
+"""
 
 
 @contextlib.contextmanager
@@ -28,5 +35,6 @@ def last_words(text: str) -> Iterator[None]:
         try:
             yield
         finally:
-            os.write(ours, b".")
+            with contextlib.suppress(OSError):  # Somebody killed it.
+                os.write(ours, b".")
             os.close(ours)

@@ -39,13 +39,15 @@ from experiments.config_flag import CONFIG  # noqa: E402
 
 flags.mark_flag_as_required("config")
 
+SAVED = "\nWhat was saved stands; the same command goes on from there."
+
 
 def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: config in, exit code out."""
     console.refuse_leftovers(argv)
     jax_settings.use_compilation_cache()
     jax_settings.make_deterministic(CONFIG.value)
-    with console.clear_errors(cluster.ClusterError), cluster.joined():
+    with console.clear_errors(cluster.ClusterError, advice=SAVED), cluster.joined():
         _train(Workdir(WORKDIR.value))
 
 

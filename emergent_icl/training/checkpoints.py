@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -78,7 +79,8 @@ class CheckpointStore:
     """Checkpoints of one run, by step.
 
     A checkpoint holds the host's copy of the state, [R, ...] a leaf, and the progress
-    as JSON. Use as a context manager: leaving it waits for what is being written.
+    as JSON. Use as a context manager: leaving it waits for what is being written. Where several
+    processes train the run, all of them save; reading is each one's own.
     """
 
     def __init__(self, folder: Path, keep: int | None = None) -> None:
@@ -88,29 +90,43 @@ class CheckpointStore:
           folder: made when something is saved.
           keep: newest checkpoints to keep; None keeps all.
         """
-        # Orbax reports every file that it touches.
-        logging.getLogger("absl").setLevel(logging.WARNING)
-        self._folder = folder
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=keep is not None)
-        self._manager = ocp.CheckpointManager(folder, options=options)
+        # Orbax reports every file that it touches, and what it raises besides.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        self._folder, self._keep = folder, keep
+        self._manager: ocp.CheckpointManager | None = None
 
     def __enter__(self) -> CheckpointStore:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        with self._saving():
-            self._manager.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._manager is None:
+            return
+        if error is None:
+            with self._saving():
+                self._manager.close()
+        elif jax.process_count() == 1:
+            # What went wrong first is what is told. Other processes might wait forever.
+            with contextlib.suppress(Exception):
+                self._manager.close()
 
     def steps(self) -> list[int]:
         """Steps of complete checkpoints, in order."""
-        return sorted(self._manager.all_steps())
+        if not self._folder.is_dir():
+            return []
+        # One that is being written has a longer name.
+        return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
 
     def latest(self) -> int | None:
         """Step of the newest complete checkpoint, None if there is none."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def save(self, state: TrainState, progress: Progress, diverged: Collection[int] = ()) -> None:
-        """Starts to save; a step that is saved already is left alone.
+        """Starts to save; a step that is not newer than what is saved is left alone.
 
         Args:
           state: host arrays, [R, ...] a leaf.
@@ -122,13 +138,13 @@ class CheckpointStore:
           CheckpointError: this one, or the one before, could not be written.
         """
         step = int(state.step[0])
-        if step in self._manager.all_steps():
-            return
         for replica in set(range(len(state.step))) - set(diverged):
             if bad := non_finite_leaves(state, replica):
                 raise NonFiniteStateError(f"not finite after step {step}: {', '.join(bad)}")
         about = {"checksum": _checksum(state), **progress._asdict()}
         with self._saving():
+            if self._manager is None:
+                self._manager = _manager(self._folder, self._keep)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -142,13 +158,16 @@ class CheckpointStore:
         Raises:
           CheckpointError: the last one could not be written.
         """
-        with self._saving():
-            self._manager.wait_until_finished()
+        if self._manager is not None:
+            with self._saving():
+                self._manager.wait_until_finished()
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
         try:
             yield
+        except jax.errors.JaxRuntimeError:  # Another process is gone: no matter of writing.
+            raise
         except Exception as error:  # Orbax and its storage raise nearly anything.
             raise CheckpointError(
                 f"a checkpoint could not be written in {self._folder}: {_in_a_line(error)}\n"
@@ -212,15 +231,11 @@ class CheckpointStore:
         (self._folder / str(step)).rename(place)
         return place
 
-    def reload(self) -> None:
-        """Looks again which checkpoints there are."""
-        self._manager.reload()
-
     def _restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
         with _late_reads_ignored():
-            restored = self._manager.restore(
-                step,
+            restored = _reader().restore(
+                self._folder / str(step),
                 args=ocp.args.Composite(
                     state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore()
                 ),
@@ -232,6 +247,29 @@ class CheckpointStore:
         if int(state.step[0]) != step:
             raise ValueError(f"it is of step {int(state.step[0])}")
         return state, Progress(**about)
+
+
+def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
+    count = jax.process_count()
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        create=False,
+        # Where process 0 cannot write, others would wait for its background thread for minutes.
+        enable_async_checkpointing=count == 1,
+        # Named processes meet without the devices.
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            active_processes=set(range(count)) if count > 1 else None
+        ),
+    )
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def _reader() -> ocp.Checkpointer:
+    """Reads without waiting for other processes."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=alone)
 
 
 def _checksum(state: TrainState) -> int:

@@ -8,6 +8,7 @@ import signal
 import time
 import zlib
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
@@ -102,10 +103,13 @@ def train(
     """
     started = time.monotonic() if started is None else started
     validate(config, jax.device_count())
+    processes.check_devices()
     workdir.check(config)
     experiment = build_experiment(config)
     workdir.make()
     with _locked(workdir), CheckpointStore(workdir.checkpoints, config.checkpoints.keep) as store:
+        # Once more, now that nobody else can change it.
+        workdir.check(config)
         latest, last = store.latest(), config.training.num_steps
         if latest is not None and latest > last:
             raise WorkdirError(
@@ -114,7 +118,7 @@ def train(
         summary = workdir.read_summary()
         # A summary of fewer steps is that of the run before it was prolonged.
         is_complete = latest == last and summary is not None and summary["step"] == last
-        processes.check_agreement(lambda: _start_facts(experiment, latest, is_complete))
+        processes.check_agreement(lambda: _start_facts(experiment, store, is_complete))
         if is_complete:
             return Outcome(summary, was_complete=True)
         if processes.is_primary():
@@ -128,25 +132,26 @@ def train(
             finally:  # Of a run that was stopped, too.
                 if processes.is_primary():
                     _draw_curves(experiment, workdir)
-    summary = summarise(experiment, state, results, session.window.diverged, session.progress())
-    # Written last: it says that the run is complete.
-    if processes.is_primary():
-        workdir.write_json(workdir.summary, summary)
+        store.wait()
+        diverged, progress = session.window.diverged, session.progress()
+        summary = summarise(experiment, state, results, diverged, progress)
+        # Written last: it says that the run is complete.
+        if processes.is_primary():
+            workdir.write_json(workdir.summary, summary)
     return Outcome(summary, was_complete=False)
 
 
 def _start_facts(
-    experiment: Experiment, checkpoint: int | None, is_complete: bool
+    experiment: Experiment, store: CheckpointStore, is_complete: bool
 ) -> dict[str, Any]:
     """What all processes of a run must have in common."""
     config = flatten(experiment.config.to_dict())
     return {
         "config": {path: value for path, value in config.items() if path not in PLACES},
         "checksum of the data": zlib.crc32(np.ascontiguousarray(experiment.bank.examples)),
-        "newest checkpoint": checkpoint,
+        "checkpoints": store.steps(),
         "the run is complete": is_complete,
-        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
-        "versions": versions(),
+        "versions": {"emergent-icl": metadata.version("emergent-icl"), **versions()},
     }
 
 
@@ -157,6 +162,12 @@ def _open_writer(workdir: Workdir, resume_step: int) -> MetricsWriter | SilentWr
 
 
 def _draw_curves(experiment: Experiment, workdir: Workdir) -> None:
+    """Nothing that goes wrong here may hide what ended the run, or keep it from its summary."""
+    with contextlib.suppress(OSError, WorkdirError):
+        _try_to_draw_curves(experiment, workdir)
+
+
+def _try_to_draw_curves(experiment: Experiment, workdir: Workdir) -> None:
     levels = {chance(replica.plan) for replica in experiment.replicas}
     level = levels.pop() if len(levels) == 1 else None
     records = read_metrics(workdir.metrics)
@@ -167,17 +178,17 @@ def _restore_or_init(
     experiment: Experiment, store: CheckpointStore, observer: Observer
 ) -> tuple[TrainState, Progress]:
     """The state [R, ...] to go on from, on the host; what cannot be read is set aside."""
-    found = store.newest(experiment.state_template(), experiment.check_state)
-    if found is None:
-        return initial_state(experiment), Progress()
-    if found.unreadable:
-        processes.check_agreement(lambda: {"newest readable": int(found.state.step[0])})
-        if processes.is_primary():
-            for step, why in found.unreadable:
-                observer.set_aside(step, why, store.set_aside(step))
-        processes.check_agreement(lambda: {})
-        store.reload()
-    return found.state, found.progress
+    template = experiment.state_template()
+    found = None
+    if processes.is_primary():
+        found = store.newest(template, experiment.check_state)
+        for step, why in found.unreadable if found else ():
+            observer.set_aside(step, why, store.set_aside(step))
+        state = found.state if found else initial_state(experiment)
+    else:
+        state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+    carried = processes.of_primary(found and found.progress._asdict())
+    return processes.state_of_primary(state), Progress(**(carried or {}))
 
 
 def _locked(workdir: Workdir) -> contextlib.AbstractContextManager[None]:

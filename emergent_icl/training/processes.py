@@ -10,7 +10,7 @@ import collections
 import json
 import signal
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -18,6 +18,8 @@ from jax.experimental import multihost_utils
 
 from emergent_icl.training import devices
 from emergent_icl.workdir import WorkdirError, flatten
+
+Tree = TypeVar("Tree")
 
 
 class DisagreementError(WorkdirError):
@@ -40,19 +42,52 @@ def check_agreement(find: Callable[[], Mapping[str, Any]]) -> None:
     """
     if jax.process_count() == 1:
         return
-    first, *others = _gather(dict(find()))
-    expected = flatten(first)
+    first, *others = (flatten(one) for one in _gather(dict(find())))
     differences = [
-        f"{name}: {value!r} in process {index}, {expected.get(name)!r} in process 0"
+        f"{name}: {other.get(name)!r} in process {index}, {first.get(name)!r} in process 0"
         for index, other in enumerate(others, start=1)
-        for name, value in sorted(flatten(other).items())
-        if value != expected.get(name)
+        for name in sorted(other.keys() | first.keys())
+        if other.get(name) != first.get(name)
     ]
     if differences:
         raise DisagreementError(
             "the processes of a run must be started alike, on the same files:\n  "
             + "\n  ".join(differences)
         )
+
+
+def check_devices() -> None:
+    """Checks that every process has as many devices as the others, of one kind.
+
+    Raises:
+      DisagreementError: on every process.
+    """
+    found: dict[int, list[str]] = {}
+    for device in jax.devices():
+        found.setdefault(device.process_index, []).append(device.device_kind)
+    texts = {index: f"{len(kinds)} x {', '.join(set(kinds))}" for index, kinds in found.items()}
+    if len(set(texts.values())) > 1:
+        raise DisagreementError(
+            "the processes of a run must have equal devices, but process "
+            + ", process ".join(f"{index} has {text}" for index, text in sorted(texts.items()))
+        )
+
+
+def of_primary(value: Any) -> Any:
+    """What process 0 passed, JSON-able."""
+    return value if jax.process_count() == 1 else _gather(value)[0]
+
+
+def state_of_primary(state: Tree) -> Tree:
+    """The host arrays that process 0 passed, bit for bit."""
+    if jax.process_count() == 1:
+        return state
+    # As whole numbers: what brings them over adds zeros, and -0.0 + 0.0 is 0.0.
+    bits = jax.tree.map(lambda leaf: np.asarray(leaf).view(f"u{leaf.dtype.itemsize}"), state)
+    received = multihost_utils.broadcast_one_to_all(bits)
+    return jax.tree.map(
+        lambda own, leaf: np.asarray(leaf).view(own.dtype).reshape(own.shape), state, received
+    )
 
 
 class StopVote:

@@ -83,6 +83,12 @@ class MetricsWriter:
         """
         if not os.fstat(self._file.fileno()).st_nlink:
             raise FileNotFoundError(errno.ENOENT, "Deleted while the run wrote to it", self._path)
+        try:
+            self._write(step, records)
+        except OSError as error:  # A full disk does not say where.
+            raise OSError(error.errno, error.strerror, self._path) from error
+
+    def _write(self, step: int, records: dict[str, Record]) -> None:
         for replica, record in records.items():
             who = {"replica": replica} if replica else {}
             self._file.write(_line({"step": step, **who, **record}))

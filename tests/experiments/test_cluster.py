@@ -6,6 +6,7 @@ from experiments import cluster
 from experiments.cluster import ClusterError, Given, membership
 
 SLURM = {
+    "SLURM_STEP_NUM_TASKS": "4",
     "SLURM_NTASKS": "4",
     "SLURM_JOB_ID": "7",
     "SLURM_STEP_NODELIST": "node[1-2]",
@@ -59,7 +60,9 @@ def test_tasks_of_slurm_and_ranks_of_open_mpi_are_processes_of_one_run():
 @pytest.mark.parametrize(
     "changed",
     [
-        {"SLURM_NTASKS": "1"},
+        {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1"},
+        # An interactive shell in an allocation of four.
+        {"SLURM_STEP_NUM_TASKS": "1"},
         # A batch script, and whatever it starts without srun, is no task.
         {"SLURM_STEP_NODELIST": None},
     ],
@@ -67,6 +70,12 @@ def test_tasks_of_slurm_and_ranks_of_open_mpi_are_processes_of_one_run():
 def test_one_task_and_no_task_are_alone(changed):
     environment = {name: value for name, value in (SLURM | changed).items() if value}
     assert membership(Given(), environment) is None
+
+
+def test_an_open_mpi_that_jax_cannot_ask_is_said():
+    with pytest.raises(ClusterError, match=r"version of Open MPI.*--coordinator_address"):
+        membership(Given(), {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})
+    assert membership(Given(), {"OMPI_COMM_WORLD_SIZE": "1"}) is None
 
 
 def test_a_task_that_is_alone_on_its_node_has_all_of_its_gpus(monkeypatch):
@@ -79,4 +88,8 @@ def test_a_task_that_is_alone_on_its_node_has_all_of_its_gpus(monkeypatch):
 def test_tpus_are_asked_for_the_others(monkeypatch, tmp_path):
     (tmp_path / "accel0").touch()
     monkeypatch.setattr(cluster, "_TPUS", (str(tmp_path / "accel0"),))
+    # Any device may be of that name.
+    assert membership(Given(), {}) is None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     assert membership(Given(), {}) == {}
+    assert membership(Given(), {"JAX_PLATFORMS": "cpu"}) is None

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 import jax  # noqa: E402
 from absl import app  # noqa: E402
 
-from emergent_icl.training import devices, program, reporting  # noqa: E402
+from emergent_icl.training import checkpoints, devices, program, reporting  # noqa: E402
 from experiments import console, train  # noqa: E402
 
 
@@ -49,8 +49,15 @@ def no_space_for_metrics(at):
 
 
 def no_space_for_files(at):
-    """From that step on no file may be longer than a kilobyte."""
-    at_step(at, lambda state: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
+    """Of the checkpoint of that step no file may be longer than a kilobyte."""
+
+    def save(self, state, *others, whole=checkpoints.CheckpointStore.save):
+        if int(state.step[0]) == at:
+            self.wait()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+        whole(self, state, *others)
+
+    checkpoints.CheckpointStore.save = save
 
 
 def out_of_memory(at):

@@ -24,7 +24,6 @@ class Processes:
         devices=1,
         own_flags=(),
         program=TRAIN,
-        user=None,
         environment=(),
     ):
         """Starts them.
@@ -36,7 +35,6 @@ class Processes:
           devices: virtual ones, of each.
           own_flags: further flags of each process.
           program: words after `python`.
-          user: number of the one who runs them; None is the one who runs this.
           environment: variables besides this process's.
         """
         xla = f"--xla_force_host_platform_device_count={devices}"
@@ -55,7 +53,6 @@ class Processes:
                     [sys.executable, *program, *words],
                     cwd=ROOT,
                     env={**os.environ, "XLA_FLAGS": xla, **dict(environment)},
-                    user=user,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
