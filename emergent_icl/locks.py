@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import IO
 
 try:
@@ -12,6 +13,14 @@ except ImportError:  # Windows has no such locks.
 
 # What a file system without locks answers.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on a file; False where that cannot be known."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return not try_lock(file)
 
 
 def try_lock(file: IO) -> bool:

@@ -14,12 +14,17 @@ from emergent_icl.sweeps.results import collect, results_text
 from emergent_icl.sweeps.sweep import Sweep, SweepError
 from emergent_icl.visualization.report import write_report
 from emergent_icl.visualization.sweep_figures import context_text, draw_finding, draw_summary
-from emergent_icl.workdir import write_whole
+from emergent_icl.workdir import Workdir, write_whole
 from experiments import console
 from experiments.estimates import Estimate, StepTimes, estimate
-from experiments.executor import Failure, Stopped, run_programs
+from experiments.executor import Failure, Place, Stopped, run_programs
 from experiments.slots import Slot
-from experiments.sweep_display import SweepDisplay, print_plan, print_verdicts
+from experiments.sweep_display import (
+    SweepDisplay,
+    print_plan,
+    print_status,
+    print_verdicts,
+)
 
 RESULTS = "results.json"
 
@@ -91,31 +96,41 @@ def show_plan(campaign: Campaign, slots: Sequence[Slot]) -> None:
     print_plan(programs, estimates, len(slots))
 
 
+def show_status(campaign: Campaign, state: Callable[[Workdir], str]) -> None:
+    """Prints what became of every program.
+
+    Args:
+      campaign: what.
+      state: what is known of the process, or job, of a work directory; '' for nothing.
+    """
+    print_status(campaign.programs(), state)
+
+
 def run(
     campaign: Campaign,
-    slots: Sequence[Slot],
+    place: Place,
+    at_once: int,
     stop_requested: Callable[[], signal.Signals | None],
-    flags: Sequence[str],
 ) -> tuple[dict[str, Any], list[Failure]]:
     """Runs what is missing, then judges and draws what there is.
 
     Args:
       campaign: what.
-      slots: where.
+      place: where.
+      at_once: programs that run there side by side, at most.
       stop_requested: polled; a signal to stop for, or None.
-      flags: further flags of every program.
 
     Returns:
       The content of results.json, and the programs that failed.
 
     Raises:
       WorkdirError: a folder holds other runs; nothing was touched.
-      Stopped: asked to; every run has saved its state, and what is complete was judged.
+      Stopped: asked to; what is complete was judged.
     """
     campaign.check()
-    with SweepDisplay(campaign.programs(), len(slots)) as display:
+    with SweepDisplay(campaign.programs(), at_once) as display:
         try:
-            failures = run_programs(campaign.programs, slots, display, stop_requested, flags)
+            failures = run_programs(campaign.programs, place, display, stop_requested)
         except Stopped:
             display.close()
             judge_and_draw(campaign)

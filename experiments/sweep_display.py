@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -14,6 +15,7 @@ from emergent_icl.sweeps.programs import Program
 from emergent_icl.training.reporting import last_step
 from emergent_icl.visualization.report_tables import OUTCOMES, finding_text
 from emergent_icl.visualization.sweep_curves import verdict_text
+from emergent_icl.workdir import Workdir
 from experiments import console
 from experiments.estimates import Estimate, StepTimes, estimate
 from experiments.executor import Failure, Observer
@@ -51,6 +53,33 @@ def print_plan(
         f"{runs} runs in {len(programs)} programs, {duration_text(total)} of computing left: about "
         f"{duration_text(wall)} with {num_slots} at a time. Steps were timed on this machine."
     )
+
+
+def print_status(programs: Sequence[Program], state: Callable[[Workdir], str]) -> None:
+    """Prints a row a program: how far it is, and what is known of its process or job."""
+    table = Table(title="Status", title_justify="left")
+    for heading in ("program", "state", "process or job"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("step", justify="right", no_wrap=True)
+    table.add_column("last said", overflow="fold")
+    for one in programs:
+        own, done = state(one.workdir), fraction_done(one)
+        # What is neither complete nor under way has failed, if it ever began.
+        failed = done < 1 and one.workdir.log.exists() and own in ("", "ended")
+        said = last_line(one.workdir.log) if failed else ""
+        step, steps = last_step(one.workdir.metrics), one.config.training.num_steps
+        table.add_row(
+            escape(one.name), _state(one, done), own or "-", f"{step:,}/{steps:,}", escape(said)
+        )
+    console.print_table(table)
+    complete = sum(one.is_complete() for one in programs)
+    console.say(f"{complete} of {len(programs)} programs are complete.")
+
+
+def last_line(path: Path) -> str:
+    """Of a log; '' for an empty one."""
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 def fraction_done(program: Program) -> float:

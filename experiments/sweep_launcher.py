@@ -11,11 +11,14 @@ from typing import Any
 
 from absl import flags
 
+from emergent_icl.locks import is_locked
 from emergent_icl.sweeps.sweep import FIRST_TUNING_SEED, Sweep, SweepError
+from emergent_icl.workdir import Workdir
 from experiments import campaign, console
 from experiments.common_flags import WORKDIR
-from experiments.executor import Stopped
+from experiments.executor import Place, Stopped
 from experiments.extensions import EXTENSIONS
+from experiments.local_processes import LocalProcesses
 from experiments.slots import machine_slots
 from experiments.sweep_display import print_failures
 
@@ -24,13 +27,33 @@ _SEEDS = flags.DEFINE_integer(
     upper_bound=FIRST_TUNING_SEED,
 )  # fmt: skip
 _WORKERS = flags.DEFINE_integer(
-    "workers", 0, "Programs at a time; 0: one for each GPU, else for each core.", lower_bound=0
+    "workers",
+    0,
+    "Programs at a time; 0: one for each GPU, else for each core.",
+    lower_bound=0,
 )
 _RUNS = flags.DEFINE_integer(
     "runs_per_program", 0, "Seeds that one program trains together; 0: all of a condition.",
     lower_bound=0,
 )  # fmt: skip
 _PLAN = flags.DEFINE_boolean("plan", False, "Print every run with its estimated time, and stop.")
+_STATUS = flags.DEFINE_boolean("status", False, "Print what became of every program, and stop.")
+_EXECUTOR = flags.DEFINE_enum(
+    "executor", "local", ["local", "slurm"], "Processes of this machine, or jobs of SLURM."
+)
+_RETRY = flags.DEFINE_boolean(
+    "retry_failed", False, "Submit anew what failed under SLURM; on this machine it always is."
+)
+_PARTITION = flags.DEFINE_string("partition", "", "Of SLURM, for each job.")
+_MINUTES = flags.DEFINE_integer(
+    "minutes", 240, "Time of a job, after which it is requeued and goes on.", lower_bound=1
+)
+_GPUS = flags.DEFINE_integer("gpus", 0, "Of each job.", lower_bound=0)
+_CPUS = flags.DEFINE_integer("cpus", 1, "Cores of each job.", lower_bound=1)
+_MEMORY = flags.DEFINE_float("memory_gb", 0.0, "Of each job; 0: the cluster's own.", lower_bound=0)
+_GRACE = flags.DEFINE_integer(
+    "grace", 90, "Seconds before its end in which a job saves.", lower_bound=1
+)
 _SET = flags.DEFINE_multi_string(
     "set", [], "option=value of the config that all conditions start from; may be repeated."
 )
@@ -61,22 +84,60 @@ def launch(
     together = _RUNS.value or len(seeds)
     about = {**about, "changes": changes}
     whole = campaign.Campaign(tuple(sweeps), seeds, Path(WORKDIR.value), together, about)
-    slots = machine_slots(_WORKERS.value)
     if _PLAN.value:
-        campaign.show_plan(whole, slots)
+        campaign.show_plan(whole, machine_slots(_WORKERS.value))
         return
-    extensions = [f"--extensions={','.join(EXTENSIONS.value)}"] if EXTENSIONS.value else []
+    if _STATUS.value:
+        campaign.show_status(whole, _job_states())
+        return
+    place, at_once = _place(whole.root)
     try:
-        _, failures = campaign.run(whole, slots, stop_requested, extensions)
+        _, failures = campaign.run(whole, place, at_once, stop_requested)
     except Stopped as stop:
         print_failures(stop.failures)
-        but = f" but {', '.join(stop.unsaved)}, killed after their time" if stop.unsaved else ""
-        console.say(f"Stopped; every run is saved{but}. To go on:\n  {console.command_line()}")
+        console.say(f"{stop.said} To go on:\n  {console.command_line()}")
         sys.exit(128 + stop.signal)
     print_failures(failures)
     if failures:
         console.say(f"To try again what failed:\n  {console.command_line()}")
         sys.exit(1)
+
+
+def _place(root: Path) -> tuple[Place, int]:
+    """Where programs run, and how many at a time, as the flags say."""
+    further = [f"--extensions={','.join(EXTENSIONS.value)}"] if EXTENSIONS.value else []
+    if _EXECUTOR.value == "local":
+        slots = machine_slots(_WORKERS.value)
+        return LocalProcesses(slots, further), len(slots)
+    # Only here, so that nobody else needs submitit.
+    from experiments import slurm
+
+    request = slurm.Request(
+        partition=_PARTITION.value,
+        minutes=_MINUTES.value,
+        gpus=_GPUS.value,
+        cpus=_CPUS.value,
+        memory_gb=_MEMORY.value,
+        at_once=_WORKERS.value or slurm.Request().at_once,
+        grace_seconds=_GRACE.value,
+    )
+    jobs = slurm.SlurmJobs(root, request, further, _RETRY.value)
+    return jobs, request.at_once
+
+
+def _job_states() -> Callable[[Workdir], str]:
+    """What the scheduler says of a program's job; '' where there is none."""
+    if _EXECUTOR.value == "local":
+        return lambda workdir: "running" if is_locked(workdir.log) else ""
+    from experiments import slurm
+
+    alive = slurm.queued_jobs()
+
+    def state(workdir: Workdir) -> str:
+        job = slurm.job_of(workdir)
+        return f"{alive.get(job, 'ended').lower()} (job {job})" if job else ""
+
+    return state
 
 
 def _changes(words: Sequence[str]) -> dict[str, Any]:

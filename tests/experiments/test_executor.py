@@ -13,6 +13,7 @@ from finished_runs import Ends, finish
 
 from emergent_icl.sweeps.programs import make_programs, with_twins
 from experiments.executor import Observer, run_programs
+from experiments.local_processes import LocalProcesses
 from experiments.slots import machine_slots
 
 # Not on macOS and Windows, where there is nothing to be tested.
@@ -121,7 +122,7 @@ def test_a_program_with_a_complete_twin_is_not_run(tmp_path, monkeypatch):
     plan = twins_plan(tmp_path)
     monkeypatch.setattr("subprocess.Popen", None)
     observer = Ended()
-    assert run_programs(plan, machine_slots(1), observer, lambda: None) == []
+    assert run_programs(plan, LocalProcesses(machine_slots(1)), observer, lambda: None) == []
     assert observer.names == ["renamed/p=0/seeds=0", "renamed/p=1/seeds=0"]
     assert all(one.is_complete() for one in plan())
 
@@ -142,7 +143,7 @@ def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monk
     monkeypatch.setattr("subprocess.Popen", None)
     observer = Ended()
     try:
-        failures = run_programs(plan, machine_slots(1), observer, lambda: None)
+        failures = run_programs(plan, LocalProcesses(machine_slots(1)), observer, lambda: None)
     finally:
         runs.kill()
         runs.wait()
@@ -170,7 +171,7 @@ def test_runs_start_when_their_search_was_only_copied(tmp_path, monkeypatch):
                 finish(program, ends)
     monkeypatch.setattr("subprocess.Popen", None)
     observer = Ended()
-    assert run_programs(plan, machine_slots(1), observer, lambda: None) == []
+    assert run_programs(plan, LocalProcesses(machine_slots(1)), observer, lambda: None) == []
     assert observer.names == [
         "renamed/p=0/search", "renamed/p=1/search", "renamed/p=0/seeds=0", "renamed/p=1/seeds=0",
     ]  # fmt: skip
@@ -184,7 +185,7 @@ def test_a_twin_is_not_copied_over_what_another_launcher_does(tmp_path, monkeypa
     (busy.path / "checkpoints").mkdir()
     monkeypatch.setattr("subprocess.Popen", None)
     with _locked(busy.log):
-        failures = run_programs(plan, machine_slots(1), Observer(), lambda: None)
+        failures = run_programs(plan, LocalProcesses(machine_slots(1)), Observer(), lambda: None)
     assert [one.program.name for one in failures] == ["renamed/p=0/seeds=0"]
     assert "a program of another command still runs in" in failures[0].lines[0]
     assert (busy.path / "checkpoints").is_dir()
@@ -205,7 +206,7 @@ def test_runs_of_another_setting_than_their_search_chose_are_a_failure(tmp_path,
             finish(program, Ends(icl=0.5))
     search(0.5)
     monkeypatch.setattr("subprocess.Popen", None)
-    failures = run_programs(plan, machine_slots(1), Observer(), lambda: None)
+    failures = run_programs(plan, LocalProcesses(machine_slots(1)), Observer(), lambda: None)
     assert [one.program.name for one in failures] == ["tiny/p=0/seeds=0", "tiny/p=1/seeds=0"]
     assert all("holds a run with another config" in one.lines[0] for one in failures)
 
@@ -221,7 +222,9 @@ def test_a_file_system_without_locks_is_none_to_fail_of(tmp_path, monkeypatch):
     programs = make_programs(tiny_sweep.get_sweep(), (0,), tmp_path, 1)
     for one in programs[1:]:
         finish(one, Ends(icl=0.5))
-    failures = run_programs(lambda: programs, machine_slots(1), Observer(), lambda: None)
+    failures = run_programs(
+        lambda: programs, LocalProcesses(machine_slots(1)), Observer(), lambda: None
+    )
     # It was started, if to no avail.
     assert [one.status for one in failures] == [3]
 

@@ -1,0 +1,149 @@
+"""Sweeps as jobs of a real SLURM: started here where it can be had within two minutes."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from emergent_icl.training.checkpoints import CheckpointStore
+from emergent_icl.training.reporting import last_step, read_metrics
+
+pytestmark = pytest.mark.faults
+
+ROOT = Path(__file__).parent.parent.parent
+SCRIPT = ROOT / "tests" / "integration" / "slurm_node.sh"
+SETUP_SECONDS = 120
+PATIENCE = 240
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """The environment of SLURM's commands."""
+    folder = tmp_path_factory.mktemp("slurm")
+    try:
+        done = subprocess.run(
+            [SCRIPT, "start", folder], capture_output=True, text=True, timeout=SETUP_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"SLURM could not be set up within {SETUP_SECONDS} s")
+    if done.returncode:
+        pytest.skip(f"SLURM could not be set up: {(done.stdout + done.stderr).strip()[-500:]}")
+    yield {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+    subprocess.run(
+        ["scancel", "--user=root"], env={**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+    )
+    subprocess.run([SCRIPT, "stop", folder], check=True)
+
+
+def sweep(slurm, folder, *flags, preset="plain"):
+    """A command that is under way."""
+    words = [
+        sys.executable, "-m", "experiments.sweep", f"--sweep=tests/tiny_sweep.py:{preset}",
+        f"--workdir={folder}", "--seeds=2", "--executor=slurm", *flags,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        words, cwd=ROOT, env=slurm, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def end(process):
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+
+def wait_for(condition, what):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.2)
+
+
+def test_a_sweep_runs_as_an_array_of_jobs(slurm, tmp_path):
+    status, out, err = end(sweep(slurm, tmp_path))
+    assert status == 0, out + err
+    jobs = [
+        json.loads(path.read_text())["job"] for path in sorted(tmp_path.glob("tiny/*/*/job.json"))
+    ]
+    assert len(jobs) == 2
+    assert {job.split("_")[0] for job in jobs} == {jobs[0].split("_")[0]}
+    assert (tmp_path / "report.html").exists()
+    status, out, err = end(sweep(slurm, tmp_path, "--status"))
+    assert status == 0, err
+    assert "2 of 2 programs are complete." in out
+
+
+def test_runs_wait_for_their_searches(slurm, tmp_path):
+    status, out, err = end(sweep(slurm, tmp_path, preset="searched"))
+    assert status == 0, out + err
+    assert len(list(tmp_path.glob("tiny/*/*/job.json"))) == 4
+
+
+def test_a_command_that_is_left_is_taken_up_again(slurm, tmp_path):
+    first = sweep(slurm, tmp_path)
+    wait_for(lambda: len(list(tmp_path.glob("tiny/*/*/job.json"))) == 2, "two jobs")
+    first.send_signal(signal.SIGINT)
+    status, out, _ = end(first)
+    assert status == 128 + signal.SIGINT
+    assert re.search(r"Left; 2 jobs go on \(to end them: scancel [\d_ ]+\)", out)
+    before = [path.read_text() for path in sorted(tmp_path.glob("tiny/*/*/job.json"))]
+    status, out, err = end(sweep(slurm, tmp_path))
+    assert status == 0, out + err
+    assert [path.read_text() for path in sorted(tmp_path.glob("tiny/*/*/job.json"))] == before
+
+
+def test_what_failed_is_submitted_again_when_asked(slurm, tmp_path):
+    obstacle = tmp_path / "tiny" / "p=0" / "seeds=0-1" / "checkpoints"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("in the way")
+    status, out, err = end(sweep(slurm, tmp_path))
+    assert status == 1
+    assert "tiny/p=0/seeds=0-1 failed" in err
+    obstacle.unlink()
+    status, out, err = end(sweep(slurm, tmp_path, "--status"))
+    assert "1 of 2 programs are complete." in out
+    assert "ended (job" in out
+    status, out, err = end(sweep(slurm, tmp_path))
+    assert status == 1
+    assert "--retry_failed submits it anew" in out
+    status, out, err = end(sweep(slurm, tmp_path, "--retry_failed"))
+    assert status == 0, out + err
+
+
+def test_a_preempted_job_is_requeued_and_goes_on(slurm, tmp_path):
+    flags = ("--set=training.num_steps=4000", "--set=checkpoints.every=50", "--cpus=1")
+    straight = tmp_path / "straight"
+    status, out, err = end(sweep(slurm, straight, *flags))
+    assert status == 0, out + err
+    folder = tmp_path / "preempted"
+    process = sweep(slurm, folder, *flags, "--grace=30")
+    metrics = folder / "tiny" / "p=0" / "seeds=0-1" / "metrics.jsonl"
+    wait_for(lambda: last_step(metrics) >= 500, "steps")
+    words = ["srun", "--partition=urgent", f"--cpus-per-task={os.cpu_count()}", "sleep", "5"]
+    subprocess.run(words, env=slurm, check=True, timeout=PATIENCE)
+    status, out, err = end(process)
+    assert status == 0, out + err
+    log = (metrics.parent / "train.log").read_text()
+    assert re.search(r"resumed +after step \d+", log)
+    timing = ("steps_per_second", "sequences_per_second")
+    lines, expected = (
+        [{k: v for k, v in line.items() if k not in timing} for line in read_metrics(one)]
+        for one in (metrics, straight / "tiny" / "p=0" / "seeds=0-1" / "metrics.jsonl")
+    )
+    assert lines == expected
+    with CheckpointStore(metrics.parent / "checkpoints") as store:
+        assert store.latest() == 4000
+
+
+def test_without_slurm_it_is_said(tmp_path):
+    if shutil.which("sbatch"):
+        pytest.skip("there is a SLURM")
+    status, _, err = end(sweep(dict(os.environ), tmp_path))
+    assert status == 1
+    assert "error: --executor=slurm needs SLURM" in err
