@@ -33,6 +33,9 @@ TENSORFLOW = [
 # What runs and tests the notebooks.
 NOTEBOOK = ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"]
 
+# Submits sweeps.
+SLURM = ["submitit>=1.5"]
+
 setup(
     name="emergent-icl",
     version=VERSION,
@@ -70,6 +73,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
         "notebook": NOTEBOOK,
+        "slurm": SLURM,
         "dev": [
             "chex>=0.1.89",
             "hypothesis>=6.100",
@@ -80,6 +84,7 @@ setup(
             "ruff>=0.9",
             "setuptools>=77",
             *NOTEBOOK,
+            *SLURM,
         ],
     },
     classifiers=[

@@ -65,6 +65,10 @@ class Stopped(Exception):  # noqa: N818  (not an error: it was asked for)
         super().__init__(f"stopped by {signal_number.name}")
 
 
+class PlaceError(RuntimeError):
+    """Programs cannot be run where they should."""
+
+
 class Place(Protocol):
     """Where programs run."""
 

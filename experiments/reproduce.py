@@ -22,6 +22,7 @@ from absl import app, flags  # noqa: E402
 from emergent_icl.sweeps.sweep import Sweep, SweepError, load_sweep  # noqa: E402
 from experiments import console, sweep_launcher  # noqa: E402
 from experiments.configs import sweeps as files  # noqa: E402
+from experiments.executor import PlaceError  # noqa: E402
 
 DATASETS = ("omniglot", "glyphs")
 
@@ -33,7 +34,7 @@ _DATASET = flags.DEFINE_enum("dataset", "omniglot", DATASETS, "Real or procedura
 def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: findings in, exit code out."""
     console.refuse_leftovers(argv)
-    with console.clear_errors(SweepError):
+    with console.clear_errors(SweepError, PlaceError):
         sweep_launcher.launch(_sweeps(), {"preset": _PRESET.value}, STOP_SIGNALS.poll)
 
 

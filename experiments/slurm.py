@@ -15,7 +15,7 @@ import submitit
 
 from emergent_icl.sweeps.programs import Program
 from emergent_icl.workdir import Workdir, write_whole
-from experiments.executor import Failure, attempt, outcome, train_words
+from experiments.executor import Failure, PlaceError, attempt, outcome, train_words
 from experiments.slurm_job import TrainJob
 
 # Of submitit: what it submits, and what a job says besides its program's log.
@@ -28,7 +28,7 @@ MOST_UNANSWERED = 30
 MOST_TIMEOUTS = 10_000
 
 
-class SlurmError(RuntimeError):
+class SlurmError(PlaceError):
     """There is no SLURM here, or it refuses what is asked for."""
 
 

@@ -20,6 +20,7 @@ from absl import app, flags  # noqa: E402
 
 from emergent_icl.sweeps.sweep import SweepError, load_sweep  # noqa: E402
 from experiments import console, sweep_launcher  # noqa: E402
+from experiments.executor import PlaceError  # noqa: E402
 
 _SWEEP = flags.DEFINE_list("sweep", None, "FILE[:preset] of the sweep, or several.", required=True)
 
@@ -27,7 +28,7 @@ _SWEEP = flags.DEFINE_list("sweep", None, "FILE[:preset] of the sweep, or severa
 def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: sweeps in, exit code out."""
     console.refuse_leftovers(argv)
-    with console.clear_errors(SweepError):
+    with console.clear_errors(SweepError, PlaceError):
         sweeps = [load_sweep(where) for where in _SWEEP.value]
         sweep_launcher.launch(sweeps, {"preset": None}, STOP_SIGNALS.poll)
 

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from absl import flags
@@ -16,7 +17,7 @@ from emergent_icl.sweeps.sweep import FIRST_TUNING_SEED, Sweep, SweepError
 from emergent_icl.workdir import Workdir
 from experiments import campaign, console
 from experiments.common_flags import WORKDIR
-from experiments.executor import Place, Stopped
+from experiments.executor import Place, PlaceError, Stopped
 from experiments.extensions import EXTENSIONS
 from experiments.local_processes import LocalProcesses
 from experiments.slots import machine_slots
@@ -109,9 +110,7 @@ def _place(root: Path) -> tuple[Place, int]:
     if _EXECUTOR.value == "local":
         slots = machine_slots(_WORKERS.value)
         return LocalProcesses(slots, further), len(slots)
-    # Only here, so that nobody else needs submitit.
-    from experiments import slurm
-
+    slurm = _slurm()
     request = slurm.Request(
         partition=_PARTITION.value,
         minutes=_MINUTES.value,
@@ -125,12 +124,22 @@ def _place(root: Path) -> tuple[Place, int]:
     return jobs, request.at_once
 
 
+def _slurm() -> ModuleType:
+    # Only here, so that nobody else needs submitit.
+    try:
+        from experiments import slurm
+    except ImportError as error:
+        raise PlaceError(
+            f"--executor=slurm needs submitit ({error}): pip install 'emergent-icl[slurm]'"
+        ) from error
+    return slurm
+
+
 def _job_states() -> Callable[[Workdir], str]:
     """What the scheduler says of a program's job; '' where there is none."""
     if _EXECUTOR.value == "local":
         return lambda workdir: "running" if is_locked(workdir.log) else ""
-    from experiments import slurm
-
+    slurm = _slurm()
     alive = slurm.queued_jobs()
 
     def state(workdir: Workdir) -> str:

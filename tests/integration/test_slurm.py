@@ -35,10 +35,9 @@ def slurm(tmp_path_factory):
         pytest.skip(f"SLURM could not be set up within {SETUP_SECONDS} s")
     if done.returncode:
         pytest.skip(f"SLURM could not be set up: {(done.stdout + done.stderr).strip()[-500:]}")
-    yield {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
-    subprocess.run(
-        ["scancel", "--user=root"], env={**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
-    )
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+    yield environment
+    subprocess.run(["scancel", "--user=root"], env=environment, check=True)
     subprocess.run([SCRIPT, "stop", folder], check=True)
 
 
