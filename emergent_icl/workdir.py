@@ -101,15 +101,7 @@ class Workdir:
         Raises:
           WorkdirError: it is not a summary.
         """
-        if not self.summary.exists():
-            return None
-        try:
-            content = json.loads(self.summary.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise WorkdirError(f"{self.summary} is not a summary: {error}") from error
-        if not isinstance(content, dict):
-            raise WorkdirError(f"{self.summary} is not a summary, but {type(content).__name__}")
-        return content
+        return read_object(self.summary, "summary") if self.summary.exists() else None
 
     def read_config(self) -> ml_collections.ConfigDict:
         """The config that the run was started with, locked.
@@ -119,13 +111,11 @@ class Workdir:
         """
         if not self.config.exists():
             raise WorkdirError(f"{self.path} is not the work directory of a run: no config.json")
+        content = read_object(self.config, "config")
         try:
-            content = json.loads(self.config.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise WorkdirError(f"{self.config} is not valid JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise WorkdirError(f"{self.config} is not a config, but {type(content).__name__}")
-        return ml_collections.ConfigDict(_tuples(content)).lock()
+            return ml_collections.ConfigDict(_tuples(content)).lock()
+        except (AttributeError, RecursionError) as error:  # Names that no option can have.
+            raise WorkdirError(f"{self.config} is not a config: {error}") from error
 
     def check(self, config: ml_collections.ConfigDict) -> None:
         """Checks that the run in this folder, if there is one, is the same; writes nothing.
@@ -203,6 +193,25 @@ class Workdir:
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Writes the config: from now on the folder is this run's."""
         self.write_json(self.config, config.to_dict())
+
+
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """Reads a JSON file that should hold an object; what else it holds is data, too.
+
+    Args:
+      path: of a file that is there.
+      what: it should be, in a word.
+
+    Raises:
+      WorkdirError: it is something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WorkdirError(f"{path} is not a {what}: {error}") from error
+    if not isinstance(content, dict):
+        raise WorkdirError(f"{path} is not a {what}, but {type(content).__name__}")
+    return content
 
 
 def write_whole(path: Path, text: str) -> None:

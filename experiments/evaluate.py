@@ -13,7 +13,6 @@ from experiments import huge_pages
 if __name__ == "__main__":  # Before the heavy imports.
     huge_pages.restart()
 
-import json
 from collections.abc import Sequence
 
 import jax
@@ -21,7 +20,7 @@ from absl import app, flags
 
 from emergent_icl.datasets.sequences import EVALUATION_MODES
 from emergent_icl.experiment import Run, load_run, replica_names
-from emergent_icl.workdir import DivergedError, Workdir
+from emergent_icl.workdir import DivergedError, Workdir, read_object
 from experiments import console, jax_settings
 from experiments.common_flags import REPLICA, STEP, WORKDIR, data_overrides
 
@@ -68,7 +67,7 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     asked = (evaluation.num_sequences, evaluation.shots, evaluation.ways)
     path = workdir.evaluation(run.step, *asked, name)
     # Modes evaluated before on as many sequences stay.
-    evals = json.loads(path.read_text(encoding="utf-8"))["evals"] if path.exists() else {}
+    evals = read_object(path, "evaluation").get("evals", {}) if path.exists() else {}
     for mode, metrics in results.items():
         evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
     content = {

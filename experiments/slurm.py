@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import submitit
 
 from emergent_icl.sweeps.programs import Program
-from emergent_icl.workdir import Workdir, write_whole
+from emergent_icl.workdir import Workdir, read_object, write_whole
 from experiments.executor import Failure, PlaceError, attempt, outcome, train_words
 from experiments.slurm_job import TrainJob
 
@@ -175,7 +175,7 @@ def _record(workdir: Workdir) -> Path:
 def job_of(workdir: Workdir) -> str | None:
     """The job that was submitted last for a program, None if none was."""
     path = _record(workdir)
-    return json.loads(path.read_text(encoding="utf-8"))["job"] if path.exists() else None
+    return str(read_object(path, "record of a job").get("job")) if path.exists() else None
 
 
 def queued_jobs() -> dict[str, str]:

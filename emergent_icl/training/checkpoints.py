@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import logging
 import sys
-import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -29,7 +28,9 @@ class NonFiniteStateError(FloatingPointError):
     """A state with a NaN or an infinity was about to be saved."""
 
 
-LATE_READS_SECONDS = 0.3
+# Orbax counts by the time of day, which may be set while it waits; where folders are made at once
+# it has less to wait for.
+PATIENCE_SECONDS = 10 * 365 * 24 * 3600
 # Of a state; raises ValueError.
 Check = Callable[[TrainState], None]
 
@@ -90,8 +91,7 @@ class CheckpointStore:
           folder: made when something is saved.
           keep: newest checkpoints to keep; None keeps all.
         """
-        # Orbax reports every file that it touches, and what it raises besides.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        _hush()
         self._folder, self._keep = folder, keep
         self._manager: ocp.CheckpointManager | None = None
 
@@ -233,13 +233,12 @@ class CheckpointStore:
 
     def _restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        with _late_reads_ignored():
-            restored = _reader().restore(
-                self._folder / str(step),
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore()
-                ),
-            )
+        restored = _reader().restore(
+            self._folder / str(step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore()
+            ),
+        )
         state, about = restored.state, dict(restored.progress)
         # Older ones have none.
         if about.pop("checksum", None) not in (None, _checksum(state)):
@@ -257,6 +256,9 @@ def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
         create=False,
         # Where process 0 cannot write, others would wait for its background thread for minutes.
         enable_async_checkpointing=count == 1,
+        async_options=ocp.options.AsyncOptions(
+            timeout_secs=PATIENCE_SECONDS, create_directories_asynchronously=False
+        ),
         # Named processes meet without the devices.
         multiprocessing_options=ocp.options.MultiprocessingOptions(
             active_processes=set(range(count)) if count > 1 else None
@@ -279,26 +281,21 @@ def _checksum(state: TrainState) -> int:
     return checksum
 
 
-@contextlib.contextmanager
-def _late_reads_ignored() -> Iterator[None]:
-    """Where one read fails, others are under way, and find Orbax's event loop closed.
+def _hush() -> None:
+    """Keeps Orbax from speaking for itself: errors are raised, and that is enough.
 
-    They would say so at length, each of them.
+    It reports every file that it touches, and what it raises besides. Where one part of a read
+    or write fails, the others find its event loop closed, and would say so at length, each.
     """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
-    sys.unraisablehook = hook
-    try:
-        yield
-    except BaseException:
-        time.sleep(LATE_READS_SECONDS)
-        raise
-    finally:
-        sys.unraisablehook = before
+    if getattr(before, "__qualname__", "") != hook.__qualname__:
+        sys.unraisablehook = hook
 
 
 def _in_a_line(error: Exception) -> str:

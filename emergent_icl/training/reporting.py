@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
+from emergent_icl.training.event_file import EventFile
 from emergent_icl.workdir import WorkdirError
 
 Record = dict[str, Any]
@@ -58,17 +59,21 @@ class MetricsWriter:
         with temporary.open("w", encoding="utf-8") as file:
             file.writelines(_line(record) for record in kept)
         os.replace(temporary, metrics)
-        self._file, self._path = metrics.open("a", encoding="utf-8"), str(metrics)
+        self._file, self._path = metrics.open("a", encoding="utf-8"), metrics
         self._tensorboard, self._resume_step = tensorboard, resume_step
-        self._events: dict[str, SummaryWriter] = {}
+        self._events: dict[str, EventFile] = {}
 
     def __enter__(self) -> MetricsWriter:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
+        # What went wrong first is what is told; here it would go wrong again.
+        first = kind is None
+        with _named(self._path) if first else contextlib.suppress(OSError):
+            self._file.close()
         for events in self._events.values():
-            events.close()
+            with _named(self._tensorboard) if first else contextlib.suppress(OSError):
+                events.close()
 
     def write(self, step: int, records: dict[str, Record]) -> None:
         """Adds a line for each replica, and one event for each number in it.
@@ -82,23 +87,29 @@ class MetricsWriter:
           OSError: they cannot be written, or the file was deleted.
         """
         if not os.fstat(self._file.fileno()).st_nlink:
-            raise FileNotFoundError(errno.ENOENT, "Deleted while the run wrote to it", self._path)
-        try:
-            self._write(step, records)
-        except OSError as error:  # A full disk does not say where.
-            raise OSError(error.errno, error.strerror, self._path) from error
+            raise FileNotFoundError(
+                errno.ENOENT, "Deleted while the run wrote to it", str(self._path)
+            )
+        with _named(self._path):
+            for replica, record in records.items():
+                who = {"replica": replica} if replica else {}
+                self._file.write(_line({"step": step, **who, **record}))
+            self._file.flush()
+        with _named(self._tensorboard):
+            for replica, record in records.items():
+                if replica not in self._events:
+                    folder = self._tensorboard / replica
+                    self._events[replica] = EventFile(folder, self._resume_step + 1)
+                self._events[replica].write(step, record)
 
-    def _write(self, step: int, records: dict[str, Record]) -> None:
-        for replica, record in records.items():
-            who = {"replica": replica} if replica else {}
-            self._file.write(_line({"step": step, **who, **record}))
-        self._file.flush()
-        for replica, record in records.items():
-            if replica not in self._events:
-                folder, purge = self._tensorboard / replica, self._resume_step + 1
-                self._events[replica] = SummaryWriter(str(folder), purge_step=purge)
-            for name, value in record.items():
-                self._events[replica].add_scalar(name, value, step)
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk does not say where."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
 
 
 class SilentWriter:
@@ -133,7 +144,7 @@ def read_metrics(path: Path) -> list[Record]:
 def _record(line: bytes) -> Record | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and "step" in record else None
 

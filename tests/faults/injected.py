@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 import jax  # noqa: E402
 from absl import app  # noqa: E402
 
-from emergent_icl.training import checkpoints, devices, program, reporting  # noqa: E402
+from emergent_icl.training import checkpoints, devices, event_file, program, reporting  # noqa: E402
 from experiments import console, train  # noqa: E402
 
 
@@ -49,15 +49,45 @@ def no_space_for_metrics(at):
 
 
 def no_space_for_files(at):
-    """Of the checkpoint of that step no file may be longer than a kilobyte."""
+    """From the checkpoint of that step on no file may be longer than a kilobyte."""
 
     def save(self, state, *others, whole=checkpoints.CheckpointStore.save):
         if int(state.step[0]) == at:
             self.wait()
             resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
-        whole(self, state, *others)
+            whole(self, state, *others)
+            self.wait()
+        else:
+            whole(self, state, *others)
 
     checkpoints.CheckpointStore.save = save
+
+
+def no_space_for_anything(at):
+    """From that line of metrics on no file may be longer than a kilobyte."""
+
+    def write(self, step, records, whole=reporting.MetricsWriter.write):
+        if step == at:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+        whole(self, step, records)
+
+    reporting.MetricsWriter.write = write
+
+
+def no_space_for_events(at):
+    """Of TensorBoard's file nothing more is written."""
+
+    def flush(self, whole=event_file.EventFile._flush):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
+        whole(self)
+
+    def write(self, step, numbers, whole=event_file.EventFile.write):
+        if step == at:
+            event_file.EventFile._flush = flush
+            self._next_flush = 0
+        whole(self, step, numbers)
+
+    event_file.EventFile.write = write
 
 
 def out_of_memory(at):
@@ -87,7 +117,7 @@ def nan_in_one(at):
 
 
 def clock_jumps(at):
-    """The time of day goes back by a day, again and again."""
+    """The time of day goes back by a day, and forward again, at every look."""
     right, calls = time.time, [0]
 
     def jumping():
@@ -114,8 +144,8 @@ def at_step(at, change):
 
 
 FAULTS = (
-    half_a_line, no_space_for_metrics, no_space_for_files, out_of_memory, nan, nan_in_one,
-    clock_jumps,
+    half_a_line, no_space_for_metrics, no_space_for_files, no_space_for_anything,
+    no_space_for_events, out_of_memory, nan, nan_in_one, clock_jumps,
 )  # fmt: skip
 
 if __name__ == "__main__":

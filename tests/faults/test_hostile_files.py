@@ -89,6 +89,7 @@ def test_python_files_in_a_work_directory_are_never_run(hostile, tmp_path):
         '{"data": 1}',
         '{"data": {"source": "symbolic"}}',
         '{"name": "x", "data": {"source": {"__class__": "os.system"}}}',
+        '{"a":' * 100_000,
     ],
 )
 def test_a_config_is_data(hostile, content):
