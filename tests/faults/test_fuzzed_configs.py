@@ -26,23 +26,36 @@ RULES = rules()
 LEFT_ALONE = ("name", "data.data_dir", "data.cache_dir", "data.features.path")
 INTEGERS = (-1, 0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 40)
 FLOATS = (-1.0, 0.0, 1e-3, 0.1, 0.5, 1.0, 1.5, 2.0, float("nan"), float("inf"))
+WRONG = st.sampled_from([None, "nonsense", -1, 0.5, True, ()])
 
 
-def values_like(path, value):
-    """Values that somebody could write there: right, wrong, and of a wrong type."""
+def near(path, value):
+    """Values that somebody might want there."""
     names = RULES[path].names
-    wrong = st.sampled_from([None, "nonsense", -1, 0.5, True, ()])
     if isinstance(value, bool):
-        return st.booleans() | wrong
+        return st.booleans()
     if names and isinstance(value, tuple):
-        return st.lists(st.sampled_from(names), max_size=3).map(tuple) | wrong
+        return st.lists(st.sampled_from(names), max_size=3).map(tuple)
     if names:
-        return st.sampled_from(names) | st.sampled_from([name[:-1] for name in names]) | wrong
+        return st.sampled_from(names)
     if isinstance(value, tuple):
-        return st.lists(st.sampled_from(INTEGERS), max_size=3).map(tuple) | wrong
+        return st.permutations(value).map(tuple) | st.just(value[:-1])
     if isinstance(value, float):
-        return st.sampled_from(FLOATS) | wrong
-    return st.sampled_from(INTEGERS) | wrong
+        return st.sampled_from([value, value / 2, value * 2, 0.1, 0.0])
+    if isinstance(value, int):
+        return st.sampled_from([value, value + 1, value * 2, value * 4, max(value // 2, 1)])
+    return st.just(value)
+
+
+def anything(path, value):
+    """Values of the right type."""
+    if isinstance(value, tuple):
+        return st.lists(st.sampled_from(INTEGERS), max_size=3).map(tuple)
+    if isinstance(value, float):
+        return st.sampled_from(FLOATS)
+    if RULES[path].names:
+        return st.sampled_from([name[:-1] for name in RULES[path].names])
+    return st.sampled_from(INTEGERS)
 
 
 @st.composite
@@ -52,7 +65,11 @@ def overridden(draw):
     options = flatten(tiny.get_config(preset).to_dict())
     paths = sorted(path for path in options if path in RULES and path not in LEFT_ALONE)
     chosen = draw(st.lists(st.sampled_from(paths), min_size=1, max_size=4, unique=True))
-    return preset, {path: draw(values_like(path, options[path])) for path in chosen}
+    changes = {}
+    for path in chosen:
+        kind = draw(st.sampled_from([near] * 8 + [anything] * 2 + [None]))
+        changes[path] = draw(kind(path, options[path]) if kind else WRONG)
+    return preset, changes
 
 
 class Tally:
@@ -74,7 +91,10 @@ def attempt(tally, preset, changes):
     config, refusal = configure(preset, changes)
     if config is None:
         tally.refused += 1
-        assert any(path.rpartition(".")[2] in refusal for path in changes), refusal
+        # One that was changed, or that no longer fits what was.
+        by_path = any(f"{path} = " in refusal for path in RULES)
+        by_name = any(path.rpartition(".")[2] in refusal for path in changes)
+        assert by_path or by_name, refusal
         return
     tally.valid += 1
     experiment = build_experiment(config)
@@ -98,8 +118,8 @@ def attempt(tally, preset, changes):
         lambda leaf: leaf.shape, state
     )
     assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics))
-    # One in ten or so, until there are enough.
-    if tally.stepped < STEPPED and tally.valid % 8 == 1:
+    # One in a few, until there are enough.
+    if tally.stepped < STEPPED and tally.valid % 4 == 1:
         step(experiment)
         tally.stepped += 1
 
