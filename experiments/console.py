@@ -94,6 +94,8 @@ def clear_errors(*also: type[Exception], advice: str = "") -> Iterator[None]:
       advice: to be added where the machine failed, not the user.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    # Of every try of a download: that it failed in the end is enough.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     # TensorFlow Datasets and Orbax speak of their own affairs.
     warnings.filterwarnings("ignore", module="tensorflow_datasets|orbax")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -7,6 +7,10 @@ the cache the bank opens without TensorFlow.
 from __future__ import annotations
 
 import os
+import re
+import urllib.request
+from pathlib import Path
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -14,7 +18,7 @@ from PIL import Image
 
 from emergent_icl.datasets import cache
 from emergent_icl.datasets.bank import WHITE, ExampleBank, SourceShape
-from emergent_icl.datasets.quiet_tensorflow import import_tensorflow
+from emergent_icl.datasets.quiet_tensorflow import import_tensorflow, native_stderr_closed
 from emergent_icl.datasets.sources import DATA_SOURCES, DataSource, DataUnavailableError
 
 TFDS_NAME = "omniglot"
@@ -24,6 +28,8 @@ SPLITS = {"all": slice(0, 1623), "train": slice(0, 964), "test": slice(964, 1623
 NUM_CLASSES = 1623
 NUM_EXEMPLARS = 20
 FULL_SIZE = 105
+# Where TFDS downloads it from.
+_HOST, _HOST_SECONDS = "https://github.com", 20
 
 
 def omniglot_shape(data: ml_collections.ConfigDict) -> SourceShape:
@@ -72,23 +78,43 @@ def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
 def _decode(data_dir: str) -> cache.Arrays:
     """Reads TFDS; returns packed uint8 [1623, 20, bytes] and names."""
     try:
-        import_tensorflow()
-        import tensorflow_datasets as tfds
-
-        builder = tfds.builder(f"{TFDS_NAME}:{TFDS_VERSION}", data_dir=data_dir or None)
-        builder.download_and_prepare()
-        dataset = builder.as_dataset(
-            split="train+test",
-            shuffle_files=False,
-            batch_size=512,
-            # One file after the other: the order of drawings is part of 'single'.
-            read_config=tfds.ReadConfig(interleave_cycle_length=1),
-        )
+        builder = _prepared_builder(data_dir)
     except Exception as error:
         # Whatever TFDS raises for want of a network, a package or a folder: the cure is the same.
         where = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
         raise DataUnavailableError(_ADVICE.format(where=where, error=error)) from error
+    try:
+        with native_stderr_closed():
+            return _read(builder)
+    except Exception as error:
+        # Whatever TensorFlow raises for files that are cut off, changed or gone.
+        why = re.sub(r"{{.*}} | \[Op:.*", "", str(error).partition("\n")[0])
+        raise DataUnavailableError(_DAMAGED.format(where=builder.data_dir, why=why)) from error
 
+
+def _prepared_builder(data_dir: str) -> Any:
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(f"{TFDS_NAME}:{TFDS_VERSION}", data_dir=data_dir or None)
+    # TFDS tries for minutes before it gives up; what it has downloaded before it has.
+    downloads = Path(builder.data_dir).parents[1] / "downloads"
+    if not builder.is_prepared() and not any(downloads.rglob("*.zip")):
+        urllib.request.urlopen(_HOST, timeout=_HOST_SECONDS).close()
+    builder.download_and_prepare()
+    return builder
+
+
+def _read(builder: Any) -> cache.Arrays:
+    import tensorflow_datasets as tfds
+
+    dataset = builder.as_dataset(
+        split="train+test",
+        shuffle_files=False,
+        batch_size=512,
+        # One file after the other: the order of drawings is part of 'single'.
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
     drawings: list[list[np.ndarray]] = [[] for _ in range(NUM_CLASSES)]
     for batch in dataset.as_numpy_iterator():
         ink_free = batch["image"][..., 0] > WHITE // 2
@@ -97,9 +123,7 @@ def _decode(data_dir: str) -> cache.Arrays:
             drawings[label].append(bits)
     counts = {len(of_class) for of_class in drawings}
     if counts != {NUM_EXEMPLARS}:
-        raise DataUnavailableError(
-            f"Omniglot is incomplete: {sorted(counts)} drawings a class instead of {NUM_EXEMPLARS}"
-        )
+        raise ValueError(f"{sorted(counts)} drawings a class instead of {NUM_EXEMPLARS}")
     names = builder.info.features["label"].names
     return {
         "packed": np.stack([np.stack(of_class) for of_class in drawings]),
@@ -113,6 +137,9 @@ _ADVICE = """Omniglot is not available here: not in {where}, and no download ({e
   and its folder ~/tensorflow_datasets/omniglot copied here; then set TFDS_DATA_DIR (or
   --config.data.data_dir) to the folder that holds 'omniglot'.
   The procedural characters need no download: --config=experiments/configs/glyphs.py:demo"""
+
+_DAMAGED = """Omniglot in {where} is damaged ({why}).
+  Copy that folder here anew, or remove it, so that it is downloaded and prepared again."""
 
 
 def _unpack(packed: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ def import_tensorflow() -> ModuleType:
       ImportError: it is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _native_stderr_closed():
+    with native_stderr_closed():
         import tensorflow as tf
     # They are JAX's.
     for kind in ("GPU", "TPU"):
@@ -25,10 +25,11 @@ def import_tensorflow() -> ModuleType:
 
 
 @contextlib.contextmanager
-def _native_stderr_closed() -> Iterator[None]:
+def native_stderr_closed() -> Iterator[None]:
     """Drops what native code writes to stderr; Python's exceptions are not affected.
 
-    The libraries greet while they are loaded, before they read their log level.
+    The libraries greet while they are loaded, before they read their log level; and they
+    comment on errors that are raised as well.
     """
     sys.stderr.flush()
     saved = os.dup(2)

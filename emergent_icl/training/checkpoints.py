@@ -115,9 +115,15 @@ class CheckpointStore:
                 self._manager.close()
 
     def steps(self) -> list[int]:
-        """Steps of complete checkpoints, in order."""
-        if not self._folder.is_dir():
+        """Steps of complete checkpoints, in order.
+
+        Raises:
+          CheckpointError: in place of the folder there is a file.
+        """
+        if not self._folder.exists():
             return []
+        if not self._folder.is_dir():
+            raise CheckpointError(f"{self._folder} is not a folder")
         # One that is being written has a longer name.
         return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
 

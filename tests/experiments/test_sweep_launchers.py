@@ -53,7 +53,7 @@ def test_a_program_that_fails_is_reported_and_the_others_go_on(broken):
     assert "failed    tiny/p=0/search" in done.stdout
     assert "error: tiny/p=0/search failed (exit status 1):" in done.stderr
     assert f"({folder}/tiny/p=0/search/train.log)" in done.stdout
-    assert "error: Not a directory: " in done.stdout
+    assert "search/checkpoints is not a folder" in done.stdout
     # What waits for it is not begun.
     assert not (folder / "tiny" / "p=0" / "seeds=0-1").exists()
     assert "To try again what failed:" in done.stdout

@@ -1,0 +1,136 @@
+"""A long run, watched: does anything grow, or slow down?
+
+python tests/faults/soak.py [STEPS]
+
+Prints slopes by the thousand steps, from the second tenth of the run on: before that, programs are
+compiled and pools are filled. Slopes are medians (Theil and Sen): while a checkpoint is written
+there are more threads and handles. Time is that of the processor: others share the machine.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from launching import Processes
+from scipy import stats
+
+from emergent_icl.training.reporting import last_step
+
+STEPS = 20_000
+POLL_SECONDS = 0.5
+
+
+class Sample(NamedTuple):
+    """What a process holds after a step."""
+
+    step: int
+    megabytes: float
+    handles: int
+    threads: int
+    cpu_seconds: float
+    wall_seconds: float
+
+
+class Slope(NamedTuple):
+    """Of a straight line through samples, by the thousand steps, with its 95 % interval.
+
+    And the median that it is of.
+    """
+
+    median: float
+    slope: float
+    low: float
+    high: float
+
+    def over(self, steps):
+        """Growth over that many steps, as a share of the median."""
+        return self.slope * steps / 1000 / self.median
+
+
+def flags(steps):
+    """Of `gaussian` with small batches, evaluated 20 times and saved 40 times."""
+    return [
+        "--config=experiments/configs/gaussian.py",
+        f"--config.training.num_steps={steps}",
+        "--config.training.batch_size=32",
+        f"--config.evaluation.every={steps // 20}",
+        "--config.evaluation.num_sequences=200",
+        f"--config.checkpoints.every={steps // 40}",
+        "--config.checkpoints.keep=3",
+    ]
+
+
+def sample(pid, step):
+    """Of a process of this machine; None if it is gone."""
+    process = Path("/proc") / str(pid)
+    try:
+        status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        handles = len(list((process / "fd").iterdir()))
+        return Sample(
+            step,
+            int(status["VmRSS"].split()[0]) / 1024,
+            handles,
+            int(status["Threads"]),
+            (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"),
+            time.monotonic(),
+        )
+    except (OSError, KeyError):
+        return None
+
+
+def soak(folder, steps=STEPS):
+    """Trains, and watches; returns (exit status, stderr, samples)."""
+    samples = []
+    with Processes(folder, flags(steps)) as process:
+        while process.running[0].poll() is None:
+            step = last_step(folder / "metrics.jsonl")
+            if (step and not samples) or (samples and step > samples[-1].step):
+                found = sample(process.running[0].pid, step)
+                samples += [found] if found else []
+            time.sleep(POLL_SECONDS)
+        status, _, err = process.wait()
+    return status, err, samples
+
+
+def slopes(samples, steps=STEPS):
+    """{what: Slope}."""
+    kept = [one for one in samples if one.step >= steps // 10]
+    at = np.array([one.step for one in kept]) / 1000
+    found = {
+        what: slope([getattr(one, what) for one in kept], at)
+        for what in ("megabytes", "handles", "threads")
+    }
+    # Between each two samples.
+    thousands, middle = np.diff(at), (at[1:] + at[:-1]) / 2
+    cpu = np.diff([one.cpu_seconds for one in kept])
+    found["cpu milliseconds a step"] = slope(cpu / thousands, middle)
+    wall = np.diff([one.wall_seconds for one in kept])
+    found["steps a second, with evaluations"] = slope(1000 * thousands / wall, middle)
+    return found
+
+
+def slope(values, at):
+    """Of values at thousands of steps."""
+    middle, _, low, high = stats.theilslopes(values, at)
+    return Slope(float(np.median(values)), float(middle), float(low), float(high))
+
+
+def main(steps=STEPS):
+    """Prints the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        status, err, samples = soak(Path(folder) / "run", steps)
+    print(err, end="")
+    print(f"{'':34}{'median':>9}  {'per 1,000 steps':24}{'over the run':>12}")
+    for what, found in slopes(samples, steps).items():
+        line = f"{found.slope:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+        print(f"{what:34}{found.median:9.2f}  {line:24}{f'{found.over(steps):+.1%}':>12}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))

@@ -1,0 +1,18 @@
+"""A long run neither grows nor slows down."""
+
+import pytest
+import soak
+
+pytestmark = pytest.mark.faults
+
+
+def test_twenty_thousand_steps(tmp_path):
+    status, err, samples = soak.soak(tmp_path / "run")
+    assert status == 0, err
+    found = soak.slopes(samples)
+    assert len(samples) > 30
+    # Over the whole run, as a share of what there is.
+    assert found["megabytes"].over(soak.STEPS) < 0.05, found
+    assert found["handles"].slope == 0, found
+    assert found["threads"].over(soak.STEPS) < 0.05, found
+    assert found["cpu milliseconds a step"].over(soak.STEPS) < 0.15, found
