@@ -7,10 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+from emergent_icl.training.reporting import read_metrics
+
 ROOT = Path(__file__).parent.parent.parent
 # A process that is not over by then hangs.
 PATIENCE = 240
 TRAIN = ("-m", "experiments.train")
+TIMES = ("steps_per_second", "sequences_per_second")
 
 
 class Processes:
@@ -91,12 +94,39 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for(condition, what, seconds=PATIENCE):
+def wait_for(condition, what, seconds=PATIENCE, pause=0.02):
     """Waits until something is so."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
+
+
+def unfinished(folder):
+    """Names of checkpoints that are being written, or never were to the end."""
+    return {path.name for path in (folder / "checkpoints").glob("*tmp*")}
+
+
+def end(folder, flags, **settings):
+    """(exit status, standard output, standard error) of a command that is alone."""
+    with Processes(folder, flags, **settings) as process:
+        return process.wait()
+
+
+def only_message(err):
+    """The one message; there is nothing else."""
+    assert "Traceback" not in err, err
+    assert "Exception" not in err, err
+    assert err.count("error:") == 1, err
+    return err[err.index("error:") :]
+
+
+def records(folder):
+    """Lines of metrics, without what differs between runs that are the same."""
+    return [
+        {name: value for name, value in line.items() if name not in TIMES}
+        for line in read_metrics(folder / "metrics.jsonl")
+    ]
 
 
 def train_flags(preset="resnet", **options):

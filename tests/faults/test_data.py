@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 from conftest import needs_omniglot
-from launching import Processes, train_flags
-
-from emergent_icl.training.reporting import read_metrics
+from launching import Processes, end, only_message, records, train_flags
 
 pytestmark = pytest.mark.faults
 
 VERSION = Path("omniglot") / "3.0.0"
 # Nobody listens there.
 NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-TIMES = ("steps_per_second", "sequences_per_second")
 
 
 def omniglot_flags(tmp_path, data):
@@ -32,24 +29,6 @@ def omniglot_flags(tmp_path, data):
 
 def glyph_flags(cache):
     return train_flags("images", **{"data.source": "glyphs", "data.cache_dir": cache})
-
-
-def end(folder, flags, **settings):
-    with Processes(folder, flags, **settings) as process:
-        return process.wait()
-
-
-def only_message(err):
-    assert "Traceback" not in err, err
-    assert err.count("error:") == 1, err
-    return err[err.index("error:") :]
-
-
-def records(folder):
-    return [
-        {name: value for name, value in line.items() if name not in TIMES}
-        for line in read_metrics(folder / "metrics.jsonl")
-    ]
 
 
 def truncate(shard):

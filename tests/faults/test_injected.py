@@ -8,10 +8,18 @@ import stat
 from pathlib import Path
 
 import pytest
-from launching import Processes, start_injected, train_flags, wait_for
+from launching import (
+    Processes,
+    end,
+    only_message,
+    records,
+    start_injected,
+    train_flags,
+    wait_for,
+)  # fmt: skip
 
 from emergent_icl.training.checkpoints import CheckpointStore
-from emergent_icl.training.reporting import last_step, read_metrics
+from emergent_icl.training.reporting import last_step
 
 pytestmark = pytest.mark.faults
 
@@ -24,23 +32,12 @@ OPTIONS = {
 }
 FLAGS = train_flags("symbols", **OPTIONS)
 REPLICAS = train_flags("symbols", **OPTIONS | {"training.replicas": 2})
-TIMES = ("steps_per_second", "sequences_per_second")
 
 
-def end(folder, flags=FLAGS, fault=None, at=0, **settings):
-    """(exit status, standard output, standard error) of a command."""
-    if fault:
-        with start_injected(folder, fault, at, flags, **settings) as process:
-            return process.wait()
-    with Processes(folder, flags, **settings) as process:
+def end_hurt(folder, fault, at=0, flags=FLAGS):
+    """How a run with a fault in it ends."""
+    with start_injected(folder, fault, at, flags) as process:
         return process.wait()
-
-
-def records(folder):
-    return [
-        {name: value for name, value in line.items() if name not in TIMES}
-        for line in read_metrics(folder / "metrics.jsonl")
-    ]
 
 
 def saved(folder):
@@ -52,26 +49,18 @@ def saved(folder):
 def straight(tmp_path_factory):
     """A run that nothing happened to."""
     folder = tmp_path_factory.mktemp("straight") / "run"
-    status, _, err = end(folder)
+    status, _, err = end(folder, FLAGS)
     assert status == 0, err
     return folder
 
 
 def assert_goes_on(folder, straight):
     """The same command ends the run, and its curve is that of one that was never hurt."""
-    status, _, err = end(folder)
+    status, _, err = end(folder, FLAGS)
     assert status == 0, err
     assert records(folder) == records(straight)
     parts = [json.loads((one / "summary.json").read_text())["evals"] for one in (folder, straight)]
     assert parts[0] == parts[1]
-
-
-def only_message(err):
-    """The one message; there is nothing else."""
-    assert "Traceback" not in err, err
-    assert "Exception" not in err, err
-    assert err.count("error:") == 1, err
-    return err[err.index("error:") :]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +76,7 @@ def only_message(err):
 )
 def test_a_run_that_ends_says_why_and_goes_on(fault, at, said, straight, tmp_path):
     folder = tmp_path / "run"
-    status, _, err = end(folder, fault=fault, at=at)
+    status, _, err = end_hurt(folder, fault, at)
     assert status == 1
     assert only_message(err).startswith(said.format(folder=folder))
     # That of step 30 may have been under way when the disk was full.
@@ -96,14 +85,14 @@ def test_a_run_that_ends_says_why_and_goes_on(fault, at, said, straight, tmp_pat
 
 
 def test_advice_comes_with_the_lack_of_memory(tmp_path):
-    _, _, err = end(tmp_path / "run", fault="out_of_memory", at=3)
+    _, _, err = end_hurt(tmp_path / "run", "out_of_memory", 3)
     for option in ("training.batch_size", "model.precision", "training.replicas"):
         assert option in only_message(err)
 
 
 def test_half_a_line_is_no_line(straight, tmp_path):
     folder = tmp_path / "run"
-    status, _, _ = end(folder, fault="half_a_line", at=45)
+    status, _, _ = end_hurt(folder, "half_a_line", 45)
     assert status == -signal.SIGKILL
     assert not (folder / "metrics.jsonl").read_text().endswith("\n")
     assert_goes_on(folder, straight)
@@ -111,7 +100,7 @@ def test_half_a_line_is_no_line(straight, tmp_path):
 
 def test_a_nan_in_one_replica_is_that_ones_alone(tmp_path):
     folder = tmp_path / "run"
-    status, out, err = end(folder, REPLICAS, fault="nan_in_one", at=33)
+    status, out, err = end_hurt(folder, "nan_in_one", 33, REPLICAS)
     assert status == 0, err
     assert "replica 'seed=0' diverged at step 34; the others go on" in out
     replicas = json.loads((folder / "summary.json").read_text())["replicas"]
@@ -121,7 +110,7 @@ def test_a_nan_in_one_replica_is_that_ones_alone(tmp_path):
 
 def test_a_clock_that_jumps_changes_nothing(straight, tmp_path):
     folder = tmp_path / "run"
-    status, _, err = end(folder, fault="clock_jumps")
+    status, _, err = end_hurt(folder, "clock_jumps")
     assert status == 0, err
     assert records(folder) == records(straight)
     summary = json.loads((folder / "summary.json").read_text())
@@ -163,7 +152,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
     if os.geteuid() == 0:  # Who may write everywhere, but for what the kernel keeps to itself.
         folder = Path("/proc/emergent_icl_run")
-    status, _, err = end(folder)
+    status, _, err = end(folder, FLAGS)
     assert status == 1
     assert only_message(err).startswith(f"error: {folder} cannot be ")
 
@@ -173,7 +162,7 @@ def test_a_home_that_cannot_be_written_costs_nothing_but_the_caches(straight, tm
     home = tmp_path / "home"
     home.write_text("no folder")
     nowhere = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "JAX_COMPILATION_CACHE_DIR": ""}
-    status, _, err = end(folder, environment=nowhere)
+    status, _, err = end(folder, FLAGS, environment=nowhere)
     assert status == 0, err
     assert records(folder) == records(straight)
 

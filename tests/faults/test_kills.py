@@ -6,9 +6,9 @@ import signal
 import time
 
 import pytest
-from launching import Processes, train_flags, wait_for
+from launching import Processes, end, records, train_flags, unfinished, wait_for
 
-from emergent_icl.training.reporting import last_step, read_metrics
+from emergent_icl.training.reporting import last_step
 
 pytestmark = pytest.mark.faults
 
@@ -23,29 +23,15 @@ FLAGS = train_flags(
         "evaluation.every": 1500,
     },
 )
-TIMES = ("steps_per_second", "sequences_per_second")
-
-
-def records(folder):
-    return [
-        {name: value for name, value in line.items() if name not in TIMES}
-        for line in read_metrics(folder / "metrics.jsonl")
-    ]
-
-
-def being_written(folder):
-    """Whether a checkpoint is."""
-    return any("tmp" in path.name for path in (folder / "checkpoints").glob("*"))
 
 
 def test_twenty_kills(tmp_path):
     straight, folder = tmp_path / "straight", tmp_path / "run"
-    with Processes(straight, FLAGS) as process:
-        status, _, err = process.wait()
+    status, _, err = end(straight, FLAGS)
     assert status == 0, err
     rng, while_writing, kills = random.Random(0), 0, 0
     for kill in range(KILLS):
-        start = last_step(folder / "metrics.jsonl")
+        start, left = last_step(folder / "metrics.jsonl"), unfinished(folder)
         with Processes(folder, FLAGS) as process:
             if kill % 4 == 3:  # Before, or soon after, it has begun.
                 time.sleep(rng.uniform(0.2, 6))
@@ -54,17 +40,17 @@ def test_twenty_kills(tmp_path):
                 wait_for(lambda n=further: last_step(folder / "metrics.jsonl") >= n, "a line")
             if kill % 2:
                 wait_until = time.monotonic() + 2
-                while not being_written(folder) and time.monotonic() < wait_until:
+                while not unfinished(folder) - left and time.monotonic() < wait_until:
                     pass
-            while_writing += being_written(folder)
+            while_writing += bool(unfinished(folder) - left)
             kills += process.running[0].poll() is None
             process.send(signal.SIGKILL)
             process.wait()
     assert kills >= KILLS - 2
     assert while_writing >= 3
-    with Processes(folder, FLAGS) as process:
-        status, _, err = process.wait()
+    status, _, err = end(folder, FLAGS)
     assert status == 0, err
+    assert unfinished(folder) == set()
     assert records(folder) == records(straight)
     ends = [json.loads((one / "summary.json").read_text()) for one in (folder, straight)]
     assert ends[0]["evals"] == ends[1]["evals"]

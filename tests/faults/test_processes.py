@@ -8,7 +8,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from launching import Processes, train_flags, wait_for
+from launching import Processes, train_flags, unfinished, wait_for
 
 from emergent_icl.experiment import build_experiment
 from emergent_icl.training.checkpoints import CheckpointStore
@@ -115,12 +115,15 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, pair, tmp_path):
         assert [line["step"] for line in read_metrics(one / "metrics.jsonl")] == [10, 20, 30]
 
 
+@pytest.mark.parametrize("saving", [False, True])
 @pytest.mark.parametrize("lost", [0, 1])
-def test_one_that_is_killed_ends_the_others_and_all_resume(lost, tmp_path):
+def test_one_that_is_killed_ends_the_others_and_all_resume(lost, saving, tmp_path):
     folder = tmp_path / "run"
     flags = [*LONG, f"--heartbeat_timeout={HEARTBEAT}"]
     with Processes(folder, flags, count=2, devices=2) as processes:
         wait_for(lambda: last_step(folder / "metrics.jsonl") >= 20, "two lines of metrics")
+        if saving:
+            wait_for(lambda: unfinished(folder), "a checkpoint that is being written", 60, 0)
         processes.send(signal.SIGKILL, lost)
         killed = time.monotonic()
         status, _, err = processes.wait(1 - lost)
