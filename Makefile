@@ -41,7 +41,7 @@ test: install-dev
 	$(BIN)/python -m pytest
 
 test-faults: install-dev
-	$(BIN)/python -m pytest -m faults -rs tests/faults tests/integration
+	$(BIN)/python -m pytest -m faults -rs tests/integration tests/faults
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -26,9 +26,9 @@ from emergent_icl.replicas import (
 from emergent_icl.training.checkpoints import CheckpointStore
 from emergent_icl.training.optimizers import Optimizer, make_optimizer
 from emergent_icl.training.state import TrainState
-from emergent_icl.training.update import init_state, run_keys
+from emergent_icl.training.update import init_state
 from emergent_icl.validation import ConfigError, validate
-from emergent_icl.workdir import DivergedError, Workdir, WorkdirError
+from emergent_icl.workdir import DivergedError, Workdir, WorkdirError, identity
 
 # What may differ when a trained run is opened: how it is evaluated, and where its data are.
 OVERRIDABLE = (
@@ -97,17 +97,6 @@ class Experiment(NamedTuple):
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), shapes
         )
-
-    def check_state(self, state: TrainState) -> None:
-        """Checks that a state, [R, ...] a leaf, is one of these runs.
-
-        Raises:
-          ValueError: it is of runs with other seeds.
-        """
-        seeds = [replica.config.training.seed for replica in self.replicas]
-        keys = np.stack([run_keys(seed)[1] for seed in seeds])
-        if not np.array_equal(state.key, keys):
-            raise ValueError("it is of a run with another seed")
 
     def evaluator(self) -> Evaluator:
         """Draws the sequences of every evaluation mode, of the first replica."""
@@ -181,9 +170,9 @@ def load_run(
       DataUnavailableError: its data are not to be had.
     """
     folder = Workdir(workdir)
-    config = folder.read_config()
-    validate(config)
-    together = make_replicas(config)
+    written = folder.read_config()
+    validate(written)
+    together = make_replicas(written)
     index = _index(folder, [one.name for one in together], replica)
     # As it was trained, whatever the overrides ask of it.
     trained = together[index]
@@ -194,7 +183,7 @@ def load_run(
     config = _overridden(with_options(trained.config, capacity), overrides or {})
     if not folder.checkpoints.is_dir():
         raise WorkdirError(f"{folder.path} has no checkpoints yet")
-    with CheckpointStore(folder.checkpoints) as store:
+    with CheckpointStore(folder.checkpoints, identity=identity(written)) as store:
         steps = store.steps()
         if not steps:
             raise WorkdirError(f"{folder.path} has no checkpoints yet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from pathlib import Path
 from typing import IO
 
@@ -20,22 +21,32 @@ def is_locked(path: Path) -> bool:
     if not path.exists():
         return False
     with path.open("rb") as file:
-        return not try_lock(file)
+        return not try_lock(file, patience_seconds=0)
 
 
-def try_lock(file: IO) -> bool:
+def try_lock(file: IO, patience_seconds: float = 1.0) -> bool:
     """Locks an open file until it is closed here, and in every process that inherits it.
+
+    Args:
+      file: it.
+      patience_seconds: how long to try: whoever asks whether it is locked holds it for an instant.
 
     Returns:
       Whether no other process holds it; True also where there are no locks.
     """
     if fcntl is None:
         return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-    return True
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return True
+        else:
+            return True

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -64,6 +65,11 @@ class Workdir:
         return self.path / "train.log"
 
     @property
+    def job(self) -> Path:
+        """Which job of a cluster trains here, where a launcher of many submitted it."""
+        return self.path / "job.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Orbax's folder."""
         return self.path / "checkpoints"
@@ -96,26 +102,33 @@ class Workdir:
         write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The content of summary.json, None if the run was never complete.
+        """The content of summary.json; None if the run was never complete, or its file is damaged.
 
-        Raises:
-          WorkdirError: it is not a summary.
+        The next command writes it anew.
         """
-        return read_object(self.summary, "summary") if self.summary.exists() else None
+        try:
+            summary = read_object(self.summary, "summary")
+        except (WorkdirError, OSError):
+            return None
+        return summary if isinstance(summary.get("step"), int) else None
 
     def read_config(self) -> ml_collections.ConfigDict:
         """The config that the run was started with, locked.
 
         Raises:
-          WorkdirError: there is none.
+          WorkdirError: there is none, or it is damaged.
         """
         if not self.config.exists():
             raise WorkdirError(f"{self.path} is not the work directory of a run: no config.json")
-        content = read_object(self.config, "config")
         try:
+            content = read_object(self.config, "config")
             return ml_collections.ConfigDict(_tuples(content)).lock()
-        except (AttributeError, RecursionError) as error:  # Names that no option can have.
-            raise WorkdirError(f"{self.config} is not a config: {error}") from error
+        except (WorkdirError, AttributeError, ValueError, RecursionError) as error:
+            # The last three: names that no option can have.
+            raise WorkdirError(
+                f"{self.config} is not a config: {error}\nWithout that file the run goes on with "
+                "the config of the command; checkpoints of another one are refused."
+            ) from error
 
     def check(self, config: ml_collections.ConfigDict) -> None:
         """Checks that the run in this folder, if there is one, is the same; writes nothing.
@@ -179,9 +192,11 @@ class Workdir:
                 who = self.lock.read_text(encoding="utf-8").strip() or "another command"
                 raise WorkdirError(f"{self.path} is in use by {who}")
             if file.writable():
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {platform.node()}\n")
-                file.flush()
+                # Who holds it is a courtesy: where the disk is full it is held all the same.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file.fileno(), 0)
+                    who = f"process {os.getpid()} on {platform.node()}\n"
+                    os.write(file.fileno(), who.encode())
             yield
 
     def _open_lock(self) -> IO[str]:
@@ -218,8 +233,19 @@ def write_whole(path: Path, text: str) -> None:
     """Writes a file as a whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        # Its name is not to be on disk before its content is.
+        os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def identity(config: ml_collections.ConfigDict) -> int:
+    """A checksum of all options that a resumed run must share; see RESUMABLE_CHANGES."""
+    options = flatten(_tuples(config.to_dict()))
+    fixed = {path: value for path, value in options.items() if path not in RESUMABLE_CHANGES}
+    return zlib.crc32(json.dumps(fixed, sort_keys=True).encode())
 
 
 def differing_options(

@@ -81,7 +81,10 @@ def joined() -> Iterator[None]:
     jax.config.update("jax_enable_preemption_service", False)
     # It ends a process that does not find the others, or loses them, without asking.
     with last_words(f"error: {_alone(arguments)}"):
-        _initialize(arguments)
+        is_joined = _initialize(arguments)
+    if not is_joined:
+        yield
+        return
     who = f"process {jax.process_index()} of {jax.process_count()}"
     with last_words(
         f"error: {who} ended without a word of its own: it was killed, or the runtime ended it "
@@ -166,9 +169,16 @@ def _scheduler(environment: Mapping[str, str]) -> str | None:
 
 
 def _scheduled(scheduler: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    """JAX gives each process a GPU of its own; one that is alone on its node has them all."""
-    nodes = environment.get("SLURM_STEP_NUM_NODES")
-    if scheduler == "SLURM" and nodes == environment["SLURM_NTASKS"] and (gpus := visible_gpus()):
+    """JAX gives each process the GPU of its number on the node.
+
+    One that is alone on its node has all of them; one that sees a single GPU has that one.
+    """
+    if scheduler == "SLURM":
+        is_alone = environment.get("SLURM_STEP_NUM_NODES") == environment["SLURM_STEP_NUM_TASKS"]
+    else:
+        is_alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+    gpus = visible_gpus()
+    if gpus and (is_alone or len(gpus) == 1):
         return {"local_device_ids": list(range(len(gpus)))}
     return {}
 
@@ -177,12 +187,13 @@ def _alone(arguments: Mapping[str, Any]) -> str:
     place = arguments.get("coordinator_address")
     where = f" at --coordinator_address={place}" if place else ""
     return (
-        f"the processes of the run did not find each other within {JOIN_SECONDS.value} s{where} "
-        "(--join_timeout)"
+        f"ended before the processes of the run had found each other{where}: they wait "
+        f"{JOIN_SECONDS.value} s (--join_timeout)"
     )
 
 
-def _initialize(arguments: Mapping[str, Any]) -> None:
+def _initialize(arguments: Mapping[str, Any]) -> bool:
+    """Whether there was something to join: TPUs may belong to this machine alone."""
     try:
         with _default_signals():
             jax.distributed.initialize(
@@ -192,8 +203,11 @@ def _initialize(arguments: Mapping[str, Any]) -> None:
                 shutdown_timeout_seconds=HEARTBEAT_SECONDS.value,
             )
     except (RuntimeError, ValueError, OSError) as error:
+        if not arguments and "coordinator_address" in str(error):
+            return False
         why = str(error).splitlines()[0]
         raise ClusterError(f"the processes of the run could not be joined: {why}") from error
+    return True
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from absl import flags
@@ -55,7 +55,7 @@ EXPECTED_ERRORS = (
 )
 
 
-# What all processes of a run find at the same time: none has to be told by its end.
+# What processes that were started alike all find: none has to be told by another one's end.
 SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError, NonFiniteStateError)
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 LESS_MEMORY = (
@@ -66,12 +66,17 @@ LESS_MEMORY = (
 
 def say(text: str) -> None:
     """Prints plain text, whatever brackets it holds."""
-    _console.print(text, markup=False)
+    _console.print(_printable(text), markup=False)
 
 
 def say_error(text: str) -> None:
     """Prints one error message on the standard error stream."""
-    _errors.print(f"error: {text}", markup=False)
+    _errors.print(f"error: {_printable(text)}", markup=False)
+
+
+def _printable(text: str) -> str:
+    """Names from files may hold what no stream takes: halves of surrogate pairs."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _stop_at_once(number: int, frame: FrameType | None) -> None:
@@ -103,32 +108,36 @@ def clear_errors(*also: type[Exception], advice: str = "") -> Iterator[None]:
     try:
         yield
     except (*EXPECTED_ERRORS, *also) as error:
-        say_error(str(error))
         alone = jax.distributed.is_initialized() and not isinstance(error, SHARED_ERRORS)
         if alone or isinstance(error, CheckpointError):
-            _fail_at_once()
+            _fail_at_once(str(error))
+        say_error(str(error))
         sys.exit(1)
     except OSError as error:  # Of the machine: no space, no permission, a folder that is gone.
         where = f": {error.filename}" if error.filename else ""
-        say_error(f"{error.strerror or error}{where}{advice}")
-        _fail_at_once()
+        _fail_at_once(f"{error.strerror or error}{where}{advice}")
     except Exception as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY in str(error):
             first = str(error).splitlines()[0]
-            say_error(f"the device is out of memory: {first}\n{LESS_MEMORY}{advice}")
-        else:
+            _fail_at_once(f"the device is out of memory: {first}\n{LESS_MEMORY}{advice}")
+        with contextlib.suppress(OSError):
             traceback.print_exc()
         _fail_at_once()
 
 
-def _fail_at_once() -> None:
+def _fail_at_once(text: str = "") -> NoReturn:
     """Not sys.exit: whatever waits at the end of the interpreter is not waited for.
 
     The runtime would wait for the other processes of a run; where a save failed, Orbax's threads
-    for the save's other parts.
+    for the save's other parts. Where the disk that is full holds the output, too, nothing is said.
     """
-    sys.stdout.flush()
-    os._exit(1)
+    try:
+        if text:
+            say_error(text)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -200,12 +209,6 @@ class TrainingDisplay(Observer):
         self._progress: Progress | None = None
         self._last_step = 0
         self._latest: dict[str, Record] = {}
-
-    def __enter__(self) -> TrainingDisplay:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the bar, so that something else may be printed."""

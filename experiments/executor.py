@@ -24,14 +24,13 @@ class Failure(NamedTuple):
 
     Attributes:
       program: it.
-      status: its exit status; negative for a signal, None if it could not be started, or
-        nobody knows.
+      how: 'exit status 1', 'not started' ...
       log: where its output is.
       lines: the last of that.
     """
 
     program: Program
-    status: int | None
+    how: str
     log: Path
     lines: tuple[str, ...]
 
@@ -40,7 +39,7 @@ class Observer:
     """Told of what an executor does; this one ignores it."""
 
     def polled(self, running: Sequence[Program]) -> None:
-        """Twice a second."""
+        """Whenever the place was looked at."""
 
     def started(self, program: Program) -> None:
         """After it was started."""
@@ -70,7 +69,13 @@ class PlaceError(RuntimeError):
 
 
 class Place(Protocol):
-    """Where programs run."""
+    """Where programs run.
+
+    Attributes:
+      poll_seconds: between two looks at it, at least.
+    """
+
+    poll_seconds: float
 
     def start(self, programs: Sequence[Program]) -> Mapping[str, Failure | None]:
         """Starts some of them, as many as there is room for, the first ones first.
@@ -111,17 +116,22 @@ def run_programs(
       Stopped: asked to.
     """
     executor = _Executor(plan, place, observer)
+    next_look = 0.0
     try:
         executor.find_ready()
+        executor.start()
         while executor.running or executor.waiting:
-            executor.start()
             if signal_number := stop_requested():
                 said = place.leave()
                 raise Stopped(signal_number, said, list(executor.failures.values()))
             time.sleep(POLL_SECONDS)
+            if time.monotonic() < next_look:
+                continue
+            next_look = time.monotonic() + place.poll_seconds
             observer.polled(list(executor.running.values()))
             if executor.end():
                 executor.find_ready()
+            executor.start()
     finally:
         place.leave()
     return list(executor.failures.values())
@@ -203,17 +213,17 @@ def attempt(program: Program, do: Callable[[], None]) -> Failure | None:
     try:
         do()
     except (OSError, WorkdirError) as error:
-        return Failure(program, None, program.workdir.log, (str(error),))
+        return Failure(program, "not started", program.workdir.log, (str(error),))
     return None
 
 
-def outcome(program: Program, status: int | None) -> Failure | None:
+def outcome(program: Program, how: str) -> Failure | None:
     """None for a program that is complete; else its failure, with the end of its log."""
-    if not status and program.is_complete():
+    if program.is_complete():
         return None
     path = program.workdir.log
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    return Failure(program, status, path, tuple(text.strip().splitlines()[-SHOWN_LINES:]))
+    return Failure(program, how, path, tuple(text.strip().splitlines()[-SHOWN_LINES:]))
 
 
 def train_words(program: Program, flags: Sequence[str]) -> list[str]:

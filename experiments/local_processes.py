@@ -30,6 +30,8 @@ class _Running(NamedTuple):
 class LocalProcesses:
     """A place (see there) of this machine; leaving it stops what runs."""
 
+    poll_seconds = 0.0
+
     def __init__(self, slots: Sequence[Slot], flags: Sequence[str] = ()) -> None:
         """Takes a slot for each program at a time, and further flags of `experiments.train`."""
         self._free, self._flags = list(slots), tuple(flags)
@@ -51,7 +53,10 @@ class LocalProcesses:
             del self._running[one.program.name]
             self._free.append(one.slot)
             one.log.close()
-        return {one.program.name: outcome(one.program, one.process.returncode) for one in over}
+        return {
+            one.program.name: outcome(one.program, f"exit status {one.process.returncode}")
+            for one in over
+        }
 
     def leave(self) -> str:
         """See Place; asks all of them to save and stop, and waits until they have."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,18 +11,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from emergent_icl.sweeps.programs import Program
-from emergent_icl.workdir import Workdir, read_object, write_whole
+from emergent_icl.workdir import Workdir, WorkdirError, read_object
 from experiments.executor import Failure, PlaceError, attempt, outcome, train_words
 from experiments.slurm_job import TrainJob
 
 # Of submitit: what it submits, and what a job says besides its program's log.
 FOLDER = "slurm"
-POLL_SECONDS = 2.0
 # A job that is gone from the queue may have written files that are not seen here yet.
-GONE_POLLS = 3
-MOST_UNANSWERED = 30
+GONE_SECONDS = 30.0
+# Looks in a row that SLURM may leave unanswered: it is busy, or restarted; jobs go on.
+MOST_UNANSWERED = 60
+REFUSALS = (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError)
 # How often the time of a job may be over before it is given up.
 MOST_TIMEOUTS = 10_000
 
@@ -57,6 +58,8 @@ class Request(NamedTuple):
 class SlurmJobs:
     """A place (see there) of a cluster; what is left there goes on."""
 
+    poll_seconds = 5.0
+
     def __init__(
         self, root: Path, request: Request, flags: Sequence[str] = (), retry_failed: bool = False
     ) -> None:
@@ -69,59 +72,83 @@ class SlurmJobs:
           retry_failed: submit anew what a job of an earlier command failed in.
 
         Raises:
-          SlurmError: there is none.
+          SlurmError: there is none, or jobs would have no time.
         """
         for command in ("sbatch", "squeue"):
             if shutil.which(command) is None:
                 raise SlurmError(f"--executor=slurm needs SLURM; there is no {command} here")
-        self._submitit = submitit.SlurmExecutor(root / FOLDER, max_num_timeout=MOST_TIMEOUTS)
+        if request.grace_seconds >= 60 * request.minutes:
+            raise SlurmError(
+                f"--grace={request.grace_seconds} seconds must be less than --minutes="
+                f"{request.minutes}"
+            )
+        self._folder = root / FOLDER
+        self._submitit = submitit.SlurmExecutor(self._folder, max_num_timeout=MOST_TIMEOUTS)
         self._submitit.update_parameters(**_parameters(request))
         self._flags, self._retry_failed = tuple(flags), retry_failed
         self._jobs: dict[str, tuple[Program, str]] = {}
-        self._gone: dict[str, int] = {}
-        self._next_poll, self._unanswered = 0.0, 0
+        self._gone_since: dict[str, float] = {}
+        self._unanswered = 0
 
     def start(self, programs: Sequence[Program]) -> Mapping[str, Failure | None]:
         """See Place; all of them, the queue is SLURM's."""
-        alive = queued_jobs()
+        alive = self._alive()
+        if alive is None:
+            return {}
         started: dict[str, Failure | None] = {}
         fresh: list[Program] = []
         for program in programs:
             job = job_of(program.workdir)
-            if job is not None and job in alive:
+            if job is not None and job.id in alive:
                 # Submitted by an earlier command.
-                self._jobs[program.name] = (program, job)
+                self._jobs[program.name] = (program, job.id)
                 started[program.name] = None
-            elif job is not None and not self._retry_failed:
-                started[program.name] = _failed_before(program, job)
+            elif job is not None and job.is_of(program) and not self._retry_failed:
+                how = f"job {job.id} ended before its time; --retry_failed submits it anew"
+                failure = outcome(program, how)
+                if failure is None:  # It was the last that it did.
+                    self._jobs[program.name] = (program, job.id)
+                started[program.name] = failure
             else:
                 started[program.name] = attempt(program, lambda one=program: _prepare(one))
                 fresh += [] if started[program.name] else [program]
-        for program, job in zip(fresh, self._submit(fresh), strict=True):
-            write_whole(_record(program.workdir), json.dumps({"job": job}) + "\n")
-            self._jobs[program.name] = (program, job)
+        for program, job_id in zip(fresh, self._submit(fresh), strict=True):
+            Job(job_id, program.config.training.num_steps).record(program.workdir)
+            self._jobs[program.name] = (program, job_id)
         return started
 
     def ended(self) -> Mapping[str, Failure | None]:
         """See Place."""
-        if time.monotonic() < self._next_poll:
+        alive = self._alive()
+        if alive is None:
             return {}
-        self._next_poll = time.monotonic() + POLL_SECONDS
+        over = {}
+        for name, (program, job) in list(self._jobs.items()):
+            if job in alive:
+                self._gone_since.pop(name, None)
+                continue
+            since = self._gone_since.setdefault(name, time.monotonic())
+            if program.is_complete() or time.monotonic() >= since + GONE_SECONDS:
+                own = self._folder / f"{job}_0_log.err"
+                over[name] = outcome(program, f"job {job} ended; of itself it says: {own}")
+                del self._jobs[name], self._gone_since[name]
+        return over
+
+    def _alive(self) -> dict[str, str] | None:
+        """Jobs in the queue; None where SLURM does not answer.
+
+        Raises:
+          SlurmError: it has not for too long.
+        """
         try:
             alive = queued_jobs()
-        except SlurmError:  # It is busy, or restarted: jobs do not end by that.
+        except SlurmError:
             self._unanswered += 1
             if self._unanswered > MOST_UNANSWERED:
                 raise
-            return {}
+            return None
         self._unanswered = 0
-        over = {}
-        for name, (program, job) in list(self._jobs.items()):
-            self._gone[name] = 0 if job in alive else self._gone.get(name, 0) + 1
-            if self._gone[name] and (program.is_complete() or self._gone[name] >= GONE_POLLS):
-                over[name] = outcome(program, None)
-                del self._jobs[name], self._gone[name]
-        return over
+        return alive
 
     def leave(self) -> str:
         """See Place; its jobs go on."""
@@ -139,7 +166,7 @@ class SlurmJobs:
         try:
             with self._submitit.batch():
                 jobs = [self._submitit.submit(call) for call in calls]
-        except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
+        except REFUSALS as error:
             raise SlurmError(f"SLURM refuses the jobs: {error}") from error
         return [job.job_id for job in jobs]
 
@@ -157,6 +184,8 @@ def _parameters(request: Request) -> dict[str, Any]:
         "cpus_per_task": request.cpus,
         "array_parallelism": request.at_once,
         "signal_delay_s": request.grace_seconds,
+        # Of some versions a step does not inherit it.
+        "srun_args": [f"--cpus-per-task={request.cpus}"],
         "additional_parameters": {"requeue": True},
     }
     if request.partition:
@@ -168,14 +197,27 @@ def _parameters(request: Request) -> dict[str, Any]:
     return parameters
 
 
-def _record(workdir: Workdir) -> Path:
-    return workdir.path / "job.json"
+class Job(NamedTuple):
+    """A job that was submitted for a program: its id, and how long the runs were to be."""
+
+    id: str
+    num_steps: int
+
+    def is_of(self, program: Program) -> bool:
+        """Whether it was to do what the program still has to do; runs may have been prolonged."""
+        return self.num_steps == program.config.training.num_steps
+
+    def record(self, workdir: Workdir) -> None:
+        """Writes it into a program's folder."""
+        workdir.write_json(workdir.job, self._asdict())
 
 
-def job_of(workdir: Workdir) -> str | None:
-    """The job that was submitted last for a program, None if none was."""
-    path = _record(workdir)
-    return str(read_object(path, "record of a job").get("job")) if path.exists() else None
+def job_of(workdir: Workdir) -> Job | None:
+    """The job that was submitted last for a program; None if none was, or nobody can read it."""
+    try:
+        return Job(**read_object(workdir.job, "record of a job"))
+    except (WorkdirError, OSError, TypeError):
+        return None
 
 
 def queued_jobs() -> dict[str, str]:
@@ -185,14 +227,12 @@ def queued_jobs() -> dict[str, str]:
       SlurmError: SLURM does not answer.
     """
     words = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %T"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SlurmError(f"SLURM cannot be asked: {error}") from error
     if done.returncode:
         raise SlurmError(f"SLURM does not answer: {done.stderr.strip()}")
-    return dict(line.split() for line in done.stdout.splitlines() if line.strip())
-
-
-def _failed_before(program: Program, job: str) -> Failure:
-    found = outcome(program, None)
-    lines = found.lines if found else ()
-    hint = f"job {job} ended before its time; --retry_failed submits it anew"
-    return Failure(program, None, program.workdir.log, (*lines, hint))
+    # Besides its answer it may warn.
+    pairs = [line.split() for line in done.stdout.splitlines()]
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}

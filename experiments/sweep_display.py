@@ -24,6 +24,8 @@ from experiments.executor import Failure, Observer
 LINE_SECONDS = 60.0
 # After its last step a program still evaluates, saves and draws.
 ALMOST_DONE = 0.999
+# What is said of a process, or job, that is over.
+ENDED = "ended"
 
 
 def print_plan(
@@ -65,7 +67,8 @@ def print_status(programs: Sequence[Program], state: Callable[[Workdir], str]) -
     for one in programs:
         own, done = state(one.workdir), fraction_done(one)
         # What is neither complete nor under way has failed, if it ever began.
-        failed = done < 1 and one.workdir.log.exists() and own in ("", "ended")
+        is_over = not own or own.startswith(ENDED)
+        failed = done < 1 and one.workdir.log.exists() and is_over
         said = last_line(one.workdir.log) if failed else ""
         step, steps = last_step(one.workdir.metrics), one.config.training.num_steps
         table.add_row(
@@ -140,7 +143,7 @@ class SweepDisplay(Observer):
         if failure is None:
             console.say(f"complete  {program.name}  {self._progress()}")
         else:
-            console.say(f"failed    {program.name}  ({_status(failure)}); others go on")
+            console.say(f"failed    {program.name}  ({failure.how}); others go on")
 
     def polled(self, running: Sequence[Program]) -> None:
         """See Observer."""
@@ -170,12 +173,8 @@ class SweepDisplay(Observer):
 def print_failures(failures: Sequence[Failure]) -> None:
     """Prints what became of programs that failed, with the end of their logs."""
     for failure in failures:
-        console.say_error(f"{failure.program.name} failed ({_status(failure)}):")
+        console.say_error(f"{failure.program.name} failed ({failure.how}):")
         console.say("\n".join(f"  {line}" for line in failure.lines) + f"\n  ({failure.log})")
-
-
-def _status(failure: Failure) -> str:
-    return "not started" if failure.status is None else f"exit status {failure.status}"
 
 
 def print_verdicts(results: Mapping[str, Any]) -> None:

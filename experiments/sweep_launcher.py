@@ -21,7 +21,7 @@ from experiments.executor import Place, PlaceError, Stopped
 from experiments.extensions import EXTENSIONS
 from experiments.local_processes import LocalProcesses
 from experiments.slots import machine_slots
-from experiments.sweep_display import print_failures
+from experiments.sweep_display import ENDED, print_failures
 
 _SEEDS = flags.DEFINE_integer(
     "seeds", 5, "Runs of each condition, seeds 0 and up.", lower_bound=1,
@@ -100,7 +100,8 @@ def launch(
         sys.exit(128 + stop.signal)
     print_failures(failures)
     if failures:
-        console.say(f"To try again what failed:\n  {console.command_line()}")
+        retry = "" if _EXECUTOR.value == "local" or _RETRY.value else " --retry_failed"
+        console.say(f"To try again what failed:\n  {console.command_line()}{retry}")
         sys.exit(1)
 
 
@@ -144,7 +145,7 @@ def _job_states() -> Callable[[Workdir], str]:
 
     def state(workdir: Workdir) -> str:
         job = slurm.job_of(workdir)
-        return f"{alive.get(job, 'ended').lower()} (job {job})" if job else ""
+        return f"{alive.get(job.id, ENDED).lower()} (job {job.id})" if job else ""
 
     return state
 

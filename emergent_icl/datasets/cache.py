@@ -22,9 +22,10 @@ Arrays = dict[str, np.ndarray]
 def cache_folder(configured: str) -> Path:
     """The configured folder, or the user's cache folder if that is ''."""
     if configured:
-        return Path(configured).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "emergent_icl"
+        return Path(os.path.expanduser(configured))
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # Who has no home has no place for caches; a warning says so where one would be written.
+    return Path(os.devnull if base.startswith("~") else base) / "emergent_icl"
 
 
 def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[], Arrays]) -> Arrays:
@@ -42,11 +43,12 @@ def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[],
       The arrays by name.
     """
     header = {"format": FORMAT, "version": FORMAT_VERSION, "content": dict(content)}
-    if path.exists():
-        try:
-            return _read(path, header)
-        except Exception as error:  # A damaged archive can raise nearly anything.
-            logger.warning("Rebuilding the cache %s: %s", path, error)
+    try:
+        return _read(path, header)
+    except OSError:  # It is not there, or nobody may open it; a disk that fails is said below.
+        pass
+    except Exception as error:  # A damaged archive can raise nearly anything.
+        logger.warning("Rebuilding the cache %s: %s", path, error)
     arrays = build()
     try:
         _write(path, header, arrays)

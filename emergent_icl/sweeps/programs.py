@@ -155,7 +155,7 @@ def copy_from_twin(program: Program) -> None:
     """
     assert program.twin is not None
     source, target = program.twin.workdir, program.workdir
-    own = (source.log.name, source.config.name)
+    own = (source.log.name, source.config.name, source.lock.name, source.job.name)
     for left_over in target.path.iterdir():
         if left_over.is_dir():
             shutil.rmtree(left_over)

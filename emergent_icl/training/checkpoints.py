@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import re
 import sys
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -31,8 +32,6 @@ class NonFiniteStateError(FloatingPointError):
 # Orbax counts by the time of day, which may be set while it waits; where folders are made at once
 # it has less to wait for.
 PATIENCE_SECONDS = 10 * 365 * 24 * 3600
-# Of a state; raises ValueError.
-Check = Callable[[TrainState], None]
 
 
 class Progress(NamedTuple):
@@ -84,15 +83,17 @@ class CheckpointStore:
     processes train the run, all of them save; reading is each one's own.
     """
 
-    def __init__(self, folder: Path, keep: int | None = None) -> None:
+    def __init__(self, folder: Path, keep: int | None = None, identity: int | None = None) -> None:
         """Opens the folder.
 
         Args:
           folder: made when something is saved.
           keep: newest checkpoints to keep; None keeps all.
+          identity: of the run's config (`workdir.identity`), saved with each and asked of each;
+            None asks nothing.
         """
         _hush()
-        self._folder, self._keep = folder, keep
+        self._folder, self._keep, self._identity = folder, keep, identity
         self._manager: ocp.CheckpointManager | None = None
 
     def __enter__(self) -> CheckpointStore:
@@ -125,7 +126,8 @@ class CheckpointStore:
         if not self._folder.is_dir():
             raise CheckpointError(f"{self._folder} is not a folder")
         # One that is being written has a longer name.
-        return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
+        names = [path.name for path in self._folder.iterdir()]
+        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def latest(self) -> int | None:
         """Step of the newest complete checkpoint, None if there is none."""
@@ -147,8 +149,11 @@ class CheckpointStore:
         for replica in set(range(len(state.step))) - set(diverged):
             if bad := non_finite_leaves(state, replica):
                 raise NonFiniteStateError(f"not finite after step {step}: {', '.join(bad)}")
-        about = {"checksum": _checksum(state), **progress._asdict()}
+        about = {"checksum": _checksum(state), "identity": self._identity, **progress._asdict()}
+        several = jax.process_count() > 1
         with self._saving():
+            # Not with its parents: a run whose folder was deleted does not make it anew.
+            self._folder.mkdir(exist_ok=True)
             if self._manager is None:
                 self._manager = _manager(self._folder, self._keep)
             self._manager.save(
@@ -156,6 +161,9 @@ class CheckpointStore:
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(about)
                 ),
+                # Several must not find by themselves what there is: a shared folder's listing is
+                # not the same everywhere at once.
+                force=several,
             )
 
     def wait(self) -> None:
@@ -201,21 +209,22 @@ class CheckpointStore:
                 f"{_in_a_line(error)}"
             ) from error
 
-    def newest(self, template: Any, check: Check) -> Found | None:
-        """Reads the newest checkpoint that can be read; None if there is none at all.
+    def newest(self, template: Any) -> Found | None:
+        """Reads the newest checkpoint that is good; None if there is none at all.
 
         Args:
           template: see `restore`.
-          check: raises ValueError for a state that is not of this run.
 
         Raises:
-          CheckpointError: there are some, but none can be read.
+          CheckpointError: there are some, but none is good, or the machine cannot read one now.
         """
         bad: list[Unreadable] = []
         for step in reversed(self.steps()):
+            self._check_access(step)
             try:
                 state, progress = self._restore(step, template)
-                check(state)
+            except MemoryError:
+                raise
             except Exception as error:  # See `restore`.
                 bad.append(Unreadable(step, _in_a_line(error)))
             else:
@@ -237,6 +246,19 @@ class CheckpointStore:
         (self._folder / str(step)).rename(place)
         return place
 
+    def _check_access(self, step: int) -> None:
+        """Tells what is damaged from what this process may not, or cannot now, open."""
+        try:
+            for path in (self._folder / str(step)).rglob("*"):
+                if path.is_file():
+                    with path.open("rb") as file:
+                        file.read(1)
+        except OSError as error:
+            raise CheckpointError(
+                f"the checkpoint of step {step} cannot be opened: {error.strerror}: "
+                f"{error.filename or self._folder}"
+            ) from error
+
     def _restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
         restored = _reader().restore(
@@ -246,9 +268,19 @@ class CheckpointStore:
             ),
         )
         state, about = restored.state, dict(restored.progress)
-        # Older ones have none.
+        # Orbax compares names alone.
+        leaves = jax.tree_util.tree_leaves_with_path(template)
+        for (path, leaf), found in zip(leaves, jax.tree.leaves(state), strict=True):
+            if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+                raise ValueError(
+                    f"{jax.tree_util.keystr(path)} is {found.dtype} {list(found.shape)}, not "
+                    f"{leaf.dtype} {list(leaf.shape)}"
+                )
+        # Older ones have neither.
         if about.pop("checksum", None) not in (None, _checksum(state)):
             raise ValueError("its checksum does not match")
+        if about.pop("identity", None) not in (None, self._identity) and self._identity is not None:
+            raise ValueError("it is of a run with another config")
         if int(state.step[0]) != step:
             raise ValueError(f"it is of step {int(state.step[0])}")
         return state, Progress(**about)
@@ -256,7 +288,6 @@ class CheckpointStore:
 
 def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
     count = jax.process_count()
-    folder.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep,
         create=False,

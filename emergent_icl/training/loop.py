@@ -39,7 +39,7 @@ from emergent_icl.training.summary import (
 from emergent_icl.training.window import Fetch, MetricsWindow
 from emergent_icl.validation import validate
 from emergent_icl.visualization.learning_curves import draw_learning_curves
-from emergent_icl.workdir import PLACES, Workdir, WorkdirError, flatten
+from emergent_icl.workdir import PLACES, Workdir, WorkdirError, flatten, identity
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the run was asked to stop, and did)
@@ -107,7 +107,8 @@ def train(
     workdir.check(config)
     experiment = build_experiment(config)
     workdir.make()
-    with _locked(workdir), CheckpointStore(workdir.checkpoints, config.checkpoints.keep) as store:
+    keep, own = config.checkpoints.keep, identity(config)
+    with _locked(workdir), CheckpointStore(workdir.checkpoints, keep, own) as store:
         # Once more, now that nobody else can change it.
         workdir.check(config)
         latest, last = store.latest(), config.training.num_steps
@@ -118,9 +119,10 @@ def train(
         summary = workdir.read_summary()
         # A summary of fewer steps is that of the run before it was prolonged.
         is_complete = latest == last and summary is not None and summary["step"] == last
-        processes.check_agreement(lambda: _start_facts(experiment, store, is_complete))
-        if is_complete:
-            return Outcome(summary, was_complete=True)
+        processes.check_agreement(lambda: _start_facts(experiment))
+        # A shared folder need not look the same everywhere at once.
+        if processes.of_primary(is_complete):
+            return Outcome(summary or {}, was_complete=True)
         if processes.is_primary():
             workdir.claim(config)
         state, carried = _restore_or_init(experiment, store, observer)
@@ -141,16 +143,12 @@ def train(
     return Outcome(summary, was_complete=False)
 
 
-def _start_facts(
-    experiment: Experiment, store: CheckpointStore, is_complete: bool
-) -> dict[str, Any]:
+def _start_facts(experiment: Experiment) -> dict[str, Any]:
     """What all processes of a run must have in common."""
     config = flatten(experiment.config.to_dict())
     return {
         "config": {path: value for path, value in config.items() if path not in PLACES},
         "checksum of the data": zlib.crc32(np.ascontiguousarray(experiment.bank.examples)),
-        "checkpoints": store.steps(),
-        "the run is complete": is_complete,
         "versions": {"emergent-icl": metadata.version("emergent-icl"), **versions()},
     }
 
@@ -163,8 +161,10 @@ def _open_writer(workdir: Workdir, resume_step: int) -> MetricsWriter | SilentWr
 
 def _draw_curves(experiment: Experiment, workdir: Workdir) -> None:
     """Nothing that goes wrong here may hide what ended the run, or keep it from its summary."""
-    with contextlib.suppress(OSError, WorkdirError):
-        _try_to_draw_curves(experiment, workdir)
+    # In a folder that was deleted nothing is made anew.
+    with contextlib.suppress(Exception):
+        if workdir.metrics.exists():
+            _try_to_draw_curves(experiment, workdir)
 
 
 def _try_to_draw_curves(experiment: Experiment, workdir: Workdir) -> None:
@@ -181,7 +181,7 @@ def _restore_or_init(
     template = experiment.state_template()
     found = None
     if processes.is_primary():
-        found = store.newest(template, experiment.check_state)
+        found = store.newest(template)
         for step, why in found.unreadable if found else ():
             observer.set_aside(step, why, store.set_aside(step))
         state = found.state if found else initial_state(experiment)

@@ -65,7 +65,9 @@ def check_devices() -> None:
     found: dict[int, list[str]] = {}
     for device in jax.devices():
         found.setdefault(device.process_index, []).append(device.device_kind)
-    texts = {index: f"{len(kinds)} x {', '.join(set(kinds))}" for index, kinds in found.items()}
+    texts = {
+        index: f"{len(kinds)} x {', '.join(sorted(set(kinds)))}" for index, kinds in found.items()
+    }
     if len(set(texts.values())) > 1:
         raise DisagreementError(
             "the processes of a run must have equal devices, but process "

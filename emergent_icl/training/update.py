@@ -38,15 +38,9 @@ def init_state(
       examples: [B, S, ...], for their shape and type alone.
       labels: int [B, S], likewise.
     """
-    init_key, run_key = run_keys(seed)
+    init_key, run_key = jax.random.split(jax.random.PRNGKey(seed))
     params, batch_stats = network.init(init_key, examples, labels)
     return TrainState(jnp.int32(0), run_key, params, batch_stats, optimizer.init(params))
-
-
-def run_keys(seed: int | jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The keys of a run, uint32 [2] each: for its parameters, and for everything after."""
-    init_key, run_key = jax.random.split(jax.random.PRNGKey(seed))
-    return init_key, run_key
 
 
 def make_update(

@@ -80,9 +80,21 @@ def test_an_open_mpi_that_jax_cannot_ask_is_said():
 
 def test_a_task_that_is_alone_on_its_node_has_all_of_its_gpus(monkeypatch):
     monkeypatch.setattr(cluster, "visible_gpus", lambda: ["2", "5"])
-    assert membership(Given(), SLURM | {"SLURM_NTASKS": "2"}) == {"local_device_ids": [0, 1]}
+    alone = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}
+    assert membership(Given(), SLURM | alone) == {"local_device_ids": [0, 1]}
     # Two tasks a node have one each.
     assert membership(Given(), SLURM) == {}
+    mpi = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_MCA_orte_hnp_uri": "1"}
+    assert membership(Given(), mpi | {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}) == {}
+    assert membership(Given(), mpi | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}) == {
+        "local_device_ids": [0, 1]
+    }
+
+
+def test_a_task_that_sees_a_single_gpu_has_that_one(monkeypatch):
+    """However many tasks its node has: `srun --gpus-per-task=1`."""
+    monkeypatch.setattr(cluster, "visible_gpus", lambda: ["0"])
+    assert membership(Given(), SLURM) == {"local_device_ids": [0]}
 
 
 def test_tpus_are_asked_for_the_others(monkeypatch, tmp_path):

@@ -148,7 +148,7 @@ def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monk
         runs.kill()
         runs.wait()
     assert [one.program.name for one in failures] == [first.name, second.name] == observer.failed
-    assert [one.status for one in failures] == [None, None]
+    assert [one.how for one in failures] == ["not started", "not started"]
     assert "Is a directory" in failures[0].lines[0]
     assert "a program of another command still runs in" in failures[1].lines[0]
     # Nothing of what runs there was touched.
@@ -226,7 +226,7 @@ def test_a_file_system_without_locks_is_none_to_fail_of(tmp_path, monkeypatch):
         lambda: programs, LocalProcesses(machine_slots(1)), Observer(), lambda: None
     )
     # It was started, if to no avail.
-    assert [one.status for one in failures] == [3]
+    assert [one.how for one in failures] == ["exit status 3"]
 
 
 class _Done:

@@ -41,13 +41,19 @@ def received(names, *how):
     return done.stdout.strip(), done.returncode
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"])
 def test_the_first_signal_is_a_request(name):
     assert received(name) == (name, 0)
 
 
 def test_the_second_one_is_an_order():
     assert received("SIGINT SIGTERM") == ("", -signal.SIGTERM)
+
+
+def test_a_schedulers_word_is_followed_by_its_sigterm_in_any_order():
+    assert received("SIGUSR2 SIGTERM") == ("SIGUSR2", 0)
+    assert received("SIGTERM SIGUSR2 SIGUSR2") == ("SIGTERM", 0)
+    assert received("SIGUSR2 SIGTERM SIGTERM") == ("", -signal.SIGTERM)
 
 
 def test_a_lost_terminal_is_told_of_twice_and_cannot_be_written_to():

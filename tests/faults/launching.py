@@ -10,6 +10,7 @@ from pathlib import Path
 from emergent_icl.training.reporting import read_metrics
 
 ROOT = Path(__file__).parent.parent.parent
+INJECTED = Path(__file__).with_name("injected.py")
 # A process that is not over by then hangs.
 PATIENCE = 240
 TRAIN = ("-m", "experiments.train")
@@ -28,6 +29,7 @@ class Processes:
         own_flags=(),
         program=TRAIN,
         environment=(),
+        user=None,
     ):
         """Starts them.
 
@@ -39,6 +41,7 @@ class Processes:
           own_flags: further flags of each process.
           program: words after `python`.
           environment: variables besides this process's.
+          user: who runs them; None is who runs this.
         """
         xla = f"--xla_force_host_platform_device_count={devices}"
         address = f"localhost:{free_port()}"
@@ -56,6 +59,7 @@ class Processes:
                     [sys.executable, *program, *words],
                     cwd=ROOT,
                     env={**os.environ, "XLA_FLAGS": xla, **dict(environment)},
+                    user=user,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
@@ -83,7 +87,7 @@ class Processes:
 
 def start_injected(workdir, fault, at, flags, **settings):
     """A run with a fault of `injected.py` in it."""
-    program = (str(Path(__file__).with_name("injected.py")), fault, str(at))
+    program = (str(INJECTED), fault, str(at))
     return Processes(workdir, flags, program=program, **settings)
 
 

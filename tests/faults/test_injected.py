@@ -5,10 +5,14 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from launching import (
+    INJECTED,
+    ROOT,
     Processes,
     end,
     only_message,
@@ -34,6 +38,10 @@ FLAGS = train_flags("symbols", **OPTIONS)
 REPLICAS = train_flags("symbols", **OPTIONS | {"training.replicas": 2})
 
 
+# Who has no home, and may write nowhere.
+NOBODY = 65534
+
+
 def end_hurt(folder, fault, at=0, flags=FLAGS):
     """How a run with a fault in it ends."""
     with start_injected(folder, fault, at, flags) as process:
@@ -54,9 +62,9 @@ def straight(tmp_path_factory):
     return folder
 
 
-def assert_goes_on(folder, straight):
+def assert_goes_on(folder, straight, flags=FLAGS):
     """The same command ends the run, and its curve is that of one that was never hurt."""
-    status, _, err = end(folder, FLAGS)
+    status, _, err = end(folder, flags)
     assert status == 0, err
     assert records(folder) == records(straight)
     parts = [json.loads((one / "summary.json").read_text())["evals"] for one in (folder, straight)]
@@ -127,6 +135,8 @@ def test_a_folder_that_is_deleted_ends_the_run(tmp_path):
         status, _, err = process.wait()
     assert status == 1
     assert "Deleted while the run wrote to it" in only_message(err)
+    # Nothing is left of it that another run could take for its own.
+    assert not folder.exists()
 
 
 def test_two_commands_on_one_folder(tmp_path):
@@ -157,23 +167,73 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     assert only_message(err).startswith(f"error: {folder} cannot be ")
 
 
-def test_a_home_that_cannot_be_written_costs_nothing_but_the_caches(straight, tmp_path):
-    folder = tmp_path / "run"
-    home = tmp_path / "home"
-    home.write_text("no folder")
-    nowhere = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "JAX_COMPILATION_CACHE_DIR": ""}
-    status, _, err = end(folder, FLAGS, environment=nowhere)
+def a_file(folder):
+    (folder / "home").write_text("no folder")
+    return {"HOME": str(folder / "home")}
+
+
+def a_colleagues(folder):
+    """Where only root may look; root itself is somebody else for this run."""
+    (folder / "home").mkdir(mode=0o700)
+    return {"HOME": str(folder / "home")}
+
+
+def none_at_all(folder):
+    return {"HOME": ""}
+
+
+@pytest.mark.parametrize("home", [a_file, a_colleagues, none_at_all])
+def test_a_home_that_cannot_be_written_costs_nothing_but_the_caches(home, tmp_path):
+    flags = train_flags("images")
+    status, _, err = end(tmp_path / "straight", flags)
     assert status == 0, err
-    assert records(folder) == records(straight)
+    folder, environment = tmp_path / "shared" / "run", home(tmp_path)
+    nowhere = environment | {"XDG_CACHE_HOME": "", "JAX_COMPILATION_CACHE_DIR": ""}
+    user = NOBODY if os.geteuid() == 0 else None
+    folder.parent.mkdir()
+    if user:
+        for path in (tmp_path, *list(tmp_path.parents)[:2]):
+            path.chmod(0o755)
+        os.chown(folder.parent, user, user)
+    status, _, err = end(folder, flags, environment=nowhere, user=user)
+    assert status == 0, err
+    assert "Traceback" not in err
+    assert err.count("Cannot write the cache") == len(err.splitlines()) == 1
+    assert records(folder) == records(tmp_path / "straight")
 
 
-def test_sigterm_with_ten_seconds_of_grace(straight, tmp_path):
+def test_sigterm_with_ten_seconds_of_grace(tmp_path):
     folder = tmp_path / "run"
-    with Processes(folder, FLAGS) as process:
+    options = OPTIONS | {"checkpoints.every": 50_000, "evaluation.every": 50_000}
+    with Processes(
+        folder, train_flags("symbols", **options | {"training.num_steps": 10**6})
+    ) as run:
         wait_for(lambda: last_step(folder / "metrics.jsonl") >= 10, "two lines of metrics")
-        process.send(signal.SIGTERM)
-        status, _, err = process.wait(patience=10)
-    if status != 0:  # It was not faster.
-        assert status == 128 + signal.SIGTERM
-        assert "Traceback" not in err
-    assert_goes_on(folder, straight)
+        run.send(signal.SIGTERM)
+        status, out, err = run.wait(patience=10)
+    assert status == 128 + signal.SIGTERM
+    assert "Traceback" not in err
+    (step,) = saved(folder)
+    assert f"Stopped after step {step}; the state is saved." in out
+    # Prolonged, it is the run that was never stopped.
+    steps = step + 100 - step % 100
+    flags = train_flags("symbols", **options | {"training.num_steps": steps})
+    status, _, err = end(tmp_path / "straight", flags)
+    assert status == 0, err
+    assert_goes_on(folder, tmp_path / "straight", flags)
+
+
+def test_a_full_disk_that_holds_the_output_too_keeps_nobody_waiting(tmp_path):
+    folder = tmp_path / "run"
+    words = [
+        sys.executable,
+        str(INJECTED),
+        "no_space_for_files",
+        "40",
+        f"--workdir={folder}",
+        *FLAGS,
+    ]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, cwd=ROOT, stdout=full, stderr=full, timeout=120)
+    assert done.returncode == 1
+    assert saved(folder)[-1] == 30

@@ -154,7 +154,7 @@ def test_a_signal_to_one_stops_all_of_them_after_the_same_step(tmp_path):
     assert [status for status, _, _ in ends] == [128 + signal.SIGTERM] * 2
     with CheckpointStore(folder / "checkpoints") as store:
         saved = store.latest()
-    assert f"after step {saved}" in ends[0][1] or f"step {saved}" in ends[0][1]
+    assert f"Stopped after step {saved}; the state is saved." in ends[0][1]
 
 
 def test_processes_must_be_started_alike(tmp_path):
@@ -175,5 +175,6 @@ def test_one_that_waits_for_others_in_vain_says_so(tmp_path):
     with Processes(tmp_path / "run", flags) as processes:
         status, _, err = processes.wait()
     assert status != 0
-    assert "error: the processes of the run did not find each other within 3 s" in err
+    assert "error: ended before the processes of the run had found each other at " in err
+    assert "they wait 3 s (--join_timeout)" in err
     assert "Traceback" not in err

@@ -144,7 +144,9 @@ def test_a_preempted_job_is_requeued_and_goes_on(slurm, tmp_path):
     status, out, err = end(process)
     assert status == 0, out + err
     log = (metrics.parent / "train.log").read_text()
-    assert re.search(r"resumed +after step \d+", log)
+    # Saved where it was, not at the checkpoint before.
+    (stopped,) = re.findall(r"Stopped after step (\d+); the state is saved", log)
+    assert re.search(rf"resumed +after step {stopped}\n", log)
     timing = ("steps_per_second", "sequences_per_second")
     lines, expected = (
         [{k: v for k, v in line.items() if k not in timing} for line in read_metrics(one)]

@@ -1,6 +1,9 @@
 """A checkpoint that is no good is named and set aside, and nothing else is lost."""
 
+import errno
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 import tiny
@@ -10,7 +13,7 @@ from emergent_icl.replicas import with_options
 from emergent_icl.training.checkpoints import CheckpointError, CheckpointStore
 from emergent_icl.training.loop import train
 from emergent_icl.training.reporting import Observer, read_metrics
-from emergent_icl.workdir import Workdir, WorkdirError
+from emergent_icl.workdir import Workdir, WorkdirError, identity
 
 CONFIG = with_options(
     tiny.get_config("symbols"),
@@ -29,9 +32,19 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    """Another run, of the same shapes."""
+    """Another run, of the same seed and shapes."""
+    return trained(tmp_path_factory, {"training.optimizer.learning_rate": 0.02})
+
+
+@pytest.fixture(scope="module")
+def wider(tmp_path_factory):
+    """Another run, of the same seed, and other shapes under the same names."""
+    return trained(tmp_path_factory, {"model.mlp_ratio": 2})
+
+
+def trained(tmp_path_factory, changes):
     folder = tmp_path_factory.mktemp("other") / "run"
-    train(with_options(CONFIG, {"training.seed": 1}), Workdir(folder), Observer())
+    train(with_options(CONFIG, changes), Workdir(folder), Observer())
     return folder
 
 
@@ -87,22 +100,63 @@ def foreign(checkpoint, other):
     (checkpoint / "state" / "weights.bin").write_bytes(b"anything" * 100)
 
 
+def forget_identity(checkpoint):
+    path = checkpoint / "progress" / "metadata"
+    about = json.loads(path.read_text())
+    del about["identity"]
+    path.write_text(json.dumps(about))
+
+
 DAMAGES = (truncate, flip_bits, empty, lose_a_part, of_another_run, of_another_step, foreign)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_newest_good_one_is_used(damage, killed, other, experiment):
     damage(killed / "checkpoints" / "30", other)
-    with CheckpointStore(killed / "checkpoints") as store:
-        found = store.newest(experiment.state_template(), experiment.check_state)
+    with CheckpointStore(killed / "checkpoints", identity=identity(CONFIG)) as store:
+        found = store.newest(experiment.state_template())
     assert int(found.state.step[0]) == 20
     assert [one.step for one in found.unreadable] == [30]
     assert found.unreadable[0].why
-    if damage is of_another_run:
-        return  # It can be read, by whoever asks for it.
     with pytest.raises(CheckpointError, match=r"the checkpoint of step 30 in .* cannot be read: "):
         load_run(killed)
     assert load_run(killed, step=20).step == 20
+
+
+def test_of_another_run_it_is_told_by_its_config(killed, other, experiment):
+    of_another_run(killed / "checkpoints" / "30", other)
+    with CheckpointStore(killed / "checkpoints", identity=identity(CONFIG)) as store:
+        found = store.newest(experiment.state_template())
+    assert [one.why for one in found.unreadable] == ["it is of a run with another config"]
+
+
+def test_without_an_identity_it_is_told_by_its_shapes(killed, wider):
+    """Those of older versions of this library have none."""
+    forget_identity(killed / "checkpoints" / "30")
+    assert load_run(killed).step == 30
+    of_another_run(killed / "checkpoints" / "30", wider)
+    forget_identity(killed / "checkpoints" / "30")
+    with pytest.raises(CheckpointError, match=r"mlp_narrow.* is float32 \[.*\], not float32 \["):
+        load_run(killed)
+
+
+def test_what_cannot_be_opened_now_is_not_set_aside(killed, monkeypatch):
+    def refuse(self, *arguments, real=Path.open, **settings):
+        if "checkpoints" in self.parts:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(CheckpointError, match=r"step 30 cannot be opened: Permission denied: /"):
+        train(CONFIG, Workdir(killed), Observer())
+    assert not (killed / "checkpoints_unreadable").exists()
+
+
+def test_only_plain_numbers_are_steps(killed):
+    for name in ("²", "030", "40.orbax-checkpoint-tmp", "-1", "notes"):
+        (killed / "checkpoints" / name).mkdir()
+    with CheckpointStore(killed / "checkpoints") as store:
+        assert store.steps() == [10, 20, 30]
 
 
 class Told(Observer):
@@ -122,7 +176,7 @@ def test_a_run_goes_on_from_it_as_if_nothing_had_been(killed, finished, other):
     assert [(step, place) for step, _, place in observer.bad] == [
         (30, aside / "30"), (20, aside / "20"),
     ]  # fmt: skip
-    assert observer.bad[1][1] == "it is of step 30"
+    assert observer.bad[1][1] == "it is of a run with another config"
     assert sorted(path.name for path in aside.iterdir()) == ["20", "30"]
     lines, expected = (
         [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(one)]
