@@ -53,6 +53,8 @@ def validate(config: ml_collections.ConfigDict, num_devices: int = 1) -> None:
 
 
 _MISSING = object()
+# Seeds and counts are numbers of 32 bits, at the most.
+LARGEST = 2**32 - 1
 
 
 def _single_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
@@ -64,6 +66,8 @@ def _single_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
         if value is _MISSING:
             if path not in EXTRA_OPTIONS or path.startswith(source):
                 yield f"{path} is missing"
+        elif isinstance(value, int) and abs(value) > LARGEST:
+            yield f"{path} = {value!r} must be {rule.text}, and at most {LARGEST}"
         elif not rule.allows(value):
             yield f"{path} = {value!r} must be {rule.text}{_hint(value, rule.names)}"
     # What an optimizer takes is its own affair; make_optimizer checks it.

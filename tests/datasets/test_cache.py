@@ -112,3 +112,13 @@ def test_folder_is_the_configured_one_else_the_users(monkeypatch, tmp_path):
     assert cache_folder(str(tmp_path)) == tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder("") == tmp_path / "xdg" / "emergent_icl"
+
+
+def test_who_has_no_home_goes_on_without_a_cache(monkeypatch, caplog, build):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    # What Python answers a user that the system does not know.
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    path = cache_folder("") / "cache.npz"
+    load(path, build)
+    (line,) = caplog.messages
+    assert line.startswith(f"Cannot write the cache {path} (")

@@ -29,7 +29,7 @@ class Processes:
         own_flags=(),
         program=TRAIN,
         environment=(),
-        user=None,
+        prefix=(),
     ):
         """Starts them.
 
@@ -41,7 +41,7 @@ class Processes:
           own_flags: further flags of each process.
           program: words after `python`.
           environment: variables besides this process's.
-          user: who runs them; None is who runs this.
+          prefix: words before `python`.
         """
         xla = f"--xla_force_host_platform_device_count={devices}"
         address = f"localhost:{free_port()}"
@@ -56,10 +56,9 @@ class Processes:
                 ]
             self.running.append(
                 subprocess.Popen(
-                    [sys.executable, *program, *words],
+                    [*prefix, sys.executable, *program, *words],
                     cwd=ROOT,
                     env={**os.environ, "XLA_FLAGS": xla, **dict(environment)},
-                    user=user,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,

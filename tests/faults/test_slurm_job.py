@@ -1,0 +1,67 @@
+"""A job's program is saved whichever of its processes SLURM's signals reach."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launching import PATIENCE, ROOT, train_flags, wait_for
+
+from emergent_icl.training.reporting import last_step
+from emergent_icl.workdir import Workdir
+
+pytestmark = pytest.mark.faults
+
+# As submitit runs it: SIGUSR2 is its own, and ends in a job that is requeued.
+JOB = """
+import signal, sys
+from experiments import slurm_job
+slurm_job.REQUEUE_SECONDS = 0
+job = slurm_job.TrainJob(sys.argv[2:], sys.argv[1])
+def requeue(number, frame):
+    job.checkpoint()
+    sys.exit(7)
+signal.signal(signal.SIGUSR2, requeue)
+job()
+"""
+ENDLESS = train_flags(
+    "symbols",
+    **{
+        "training.num_steps": 10**6,
+        "checkpoints.every": 500_000,
+        "evaluation.every": 500_000,
+    },
+)
+
+
+def child_of(pid):
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+@pytest.mark.parametrize(
+    ("number", "is_tree", "status"),
+    [
+        # Of control groups: the process that SLURM started alone.
+        (signal.SIGTERM, False, 1),
+        (signal.SIGUSR2, False, 7),
+        # Without them: every process of the job.
+        (signal.SIGTERM, True, 1),
+        (signal.SIGUSR2, True, 7),
+    ],
+)
+def test_a_job_that_is_told_to_end_is_saved(number, is_tree, status, tmp_path):
+    folder = Workdir(tmp_path / "run")
+    folder.make()
+    words = [sys.executable, "-c", JOB, folder.path, f"--workdir={folder.path}", *ENDLESS]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL) as job:
+        wait_for(lambda: last_step(folder.metrics) >= 20, "two lines of metrics")
+        if is_tree:
+            os.kill(child_of(job.pid), number)
+        job.send_signal(number)
+        assert job.wait(timeout=PATIENCE) == status
+    (stopped,) = re.findall(r"Stopped after step (\d+); the state is saved", folder.log.read_text())
+    assert [path.name for path in folder.checkpoints.iterdir()] == [stopped]
