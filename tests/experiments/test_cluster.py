@@ -1,5 +1,7 @@
 """Which processes a run has: by flags, by a scheduler, or this one alone."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from experiments import cluster
@@ -95,6 +97,20 @@ def test_a_task_that_sees_a_single_gpu_has_that_one(monkeypatch):
     """However many tasks its node has: `srun --gpus-per-task=1`."""
     monkeypatch.setattr(cluster, "visible_gpus", lambda: ["0"])
     assert membership(Given(), SLURM) == {"local_device_ids": [0]}
+
+
+def test_tpus_of_this_machine_alone_need_nobody(monkeypatch):
+    """Where JAX finds no others it has nobody to be told of by."""
+
+    def initialize(**settings):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr("jax.distributed.initialize", initialize)
+    for name in ("JOIN_SECONDS", "HEARTBEAT_SECONDS"):
+        monkeypatch.setattr(cluster, name, SimpleNamespace(value=1))
+    assert not cluster._initialize({})
+    with pytest.raises(ClusterError, match="could not be joined: coordinator_address"):
+        cluster._initialize({"num_processes": 2})
 
 
 def test_tpus_are_asked_for_the_others(monkeypatch, tmp_path):
