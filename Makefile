@@ -40,8 +40,10 @@ demo: install
 test: install-dev
 	$(BIN)/python -m pytest
 
+# What takes longest is begun first.
 test-faults: install-dev
-	$(BIN)/python -m pytest -m faults -rs tests/integration tests/faults
+	$(BIN)/python -m pytest -m faults -rs --no-loadscope-reorder \
+	  tests/faults/test_fuzzed_configs.py tests/integration tests/faults
 
 lint: install-dev
 	$(BIN)/ruff check .

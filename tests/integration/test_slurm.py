@@ -82,7 +82,7 @@ def test_a_sweep_runs_as_an_array_of_jobs(slurm, tmp_path):
     status, out, err = end(sweep(slurm, tmp_path))
     assert status == 0, out + err
     jobs = [
-        json.loads(path.read_text())["job"] for path in sorted(tmp_path.glob("tiny/*/*/job.json"))
+        json.loads(path.read_text())["id"] for path in sorted(tmp_path.glob("tiny/*/*/job.json"))
     ]
     assert len(jobs) == 2
     assert {job.split("_")[0] for job in jobs} == {jobs[0].split("_")[0]}
@@ -96,6 +96,19 @@ def test_runs_wait_for_their_searches(slurm, tmp_path):
     status, out, err = end(sweep(slurm, tmp_path, preset="searched"))
     assert status == 0, out + err
     assert len(list(tmp_path.glob("tiny/*/*/job.json"))) == 4
+
+
+def test_tasks_of_a_step_train_one_run(slurm, tmp_path):
+    """Nobody tells them of each other but SLURM."""
+    flags = ["--config=tests/tiny.py:symbols", f"--workdir={tmp_path}", "--heartbeat_timeout=20"]
+    words = ["srun", "--ntasks=2", sys.executable, "-m", "experiments.train", *flags]
+    done = subprocess.run(
+        words, cwd=ROOT, env=slurm, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["devices"] == "2 x cpu in 2 processes"
+    assert done.stdout.count("Evaluation after step 40") == 1
 
 
 def test_a_command_that_is_left_is_taken_up_again(slurm, tmp_path):
