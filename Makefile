@@ -43,7 +43,7 @@ test: install-dev
 # What takes longest is begun first.
 test-faults: install-dev
 	$(BIN)/python -m pytest -m faults -rs --no-loadscope-reorder \
-	  tests/faults/test_fuzzed_configs.py tests/integration tests/faults
+	  tests/faults/test_fuzzed_configs.py tests/integration tests/faults tests
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -218,6 +218,7 @@ train(tiny.get_config("images"), workdir, Killer())
 """
 
 
+@pytest.mark.faults
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert launch("train", *train_flags(whole, "images")).returncode == 0
@@ -245,7 +246,10 @@ def state_bytes(folder):
     return [leaf.tobytes() for leaf in jax.tree.leaves(state)]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.faults)],
+)
 def test_signals_save_the_run_and_say_how_to_resume(tmp_path, number, status):
     flags = train_flags(tmp_path, **{"training.num_steps": 10_000_000})
     steps = []
@@ -305,6 +309,7 @@ ON_DEVICES = {
     "training.num_steps": 10,
     "training.log_every": 1,
     "evaluation.every": 10,
+    "evaluation.modes": ("fewshot_holdout",),
 }
 
 

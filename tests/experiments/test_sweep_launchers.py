@@ -117,6 +117,7 @@ def test_the_plan_is_printed_and_nothing_is_run(tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.faults
 def test_stopped_at_any_moment_the_same_command_goes_on_to_the_same_numbers(tmp_path):
     changes = ("--set=training.num_steps=1200", "--set=evaluation.every=600")
     words = flags(tmp_path / "stopped", *changes)
