@@ -7,6 +7,10 @@ import jax
 import pytest
 import tiny
 
+# Most of the suite's time is compilation, of programs that run for an instant. Launchers, whose number
+# of devices is set, compile as users do.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_caches(tmp_path_factory, worker_id):
