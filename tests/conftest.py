@@ -7,8 +7,8 @@ import jax
 import pytest
 import tiny
 
-# Most of the suite's time is compilation, of programs that run for an instant. Launchers, whose number
-# of devices is set, compile as users do.
+# Most of the suite's time is compilation, of programs that run for an instant. Launchers, whose
+# number of devices is set, compile as users do.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
