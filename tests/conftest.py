@@ -7,7 +7,7 @@ import jax
 import pytest
 import tiny
 
-# Most of the suite's time is compilation, of programs that run for an instant. Launchers, whose
+# Most of the suite's time is compilation, of programs that run for an instant. Fault tests, whose
 # number of devices is set, compile as users do.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 

@@ -32,7 +32,7 @@ def launch(module, *flags, devices=1):
     done = subprocess.run(
         command(module, *flags),
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flag},
+        env={**os.environ, "XLA_FLAGS": f"{flag} {os.environ['XLA_FLAGS']}"},
         capture_output=True,
         text=True,
         timeout=300,
