@@ -24,7 +24,7 @@ from absl import app, flags
 
 from emergent_icl.registry import unknown_name
 from emergent_icl.validation import validate
-from experiments import console
+from experiments import console, tables
 from experiments.benchmarks import figures, suites  # noqa: F401  (suites register themselves)
 from experiments.benchmarks.findings import (
     FIGURES,
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     with console.clear_errors():
         settings = _settings()
         validate(settings.config)
-        console.print_facts("Machine", {"machine": machine(), **versions()})
+        tables.print_facts("Machine", {"machine": machine(), **versions()})
         findings = Findings()
         for name in names:
             started = time.monotonic()
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
                 console.say_error(str(error))
                 sys.exit(1)
             for table in found.tables:
-                console.print_columns(table.title, table.headings, table.columns)
+                tables.print_columns(table.title, table.headings, table.columns)
             console.say(f"{name}: {time.monotonic() - started:.0f} s\n")
             findings.add(found)
     _finish(findings, settings, Path(_OUT.value))
@@ -102,7 +102,7 @@ def _finish(findings: Findings, settings: Settings, out: Path) -> None:
         console.say(f"note: {note}")
     numbers = {name: findings.figures[name] for name in FIGURES if name in findings.figures}
     if numbers:
-        console.print_facts("Figures", {name: f"{value:.3g}" for name, value in numbers.items()})
+        tables.print_facts("Figures", {name: f"{value:.3g}" for name, value in numbers.items()})
     written = [out / "results.json"]
     write(written[0], results_json(findings))
     title = f"Measured on {machine()}"

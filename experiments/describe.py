@@ -23,7 +23,7 @@ from emergent_icl import description
 from emergent_icl.plan import Plan
 from emergent_icl.replicas import make_replicas
 from emergent_icl.validation import validate
-from experiments import console
+from experiments import console, tables
 from experiments.config_flag import CONFIG
 
 _MEASURE = flags.DEFINE_boolean("measure", True, "Compile a training step and time it here.")
@@ -39,9 +39,9 @@ def main(argv: Sequence[str]) -> None:
         names = ", ".join(replica.name for replica in replicas if replica.name)
         # Shapes are common to all: what follows is said of the first.
         config, plan = replicas[0].config, replicas[0].plan
-        console.print_facts(config.name, _data_facts(config, plan))
+        tables.print_facts(config.name, _data_facts(config, plan))
         if names:
-            console.print_facts(
+            tables.print_facts(
                 "Replicas",
                 {
                     "names": names,
@@ -51,9 +51,9 @@ def main(argv: Sequence[str]) -> None:
             )
         counts = description.parameters_by_module(config, plan)
         rows = {name: f"{count:,}" for name, count in counts.items()}
-        console.print_facts("Parameters", rows | {"all": f"{sum(counts.values()):,}"})
+        tables.print_facts("Parameters", rows | {"all": f"{sum(counts.values()):,}"})
         cost = description.estimate_cost(config, plan, _MEASURE.value)
-        console.print_facts("Cost", _cost_facts(config, cost))
+        tables.print_facts("Cost", _cost_facts(config, cost))
         told = [
             (f"{replica.name}: " if replica.name else "") + warning
             for replica in replicas

@@ -21,7 +21,7 @@ from absl import app, flags
 from emergent_icl.datasets.sequences import EVALUATION_MODES
 from emergent_icl.experiment import Run, load_run, replica_names
 from emergent_icl.workdir import DivergedError, Workdir, read_object
-from experiments import console, jax_settings
+from experiments import console, jax_settings, tables
 from experiments.common_flags import REPLICA, STEP, WORKDIR, data_overrides
 
 _MODES = flags.DEFINE_list(
@@ -80,7 +80,7 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     who = {"replica": name} if name else {}
     workdir.write_json(path, who | content)
     title = ", ".join(part for part in (run.experiment.config.name, name) if part)
-    console.print_evaluations(
+    tables.print_evaluations(
         results, f"{title}, step {run.step}, {evaluation.num_sequences} sequences"
     )
     console.say(f"Written: {path}")

@@ -22,7 +22,7 @@ from emergent_icl.replicas import find_replica
 from emergent_icl.validation import validate
 from emergent_icl.visualization.bursts import share_text
 from emergent_icl.workdir import Workdir, differing_options
-from experiments import console
+from experiments import console, tables
 from experiments.common_flags import REPLICA, WORKDIR, data_overrides
 from experiments.config_flag import CONFIG
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
         workdir.write_json(written[-1], data_inspection.report(experiment, subjects, _SEED.value))
     who = f", {replica.name}" if replica.name else ""
     title = f"{config.name}{who}: {_SAMPLE.value:,} sequences of each type, seed {_SEED.value}"
-    console.print_columns(
+    tables.print_columns(
         title, ROWS, {subject.heading: _cells(subject.statistics) for subject in subjects}
     )
     for path in written:

@@ -16,7 +16,7 @@ from emergent_icl.training.reporting import last_step
 from emergent_icl.visualization.report_tables import OUTCOMES, finding_text
 from emergent_icl.visualization.sweep_curves import verdict_text
 from emergent_icl.workdir import Workdir
-from experiments import console
+from experiments import console, tables
 from experiments.estimates import Estimate, StepTimes, estimate
 from experiments.executor import Failure, Observer
 
@@ -46,7 +46,7 @@ def print_plan(
             escape(one.name), _state(one, done), str(one.num_runs), f"{cost.steps:,}",
             f"{1e3 * cost.step_seconds:.3g}", time_left,
         )  # fmt: skip
-    console.print_table(table)
+    tables.print_table(table)
     total = sum(left.values())
     # No shorter than its longest program.
     wall = max(total / num_slots, max(left.values(), default=0.0))
@@ -74,7 +74,7 @@ def print_status(programs: Sequence[Program], state: Callable[[Workdir], str]) -
         table.add_row(
             escape(one.name), _state(one, done), own or "-", f"{step:,}/{steps:,}", escape(said)
         )
-    console.print_table(table)
+    tables.print_table(table)
     complete = sum(one.is_complete() for one in programs)
     console.say(f"{complete} of {len(programs)} programs are complete.")
 
@@ -191,7 +191,7 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
             text = f"{check['check']}: {finding_text(check)}"
             table.add_row("", f"  {OUTCOMES[outcome]} {outcome}", escape(text))
         table.add_section()
-    console.print_table(table)
+    tables.print_table(table)
     for name, sweep in results["sweeps"].items():
         for condition, search in (sweep["search"] or {}).items():
             if search["chosen"] is None:

@@ -33,7 +33,7 @@ from emergent_icl.training import loop  # noqa: E402
 from emergent_icl.training.processes import is_primary  # noqa: E402
 from emergent_icl.training.reporting import Observer  # noqa: E402
 from emergent_icl.workdir import Workdir  # noqa: E402
-from experiments import cluster, console, jax_settings  # noqa: E402
+from experiments import cluster, console, jax_settings, tables  # noqa: E402
 from experiments.common_flags import WORKDIR  # noqa: E402
 from experiments.config_flag import CONFIG  # noqa: E402
 
@@ -74,7 +74,7 @@ def _say_outcome(outcome: loop.Outcome, workdir: Workdir) -> None:
             f"To start anew: another --workdir, or remove that folder. "
             f"To train longer: a larger --config.training.num_steps."
         )
-    console.print_summary(outcome.summary)
+    tables.print_summary(outcome.summary)
     console.say(f"Figure: {workdir.learning_curves}")
 
 

@@ -55,7 +55,7 @@ class Settings(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table as `console.print_columns` takes it."""
+    """A table as `tables.print_columns` takes it."""
 
     title: str
     headings: list[str]
