@@ -11,6 +11,13 @@ import tiny
 # number of devices is set, compile as users do.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+LONGEST = ("test_fuzzed_configs.py", "test_slurm.py", "test_soak.py", "test_processes.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Of the fault tests, what takes longest is begun first: so the cores end together."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_caches(tmp_path_factory, worker_id):
