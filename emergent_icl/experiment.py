@@ -28,7 +28,7 @@ from emergent_icl.training.optimizers import Optimizer, make_optimizer
 from emergent_icl.training.state import TrainState
 from emergent_icl.training.update import init_state
 from emergent_icl.validation import ConfigError, validate
-from emergent_icl.workdir import DivergedError, Workdir, WorkdirError, identity
+from emergent_icl.workdir import DivergedError, Workdir, WorkdirError
 
 # What may differ when a trained run is opened: how it is evaluated, and where its data are.
 OVERRIDABLE = (
@@ -183,7 +183,7 @@ def load_run(
     config = _overridden(with_options(trained.config, capacity), overrides or {})
     if not folder.checkpoints.is_dir():
         raise WorkdirError(f"{folder.path} has no checkpoints yet")
-    with CheckpointStore(folder.checkpoints, identity=identity(written)) as store:
+    with CheckpointStore(folder.checkpoints, config=written) as store:
         steps = store.steps()
         if not steps:
             raise WorkdirError(f"{folder.path} has no checkpoints yet")

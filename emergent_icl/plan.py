@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import ml_collections
 
+from emergent_icl.configs import DERIVED
 from emergent_icl.datasets.bank import SourceShape
 from emergent_icl.datasets.class_space import ClassSpace
 from emergent_icl.datasets.class_split import split_classes
@@ -19,6 +22,10 @@ from emergent_icl.datasets.sequences import (
 )
 from emergent_icl.datasets.sources import source_shape
 from emergent_icl.modules.embedding import num_tokens
+
+# Encoders without convolutions, which lose nothing in a loop on CPU.
+PLAIN_ENCODERS = ("mlp", "linear", "embedding")
+MOST_STEPS_ON_CPU, MOST_STEPS = 10, 25
 
 
 class Plan(NamedTuple):
@@ -135,3 +142,39 @@ def fixed_labeling(config: ml_collections.ConfigDict) -> str:
     """How classes are labelled where they keep their labels: as in training, if they do there."""
     labeling = config.data.sequences.labeling
     return "ordered" if labeling == "unfixed" else labeling
+
+
+def resolve_steps_per_call(
+    config: ml_collections.ConfigDict,
+    first_step: int = 0,
+    carried: int = 0,
+    backend: str | None = None,
+) -> int:
+    """K: `training.steps_per_call`, or what suits the machine and divides every interval.
+
+    Args:
+      config: valid.
+      first_step: K divides it, too: the same calls end where a line or a checkpoint is due.
+      carried: K of the command before, 0 for none. Kept where it still divides everything: a
+        run that is prolonged computes the same bits.
+      backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
+    """
+    training = config.training
+    if training.steps_per_call is not None:
+        return training.steps_per_call
+    most = MOST_STEPS
+    if (backend or jax.default_backend()) == "cpu":
+        most = MOST_STEPS_ON_CPU if config.model.encoder in PLAIN_ENCODERS else 1
+    common = math.gcd(
+        training.num_steps,
+        training.log_every,
+        config.evaluation.every,
+        config.checkpoints.every,
+        first_step,
+    )
+    if carried and common % carried == 0:
+        return carried
+    return max(steps for steps in range(1, most + 1) if common % steps == 0)
+
+
+DERIVED["training.steps_per_call"] = resolve_steps_per_call

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from emergent_icl.configs import DERIVED, flatten
 from emergent_icl.plan import Plan, make_plan
 from emergent_icl.registry import nearest_name
 from emergent_icl.rules import nearest_options
-from emergent_icl.workdir import flatten
 
 # Options that a replica may have for itself; an entry that ends in '.' is a whole section.
 MAY_DIFFER = (
@@ -95,6 +95,10 @@ def make_replicas(config: ml_collections.ConfigDict) -> tuple[Replica, ...]:
     }
     configs = [(name, with_options(one, capacity)) for name, one in singles]
     return tuple(Replica(name, one, make_plan(one)) for name, one in configs)
+
+
+DERIVED["model.num_labels"] = lambda config: make_replicas(config)[0].plan.num_labels
+DERIVED["model.num_positions"] = lambda config: make_replicas(config)[0].plan.num_positions
 
 
 def find_replica(config: ml_collections.ConfigDict, name: str | None) -> Replica:

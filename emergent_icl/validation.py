@@ -9,13 +9,13 @@ import ml_collections
 
 from emergent_icl import plan as plans
 from emergent_icl import replicas
+from emergent_icl.configs import flatten
 from emergent_icl.datasets.bank import SourceShape
 from emergent_icl.modules.embedding import num_tokens, token_width
 from emergent_icl.modules.resnet import BOTTLENECK_RATIO, num_superpixels
 from emergent_icl.registry import nearest_name
 from emergent_icl.rules import EXTRA_OPTIONS, nearest_options, rules
 from emergent_icl.training.optimizers import check_optimizer
-from emergent_icl.workdir import flatten
 
 OPTIMIZER_OPTIONS = "training.optimizer.options"
 # A label table of 64 numbers each would take 4 GiB.

@@ -10,19 +10,14 @@ import contextlib
 import json
 import os
 import platform
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import ml_collections
 
+from emergent_icl.configs import RESUMABLE_CHANGES, completed, differing_options, tuples
 from emergent_icl.locks import try_lock
-
-# Where a machine has the data, and how it reads them.
-PLACES = ("data.data_dir", "data.cache_dir", "data.feeder", "data.features.path")
-# Options that may differ when a run is resumed: none of them changes what was computed.
-RESUMABLE_CHANGES = ("training.num_steps", "checkpoints.every", "checkpoints.keep", *PLACES)
 
 
 class WorkdirError(RuntimeError):
@@ -113,7 +108,7 @@ class Workdir:
         return summary if isinstance(summary.get("step"), int) else None
 
     def read_config(self) -> ml_collections.ConfigDict:
-        """The config that the run was started with, locked.
+        """The config that the run was started with, in today's options (see `completed`), locked.
 
         Raises:
           WorkdirError: there is none, or it is damaged.
@@ -122,7 +117,7 @@ class Workdir:
             raise WorkdirError(f"{self.path} is not the work directory of a run: no config.json")
         try:
             content = read_object(self.config, "config")
-            return ml_collections.ConfigDict(_tuples(content)).lock()
+            return ml_collections.ConfigDict(tuples(completed(content))).lock()
         except (WorkdirError, AttributeError, ValueError, RecursionError) as error:
             # The last three: names that no option can have.
             raise WorkdirError(
@@ -239,41 +234,3 @@ def write_whole(path: Path, text: str) -> None:
         # Its name is not to be on disk before its content is.
         os.fsync(file.fileno())
     os.replace(temporary, path)
-
-
-def identity(config: ml_collections.ConfigDict) -> int:
-    """A checksum of all options that a resumed run must share; see RESUMABLE_CHANGES."""
-    options = flatten(_tuples(config.to_dict()))
-    fixed = {path: value for path, value in options.items() if path not in RESUMABLE_CHANGES}
-    return zlib.crc32(json.dumps(fixed, sort_keys=True).encode())
-
-
-def differing_options(
-    old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
-) -> Iterator[tuple[str, Any, Any]]:
-    """Yields (path, old value, new value) of options that differ; None for a missing one."""
-    old_flat, new_flat = (flatten(_tuples(config.to_dict())) for config in (old, new))
-    for path in sorted(old_flat.keys() | new_flat.keys()):
-        before, after = old_flat.get(path), new_flat.get(path)
-        if before != after:
-            yield path, before, after
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries -> {'a.b.c': value}."""
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has only lists; configs have only tuples."""
-    if isinstance(value, dict):
-        return {name: _tuples(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(_tuples(entry) for entry in value)
-    return value

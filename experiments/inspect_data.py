@@ -16,12 +16,13 @@ import ml_collections
 from absl import app, flags
 
 from emergent_icl import data_inspection
+from emergent_icl.configs import differing_options
 from emergent_icl.datasets.statistics import SequenceStatistics, mean
 from emergent_icl.experiment import build_experiment
 from emergent_icl.replicas import find_replica
 from emergent_icl.validation import validate
 from emergent_icl.visualization.bursts import share_text
-from emergent_icl.workdir import Workdir, differing_options
+from emergent_icl.workdir import Workdir
 from experiments import console, tables
 from experiments.common_flags import REPLICA, WORKDIR, data_overrides
 from experiments.config_flag import CONFIG

@@ -14,9 +14,9 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from emergent_icl.configs import flatten
 from emergent_icl.rules import EXTRA_OPTIONS, nearest_options, rules
 from emergent_icl.validation import OPTIMIZER_OPTIONS, ConfigError, validate
-from emergent_icl.workdir import flatten
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<path>[^=]+)(?:=(?P<value>.*))?", re.DOTALL)
 _FILE = re.compile(r"--?config(?:=(?P<file>.*))?$", re.DOTALL)

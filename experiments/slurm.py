@@ -18,6 +18,8 @@ from emergent_icl.workdir import Workdir, WorkdirError, read_object
 from experiments.executor import Failure, PlaceError, attempt, outcome, train_words
 from experiments.slurm_job import TrainJob
 
+# submitit calls the first and, in its script, the last; we call the second.
+COMMANDS = ("sbatch", "squeue", "srun")
 # Of submitit: what it submits, and what a job says besides its program's log.
 FOLDER = "slurm"
 # A job that is gone from the queue may have written files that are not seen here yet.
@@ -74,9 +76,7 @@ class SlurmJobs:
         Raises:
           SlurmError: there is none, or jobs would have no time.
         """
-        for command in ("sbatch", "squeue"):
-            if shutil.which(command) is None:
-                raise SlurmError(f"--executor=slurm needs SLURM; there is no {command} here")
+        check_commands()
         if request.grace_seconds >= 60 * request.minutes:
             raise SlurmError(
                 f"--grace={request.grace_seconds} seconds must be less than --minutes="
@@ -171,6 +171,17 @@ class SlurmJobs:
         return [job.job_id for job in jobs]
 
 
+def check_commands() -> None:
+    """Raises SlurmError where the commands of SLURM are not on PATH."""
+    missing = [command for command in COMMANDS if shutil.which(command) is None]
+    if missing:
+        raise SlurmError(
+            f"--executor=slurm needs SLURM, but {', '.join(missing)} cannot be found on PATH; "
+            "run it on a node of the cluster from which jobs are submitted, or use "
+            "--executor=local"
+        )
+
+
 def _prepare(program: Program) -> None:
     program.check()
     program.workdir.make()
@@ -224,8 +235,9 @@ def queued_jobs() -> dict[str, str]:
     """The user's jobs -> their states: PENDING, RUNNING ...
 
     Raises:
-      SlurmError: SLURM does not answer.
+      SlurmError: there is no SLURM, or it does not answer.
     """
+    check_commands()
     words = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %T"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)

@@ -31,12 +31,12 @@ def _own_caches(tmp_path_factory, worker_id):
     settings = {
         "XDG_CACHE_HOME": str(shared / "cache"),
         "JAX_COMPILATION_CACHE_DIR": compiled,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     jax.config.update("jax_compilation_cache_dir", compiled)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     yield
     for name, value in before.items():
         if value is None:

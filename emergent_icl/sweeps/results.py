@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from emergent_icl.configs import flatten
 from emergent_icl.plan import make_plan
 from emergent_icl.sweeps.checks import Check, Evidence, Finding
 from emergent_icl.sweeps.claims import judge
@@ -25,7 +26,6 @@ from emergent_icl.sweeps.programs import (
 )
 from emergent_icl.sweeps.sweep import Condition, Sweep
 from emergent_icl.training.summary import PACKAGES
-from emergent_icl.workdir import flatten
 
 DIGITS = 5
 _CPU_INFO = Path("/proc/cpuinfo")

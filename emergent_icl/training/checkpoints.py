@@ -14,9 +14,11 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from emergent_icl.configs import identities, identity
 from emergent_icl.training.state import TrainState
 from emergent_icl.workdir import WorkdirError
 
@@ -83,17 +85,22 @@ class CheckpointStore:
     processes train the run, all of them save; reading is each one's own.
     """
 
-    def __init__(self, folder: Path, keep: int | None = None, identity: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: int | None = None,
+        config: ml_collections.ConfigDict | None = None,
+    ) -> None:
         """Opens the folder.
 
         Args:
           folder: made when something is saved.
           keep: newest checkpoints to keep; None keeps all.
-          identity: of the run's config (`workdir.identity`), saved with each and asked of each;
-            None asks nothing.
+          config: of the run; its identity is saved with each and asked of each. None asks nothing.
         """
         _hush()
-        self._folder, self._keep, self._identity = folder, keep, identity
+        self._folder, self._keep, self._config = folder, keep, config
+        self._identity = None if config is None else identity(config)
         self._manager: ocp.CheckpointManager | None = None
 
     def __enter__(self) -> CheckpointStore:
@@ -246,6 +253,12 @@ class CheckpointStore:
         (self._folder / str(step)).rename(place)
         return place
 
+    def _is_own(self, found: int | None) -> bool:
+        """Whether an identity is that of this run, however its config was written."""
+        if self._config is None or found in (None, self._identity):
+            return True
+        return found in identities(self._config)
+
     def _check_access(self, step: int) -> None:
         """Tells what is damaged from what this process may not, or cannot now, open."""
         try:
@@ -279,7 +292,7 @@ class CheckpointStore:
         # Older ones have neither.
         if about.pop("checksum", None) not in (None, _checksum(state)):
             raise ValueError("its checksum does not match")
-        if about.pop("identity", None) not in (None, self._identity) and self._identity is not None:
+        if not self._is_own(about.pop("identity", None)):
             raise ValueError("it is of a run with another config")
         if int(state.step[0]) != step:
             raise ValueError(f"it is of step {int(state.step[0])}")

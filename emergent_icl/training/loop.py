@@ -15,6 +15,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from emergent_icl.configs import PLACES, flatten
 from emergent_icl.evaluation import Evaluator, Results, chance
 from emergent_icl.experiment import Experiment, build_experiment
 from emergent_icl.training import devices, processes
@@ -39,7 +40,7 @@ from emergent_icl.training.summary import (
 from emergent_icl.training.window import Fetch, MetricsWindow
 from emergent_icl.validation import validate
 from emergent_icl.visualization.learning_curves import draw_learning_curves
-from emergent_icl.workdir import PLACES, Workdir, WorkdirError, flatten, identity
+from emergent_icl.workdir import Workdir, WorkdirError
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the run was asked to stop, and did)
@@ -107,8 +108,8 @@ def train(
     workdir.check(config)
     experiment = build_experiment(config)
     workdir.make()
-    keep, own = config.checkpoints.keep, identity(config)
-    with _locked(workdir), CheckpointStore(workdir.checkpoints, keep, own) as store:
+    keep = config.checkpoints.keep
+    with _locked(workdir), CheckpointStore(workdir.checkpoints, keep, config) as store:
         # Once more, now that nobody else can change it.
         workdir.check(config)
         latest, last = store.latest(), config.training.num_steps

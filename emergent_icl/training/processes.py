@@ -16,8 +16,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from emergent_icl.configs import flatten
 from emergent_icl.training import devices
-from emergent_icl.workdir import WorkdirError, flatten
+from emergent_icl.workdir import WorkdirError
 
 Tree = TypeVar("Tree")
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
 
 from emergent_icl.datasets.bank import DeviceBank
@@ -15,14 +13,11 @@ from emergent_icl.datasets.class_space import SequenceBatch
 from emergent_icl.datasets.pipeline import FEEDERS, FeedSpec, resolve_feeder
 from emergent_icl.experiment import Experiment
 from emergent_icl.modules.network import make_network
+from emergent_icl.plan import resolve_steps_per_call
 from emergent_icl.training import devices
 from emergent_icl.training.state import Hyper, TrainState, hyper_from_config
 from emergent_icl.training.update import make_update
 from emergent_icl.validation import ConfigError
-
-# Encoders without convolutions, which lose nothing in a loop on CPU.
-PLAIN_ENCODERS = ("mlp", "linear", "embedding")
-MOST_STEPS_ON_CPU, MOST_STEPS = 10, 25
 
 
 class Program(NamedTuple):
@@ -123,36 +118,3 @@ def initial_state(experiment: Experiment) -> TrainState:
     init = experiment.initialiser()
     seeds = [np.uint32(replica.config.training.seed) for replica in experiment.replicas]
     return devices.stack_replicas([init(seed) for seed in seeds])
-
-
-def resolve_steps_per_call(
-    config: ml_collections.ConfigDict,
-    first_step: int = 0,
-    carried: int = 0,
-    backend: str | None = None,
-) -> int:
-    """K: `training.steps_per_call`, or what suits the machine and divides every interval.
-
-    Args:
-      config: valid.
-      first_step: K divides it, too: the same calls end where a line or a checkpoint is due.
-      carried: K of the command before, 0 for none. Kept where it still divides everything: a
-        run that is prolonged computes the same bits.
-      backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
-    """
-    training = config.training
-    if training.steps_per_call is not None:
-        return training.steps_per_call
-    most = MOST_STEPS
-    if (backend or jax.default_backend()) == "cpu":
-        most = MOST_STEPS_ON_CPU if config.model.encoder in PLAIN_ENCODERS else 1
-    common = math.gcd(
-        training.num_steps,
-        training.log_every,
-        config.evaluation.every,
-        config.checkpoints.every,
-        first_step,
-    )
-    if carried and common % carried == 0:
-        return carried
-    return max(steps for steps in range(1, most + 1) if common % steps == 0)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
+from emergent_icl.configs import flatten
 from emergent_icl.datasets import omniglot as omniglot_source
 from emergent_icl.datasets.omniglot import DataUnavailableError
 from emergent_icl.modules.network import make_network
@@ -19,7 +20,7 @@ from emergent_icl.rules import rules
 from emergent_icl.training import loop
 from emergent_icl.training.reporting import Observer
 from emergent_icl.validation import ConfigError, validate
-from emergent_icl.workdir import Workdir, WorkdirError, flatten
+from emergent_icl.workdir import Workdir, WorkdirError
 from experiments import jax_settings
 from experiments.configs import (
     base,

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from emergent_icl.configs import flatten
 from emergent_icl.plan import make_plan
 from emergent_icl.sweeps.checks import Evidence, Measured
 from emergent_icl.sweeps.claims import judge
 from emergent_icl.sweeps.programs import make_programs
 from emergent_icl.sweeps.sweep import load_sweep
-from emergent_icl.workdir import flatten
 from experiments.configs import sweeps as files
 
 FOLDER = Path(files.__file__).parent

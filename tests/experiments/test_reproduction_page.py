@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from emergent_icl.configs import flatten
 from emergent_icl.sweeps.results import collect
 from emergent_icl.sweeps.sweep import load_sweep
-from emergent_icl.workdir import flatten
 from experiments.configs import sweeps as files
 from experiments.pages import filled
 

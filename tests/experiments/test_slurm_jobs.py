@@ -24,6 +24,10 @@ echo "Submitted batch job $((count + 1))"
 SQUEUE = """#!/bin/sh
 cat {folder}/queue
 """
+# submitit only looks whether it is there.
+SRUN = """#!/bin/sh
+exit 1
+"""
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def cluster(tmp_path, monkeypatch):
     folder = tmp_path / "cluster"
     folder.mkdir()
     (folder / "queue").touch()
-    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE)):
+    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE), ("srun", SRUN)):
         command(folder, name, text)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setattr(slurm, "GONE_SECONDS", 0.0)
@@ -138,6 +142,20 @@ def test_what_sbatch_refuses_is_said(cluster, tmp_path):
     command(cluster, "sbatch", "#!/bin/sh\necho 'invalid partition specified: gpu' >&2; exit 1\n")
     with pytest.raises(SlurmError, match=r"SLURM refuses the jobs: .*invalid partition"):
         SlurmJobs(tmp_path, Request("gpu")).start(programs(tmp_path))
+
+
+@pytest.mark.parametrize("missing", [("sbatch",), ("srun",), ("sbatch", "squeue", "srun")])
+def test_without_slurm_it_is_said_and_nothing_is_written(cluster, tmp_path, monkeypatch, missing):
+    """Whatever else is on PATH: what remains of an installation is none."""
+    monkeypatch.setenv("PATH", str(cluster))
+    for name in missing:
+        (cluster / name).unlink()
+    said = f"needs SLURM, but {', '.join(missing)} cannot be found on PATH"
+    with pytest.raises(SlurmError, match=said):
+        SlurmJobs(tmp_path / "sweeps", Request())
+    with pytest.raises(SlurmError, match=said):
+        queued_jobs()
+    assert not (tmp_path / "sweeps").exists()
 
 
 def test_a_job_without_time_is_refused(cluster, tmp_path):

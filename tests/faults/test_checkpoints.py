@@ -14,7 +14,7 @@ from emergent_icl.replicas import with_options
 from emergent_icl.training.checkpoints import CheckpointError, CheckpointStore
 from emergent_icl.training.loop import train
 from emergent_icl.training.reporting import Observer
-from emergent_icl.workdir import Workdir, WorkdirError, identity
+from emergent_icl.workdir import Workdir, WorkdirError
 
 pytestmark = pytest.mark.faults
 
@@ -115,7 +115,7 @@ DAMAGES = (truncate, flip_bits, empty, lose_a_part, of_another_run, of_another_s
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_newest_good_one_is_used(damage, killed, other, experiment):
     damage(killed / "checkpoints" / "30", other)
-    with CheckpointStore(killed / "checkpoints", identity=identity(CONFIG)) as store:
+    with CheckpointStore(killed / "checkpoints", config=CONFIG) as store:
         found = store.newest(experiment.state_template())
     assert int(found.state.step[0]) == 20
     assert [one.step for one in found.unreadable] == [30]
@@ -127,7 +127,7 @@ def test_the_newest_good_one_is_used(damage, killed, other, experiment):
 
 def test_of_another_run_it_is_told_by_its_config(killed, other, experiment):
     of_another_run(killed / "checkpoints" / "30", other)
-    with CheckpointStore(killed / "checkpoints", identity=identity(CONFIG)) as store:
+    with CheckpointStore(killed / "checkpoints", config=CONFIG) as store:
         found = store.newest(experiment.state_template())
     assert [one.why for one in found.unreadable] == ["it is of a run with another config"]
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emergent_icl import seeds
+from emergent_icl.configs import flatten
 from emergent_icl.experiment import build_experiment
 from emergent_icl.replicas import with_options
 from emergent_icl.rules import rules
@@ -15,7 +16,6 @@ from emergent_icl.training.program import initial_state, make_program
 from emergent_icl.training.state import hyper_from_config
 from emergent_icl.training.update import make_update
 from emergent_icl.validation import ConfigError, validate
-from emergent_icl.workdir import flatten
 
 pytestmark = pytest.mark.faults
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
+from emergent_icl.configs import flatten
 from emergent_icl.experiment import load_run, replica_names
 from emergent_icl.replicas import make_replicas, named_overrides
 from emergent_icl.training import devices, loop
@@ -15,7 +16,7 @@ from emergent_icl.training.loop import Interrupted, train
 from emergent_icl.training.reporting import Observer, read_metrics
 from emergent_icl.training.window import NonFiniteLossError
 from emergent_icl.validation import ConfigError, validate
-from emergent_icl.workdir import DivergedError, Workdir, WorkdirError, flatten
+from emergent_icl.workdir import DivergedError, Workdir, WorkdirError
 
 TIMES = ("steps_per_second", "sequences_per_second")
 # A replica's numbers against those of the run alone, after 40 steps of gradient descent:

@@ -1,0 +1,85 @@
+"""Pretends to be a later version: one option more, one renamed, one more that is derived.
+
+Nothing computes anything else, so whatever this version stored must stay what it is. It changes
+modules for good: `python -m net.newer FILE` is a process of its own.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import ml_collections
+from net import observe
+
+from emergent_icl import configs, rules, validation
+from emergent_icl.configs import completed, tuples
+from emergent_icl.experiment import load_run
+from emergent_icl.training.loop import train
+from emergent_icl.training.reporting import Observer
+from emergent_icl.workdir import Workdir, WorkdirError
+from experiments.configs import base
+
+OLD, NEW = "data.symbolic.num_classes", "data.symbolic.num_integers"
+ADDED, BEFORE, DEFAULT = "training.patience", 3, 7
+DERIVED = "model.width"
+
+
+def pretend():
+    """From now on it is."""
+    configs.RENAMED[OLD] = NEW
+    configs.ADDED.update({ADDED: BEFORE, DERIVED: None})
+    configs.DERIVED[DERIVED] = lambda config: 2 * config.model.embedding_size
+    known = rules.rules() | {ADDED: rules.integer(0), DERIVED: rules.OPTIONAL_COUNT}
+    known[NEW] = known.pop(OLD)
+    validation.rules = lambda: known
+    before = base.get_config
+    base.get_config = lambda: newer(before())
+
+
+def newer(config, **changes):
+    """A config of this version as that one would make it, with its own default."""
+    tree = completed(config.to_dict())
+    tree["training"]["patience"] = DEFAULT
+    made = ml_collections.ConfigDict(tuples(tree))
+    made.update_from_flattened_dict({name.replace("__", "."): v for name, v in changes.items()})
+    return made.lock()
+
+
+def refusal(folder, config):
+    """Why the run of a folder is not that of a config; '' if it is."""
+    try:
+        train(config, Workdir(folder), Observer())
+    except WorkdirError as error:
+        return str(error)
+    return ""
+
+
+def seen():
+    """What that version makes of a stored run and of the committed records."""
+    written = observe.run_config("images")
+    as_before = newer(written, training__patience=BEFORE)
+    with tempfile.TemporaryDirectory() as place:
+        folder = observe.unpack_workdir(place)
+        refused = refusal(folder, newer(written))
+        found = observe.resumed_workdir(folder, as_before)
+        # Its first checkpoint bears an identity of today, its config.json is that version's.
+        explicit = newer(written, training__patience=BEFORE, model__width=32)
+        again = refusal(folder, explicit)
+        other = refusal(folder, newer(written, training__patience=BEFORE, model__width=33))
+        opened = load_run(folder, step=observe.STORED_STEP)
+        stored = Workdir(folder).read_config()
+    return {
+        "refused": refused,
+        "workdir": found,
+        "again": again,
+        "other": other,
+        "opened": opened.step,
+        "width": stored.model.width,
+        "verdicts": observe.verdicts(),
+    }
+
+
+if __name__ == "__main__":
+    pretend()
+    Path(sys.argv[1]).write_text(json.dumps(seen()), encoding="utf-8")

@@ -1,0 +1,340 @@
+"""What the safety net holds fast: each function tells what the code does now, ready for JSON.
+
+Floats are those of the XLA flags that users have. The tests have others, so they start this file
+as a process of its own. Moves and renames change the imports here, and no record.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+import tiny
+
+from emergent_icl.configs import identity
+from emergent_icl.datasets.bank import DeviceBank
+from emergent_icl.datasets.class_space import SequenceBatch
+from emergent_icl.datasets.materialise import make_materialise
+from emergent_icl.experiment import load_run
+from emergent_icl.modules.network import make_network
+from emergent_icl.plan import make_plan, resolve_steps_per_call
+from emergent_icl.replicas import with_options
+from emergent_icl.sweeps.results import collect
+from emergent_icl.sweeps.sweep import load_sweep
+from emergent_icl.training import devices
+from emergent_icl.training.checkpoints import CheckpointStore
+from emergent_icl.training.loop import Interrupted, train
+from emergent_icl.training.optimizers import make_optimizer
+from emergent_icl.training.reporting import Observer, read_metrics
+from emergent_icl.training.state import hyper_from_config
+from emergent_icl.training.update import init_state, make_update
+from emergent_icl.workdir import Workdir
+from experiments import option_table
+from experiments.configs import sweeps as sweep_files
+
+ROOT = Path(__file__).parent.parent.parent
+DATA = ROOT / "tests" / "data"
+WORKDIR = "workdir.tar.xz"
+# Depend on the clock, not on the computation.
+TIMES = ("steps_per_second", "sequences_per_second")
+STEPS, STOP, STORED_STEP = 50, 30, 25
+REPLICAS = (
+    {"name": "iid", "training.seed": 7, "data.sequences.p_bursty": 0.0},
+    {"name": "skewed", "data.sequences.zipf_exponent": 1.0, "data.noise_scale": 0.3},
+)
+# Name -> preset of tests/tiny.py, and what differs from it.
+RUNS = {
+    "images": ("images", {}),
+    "vectors": ("vectors", {"model.attention_only": True, "model.positions": "learned"}),
+    "integers": ("symbols", {"training.steps_per_call": None}),
+    "lstm": ("vectors", {"model.sequence_model": "lstm", "model.num_layers": 2}),
+    "resnet": ("resnet", {"data.augment": True}),
+    "replicas": ("images", {"training.replica_overrides": REPLICAS}),
+}
+PRESETS = (
+    "base.py",
+    "omniglot.py:paper",
+    "omniglot.py:small",
+    "omniglot_augmented.py:paper",
+    "omniglot_augmented.py:small",
+    "omniglot_identical.py:paper",
+    "omniglot_identical.py:small",
+    "glyphs.py:demo",
+    "gaussian.py:reddy",
+    "symbolic.py:small",
+)
+# Every encoder, source and schedule among them.
+STEPPED = (
+    "omniglot.py:paper",
+    "omniglot.py:small",
+    "omniglot_augmented.py:small",
+    "glyphs.py:demo",
+    "gaussian.py:reddy",
+    "symbolic.py:small",
+)
+
+
+def machine():
+    """What the last bits of a float depend on."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8") if info.exists() else ""
+    flags = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.MULTILINE)
+    return {
+        "architecture": platform.machine(),
+        "processor": hashlib.sha256((flags[1] if flags else "").encode()).hexdigest()[:16],
+        "cores": os.cpu_count(),
+        "jaxlib": jaxlib.__version__,
+    }
+
+
+def run_config(name):
+    """The config of one of RUNS."""
+    preset, changes = RUNS[name]
+    whole = {"training.num_steps": STEPS, "evaluation.every": 25, "checkpoints.every": 25}
+    return with_options(tiny.get_config(preset), {**whole, **changes})
+
+
+def preset_config(name):
+    """The config of one of PRESETS."""
+    file, _, preset = name.partition(":")
+    module = importlib.import_module(f"experiments.configs.{file.removesuffix('.py')}")
+    return module.get_config(preset) if preset else module.get_config()
+
+
+def curves(name):
+    """Lines of metrics.jsonl of a run that nothing stops, and of one that is resumed."""
+    config = run_config(name)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, parted = (Workdir(Path(folder) / way) for way in ("whole", "parted"))
+        train(config, whole, Observer())
+        until, stopped = Until(STOP), 0
+        try:
+            train(config, parted, until, until.reached)
+        except Interrupted as stop:
+            stopped = stop.step
+        assert stopped == STOP
+        train(config, parted, Observer())
+        return {"uninterrupted": records(whole.path), "resumed": records(parted.path)}
+
+
+class Until(Observer):
+    """Asks a run to stop after a step."""
+
+    def __init__(self, last):
+        self.last, self.step = last, 0
+
+    def advanced(self, step):
+        self.step = step
+
+    def reached(self):
+        return signal.SIGTERM if self.step >= self.last else None
+
+
+def records(folder):
+    """Lines of a work directory's metrics.jsonl, without times."""
+    lines = read_metrics(Path(folder) / "metrics.jsonl")
+    return [{key: value for key, value in one.items() if key not in TIMES} for one in lines]
+
+
+def lowered_step(name):
+    """A hash of the training step of a preset, as JAX hands it to the compiler.
+
+    Without source locations, and with functions numbered in the order of their appearance: a
+    function may be moved and renamed, what it computes may not change. Nothing is loaded: of the
+    data only shapes matter.
+    """
+    return hashlib.sha256(step_text(name).encode()).hexdigest()
+
+
+def step_text(name):
+    """See `lowered_step`."""
+    config = preset_config(name)
+    plan = make_plan(config)
+    shape = plan.shape
+    optimizer = make_optimizer(config.training)
+    materialise = make_materialise(config.data, shape)
+    parts = (config.model, plan.num_labels, plan.num_positions)
+    network = make_network(*parts, axis_name=devices.AXIS)
+    update = make_update(
+        network, optimizer, materialise, devices.AXIS, config.training.interim_weight
+    )
+    steps, size = resolve_steps_per_call(config, backend="cpu"), config.training.batch_size
+    channels = (1,) if shape.kind == "image" else ()
+    kind = jnp.int32 if shape.kind == "integer" else jnp.float32
+    lead = (1, plan.training.seq_len)
+    state = jax.eval_shape(
+        lambda: init_state(
+            make_network(*parts),
+            optimizer,
+            0,
+            jnp.zeros((*lead, *shape.example_shape, *channels), kind),
+            jnp.zeros(lead, jnp.int32),
+        )
+    )
+
+    def of_one(tree, *axes):
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((*axes, *jnp.shape(leaf)), jnp.result_type(leaf)),
+            tree,
+        )
+
+    stored = {"image": jnp.uint8, "integer": jnp.int32}.get(shape.kind, jnp.float32)
+    bank = DeviceBank(
+        jax.ShapeDtypeStruct((shape.num_classes, shape.num_exemplars, *shape.example_shape), stored)
+    )
+    indices = jax.ShapeDtypeStruct((1, steps, 1, size, plan.training.seq_len), jnp.int32)
+    call = devices.make_train_call(update, steps)
+    lowered = call.lower(
+        of_one(state, 1, 1),
+        of_one(hyper_from_config(config), 1, 1),
+        bank,
+        SequenceBatch(indices, indices, indices),
+    )
+    return _numbered(lowered.as_text())
+
+
+def _numbered(text):
+    """The same module with @f0, @f1 ... for the names of its functions."""
+    text = re.sub(r"\s*loc\([^)]*\)", "", text)
+    numbers = {}
+    return re.sub(r"@[\w.$-]+", lambda m: f"@f{numbers.setdefault(m[0], len(numbers))}", text)
+
+
+def preset(name):
+    """Identity and content of a preset's config."""
+    config = preset_config(name)
+    return {"identity": identity(config), "config": json.loads(json.dumps(config.to_dict()))}
+
+
+def parameters(name):
+    """{module/leaf: shape in words} of a preset's model, BatchNorm's averages included."""
+    config = preset_config(name)
+    plan = make_plan(config)
+    shape = plan.shape
+    network = make_network(config.model, plan.num_labels, plan.num_positions)
+    channels = (1,) if shape.kind == "image" else ()
+    kind = jnp.int32 if shape.kind == "integer" else jnp.float32
+    lead = (1, plan.training.seq_len)
+    examples = jax.ShapeDtypeStruct((*lead, *shape.example_shape, *channels), kind)
+    labels = jax.ShapeDtypeStruct(lead, jnp.int32)
+    key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    return {
+        f"{module}/{leaf}": str(list(value.shape))
+        for tree in jax.eval_shape(network.init, key, examples, labels)
+        for module, leaves in sorted(tree.items())
+        for leaf, value in sorted(leaves.items())
+    }
+
+
+def options_page():
+    """docs/options.md as the code would write it."""
+    return option_table.markdown()
+
+
+def verdicts():
+    """The committed records, judged again: verdicts in full, curves and ends as a hash a sweep."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = ROOT / "docs" / "reproduction" / "records.tar.xz"
+        with tarfile.open(archive) as records_of_runs:
+            records_of_runs.extractall(folder, filter="data")
+        place = Path(sweep_files.__file__).parent
+        sweeps = [load_sweep(f"{place / name}.py:laptop") for name in sweep_files.FINDINGS]
+        found = json.loads(json.dumps(collect(sweeps, range(5), Path(folder) / "laptop", {})))
+    hashes = {
+        name: hashlib.sha256(
+            json.dumps([sweep["conditions"], sweep.get("search")], sort_keys=True).encode()
+        ).hexdigest()
+        for name, sweep in found["sweeps"].items()
+    }
+    return {"runs": found["runs"], "verdicts": found["verdicts"], "numbers": hashes}
+
+
+# ------------------------------------------------------------------ a stored work directory
+
+
+def store_workdir(target):
+    """Trains the run of images, and packs its folder with the checkpoints of steps 25 and 50."""
+    with tempfile.TemporaryDirectory() as folder:
+        train(run_config("images"), Workdir(Path(folder) / "run"), Observer())
+        with tarfile.open(target, "w:xz") as archive:
+            archive.add(Path(folder) / "run", "run", filter=_nobodys)
+
+
+def _nobodys(member):
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def unpack_workdir(folder):
+    """The stored work directory, unpacked below a folder."""
+    with tarfile.open(DATA / WORKDIR) as archive:
+        archive.extractall(folder, filter="data")
+    return Path(folder) / "run"
+
+
+def resumed_workdir(folder, config=None):
+    """What the stored run gives when it goes on from its first checkpoint, and when it is opened.
+
+    Args:
+      folder: the stored work directory, unpacked. It is changed.
+      config: to go on with; None is the one that it was started with.
+
+    Returns:
+      records: the lines of metrics.jsonl after it went on.
+      state: a hash of all leaves of the last state.
+      logits: of the stored parameters, on two sequences of the ICL evaluation.
+    """
+    workdir = Workdir(folder)
+    run = load_run(folder, step=STEPS)
+    template = run.experiment.state_template()
+    found = {"logits": logits(run)}
+    shutil.rmtree(workdir.checkpoints / str(STEPS))
+    workdir.summary.unlink()
+    train(config or run_config("images"), workdir, Observer())
+    with CheckpointStore(workdir.checkpoints) as store:
+        state, _ = store.restore(STEPS, template)
+    whole = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(state))
+    return found | {
+        "records": records(folder),
+        "state": hashlib.sha256(whole).hexdigest(),
+    }
+
+
+def logits(run):
+    """Of the query, on two fixed sequences [2, L]."""
+    experiment = run.experiment
+    shape = experiment.plan.shape
+    rng = np.random.default_rng(0)
+    lead = (2, experiment.plan.training.seq_len)
+    examples = rng.random((*lead, *shape.example_shape, 1), np.float32)
+    labels = rng.integers(experiment.plan.num_labels, size=lead).astype(np.int32)
+    apply = jax.jit(lambda *args: experiment.network.apply(*args, None, examples, labels, False))
+    return np.asarray(apply(run.params, run.batch_stats)[0]).astype(float).tolist()
+
+
+def apart():
+    """What must be seen by a process of its own: floats at users' flags, the page of options."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {
+            "machine": machine(),
+            "curves": {name: curves(name) for name in RUNS},
+            "workdir": resumed_workdir(unpack_workdir(folder)),
+            "options": options_page(),
+        }
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(json.dumps(apart()), encoding="utf-8")

@@ -1,0 +1,153 @@
+"""What the program did at version 0.1.0, number for number: it does the same now.
+
+A record is refreshed deliberately, by `make record`; the commit that does so says why.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+from net import observe
+
+from emergent_icl.configs import completed, identity, tuples
+
+REFRESH = "if that is meant: make record, and say why in the commit"
+
+
+def recorded(name):
+    return json.loads((observe.DATA / name).read_text(encoding="utf-8"))
+
+
+CURVES, STORED, STEPS = recorded("curves.json"), recorded("workdir.json"), recorded("steps.json")
+CONFIGS, PARAMETERS = recorded("configs.json"), recorded("parameters.json")
+
+
+def seen_by(module, folder):
+    """What one of the modules beside this file writes, at the XLA flags that users have."""
+    path = folder / "seen.json"
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(observe.ROOT), str(observe.ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-m", f"net.{module}", path],
+        cwd=observe.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    return seen_by("observe", tmp_path_factory.mktemp("seen"))
+
+
+@pytest.fixture(scope="module")
+def seen_later(seen, tmp_path_factory):
+    """By a later version; what the first compiled it need not compile again."""
+    return seen_by("newer", tmp_path_factory.mktemp("seen_later"))
+
+
+def assert_same(found, record, here, there):
+    """To the bit on the kind of machine that recorded it, closely on another."""
+    if here == there:
+        assert found == record, REFRESH
+        return
+    assert [list(line) for line in found] == [list(line) for line in record]
+    for line, expected in zip(found, record, strict=True):
+        for name, value in expected.items():
+            # A few of fifty answers may turn over where two labels are nearly as likely.
+            slack = {"abs": 0.1} if "accuracy" in name or "predicts" in name else {"rel": 5e-3}
+            assert line[name] == (
+                value if isinstance(value, str) else pytest.approx(value, **slack)
+            )
+
+
+@pytest.mark.parametrize("name", observe.RUNS)
+@pytest.mark.parametrize("way", ["uninterrupted", "resumed"])
+def test_a_run_gives_the_same_curve(seen, name, way):
+    found, record = seen["curves"][name][way], CURVES["curves"][name]
+    assert [line["step"] for line in record][-1] == observe.STEPS
+    assert_same(found, record, seen["machine"], CURVES["machine"])
+
+
+def test_a_stored_run_goes_on_to_the_same_curve(seen):
+    found = seen["workdir"]
+    assert_same(found["records"], STORED["records"], seen["machine"], STORED["machine"])
+    assert found["records"] == seen["curves"]["images"]["uninterrupted"]
+
+
+def test_a_stored_run_goes_on_to_the_same_state_bit_for_bit(seen):
+    if seen["machine"] != STORED["machine"]:
+        pytest.skip(f"bits are those of another machine: {STORED['machine']}")
+    assert seen["workdir"]["state"] == STORED["state"], REFRESH
+
+
+def test_a_stored_run_is_opened_with_the_same_logits(seen):
+    for found, record in zip(seen["workdir"]["logits"], STORED["logits"], strict=True):
+        assert found == pytest.approx(record, rel=1e-4, abs=1e-5)
+    if seen["machine"] == STORED["machine"]:
+        assert seen["workdir"]["logits"] == STORED["logits"], REFRESH
+
+
+@pytest.mark.parametrize("name", observe.STEPPED)
+def test_the_compiler_is_given_the_same_step(name):
+    if jax.__version__ != STEPS["jax"]:
+        pytest.skip(f"JAX {STEPS['jax']} wrote the record, and each version lowers in its own way")
+    assert observe.lowered_step(name) == STEPS["steps"][name], REFRESH
+
+
+def test_every_preset_is_recorded():
+    assert set(CONFIGS) == set(PARAMETERS) == set(observe.PRESETS)
+    assert set(STEPS["steps"]) == set(observe.STEPPED) <= set(observe.PRESETS)
+    assert set(CURVES["curves"]) == set(observe.RUNS)
+
+
+@pytest.mark.parametrize("name", observe.PRESETS)
+def test_a_preset_is_the_same_config(name):
+    """With options that came later at what was done before them; see configs.ADDED."""
+    config = observe.preset_config(name)
+    assert tuples(completed(CONFIGS[name]["config"])) == tuples(config.to_dict()), REFRESH
+    assert identity(config) == CONFIGS[name]["identity"]
+
+
+@pytest.mark.parametrize("name", observe.PRESETS)
+def test_a_preset_has_the_same_parameters(name):
+    assert observe.parameters(name) == PARAMETERS[name], REFRESH
+
+
+def test_the_page_of_options_is_the_same(seen):
+    record = (observe.DATA / "options.md").read_text(encoding="utf-8")
+    assert seen["options"].rstrip() == record.rstrip(), REFRESH
+
+
+def test_the_records_of_the_findings_give_the_same_verdicts():
+    assert observe.verdicts() == recorded("verdicts.json"), REFRESH
+
+
+# ------------------------------------------------------------------ stored runs, new options
+
+
+def test_a_later_version_goes_on_with_a_stored_run_bit_for_bit(seen, seen_later):
+    assert seen_later["workdir"] == seen["workdir"]
+
+
+def test_a_later_version_refuses_what_is_another_run_for_it(seen_later):
+    assert "training.patience: 3 there, 7 here" in seen_later["refused"]
+    assert seen_later["refused"].count(" there, ") == 1
+    assert "model.width: None there, 33 here" in seen_later["other"]
+
+
+def test_a_derived_option_may_be_written_out(seen_later):
+    """Also in a run whose checkpoints were written while it was unset."""
+    assert seen_later["again"] == ""
+    assert (seen_later["opened"], seen_later["width"]) == (observe.STORED_STEP, 32)
+
+
+def test_a_later_version_judges_the_stored_records_as_before(seen_later):
+    assert seen_later["verdicts"] == recorded("verdicts.json")

@@ -1,0 +1,76 @@
+"""A config as a value: completed, compared, identified."""
+
+import pytest
+import tiny
+
+from emergent_icl import configs
+from emergent_icl.configs import completed, differing_options, identities, identity
+from emergent_icl.replicas import with_options
+
+
+@pytest.fixture
+def history(monkeypatch):
+    """Later versions: `a.x` came to be `b.y`, then `b.z`; `probes.every` and `a.new` were added."""
+    monkeypatch.setattr(configs, "RENAMED", {"a.x": "b.y", "b.y": "b.z"})
+    monkeypatch.setattr(configs, "ADDED", {"probes.every": 0, "a.new": (1, 2)})
+
+
+def test_what_any_version_wrote_is_completed(history):
+    now = {"a": {"new": (1, 2)}, "b": {"z": 5}, "probes": {"every": 0}}
+    for written in ({"a": {"x": 5}}, {"b": {"y": 5}, "a": {}}, {"b": {"z": 5}}):
+        before = repr(written)
+        assert completed(written) == now
+        assert repr(written) == before
+
+
+def test_what_is_there_is_left_alone(history):
+    written = {"a": {"new": (9,)}, "b": {"z": 1}, "probes": {"every": 7}}
+    assert completed(written) == written
+
+
+def test_options_of_replicas_are_renamed_too(history):
+    stored = {"training": {"replica_overrides": [{"name": "n", "a.x": 5}, 3]}}
+    assert completed(stored)["training"]["replica_overrides"] == [{"name": "n", "b.z": 5}, 3]
+
+
+@pytest.mark.parametrize("stored", [{"a": 3}, {"a": {"x": {"deep": 1}}}, {"probes": None}, {}])
+def test_what_no_version_wrote_is_left_to_the_validation(history, stored):
+    assert isinstance(completed(stored), dict)
+
+
+def test_an_option_that_changes_nothing_leaves_the_identity(config, monkeypatch):
+    before = identity(config)
+    monkeypatch.setattr(configs, "ADDED", {"training.patience": 3})
+    monkeypatch.setattr(configs, "RENAMED", {"data.split.seed": "data.split.permutation"})
+    config.training.patience = 3
+    config.data.split.permutation = config.data.split.seed
+    del config.data.split.seed
+    assert identity(config) == before
+    config.training.replica_overrides = ({"name": "n", "data.split.permutation": 1},)
+    renamed = identity(config)
+    monkeypatch.setattr(configs, "RENAMED", {})
+    assert identity(config) != renamed
+    config.training.patience = 4
+    assert identity(config) not in (before, renamed)
+
+
+WRITTEN_OUT = {"model.num_labels": 40, "model.num_positions": 17, "training.steps_per_call": 10}
+
+
+def test_derived_options_are_compared_by_what_they_mean():
+    config = with_options(tiny.get_config(), {"training.steps_per_call": None})
+    explicit = with_options(config, WRITTEN_OUT)
+    for old, new in ((config, explicit), (explicit, config)):
+        assert list(differing_options(old, new)) == []
+        assert identity(old) in identities(new)
+    assert len(identities(config)) == 8
+    other = with_options(config, {**WRITTEN_OUT, "model.num_labels": 41})
+    assert list(differing_options(config, other)) == [("model.num_labels", None, 41)]
+    assert identity(config) not in identities(other)
+
+
+def test_what_cannot_be_derived_differs():
+    config = with_options(tiny.get_config(), {"data.split.num_rare": 4000})
+    explicit = with_options(config, {"model.num_labels": 40})
+    assert list(differing_options(config, explicit)) == [("model.num_labels", None, 40)]
+    assert identities(config)[0] == identity(config)
