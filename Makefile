@@ -1,4 +1,4 @@
-# make demo | test | test-faults | lint | docs | wheel | install; `make lock` renews requirements.lock.
+# make demo | test | test-bare | test-faults | test-services | record | lint | docs | wheel | install; `make lock` renews requirements.lock.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,13 +6,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGING := setup.py requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-faults lint docs wheel lock
+.PHONY: help install install-dev demo test test-bare test-faults test-services record lint docs wheel lock
 
 help:
 	@echo "make install   create $(VENV) with the pinned dependencies"
 	@echo "make demo      train on procedural glyphs (about a minute on 2 cores)"
 	@echo "make test      run the tests"
+	@echo "make test-bare    run them as on a machine that has nothing"
 	@echo "make test-faults  hurt real processes, and see what is lost (minutes)"
+	@echo "make test-services  run the tests that need SLURM (installed by them, as root) or Chromium"
+	@echo "make record    refresh the records of the safety net, and print what changed"
 	@echo "make lint      run ruff"
 	@echo "make docs      renew docs/options.md, and what pages say of docs/reproduction/results.json"
 	@echo "make wheel     build dist/*.whl and try it in a clean environment"
@@ -40,8 +43,17 @@ demo: install
 test: install-dev
 	$(BIN)/python -m pytest
 
+test-bare: install-dev
+	tests/bare.sh $(VENV) $(BIN)/python -m pytest -rs
+
 test-faults: install-dev
 	$(BIN)/python -m pytest -m faults -rs --no-loadscope-reorder
+
+test-services: install-dev
+	$(BIN)/python -m pytest -m 'slurm or browser' -rs
+
+record: install-dev
+	env -u XLA_FLAGS PYTHONPATH=.:tests $(BIN)/python -m net.record $(ONLY)
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -1,15 +1,62 @@
-"""Small configs that train in seconds, and where the real data are."""
+"""What every test finds: an environment that the tests set up themselves, and tiny configs."""
 
 import os
+import signal
+import tempfile
 from pathlib import Path
 
-import jax
-import pytest
-import tiny
+# What may stand in a caller's environment and would make other runs of the tests' processes.
+FOREIGN = (
+    "SLURM", "SBATCH", "SRUN", "OMPI_", "PMI", "TPU_", "XLA_", "JAX_COMPILATION", "JAX_PERSISTENT",
+    "JAX_ENABLE", "GLIBC_TUNABLES", "TF_", "MPL", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "COLUMNS",
+    "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_", "EMERGENT_ICL",
+)  # fmt: skip
+# Of the process that collects the tests; those that it starts to run them inherit the variable.
+CACHES = "TESTS_OWN_CACHES"
 
-# Most of the suite's time is compilation, of programs that run for an instant. Fault tests, whose
-# number of devices is set, compile as users do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+def set_up_environment():
+    """Neither the user's caches, cluster and settings, nor the signals that a shell ignores.
+
+    Before JAX and Matplotlib are imported: they read some of it once.
+    """
+    if CACHES not in os.environ:
+        for name in [name for name in os.environ if name.startswith(FOREIGN)]:
+            del os.environ[name]
+        folder = tempfile.TemporaryDirectory(
+            prefix="emergent-icl-tests-", ignore_cleanup_errors=True
+        )
+        os.environ[CACHES] = folder.name
+        # Kept until the process ends.
+        set_up_environment.folder = folder
+    caches = os.environ[CACHES]
+    os.environ |= {
+        "XDG_CACHE_HOME": f"{caches}/cache",
+        # What one of them compiled the others need not compile again.
+        "JAX_COMPILATION_CACHE_DIR": f"{caches}/compiled",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_RAISE_PERSISTENT_CACHE_ERRORS": "false",
+        # Most of the suite's time is compilation, of programs that run for an instant. Fault tests,
+        # whose number of devices is set, compile as users do.
+        "XLA_FLAGS": FAST_COMPILATION,
+        "MPLCONFIGDIR": f"{caches}/matplotlib",
+        "IPYTHONDIR": f"{caches}/ipython",
+        "JUPYTER_CONFIG_DIR": f"{caches}/jupyter/config",
+        "JUPYTER_DATA_DIR": f"{caches}/jupyter/data",
+        "JUPYTER_RUNTIME_DIR": f"{caches}/jupyter/runtime",
+    }
+    # nohup and shells in the background ignore them, and a process inherits that from whoever
+    # starts it. A handler is not inherited: this process stays deaf, those that it starts hear.
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+FAST_COMPILATION = "--xla_backend_optimization_level=0"
+set_up_environment()
+
+import pytest  # noqa: E402
+import tiny  # noqa: E402
 
 LONGEST = ("test_fuzzed_configs.py", "test_slurm.py", "test_soak.py", "test_processes.py")
 
@@ -17,32 +64,6 @@ LONGEST = ("test_fuzzed_configs.py", "test_slurm.py", "test_soak.py", "test_proc
 def pytest_collection_modifyitems(items):
     """Of the fault tests, what takes longest is begun first: so the cores end together."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_caches(tmp_path_factory, worker_id):
-    """Tests, and the processes that they start, neither read nor write the user's caches.
-
-    What one of them compiled the others need not compile again.
-    """
-    base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
-    compiled = str(shared / "compiled")
-    settings = {
-        "XDG_CACHE_HOME": str(shared / "cache"),
-        "JAX_COMPILATION_CACHE_DIR": compiled,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    jax.config.update("jax_compilation_cache_dir", compiled)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    yield
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from test_launchers import launch
+from launching import launch
 from visualization.layout import clashes
 
 from emergent_icl.experiment import build_experiment

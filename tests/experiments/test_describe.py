@@ -1,6 +1,6 @@
 import re
 
-from test_launchers import launch
+from launching import launch
 
 
 def test_describe_says_what_a_config_means():

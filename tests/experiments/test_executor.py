@@ -4,12 +4,11 @@ import dataclasses
 import errno
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import tiny_sweep
 from finished_runs import Ends, finish
+from launching import ROOT, start
 
 from emergent_icl.sweeps.programs import make_programs, with_twins
 from experiments.executor import Observer, run_programs
@@ -259,12 +258,6 @@ for one in make_programs(sweep, (0,), Path(ROOT), 1):
 collect([sweep], (0,), Path(ROOT), {})
 print(len(xla_bridge._backends))
 """
-    tests = Path(__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", program.replace("ROOT", repr(str(tmp_path)))],
-        env={**os.environ, "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout == "0\n", done.stderr
+    words = ("-c", program.replace("ROOT", repr(str(tmp_path))))
+    out, err = start(*words, env={"PYTHONPATH": str(ROOT / "tests")}).communicate(timeout=120)
+    assert out == "0\n", err

@@ -1,25 +1,15 @@
 """The launcher as a process of its own."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import tiny
+from launching import launch
 from PIL import Image
 
 from emergent_icl.workdir import Workdir
 
-ROOT = Path(__file__).parent.parent.parent
 MODES = ("fewshot_holdout", "no_support_zipfian")
-
-
-def launch(*flags):
-    command = [sys.executable, "-m", "experiments.inspect_data", *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
 
 
 def files(folder):
@@ -31,6 +21,7 @@ def test_pictures_table_and_numbers(preset, tmp_path):
     folder = tmp_path / "new" / "folder"
     before = claim(folder, "symbols") if preset == "symbols" else {}
     done = launch(
+        "inspect_data",
         f"--config=tests/tiny.py:{preset}", f"--workdir={folder}", "--rows=2",
         "--sample=500", "--config.data.sequences.p_bursty=0.5",
     )  # fmt: skip
@@ -73,7 +64,7 @@ def claim(folder, preset, **changes):
 
 def test_without_a_config_the_run_in_the_folder_is_inspected(tmp_path):
     before = claim(tmp_path, "symbols", **{"evaluation.modes": ("flip",)})
-    done = launch(f"--workdir={tmp_path}", "--rows=1", "--sample=20", "--seed=5")
+    done = launch("inspect_data", f"--workdir={tmp_path}", "--rows=1", "--sample=20", "--seed=5")
     assert done.returncode == 0, done.stderr
     assert "Note:" not in done.stdout
     assert (tmp_path / "figures" / "sequences_flip.png").exists()
@@ -92,7 +83,7 @@ def test_without_a_config_the_run_in_the_folder_is_inspected(tmp_path):
 )  # fmt: skip
 def test_bad_input_is_one_message_and_leaves_no_trace(flags, message, tmp_path):
     folder = tmp_path / "none"
-    done = launch(*(flag.format(folder) for flag in flags))
+    done = launch("inspect_data", *(flag.format(folder) for flag in flags))
     assert done.returncode in (1, 2)
     assert done.stderr.count("error:") == 1
     assert message in done.stderr

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
+from launching import launch, train_flags
 from PIL import Image
-from test_launchers import launch, train_flags
 
 
 @pytest.fixture(scope="module")

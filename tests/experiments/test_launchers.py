@@ -1,51 +1,17 @@
 """Every launcher, as a process of its own."""
 
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from launching import ROOT, launch, records, start, train_flags
 
 from emergent_icl.training.checkpoints import CheckpointStore
 from emergent_icl.training.reporting import read_metrics
-
-ROOT = Path(__file__).parent.parent.parent
-TIMES = ("steps_per_second", "sequences_per_second")
-
-
-def command(module, *flags):
-    return [sys.executable, "-m", f"experiments.{module}", *flags]
-
-
-def train_flags(folder, preset="symbols", **options):
-    overrides = [f"--config.{path}={value}" for path, value in options.items()]
-    return [f"--config=tests/tiny.py:{preset}", f"--workdir={folder}", *overrides]
-
-
-def launch(module, *flags, devices=1):
-    flag = f"--xla_force_host_platform_device_count={devices}"
-    done = subprocess.run(
-        command(module, *flags),
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": f"{flag} {os.environ['XLA_FLAGS']}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
-def records(folder):
-    return [
-        {name: value for name, value in record.items() if name not in TIMES}
-        for record in read_metrics(Path(folder) / "metrics.jsonl")
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -146,13 +112,7 @@ def test_train_errors_are_one_message(tmp_path):
 
 
 def test_a_signal_while_it_starts_is_answered_too(tmp_path):
-    process = subprocess.Popen(
-        command("train", *train_flags(tmp_path / "run")),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("-m", "experiments.train", *train_flags(tmp_path / "run"), fresh=True)
     time.sleep(0.7)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=120)
@@ -162,23 +122,11 @@ def test_a_signal_while_it_starts_is_answered_too(tmp_path):
 
 
 PAPER = "experiments/configs/omniglot.py:paper"
-HEARING = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 
 def test_an_interrupt_of_other_launchers_is_no_traceback():
-    process = subprocess.Popen(
-        # A background job of a shell is born deaf to interrupts, and so are its children.
-        [sys.executable, "-c", HEARING, *command("describe", f"--config={PAPER}")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ("-m", "experiments.describe", f"--config={PAPER}")
+    process = start(*words, env={"PYTHONUNBUFFERED": "1"})
     # The table of parameters is out: it is compiling or about to.
     while "Parameters" not in process.stdout.readline():
         assert process.poll() is None
@@ -222,10 +170,8 @@ train(tiny.get_config("images"), workdir, Killer())
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert launch("train", *train_flags(whole, "images")).returncode == 0
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, str(killed)], cwd=ROOT, env=environment, timeout=300
-    )
+    process = start("-c", KILLED, killed, env={"PYTHONPATH": str(ROOT / "tests")})
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     assert [record["step"] for record in records(killed)] == [10, 20, 30]
     done = launch("train", *train_flags(killed, "images"))
@@ -254,13 +200,7 @@ def test_signals_save_the_run_and_say_how_to_resume(tmp_path, number, status):
     flags = train_flags(tmp_path, **{"training.num_steps": 10_000_000})
     steps = []
     for _ in range(2):
-        process = subprocess.Popen(
-            command("train", *flags),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = start("-m", "experiments.train", *flags)
         wait_for_new_lines(tmp_path / "metrics.jsonl", steps, process)
         process.send_signal(number)
         output, errors = process.communicate(timeout=120)
@@ -347,13 +287,7 @@ config.data.feeder = "auto"
 outcome = train(config.lock(), Workdir({str(tmp_path)!r}), Observer())
 print(outcome.summary["step"])
 """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-1] == "40"
+    process = start("-c", program, env={"PYTHONPATH": str(ROOT / "tests")}, fresh=True)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.split()[-1] == "40"

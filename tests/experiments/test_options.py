@@ -2,28 +2,18 @@
 
 import ast
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from launching import ROOT, launch
 from ml_collections import ConfigDict
 
 from emergent_icl.rules import rules
 from experiments import option_table
 from experiments.configs import base
 
-ROOT = Path(__file__).parent.parent.parent
-
-
-def launch(*flags):
-    # A process of its own: what other tests register is no part of the page.
-    command = [sys.executable, "-m", "experiments.options", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-
 
 def test_the_page_is_up_to_date():
-    done = launch()
+    done = launch("options")
     assert done.returncode == 0, done.stderr
     page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert page == done.stdout, "docs/options.md is older than base.py or rules.py: run `make docs`"
@@ -118,10 +108,10 @@ def test_the_plain_table_fits_the_terminal():
 
 
 def test_the_launcher_prints_what_the_filter_leaves():
-    done = launch("--filter=zipf_exponent")
+    done = launch("options", "--filter=zipf_exponent")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("--config.data.sequences.zipf_exponent ")
     assert "default 0.0; a number >= 0 and <= 10" in " ".join(done.stdout.split())
-    nothing = launch("--filter=zipfexponent")
+    nothing = launch("options", "--filter=zipfexponent")
     assert nothing.returncode == 1
     assert nothing.stderr == "error: no option's path or meaning contains 'zipfexponent'\n"

@@ -1,7 +1,7 @@
 """Every problem of a command line at once."""
 
 import pytest
-from test_launchers import launch, train_flags
+from launching import launch, train_flags
 
 from experiments.overrides import find_problems
 

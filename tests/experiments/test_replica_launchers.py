@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_launchers import launch, records, train_flags
+from launching import launch, records, train_flags
 
 from experiments import jax_settings
 

@@ -1,14 +1,10 @@
 """Which signals are requests, and which are none of ours."""
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from launching import start
 
-ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import os, signal, sys
 from experiments.signals import StopSignals
@@ -29,16 +25,10 @@ print(found and found.name)
 
 def received(names, *how):
     """(what the process takes for a request, its exit status) after these signals."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, names, *how],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert "Traceback" not in done.stderr
-    return done.stdout.strip(), done.returncode
+    process = start("-c", PROGRAM, names, *how)
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    return out.strip(), process.returncode
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"])

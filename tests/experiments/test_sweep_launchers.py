@@ -2,11 +2,10 @@
 
 import json
 import signal
-import subprocess
 import time
 
 import pytest
-from test_launchers import ROOT, command, launch
+from launching import launch, start
 
 from emergent_icl.sweeps.outcomes import read_outcomes
 from emergent_icl.training.loop import train
@@ -121,13 +120,7 @@ def test_the_plan_is_printed_and_nothing_is_run(tmp_path):
 def test_stopped_at_any_moment_the_same_command_goes_on_to_the_same_numbers(tmp_path):
     changes = ("--set=training.num_steps=1200", "--set=evaluation.every=600")
     words = flags(tmp_path / "stopped", *changes)
-    process = subprocess.Popen(
-        command("sweep", *words),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("-m", "experiments.sweep", *words)
     metrics = tmp_path / "stopped" / "tiny" / "p=0" / "seeds=0-1" / "metrics.jsonl"
     for _ in range(1200):
         if last_step(metrics) >= 40 or process.poll() is not None:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from launching import Processes
 from scipy import stats
 
-from emergent_icl.training.reporting import last_step
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent.parent)]
+from launching import Processes  # noqa: E402
+
+from emergent_icl.training.reporting import last_step  # noqa: E402
 
 STEPS = 20_000
 POLL_SECONDS = 0.5

@@ -24,11 +24,11 @@ def omniglot_flags(tmp_path, data):
         "data.data_dir": data,
         "data.cache_dir": tmp_path / "cache",
     }
-    return train_flags("images", **overrides)
+    return train_flags(preset="images", **overrides)
 
 
 def glyph_flags(cache):
-    return train_flags("images", **{"data.source": "glyphs", "data.cache_dir": cache})
+    return train_flags(preset="images", **{"data.source": "glyphs", "data.cache_dir": cache})
 
 
 def truncate(shard):

@@ -170,7 +170,7 @@ def test_features_with_a_pickle_are_refused(tmp_path):
     mark, path = tmp_path / "executed", tmp_path / "features.npy"
     np.save(path, np.array([[Payload(mark)]], dtype=object), allow_pickle=True)
     mark.unlink(missing_ok=True)
-    flags = train_flags("vectors", **{"data.source": "features", "data.features.path": path})
+    flags = train_flags(preset="vectors", **{"data.source": "features", "data.features.path": path})
     with Processes(tmp_path / "run", flags) as process:
         status, _, err = process.wait()
     assert status == 1

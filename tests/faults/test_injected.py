@@ -34,8 +34,8 @@ OPTIONS = {
     "checkpoints.keep": 9,
     "evaluation.every": 30,
 }
-FLAGS = train_flags("symbols", **OPTIONS)
-REPLICAS = train_flags("symbols", **OPTIONS | {"training.replicas": 2})
+FLAGS = train_flags(preset="symbols", **OPTIONS)
+REPLICAS = train_flags(preset="symbols", **OPTIONS | {"training.replicas": 2})
 
 
 NOBODY, WEAK = 65534, "-dac_override,-dac_read_search"
@@ -128,7 +128,7 @@ def test_a_clock_that_jumps_changes_nothing(straight, tmp_path):
 def test_a_folder_that_is_deleted_ends_the_run(tmp_path):
     folder = tmp_path / "run"
     long = {"training.num_steps": 100_000, "checkpoints.every": 50_000, "evaluation.every": 50_000}
-    with Processes(folder, train_flags("symbols", **long)) as process:
+    with Processes(folder, train_flags(preset="symbols", **long)) as process:
         wait_for(lambda: last_step(folder / "metrics.jsonl") >= 20, "two lines of metrics")
         shutil.rmtree(folder, ignore_errors=True)
         status, _, err = process.wait()
@@ -139,10 +139,10 @@ def test_a_folder_that_is_deleted_ends_the_run(tmp_path):
 
 
 def test_two_commands_on_one_folder(tmp_path):
-    folder = tmp_path / "run"
-    with Processes(folder, train_flags("symbols", **{"training.num_steps": 100_000})) as first:
+    folder, flags = tmp_path / "run", train_flags(**{"training.num_steps": 100_000})
+    with Processes(folder, flags) as first:
         wait_for(lambda: last_step(folder / "metrics.jsonl") >= 20, "two lines of metrics")
-        status, _, err = end(folder, train_flags("symbols", **{"training.num_steps": 100_000}))
+        status, _, err = end(folder, flags)
         assert status == 1
         assert f"error: {folder} is in use by process {first.running[0].pid} on " in err
         only_message(err)
@@ -150,7 +150,7 @@ def test_two_commands_on_one_folder(tmp_path):
         first.send(signal.SIGKILL)
         first.wait()
     step = last_step(folder / "metrics.jsonl")
-    flags = train_flags("symbols", **{"training.num_steps": (step // 20 + 2) * 20})
+    flags = train_flags(preset="symbols", **{"training.num_steps": (step // 20 + 2) * 20})
     status, _, err = end(folder, flags)
     assert status == 0, err
 
@@ -183,7 +183,7 @@ def a_colleagues(folder):
 
 @pytest.mark.parametrize("home", [a_file, a_colleagues])
 def test_a_home_that_cannot_be_written_costs_nothing_but_the_caches(home, tmp_path):
-    flags = train_flags("images")
+    flags = train_flags(preset="images")
     status, _, err = end(tmp_path / "straight", flags)
     assert status == 0, err
     folder, environment = tmp_path / "run", home(tmp_path)
@@ -202,7 +202,7 @@ def test_sigterm_with_ten_seconds_of_grace(tmp_path):
     folder = tmp_path / "run"
     options = OPTIONS | {"checkpoints.every": 50_000, "evaluation.every": 50_000}
     with Processes(
-        folder, train_flags("symbols", **options | {"training.num_steps": 10**6})
+        folder, train_flags(preset="symbols", **options | {"training.num_steps": 10**6})
     ) as run:
         wait_for(lambda: last_step(folder / "metrics.jsonl") >= 10, "two lines of metrics")
         run.send(signal.SIGTERM)
@@ -213,7 +213,7 @@ def test_sigterm_with_ten_seconds_of_grace(tmp_path):
     assert f"Stopped after step {step}; the state is saved." in out
     # Prolonged, it is the run that was never stopped.
     steps = step + 100 - step % 100
-    flags = train_flags("symbols", **options | {"training.num_steps": steps})
+    flags = train_flags(preset="symbols", **options | {"training.num_steps": steps})
     status, _, err = end(tmp_path / "straight", flags)
     assert status == 0, err
     assert_goes_on(folder, tmp_path / "straight", flags)

@@ -19,7 +19,7 @@ OPTIONS = {
     "checkpoints.keep": 2,
     "evaluation.every": 500,
 }
-ENDLESS = train_flags("symbols", **OPTIONS | {"training.num_steps": 10**6})
+ENDLESS = train_flags(preset="symbols", **OPTIONS | {"training.num_steps": 10**6})
 
 
 def test_twenty_kills(tmp_path):
@@ -44,7 +44,7 @@ def test_twenty_kills(tmp_path):
     assert while_writing >= 3
     # Prolonged to its end, it is the run that was never killed.
     steps = last_step(folder / "metrics.jsonl") // 20 * 20 + 100
-    flags = train_flags("symbols", **OPTIONS | {"training.num_steps": steps})
+    flags = train_flags(preset="symbols", **OPTIONS | {"training.num_steps": steps})
     for one in (folder, straight):
         status, _, err = end(one, flags)
         assert status == 0, err

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.faults
 # have moved. Single ones differ by more: of a gradient near 0 Adam takes the sign.
 LOSS_TOLERANCE, MOVE_TOLERANCE = 1e-4, 1e-2
 FLAGS = train_flags(
+    preset="resnet",
     **{
         "training.num_steps": 30,
         "training.log_every": 10,
@@ -28,10 +29,10 @@ FLAGS = train_flags(
         "evaluation.every": 30,
         "checkpoints.every": 10,
         "checkpoints.keep": 10,
-    }
+    },
 )
 LONG = train_flags(
-    "symbols",
+    preset="symbols",
     **{"training.num_steps": 100_000, "checkpoints.every": 10, "evaluation.every": 50_000},
 )
 # Two processes notice that one is gone at once where its sockets are closed, else by this.
@@ -136,7 +137,7 @@ def test_one_that_is_killed_ends_the_others_and_all_resume(lost, saving, tmp_pat
         saved = store.latest()
     assert saved >= 10
     longer = train_flags(
-        "symbols",
+        preset="symbols",
         **{"training.num_steps": saved + 20, "checkpoints.every": 10, "evaluation.every": 50_000},
     )
     ends = finish(folder, longer, count=2, devices=2)

@@ -3,12 +3,10 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from launching import PATIENCE, ROOT, train_flags, wait_for
+from launching import PATIENCE, start, train_flags, wait_for
 
 from emergent_icl.training.reporting import last_step
 from emergent_icl.workdir import Workdir
@@ -28,7 +26,7 @@ signal.signal(signal.SIGUSR2, requeue)
 job()
 """
 ENDLESS = train_flags(
-    "symbols",
+    preset="symbols",
     **{
         "training.num_steps": 10**6,
         "checkpoints.every": 500_000,
@@ -56,12 +54,12 @@ def child_of(pid):
 def test_a_job_that_is_told_to_end_is_saved(number, is_tree, status, tmp_path):
     folder = Workdir(tmp_path / "run")
     folder.make()
-    words = [sys.executable, "-c", JOB, folder.path, f"--workdir={folder.path}", *ENDLESS]
-    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL) as job:
-        wait_for(lambda: last_step(folder.metrics) >= 20, "two lines of metrics")
-        if is_tree:
-            os.kill(child_of(job.pid), number)
-        job.send_signal(number)
-        assert job.wait(timeout=PATIENCE) == status
+    job = start("-c", JOB, folder.path, f"--workdir={folder.path}", *ENDLESS)
+    wait_for(lambda: last_step(folder.metrics) >= 20, "two lines of metrics")
+    if is_tree:
+        os.kill(child_of(job.pid), number)
+    job.send_signal(number)
+    job.communicate(timeout=PATIENCE)
+    assert job.returncode == status
     (stopped,) = re.findall(r"Stopped after step (\d+); the state is saved", folder.log.read_text())
     assert [path.name for path in folder.checkpoints.iterdir()] == [stopped]

@@ -14,7 +14,7 @@ import pytest
 from emergent_icl.training.checkpoints import CheckpointStore
 from emergent_icl.training.reporting import last_step, read_metrics
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.slurm
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "tests" / "integration" / "slurm_node.sh"
@@ -167,10 +167,3 @@ def test_a_preempted_job_is_requeued_and_goes_on(slurm, tmp_path):
     assert lines == expected
     with CheckpointStore(metrics.parent / "checkpoints") as store:
         assert store.latest() == 4000
-
-
-def test_without_slurm_it_is_said(tmp_path):
-    """Also where there is one: it is not looked for beyond PATH."""
-    status, _, err = end(sweep({**os.environ, "PATH": str(tmp_path)}, tmp_path))
-    assert status == 1
-    assert "error: --executor=slurm needs SLURM" in err

@@ -21,7 +21,6 @@ HOSTILE = (
     "</script><script>document.body.innerHTML='gone';throw 'x'</script><img src=http://x/> %{x}"
 )
 
-# Where none can be had the report is tested without one; CI installs one.
 needs_browser = pytest.mark.skipif(
     browser.find_browser() is None, reason=f"none of {', '.join(browser.NAMES)} is on PATH"
 )
@@ -233,11 +232,13 @@ def test_numbers_in_a_line(numbers, text):
 # What a browser makes of it.
 
 
+@pytest.mark.browser
 @needs_browser
 def test_every_chart_is_drawn_and_the_console_is_silent(page, tmp_path):
     assert browser.problems(page, PANELS, tmp_path) == []
 
 
+@pytest.mark.browser
 @needs_browser
 @pytest.mark.parametrize(
     ("old", "new", "found"),
@@ -257,6 +258,7 @@ def test_the_checker_notices_a_broken_page(page, tmp_path, old, new, found):
     assert found in complaints
 
 
+@pytest.mark.browser
 @needs_browser
 def test_hostile_results_are_drawn_and_run_nothing(tmp_path):
     write_report(hostile_results(), None, tmp_path / "report.html")
@@ -267,6 +269,7 @@ def test_hostile_results_are_drawn_and_run_nothing(tmp_path):
     assert HOSTILE in texts
 
 
+@pytest.mark.browser
 @needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_width_needs_sideways_scrolling(page, tmp_path, width):
@@ -288,6 +291,7 @@ CLICK = """
 """
 
 
+@pytest.mark.browser
 @needs_browser
 def test_a_click_on_a_name_hides_its_condition_in_all_panels(page, tmp_path):
     traces, complaints = browser.visit(page, CLICK, tmp_path)

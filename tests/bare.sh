@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Runs a command as on a machine that has nothing: `make test-bare` runs the tests so.
+#
+#   tests/bare.sh VENV COMMAND ...
+#
+# PATH: the virtual environment and basic system tools, so no SLURM, browser, LaTeX or Node. HOME:
+# empty, nobody may write there; caches lie elsewhere. No TFDS_DATA_DIR nor any other variable of
+# the caller's, no terminal, LC_ALL=C. SIGHUP is ignored, as under nohup.
+set -euo pipefail
+venv=$(realpath "$1")
+shift
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+trap '' HUP
+
+mkdir "$folder"/{bin,home,cache,tmp}
+for tool in awk basename bash cat chmod cp cut date dirname env false grep head id kill ln ls mkdir \
+  mv ps pwd readlink rm rmdir sed sh sleep sort tail tee test touch tr true uname wc; do
+  ln -s "$(type -P "$tool")" "$folder/bin/$tool"
+done
+chmod a-w "$folder/home"
+# Root may write where nobody may: it gets a file system that cannot be written.
+own_mounts=()
+if [ "$(id -u)" = 0 ] && unshare --mount true 2> /dev/null; then
+  own_mounts=(unshare --mount bash -c
+    "mount -t tmpfs -o ro,size=4k none '$folder/home' && exec \"\$@\"" bash)
+fi
+
+status=0
+"${own_mounts[@]}" setsid --wait "$(type -P env)" -i PATH="$venv/bin:$folder/bin" \
+  HOME="$folder/home" XDG_CACHE_HOME="$folder/cache" TMPDIR="$folder/tmp" LC_ALL=C \
+  "$@" < /dev/null 2>&1 | cat || status=$?
+if [ -n "$(ls -A "$folder/home")" ]; then
+  echo "something was written into HOME: $(ls -A "$folder/home")"
+  status=1
+fi
+exit "$status"

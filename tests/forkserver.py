@@ -1,0 +1,129 @@
+"""Python processes for the tests, without the seconds that their imports take.
+
+A server has imported what every launcher imports, and forks: the child is a process like any
+other, with its own environment, folder, signals, standard streams and end of the interpreter. What
+Python or JAX read while they start (PYTHON*, JAX_*) it has from the server, see `launching.start`.
+
+    python tests/forkserver.py SOCKET     ends with its standard input
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import sys
+import warnings
+
+LIBRARIES = (
+    "absl.app", "haiku", "jax", "matplotlib.figure", "matplotlib.backends.backend_agg",
+    "ml_collections.config_flags", "optax", "orbax.checkpoint", "plotly", "rich.progress",
+    "scipy.stats", "tensorboardX", "concurrent.futures.thread",
+)  # fmt: skip
+LONGEST_REQUEST = 2**20
+
+
+def preload():
+    """Imports whatever launchers import, but for TensorFlow, and the launchers themselves."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    import emergent_icl
+
+    for module in pkgutil.walk_packages(emergent_icl.__path__, "emergent_icl."):
+        importlib.import_module(module.name)
+
+
+def serve(path):
+    """Answers requests until standard input ends; returns one of them, in the process for it."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    woken, waker = os.pipe()
+    for end in (woken, waker):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)  # Of a terminal; whoever asked ends us.
+    children = {}
+    while True:
+        ready, _, _ = select.select([listener, woken, 0], [], [])
+        if woken in ready:
+            os.read(woken, 4096)
+            tell_ends(children)
+        if listener in ready:
+            connection, _ = listener.accept()
+            text, streams, _, _ = socket.recv_fds(connection, LONGEST_REQUEST, 3)
+            with warnings.catch_warnings():
+                # JAX warns of its threads; it has none before it looks for devices.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                pid = os.fork()
+            if pid == 0:
+                for one in (listener, connection, *children.values()):
+                    one.close()
+                signal.set_wakeup_fd(-1)
+                os.close(woken)
+                os.close(waker)
+                return json.loads(text), streams
+            for stream in streams:
+                os.close(stream)
+            children[pid] = connection
+            connection.sendall(f"{pid}\n".encode())
+        if 0 in ready and not os.read(0, 1):
+            os._exit(0)
+
+
+def tell_ends(children):
+    """Sends the exit status of every child that has ended to whoever asked for it."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        # Perhaps nobody waits for it.
+        with children.pop(pid) as connection, contextlib.suppress(OSError):
+            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def become(request, streams):
+    """Makes this process that of a request, as `python WORDS ...` would have started it."""
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
+        os.close(stream)
+    for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    further = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[0:1] = [request["cwd"], *filter(None, further)]
+    sys.orig_argv = [sys.executable, *request["words"]]
+
+
+def run(words):
+    """Runs `-m module ...`, `-c code ...` or `file ...` as the main module."""
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        sys.path[0] = ""
+        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.argv = list(words)
+        sys.path[0] = os.path.dirname(os.path.abspath(words[0]))
+        runpy.run_path(words[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    preload()
+    print("ready", flush=True)
+    own_request, own_streams = serve(sys.argv[1])
+    become(own_request, own_streams)
+    run(own_request["words"])

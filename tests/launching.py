@@ -1,0 +1,276 @@
+"""Real processes of the launchers, one or several for a run: started, waited for, hurt."""
+
+import atexit
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from emergent_icl.training.reporting import read_metrics
+
+ROOT = Path(__file__).parent.parent
+INJECTED = ROOT / "tests" / "faults" / "injected.py"
+# A process that is not over by then hangs.
+PATIENCE = 240
+TIMES = ("steps_per_second", "sequences_per_second")
+# Python and JAX read them before a forked process has its own.
+EARLY = ("PYTHON", "JAX_", "LC_", "LANG", "MPL")
+# A launcher would begin anew for them, see experiments/huge_pages.py.
+NO_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+
+
+class Forked:
+    """A process of the fork server; what of `subprocess.Popen` the tests use."""
+
+    def __init__(self, words, cwd, env):
+        """Starts it."""
+        self.args, self.returncode = words, None
+        out, self_out = os.pipe()
+        err, self_err = os.pipe()
+        request = {"words": [str(word) for word in words], "cwd": str(cwd), "env": env}
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(_server())
+        with open(os.devnull, "rb") as nothing:
+            streams = [nothing.fileno(), self_out, self_err]
+            socket.send_fds(self._connection, [json.dumps(request).encode()], streams)
+        os.close(self_out)
+        os.close(self_err)
+        self.stdout, self.stderr = (os.fdopen(one, encoding="utf-8") for one in (out, err))
+        self._answers = self._connection.makefile()
+        self.pid = int(self._answers.readline())
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self):
+        answer = self._answers.readline()
+        self.returncode = int(answer) if answer else -signal.SIGKILL
+        self._connection.close()
+        self._over.set()
+
+    def poll(self):
+        """The exit status, None while it runs."""
+        return self.returncode if self._over.is_set() else None
+
+    def wait(self, timeout=None):
+        """The exit status, once it has ended."""
+        if not self._over.wait(timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.returncode
+
+    def communicate(self, timeout=None):
+        """(standard output, standard error), once it has ended."""
+        texts = {}
+        readers = [
+            threading.Thread(target=lambda name=name: texts.update({name: self._rest(name)}))
+            for name in ("stdout", "stderr")
+        ]
+        for reader in readers:
+            reader.start()
+        self.wait(timeout)
+        for reader in readers:
+            reader.join()
+        return texts["stdout"], texts["stderr"]
+
+    def _rest(self, name):
+        stream = getattr(self, name)
+        if stream.closed:
+            return ""
+        with stream:
+            return stream.read()
+
+    def send_signal(self, number):
+        """Sends a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+@functools.cache
+def _server():
+    """Path of the socket of this process's fork server, which it starts."""
+    folder = tempfile.TemporaryDirectory(prefix="forks-", ignore_cleanup_errors=True)
+    path = str(Path(folder.name) / "socket")
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "forkserver.py"), path],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout.readline() == "ready\n"
+
+    def end():
+        server.stdin.close()
+        server.wait()
+        folder.cleanup()
+
+    atexit.register(end)
+    return path
+
+
+def start(*words, cwd=ROOT, env=None, fresh=False, prefix=()):
+    """`python WORDS ...` as a process of its own, with pipes for its output.
+
+    Args:
+      *words: of the command line, after the interpreter.
+      cwd: its folder.
+      env: variables besides this process's.
+      fresh: begin with a new interpreter. That takes seconds longer; it is done in any case where
+        the variables ask for it.
+      prefix: words before the interpreter, a new one.
+    """
+    environment = {**os.environ, **(env or {})}
+    if (
+        fresh
+        or prefix
+        or any(name.startswith(EARLY) and name != "PYTHONPATH" for name in env or ())
+    ):
+        return subprocess.Popen(
+            [*prefix, sys.executable, *map(str, words)],
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    return Forked(words, cwd, {**NO_HUGE_PAGES, **environment})
+
+
+def xla_flags(devices):
+    """Those of this process, with so many virtual devices."""
+    flag = f" --xla_force_host_platform_device_count={devices}"
+    return {"XLA_FLAGS": os.environ["XLA_FLAGS"] + flag * (devices > 1)}
+
+
+def launch(module, *flags, devices=1, **how):
+    """A command of `experiments` to its end; it may fail, but not with a traceback."""
+    env = {**xla_flags(devices), **how.pop("env", {})}
+    process = start("-m", f"experiments.{module}", *flags, env=env, **how)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert "Traceback" not in err, err
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def train_flags(folder=None, preset="symbols", **options):
+    """Of a tiny run; options by their path."""
+    overrides = [f"--config.{path}={value}" for path, value in options.items()]
+    workdir = [] if folder is None else [f"--workdir={folder}"]
+    return [f"--config=tests/tiny.py:{preset}", *workdir, *overrides]
+
+
+def records(folder):
+    """Lines of metrics, without what differs between runs that are the same."""
+    return [
+        {name: value for name, value in line.items() if name not in TIMES}
+        for line in read_metrics(Path(folder) / "metrics.jsonl")
+    ]
+
+
+class Processes:
+    """The processes of one run."""
+
+    def __init__(
+        self,
+        workdir,
+        flags,
+        count=1,
+        devices=1,
+        own_flags=(),
+        program=("-m", "experiments.train"),
+        environment=(),
+        prefix=(),
+    ):
+        """Starts them.
+
+        Args:
+          workdir: of the run.
+          flags: of all of them.
+          count: how many.
+          devices: virtual ones, of each.
+          own_flags: further flags of each process.
+          program: words after `python`.
+          environment: variables besides this process's.
+          prefix: words before `python`.
+        """
+        env = {**xla_flags(devices), **dict(environment)}
+        address = f"localhost:{free_port()}"
+        self.running = []
+        for index in range(count):
+            words = [f"--workdir={workdir}", *flags, *(own_flags[index] if own_flags else ())]
+            if count > 1:
+                words += [
+                    f"--coordinator_address={address}",
+                    f"--num_processes={count}",
+                    f"--process_id={index}",
+                ]
+            self.running.append(start(*program, *words, env=env, prefix=prefix))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        for process in self.running:
+            process.kill()
+            process.communicate()
+
+    def wait(self, index=0, patience=PATIENCE):
+        """(exit status, standard output, standard error) of one that ends by itself."""
+        process = self.running[index]
+        out, err = process.communicate(timeout=patience)
+        return process.returncode, out, err
+
+    def send(self, signal_number, index=0):
+        """Sends a signal to one."""
+        self.running[index].send_signal(signal_number)
+
+
+def start_injected(workdir, fault, at, flags, **settings):
+    """A run with a fault of `injected.py` in it."""
+    program = (str(INJECTED), fault, str(at))
+    return Processes(workdir, flags, program=program, **settings)
+
+
+def end(folder, flags, **settings):
+    """(exit status, standard output, standard error) of a command that is alone."""
+    with Processes(folder, flags, **settings) as process:
+        return process.wait()
+
+
+def only_message(err):
+    """The one message; there is nothing else."""
+    assert "Traceback" not in err, err
+    assert "Exception" not in err, err
+    assert err.count("error:") == 1, err
+    return err[err.index("error:") :]
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition, what, seconds=PATIENCE, pause=0.02):
+    """Waits until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(pause)
+
+
+def unfinished(folder):
+    """Names of checkpoints that are being written, or never were to the end."""
+    return {path.name for path in (folder / "checkpoints").glob("*tmp*")}
