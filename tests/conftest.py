@@ -52,11 +52,22 @@ def set_up_environment():
             signal.signal(number, lambda *_: None)
 
 
-FAST_COMPILATION = "--xla_backend_optimization_level=0"
+# Of functions that run for an instant: code is not optimised, and not generated in the newest way,
+# which takes three times as long.
+FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 set_up_environment()
 
+import gc  # noqa: E402
+
+import haiku as hk  # noqa: E402
 import pytest  # noqa: E402
+import sharing  # noqa: E402
 import tiny  # noqa: E402
+
+# Tracing makes many objects and no garbage; and a tenth of its time goes into texts of modules
+# that nobody reads.
+gc.set_threshold(100_000, 50, 50)
+hk.config.set(module_auto_repr=False)
 
 LONGEST = ("test_fuzzed_configs.py", "test_slurm.py", "test_soak.py", "test_processes.py")
 
@@ -64,6 +75,13 @@ LONGEST = ("test_fuzzed_configs.py", "test_slurm.py", "test_soak.py", "test_proc
 def pytest_collection_modifyitems(items):
     """Of the fault tests, what takes longest is begun first: so the cores end together."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture
+def quick_runs(monkeypatch):
+    """Runs of this process share compiled programs, and draw no curves: that takes the longest."""
+    sharing.share(monkeypatch)
+    monkeypatch.setattr("emergent_icl.training.loop._draw_curves", lambda *_: None)
 
 
 @pytest.fixture

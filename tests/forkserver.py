@@ -42,6 +42,7 @@ def serve(path):
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
+    print("ready", flush=True)
     woken, waker = os.pipe()
     for end in (woken, waker):
         os.set_blocking(end, False)
@@ -123,7 +124,6 @@ def run(words):
 
 if __name__ == "__main__":
     preload()
-    print("ready", flush=True)
     own_request, own_streams = serve(sys.argv[1])
     become(own_request, own_streams)
     run(own_request["words"])

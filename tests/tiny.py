@@ -48,6 +48,6 @@ def get_config(preset="symbols"):
         config.model.mlp.hidden_sizes = (16,)
     if preset == "resnet":
         config.model.encoder = "resnet"
-        config.model.resnet.channels = (8, 16)
-        config.model.resnet.blocks_per_group = (1, 1)
+        config.model.resnet.channels = (16,)
+        config.model.resnet.blocks_per_group = (1,)
     return config.lock()

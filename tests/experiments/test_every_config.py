@@ -10,13 +10,15 @@ from emergent_icl.training import loop
 from emergent_icl.training.reporting import Observer, read_metrics
 from emergent_icl.workdir import Workdir
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 # What makes any config small, without making another experiment of it.
 REDUCED = {
     "data.image_size": 28,
     "data.feeder": "python",
-    "model.num_layers": 2,
-    "model.resnet.channels": (16, 64),
-    "model.resnet.blocks_per_group": (1, 1),
+    "model.num_layers": 1,
+    "model.resnet.channels": (64,),
+    "model.resnet.blocks_per_group": (1,),
     "training.num_steps": 4,
     "training.batch_size": 4,
     "training.log_every": 2,

@@ -1,12 +1,11 @@
 """The code of docs/extending.md, as a user would run it: in files and processes of its own."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 
@@ -31,21 +30,19 @@ def folder(tmp_path_factory):
     return folder
 
 
-def launch(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def launch(folder, module, *flags, **how):
+    """From a user's folder; the package is found as an installed one would be."""
+    env = {"PYTHONPATH": str(ROOT)}
+    process = launching.start("-m", module, *flags, cwd=folder, env=env, **how)
+    out, err = process.communicate(timeout=launching.PATIENCE)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def test_every_registry_is_extended_from_outside(folder):
     run = folder / "run"
     flags = ["--extensions=my_extension", f"--workdir={run}", "--config=my_config.py"]
-    done = launch(folder, "experiments.train", *flags, *QUICK, "--config.training.num_steps=100")
+    words = [*flags, *QUICK, "--config.training.num_steps=100"]
+    done = launch(folder, "experiments.train", *words, fresh=True)
     assert done.returncode == 0, done.stderr
     summary = json.loads((run / "summary.json").read_text())
     modes = {"fewshot_holdout", "no_support_zipfian", "fewshot_holdout_1_shot", "one_shot"}

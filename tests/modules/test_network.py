@@ -41,8 +41,31 @@ def inputs(encoder, batch=2, length=4):
     return rng.random((batch, length, 16, 16, 1)).astype(np.float32), labels
 
 
-def init(network, examples, labels, seed=0):
-    return jax.jit(network.init)(jax.random.PRNGKey(seed), examples, labels)
+TABLES = ("labels", "positions", "embeddings")
+
+
+def init(network, examples, labels):
+    """Parameters as wide as the network's own, averages of 0 and 1; nothing is compiled."""
+    key, rng = jax.random.PRNGKey(0), np.random.default_rng(0)
+
+    def fill(path, leaf):
+        name, shape = path[-1].key, leaf.shape
+        if name in ("b", "offset", "scale"):
+            return np.full(shape, float(name == "scale"), leaf.dtype)
+        # Dense weights may be stacked [layers, in, out].
+        inputs = np.prod(shape[:-1]) if len(shape) == 4 else shape[-2]
+        spread = 0.02 if name in TABLES else inputs**-0.5
+        return (spread * rng.standard_normal(shape)).astype(leaf.dtype)
+
+    def fill_average(path, leaf):
+        return np.full(leaf.shape, "var" in path[0].key, leaf.dtype)
+
+    params, stats = jax.eval_shape(network.init, key, examples, labels)
+    filled = (
+        jax.tree_util.tree_map_with_path(fill, params),
+        jax.tree_util.tree_map_with_path(fill_average, stats),
+    )
+    return jax.tree.map(jnp.asarray, filled)
 
 
 def size(tree):
@@ -156,8 +179,10 @@ def test_scanned_layers_have_the_same_parameters_outputs_and_gradients():
     networks = [
         make_network(model(encoder="linear", scan_layers=flag), 11) for flag in (False, True)
     ]
-    params, stats = init(networks[0], examples, labels)
-    jax.tree.map(np.testing.assert_array_equal, params, init(networks[1], examples, labels)[0])
+    (params, stats), (others, _) = (
+        jax.jit(network.init)(jax.random.PRNGKey(0), examples, labels) for network in networks
+    )
+    jax.tree.map(np.testing.assert_array_equal, params, others)
 
     def loss(params, network):
         return jnp.sum(network.apply(params, stats, None, examples, labels, True)[0] ** 2)
@@ -189,7 +214,7 @@ def test_batch_norm_uses_the_batch_in_training_and_averages_in_evaluation():
 
 def test_layers_start_different():
     network = make_network(model(encoder="linear"), 11)
-    params, _ = init(network, *inputs("linear"))
+    params, _ = jax.jit(network.init)(jax.random.PRNGKey(0), *inputs("linear"))
     stacked = [
         leaf for module, leaves in params.items() if "query" in module for leaf in [leaves["w"]]
     ]

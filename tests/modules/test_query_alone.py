@@ -32,7 +32,7 @@ def test_logits_and_gradients_are_those_among_all_examples(overrides):
 
     alone, among = (jax.jit(jax.grad(lambda p, at=at: loss(p, at), has_aux=True))(params)
                     for at in ("query", "examples"))  # fmt: skip
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), alone, among)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), alone, among)
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(alone[0])) > 0
 
 

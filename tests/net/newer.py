@@ -23,6 +23,8 @@ from experiments.configs import base
 OLD, NEW = "data.symbolic.num_classes", "data.symbolic.num_integers"
 ADDED, BEFORE, DEFAULT = "training.patience", 3, 7
 DERIVED = "model.width"
+# By this version.
+WRITTEN = observe.run_config("images")
 
 
 def pretend():
@@ -57,16 +59,15 @@ def refusal(folder, config):
 
 def seen():
     """What that version makes of a stored run and of the committed records."""
-    written = observe.run_config("images")
-    as_before = newer(written, training__patience=BEFORE)
+    as_before = newer(WRITTEN, training__patience=BEFORE)
     with tempfile.TemporaryDirectory() as place:
         folder = observe.unpack_workdir(place)
-        refused = refusal(folder, newer(written))
+        refused = refusal(folder, newer(WRITTEN))
         found = observe.resumed_workdir(folder, as_before)
         # Its first checkpoint bears an identity of today, its config.json is that version's.
-        explicit = newer(written, training__patience=BEFORE, model__width=32)
+        explicit = newer(WRITTEN, training__patience=BEFORE, model__width=32)
         again = refusal(folder, explicit)
-        other = refusal(folder, newer(written, training__patience=BEFORE, model__width=33))
+        other = refusal(folder, newer(WRITTEN, training__patience=BEFORE, model__width=33))
         opened = load_run(folder, step=observe.STORED_STEP)
         stored = Workdir(folder).read_config()
     return {

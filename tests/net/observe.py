@@ -60,7 +60,7 @@ RUNS = {
     "vectors": ("vectors", {"model.attention_only": True, "model.positions": "learned"}),
     "integers": ("symbols", {"training.steps_per_call": None}),
     "lstm": ("vectors", {"model.sequence_model": "lstm", "model.num_layers": 2}),
-    "resnet": ("resnet", {"data.augment": True}),
+    "resnet": ("resnet", {"data.augment": True, "model.sequence_model": "rnn"}),
     "replicas": ("images", {"training.replica_overrides": REPLICAS}),
 }
 PRESETS = (

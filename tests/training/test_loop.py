@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 
 from emergent_icl.experiment import load_run
+from emergent_icl.training import loop
 from emergent_icl.training.checkpoints import CheckpointStore, NonFiniteStateError, Progress
 from emergent_icl.training.loop import train
 from emergent_icl.training.reporting import MetricsWriter, Observer, read_metrics
 from emergent_icl.training.window import NonFiniteLossError
 from emergent_icl.validation import ConfigError
 from emergent_icl.workdir import Workdir, WorkdirError
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 # Depend on the clock, not on the computation.
 TIMES = ("steps_per_second", "sequences_per_second")
@@ -124,18 +127,22 @@ def test_a_run_prolonged_between_two_logs_has_the_same_means(finished, config, t
         assert steps[record["step"]] == record
 
 
-def test_an_interrupt_between_two_logs_loses_nothing(finished, config, tmp_path):
+def test_an_interrupt_between_two_logs_loses_nothing(finished, config, tmp_path, monkeypatch):
     """Stopped at step 13, the mean of steps 11 .. 20 spans both commands."""
     import signal
 
     from emergent_icl.training.loop import Interrupted
 
+    drawn = []
+    monkeypatch.setattr(
+        loop, "_draw_curves", lambda experiment, workdir: drawn.append(workdir.path)
+    )
     # Polled once before the first step, then after each.
     polls = iter(range(1, 100))
     with pytest.raises(Interrupted) as stop:
         run(config, tmp_path, stop_requested=lambda: signal.SIGTERM if next(polls) == 14 else None)
     assert stop.value.step == 13
-    assert Workdir(tmp_path).learning_curves.exists()
+    assert drawn == [tmp_path]
     run(config, tmp_path)
     assert records(tmp_path) == records(finished[0])
 

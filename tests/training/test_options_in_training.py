@@ -12,6 +12,8 @@ from emergent_icl.training.reporting import Observer, read_metrics
 from emergent_icl.validation import ConfigError
 from emergent_icl.workdir import Workdir
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 QUICK = {"training.num_steps": 20, "evaluation.every": 20, "checkpoints.every": 20}
 
 

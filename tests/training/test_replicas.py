@@ -18,6 +18,8 @@ from emergent_icl.training.window import NonFiniteLossError
 from emergent_icl.validation import ConfigError, validate
 from emergent_icl.workdir import DivergedError, Workdir, WorkdirError
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 TIMES = ("steps_per_second", "sequences_per_second")
 # A replica's numbers against those of the run alone, after 40 steps of gradient descent:
 # measured were at most 3e-7 (docs/performance.md).

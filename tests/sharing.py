@@ -1,0 +1,48 @@
+"""Compiled programs that runs of this process share: compiling one takes longer than its steps."""
+
+import json
+
+from emergent_icl import evaluation, experiment
+from emergent_icl.configs import flatten
+from emergent_icl.training import loop
+
+# Nothing of these is compiled in.
+APART = (
+    "name", "training.seed", "training.num_steps", "training.log_every", "evaluation.every",
+    "evaluation.seed", "evaluation.num_sequences", "checkpoints.every", "checkpoints.keep",
+    "data.cache_dir",
+)  # fmt: skip
+_programs = {}
+
+
+def _shared(what, of, make):
+    """What an experiment with an equal config compiled, where there was one."""
+    options = flatten(of.config.to_dict())
+    config = {path: value for path, value in options.items() if path not in APART}
+    key = (what, json.dumps(config, sort_keys=True))
+    if key not in _programs:
+        _programs[key] = make()
+    return _programs[key]
+
+
+def share(monkeypatch):
+    """Until the monkeypatch is undone, runs share initialisation, training step and evaluation."""
+    own_program = loop.make_program
+    own_initialiser = experiment.Experiment.initialiser
+
+    def make_program(of, *arguments):
+        program = own_program(of, *arguments)
+        what = ("step", program.feed_spec.steps_per_call)
+        return program._replace(call=_shared(what, of, lambda: program.call))
+
+    def initialiser(self):
+        return _shared("init", self, lambda: own_initialiser(self))
+
+    def evaluators(self):
+        parts = (self.network, self.materialise)
+        compiled = _shared("evaluation", self, lambda: evaluation.compile_evaluation(*parts))
+        return [evaluation.Evaluator(one.config, one.plan, compiled) for one in self.replicas]
+
+    monkeypatch.setattr(loop, "make_program", make_program)
+    monkeypatch.setattr(experiment.Experiment, "initialiser", initialiser)
+    monkeypatch.setattr(experiment.Experiment, "evaluators", evaluators)
