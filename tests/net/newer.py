@@ -36,7 +36,8 @@ def pretend():
     known[NEW] = known.pop(OLD)
     validation.rules = lambda: known
     before = base.get_config
-    base.get_config = lambda: newer(before())
+    # What the sweeps start from: its default is what was done before there was a choice.
+    base.get_config = lambda: newer(before(), training__patience=BEFORE)
 
 
 def newer(config, **changes):
@@ -60,14 +61,15 @@ def refusal(folder, config):
 def seen():
     """What that version makes of a stored run and of the committed records."""
     as_before = newer(WRITTEN, training__patience=BEFORE)
+    explicit = newer(as_before, training__patience=BEFORE, model__width=32)
     with tempfile.TemporaryDirectory() as place:
         folder = observe.unpack_workdir(place)
         refused = refusal(folder, newer(WRITTEN))
-        found = observe.resumed_workdir(folder, as_before)
-        # Its first checkpoint bears an identity of today, its config.json is that version's.
-        explicit = newer(WRITTEN, training__patience=BEFORE, model__width=32)
-        again = refusal(folder, explicit)
-        other = refusal(folder, newer(WRITTEN, training__patience=BEFORE, model__width=33))
+        # Its checkpoint was written while the width was unset, and had no name.
+        found = observe.resumed_workdir(folder, explicit)
+        again = refusal(folder, as_before)
+        other = refusal(folder, newer(as_before, training__patience=BEFORE, model__width=33))
+        # By now config.json is that version's, and this checkpoint still of this one.
         opened = load_run(folder, step=observe.STORED_STEP)
         stored = Workdir(folder).read_config()
     return {

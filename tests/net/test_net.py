@@ -140,7 +140,7 @@ def test_a_later_version_goes_on_with_a_stored_run_bit_for_bit(seen, seen_later)
 def test_a_later_version_refuses_what_is_another_run_for_it(seen_later):
     assert "training.patience: 3 there, 7 here" in seen_later["refused"]
     assert seen_later["refused"].count(" there, ") == 1
-    assert "model.width: None there, 33 here" in seen_later["other"]
+    assert "model.width: 32 there, 33 here" in seen_later["other"]
 
 
 def test_a_derived_option_may_be_written_out(seen_later):
