@@ -8,6 +8,7 @@ Python or JAX read while they start (PYTHON*, JAX_*) it has from the server, see
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -35,6 +36,8 @@ def preload():
 
     for module in pkgutil.walk_packages(emergent_icl.__path__, "emergent_icl."):
         importlib.import_module(module.name)
+    # A child need not look through all this for garbage, least of all when it ends.
+    gc.freeze()
 
 
 def serve(path):

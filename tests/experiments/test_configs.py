@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from emergent_icl.configs import flatten
 from emergent_icl.datasets import omniglot as omniglot_source
 from emergent_icl.datasets.omniglot import DataUnavailableError
+from emergent_icl.datasets.sources import load_bank
 from emergent_icl.modules.network import make_network
 from emergent_icl.plan import make_plan
 from emergent_icl.rules import rules
@@ -141,17 +142,18 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
     monkeypatch.setattr(Workdir, "claim", lambda workdir, config: None)
     seen = set()
     np.save(tmp_path / "vectors.npy", np.zeros((40, 5, 16)))
-    runs = {"symbols": "symbolic", "images": "glyphs", "vectors": "gaussian", "file": "features"}
-    for folder, source in runs.items():
-        config = tiny.get_config("vectors" if folder == "file" else folder).unlock()
-        config.data.source = source
-        config.data.features.path = str(tmp_path / "vectors.npy")
+    for folder in ("symbols", "images", "vectors"):
+        config = tiny.get_config(folder).unlock()
         config.training.num_steps = 10
         # An empty cache: what is drawn already does not read how it is drawn.
         config.data.cache_dir = str(tmp_path / "cache")
         loop.train(Spy(config.lock(), seen), Workdir(tmp_path / folder), Observer())
         monkeypatch.setenv("XLA_FLAGS", "")
         jax_settings.make_deterministic(Spy(config, seen))
+
+    config.data.source = "features"
+    config.data.features.path = str(tmp_path / "vectors.npy")
+    load_bank(Spy(config.data, seen, "data."))
 
     paper = omniglot.get_config("paper").unlock()
     for sequence_model in ("transformer", "lstm"):

@@ -54,14 +54,15 @@ REPLICAS = (
     {"name": "iid", "training.seed": 7, "data.sequences.p_bursty": 0.0},
     {"name": "skewed", "data.sequences.zipf_exponent": 1.0, "data.noise_scale": 0.3},
 )
+VECTORS = {"model.attention_only": True, "model.positions": "learned"}
 # Name -> preset of tests/tiny.py, and what differs from it.
 RUNS = {
     "images": ("images", {}),
-    "vectors": ("vectors", {"model.attention_only": True, "model.positions": "learned"}),
+    "vectors": ("vectors", VECTORS),
     "integers": ("symbols", {"training.steps_per_call": None}),
-    "lstm": ("vectors", {"model.sequence_model": "lstm", "model.num_layers": 2}),
+    "lstm": ("symbols", {"model.sequence_model": "lstm"}),
     "resnet": ("resnet", {"data.augment": True, "model.sequence_model": "rnn"}),
-    "replicas": ("images", {"training.replica_overrides": REPLICAS}),
+    "replicas": ("vectors", {**VECTORS, "training.replica_overrides": REPLICAS}),
 }
 PRESETS = (
     "base.py",

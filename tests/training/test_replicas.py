@@ -239,6 +239,7 @@ def test_with_batch_norm_and_adam_curves_stay_together_for_a_while(tmp_path):
     as it would that of another batch layout: losses agree to 1e-3 for the first steps only.
     """
     config = tiny.get_config("resnet").unlock()
+    config.model.sequence_model = "rnn"
     config.evaluation.modes = ("no_support_zipfian",)
     config.training.num_steps = 10
     config.training.log_every = 1
