@@ -54,7 +54,10 @@ def set_up_environment():
 
 # Of functions that run for an instant: code is not optimised, and not generated in the newest way,
 # which takes three times as long.
-FAST_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+FAST_COMPILATION = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 set_up_environment()
 
 import gc  # noqa: E402

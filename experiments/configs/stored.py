@@ -3,7 +3,7 @@
     python -m experiments.train --config=experiments/configs/stored.py:runs/small \
         --workdir=runs/another_seed --config.training.seed=1
 
-What a run of an older version did not know yet has the default of base.py.
+An option that came after the run was written has the value that says what the run did without it.
 """
 
 from __future__ import annotations

@@ -194,3 +194,15 @@ def test_bad_input_is_one_line_and_touches_nothing(module, words, said, tmp_path
     assert done.returncode == 1
     assert said in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_without_slurm_it_is_said_before_anything_is_written(tmp_path):
+    """Also where there is one: it is not looked for beyond PATH."""
+    folder = tmp_path / "none"
+    nothing = {"PATH": str(tmp_path)}
+    for further in ((), ("--status",)):
+        done = launch("sweep", *flags(folder, "--executor=slurm", *further), env=nothing)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: --executor=slurm needs SLURM, but sbatch, squeue, sr")
+        assert done.stderr.count("\n") == 1
+    assert not folder.exists()

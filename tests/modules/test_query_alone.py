@@ -30,8 +30,11 @@ def test_logits_and_gradients_are_those_among_all_examples(overrides):
         logits = logits if at == "query" else logits[:, -1]
         return (logits**2).sum(), logits
 
-    alone, among = (jax.jit(jax.grad(lambda p, at=at: loss(p, at), has_aux=True))(params)
-                    for at in ("query", "examples"))  # fmt: skip
+    @jax.jit
+    def both(params):
+        return [jax.grad(loss, has_aux=True)(params, at) for at in ("query", "examples")]
+
+    alone, among = both(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), alone, among)
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(alone[0])) > 0
 
