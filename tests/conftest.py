@@ -82,9 +82,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def quick_runs(monkeypatch):
-    """Runs of this process share compiled programs, and draw no curves: that takes the longest."""
+    """Runs of this process share what takes the longest; see `sharing.share`."""
     sharing.share(monkeypatch)
-    monkeypatch.setattr("emergent_icl.training.loop._draw_curves", lambda *_: None)
 
 
 @pytest.fixture

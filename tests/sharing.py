@@ -26,7 +26,10 @@ def _shared(what, of, make):
 
 
 def share(monkeypatch):
-    """Until the monkeypatch is undone, runs share initialisation, training step and evaluation."""
+    """Until the monkeypatch is undone, runs share initialization, training step and evaluation.
+
+    And they draw no learning curves, which takes as long.
+    """
     own_program = loop.make_program
     own_initialiser = experiment.Experiment.initialiser
 
@@ -43,6 +46,7 @@ def share(monkeypatch):
         compiled = _shared("evaluation", self, lambda: evaluation.compile_evaluation(*parts))
         return [evaluation.Evaluator(one.config, one.plan, compiled) for one in self.replicas]
 
+    monkeypatch.setattr(loop, "_draw_curves", lambda *_: None)
     monkeypatch.setattr(loop, "make_program", make_program)
     monkeypatch.setattr(experiment.Experiment, "initialiser", initialiser)
     monkeypatch.setattr(experiment.Experiment, "evaluators", evaluators)

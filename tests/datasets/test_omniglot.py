@@ -6,13 +6,15 @@ import pytest
 from conftest import needs_omniglot
 
 from emergent_icl.datasets import omniglot
+from emergent_icl.datasets.cache import cache_folder
 from experiments.configs import base
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data():
+    """With the cache of all tests: decoding takes the longest."""
     data = base.get_config().data.unlock()
-    data.cache_dir = str(tmp_path_factory.mktemp("omniglot"))
+    data.cache_dir = str(cache_folder(""))
     return data
 
 

@@ -42,10 +42,10 @@ def test_shapes_are_known_before_anything_is_loaded(source, drawings, tmp_path):
 
 @needs_omniglot
 @pytest.mark.parametrize(("split", "count"), [("train", 964), ("test", 659), ("all", 1623)])
-def test_omniglots_own_splits(split, count, tmp_path_factory):
-    folder = tmp_path_factory.getbasetemp() / "omniglot_splits"
+def test_omniglots_own_splits(split, count):
     data = base.get_config().data.unlock()
-    data.update({"image_size": 28, "cache_dir": str(folder)})
+    # From the cache of all tests: decoding takes the longest.
+    data.image_size = 28
     whole = load_bank(data)
     data.omniglot.split = split
     bank = load_bank(data)

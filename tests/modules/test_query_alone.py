@@ -13,7 +13,7 @@ from emergent_icl.modules.network import make_network
     "overrides",
     [
         *VARIANTS.values(),
-        {"num_layers": 1},
+        {"num_layers": 2},
         {"num_layers": 3, "scan_layers": True},
         {"num_layers": 3, "dropout": 0.3, "positional_dropout": 0.2},
     ],
@@ -42,7 +42,7 @@ def test_logits_and_gradients_are_those_among_all_examples(overrides):
 def test_the_last_layer_does_less_for_it():
     from emergent_icl.flops import count_flops
 
-    network = make_network(model(encoder="embedding"), 11)
+    network = make_network(model(encoder="embedding", num_layers=2), 11)
     examples, labels = inputs("embedding", length=9)
     params, stats = init(network, examples, labels)
 

@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
+import pytest
+import sharing
 import tiny
 
 from emergent_icl.configs import identity
@@ -328,6 +330,8 @@ def logits(run):
 
 def apart():
     """What must be seen by a process of its own: floats at users' flags, the page of options."""
+    # What the first run compiles the others need not trace again.
+    sharing.share(pytest.MonkeyPatch())
     with tempfile.TemporaryDirectory() as folder:
         return {
             "machine": machine(),

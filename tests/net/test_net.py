@@ -4,12 +4,10 @@ A record is refreshed deliberately, by `make record`; the commit that does so sa
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import pytest
+from launching import start
 from net import observe
 
 from emergent_icl.configs import completed, identity, tuples
@@ -28,17 +26,10 @@ CONFIGS, PARAMETERS = recorded("configs.json"), recorded("parameters.json")
 def seen_by(module, folder):
     """What one of the modules beside this file writes, at the XLA flags that users have."""
     path = folder / "seen.json"
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(observe.ROOT), str(observe.ROOT / "tests")])
-    done = subprocess.run(
-        [sys.executable, "-m", f"net.{module}", path],
-        cwd=observe.ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    env = {"XLA_FLAGS": "", "PYTHONPATH": str(observe.ROOT / "tests")}
+    process = start("-m", f"net.{module}", path, env=env)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
     return json.loads(path.read_text(encoding="utf-8"))
 
 
