@@ -192,7 +192,7 @@ def _sequence_problems(config: ml_collections.ConfigDict, shape: SourceShape) ->
     try:
         space = plans.class_space(data, shape)
     except ValueError as error:
-        yield str(error)
+        yield f"{error} (data.source = '{data.source}')"
         # As if there were enough classes, so that the rest is checked too.
         split = data.split
         enough = split.num_rare + split.num_common + split.num_holdout
