@@ -16,7 +16,7 @@ trap '' HUP
 mkdir "$folder"/{bin,home,cache,tmp}
 for tool in awk basename bash cat chmod cp cut date dirname env false grep head id kill ln ls mkdir \
   mv ps pwd readlink rm rmdir sed sh sleep sort tail tee test touch tr true uname wc; do
-  ln -s "$(type -P "$tool")" "$folder/bin/$tool"
+  if path=$(type -P "$tool"); then ln -s "$path" "$folder/bin/$tool"; fi
 done
 chmod a-w "$folder/home"
 # Root may write where nobody may: it gets a file system that cannot be written.

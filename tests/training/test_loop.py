@@ -1,4 +1,5 @@
 import json
+import time
 
 import jax
 import numpy as np
@@ -157,8 +158,6 @@ def test_a_run_in_several_steps_a_call(finished, config, tmp_path):
 
 def test_waiting_for_the_device_before_an_evaluation_is_on_the_clock(config, tmp_path):
     """What is queued when an evaluation begins is training, wherever it is waited for."""
-    import time
-
     from emergent_icl.training import devices
 
     def slowly(tree):
@@ -176,9 +175,15 @@ def test_waiting_for_the_device_before_an_evaluation_is_on_the_clock(config, tmp
 
 def test_wall_time_adds_up_over_resumes(config, tmp_path):
     config.training.num_steps = 20
-    first = run(config.copy_and_resolve_references(), tmp_path).summary["wall_seconds"]
+    run(config.copy_and_resolve_references(), tmp_path)
+    with CheckpointStore(Workdir(tmp_path).checkpoints) as store:
+        _, carried = store.restore(20, load_run(tmp_path).experiment.state_template())
+    started = time.monotonic()
     config.training.num_steps = 40
-    assert run(config, tmp_path).summary["wall_seconds"] > first
+    both = run(config, tmp_path, started=started).summary["wall_seconds"]
+    assert carried.wall_seconds > 0
+    own = both - carried.wall_seconds
+    assert 0 < own < time.monotonic() - started
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_unsaved(config, tmp_path):
