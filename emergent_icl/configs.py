@@ -20,15 +20,16 @@ import ml_collections
 ADDED: dict[str, Any] = {}
 # Names that options have had -> their names today.
 RENAMED: dict[str, str] = {}
-# Options that may be left unset -> what a valid config then means by them. Filled where they are
-# derived.
+# Options that may be left unset -> what a valid config then means by them. Modules that derive an
+# option register it here. Such an option depends neither on the machine nor on RESUMABLE_CHANGES:
+# training.steps_per_call depends on both, and is compared as it is written.
 DERIVED: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {}
 
 # Where a machine has the data, and how it reads them.
 PLACES = ("data.data_dir", "data.cache_dir", "data.feeder", "data.features.path")
 # Options that may differ when a run is resumed: none of them changes what was computed.
 RESUMABLE_CHANGES = ("training.num_steps", "checkpoints.every", "checkpoints.keep", *PLACES)
-# Holds options by their names, and no section.
+# Its entries map options to values; it is not a section.
 OVERRIDES = "training.replica_overrides"
 
 _ABSENT = object()
@@ -130,7 +131,7 @@ def _as_first_written(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(options: Any, names: dict[str, str]) -> Any:
-    """The same options by other names, in the order of `names`; what is no dictionary as it is."""
+    """The same options by other names; anything but a dictionary is returned unchanged."""
     if not isinstance(options, dict):
         return options
     for old, new in names.items():
@@ -154,8 +155,8 @@ def _meant(path: str, config: ml_collections.ConfigDict) -> Any:
         return value
     try:
         return DERIVED[path](config)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        return None  # Of an invalid config, or of data that are not there.
+    except (Exception, MemoryError):  # Of an invalid config, or of data that are not there.
+        return None
 
 
 def _other_way(config: ml_collections.ConfigDict, path: str) -> list[Any]:

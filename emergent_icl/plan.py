@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import ml_collections
 
-from emergent_icl.configs import DERIVED
 from emergent_icl.datasets.bank import SourceShape
 from emergent_icl.datasets.class_space import ClassSpace
 from emergent_icl.datasets.class_split import split_classes
@@ -175,6 +174,3 @@ def resolve_steps_per_call(
     if carried and common % carried == 0:
         return carried
     return max(steps for steps in range(1, most + 1) if common % steps == 0)
-
-
-DERIVED["training.steps_per_call"] = resolve_steps_per_call

@@ -5,11 +5,11 @@ import signal
 import tempfile
 from pathlib import Path
 
-# What may stand in a caller's environment and would make other runs of the tests' processes.
+# Prefixes of variables in the caller's environment that would change what the tests do.
 FOREIGN = (
-    "SLURM", "SBATCH", "SRUN", "OMPI_", "PMI", "TPU_", "XLA_", "JAX_COMPILATION", "JAX_PERSISTENT",
-    "JAX_ENABLE", "GLIBC_TUNABLES", "TF_", "MPL", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "COLUMNS",
-    "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_", "EMERGENT_ICL",
+    "SLURM", "SBATCH", "SRUN", "OMPI_", "PMI", "TPU_", "XLA_", "JAX_", "GLIBC_TUNABLES", "TF_",
+    "MPL", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR",
+    "TTY_", "EMERGENT_ICL",
 )  # fmt: skip
 # Of the process that collects the tests; those that it starts to run them inherit the variable.
 CACHES = "TESTS_OWN_CACHES"

@@ -25,7 +25,6 @@ LIBRARIES = (
     "ml_collections.config_flags", "optax", "orbax.checkpoint", "plotly", "rich.progress",
     "scipy.stats", "tensorboardX", "concurrent.futures.thread",
 )  # fmt: skip
-LONGEST_REQUEST = 2**20
 
 
 def preload():
@@ -60,7 +59,9 @@ def serve(path):
             tell_ends(children)
         if listener in ready:
             connection, _ = listener.accept()
-            text, streams, _, _ = socket.recv_fds(connection, LONGEST_REQUEST, 3)
+            # The streams come with the first byte, alone: what follows may take several reads.
+            _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+            text = connection.makefile().readline()
             with warnings.catch_warnings():
                 # JAX warns of its threads; it has none before it looks for devices.
                 warnings.simplefilter("ignore", RuntimeWarning)
@@ -75,9 +76,10 @@ def serve(path):
             for stream in streams:
                 os.close(stream)
             children[pid] = connection
-            connection.sendall(f"{pid}\n".encode())
+            with contextlib.suppress(OSError):
+                connection.sendall(f"{pid}\n".encode())
         if 0 in ready and not os.read(0, 1):
-            os._exit(0)
+            os.killpg(0, signal.SIGKILL)  # Nobody waits for what still runs.
 
 
 def tell_ends(children):

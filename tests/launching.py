@@ -1,6 +1,7 @@
 """Real processes of the launchers, one or several for a run: started, waited for, hurt."""
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -39,7 +40,8 @@ class Forked:
         self._connection.connect(_server())
         with open(os.devnull, "rb") as nothing:
             streams = [nothing.fileno(), self_out, self_err]
-            socket.send_fds(self._connection, [json.dumps(request).encode()], streams)
+            socket.send_fds(self._connection, [b"!"], streams)
+            self._connection.sendall(json.dumps(request).encode() + b"\n")
         os.close(self_out)
         os.close(self_err)
         self.stdout, self.stderr = (os.fdopen(one, encoding="utf-8") for one in (out, err))
@@ -50,7 +52,8 @@ class Forked:
 
     def _watch(self):
         answer = self._answers.readline()
-        self.returncode = int(answer) if answer else -signal.SIGKILL
+        # Without an answer the server is gone; no process ends like this.
+        self.returncode = int(answer) if answer else 1000
         self._connection.close()
         self._over.set()
 
@@ -68,15 +71,21 @@ class Forked:
         """(standard output, standard error), once it has ended."""
         texts = {}
         readers = [
-            threading.Thread(target=lambda name=name: texts.update({name: self._rest(name)}))
+            threading.Thread(
+                target=lambda name=name: texts.update({name: self._rest(name)}), daemon=True
+            )
             for name in ("stdout", "stderr")
         ]
         for reader in readers:
             reader.start()
-        self.wait(timeout)
+        try:
+            self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
         for reader in readers:
             reader.join()
-        return texts["stdout"], texts["stderr"]
+        return texts.get("stdout", ""), texts.get("stderr", "")
 
     def _rest(self, name):
         stream = getattr(self, name)
@@ -88,7 +97,8 @@ class Forked:
     def send_signal(self, number):
         """Sends a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # It has just ended.
+                os.kill(self.pid, number)
 
     def kill(self):
         """SIGKILL."""
