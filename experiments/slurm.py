@@ -171,9 +171,9 @@ class SlurmJobs:
         return [job.job_id for job in jobs]
 
 
-def check_commands() -> None:
-    """Raises SlurmError where the commands of SLURM are not on PATH."""
-    missing = [command for command in COMMANDS if shutil.which(command) is None]
+def check_commands(commands: Sequence[str] = COMMANDS) -> None:
+    """Raises SlurmError where these commands of SLURM are not on PATH."""
+    missing = [command for command in commands if shutil.which(command) is None]
     if missing:
         raise SlurmError(
             f"--executor=slurm needs SLURM, but {', '.join(missing)} cannot be found on PATH; "
@@ -237,7 +237,7 @@ def queued_jobs() -> dict[str, str]:
     Raises:
       SlurmError: there is no SLURM, or it does not answer.
     """
-    check_commands()
+    check_commands(("squeue",))
     words = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %T"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)

@@ -200,9 +200,10 @@ def test_without_slurm_it_is_said_before_anything_is_written(tmp_path):
     """Also where there is one: it is not looked for beyond PATH."""
     folder = tmp_path / "none"
     nothing = {"PATH": str(tmp_path)}
-    for further in ((), ("--status",)):
+    for further, missing in (((), "sbatch, squeue, srun"), (("--status",), "squeue")):
         done = launch("sweep", *flags(folder, "--executor=slurm", *further), env=nothing)
         assert done.returncode == 1
-        assert done.stderr.startswith("error: --executor=slurm needs SLURM, but sbatch, squeue, sr")
+        said = f"error: --executor=slurm needs SLURM, but {missing} cannot be found on PATH"
+        assert done.stderr.startswith(said)
         assert done.stderr.count("\n") == 1
     assert not folder.exists()

@@ -24,7 +24,10 @@ PATIENCE = 240
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    """The environment of SLURM's commands."""
+    """The environment of SLURM's commands.
+
+    SLURM is optional, and needs root and Debian's packages: without them its tests are skipped.
+    """
     folder = tmp_path_factory.mktemp("slurm")
     try:
         done = subprocess.run(

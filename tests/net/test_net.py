@@ -74,6 +74,7 @@ def test_a_stored_run_goes_on_to_the_same_curve(seen):
 
 
 def test_a_stored_run_goes_on_to_the_same_state_bit_for_bit(seen):
+    # Elsewhere the test above compares closely.
     if seen["machine"] != STORED["machine"]:
         pytest.skip(f"bits are those of another machine: {STORED['machine']}")
     assert seen["workdir"]["state"] == STORED["state"], REFRESH
@@ -88,6 +89,7 @@ def test_a_stored_run_is_opened_with_the_same_logits(seen):
 
 @pytest.mark.parametrize("name", observe.STEPPED)
 def test_the_compiler_is_given_the_same_step(name):
+    # The pinned version is compared; another one is the user's choice.
     if jax.__version__ != STEPS["jax"]:
         pytest.skip(f"JAX {STEPS['jax']} wrote the record, and each version lowers in its own way")
     assert observe.lowered_step(name) == STEPS["steps"][name], REFRESH

@@ -21,6 +21,7 @@ HOSTILE = (
     "</script><script>document.body.innerHTML='gone';throw 'x'</script><img src=http://x/> %{x}"
 )
 
+# A browser is optional: the report is tested without one, too. CI installs one.
 needs_browser = pytest.mark.skipif(
     browser.find_browser() is None, reason=f"none of {', '.join(browser.NAMES)} is on PATH"
 )
