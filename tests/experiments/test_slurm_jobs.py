@@ -21,8 +21,9 @@ count=$(cat {folder}/count 2> /dev/null || echo 0)
 echo $((count + 1)) > {folder}/count
 echo "Submitted batch job $((count + 1))"
 """
+# Nothing but the shell: it also answers where PATH has nothing else.
 SQUEUE = """#!/bin/sh
-cat {folder}/queue
+while read -r line; do echo "$line"; done < {folder}/queue
 """
 # submitit only looks whether it is there.
 SRUN = """#!/bin/sh
