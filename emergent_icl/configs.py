@@ -66,9 +66,10 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """
     tree = copy.deepcopy(stored)
     for old, new in RENAMED.items():
-        value = _taken(tree, old)
-        if value is not _ABSENT:
-            _put(tree, new, value)
+        section, name = _section(tree, old, make=False)
+        # One that stands there under both names is left as it is, too.
+        if section is not None and name in section and _put(tree, new, section[name]):
+            del section[name]
     for path, value in ADDED.items():
         _put(tree, path, value)
     training = tree.get("training")
@@ -181,13 +182,10 @@ def _section(tree: Any, path: str, make: bool) -> tuple[Any, str]:
     return (tree if isinstance(tree, dict) else None), name
 
 
-def _taken(tree: dict[str, Any], path: str) -> Any:
-    section, name = _section(tree, path, make=False)
-    return _ABSENT if section is None else section.pop(name, _ABSENT)
-
-
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Sets an option that is not there yet."""
+def _put(tree: dict[str, Any], path: str, value: Any) -> bool:
+    """Sets an option that is not there yet; whether it could be set."""
     section, name = _section(tree, path, make=True)
-    if section is not None:
-        section.setdefault(name, value)
+    if section is None or name in section:
+        return False
+    section[name] = value
+    return True

@@ -16,6 +16,8 @@ from typing import IO, Any
 
 import ml_collections
 
+# It registers what derived options mean, which configs are compared by.
+import emergent_icl.replicas  # noqa: F401
 from emergent_icl.configs import RESUMABLE_CHANGES, completed, differing_options, tuples
 from emergent_icl.locks import try_lock
 

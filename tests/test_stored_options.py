@@ -33,9 +33,22 @@ def test_options_of_replicas_are_renamed_too(history):
     assert completed(stored)["training"]["replica_overrides"] == [{"name": "n", "b.z": 5}, 3]
 
 
-@pytest.mark.parametrize("stored", [{"a": 3}, {"a": {"x": {"deep": 1}}}, {"probes": None}, {}])
-def test_what_no_version_wrote_is_left_to_the_validation(history, stored):
-    assert isinstance(completed(stored), dict)
+NEW = {"a": {"new": (1, 2)}, "probes": {"every": 0}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [
+        ({}, NEW),
+        ({"a": 3}, {**NEW, "a": 3}),
+        ({"probes": None}, {**NEW, "probes": None}),
+        ({"a": {"x": 5}, "b": 3}, {**NEW, "a": {"x": 5, "new": (1, 2)}, "b": 3}),
+        # Under two names: which is meant?
+        ({"b": {"y": 1, "z": 2}}, {**NEW, "b": {"y": 1, "z": 2}}),
+    ],
+)
+def test_what_no_version_wrote_is_left_to_the_validation(history, stored, found):
+    assert completed(stored) == found
 
 
 def test_an_option_that_changes_nothing_leaves_the_identity(config, monkeypatch):

@@ -124,9 +124,10 @@ def train(
         # A shared folder need not look the same everywhere at once.
         if processes.of_primary(is_complete):
             return Outcome(summary or {}, was_complete=True)
+        state, carried = _restore_or_init(experiment, store, observer)
+        # Not before its checkpoints are known to be this config's.
         if processes.is_primary():
             workdir.claim(config)
-        state, carried = _restore_or_init(experiment, store, observer)
         with _open_writer(workdir, int(state.step[0])) as writer:
             clock = Clock(carried, started)
             session = _Session(experiment, state, carried, clock, store, writer, observer, fetch)
