@@ -10,7 +10,9 @@ from emergent_icl.training import loop
 APART = (
     "name", "training.seed", "training.num_steps", "training.log_every", "evaluation.every",
     "evaluation.seed", "evaluation.num_sequences", "checkpoints.every", "checkpoints.keep",
-    "data.cache_dir",
+    "data.cache_dir", "data.sequences.p_bursty", "data.sequences.zipf_exponent",
+    "training.optimizer.learning_rate", "training.optimizer.warmup_steps",
+    "training.optimizer.weight_decay",
 )  # fmt: skip
 _programs = {}
 
@@ -18,7 +20,10 @@ _programs = {}
 def _shared(what, of, make):
     """What an experiment with an equal config compiled, where there was one."""
     options = flatten(of.config.to_dict())
-    config = {path: value for path, value in options.items() if path not in APART}
+    # A schedule may end with the run.
+    ends = options["training.optimizer.schedule"] not in ("paper", "constant")
+    apart = set(APART) - ({"training.num_steps"} if ends else set())
+    config = {path: value for path, value in options.items() if path not in apart}
     key = (what, json.dumps(config, sort_keys=True))
     if key not in _programs:
         _programs[key] = make()

@@ -42,7 +42,7 @@ def test_every_registry_is_extended_from_outside(folder):
     run = folder / "run"
     flags = ["--extensions=my_extension", f"--workdir={run}", "--config=my_config.py"]
     words = [*flags, *QUICK, "--config.training.num_steps=100"]
-    done = launch(folder, "experiments.train", *words, fresh=True)
+    done = launch(folder, "experiments.train", *words)
     assert done.returncode == 0, done.stderr
     summary = json.loads((run / "summary.json").read_text())
     modes = {"fewshot_holdout", "no_support_zipfian", "fewshot_holdout_1_shot", "one_shot"}

@@ -63,13 +63,14 @@ RESNET = {
     "model.sequence_model": "rnn",
     "training.optimizer.name": "sgd",
 }
+LSTM = {"model.sequence_model": "lstm", "training.optimizer.name": "sgd"}
 VECTORS = {"model.attention_only": True, "model.positions": "learned"}
 # Name -> preset of tests/tiny.py, and what differs from it.
 RUNS = {
     "images": ("images", {"data.noise_scale": 0.0}),
     "vectors": ("vectors", VECTORS),
     "integers": ("symbols", {"training.steps_per_call": None}),
-    "lstm": ("symbols", {"model.sequence_model": "lstm"}),
+    "lstm": ("symbols", LSTM),
     "resnet": ("resnet", RESNET),
     "replicas": ("vectors", {**VECTORS, "training.replica_overrides": REPLICAS}),
 }
