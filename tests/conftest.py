@@ -39,6 +39,8 @@ def set_up_environment():
         # Most of the suite's time is compilation, of programs that run for an instant. Fault tests,
         # whose number of devices is set, compile as users do.
         "XLA_FLAGS": FAST_COMPILATION,
+        # Nobody reads where an operation comes from.
+        "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
         "MPLCONFIGDIR": f"{caches}/matplotlib",
         "IPYTHONDIR": f"{caches}/ipython",
         "JUPYTER_CONFIG_DIR": f"{caches}/jupyter/config",

@@ -74,7 +74,8 @@ def test_exemplars_differ_but_belong_together(images):
     assert right.mean() > 0.7
 
 
-def test_characters_that_hardly_exist_are_refused(data):
+def test_characters_that_hardly_exist_are_refused(data, monkeypatch):
+    monkeypatch.setattr(glyphs, "MAX_REDRAWS", 200)
     impossible = data.copy_and_resolve_references()
     impossible.glyphs.min_strokes = impossible.glyphs.max_strokes = 16
     impossible.glyphs.min_stroke_length = 0.5
