@@ -45,10 +45,8 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(
-        include=["emergent_icl", "emergent_icl.*", "experiments", "experiments.*"]
-    ),
-    package_data={"emergent_icl": ["py.typed", "visualization/*.css", "visualization/*.js"]},
+    packages=find_packages(include=["emergent_icl", "emergent_icl.*"]),
+    package_data={"emergent_icl": ["py.typed", "plots/*.css", "plots/*.js"]},
     install_requires=[
         "absl-py>=2.1",
         "dm-haiku>=0.0.17",

@@ -1,52 +1,6 @@
-"""Renews what pages say of a reproduction, from its results.json.
+"""Renews what pages say of a reproduction, from its results.json."""
 
-python -m experiments.pages --results=docs/reproduction/results.json README.md docs/reproduction.md
-
-What stands between '<!-- results: NAME -->' and '<!-- /results -->' is written anew. Pictures are
-looked for beside results.json.
-"""
-
-from __future__ import annotations
-
-import json
-import os
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from absl import app, flags
-
-from emergent_icl.visualization.report_markdown import fill
-from emergent_icl.workdir import write_whole
-from experiments import console
-
-_RESULTS = flags.DEFINE_string("results", None, "results.json of a reproduction.", required=True)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Pages in, the same pages out."""
-    try:
-        for name in argv[1:]:
-            path = Path(name)
-            write_whole(path, filled(path, Path(_RESULTS.value)))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-
-
-def filled(page: Path, results: Path) -> str:
-    """A page as it should be.
-
-    Raises:
-      OSError: one of the files is not there.
-      ValueError: results is no JSON, or a block of the page cannot be filled; says which page.
-    """
-    content = json.loads(results.read_text(encoding="utf-8"))
-    pictures = os.path.relpath(results.parent, page.parent)
-    try:
-        return fill(page.read_text(encoding="utf-8"), content, Path(pictures).as_posix())
-    except ValueError as error:
-        raise ValueError(f"{page}: {error}") from error
-
+from emergent_icl.cli.start import launch
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=console.parse_flags)
+    launch("pages")

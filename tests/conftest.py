@@ -70,7 +70,7 @@ import sharing  # noqa: E402
 import tiny  # noqa: E402
 
 # Tracing makes many objects and no garbage, and texts of modules that nobody reads. Together that
-# was a seventh of the time of tests/modules/test_query_alone.py.
+# was a seventh of the time of tests/models/test_query_alone.py.
 gc.set_threshold(100_000, 50, 50)
 hk.config.set(module_auto_repr=False)
 

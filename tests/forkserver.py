@@ -28,13 +28,16 @@ LIBRARIES = (
 
 
 def preload():
-    """Imports whatever launchers import, but for TensorFlow, and the launchers themselves."""
+    """Imports whatever launchers import, but for TensorFlow."""
     for name in LIBRARIES:
         importlib.import_module(name)
     import emergent_icl
 
     for module in pkgutil.walk_packages(emergent_icl.__path__, "emergent_icl."):
-        importlib.import_module(module.name)
+        # A command's flags are those of its process alone.
+        if not module.name.startswith(("emergent_icl.cli.", "emergent_icl.__main__")):
+            importlib.import_module(module.name)
+    importlib.import_module("emergent_icl.cli.tables")
     # A child need not look through all this for garbage, least of all when it ends.
     gc.freeze()
 

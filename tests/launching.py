@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from emergent_icl.training.reporting import read_metrics
+from emergent_icl.runs.reporting import read_metrics
 
 ROOT = Path(__file__).parent.parent
 INJECTED = ROOT / "tests" / "faults" / "injected.py"
@@ -23,7 +23,7 @@ PATIENCE = 240
 TIMES = ("steps_per_second", "sequences_per_second")
 # Python and JAX read them before a forked process has its own.
 EARLY = ("PYTHON", "JAX_", "LC_", "LANG", "MPL")
-# A launcher would begin anew for them, see experiments/huge_pages.py.
+# A launcher would begin anew for them, see emergent_icl/cli/huge_pages.py.
 NO_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
 
 

@@ -2,9 +2,10 @@
 
 import json
 
-from emergent_icl import evaluation, experiment
-from emergent_icl.configs import flatten
-from emergent_icl.training import loop
+from emergent_icl.config.configs import flatten
+from emergent_icl.evaluation import evaluate as evaluation
+from emergent_icl.runs import train as loop
+from emergent_icl.training import build as experiment
 
 # Nothing of these is compiled in.
 APART = (
@@ -49,7 +50,7 @@ def share(monkeypatch):
     def evaluators(self):
         parts = (self.network, self.materialise)
         compiled = _shared("evaluation", self, lambda: evaluation.compile_evaluation(*parts))
-        return [evaluation.Evaluator(one.config, one.plan, compiled) for one in self.replicas]
+        return [evaluation.Evaluator(one.config, one.task, compiled) for one in self.replicas]
 
     monkeypatch.setattr(loop, "_draw_curves", lambda *_: None)
     monkeypatch.setattr(loop, "make_program", make_program)

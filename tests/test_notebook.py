@@ -9,9 +9,9 @@ import nbformat
 import pytest
 import tiny
 
-from emergent_icl.training.loop import train
-from emergent_icl.training.reporting import Observer
-from emergent_icl.workdir import Workdir
+from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.train import train
+from emergent_icl.runs.workdir import Workdir
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "explore.ipynb"
 

@@ -4,7 +4,7 @@ Presets: symbols (integers, one transformer layer), images (glyphs, MLP, pixel n
 resnet (the same with a narrow ResNet, for its BatchNorm), vectors (Gaussian classes).
 """
 
-from experiments.configs import base
+from emergent_icl.presets import base
 
 
 def get_config(preset="symbols"):

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from emergent_icl.replicas import with_options
+from emergent_icl.config.configs import with_options
 from emergent_icl.sweeps.checks import Difference, Trend
 from emergent_icl.sweeps.claims import Claim
-from emergent_icl.sweeps.sweep import Search, Sweep, over
+from emergent_icl.sweeps.spec import Search, Sweep, over
 
 sys.path.append(str(Path(__file__).parent))
 import tiny

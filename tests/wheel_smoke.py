@@ -17,10 +17,10 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("emergent_icl", "experiments")
+PACKAGES = ("emergent_icl",)
 SOURCES = (".py", ".css", ".js")
 # Hidden files and folders, and what building, running and testing leave behind.
-NOT_SOURCE = (".*", "__pycache__", "build", "dist", "runs", "*.egg-info")
+NOT_SOURCE = (".*", "__pycache__", "build", "dist", "*.egg-info")
 
 # A run of the demo that is over in seconds.
 SHORT = {
@@ -34,11 +34,11 @@ SHORT = {
 INSTALLED = """
 import sys
 from pathlib import Path
-import emergent_icl, experiments.configs.glyphs
+import emergent_icl, emergent_icl.presets.glyphs
 folder = Path(emergent_icl.__file__).parent
 assert folder.is_relative_to(sys.prefix), f"{folder} is not the installed package"
 assert (folder / "py.typed").is_file(), "py.typed is missing"
-print(experiments.configs.glyphs.__file__)
+print(emergent_icl.presets.glyphs.__file__)
 """
 
 
@@ -64,7 +64,7 @@ def build_wheel(destination: Path, *flags: str) -> Path:
 
 
 def check_content(wheel: Path) -> None:
-    """Raises AssertionError unless the wheel holds the two packages' sources, all, and no more."""
+    """Raises AssertionError unless the wheel holds the sources of the package, all, and no more."""
     names = set(zipfile.ZipFile(wheel).namelist())
     info = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     expected = {"emergent_icl/py.typed"} | {
@@ -75,7 +75,7 @@ def check_content(wheel: Path) -> None:
     }
     found = names - info
     assert found == expected, f"missing: {expected - found}; too many: {found - expected}"
-    assert "experiments/configs/base.py" in found
+    assert "emergent_icl/presets/base.py" in found
     assert any(name.endswith("/LICENSE") for name in info), "LICENSE is missing"
 
 
@@ -105,12 +105,12 @@ def try_out(python: Path, folder: Path) -> None:
 
     config = run("-c", INSTALLED).strip()
     options = [f"--config.{path}={value}" for path, value in SHORT.items()]
-    run("-m", "experiments.train", f"--config={config}:demo", f"--workdir={workdir}", *options)
+    run("-m", "emergent_icl", "train", f"--config={config}:demo", f"--workdir={workdir}", *options)
     summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
     assert summary["step"] == SHORT["training.num_steps"], summary
-    run("-m", "experiments.evaluate", f"--workdir={workdir}", "--num_sequences=100")
+    run("-m", "emergent_icl", "evaluate", f"--workdir={workdir}", "--num_sequences=100")
     assert list((workdir / "evaluations").glob("*.json"))
-    assert "p_bursty" in run("-m", "experiments.options", "--filter=p_bursty")
+    assert "p_bursty" in run("-m", "emergent_icl", "options", "--filter=p_bursty")
     assert not list(here.iterdir()), "something was written into the current folder"
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from emergent_icl.evaluation import ICL, IWL
-from emergent_icl.metrics import METRICS
-from emergent_icl.plan import Plan
-from emergent_icl.registry import nearest_name
+from emergent_icl.config.registry import nearest_name
+from emergent_icl.data.task import Task
+from emergent_icl.evaluation.evaluate import ICL, IWL
+from emergent_icl.evaluation.metrics import METRICS
 
 # Name -> key of metrics.jsonl. Any other measure is an evaluation's key: 'eval/flip/accuracy'.
 MEASURES = {
@@ -43,7 +43,7 @@ def evaluation_mode(measure: str) -> str | None:
     return rest[0] if kind == "eval" and len(rest) == 2 else None
 
 
-def chance_level(measure: str, plan: Plan) -> float | None:
+def chance_level(measure: str, plan: Task) -> float | None:
     """What guessing gives: one of the valid labels for a closed accuracy, else one of all labels.
 
     Args:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from emergent_icl.replicas import named_overrides
+from emergent_icl.config.configs import named_overrides
+from emergent_icl.runs.reporting import Record, read_metrics
+from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.checks import Measured
 from emergent_icl.sweeps.measures import MEASURES, evaluation_mode
-from emergent_icl.training.reporting import Record, read_metrics
-from emergent_icl.workdir import Workdir
 
 
 class Curve(NamedTuple):

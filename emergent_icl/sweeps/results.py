@@ -10,13 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from emergent_icl.configs import flatten
-from emergent_icl.plan import make_plan
+from emergent_icl.config.configs import flatten
+from emergent_icl.data.task import make_task
+from emergent_icl.runs.summary import PACKAGES
 from emergent_icl.sweeps.checks import Check, Evidence, Finding
 from emergent_icl.sweeps.claims import judge
-from emergent_icl.sweeps.measures import MEASURES, chance_level
-from emergent_icl.sweeps.outcomes import Outcome, read_outcomes
-from emergent_icl.sweeps.programs import (
+from emergent_icl.sweeps.jobs import (
     Draw,
     Program,
     chosen_draw,
@@ -24,8 +23,9 @@ from emergent_icl.sweeps.programs import (
     make_programs,
     search_program,
 )
-from emergent_icl.sweeps.sweep import Condition, Sweep
-from emergent_icl.training.summary import PACKAGES
+from emergent_icl.sweeps.measures import MEASURES, chance_level
+from emergent_icl.sweeps.outcomes import Outcome, read_outcomes
+from emergent_icl.sweeps.spec import Condition, Sweep
 
 DIGITS = 5
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -142,7 +142,7 @@ def _sweep(sweep: Sweep, found: _Found, root: Path) -> dict[str, Any]:
 def _condition(
     sweep: Sweep, condition: Condition, runs: list[tuple[Program, Outcome]]
 ) -> dict[str, Any]:
-    plan = make_plan(sweep.config(condition))
+    plan = make_task(sweep.config(condition))
     levels = {measure: chance_level(measure, plan) for measure in sweep.measures}
     return {
         "value": condition.value,

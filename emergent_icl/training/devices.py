@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emergent_icl.datasets.bank import DeviceBank
-from emergent_icl.datasets.class_space import SequenceBatch
+from emergent_icl.data.bank import DeviceBank
+from emergent_icl.data.sequences.class_space import SequenceBatch
 from emergent_icl.training.state import Array, Hyper, TrainState
 from emergent_icl.training.update import Metrics, Update
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from emergent_icl.modules.network import Params
-from emergent_icl.registry import Registry, nearest_name
+from emergent_icl.config.registry import Registry, nearest_name
+from emergent_icl.models.network import Params
 from emergent_icl.training.state import Hyper
 
 # (update number, from 1; hyper; total number of updates) -> learning rate

@@ -8,7 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from emergent_icl.modules.network import BatchStats, Params
+from emergent_icl.models.network import BatchStats, Params
 
 Array = jax.Array | np.ndarray
 

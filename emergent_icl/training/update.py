@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from emergent_icl.datasets.bank import DeviceBank
-from emergent_icl.datasets.class_space import SequenceBatch
-from emergent_icl.datasets.materialise import Materialise
-from emergent_icl.keys import sequence_keys
-from emergent_icl.losses import interim_loss, query_loss
-from emergent_icl.metrics import greatest
-from emergent_icl.modules.network import BatchStats, Network, Params
+from emergent_icl.data.bank import DeviceBank
+from emergent_icl.data.materialise import Materialise
+from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.evaluation.metrics import greatest
+from emergent_icl.models.losses import interim_loss, query_loss
+from emergent_icl.models.network import BatchStats, Network, Params
+from emergent_icl.randomness import sequence_keys
 from emergent_icl.training.optimizers import Optimizer
 from emergent_icl.training.state import Hyper, TrainState
 

@@ -1,1 +1,1 @@
-"""One small file an experiment, presets by argument; base.py declares every option."""
+"""The presets and the paper's sweeps, at the paths that commands name."""

@@ -1,37 +1,3 @@
-"""Omniglot with its flips and quarter turns as classes of their own: 12,880 of 12,984.
+"""Omniglot with its flips and quarter turns as classes of their own: 12,880 of 12,984."""
 
-    python -m experiments.train --config=experiments/configs/omniglot_augmented.py:small \
-        --workdir=runs/augmented
-
-12,700 rare, 100 common and 80 held-out classes (paper section 3.2); the 8 variants of a
-character stay on one side of the split. The Zipf sweep of the paper starts from here:
---config.data.sequences.zipf_exponent=1.0
-
-small: 28 x 28 images, MLP encoder, 2 layers; 10,000 steps. On 2 CPU cores ICL is .90 after
-    5,000 steps, .95 with IWL .01 after 10,000 (4 minutes), .96 with IWL .02 after 20,000.
-    (omniglot.py:small, 1,523 classes: ICL .73, IWL .36.)
-paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for an accelerator.
-"""
-
-from __future__ import annotations
-
-from ml_collections import ConfigDict
-
-from experiments.configs import omniglot
-
-
-def get_config(preset: str = "small") -> ConfigDict:
-    """Presets: paper, small."""
-    config = omniglot.get_config(preset).unlock()
-    config.name += ", augmented"
-    config.data.augment = True
-    config.data.split.num_rare = 12_700
-    config.data.split.num_common = 100
-    config.data.split.num_holdout = 80
-    config.evaluation.modes = (
-        "fewshot_holdout",
-        "no_support_zipfian",
-        "no_support_common",
-        "no_support_rare",
-    )
-    return config.lock()
+from emergent_icl.presets.omniglot_augmented import get_config as get_config

@@ -1,27 +1,3 @@
-"""Omniglot with a single drawing of each class: within-class variation from none upwards.
+"""Omniglot with a single drawing of each class: within-class variation from none upwards."""
 
-    python -m experiments.train --config=experiments/configs/omniglot_identical.py:small \
-        --workdir=runs/identical
-
-The paper's four levels of variation (section 3.1): this config; with
---config.data.noise_scale=0.1; with 0.5; and omniglot.py, where all 20 drawings are shown.
-
-small: 28 x 28 images, MLP encoder, 2 layers.
-    Everything goes into the weights: after 1,000 steps IWL 1.00, ICL .50 (chance); the same
-    after 10,000 steps, 3 minutes on 2 CPU cores.
-paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for an accelerator.
-"""
-
-from __future__ import annotations
-
-from ml_collections import ConfigDict
-
-from experiments.configs import omniglot
-
-
-def get_config(preset: str = "small") -> ConfigDict:
-    """Presets: paper, small."""
-    config = omniglot.get_config(preset).unlock()
-    config.name += ", a single drawing of each class"
-    config.data.drawings = "single"
-    return config.lock()
+from emergent_icl.presets.omniglot_identical import get_config as get_config

@@ -1,30 +1,3 @@
-"""Integer tokens: no images, no variation within a class, only the statistics of sequences.
+"""Integer tokens: no images, no variation within a class, only the statistics of sequences."""
 
-python -m experiments.train --config=experiments/configs/symbolic.py --workdir=runs/symbolic
-
-small: 1,600 classes and 100 held out, a 2-layer transformer on a table of embeddings.
-    Holdout integers have untrained embeddings: random vectors, yet all different.
-    Without variation within a class everything goes into the weights: after 1,000 steps
-    (15 seconds on 2 CPU cores) IWL .997, ICL .50; after 10,000 (2 minutes) IWL 1.00, ICL .49.
-"""
-
-from __future__ import annotations
-
-from ml_collections import ConfigDict
-
-from experiments.configs import base
-
-
-def get_config(preset: str = "small") -> ConfigDict:
-    """Presets: small."""
-    base.check_preset(preset, ("small",))
-    config = base.get_config().unlock()
-    config.name = "integer tokens"
-    config.data.source = "symbolic"
-    config.data.split.num_rare = 1600
-    config.data.split.num_common = 0
-    config.data.split.num_holdout = 100
-    config.model.encoder = "embedding"
-    config.model.num_layers = 2
-    base.train_briefly(config, num_steps=10_000, evaluate_every=500)
-    return config.lock()
+from emergent_icl.presets.symbolic import get_config as get_config

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emergent_icl.datasets.cache import cache_folder, load_or_build
+from emergent_icl.data.sources.cache import cache_folder, load_or_build
 
 CONTENT = {"what": "numbers", "count": 5}
 

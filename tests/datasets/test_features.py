@@ -6,10 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from emergent_icl.datasets import features
-from emergent_icl.datasets.sources import DataUnavailableError
-from emergent_icl.validation import ConfigError, validate
-from experiments.configs import gaussian
+from emergent_icl.config.rules import ConfigError
+from emergent_icl.data.sources import features
+from emergent_icl.data.sources.source import DataUnavailableError
+from emergent_icl.presets import gaussian
+from emergent_icl.runs.check import validate
 
 VECTORS = np.random.default_rng(0).normal(size=(40, 6, 8))
 

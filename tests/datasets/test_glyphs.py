@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from emergent_icl import seeds
-from emergent_icl.datasets import glyphs
-from experiments.configs import base
+from emergent_icl import randomness
+from emergent_icl.data.sources import glyphs
+from emergent_icl.presets import base
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_class_does_not_depend_on_how_many_there_are(data, images):
 
 
 def test_skeletons_are_no_dots(data):
-    skeletons = glyphs.draw_skeletons(seeds.generator(0, "test"), 300, data.glyphs)
+    skeletons = glyphs.draw_skeletons(randomness.generator(0, "test"), 300, data.glyphs)
     present = ~np.isnan(skeletons[:, :, 0, 0])
     assert set(present.sum(axis=1)) == {2, 3, 4}
     assert glyphs.stroke_lengths(skeletons)[present].min() >= data.glyphs.min_stroke_length
@@ -80,7 +80,7 @@ def test_characters_that_hardly_exist_are_refused(data, monkeypatch):
     impossible.glyphs.min_strokes = impossible.glyphs.max_strokes = 16
     impossible.glyphs.min_stroke_length = 0.5
     with pytest.raises(ValueError, match=r"hardly any character.*min_stroke_length = 0\.5"):
-        glyphs.draw_skeletons(seeds.generator(0, "test"), 5, impossible.glyphs)
+        glyphs.draw_skeletons(randomness.generator(0, "test"), 5, impossible.glyphs)
 
 
 def test_golden_drawing(images):

@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emergent_icl.datasets import gaussian
-from emergent_icl.datasets.bank import DeviceBank, SourceShape
-from emergent_icl.datasets.materialise import make_materialise, shows_afresh
-from emergent_icl.keys import sequence_keys
-from experiments.configs import base
+from emergent_icl.data.bank import DeviceBank, SourceShape
+from emergent_icl.data.materialise import make_materialise, shows_afresh
+from emergent_icl.data.sources import gaussian
+from emergent_icl.presets import base
+from emergent_icl.randomness import sequence_keys
 
 IMAGES = SourceShape(7, 3, (4, 5), "image")
 BANK = DeviceBank(np.random.default_rng(0).integers(0, 256, (7, 3, 4, 5)).astype(np.uint8))

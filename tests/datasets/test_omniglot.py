@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from conftest import needs_omniglot
 
-from emergent_icl.datasets import omniglot
-from emergent_icl.datasets.cache import cache_folder
-from experiments.configs import base
+from emergent_icl.data.sources import omniglot
+from emergent_icl.data.sources.cache import cache_folder
+from emergent_icl.presets import base
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def test_opens_from_the_cache_within_a_second_and_without_tensorflow(data, bank)
     program = f"""
 import sys, time
 sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
-from emergent_icl.datasets import omniglot
-from experiments.configs import base
+from emergent_icl.data import omniglot
+from emergent_icl.presets import base
 data = base.get_config().data.unlock()
 data.cache_dir = {data.cache_dir!r}
 omniglot.load_omniglot(data)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from conftest import needs_omniglot
 
-from emergent_icl.datasets import gaussian, omniglot
-from emergent_icl.datasets.quiet_tensorflow import import_tensorflow
-from emergent_icl.datasets.sources import DATA_SOURCES, load_bank, source_shape
-from emergent_icl.keys import sequence_keys
-from experiments.configs import base
+from emergent_icl.data.sources import gaussian, omniglot
+from emergent_icl.data.sources.source import DATA_SOURCES, load_bank, source_shape
+from emergent_icl.data.tensorflow import import_tensorflow
+from emergent_icl.presets import base
+from emergent_icl.randomness import sequence_keys
 
 
 def data_options(tmp_path, source, **options):

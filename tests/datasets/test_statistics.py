@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from emergent_icl.datasets.class_space import SequenceBatch
-from emergent_icl.datasets.sequences import EVALUATION_MODES, SequenceOptions
-from emergent_icl.datasets.statistics import (
+from emergent_icl.data.sequences.burstiness import (
     BLOCK_SEQUENCES,
     binned_frequency,
     count_commonest,
@@ -21,6 +19,8 @@ from emergent_icl.datasets.statistics import (
     mean,
     sequence_statistics,
 )
+from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.types import EVALUATION_MODES, SequenceOptions
 
 ids = hnp.arrays(
     np.int32,

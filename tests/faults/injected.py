@@ -19,8 +19,10 @@ sys.path.insert(0, str(ROOT))
 import jax  # noqa: E402
 from absl import app  # noqa: E402
 
-from emergent_icl.training import checkpoints, devices, event_file, program, reporting  # noqa: E402
-from experiments import console, train  # noqa: E402
+from emergent_icl.cli import console, train  # noqa: E402
+from emergent_icl.runs import checkpoints, event_file, reporting  # noqa: E402
+from emergent_icl.training import devices  # noqa: E402
+from emergent_icl.training import step as program  # noqa: E402
 
 
 def half_a_line(at):

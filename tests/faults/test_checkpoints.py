@@ -9,12 +9,13 @@ import pytest
 import tiny
 from launching import records
 
-from emergent_icl.experiment import build_experiment, load_run
-from emergent_icl.replicas import with_options
-from emergent_icl.training.checkpoints import CheckpointError, CheckpointStore
-from emergent_icl.training.loop import train
-from emergent_icl.training.reporting import Observer
-from emergent_icl.workdir import Workdir, WorkdirError
+from emergent_icl.config.configs import with_options
+from emergent_icl.runs.checkpoints import CheckpointError, CheckpointStore
+from emergent_icl.runs.open import load_run
+from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.train import train
+from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.training.build import build_experiment
 
 pytestmark = pytest.mark.faults
 

@@ -7,15 +7,14 @@ import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emergent_icl import seeds
-from emergent_icl.configs import flatten
-from emergent_icl.experiment import build_experiment
-from emergent_icl.replicas import with_options
-from emergent_icl.rules import rules
-from emergent_icl.training.program import initial_state, make_program
+from emergent_icl import randomness
+from emergent_icl.config.configs import flatten, with_options
+from emergent_icl.config.rules import ConfigError, rules
+from emergent_icl.runs.check import validate
+from emergent_icl.training.build import build_experiment
 from emergent_icl.training.state import hyper_from_config
+from emergent_icl.training.step import initial_state, make_program
 from emergent_icl.training.update import make_update
-from emergent_icl.validation import ConfigError, validate
 
 pytestmark = pytest.mark.faults
 
@@ -98,11 +97,11 @@ def attempt(tally, preset, changes):
         return
     tally.valid += 1
     experiment = build_experiment(config)
-    training, rows = experiment.plan.training, config.training.batch_size
-    batch = training.sample(seeds.generator(0, "fuzz", 0), rows)
+    training, rows = experiment.task.training, config.training.batch_size
+    batch = training.sample(randomness.generator(0, "fuzz", 0), rows)
     assert all(leaf.shape == (rows, training.seq_len) for leaf in batch)
     assert batch.labels.min() >= 0
-    assert batch.labels.max() < experiment.plan.num_labels
+    assert batch.labels.max() < experiment.task.num_labels
     update = make_update(
         experiment.network,
         experiment.optimizer,

@@ -14,11 +14,11 @@ import pytest
 import tiny
 from launching import ROOT, Processes, train_flags
 
-from emergent_icl.datasets import cache
-from emergent_icl.experiment import load_run
-from emergent_icl.training.loop import train
-from emergent_icl.training.reporting import Observer, read_metrics
-from emergent_icl.workdir import Workdir, WorkdirError
+from emergent_icl.data.sources import cache
+from emergent_icl.runs.open import load_run
+from emergent_icl.runs.reporting import Observer, read_metrics
+from emergent_icl.runs.train import train
+from emergent_icl.runs.workdir import Workdir, WorkdirError
 
 pytestmark = pytest.mark.faults
 

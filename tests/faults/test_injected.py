@@ -22,8 +22,8 @@ from launching import (
     wait_for,
 )  # fmt: skip
 
-from emergent_icl.training.checkpoints import CheckpointStore
-from emergent_icl.training.reporting import last_step
+from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.reporting import last_step
 
 pytestmark = pytest.mark.faults
 

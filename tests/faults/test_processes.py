@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from launching import Processes, train_flags, unfinished, wait_for
 
-from emergent_icl.experiment import build_experiment
-from emergent_icl.training.checkpoints import CheckpointStore
-from emergent_icl.training.reporting import last_step, read_metrics
-from emergent_icl.workdir import Workdir
+from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.reporting import last_step, read_metrics
+from emergent_icl.runs.workdir import Workdir
+from emergent_icl.training.build import build_experiment
 
 pytestmark = pytest.mark.faults
 

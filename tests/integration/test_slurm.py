@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from emergent_icl.training.checkpoints import CheckpointStore
-from emergent_icl.training.reporting import last_step, read_metrics
+from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.reporting import last_step, read_metrics
 
 pytestmark = pytest.mark.slurm
 

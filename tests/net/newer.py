@@ -12,13 +12,14 @@ from pathlib import Path
 import ml_collections
 from net import observe
 
-from emergent_icl import configs, rules, validation
-from emergent_icl.configs import completed, tuples
-from emergent_icl.experiment import load_run
-from emergent_icl.training.loop import train
-from emergent_icl.training.reporting import Observer
-from emergent_icl.workdir import Workdir, WorkdirError
-from experiments.configs import base
+from emergent_icl.config import configs, rules
+from emergent_icl.config.configs import completed, tuples
+from emergent_icl.presets import base
+from emergent_icl.runs import check as validation
+from emergent_icl.runs.open import load_run
+from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.train import train
+from emergent_icl.runs.workdir import Workdir, WorkdirError
 
 OLD, NEW = "data.symbolic.num_classes", "data.symbolic.num_integers"
 ADDED, BEFORE, DEFAULT = "training.patience", 3, 7

@@ -25,26 +25,25 @@ import pytest
 import sharing
 import tiny
 
-from emergent_icl.configs import identity
-from emergent_icl.datasets.bank import DeviceBank
-from emergent_icl.datasets.class_space import SequenceBatch
-from emergent_icl.datasets.materialise import make_materialise
-from emergent_icl.experiment import load_run
-from emergent_icl.modules.network import make_network
-from emergent_icl.plan import make_plan, resolve_steps_per_call
-from emergent_icl.replicas import with_options
+from emergent_icl import findings as sweep_files
+from emergent_icl.cli import option_table
+from emergent_icl.config.configs import identity, with_options
+from emergent_icl.data.bank import DeviceBank
+from emergent_icl.data.materialise import make_materialise
+from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.task import make_task, resolve_steps_per_call
+from emergent_icl.models.network import make_network
+from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.open import load_run
+from emergent_icl.runs.reporting import Observer, read_metrics
+from emergent_icl.runs.train import Interrupted, train
+from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.results import collect
-from emergent_icl.sweeps.sweep import load_sweep
+from emergent_icl.sweeps.spec import load_sweep
 from emergent_icl.training import devices
-from emergent_icl.training.checkpoints import CheckpointStore
-from emergent_icl.training.loop import Interrupted, train
 from emergent_icl.training.optimizers import make_optimizer
-from emergent_icl.training.reporting import Observer, read_metrics
 from emergent_icl.training.state import hyper_from_config
 from emergent_icl.training.update import init_state, make_update
-from emergent_icl.workdir import Workdir
-from experiments import option_table
-from experiments.configs import sweeps as sweep_files
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "tests" / "data"
@@ -172,11 +171,11 @@ def lowered_step(name):
 def step_text(name):
     """See `lowered_step`."""
     config = preset_config(name)
-    plan = make_plan(config)
-    shape = plan.shape
+    task = make_task(config)
+    shape = task.shape
     optimizer = make_optimizer(config.training)
     materialise = make_materialise(config.data, shape)
-    parts = (config.model, plan.num_labels, plan.num_positions)
+    parts = (config.model, task.num_labels, task.num_positions)
     network = make_network(*parts, axis_name=devices.AXIS)
     update = make_update(
         network, optimizer, materialise, devices.AXIS, config.training.interim_weight
@@ -184,7 +183,7 @@ def step_text(name):
     steps, size = resolve_steps_per_call(config, backend="cpu"), config.training.batch_size
     channels = (1,) if shape.kind == "image" else ()
     kind = jnp.int32 if shape.kind == "integer" else jnp.float32
-    lead = (1, plan.training.seq_len)
+    lead = (1, task.training.seq_len)
     state = jax.eval_shape(
         lambda: init_state(
             make_network(*parts),
@@ -205,7 +204,7 @@ def step_text(name):
     bank = DeviceBank(
         jax.ShapeDtypeStruct((shape.num_classes, shape.num_exemplars, *shape.example_shape), stored)
     )
-    indices = jax.ShapeDtypeStruct((1, steps, 1, size, plan.training.seq_len), jnp.int32)
+    indices = jax.ShapeDtypeStruct((1, steps, 1, size, task.training.seq_len), jnp.int32)
     call = devices.make_train_call(update, steps)
     lowered = call.lower(
         of_one(state, 1, 1),
@@ -232,12 +231,12 @@ def preset(name):
 def parameters(name):
     """{module/leaf: shape in words} of a preset's model, BatchNorm's averages included."""
     config = preset_config(name)
-    plan = make_plan(config)
-    shape = plan.shape
-    network = make_network(config.model, plan.num_labels, plan.num_positions)
+    task = make_task(config)
+    shape = task.shape
+    network = make_network(config.model, task.num_labels, task.num_positions)
     channels = (1,) if shape.kind == "image" else ()
     kind = jnp.int32 if shape.kind == "integer" else jnp.float32
-    lead = (1, plan.training.seq_len)
+    lead = (1, task.training.seq_len)
     examples = jax.ShapeDtypeStruct((*lead, *shape.example_shape, *channels), kind)
     labels = jax.ShapeDtypeStruct(lead, jnp.int32)
     key = jax.ShapeDtypeStruct((2,), jnp.uint32)
@@ -327,11 +326,11 @@ def resumed_workdir(folder, config=None):
 def logits(run):
     """Of the query, on two fixed sequences [2, L]."""
     experiment = run.experiment
-    shape = experiment.plan.shape
+    shape = experiment.task.shape
     rng = np.random.default_rng(0)
-    lead = (2, experiment.plan.training.seq_len)
+    lead = (2, experiment.task.training.seq_len)
     examples = rng.random((*lead, *shape.example_shape, 1), np.float32)
-    labels = rng.integers(experiment.plan.num_labels, size=lead).astype(np.int32)
+    labels = rng.integers(experiment.task.num_labels, size=lead).astype(np.int32)
     apply = jax.jit(lambda *args: experiment.network.apply(*args, None, examples, labels, False))
     return np.asarray(apply(run.params, run.batch_stats)[0]).astype(float).tolist()
 

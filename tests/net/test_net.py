@@ -10,7 +10,7 @@ import pytest
 from launching import start
 from net import observe
 
-from emergent_icl.configs import completed, identity, tuples
+from emergent_icl.config.configs import completed, identity, tuples
 
 REFRESH = "if the change is intended: make record, and say why in the commit"
 

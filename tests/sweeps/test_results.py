@@ -8,7 +8,7 @@ import pytest
 import tiny_sweep
 from finished_runs import Ends, finish
 
-from emergent_icl.sweeps.programs import make_programs
+from emergent_icl.sweeps.jobs import make_programs
 from emergent_icl.sweeps.results import collect, results_text
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")

@@ -8,10 +8,10 @@ import pytest
 import tiny_sweep
 from scipy import stats
 
-from emergent_icl.replicas import with_options
+from emergent_icl.config.configs import with_options
 from emergent_icl.sweeps.checks import Trend, Within
 from emergent_icl.sweeps.claims import Claim
-from emergent_icl.sweeps.sweep import Condition, Search, SweepError, load_sweep, over
+from emergent_icl.sweeps.spec import Condition, Search, SweepError, load_sweep, over
 
 SWEEP = tiny_sweep.get_sweep()
 FILE = tiny_sweep.__file__

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tiny
 
-from emergent_icl.datasets.class_space import SequenceBatch
-from emergent_icl.datasets.pipeline import FeedSpec, sample_block
-from emergent_icl.experiment import build_experiment
-from emergent_icl.modules.network import make_network
+from emergent_icl.data.feed import FeedSpec, sample_block
+from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.models.network import make_network
 from emergent_icl.training import devices
+from emergent_icl.training.build import build_experiment
 from emergent_icl.training.state import hyper_from_config
 from emergent_icl.training.update import make_update
 
@@ -24,13 +24,13 @@ class Setting:
         config.training.optimizer.name = "sgd"
         self.experiment = build_experiment(config.lock())
         network = make_network(
-            config.model, self.experiment.plan.num_labels, axis_name=devices.AXIS
+            config.model, self.experiment.task.num_labels, axis_name=devices.AXIS
         )
         self.update = make_update(
             network, self.experiment.optimizer, self.experiment.materialise, devices.AXIS
         )
         spec = FeedSpec(
-            [self.experiment.plan.training.sample] * len(seeds),
+            [self.experiment.task.training.sample] * len(seeds),
             seeds,
             config.training.batch_size,
             9,

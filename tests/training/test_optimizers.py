@@ -4,9 +4,9 @@ import numpy as np
 import optax
 import pytest
 
+from emergent_icl.presets import base
 from emergent_icl.training.optimizers import SCHEDULES, make_optimizer
 from emergent_icl.training.state import Hyper
-from experiments.configs import base
 
 HYPER = Hyper(*map(np.float32, (3e-4, 4000, 0.0, 0.0)))
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tiny
 
-from emergent_icl.experiment import load_run
-from emergent_icl.training.loop import train
-from emergent_icl.training.reporting import Observer, read_metrics
-from emergent_icl.validation import ConfigError
-from emergent_icl.workdir import Workdir
+from emergent_icl.config.rules import ConfigError
+from emergent_icl.runs.open import load_run
+from emergent_icl.runs.reporting import Observer, read_metrics
+from emergent_icl.runs.train import train
+from emergent_icl.runs.workdir import Workdir
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
@@ -53,7 +53,7 @@ def test_learned_positions_reach_as_far_as_the_longest_sequence_and_no_further(t
     table = load_run(tmp_path).params["tokens"]["positions"]
     assert table.shape == (2 * 13 - 1, 16)
     shorter = load_run(tmp_path, overrides={"evaluation.shots": 2})
-    assert shorter.experiment.plan.num_positions == 25
+    assert shorter.experiment.task.num_positions == 25
     with pytest.raises(ConfigError, match="learned positions reach no further"):
         load_run(tmp_path, overrides={"evaluation.shots": 7})
 
@@ -67,7 +67,7 @@ def test_interim_predictions_are_learned_where_they_are_asked_for(tmp_path):
         folder = tmp_path / str(weight)
         losses(folder, **options, **{"training.interim_weight": weight})
         run = load_run(folder)
-        batch = run.experiment.plan.training.sample(np.random.default_rng(0), 64)
+        batch = run.experiment.task.training.sample(np.random.default_rng(0), 64)
         logits, _ = run.experiment.network.apply(
             run.params, run.batch_stats, None, batch.class_ids, batch.labels, False, "examples"
         )

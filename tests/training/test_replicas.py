@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 import tiny
 
-from emergent_icl.configs import flatten
-from emergent_icl.experiment import load_run, replica_names
-from emergent_icl.replicas import make_replicas, named_overrides
-from emergent_icl.training import devices, loop
-from emergent_icl.training.checkpoints import CheckpointStore
-from emergent_icl.training.loop import Interrupted, train
-from emergent_icl.training.reporting import Observer, read_metrics
-from emergent_icl.training.window import NonFiniteLossError
-from emergent_icl.validation import ConfigError, validate
-from emergent_icl.workdir import DivergedError, Workdir, WorkdirError
+from emergent_icl.config.configs import flatten, named_overrides
+from emergent_icl.config.rules import ConfigError
+from emergent_icl.runs import train as loop
+from emergent_icl.runs.check import validate
+from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.open import load_run, replica_names
+from emergent_icl.runs.reporting import Observer, read_metrics
+from emergent_icl.runs.train import Interrupted, train
+from emergent_icl.runs.window import NonFiniteLossError
+from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
+from emergent_icl.training import devices
+from emergent_icl.training.replicas import make_replicas
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
@@ -330,8 +332,8 @@ def test_the_capacity_is_that_of_the_largest(config):
         {"data.sequences.label_multiplicity": 3},
     )
     few, many = make_replicas(config)
-    assert many.plan.num_labels == 3 * 32 + 8
-    assert few.config.model.num_labels == few.plan.num_labels == many.plan.num_labels
+    assert many.task.num_labels == 3 * 32 + 8
+    assert few.config.model.num_labels == few.task.num_labels == many.task.num_labels
     assert few.config.training.replica_overrides == ()
     assert [name for name, _ in named_overrides(config)] == [
         "num_rare=5",

@@ -1,15 +1,1 @@
-"""The paper's sweeps, as data: one file a finding. `get_sweep(preset)` gives a Sweep.
-
-Each file says what is claimed, and by which statistics, before anything is run.
-"""
-
-FINDINGS = (
-    "burstiness",
-    "classes",
-    "multiplicity",
-    "variation",
-    "zipf",
-    "architecture",
-    "transience",
-)
-PRESETS = ("laptop", "paper")
+"""The paper's sweeps, at the paths that commands name."""

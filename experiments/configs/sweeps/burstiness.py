@@ -1,31 +1,3 @@
-"""Finding 1: the more sequences are bursty, the more ICL and the less IWL.
+"""Finding 1: the more sequences are bursty, the more ICL and the less IWL."""
 
-python -m experiments.sweep --sweep=experiments/configs/sweeps/burstiness.py --workdir=runs/sweeps
-"""
-
-from __future__ import annotations
-
-from emergent_icl.sweeps.checks import Difference, Trend
-from emergent_icl.sweeps.claims import Claim
-from emergent_icl.sweeps.sweep import Sweep, over
-from experiments.configs.sweeps import presets
-
-
-def get_sweep(preset: str = "laptop") -> Sweep:
-    """Presets: laptop, paper."""
-    return Sweep(
-        name="burstiness",
-        title="Burstiness",
-        axis="fraction of sequences that are bursty",
-        base=presets.start(preset, 10_000),
-        conditions=over("data.sequences.p_bursty", (0.0, 0.5, 0.9, 1.0), "p"),
-        claim=Claim(
-            "The more training sequences are bursty, the more is learned in context and the less "
-            "in weights.",
-            (
-                Difference("icl", high="p=1", low="p=0", more_than=0.2),
-                Trend("icl", rising=True),
-                Trend("iwl", rising=False),
-            ),
-        ),
-    )
+from emergent_icl.findings.burstiness import get_sweep as get_sweep

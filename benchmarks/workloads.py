@@ -1,0 +1,143 @@
+"""What is timed: experiments with their data or a stand-in, and our own training step."""
+
+from __future__ import annotations
+
+import collections
+import time
+from types import TracebackType
+
+import jax
+import ml_collections
+import numpy as np
+
+from benchmarks.timing import Block, fit_block
+from emergent_icl.data.bank import ExampleBank, SourceShape
+from emergent_icl.data.sources.source import DATA_SOURCES, DataSource, DataUnavailableError
+from emergent_icl.runs.check import validate
+from emergent_icl.training.build import Experiment, build_experiment
+from emergent_icl.training.devices import CALLS_IN_FLIGHT
+from emergent_icl.training.step import initial_state, make_program
+
+STAND_IN = "stand_in"
+
+
+def load(config: ml_collections.ConfigDict) -> tuple[Experiment, str]:
+    """Builds a config, on random images where its own are not to be had; says which."""
+    try:
+        experiment = build_experiment(config)
+    except DataUnavailableError:
+        shape = DATA_SOURCES[config.data.source].shape(config.data)
+        experiment = build_experiment(with_stand_in(config, shape))
+        return experiment, f"random images in place of {config.data.source}"
+    return experiment, experiment.bank.name
+
+
+def with_stand_in(
+    config: ml_collections.ConfigDict, shape: SourceShape
+) -> ml_collections.ConfigDict:
+    """A config that shows random images of a shape: no speed depends on what they show."""
+    register_stand_in()
+    changed = config.copy_and_resolve_references().unlock()
+    changed.data.source = STAND_IN
+    changed.data.image_size = shape.example_shape[0]
+    # The options of glyphs say what else there is to say.
+    changed.data.glyphs.num_classes = shape.num_classes
+    changed.data.glyphs.num_exemplars = shape.num_exemplars
+    return changed.lock()
+
+
+def register_stand_in() -> None:
+    """Makes the source known, which is none for training."""
+    if STAND_IN not in DATA_SOURCES:
+        DATA_SOURCES.register(STAND_IN)(DataSource(_stand_in_shape, _load_stand_in))
+
+
+def _stand_in_shape(data: ml_collections.ConfigDict) -> SourceShape:
+    size = (data.image_size, data.image_size)
+    return SourceShape(data.glyphs.num_classes, data.glyphs.num_exemplars, size, "image")
+
+
+def _load_stand_in(data: ml_collections.ConfigDict) -> ExampleBank:
+    shape = _stand_in_shape(data)
+    size = (shape.num_classes, shape.num_exemplars, *shape.example_shape)
+    pixels = np.frombuffer(np.random.default_rng(0).bytes(int(np.prod(size))), np.uint8)
+    images = np.where(pixels < 128, np.uint8(0), np.uint8(255)).reshape(size)
+    return ExampleBank(STAND_IN, images, tuple(f"class {i}" for i in range(len(images))))
+
+
+def changed(config: ml_collections.ConfigDict, **options: object) -> ml_collections.ConfigDict:
+    """A valid copy with other options, 'model__num_layers' for model.num_layers."""
+    copy = config.copy_and_resolve_references().unlock()
+    paths = {name.replace("__", "."): value for name, value in options.items()}
+    copy.update_from_flattened_dict(paths)
+    validate(copy, jax.device_count())
+    return copy.lock()
+
+
+class OurTrainer:
+    """Our training step, with and without what feeds it; a context manager.
+
+    Attributes:
+      waits: of each `run`: seconds a step spent waiting for a batch and laying it out, and
+        which share of all its time that was.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        """Compiles nothing yet."""
+        self.program = make_program(experiment)
+        self.steps_per_call = self.program.feed_spec.steps_per_call
+        self._state = self.program.place_state(initial_state(experiment))
+        self._feed = self.program.feed(0)
+        self._batch = self.program.shard_batch(next(self._feed))
+        self.waits: list[tuple[float, float]] = []
+
+    def __enter__(self) -> OurTrainer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._feed.close()
+
+    def compute(self, calls: int) -> None:
+        """Calls on one batch; waits for them."""
+        for _ in range(calls):
+            self._call(self._batch)
+        jax.block_until_ready(self._state)
+
+    def run(self, calls: int) -> None:
+        """Calls as the training loop makes them: fed, metrics fetched at the end, for a line."""
+        start, waited = time.perf_counter(), 0.0
+        losses: collections.deque[jax.Array] = collections.deque()
+        line = []
+        for _ in range(calls):
+            asked = time.perf_counter()
+            batch = self.program.shard_batch(next(self._feed))
+            waited += time.perf_counter() - asked
+            line.append(self._call(batch))
+            losses.append(line[-1]["loss"])
+            if len(losses) > CALLS_IN_FLIGHT:
+                jax.block_until_ready(losses.popleft())
+        jax.device_get(line)
+        jax.block_until_ready(self._state)
+        share = waited / (time.perf_counter() - start)
+        self.waits.append((waited / (calls * self.steps_per_call), share))
+
+    def compute_block(self, seconds: float) -> Block:
+        """A block of steps on one batch, about as long."""
+        return self._in_steps(fit_block(self.compute, seconds))
+
+    def run_block(self, seconds: float) -> Block:
+        """A block of steps with their feed, about as long."""
+        return self._in_steps(fit_block(self.run, seconds, at_least=2))
+
+    def _call(self, batch: tuple) -> dict[str, jax.Array]:
+        program = self.program
+        self._state, metrics = program.call(self._state, program.hyper, program.bank, batch)
+        return metrics
+
+    def _in_steps(self, block: Block) -> Block:
+        return Block(block.run, block.count * self.steps_per_call)

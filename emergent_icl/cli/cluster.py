@@ -1,0 +1,224 @@
+"""Joins the processes that train one run, before JAX sees a device.
+
+By flags, or as the scheduler says that started them: SLURM (`srun`), Open MPI (`mpirun`) and
+Cloud TPUs, which `jax.distributed` knows how to ask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from absl import flags
+
+from emergent_icl.cli.last_words import last_words
+from emergent_icl.cli.signals import SIGNALS
+from emergent_icl.sweeps.execute.slots import visible_gpus
+
+COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, where several processes train one run."
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes train one run.", lower_bound=1
+)
+PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Which of them this is, from 0 on.", lower_bound=0
+)
+HEARTBEAT_SECONDS = flags.DEFINE_integer(
+    "heartbeat_timeout", 60, "Seconds of silence after which a process counts as gone.",
+    lower_bound=5,
+)  # fmt: skip
+JOIN_SECONDS = flags.DEFINE_integer(
+    "join_timeout", 300, "Seconds that the processes of a run wait for each other at its start.",
+    lower_bound=1,
+)  # fmt: skip
+
+# Where a scheduler has started several processes, it has set all of these; the first is how many.
+SCHEDULERS: Mapping[str, tuple[str, ...]] = {
+    "SLURM": (
+        # Of the step: an interactive shell in an allocation of many tasks is one task.
+        "SLURM_STEP_NUM_TASKS",
+        "SLURM_NTASKS",
+        "SLURM_JOB_ID",
+        "SLURM_STEP_NODELIST",
+        "SLURM_PROCID",
+        "SLURM_LOCALID",
+    ),
+    "Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_MCA_orte_hnp_uri"),
+}
+# What the runtime says where a process is gone; anything else that it says is another matter.
+_SIGNS_OF_LOSS = (
+    "gloo", "nccl", "connection", "socket", "unavailable", "aborted", "deadline", "heartbeat",
+    "coordination", "barrier",
+)  # fmt: skip
+GO_ON = "What was saved stands; to go on, start all of them again."
+_TPUS = ("/dev/accel0", "/dev/vfio/0")
+
+
+class ClusterError(RuntimeError):
+    """The processes of a run do not find each other, or one of them was lost."""
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Inside, this process is one of those that the flags or a scheduler ask for.
+
+    Raises:
+      ClusterError: see there.
+    """
+    given = Given(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    arguments = membership(given, os.environ)
+    if arguments is None:
+        yield
+        return
+    # The runtime would answer SIGTERM itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    # It ends a process that does not find the others, or loses them, without asking.
+    with last_words(f"error: {_alone(arguments)}"):
+        is_joined = _initialize(arguments)
+    if not is_joined:
+        yield
+        return
+    who = f"process {jax.process_index()} of {jax.process_count()}"
+    with last_words(
+        f"error: {who} ended without a word of its own: it was killed, or the runtime ended it "
+        f"because another process is gone.\n{GO_ON}"
+    ):
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            if not any(sign in str(error).lower() for sign in _SIGNS_OF_LOSS):
+                raise
+            raise ClusterError(
+                f"{who} lost another one: {str(error).splitlines()[0]}\n{GO_ON}"
+            ) from error
+
+
+class Given(NamedTuple):
+    """The flags of their names; None where one was not given."""
+
+    coordinator_address: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+
+
+def membership(given: Given, environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Arguments of `jax.distributed.initialize`; None for a process that is alone.
+
+    Args:
+      given: by flags, all of them or none.
+      environment: of this process.
+
+    Raises:
+      ClusterError: some of the flags are missing, or do not fit each other.
+    """
+    flags_given = given._asdict()
+    missing = [f"--{name}" for name, value in flags_given.items() if value is None]
+    if not missing:
+        _check(given)
+        # All devices of this process; a scheduler is not asked.
+        return {**flags_given, "cluster_detection_method": "deactivate"}
+    if len(missing) < len(given):
+        raise ClusterError(
+            f"{' and '.join(missing)} must be given too: a run of several processes needs "
+            "--coordinator_address, --num_processes and --process_id, or none of them under a "
+            "scheduler"
+        )
+    if scheduler := _scheduler(environment):
+        return _scheduled(scheduler, environment)
+    if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        raise ClusterError(
+            "JAX cannot ask this version of Open MPI for the processes of the run: give each of "
+            "them --coordinator_address, --num_processes and --process_id"
+        )
+    return {} if _has_tpus(environment) else None
+
+
+def _has_tpus(environment: Mapping[str, str]) -> bool:
+    platforms = environment.get("JAX_PLATFORMS", "")
+    can_use = importlib.util.find_spec("libtpu") is not None and platforms in ("", "tpu")
+    return can_use and any(Path(device).exists() for device in _TPUS)
+
+
+def _check(given: Given) -> None:
+    address, count, index = given
+    assert address is not None
+    assert count is not None
+    assert index is not None
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ClusterError(
+            f"--coordinator_address={address} must be HOST:PORT, with a port from 1 to 65535"
+        )
+    if index >= count:
+        raise ClusterError(f"--process_id={index} must be below --num_processes={count}")
+
+
+def _scheduler(environment: Mapping[str, str]) -> str | None:
+    for name, variables in SCHEDULERS.items():
+        is_there = all(variable in environment for variable in variables)
+        if is_there and int(environment[variables[0]]) > 1:
+            return name
+    return None
+
+
+def _scheduled(scheduler: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """JAX gives each process the GPU of its number on the node.
+
+    One that is alone on its node has all of them; one that sees a single GPU has that one.
+    """
+    if scheduler == "SLURM":
+        is_alone = environment.get("SLURM_STEP_NUM_NODES") == environment["SLURM_STEP_NUM_TASKS"]
+    else:
+        is_alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+    gpus = visible_gpus()
+    if gpus and (is_alone or len(gpus) == 1):
+        return {"local_device_ids": list(range(len(gpus)))}
+    return {}
+
+
+def _alone(arguments: Mapping[str, Any]) -> str:
+    place = arguments.get("coordinator_address")
+    where = f" at --coordinator_address={place}" if place else ""
+    return (
+        f"ended before the processes of the run had found each other{where}: they wait "
+        f"{JOIN_SECONDS.value} s (--join_timeout)"
+    )
+
+
+def _initialize(arguments: Mapping[str, Any]) -> bool:
+    """Whether there was something to join: TPUs may belong to this machine alone."""
+    try:
+        with _default_signals():
+            jax.distributed.initialize(
+                **arguments,
+                initialization_timeout=JOIN_SECONDS.value,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS.value,
+                shutdown_timeout_seconds=HEARTBEAT_SECONDS.value,
+            )
+    except (RuntimeError, ValueError, OSError) as error:
+        if not arguments and "coordinator_address" in str(error):
+            return False
+        why = str(error).splitlines()[0]
+        raise ClusterError(f"the processes of the run could not be joined: {why}") from error
+    return True
+
+
+@contextlib.contextmanager
+def _default_signals() -> Iterator[None]:
+    """Joining answers no signal, and there is nothing to be saved."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,119 @@
+"""Says what a config means before it costs anything.
+
+python -m experiments.describe --config=FILE[:preset] [--nomeasure] [--config.x.y=z ...]
+
+Loads no data and trains nothing. With --measure (the default) it compiles one training step and
+times a few on random numbers, which is where the estimated time comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+from absl import flags
+
+from emergent_icl.cli import console, tables
+from emergent_icl.cli.config_flag import CONFIG
+from emergent_icl.data.task import Task
+from emergent_icl.runs.check import validate
+from emergent_icl.training import cost as description
+from emergent_icl.training.replicas import make_replicas
+
+flags.mark_flag_as_required("config")
+
+_MEASURE = flags.DEFINE_boolean("measure", True, "Compile a training step and time it here.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints tables; writes nothing."""
+    console.refuse_leftovers(argv)
+    with console.clear_errors():
+        config = CONFIG.value
+        validate(config)
+        replicas = make_replicas(config)
+        names = ", ".join(replica.name for replica in replicas if replica.name)
+        # Shapes are common to all: what follows is said of the first.
+        config, task = replicas[0].config, replicas[0].task
+        tables.print_facts(config.name, _data_facts(config, task))
+        if names:
+            tables.print_facts(
+                "Replicas",
+                {
+                    "names": names,
+                    "below": f"of one of them, {replicas[0].name}; all {len(replicas)} take "
+                    f"as many times its state, memory and operations",
+                },
+            )
+        counts = description.parameters_by_module(config, task)
+        rows = {name: f"{count:,}" for name, count in counts.items()}
+        tables.print_facts("Parameters", rows | {"all": f"{sum(counts.values()):,}"})
+        cost = description.estimate_cost(config, task, _MEASURE.value)
+        tables.print_facts("Cost", _cost_facts(config, cost))
+        told = [
+            (f"{replica.name}: " if replica.name else "") + warning
+            for replica in replicas
+            for warning in description.warnings(replica.config, replica.task)
+        ]
+        for warning in told:
+            console.say(f"warning: {warning}")
+
+
+def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]:
+    space, sequences = task.space, config.data.sequences
+    shape = " x ".join(str(size) for size in task.shape.example_shape)
+    facts = {
+        "data": f"{config.data.source}: {task.shape.num_classes:,} classes x "
+        f"{task.shape.num_exemplars} exemplars, {task.shape.kind} {shape}".rstrip(),
+        "classes": f"{space.split.num_rare:,} rare, {space.split.num_common:,} common, "
+        f"{space.split.num_holdout:,} held out",
+        "labels": f"{task.num_labels:,} (labeling '{sequences.labeling}', "
+        f"{sequences.label_multiplicity} a class)",
+        "training": _sequence_facts(sequences.type, task.training.seq_len),
+    }
+    for mode, kind in task.evaluation.items():
+        facts[f"evaluation: {mode}"] = (
+            f"{_sequence_facts(mode, kind.seq_len)}, closed chance 1 / {len(kind.valid_labels):,}"
+        )
+    return facts
+
+
+def _sequence_facts(name: str, seq_len: int) -> str:
+    return f"{name}, {seq_len - 1} pairs and a query"
+
+
+def _cost_facts(config: ml_collections.ConfigDict, cost: description.Cost) -> dict[str, str]:
+    training = config.training
+    sequences = training.num_steps * training.batch_size
+    memory = cost.memory
+    facts = {
+        "training": f"{training.num_steps:,} steps x {training.batch_size} sequences = "
+        f"{sequences:,} sequences",
+        "operations": f"{cost.flops / 1e9:,.3g} GFLOP a step, "
+        f"{cost.flops * training.num_steps / 1e15:,.3g} PFLOP in all",
+        "memory": f"{_size(memory.bank)} examples, {_size(memory.state)} state"
+        + ("" if memory.step is None else f", {_size(memory.step)} a step"),
+    }
+    if cost.step_seconds is not None:
+        device = f"{jax.devices()[0].device_kind}, one device of {jax.device_count()}"
+        facts["time"] = (
+            f"{cost.step_seconds * 1e3:,.3g} ms a step on this machine ({device}), "
+            f"{_duration(cost.step_seconds * training.num_steps)} in all; evaluations and "
+            f"{cost.compile_seconds:.0f} s of compilation come on top"
+        )
+    return facts
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:,.3g} GiB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"

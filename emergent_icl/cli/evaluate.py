@@ -1,0 +1,81 @@
+"""Evaluates a trained run on every mode, with 95 % intervals.
+
+python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_sequences=10000]
+    [--shots=4] [--ways=2] [--replica=NAME]
+
+Where several replicas were trained together, each is evaluated, or the one of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+
+from emergent_icl.cli import console, jax_settings, tables
+from emergent_icl.cli.common_flags import REPLICA, STEP, WORKDIR, data_overrides
+from emergent_icl.data.sequences.types import EVALUATION_MODES
+from emergent_icl.runs.open import Run, load_run, replica_names
+from emergent_icl.runs.workdir import DivergedError, Workdir, read_object
+
+_MODES = flags.DEFINE_list(
+    "modes", None, f"Among {', '.join(EVALUATION_MODES)}; default: those of the run."
+)
+_SHOTS = flags.DEFINE_integer(
+    "shots", None, "Examples of each class in few-shot modes; default: those of the run."
+)
+_WAYS = flags.DEFINE_integer("ways", None, "Classes in few-shot modes; default: those of the run.")
+_NUM_SEQUENCES = flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the table and writes it as JSON beside the run."""
+    console.refuse_leftovers(argv)
+    workdir = Workdir(WORKDIR.value)
+    jax_settings.use_compilation_cache()
+    overrides: dict[str, object] = {"evaluation.num_sequences": _NUM_SEQUENCES.value}
+    optional = {
+        "evaluation.modes": _MODES.value and tuple(_MODES.value),
+        "evaluation.shots": _SHOTS.value,
+        "evaluation.ways": _WAYS.value,
+    }
+    overrides |= data_overrides()
+    overrides |= {path: value for path, value in optional.items() if value is not None}
+    with console.clear_errors():
+        names = [REPLICA.value] if REPLICA.value else replica_names(workdir.path)
+        for name in names:
+            try:
+                run = load_run(workdir.path, STEP.value, overrides, name or None)
+            except DivergedError as error:
+                if len(names) == 1:
+                    raise
+                console.say(str(error))
+                continue
+            _evaluate(run, workdir, name)
+
+
+def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
+    evaluate = run.experiment.evaluator()
+    results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
+    evaluation = run.experiment.config.evaluation
+    asked = (evaluation.num_sequences, evaluation.shots, evaluation.ways)
+    path = workdir.evaluation(run.step, *asked, name)
+    # Modes evaluated before on as many sequences stay.
+    evals = read_object(path, "evaluation").get("evals", {}) if path.exists() else {}
+    for mode, metrics in results.items():
+        evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
+    content = {
+        "step": run.step,
+        "num_sequences": evaluation.num_sequences,
+        "shots": evaluation.shots,
+        "ways": evaluation.ways,
+        "evals": evals,
+    }
+    who = {"replica": name} if name else {}
+    workdir.write_json(path, who | content)
+    title = ", ".join(part for part in (run.experiment.config.name, name) if part)
+    tables.print_evaluations(
+        results, f"{title}, step {run.step}, {evaluation.num_sequences} sequences"
+    )
+    console.say(f"Written: {path}")

@@ -1,0 +1,109 @@
+"""Shows what a config trains and evaluates on: pictures, class frequencies, burst statistics.
+
+python -m experiments.inspect_data --config=FILE[:preset] --workdir=DIR [--config.x.y=z ...]
+
+Without --config it inspects the run in DIR. Writes DIR/figures/sequences_*.png,
+class_frequencies.png and bursts.png there, and DIR/inspection.json; changes nothing else.
+Of several replicas it shows the one of --replica=NAME, or the first.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import ml_collections
+from absl import flags
+
+from emergent_icl.cli import console, tables
+from emergent_icl.cli.common_flags import REPLICA, WORKDIR, data_overrides
+from emergent_icl.cli.config_flag import CONFIG
+from emergent_icl.config.configs import differing_options
+from emergent_icl.data.sequences.burstiness import SequenceStatistics, mean
+from emergent_icl.plots import inspection as data_inspection
+from emergent_icl.plots.bursts import share_text
+from emergent_icl.runs.check import validate
+from emergent_icl.runs.workdir import Workdir
+from emergent_icl.training.build import build_experiment
+from emergent_icl.training.replicas import find_replica
+
+_ROWS = flags.DEFINE_integer(
+    "rows", 6, "Sequences in each picture.", lower_bound=1, upper_bound=100
+)
+_SAMPLE = flags.DEFINE_integer(
+    "sample", 10_000, "Sequences of each type to measure.", lower_bound=1, upper_bound=1_000_000
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of everything that is drawn.", lower_bound=0)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draws, measures, writes, and prints the table."""
+    console.refuse_leftovers(argv)
+    workdir = Workdir(WORKDIR.value)
+    with console.clear_errors():
+        config = workdir.read_config() if CONFIG.value is None else CONFIG.value
+        with config.unlocked():
+            config.update_from_flattened_dict(data_overrides())
+        validate(config)
+        try:
+            replica = find_replica(config, REPLICA.value)
+        except ValueError as error:
+            console.say_error(str(error))
+            sys.exit(1)
+        differences = _differences(workdir, config)
+        config = replica.config
+        experiment = build_experiment(config)
+        workdir.make()
+        subjects = data_inspection.draw_subjects(
+            config.data.sequences.type, experiment.task, _SEED.value, _SAMPLE.value
+        )
+        written = data_inspection.draw_figures(
+            experiment, subjects, _ROWS.value, _SEED.value, workdir.path / "figures"
+        )
+        written.append(workdir.path / "inspection.json")
+        workdir.write_json(written[-1], data_inspection.report(experiment, subjects, _SEED.value))
+    who = f", {replica.name}" if replica.name else ""
+    title = f"{config.name}{who}: {_SAMPLE.value:,} sequences of each type, seed {_SEED.value}"
+    tables.print_columns(
+        title, ROWS, {subject.heading: _cells(subject.statistics) for subject in subjects}
+    )
+    for path in written:
+        console.say(f"Written: {path}")
+    if differences:
+        console.say(
+            f"Note: the run in {workdir.path} has another config: {', '.join(differences)}."
+        )
+
+
+ROWS = (
+    "examples in a sequence",
+    "the query's class is in the context",
+    "... how many times, mean",
+    "... most often",
+    "different classes in a sequence, mean",
+    "different labels in a sequence, mean",
+    "examples that are of the sequence's commonest class",
+    "examples that are of the sample's commonest class",
+)
+
+
+def _cells(measured: SequenceStatistics) -> list[str]:
+    """A column of the table."""
+    times, share = max(measured.support_examples.items(), key=lambda item: item[1])
+    return [
+        f"{measured.seq_len}",
+        share_text(measured.support),
+        f"{mean(measured.support_examples):.2f}",
+        f"{times} ({share_text(share)})",
+        f"{mean(measured.classes):.2f}",
+        f"{mean(measured.labels):.2f}",
+        share_text(measured.commonest_in_sequence),
+        share_text(measured.commonest_overall),
+    ]
+
+
+def _differences(workdir: Workdir, config: ml_collections.ConfigDict) -> list[str]:
+    """Options in which the run in the folder differs, if there is one."""
+    if not workdir.config.exists():
+        return []
+    return [path for path, *_ in differing_options(workdir.read_config(), config)]

@@ -1,0 +1,67 @@
+"""Looks into a trained run: its predictions at every example, and where its attention goes.
+
+python -m experiments.inspect_run --workdir=DIR [--mode=fewshot_holdout] [--sequences=0,1,2]
+    [--step=N] [--replica=NAME]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from emergent_icl.cli import console, jax_settings
+from emergent_icl.cli.common_flags import REPLICA, STEP, WORKDIR, data_overrides
+from emergent_icl.evaluation.evaluate import ICL
+from emergent_icl.evaluation.trace import Trace, trace
+from emergent_icl.plots.attention import draw_attention
+from emergent_icl.plots.predictions import draw_predictions
+from emergent_icl.runs.open import load_run
+from emergent_icl.runs.workdir import Workdir
+
+_MODE = flags.DEFINE_string("mode", ICL[0], "Evaluation mode whose sequences are shown.")
+_SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Which of its sequences.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draws the figures into the run's folder; changes nothing else there."""
+    console.refuse_leftovers(argv)
+    if not all(word.isdecimal() for word in _SEQUENCES.value) or not _SEQUENCES.value:
+        console.say_error(f"--sequences={','.join(_SEQUENCES.value)} must be numbers from 0")
+        sys.exit(2)
+    rows = list(dict.fromkeys(int(word) for word in _SEQUENCES.value))
+    workdir = Workdir(WORKDIR.value)
+    jax_settings.use_compilation_cache()
+    overrides = {"evaluation.modes": (_MODE.value,), **data_overrides()}
+    with console.clear_errors():
+        run = load_run(workdir.path, STEP.value, overrides, REPLICA.value)
+        try:
+            found = trace(run, _MODE.value, rows)
+        except ValueError as error:
+            console.say_error(str(error))
+            sys.exit(1)
+    who = f", {REPLICA.value}" if REPLICA.value else ""
+    title = f"{run.experiment.config.name}{who}, step {run.step:,}, {_MODE.value}"
+    stem = f"{_MODE.value}_step_{run.step}" + (f"_{REPLICA.value}" if REPLICA.value else "")
+    path = workdir.figures / f"predictions_{stem}.png"
+    draw_predictions(found, title, path)
+    console.say(f"Written: {path}")
+    if found.attention is None:
+        console.say(f"{run.experiment.config.model.sequence_model} has no attention to show.")
+        return
+    for index, row in enumerate(rows):
+        path = workdir.figures / f"attention_{stem}_sequence_{row}.png"
+        weights = found.attention[:, index]
+        tokens = found.tokens[index]
+        draw_attention(weights, tokens, supports(found, index), f"{title}, sequence {row}", path)
+        console.say(f"Written: {path}")
+
+
+def supports(found: Trace, index: int) -> list[bool]:
+    """Which tokens of a sequence are of the query's class, the query included."""
+    class_ids = found.batch.class_ids[index]
+    same = class_ids == class_ids[-1]
+    if found.tokens.shape[1] == len(same):
+        return same.tolist()
+    return [bool(is_same) for is_same in same.repeat(2)[:-1]]

@@ -1,0 +1,42 @@
+"""Reproduces every finding of the paper: runs what is missing, then judges and draws.
+
+python -m experiments.reproduce --preset=laptop|paper --workdir=DIR
+    [--findings=burstiness,classes,...] [--seeds=5] [--dataset=omniglot|glyphs] [--plan]
+
+Ctrl-C and SIGTERM save every run; the same command goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from emergent_icl import findings as files
+from emergent_icl.cli import console, start, sweep_launcher
+from emergent_icl.sweeps.execute.loop import PlaceError
+from emergent_icl.sweeps.spec import Sweep, SweepError, load_sweep
+
+DATASETS = ("omniglot", "glyphs")
+
+_PRESET = flags.DEFINE_enum("preset", "laptop", files.PRESETS, "Scale of data and models.")
+_FINDINGS = flags.DEFINE_list("findings", list(files.FINDINGS), "Which findings, with commas.")
+_DATASET = flags.DEFINE_enum("dataset", "omniglot", DATASETS, "Real or procedural characters.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses nothing itself: findings in, exit code out."""
+    console.refuse_leftovers(argv)
+    with console.clear_errors(SweepError, PlaceError):
+        sweep_launcher.launch(_sweeps(), {"preset": _PRESET.value}, start.STOP_SIGNALS.poll)
+
+
+def _sweeps() -> list[Sweep]:
+    unknown = [name for name in _FINDINGS.value if name not in files.FINDINGS]
+    if unknown:
+        allowed = ", ".join(files.FINDINGS)
+        raise SweepError(f"--findings: {', '.join(unknown)} is unknown (allowed: {allowed})")
+    folder = Path(files.__file__).parent
+    sweeps = [load_sweep(f"{folder / name}.py:{_PRESET.value}") for name in _FINDINGS.value]
+    return [one.with_base_options({"data.source": _DATASET.value}) for one in sweeps]

@@ -1,0 +1,27 @@
+"""Runs a sweep, the paper's or your own: what is missing of it, then the verdict and the report.
+
+python -m experiments.sweep --sweep=FILE[:preset] --workdir=DIR [--seeds=5] [--plan]
+
+Several files, with commas, are run together. Ctrl-C and SIGTERM save every run; the same command
+goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from emergent_icl.cli import console, start, sweep_launcher
+from emergent_icl.sweeps.execute.loop import PlaceError
+from emergent_icl.sweeps.spec import SweepError, load_sweep
+
+_SWEEP = flags.DEFINE_list("sweep", None, "FILE[:preset] of the sweep, or several.", required=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses nothing itself: sweeps in, exit code out."""
+    console.refuse_leftovers(argv)
+    with console.clear_errors(SweepError, PlaceError):
+        sweeps = [load_sweep(where) for where in _SWEEP.value]
+        sweep_launcher.launch(sweeps, {"preset": None}, start.STOP_SIGNALS.poll)

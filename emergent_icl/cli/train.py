@@ -1,0 +1,67 @@
+"""Trains a run, or goes on with one.
+
+python -m experiments.train --config=FILE[:preset] --workdir=DIR [--config.x.y=z ...]
+
+Ctrl-C and SIGTERM save the run; the same command resumes it.
+
+Several processes train one run together under `srun` or `mpirun`, on a TPU pod, or with
+    --coordinator_address=HOST:PORT --num_processes=N --process_id=0 (... to N - 1)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from emergent_icl.cli import cluster, console, jax_settings, start, tables
+from emergent_icl.cli.common_flags import WORKDIR
+from emergent_icl.cli.config_flag import CONFIG
+from emergent_icl.runs import train as loop
+from emergent_icl.runs.processes import is_primary
+from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.workdir import Workdir
+
+flags.mark_flag_as_required("config")
+
+SAVED = "\nWhat was saved stands; the same command goes on from there."
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses nothing itself: config in, exit code out."""
+    console.refuse_leftovers(argv)
+    jax_settings.use_compilation_cache()
+    jax_settings.make_deterministic(CONFIG.value)
+    with console.clear_errors(cluster.ClusterError, advice=SAVED), cluster.joined():
+        _train(Workdir(WORKDIR.value))
+
+
+def _train(workdir: Workdir) -> None:
+    # One process speaks for all.
+    display = console.TrainingDisplay(start.STARTED) if is_primary() else Observer()
+    with contextlib.closing(display):
+        try:
+            outcome = loop.train(
+                CONFIG.value, workdir, display, start.STOP_SIGNALS.poll, start.STARTED
+            )
+        except loop.Interrupted as stop:
+            display.close()
+            if is_primary():
+                console.say_stopped(stop.step)
+            sys.exit(128 + stop.signal)
+    if is_primary():
+        _say_outcome(outcome, workdir)
+
+
+def _say_outcome(outcome: loop.Outcome, workdir: Workdir) -> None:
+    if outcome.was_complete:
+        console.say(
+            f"The run in {workdir.path} is complete: {outcome.summary['step']} steps. "
+            f"Nothing was changed.\n"
+            f"To start anew: another --workdir, or remove that folder. "
+            f"To train longer: a larger --config.training.num_steps."
+        )
+    tables.print_summary(outcome.summary)
+    console.say(f"Figure: {workdir.learning_curves}")

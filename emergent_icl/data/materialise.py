@@ -1,0 +1,82 @@
+"""From indices to examples, on the device, inside the compiled step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from emergent_icl.data.augmentation import show_variants, split_class_ids
+from emergent_icl.data.bank import WHITE, DeviceBank, SourceShape
+from emergent_icl.data.sources.source import DATA_SOURCES
+from emergent_icl.randomness import named_keys
+
+# (bank, class_ids [B, S], exemplar_ids [B, S], keys [B, 2], noise scale) -> examples [B, S, ...]
+Materialise = Callable[[DeviceBank, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def make_materialise(data: ml_collections.ConfigDict, shape: SourceShape) -> Materialise:
+    """Builds the function that turns indices into what the encoder sees.
+
+    Images become float32 [..., H, W, 1] in [0, 1]; vectors and integers stay what they
+    are. Where `noise_scale` is positive every showing is varied in the source's own way,
+    unclipped (paper section 3.1). The keys are read only where `shows_afresh`.
+
+    Args:
+      data: config.data.
+      shape: what it shows.
+    """
+    vary = jax.vmap(DATA_SOURCES[data.source].vary, in_axes=(0, 0, None))
+    is_image, is_noisy = shape.kind == "image", data.noise_scale > 0
+
+    def materialise(
+        bank: DeviceBank,
+        class_ids: jax.Array,
+        exemplar_ids: jax.Array,
+        keys: jax.Array,
+        noise_scale: jax.Array,
+    ) -> jax.Array:
+        if data.augment:
+            bank_classes, variants = split_class_ids(class_ids)
+            examples = show_variants(bank.examples[bank_classes, exemplar_ids], variants)
+        else:
+            examples = bank.examples[class_ids, exemplar_ids]
+        if is_image:
+            examples = WHITE - examples if data.inverted else examples
+            examples = examples.astype(jnp.float32)[..., None] / WHITE
+        if data.random_rare_images:
+            made_up = random_images(keys, class_ids, examples.shape[2:])
+            is_random = bank.is_random[class_ids]
+            examples = jnp.where(is_random[..., None, None, None], made_up, examples)
+        return vary(examples, keys, noise_scale) if is_noisy else examples
+
+    return materialise
+
+
+def random_images(keys: jax.Array, class_ids: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Binary images of independent pixels, one a class and sequence.
+
+    Fresh in each sequence, the same for all of a class's examples in it (original:
+    randomly_generate_rare).
+
+    Args:
+      keys: [B, 2], of the sequences.
+      class_ids: int [B, S].
+      shape: of an image.
+
+    Returns:
+      float32 [B, S, *shape], 0 or 1.
+    """
+
+    def one(key: jax.Array, class_id: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(jax.random.fold_in(key, class_id), shape=shape)
+
+    of_sequences = jax.vmap(jax.vmap(one, in_axes=(None, 0)))
+    return of_sequences(named_keys(keys, "random images"), class_ids).astype(jnp.float32)
+
+
+def shows_afresh(data: ml_collections.ConfigDict) -> bool:
+    """Whether the same exemplar may look different each time that it is shown."""
+    return data.noise_scale > 0 or data.random_rare_images

@@ -1,0 +1,1 @@
+"""Which examples and labels stand in a sequence."""

@@ -1,0 +1,161 @@
+"""What sequences look like in numbers: bursts, repeats, and how often each class is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from emergent_icl import randomness
+from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.types import Sampler
+
+# Value -> its share of the sequences, in (0, 1]; the shares sum to 1.
+Distribution = dict[int, float]
+
+# Sequences of one draw. Part of what a seed means: another value gives another sample.
+BLOCK_SEQUENCES = 1000
+# Half of a 95 % interval, in standard errors.
+Z_95 = 1.96
+
+
+class SequenceStatistics(NamedTuple):
+    """What a sample of sequences has in common (paper section 2.1: burstiness).
+
+    Attributes:
+      num_sequences: in the sample.
+      seq_len: S, the query included.
+      support: share of the sequences whose query's class stands in the context, in [0, 1].
+      support_examples: of the number of context examples of the query's class.
+      classes: of the number of different classes in a sequence, query included.
+      labels: of the number of different labels in a sequence, the query's included.
+      commonest_in_sequence: share of a sequence's examples that its commonest class has,
+        mean over the sequences, in (0, 1].
+      commonest_overall: share of all examples of the sample that its commonest class has.
+    """
+
+    num_sequences: int
+    seq_len: int
+    support: float
+    support_examples: Distribution
+    classes: Distribution
+    labels: Distribution
+    commonest_in_sequence: float
+    commonest_overall: float
+
+
+def sequence_statistics(batch: SequenceBatch) -> SequenceStatistics:
+    """Measures a batch of sequences, int [B, S] each."""
+    class_ids = np.asarray(batch.class_ids)
+    num_sequences, seq_len = class_ids.shape
+    support = count_support(class_ids)
+    return SequenceStatistics(
+        num_sequences,
+        seq_len,
+        float(np.mean(support > 0)),
+        distribution(support),
+        distribution(count_distinct(class_ids)),
+        distribution(count_distinct(batch.labels)),
+        float(np.mean(count_commonest(class_ids)) / seq_len),
+        float(np.unique(class_ids, return_counts=True)[1].max() / class_ids.size),
+    )
+
+
+def count_support(class_ids_BS: np.ndarray) -> np.ndarray:
+    """Context examples of the query's class; int [B], in [0, S)."""
+    return np.count_nonzero(class_ids_BS[:, :-1] == class_ids_BS[:, -1:], axis=1)
+
+
+def count_distinct(ids_BS: np.ndarray) -> np.ndarray:
+    """Different values in each row; int [B], in [1, S]."""
+    ordered = np.sort(ids_BS, axis=1)
+    return 1 + np.count_nonzero(ordered[:, 1:] != ordered[:, :-1], axis=1)
+
+
+def count_commonest(ids_BS: np.ndarray) -> np.ndarray:
+    """How often the commonest value of each row occurs; int [B], in [1, S]."""
+    ordered = np.sort(ids_BS, axis=1)
+    position = np.broadcast_to(np.arange(ids_BS.shape[1]), ids_BS.shape)
+    is_first = np.ones(ids_BS.shape, bool)
+    is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    start = np.maximum.accumulate(np.where(is_first, position, 0), axis=1)
+    return (position - start).max(axis=1) + 1
+
+
+def distribution(values: np.ndarray) -> Distribution:
+    """Shares of the values that occur; int [B] -> {value: share}, ascending."""
+    found, counts = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), (counts / len(values)).tolist(), strict=True))
+
+
+def mean(shares: Distribution) -> float:
+    """The mean of a distribution."""
+    return sum(value * share for value, share in shares.items())
+
+
+def draw_sample(sampler: Sampler, seed: int, name: str, count: int) -> SequenceBatch:
+    """Draws `count` sequences; the first ones are the same however many are drawn.
+
+    Args:
+      sampler: of a sequence type.
+      seed: of the sample, in [0, 2^63).
+      name: what is drawn, e.g. 'inspect/fewshot_holdout'; names are independent of each other.
+      count: >= 1.
+
+    Returns:
+      int32 [count, S].
+    """
+    blocks = []
+    for block in range(-(-count // BLOCK_SEQUENCES)):
+        batch = sampler(randomness.generator(seed, name, block), BLOCK_SEQUENCES)
+        wanted = min(BLOCK_SEQUENCES, count - block * BLOCK_SEQUENCES)
+        blocks.append([leaf[:wanted] for leaf in batch])
+    return SequenceBatch(*(np.concatenate(leaves) for leaves in zip(*blocks, strict=True)))
+
+
+class BinnedFrequency(NamedTuple):
+    """How often the classes of each bin of ranks are shown.
+
+    Attributes:
+      frequency: float64 [N], the mean over the bin's classes of the probability that an
+        example is of that class.
+      error: float64 [N], half of its 95 % interval. Sequences are independent of each
+        other, the examples of a bursty one are not: errors come from whole sequences.
+    """
+
+    frequency: np.ndarray
+    error: np.ndarray
+
+
+def binned_frequency(ranks_BS: np.ndarray, edges: np.ndarray) -> BinnedFrequency:
+    """Frequencies of classes by their rank, averaged over bins of ranks.
+
+    Args:
+      ranks_BS: int [B, S], rank of each example's class; those outside of all bins count
+        as examples of none.
+      edges: int [N + 1], ascending; bin n holds the ranks in [edges[n], edges[n + 1]).
+    """
+    num_sequences, seq_len = ranks_BS.shape
+    total = np.zeros(len(edges) - 1)
+    squares = np.zeros(len(edges) - 1)
+    for counts in _counts_by_bin(ranks_BS, edges):
+        shares = counts / seq_len
+        total += shares.sum(axis=0)
+        squares += np.square(shares).sum(axis=0)
+    means = total / num_sequences
+    variance = np.maximum(squares / num_sequences - means**2, 0.0)
+    widths = np.diff(edges)
+    return BinnedFrequency(means / widths, Z_95 * np.sqrt(variance / num_sequences) / widths)
+
+
+def _counts_by_bin(ranks_BS: np.ndarray, edges: np.ndarray) -> Iterator[np.ndarray]:
+    """Examples of each sequence in each bin, int [b, N], a block of sequences at a time."""
+    num_bins = len(edges) - 1
+    for start in range(0, len(ranks_BS), BLOCK_SEQUENCES):
+        ranks = ranks_BS[start : start + BLOCK_SEQUENCES]
+        # Two bins more, for what lies below and above.
+        bins = np.searchsorted(edges, ranks, side="right")
+        rows = np.arange(len(ranks))[:, None] * (num_bins + 2)
+        counts = np.bincount((rows + bins).ravel(), minlength=len(ranks) * (num_bins + 2))
+        yield counts.reshape(len(ranks), num_bins + 2)[:, 1:-1]

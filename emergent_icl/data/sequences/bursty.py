@@ -1,0 +1,169 @@
+"""Sequence types to train on: bursty (the paper's), relabelled, mixed.
+
+Source: paper section 2.1 and 3. Where the original had a defect (labels drawn per item,
+corrupted Zipf weights) this is the cure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from emergent_icl.data.sequences import sampling
+from emergent_icl.data.sequences.class_space import ClassSpace, SequenceBatch
+from emergent_icl.data.sequences.probes import make_fewshot, no_support_places
+from emergent_icl.data.sequences.types import (
+    SEQUENCE_TYPES,
+    DrawPlaces,
+    SequenceOptions,
+    SequenceType,
+    fixed_type,
+    require_fixed_labeling,
+)
+
+
+@SEQUENCE_TYPES.register("bursty")
+def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
+    """The paper's training sequences (original: get_bursty_seq).
+
+    With probability `p_bursty`, `ways` classes are drawn (with replacement: distinct
+    draws would change the class frequencies), `shots` of each stand in the context,
+    the query is one of them, and the remaining context is drawn independently, so that
+    it may repeat a bursting class by chance. Otherwise `non_bursty` says what is drawn.
+
+    Raises:
+      ValueError: the burst does not fit into the context, a needed role has no
+        classes, or the labeling is 'unfixed'.
+    """
+    require_fixed_labeling("bursty", options)
+    draw_bursty = _bursty_places(space, options) if options.p_bursty > 0 else None
+    draw_non_bursty = _non_bursty_places(space, options) if options.p_bursty < 1 else None
+
+    def draw_places(rng: np.random.Generator, batch_size: int) -> np.ndarray:
+        if draw_bursty is None or draw_non_bursty is None:
+            return (draw_bursty or draw_non_bursty)(rng, batch_size)
+        is_bursty = rng.random((batch_size, 1)) < options.p_bursty
+        return np.where(is_bursty, draw_bursty(rng, batch_size), draw_non_bursty(rng, batch_size))
+
+    every_label = np.arange(space.num_labels(options.labeling))
+    return fixed_type(space, options, draw_places, every_label, any_label=False)
+
+
+@SEQUENCE_TYPES.register("relabelled")
+def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
+    """Bursty sequences whose classes get new labels every time: only the context can answer.
+
+    Each class of a sequence is given a label of its own among all the labels of training,
+    uniformly and without replacement. Every sequence is bursty, whatever `p_bursty`: in
+    another the query could not be answered at all.
+
+    Raises:
+      ValueError: as for `bursty`; or there are fewer labels than classes in a sequence.
+    """
+    require_fixed_labeling("relabelled", options)
+    draw_places = _bursty_places(space, options)
+    pool = space.labels_of(space.split.train, options.labeling)
+    # The bursting classes, one of which is the query's, and the rest of the context.
+    remaining = options.seq_len - 1 - options.shots * options.ways
+    most = min(options.ways + remaining, space.split.num_train)
+    if len(pool) < most:
+        raise ValueError(
+            f"relabelled sequences show up to {most} classes, but there are {len(pool)} labels"
+        )
+
+    def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
+        places_BS = draw_places(rng, batch_size)
+
+        def new_labels(occurrences: sampling.Occurrences) -> np.ndarray:
+            # A class's number in its sequence: 0 for the first class that is shown, ...
+            is_first = occurrences.rank == 0
+            numbers = np.cumsum(is_first, axis=1) - 1
+            numbers = np.take_along_axis(numbers, occurrences.first, axis=1)
+            drawn = sampling.draw_distinct_rows(rng, batch_size, most, len(pool))
+            return pool[np.take_along_axis(drawn, numbers, axis=1)]
+
+        return space.batch(rng, places_BS, new_labels)
+
+    num_labels = space.num_labels(options.labeling)
+    return SequenceType(sample, options.seq_len, num_labels, pool, np.arange(num_labels))
+
+
+@SEQUENCE_TYPES.register("mixed")
+def mixed(space: ClassSpace, options: SequenceOptions) -> SequenceType:
+    """Meta-training beside ordinary training (original: train_seqs 'mixed').
+
+    With probability `p_fewshot` a few-shot sequence of rare classes, renamed 0 .. ways-1;
+    otherwise common classes, drawn independently, with their own labels.
+
+    Raises:
+      ValueError: there are no common classes, or fewer rare ones than ways; or the
+        labeling is 'unfixed'.
+    """
+    require_fixed_labeling("mixed", options)
+    few = make_fewshot(space, options, "rare", labeling="unfixed")
+    common = space.distribution("common")
+
+    def draw_common(rng: np.random.Generator, batch_size: int) -> np.ndarray:
+        return common.draw(rng, (batch_size, few.seq_len))
+
+    labels = np.arange(max(space.num_labels(options.labeling), few.num_labels))
+    same_length = dataclasses.replace(options, seq_len=few.seq_len)
+    ordinary = fixed_type(space, same_length, draw_common, labels, any_label=False)
+
+    def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
+        is_few = rng.random((batch_size, 1)) < options.p_fewshot
+        both = zip(few.sample(rng, batch_size), ordinary.sample(rng, batch_size), strict=True)
+        return SequenceBatch(*(np.where(is_few, left, right) for left, right in both))
+
+    return SequenceType(sample, few.seq_len, len(labels), labels, labels)
+
+
+def _bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
+    """Places of sequences that are all bursty; see `bursty`."""
+    remaining = options.seq_len - 1 - options.shots * options.ways
+    if remaining < 0:
+        raise ValueError(
+            f"seq_len = {options.seq_len} is too short for a query and "
+            f"shots * ways = {options.shots * options.ways} examples"
+        )
+    # Which classes burst, which fill the rest of the context, and how often.
+    p_zipfian, p_common = options.p_bursty_zipfian, options.p_bursty_common
+    mixture = [
+        (space.distribution(burst), space.distribution(rest), p)
+        for burst, rest, p in (
+            ("zipfian", "zipfian", p_zipfian),
+            ("common", "rare", p_common),
+            ("rare", "common", max(0.0, 1.0 - p_zipfian - p_common)),
+        )
+        # A probability that is only rounding would ask for classes that need not exist.
+        if p > 1e-9
+    ]
+    probabilities = np.array([p for _, _, p in mixture])
+    draw_kind = sampling.ClassDistribution.from_weights(0, probabilities)
+
+    def draw_bursty(rng: np.random.Generator, batch_size: int) -> np.ndarray:
+        kind = draw_kind.draw(rng, (batch_size, 1)) if len(mixture) > 1 else 0
+        ways_BW, rest_BN = 0, 0
+        for i, (burst, rest, _) in enumerate(mixture):
+            ways = burst.draw(rng, (batch_size, options.ways))
+            ways_BW = np.where(kind == i, ways, ways_BW)
+            rest_BN = np.where(kind == i, rest.draw(rng, (batch_size, remaining)), rest_BN)
+        slots = sampling.draw_slots(rng, batch_size, options.shots, options.ways, options.grouped)
+        burst_BM = np.take_along_axis(ways_BW, slots, axis=1)
+        query_slot = rng.integers(options.ways, size=(batch_size, 1))
+        query = np.take_along_axis(ways_BW, query_slot, axis=1)
+        context = sampling.interleave_at_random(rng, burst_BM, rest_BN)
+        return np.concatenate([context, query], axis=1)
+
+    return draw_bursty
+
+
+def _non_bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
+    if options.non_bursty == "common_no_support":
+        return no_support_places(space, "common", options.seq_len)
+    if options.non_bursty == "common_uniform":
+        distribution = space.distribution("common", uniform=True)
+    else:
+        distribution = space.distribution("zipfian")
+    return lambda rng, batch_size: distribution.draw(rng, (batch_size, options.seq_len))

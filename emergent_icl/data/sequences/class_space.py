@@ -1,0 +1,160 @@
+"""ClassSpace: the classes that sequences are made from, and how places become examples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from emergent_icl.data.sequences import sampling
+from emergent_icl.data.sequences.class_split import ClassSplit, zipf_weights
+
+# Labels that belong to a class for good; 'unfixed' ones are drawn in each sequence.
+FIXED_LABELINGS = ("ordered", "original", "shared")
+LABELINGS = (*FIXED_LABELINGS, "unfixed")
+
+
+class SequenceBatch(NamedTuple):
+    """Sequences as integers, int32 [..., B, S] each; the query is the last example.
+
+    Attributes:
+      class_ids: class of the bank.
+      exemplar_ids: exemplar of that class.
+      labels: the label shown (in the context) or asked for (at the query).
+    """
+
+    class_ids: np.ndarray
+    exemplar_ids: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassSpace:
+    """The classes that sequences are made from.
+
+    Attributes:
+      split: roles of classes.
+      num_bank_classes: classes that the data show, which the 'original' labels count.
+      num_exemplars: exemplars of each class.
+      zipf_exponent: of the joint distribution over rare and common classes.
+      zipf_within_roles: whether draws from the rare or the common classes alone follow
+        that distribution too, or are uniform (original: use_zipf_for_common_rare).
+      label_multiplicity: labels that each training class owns.
+      num_shared_labels: labels among which all classes are dealt out, if 'shared'.
+    """
+
+    split: ClassSplit
+    num_bank_classes: int
+    num_exemplars: int
+    zipf_exponent: float = 0.0
+    zipf_within_roles: bool = False
+    label_multiplicity: int = 1
+    num_shared_labels: int = 32
+
+    def places(self, name: str) -> range:
+        """Places of the classes 'zipfian' (rare and common), 'rare', 'common' or 'holdout'."""
+        split = self.split
+        return {
+            "zipfian": split.train,
+            "rare": split.rare,
+            "common": split.common,
+            "holdout": split.holdout,
+        }[name]
+
+    def distribution(self, name: str, uniform: bool = False) -> sampling.ClassDistribution:
+        """The distribution over those places from which classes are drawn.
+
+        Args:
+          name: see `places`.
+          uniform: whatever the Zipf exponent.
+
+        Raises:
+          ValueError: there are no such classes.
+        """
+        places = self.places(name)
+        if not places:
+            needed = {"zipfian": "num_rare + num_common"}.get(name, f"num_{name}")
+            raise ValueError(f"needs {name} classes, but data.split.{needed} is 0")
+        weights = np.ones(len(places))
+        if not uniform and (name == "zipfian" or (self.zipf_within_roles and name != "holdout")):
+            joint = zipf_weights(self.split.num_train, self.zipf_exponent)
+            weights = joint[places.start : places.stop]
+        return sampling.ClassDistribution.from_weights(places.start, weights)
+
+    def num_labels(self, labeling: str) -> int:
+        """Number of labels under a fixed labeling ('ordered', 'original' or 'shared')."""
+        if labeling == "original":
+            return self.num_bank_classes
+        if labeling == "shared":
+            return self.num_shared_labels
+        return self.label_multiplicity * self.split.num_train + self.split.num_holdout
+
+    def labels_of(self, places: range, labeling: str) -> np.ndarray:
+        """Every label that classes at `places` may carry under a fixed labeling; int [n]."""
+        if labeling == "original":
+            return self.split.class_ids[places.start : places.stop].astype(np.int64)
+        if labeling == "shared":
+            return np.unique(np.asarray(places) % self.num_shared_labels)
+        start, stop = self._first_label(np.array([places.start, places.stop]))
+        return np.arange(start, stop)
+
+    def draw_labels(
+        self,
+        rng: np.random.Generator,
+        places_BS: np.ndarray,
+        occurrences: sampling.Occurrences,
+        labeling: str,
+    ) -> np.ndarray:
+        """Labels under a fixed labeling, int [B, S].
+
+        With label multiplicity X, the training class at place i owns labels
+        X*i .. X*i + X-1, and one of them is drawn for each class of each sequence.
+        """
+        labels = self.first_labels(places_BS, labeling)
+        if labeling == "ordered" and self.label_multiplicity > 1:
+            drawn = sampling.draw_per_class(rng, occurrences, self.label_multiplicity)
+            labels = labels + np.where(places_BS < self.split.num_train, drawn, 0)
+        return labels
+
+    def first_labels(self, places: np.ndarray, labeling: str) -> np.ndarray:
+        """The (first) label of the class at each place, under a fixed labeling; int [...]."""
+        if labeling == "original":
+            return self.split.class_ids[places]
+        if labeling == "shared":
+            return places % self.num_shared_labels
+        return self._first_label(places)
+
+    def places_of(self, class_ids: np.ndarray) -> np.ndarray:
+        """Where classes of this space stand in it: the inverse of `split.class_ids`; int [...]."""
+        place_of = np.zeros(self.num_bank_classes, np.int64)
+        place_of[self.split.class_ids] = np.arange(len(self.split.class_ids))
+        return place_of[class_ids]
+
+    def _first_label(self, places: np.ndarray) -> np.ndarray:
+        num_train = self.split.num_train
+        beyond = np.maximum(places - num_train, 0)
+        return self.label_multiplicity * np.minimum(places, num_train) + beyond
+
+    def answers(self, labeling: str) -> np.ndarray:
+        """Label -> the class that owns it, under a fixed labeling; int [num_labels]."""
+        labels = np.arange(self.num_labels(labeling))
+        if labeling != "ordered":
+            return labels
+        owned = self.label_multiplicity * self.split.num_train
+        return np.where(labels < owned, labels // self.label_multiplicity, labels)
+
+    def batch(
+        self,
+        rng: np.random.Generator,
+        places_BS: np.ndarray,
+        make_labels: Callable[[sampling.Occurrences], np.ndarray],
+    ) -> SequenceBatch:
+        """Completes places to sequences: exemplars drawn, labels made, classes named."""
+        occurrences = sampling.find_occurrences(places_BS)
+        return SequenceBatch(
+            self.split.class_ids[places_BS],
+            sampling.draw_exemplars(rng, occurrences, self.num_exemplars).astype(np.int32),
+            make_labels(occurrences).astype(np.int32),
+        )

@@ -1,0 +1,199 @@
+"""Sequence types that ask where an answer comes from: no_support_*, fewshot_*, flip.
+
+All but fewshot_holdout can be trained on too. Source: paper section 2.1; flip is from
+Singh et al. 2025 (arXiv 2503.05631).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from emergent_icl.data.sequences import sampling
+from emergent_icl.data.sequences.class_space import ClassSpace, SequenceBatch
+from emergent_icl.data.sequences.types import (
+    EVALUATION_MODES,
+    SEQUENCE_TYPES,
+    DrawPlaces,
+    FewshotOptions,
+    SequenceOptions,
+    SequenceType,
+    fixed_type,
+    require_fixed_labeling,
+)
+
+# (generator, batch size) -> places [B, S], and the number of the way that stands there [B, S]
+DrawWays = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
+
+
+# ------------------------------------------------------------------------- in weights
+
+
+def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> SequenceType:
+    """Queries whose class is absent from the context: only the weights can answer.
+
+    The query is drawn first; the context follows the same distribution without the
+    query's class (original: get_no_support_seq). With label multiplicity any of the
+    class's labels is right.
+
+    Args:
+      space: the classes.
+      options: of all types.
+      role: 'common', 'rare' or 'zipfian'.
+
+    Raises:
+      ValueError: the role has fewer than two classes, or the labeling is 'unfixed'.
+    """
+    require_fixed_labeling(f"no_support_{role}", options)
+    draw_places = no_support_places(space, role, options.seq_len)
+    valid = space.labels_of(space.places(role), options.labeling)
+    return fixed_type(space, options, draw_places, valid, any_label=True)
+
+
+def no_support_places(space: ClassSpace, role: str, seq_len: int) -> DrawPlaces:
+    """A query, and a context without its class.
+
+    Raises:
+      ValueError: the role has fewer than two classes.
+    """
+    distribution = space.distribution(role)
+    if distribution.support < 2:
+        raise ValueError(f"a context without the query's class needs at least 2 {role} classes")
+
+    def draw_places(rng: np.random.Generator, batch_size: int) -> np.ndarray:
+        query = distribution.draw(rng, (batch_size, 1))
+        context = distribution.draw_excluding(rng, query, seq_len - 1)
+        return np.concatenate([context, query], axis=1)
+
+    return draw_places
+
+
+# ------------------------------------------------------------------------- in context
+
+
+def make_fewshot(
+    space: ClassSpace, options: SequenceOptions, role: str, labeling: str | None = None
+) -> SequenceType:
+    """`ways` classes, `shots` of each in the context, a query from one of them.
+
+    Under the 'unfixed' labeling the classes are called 0 .. ways-1 at random in each
+    sequence, so that only the context can answer (original: get_fewshot_seq).
+    `distinct_ways=False` draws the ways with replacement, as the original did: a class
+    may then stand under both labels.
+
+    Args:
+      space: the classes.
+      options: of all types, of which `options.fewshot` is read.
+      role: 'common', 'rare', 'zipfian' or 'holdout'.
+      labeling: instead of `options.fewshot.labeling`.
+
+    Raises:
+      ValueError: the role has fewer classes than ways.
+    """
+    fewshot = options.fewshot
+    labeling = labeling or fewshot.labeling
+    draw = _fewshot_places(space.distribution(role), fewshot, f"fewshot_{role}", role)
+    seq_len = fewshot.shots * fewshot.ways + 1
+    if labeling != "unfixed":
+        fixed = dataclasses.replace(options, seq_len=seq_len, labeling=labeling)
+        valid = space.labels_of(space.places(role), labeling)
+        return fixed_type(space, fixed, lambda *args: draw(*args)[0], valid, any_label=False)
+
+    def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
+        places_BS, slots = draw(rng, batch_size)
+        names = sampling.shuffled_rows(rng, np.arange(fewshot.ways), batch_size)
+        return space.batch(rng, places_BS, lambda _: np.take_along_axis(names, slots, axis=1))
+
+    labels = np.arange(fewshot.ways)
+    return SequenceType(sample, seq_len, fewshot.ways, labels, labels)
+
+
+def _fewshot_places(
+    distribution: sampling.ClassDistribution, fewshot: FewshotOptions, name: str, role: str
+) -> DrawWays:
+    """Draws places [B, S] and which of the ways stands there, int [B, S].
+
+    Raises:
+      ValueError: distinct ways are asked for, and there are not as many.
+    """
+    if fewshot.distinct_ways and distribution.support < fewshot.ways:
+        raise ValueError(
+            f"{name} needs at least ways = {fewshot.ways} {role} classes, "
+            f"there are {distribution.support}"
+        )
+
+    def draw(rng: np.random.Generator, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        if fewshot.distinct_ways:
+            ways_BW = distribution.draw_distinct(rng, batch_size, fewshot.ways)
+        else:
+            ways_BW = distribution.draw(rng, (batch_size, fewshot.ways))
+        slots = sampling.draw_slots(rng, batch_size, fewshot.shots, fewshot.ways, fewshot.grouped)
+        query_slot = rng.integers(fewshot.ways, size=(batch_size, 1))
+        slots = np.concatenate([slots, query_slot], axis=1)
+        return np.take_along_axis(ways_BW, slots, axis=1), slots
+
+    return draw
+
+
+@SEQUENCE_TYPES.register("flip")
+def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
+    """Trained classes under each other's labels: does the model follow context or weights?
+
+    `ways` different classes, `shots` of each, as in fewshot_*; each carries the training
+    label of another one of them (two classes swap labels, more of them rotate by a random
+    number of places). `accuracy` says how often the context is followed,
+    `predicts_own_label` how often the weights are. (Under the 'shared' labeling one pair
+    of classes in `num_shared_labels` owns the same label.)
+
+    Raises:
+      ValueError: there are fewer than two ways, or fewer classes than ways; or the
+        labeling is 'unfixed'.
+    """
+    require_fixed_labeling("flip", options)
+    fewshot = dataclasses.replace(options.fewshot, distinct_ways=True)
+    if fewshot.ways < 2:
+        raise ValueError(f"flip needs at least 2 ways, not {fewshot.ways}")
+    draw = _fewshot_places(space.distribution("zipfian"), fewshot, "flip", "trained")
+
+    def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
+        places_BS, slots = draw(rng, batch_size)
+        shift = rng.integers(1, fewshot.ways, size=(batch_size, 1))
+        # Any place that holds a way tells which class it is.
+        where = np.argmax(slots[:, None] == np.arange(fewshot.ways)[:, None], axis=-1)
+        ways_BW = np.take_along_axis(places_BS, where, axis=1)
+        others_BS = np.take_along_axis(ways_BW, (slots + shift) % fewshot.ways, axis=1)
+
+        def labels_of_others(occurrences: sampling.Occurrences) -> np.ndarray:
+            # Others repeat exactly where the classes themselves do.
+            return space.draw_labels(rng, others_BS, occurrences, options.labeling)
+
+        return space.batch(rng, places_BS, labels_of_others)
+
+    num_labels = space.num_labels(options.labeling)
+    valid = space.labels_of(space.split.train, options.labeling)
+    seq_len = fewshot.shots * fewshot.ways + 1
+    return SequenceType(sample, seq_len, num_labels, valid, np.arange(num_labels))
+
+
+def _register_roles(role: str) -> None:
+    @SEQUENCE_TYPES.register(f"no_support_{role}")
+    def no_support(space: ClassSpace, options: SequenceOptions) -> SequenceType:
+        """See `make_no_support`."""
+        return make_no_support(space, options, role)
+
+    @SEQUENCE_TYPES.register(f"fewshot_{role}")
+    def fewshot(space: ClassSpace, options: SequenceOptions) -> SequenceType:
+        """See `make_fewshot`."""
+        return make_fewshot(space, options, role)
+
+
+for _role in ("common", "rare", "zipfian"):
+    _register_roles(_role)
+
+
+@EVALUATION_MODES.register("fewshot_holdout")
+def fewshot_holdout(space: ClassSpace, options: SequenceOptions) -> SequenceType:
+    """Classes never trained on, which is why it is no type of training; see `make_fewshot`."""
+    return make_fewshot(space, options, "holdout")

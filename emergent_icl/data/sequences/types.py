@@ -1,0 +1,127 @@
+"""Sequence types: which classes, exemplars and labels stand where. No images, no loops.
+
+A sequence is S examples with labels; the last is the query. A new sequence type is
+one function `(ClassSpace, SequenceOptions) -> SequenceType` and one registry line;
+those of this package are in training_sequences.py and evaluation_sequences.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from emergent_icl.config.registry import Registry
+from emergent_icl.data.sequences.class_space import ClassSpace, SequenceBatch
+
+NON_BURSTY_TYPES = ("zipfian", "common_uniform", "common_no_support")
+
+# (generator, batch size) -> SequenceBatch [B, S]
+Sampler = Callable[[np.random.Generator, int], SequenceBatch]
+# (generator, batch size) -> places of classes, int [B, S]
+DrawPlaces = Callable[[np.random.Generator, int], np.ndarray]
+
+
+class SequenceType(NamedTuple):
+    """A way to draw sequences, and how their queries are judged.
+
+    Attributes:
+      sample: the sampler.
+      seq_len: S.
+      num_labels: labels are below this.
+      valid_labels: int [...], the labels among which "closed" accuracy chooses.
+      answers: int [num_labels]; a prediction is right if its answer equals that of the
+        label. Differs from the label itself only where a class owns several labels
+        and nothing in the sequence tells which is meant.
+    """
+
+    sample: Sampler
+    seq_len: int
+    num_labels: int
+    valid_labels: np.ndarray
+    answers: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class FewshotOptions:
+    """Options of few-shot sequences; config.evaluation has their meaning."""
+
+    shots: int = 4
+    ways: int = 2
+    grouped: bool = False
+    distinct_ways: bool = True
+    labeling: str = "unfixed"
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceOptions:
+    """Options of sequence types; config.data.sequences has their meaning.
+
+    Those under `fewshot` are of sequences that show `ways` classes and nothing else
+    (fewshot_*, flip, the few-shot part of mixed); they have others in evaluation than in
+    training. The rest is of all other types.
+    """
+
+    seq_len: int = 9
+    shots: int = 3
+    ways: int = 2
+    p_bursty: float = 1.0
+    p_bursty_zipfian: float = 1.0
+    p_bursty_common: float = 0.0
+    non_bursty: str = "zipfian"
+    grouped: bool = False
+    p_fewshot: float = 0.1
+    labeling: str = "ordered"
+    fewshot: FewshotOptions = FewshotOptions()
+
+
+SequenceFactory = Callable[[ClassSpace, SequenceOptions], SequenceType]
+SEQUENCE_TYPES: Registry[SequenceFactory] = Registry("sequence type")
+# Every sequence type can be evaluated on; what is registered here alone cannot be trained on.
+EVALUATION_MODES: Registry[SequenceFactory] = Registry("evaluation mode", base=SEQUENCE_TYPES)
+
+
+def require_fixed_labeling(name: str, options: SequenceOptions) -> None:
+    """Raises ValueError if the labels of a type that keeps them are 'unfixed'."""
+    if options.labeling == "unfixed":
+        raise ValueError(
+            f"labeling 'unfixed' needs sequences whose classes are renamed (fewshot_*), which "
+            f"'{name}' is not; use 'ordered', 'original' or 'shared', or type 'relabelled'"
+        )
+
+
+def fixed_type(
+    space: ClassSpace,
+    options: SequenceOptions,
+    draw_places: DrawPlaces,
+    valid_labels: np.ndarray,
+    any_label: bool,
+) -> SequenceType:
+    """A type whose classes carry their own labels, given how places are drawn.
+
+    Args:
+      space: the classes.
+      options: options of the type.
+      draw_places: (rng, batch size) -> places [B, S].
+      valid_labels: see SequenceType.
+      any_label: whether any label of the query's class is right.
+    """
+
+    def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
+        places_BS = draw_places(rng, batch_size)
+        return space.batch(
+            rng,
+            places_BS,
+            lambda occurrences: space.draw_labels(rng, places_BS, occurrences, options.labeling),
+        )
+
+    num_labels = space.num_labels(options.labeling)
+    return SequenceType(
+        sample,
+        options.seq_len,
+        num_labels,
+        valid_labels,
+        space.answers(options.labeling) if any_label else np.arange(num_labels),
+    )

@@ -1,0 +1,48 @@
+"""Classes that are clouds of vectors: a mean each, exemplars drawn afresh around it.
+
+Source: Reddy 2023, "The mechanistic basis of data dependence and abrupt learning in an
+in-context classification task" (arXiv 2312.03002), equation 1.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from emergent_icl import randomness
+from emergent_icl.data.bank import ExampleBank, SourceShape
+from emergent_icl.data.sources.source import DATA_SOURCES, DataSource
+
+
+def load_gaussian(data: ml_collections.ConfigDict) -> ExampleBank:
+    """Class means in R^D of expected squared norm 1.
+
+    Class c has the same mean whatever the number of classes.
+    """
+    count, dimension = data.gaussian.num_classes, data.gaussian.dimension
+    rng = randomness.generator(data.gaussian.seed, "gaussian")
+    means = rng.standard_normal((count, dimension)) / np.sqrt(dimension)
+    names = tuple(f"cloud {i}" for i in range(count))
+    return ExampleBank("gaussian", means.astype(np.float32)[:, None], names)
+
+
+def gaussian_shape(data: ml_collections.ConfigDict) -> SourceShape:
+    """One stored example a class: its mean."""
+    return SourceShape(data.gaussian.num_classes, 1, (data.gaussian.dimension,), "vector")
+
+
+def draw_around_mean(means_SD: jax.Array, key: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """(mean + epsilon * noise) / sqrt(1 + epsilon^2), whose scale is the mean's.
+
+    Args:
+      means_SD: float32 [S, D].
+      key: of the sequence.
+      epsilon: within-class variation, relative to that between classes; >= 0.
+    """
+    noise_SD = jax.random.normal(key, means_SD.shape) / jnp.sqrt(means_SD.shape[-1])
+    return (means_SD + epsilon * noise_SD) / jnp.sqrt(1 + epsilon**2)
+
+
+DATA_SOURCES.register("gaussian")(DataSource(gaussian_shape, load_gaussian, draw_around_mean))

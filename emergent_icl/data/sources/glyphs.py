@@ -1,0 +1,203 @@
+"""Procedural handwritten-like characters: any number of classes, offline, seeded.
+
+A class is a skeleton of a few cubic Bezier strokes; an exemplar bends its control
+points, applies an affine map, and draws it with a pen of its own width. Coordinates
+are fractions of the image's side, (x, y), y downwards.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+import numpy as np
+
+from emergent_icl import randomness
+from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
+from emergent_icl.data.sources import cache
+from emergent_icl.data.sources.source import DATA_SOURCES, DataSource
+
+# Of the way in which characters are made: a change makes old caches void.
+DRAWING_VERSION = 1
+# Classes that share a generator: class c looks the same whatever the number of classes.
+BLOCK_CLASSES = 100
+# Side of the box into which every skeleton is fitted, and its least width and height.
+BOX = 0.72
+MIN_EXTENT = 0.3
+LENGTH_POINTS = 24
+# Times that unfit characters are drawn anew; a handful is the rule.
+MAX_REDRAWS = 2000
+
+
+def glyphs_shape(data: ml_collections.ConfigDict) -> SourceShape:
+    """As many classes and exemplars as the config asks for."""
+    glyphs = data.glyphs
+    size = (data.image_size, data.image_size)
+    return SourceShape(glyphs.num_classes, glyphs.num_exemplars, size, "image")
+
+
+def load_glyphs(data: ml_collections.ConfigDict) -> ExampleBank:
+    """Draws the characters of `config.data.glyphs`, or opens them from the cache."""
+    content = {
+        "drawing": DRAWING_VERSION,
+        "image_size": data.image_size,
+        **data.glyphs.to_dict(),
+    }
+    key = f"{randomness.fingerprint(content):08x}"
+    path = cache.cache_folder(data.cache_dir) / f"glyphs-{data.image_size}px-{key}.npz"
+    images = cache.load_or_build(path, content, lambda: {"images": draw_glyphs(data)})["images"]
+    return ExampleBank("glyphs", images, tuple(f"glyph {i}" for i in range(len(images))))
+
+
+def draw_glyphs(data: ml_collections.ConfigDict) -> np.ndarray:
+    """Returns images uint8 [classes, exemplars, H, W]; 255 is background, 0 is ink."""
+    knobs = data.glyphs
+    shape = (knobs.num_classes, knobs.num_exemplars, data.image_size, data.image_size)
+    images = np.empty(shape, np.uint8)
+    for start in range(0, knobs.num_classes, BLOCK_CLASSES):
+        rng = randomness.generator(knobs.seed, "glyphs", start // BLOCK_CLASSES)
+        skeletons = draw_skeletons(rng, BLOCK_CLASSES, knobs)[: knobs.num_classes - start]
+        for offset, skeleton in enumerate(skeletons):
+            strokes, pen = draw_exemplar_strokes(rng, skeleton, knobs)
+            images[start + offset] = render(strokes, pen, data.image_size)
+    return images
+
+
+def draw_skeletons(
+    rng: np.random.Generator, count: int, knobs: ml_collections.ConfigDict
+) -> np.ndarray:
+    """Skeletons of `count` classes, float64 [count, max_strokes, 4 control points, 2].
+
+    Strokes that a class does not have are NaN. Every other is at least
+    `min_stroke_length` long, and every class fills its box: no dots.
+
+    Raises:
+      ValueError: such characters are too rare to be found.
+    """
+    skeletons = _candidates(rng, count, knobs)
+    for _ in range(MAX_REDRAWS):
+        lengths = np.nanmin(stroke_lengths(skeletons), axis=1)
+        low, high = _bounding_box(skeletons)
+        extent = (high - low).min(axis=1)
+        poor = (lengths < knobs.min_stroke_length) | (extent < MIN_EXTENT)
+        if not poor.any():
+            return skeletons
+        skeletons[poor] = _candidates(rng, np.count_nonzero(poor), knobs)
+    raise ValueError(
+        f"data.glyphs: hardly any character of up to max_strokes = {knobs.max_strokes} strokes "
+        f"has only strokes longer than min_stroke_length = {knobs.min_stroke_length}"
+    )
+
+
+def _candidates(
+    rng: np.random.Generator, count: int, knobs: ml_collections.ConfigDict
+) -> np.ndarray:
+    num_strokes = rng.integers(knobs.min_strokes, knobs.max_strokes + 1, size=count)
+    skeletons = np.empty((count, knobs.max_strokes, 4, 2))
+    for stroke in range(knobs.max_strokes):
+        start = rng.random((count, 2))
+        if stroke:
+            # Start where an earlier stroke starts, passes or ends.
+            earlier = skeletons[np.arange(count), rng.integers(stroke, size=count)]
+            joints = bezier_points(earlier, 5)[np.arange(count), rng.integers(5, size=count)]
+            joined = rng.random((count, 1)) < knobs.p_connected
+            start = np.where(joined, joints, start)
+        end = rng.random((count, 2))
+        # Inner control points follow the chord and bow to one side, as a pen does; a
+        # second, smaller bow of opposite sign makes some strokes an S.
+        chord = end - start
+        normal = np.stack([-chord[:, 1], chord[:, 0]], axis=1)
+        bow, twist = rng.normal(0, (0.5, 0.25), size=(count, 2)).T[..., None]
+        skeletons[:, stroke, 0] = start
+        skeletons[:, stroke, 1] = start + chord / 3 + (bow + twist) * normal
+        skeletons[:, stroke, 2] = start + chord * 2 / 3 + (bow - twist) * normal
+        skeletons[:, stroke, 3] = end
+    absent = np.arange(knobs.max_strokes) >= num_strokes[:, None]
+    skeletons[absent] = np.nan
+    return _fit_into_box(skeletons)
+
+
+def _bounding_box(skeletons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    points = bezier_points(skeletons, LENGTH_POINTS).reshape(len(skeletons), -1, 2)
+    return np.nanmin(points, axis=1), np.nanmax(points, axis=1)
+
+
+def _fit_into_box(skeletons: np.ndarray) -> np.ndarray:
+    low, high = _bounding_box(skeletons)
+    centre = (low + high) / 2
+    scale = BOX / (high - low).max(axis=1)
+    return 0.5 + (skeletons - centre[:, None, None]) * scale[:, None, None, None]
+
+
+def bezier_points(control: np.ndarray, count: int) -> np.ndarray:
+    """`count` points along cubic Bezier curves: [..., 4, 2] -> [..., count, 2]."""
+    t = np.linspace(0, 1, count)
+    basis = np.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], axis=1)
+    return np.einsum("pk,...kd->...pd", basis, control)
+
+
+def stroke_lengths(skeletons: np.ndarray) -> np.ndarray:
+    """Arc lengths: [..., 4, 2] -> [...]."""
+    steps = np.diff(bezier_points(skeletons, LENGTH_POINTS), axis=-2)
+    return np.linalg.norm(steps, axis=-1).sum(axis=-1)
+
+
+def draw_exemplar_strokes(
+    rng: np.random.Generator, skeleton: np.ndarray, knobs: ml_collections.ConfigDict
+) -> tuple[np.ndarray, np.ndarray]:
+    """Variations of one class.
+
+    Args:
+      rng: the source of randomness.
+      skeleton: [max_strokes, 4, 2]; NaN where the class has fewer strokes.
+      knobs: config.data.glyphs.
+
+    Returns:
+      Control points [exemplars, strokes, 4, 2] and pen widths [exemplars].
+    """
+    count = knobs.num_exemplars
+    present = skeleton[~np.isnan(skeleton[:, 0, 0])]
+    strokes = present + rng.normal(0, knobs.control_jitter, size=(count, *present.shape))
+
+    angle = rng.normal(0, knobs.rotation, count)
+    shear = rng.normal(0, knobs.shear, count)
+    scale_x, scale_y = np.exp(rng.normal(0, knobs.scale, (2, count)))
+    shift = rng.normal(0, knobs.shift, (count, 1, 1, 2))
+    cos, sin = np.cos(angle), np.sin(angle)
+    # Scale, then shear, then rotate; [exemplars, 2, 2].
+    affine = np.stack(
+        [
+            np.stack([cos * scale_x, (cos * shear - sin) * scale_y], axis=-1),
+            np.stack([sin * scale_x, (sin * shear + cos) * scale_y], axis=-1),
+        ],
+        axis=-2,
+    )
+    strokes = np.einsum("eij,eskj->eski", affine, strokes - 0.5) + 0.5 + shift
+    return strokes, rng.uniform(knobs.min_pen_width, knobs.max_pen_width, count)
+
+
+def render(strokes: np.ndarray, pen_width: np.ndarray, image_size: int) -> np.ndarray:
+    """Draws strokes with a round pen, antialiased.
+
+    Args:
+      strokes: control points [N, strokes, 4, 2].
+      pen_width: [N], as a fraction of the side.
+      image_size: H = W in pixels.
+
+    Returns:
+      uint8 [N, H, W], 255 is background.
+    """
+    # Points well below a pixel apart, or a thin pen would draw beads.
+    points = bezier_points(strokes, 2 * image_size).reshape(len(strokes), -1, 2)
+    points = (points * image_size - 0.5).astype(np.float32)
+    pixels = np.arange(image_size, dtype=np.float32)
+    # Squared distances separate into columns and rows: one addition a pixel and point.
+    squared_x = np.square(pixels - points[..., :1])
+    squared_y = np.square(pixels - points[..., 1:])
+    nearest = np.full((len(strokes), image_size, image_size), np.inf, np.float32)
+    for i in range(points.shape[1]):
+        np.minimum(nearest, squared_y[:, i, :, None] + squared_x[:, i, None, :], out=nearest)
+    radius = (pen_width * image_size / 2).astype(np.float32)[:, None, None]
+    ink = np.clip(radius + 0.5 - np.sqrt(nearest), 0, 1)
+    return np.round(WHITE * (1 - ink)).astype(np.uint8)
+
+
+DATA_SOURCES.register("glyphs")(DataSource(glyphs_shape, load_glyphs))

@@ -1,0 +1,163 @@
+"""Real Omniglot through TensorFlow Datasets, decoded once into a bit-packed cache.
+
+1623 characters x 20 drawings, 105 x 105, binary (Lake et al., Science 350, 2015). From
+the cache the bank opens without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
+from emergent_icl.data.sources import cache
+from emergent_icl.data.sources.source import DATA_SOURCES, DataSource, DataUnavailableError
+from emergent_icl.data.tensorflow import import_tensorflow, native_stderr_closed
+
+TFDS_NAME = "omniglot"
+TFDS_VERSION = "3.0.0"
+# The dataset's own split is by alphabets; TFDS numbers the characters of 'train' first.
+SPLITS = {"all": slice(0, 1623), "train": slice(0, 964), "test": slice(964, 1623)}
+NUM_CLASSES = 1623
+NUM_EXEMPLARS = 20
+FULL_SIZE = 105
+# Where TFDS downloads it from.
+_HOST, _HOST_SECONDS = "https://github.com", 20
+
+
+def omniglot_shape(data: ml_collections.ConfigDict) -> SourceShape:
+    """The classes of `data.omniglot.split` x 20 images of `data.image_size`."""
+    size = (data.image_size, data.image_size)
+    classes = SPLITS[data.omniglot.split]
+    return SourceShape(classes.stop - classes.start, NUM_EXEMPLARS, size, "image")
+
+
+def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
+    """Classes in the order of TFDS's labels, drawings in the order of its files.
+
+    Args:
+      data: config.data: data_dir, cache_dir, image_size, omniglot.split.
+
+    Raises:
+      DataUnavailableError: see there.
+    """
+    folder = cache.cache_folder(data.cache_dir)
+    stem = f"omniglot-{TFDS_VERSION}"
+    content = {
+        "dataset": TFDS_NAME,
+        "tfds_version": TFDS_VERSION,
+        "size": FULL_SIZE,
+    }
+
+    def full() -> cache.Arrays:
+        return cache.load_or_build(
+            folder / f"{stem}-{FULL_SIZE}px.npz", content, lambda: _decode(data.data_dir)
+        )
+
+    if data.image_size == FULL_SIZE:
+        arrays = full()
+        images = _unpack(arrays["packed"])
+    else:
+        arrays = cache.load_or_build(
+            folder / f"{stem}-{data.image_size}px.npz",
+            {**content, "size": data.image_size, "filter": "bilinear"},
+            lambda: _resized(full(), data.image_size),
+        )
+        images = arrays["images"]
+    classes = SPLITS[data.omniglot.split]
+    return ExampleBank("omniglot", images[classes], tuple(arrays["names"][classes].tolist()))
+
+
+def _decode(data_dir: str) -> cache.Arrays:
+    """Reads TFDS; returns packed uint8 [1623, 20, bytes] and names."""
+    try:
+        builder = _prepared_builder(data_dir)
+    except Exception as error:
+        # Whatever TFDS raises for want of a network, a package or a folder: the cure is the same.
+        where = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+        raise DataUnavailableError(_ADVICE.format(where=where, error=error)) from error
+    try:
+        with native_stderr_closed():
+            return _read(builder)
+    except Exception as error:
+        # Whatever TensorFlow raises for files that are cut off, changed or gone.
+        why = re.sub(r"{{.*}} | \[Op:.*", "", str(error).partition("\n")[0])
+        raise DataUnavailableError(_DAMAGED.format(where=builder.data_dir, why=why)) from error
+
+
+def _prepared_builder(data_dir: str) -> Any:
+    import_tensorflow()
+    import requests
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(f"{TFDS_NAME}:{TFDS_VERSION}", data_dir=data_dir or None)
+    # TFDS tries for minutes before it gives up; what it has downloaded before it has.
+    downloads = Path(builder.data_dir).parents[1] / "downloads"
+    if not builder.is_prepared() and not any(downloads.rglob("*.zip")):
+        # As TFDS asks; any answer will do.
+        requests.head(_HOST, timeout=_HOST_SECONDS)
+    builder.download_and_prepare()
+    return builder
+
+
+def _read(builder: Any) -> cache.Arrays:
+    import tensorflow_datasets as tfds
+
+    dataset = builder.as_dataset(
+        split="train+test",
+        shuffle_files=False,
+        batch_size=512,
+        # One file after the other: the order of drawings is part of 'single'.
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
+    drawings: list[list[np.ndarray]] = [[] for _ in range(NUM_CLASSES)]
+    for batch in dataset.as_numpy_iterator():
+        ink_free = batch["image"][..., 0] > WHITE // 2
+        packed = np.packbits(ink_free.reshape(len(ink_free), -1), axis=-1)
+        for label, bits in zip(batch["label"], packed, strict=True):
+            drawings[label].append(bits)
+    counts = {len(of_class) for of_class in drawings}
+    if counts != {NUM_EXEMPLARS}:
+        raise ValueError(f"{sorted(counts)} drawings a class instead of {NUM_EXEMPLARS}")
+    names = builder.info.features["label"].names
+    return {
+        "packed": np.stack([np.stack(of_class) for of_class in drawings]),
+        "names": np.array(names),
+    }
+
+
+_ADVICE = """Omniglot is not available here: not in {where}, and no download ({error}).
+  It can be prepared on a machine with a network:
+    python -c "import tensorflow_datasets as tfds; tfds.load('omniglot')"
+  and its folder ~/tensorflow_datasets/omniglot copied here; then set TFDS_DATA_DIR (or
+  --config.data.data_dir) to the folder that holds 'omniglot'.
+  The procedural characters need no download: --config=experiments/configs/glyphs.py:demo"""
+
+_DAMAGED = """Omniglot in {where} is damaged ({why}).
+  Copy that folder here anew, or remove it, so that it is downloaded and prepared again."""
+
+
+def _unpack(packed: np.ndarray) -> np.ndarray:
+    pixels = np.unpackbits(packed, axis=-1, count=FULL_SIZE * FULL_SIZE)
+    # In place and by wrapping around: 1 -> 255. Half the memory traffic of a product.
+    np.negative(pixels, out=pixels)
+    return pixels.reshape(*packed.shape[:2], FULL_SIZE, FULL_SIZE)
+
+
+def _resized(full: cache.Arrays, size: int) -> cache.Arrays:
+    images = _unpack(full["packed"])
+    resized = np.empty((*images.shape[:2], size, size), np.uint8)
+    for index in np.ndindex(*images.shape[:2]):
+        image = Image.fromarray(images[index])
+        # Pillow widens the filter when it shrinks an image: antialiased.
+        resized[index] = image.resize((size, size), Image.Resampling.BILINEAR)
+    return {"images": resized, "names": full["names"]}
+
+
+DATA_SOURCES.register("omniglot")(DataSource(omniglot_shape, load_omniglot))

@@ -1,0 +1,96 @@
+"""Data sources: the registry, and which classes and exemplars a source gives.
+
+A new source is one DataSource and one registry line, also from outside the package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import ml_collections
+import numpy as np
+
+from emergent_icl.config.registry import Registry
+from emergent_icl.data.augmentation import NUM_VARIANTS
+from emergent_icl.data.bank import ExampleBank, SourceShape
+
+DRAWINGS = ("all", "single", "separated")
+
+# (examples [S, ...] of one sequence, key, scale) -> the same, varied
+Vary = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+class DataUnavailableError(RuntimeError):
+    """The data of a config are not to be had here, or not fit for use."""
+
+
+def add_gaussian_noise(examples: jax.Array, key: jax.Array, scale: jax.Array) -> jax.Array:
+    """Independent noise of standard deviation `scale` on every number, unclipped."""
+    return examples + scale * jax.random.normal(key, examples.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSource:
+    """A kind of data. Registered under its name in DATA_SOURCES.
+
+    Attributes:
+      shape: config.data -> SourceShape, without loading the data. Raises ValueError or
+        OSError where the config asks for what is not there.
+      load: config.data -> ExampleBank of that shape.
+      vary: what `data.noise_scale` means: runs on the device, afresh for every example
+        that is shown (images and vectors only).
+    """
+
+    shape: Callable[[ml_collections.ConfigDict], SourceShape]
+    load: Callable[[ml_collections.ConfigDict], ExampleBank]
+    vary: Vary = add_gaussian_noise
+
+
+DATA_SOURCES: Registry[DataSource] = Registry("data source")
+
+
+def source_shape(data: ml_collections.ConfigDict) -> SourceShape:
+    """What `config.data` shows: `drawings` and `augment` applied to its source.
+
+    Raises:
+      ValueError: the source cannot give it.
+      OSError: its files are not there.
+    """
+    shape = DATA_SOURCES[data.source].shape(data)
+    if data.drawings == "single":
+        shape = shape._replace(num_exemplars=1)
+    elif data.drawings == "separated":
+        shape = shape._replace(
+            num_classes=shape.num_classes * shape.num_exemplars,
+            num_exemplars=1,
+            group_size=shape.group_size * shape.num_exemplars,
+        )
+    if data.augment:
+        if shape.kind != "image":
+            raise ValueError(f"data.augment needs images, not data.source = '{data.source}'")
+        shape = shape._replace(
+            num_classes=shape.num_classes * NUM_VARIANTS,
+            group_size=shape.group_size * NUM_VARIANTS,
+        )
+    return shape
+
+
+def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
+    """Loads the examples of `config.data`, `drawings` applied.
+
+    The variants of `data.augment` are not stored: the device computes them.
+
+    Raises:
+      DataUnavailableError: they are not to be had.
+    """
+    bank = DATA_SOURCES[data.source].load(data)
+    if data.drawings == "single":
+        return dataclasses.replace(bank, examples=bank.examples[:, :1])
+    if data.drawings == "separated":
+        count = bank.num_exemplars
+        names = tuple(f"{name}, drawing {i}" for name in bank.class_names for i in range(count))
+        examples = np.reshape(bank.examples, (-1, 1, *bank.examples.shape[2:]))
+        return ExampleBank(bank.name, examples, names)
+    return bank

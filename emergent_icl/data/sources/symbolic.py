@@ -1,0 +1,24 @@
+"""Classes that are integers: one exemplar each, nothing to see, everything else the same."""
+
+from __future__ import annotations
+
+import ml_collections
+import numpy as np
+
+from emergent_icl.data.bank import ExampleBank, SourceShape
+from emergent_icl.data.sources.source import DATA_SOURCES, DataSource
+
+
+def load_symbolic(data: ml_collections.ConfigDict) -> ExampleBank:
+    """Class c has the one exemplar c (original: example_type 'symbolic')."""
+    count = data.symbolic.num_classes
+    examples = np.arange(count, dtype=np.int32)[:, None]
+    return ExampleBank("symbolic", examples, tuple(str(i) for i in range(count)))
+
+
+def symbolic_shape(data: ml_collections.ConfigDict) -> SourceShape:
+    """One integer a class."""
+    return SourceShape(data.symbolic.num_classes, 1, (), "integer")
+
+
+DATA_SOURCES.register("symbolic")(DataSource(symbolic_shape, load_symbolic))

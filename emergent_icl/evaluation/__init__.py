@@ -1,0 +1,1 @@
+"""What a trained network does: measures, evaluation modes, single sequences."""

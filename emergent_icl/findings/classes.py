@@ -1,0 +1,46 @@
+"""Finding 2: the more classes (each the rarer), the more ICL and the less IWL.
+
+    python -m experiments.sweep --sweep=experiments/configs/sweeps/classes.py --workdir=runs/sweeps
+
+20 characters are held out; the 12,800 classes are the flips and quarter turns of 1,600
+characters, with 80 variants of 10 characters held out.
+"""
+
+from __future__ import annotations
+
+from emergent_icl.findings import presets
+from emergent_icl.sweeps.checks import Difference, Trend
+from emergent_icl.sweeps.claims import Claim
+from emergent_icl.sweeps.spec import Condition, Sweep
+
+
+def _condition(num_classes: int, num_holdout: int, augment: bool) -> Condition:
+    overrides = {
+        "data.split.num_rare": num_classes,
+        "data.split.num_common": 0,
+        "data.split.num_holdout": num_holdout,
+        "data.augment": augment,
+    }
+    return Condition(f"classes={num_classes}", overrides, num_classes)
+
+
+def get_sweep(preset: str = "laptop") -> Sweep:
+    """Presets: laptop, paper."""
+    return Sweep(
+        name="classes",
+        title="Number of classes",
+        axis="training classes",
+        base=presets.start(preset, 10_000),
+        conditions=(
+            *(_condition(count, 20, augment=False) for count in (100, 400, 1600)),
+            _condition(12_800, 80, augment=True),
+        ),
+        claim=Claim(
+            "The more classes there are, the more is learned in context and the less in weights.",
+            (
+                Difference("icl", high="classes=12800", low="classes=100", more_than=0.2),
+                Trend("icl", rising=True),
+                Trend("iwl", rising=False),
+            ),
+        ),
+    )

@@ -1,0 +1,32 @@
+"""Finding 3: the more labels a class has ("dynamic meanings"), the more ICL.
+
+python -m experiments.sweep --sweep=experiments/configs/sweeps/multiplicity.py \
+        --workdir=runs/sweeps
+"""
+
+from __future__ import annotations
+
+from emergent_icl.findings import presets
+from emergent_icl.sweeps.checks import Difference, Trend
+from emergent_icl.sweeps.claims import Claim
+from emergent_icl.sweeps.spec import Sweep, over
+
+
+def get_sweep(preset: str = "laptop") -> Sweep:
+    """Presets: laptop, paper."""
+    return Sweep(
+        name="multiplicity",
+        title="Label multiplicity",
+        axis="labels of a class",
+        base=presets.start(preset, 10_000),
+        conditions=over("data.sequences.label_multiplicity", (1, 2, 5, 10), "labels"),
+        claim=Claim(
+            "The more labels a class has, the more is learned in context.",
+            (
+                Difference("icl", high="labels=10", low="labels=1", more_than=0.05),
+                Trend("icl", rising=True),
+            ),
+        ),
+        notes="The step is from one label to two: two are as good as ten. Runs of "
+        "8,000 steps with 2, 5 and 10 labels (seed 1000) chose the number of steps.",
+    )

@@ -1,0 +1,54 @@
+"""What the paper's sweeps start from, at two scales.
+
+laptop: 28 x 28 images, MLP encoder, 2 layers: minutes a run on a CPU core.
+paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for accelerators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from emergent_icl.config.configs import with_options
+from emergent_icl.findings import PRESETS
+from emergent_icl.presets import base, omniglot, omniglot_augmented
+
+# Points of a curve.
+EVALUATIONS = 20
+
+
+def start(
+    preset: str, laptop_steps: int, paper_steps: int = 0, *, augmented: bool = False
+) -> ConfigDict:
+    """The config of a scale, with as many evaluations of each run as figures need.
+
+    Args:
+      preset: laptop or paper.
+      laptop_steps: length of a run on a laptop.
+      paper_steps: at the paper's scale; 0 for the paper's own.
+      augmented: flips and quarter turns as classes of their own.
+
+    Raises:
+      ValueError: there is no such preset.
+    """
+    base.check_preset(preset, PRESETS)
+    source = omniglot_augmented if augmented else omniglot
+    config = source.get_config("small" if preset == "laptop" else "paper")
+    paper_steps = paper_steps or config.training.num_steps
+    steps = laptop_steps if preset == "laptop" else paper_steps
+    return with_options(
+        config,
+        {
+            "training.num_steps": steps,
+            "evaluation.every": steps // EVALUATIONS,
+            "checkpoints.every": steps // EVALUATIONS,
+            "checkpoints.keep": 1,
+        },
+    )
+
+
+def by_scale(preset: str, laptop: Mapping[str, Any], paper: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one scale."""
+    return dict(laptop if preset == "laptop" else paper)

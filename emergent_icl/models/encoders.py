@@ -1,0 +1,59 @@
+"""Encoders: one example (image, vector or integer) -> one embedding.
+
+An encoder is built by a function `(config.model, axis_name) -> Encoder`, called
+inside a Haiku transform, and registered in `ENCODERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from emergent_icl.config.registry import Registry
+from emergent_icl.models.resnet import ResNet
+
+# (examples [N, ...], is_training) -> embeddings [N, D]
+Encoder = Callable[[jax.Array, bool], jax.Array]
+EncoderFactory = Callable[[ml_collections.ConfigDict, str | None], Encoder]
+ENCODERS: Registry[EncoderFactory] = Registry("encoder")
+
+
+@ENCODERS.register("resnet")
+def resnet(model: ml_collections.ConfigDict, axis_name: str | None) -> Encoder:
+    """The paper's ResNet, for images [N, H, W, 1] (original: embed_type 'resnet')."""
+    options = model.resnet
+    return ResNet(
+        options.channels, options.blocks_per_group, options.flatten_superpixels, axis_name
+    )
+
+
+@ENCODERS.register("mlp")
+def mlp(model: ml_collections.ConfigDict, axis_name: str | None) -> Encoder:
+    """Flatten, hidden ReLU layers, linear output: for small images, vectors and CPUs."""
+    del axis_name
+    layers = hk.nets.MLP((*model.mlp.hidden_sizes, model.embedding_size), name="mlp_encoder")
+    return lambda examples, is_training: layers(_flatten(examples))
+
+
+@ENCODERS.register("linear")
+def linear(model: ml_collections.ConfigDict, axis_name: str | None) -> Encoder:
+    """Flatten and project (original: embed_type 'linear')."""
+    del axis_name
+    layer = hk.Linear(model.embedding_size, name="linear_encoder")
+    return lambda examples, is_training: layer(_flatten(examples))
+
+
+@ENCODERS.register("embedding")
+def embedding(model: ml_collections.ConfigDict, axis_name: str | None) -> Encoder:
+    """A table over integer examples [N] below `model.num_symbols` (original: 'tokens')."""
+    del axis_name
+    table = hk.Embed(model.num_symbols, model.embedding_size, name="symbol_encoder")
+    return lambda examples, is_training: table(examples)
+
+
+def _flatten(examples: jax.Array) -> jax.Array:
+    return jnp.reshape(examples, (examples.shape[0], -1))

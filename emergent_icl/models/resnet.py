@@ -1,0 +1,106 @@
+"""The paper's image encoder: a narrow ResNet V1 with bottleneck blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from emergent_icl.models.convolution import StemConv, pointwise_conv
+from emergent_icl.models.normalisation import BatchNorm
+from emergent_icl.models.pooling import max_pool_3x3_stride_2
+
+STEM_CHANNELS = 64
+BOTTLENECK_RATIO = 4
+# Halvings of height and width: stem, pool, and every group but the first.
+STEM_HALVINGS = 2
+
+
+def num_superpixels(image_size: int, num_groups: int) -> int:
+    """Positions that are left behind the last group, of an image H = W = `image_size`."""
+    side = image_size
+    for _ in range(STEM_HALVINGS + num_groups - 1):
+        side = -(-side // 2)
+    return side**2
+
+
+class BottleneckBlock(hk.Module):
+    """1x1 -> 3x3 -> 1x1 convolutions around a shortcut (ResNet V1, paper section 2.2)."""
+
+    def __init__(
+        self, channels: int, stride: int, project: bool, axis_name: str | None, name: str
+    ) -> None:
+        super().__init__(name=name)
+        self.channels, self.stride, self.project = channels, stride, project
+        self.axis_name = axis_name
+
+    def __call__(self, x_NHWC: jax.Array, is_training: bool) -> jax.Array:
+        """Maps [N, H, W, C] to [N, H/stride, W/stride, channels]."""
+        shortcut = x_NHWC
+        if self.project:
+            shortcut = pointwise_conv(shortcut, self.channels, self.stride, "shortcut_conv")
+            shortcut = BatchNorm("shortcut_batchnorm", self.axis_name)(shortcut, is_training)
+
+        inner = self.channels // BOTTLENECK_RATIO
+        x = pointwise_conv(x_NHWC, inner, 1, "conv_0")
+        x = jax.nn.relu(BatchNorm("batchnorm_0", self.axis_name)(x, is_training))
+        x = hk.Conv2D(inner, 3, self.stride, with_bias=False, name="conv_1")(x)
+        x = jax.nn.relu(BatchNorm("batchnorm_1", self.axis_name)(x, is_training))
+        x = pointwise_conv(x, self.channels, 1, "conv_2")
+        x = BatchNorm("batchnorm_2", self.axis_name, zero_scale=True)(x, is_training)
+        return jax.nn.relu(x + shortcut)
+
+
+class ResNet(hk.Module):
+    """7x7/2 stem, max-pool, groups of bottleneck blocks, mean over positions.
+
+    With `flatten`, the superpixels that are left are laid side by side instead, and the
+    last group has as many fewer channels (original: flatten_superpixels).
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        blocks_per_group: Sequence[int],
+        flatten: bool,
+        axis_name: str | None,
+        name: str = "resnet",
+    ) -> None:
+        """Builds the encoder.
+
+        Args:
+          channels: width of each group; paper: (16, 32, 32, 64). The last is the
+            embedding width.
+          blocks_per_group: number of blocks in each group; paper: (2, 2, 2, 2).
+          flatten: instead of the mean.
+          axis_name: see `batch_norm`.
+          name: module name.
+        """
+        super().__init__(name=name)
+        self.channels, self.blocks_per_group = tuple(channels), tuple(blocks_per_group)
+        self.flatten, self.axis_name = flatten, axis_name
+
+    def __call__(self, images_NHWC: jax.Array, is_training: bool) -> jax.Array:
+        """Maps float images [N, H, W, 1] to embeddings [N, channels[-1]]."""
+        x = StemConv(STEM_CHANNELS, 7, 2, "initial_conv")(images_NHWC)
+        norm = BatchNorm("initial_batchnorm", self.axis_name)
+        # The ReLU commutes with the pooling, too.
+        x = jax.nn.relu(norm(x, is_training, max_pool_3x3_stride_2))
+        widths = list(self.channels)
+        if self.flatten:
+            widths[-1] //= num_superpixels(images_NHWC.shape[1], len(widths))
+        for group, (channels, blocks) in enumerate(zip(widths, self.blocks_per_group, strict=True)):
+            for block in range(blocks):
+                first = block == 0
+                x = BottleneckBlock(
+                    channels,
+                    2 if first and group else 1,
+                    project=first,
+                    axis_name=self.axis_name,
+                    name=f"group_{group}_block_{block}",
+                )(x, is_training)
+        if self.flatten:
+            return jnp.reshape(x, (x.shape[0], -1))
+        return x.mean(axis=(1, 2))

@@ -1,0 +1,113 @@
+"""From example embeddings and labels to the token sequence that a model reads."""
+
+from __future__ import annotations
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from emergent_icl.models.dropout import dropout
+
+TOKEN_LAYOUTS = ("interleaved", "concatenated")
+# 'rotary' is not added to tokens: attention turns queries and keys by it.
+POSITIONS = ("sinusoidal", "learned", "rotary", "none")
+TABLE_INIT_STDDEV = 0.02
+POSITION_BASE = 30.0
+
+
+def token_width(embedding_size: int, layout: str) -> int:
+    """Width D of a token: concatenated tokens hold an example and its label side by side."""
+    return embedding_size * (2 if layout == "concatenated" else 1)
+
+
+def num_tokens(seq_len: int, layout: str) -> int:
+    """Tokens T of a sequence of S examples."""
+    return seq_len if layout == "concatenated" else 2 * seq_len - 1
+
+
+def sinusoidal_positions(length: int, width: int) -> np.ndarray:
+    """Sinusoidal position encodings, float32 [length, width]: sines, then cosines.
+
+    Angular frequencies are 1 / 30^(i/width) for i = 0, 2, ... (paper section 2.2;
+    the short sequences are why the base is 30 and not 10,000).
+    """
+    frequencies = POSITION_BASE ** (-np.arange(0, width, 2) / width)
+    angles = np.arange(length)[:, None] * frequencies[None, :]
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+class TokenEmbedding(hk.Module):
+    """Label embeddings beside example embeddings, plus positions.
+
+    `interleaved` (the paper): x1 y1 x2 y2 ... xS, so T = 2S - 1. `concatenated`:
+    (x1, y1) ... (xS, dummy), so T = S and tokens are twice as wide. The query's
+    label is never read in either.
+    """
+
+    def __init__(
+        self,
+        model: ml_collections.ConfigDict,
+        num_labels: int,
+        num_positions: int,
+        name: str = "tokens",
+    ) -> None:
+        """Builds the embedding.
+
+        Args:
+          model: config.model: embedding_size, tokens, positions, dropout rates.
+          num_labels: L.
+          num_positions: most tokens that learned positions can tell apart.
+          name: module name.
+        """
+        super().__init__(name=name)
+        self.model, self.num_labels, self.num_positions = model, num_labels, num_positions
+
+    def __call__(
+        self,
+        embeddings_BSD: jax.Array,
+        labels_BS: jax.Array,
+        keys: jax.Array | None,
+        is_training: bool,
+    ) -> jax.Array:
+        """Returns tokens [B, T, token_width].
+
+        Args:
+          embeddings_BSD: float [B, S, embedding_size]; the query is the last.
+          labels_BS: int [B, S], in [0, num_labels); the query's is ignored.
+          keys: [B, 2], one a sequence, for dropout; None for none.
+          is_training: whether positions are dropped. Examples are dropped in evaluation
+            too: it is noise on the input (original: example_dropout_prob).
+        """
+        model, concatenated = self.model, self.model.tokens == "concatenated"
+        embeddings_BSD = dropout(embeddings_BSD, model.example_dropout, keys, "examples")
+        shape = (self.num_labels + concatenated, model.embedding_size)
+        init = hk.initializers.TruncatedNormal(TABLE_INIT_STDDEV)
+        table = hk.get_parameter("labels", shape, init=init)
+        context_labels = labels_BS[:, :-1]
+        if concatenated:
+            dummy = jnp.full_like(labels_BS[:, -1:], self.num_labels)
+            labels = table[jnp.concatenate([context_labels, dummy], axis=1)]
+            tokens_BTD = jnp.concatenate([embeddings_BSD, labels], axis=-1)
+        else:
+            batch, length, width = embeddings_BSD.shape
+            pairs = jnp.stack([embeddings_BSD[:, :-1], table[context_labels]], axis=2)
+            context = jnp.reshape(pairs, (batch, 2 * (length - 1), width))
+            tokens_BTD = jnp.concatenate([context, embeddings_BSD[:, -1:]], axis=1)
+
+        positions_TD = self._positions(*tokens_BTD.shape[1:])
+        if positions_TD is None:
+            return tokens_BTD
+        positions_BTD = jnp.broadcast_to(positions_TD.astype(tokens_BTD.dtype), tokens_BTD.shape)
+        keys = keys if is_training else None
+        return tokens_BTD + dropout(positions_BTD, model.positional_dropout, keys, "positions")
+
+    def _positions(self, length: int, width: int) -> jax.Array | np.ndarray | None:
+        """What is added to the tokens, [T, D]; None for nothing."""
+        if self.model.positions == "sinusoidal":
+            return sinusoidal_positions(length, width)
+        if self.model.positions == "learned":
+            init = hk.initializers.TruncatedNormal(TABLE_INIT_STDDEV)
+            return hk.get_parameter("positions", (self.num_positions, width), init=init)[:length]
+        return None

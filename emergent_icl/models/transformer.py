@@ -1,0 +1,179 @@
+"""A causal pre-LayerNorm transformer (paper section 2.2)."""
+
+from __future__ import annotations
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from emergent_icl.models.dropout import dropout, of_layer
+from emergent_icl.models.normalisation import layer_norm
+
+ROTARY_BASE = 10_000.0
+
+
+def _linear(x_BTD: jax.Array, size: int, name: str) -> jax.Array:
+    """A linear layer of every token.
+
+    On a matrix of tokens, because XLA for CPU takes twice as long for the gradient of weights
+    that is a sum over two axes.
+    """
+    # Variance scaling 1.0 over the fan-in, truncated normal: the original's choice.
+    layer = hk.Linear(size, w_init=hk.initializers.VarianceScaling(1.0), name=name)
+    flat = layer(jnp.reshape(x_BTD, (-1, x_BTD.shape[-1])))
+    return jnp.reshape(flat, (*x_BTD.shape[:-1], size))
+
+
+def rotate(x_BTAH: jax.Array, first: int = 0) -> jax.Array:
+    """Turns queries or keys by their positions (rotary positions, Su et al. 2021).
+
+    Coordinate i of the first half of a head and i of the second are turned together, by
+    position / 10,000^(2i/H); their products then depend on the distance alone.
+
+    Args:
+      x_BTAH: float [B, T, A, H], H even.
+      first: position of the first token.
+    """
+    length, half = x_BTAH.shape[1], x_BTAH.shape[-1] // 2
+    angles_TH = np.arange(first, first + length)[:, None] * ROTARY_BASE ** (-np.arange(half) / half)
+    cos = jnp.asarray(np.cos(angles_TH), x_BTAH.dtype)[None, :, None]
+    sin = jnp.asarray(np.sin(angles_TH), x_BTAH.dtype)[None, :, None]
+    first, second = x_BTAH[..., :half], x_BTAH[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+class CausalSelfAttention(hk.Module):
+    """Multi-head self-attention in which a token sees itself and what came before."""
+
+    def __init__(self, num_heads: int, rotary: bool, name: str = "attention") -> None:
+        super().__init__(name=name)
+        self.num_heads, self.rotary = num_heads, rotary
+
+    def __call__(self, x_BTD: jax.Array, first: int = 0) -> tuple[jax.Array, jax.Array]:
+        """Maps [B, T, D] to ([B, U, D], attention weights float32 [B, A, U, T]).
+
+        D is divided evenly among the heads.
+
+        Args:
+          x_BTD: float [B, T, D].
+          first: of the U = T - first tokens that are asked for.
+        """
+        batch, length, width = x_BTD.shape
+        head_size = width // self.num_heads
+
+        def heads(x: jax.Array, name: str) -> jax.Array:
+            projected = _linear(x, width, name)
+            return jnp.reshape(projected, (batch, -1, self.num_heads, head_size))
+
+        query = heads(x_BTD[:, first:], "query")
+        key, value = heads(x_BTD, "key"), heads(x_BTD, "value")
+        if self.rotary:
+            query, key = rotate(query, first), rotate(key)
+        scores_BATT = jnp.einsum("btah,bsah->bats", query, key) / np.sqrt(head_size)
+        # A softmax in low precision would lose the small weights.
+        scores_BATT = scores_BATT.astype(jnp.float32)
+        causal = np.tril(np.ones((length, length), dtype=bool))[first:]
+        scores_BATT = jnp.where(causal[None, None], scores_BATT, jnp.finfo(scores_BATT.dtype).min)
+        weights_BATT = jax.nn.softmax(scores_BATT, axis=-1)
+        mixed = jnp.einsum("bats,bsah->btah", weights_BATT.astype(value.dtype), value)
+        output = _linear(jnp.reshape(mixed, (batch, -1, width)), width, "output")
+        return output, weights_BATT
+
+
+class TransformerBlock(hk.Module):
+    """Attention and a GELU MLP, each on a normalised copy of the residual stream."""
+
+    def __init__(self, model: ml_collections.ConfigDict, name: str = "block") -> None:
+        super().__init__(name=name)
+        self.model = model
+
+    def __call__(
+        self, x_BTD: jax.Array, keys: jax.Array | None, first: int = 0
+    ) -> tuple[jax.Array, jax.Array]:
+        """Maps [B, T, D] to ([B, U, D], attention weights [B, A, U, T]).
+
+        Args:
+          x_BTD: float [B, T, D].
+          keys: [B, 2], one a sequence, for dropout; None for none.
+          first: of the U = T - first tokens that are asked for.
+        """
+        model, width = self.model, x_BTD.shape[-1]
+        attention = CausalSelfAttention(model.num_heads, model.positions == "rotary")
+        mixed, weights = attention(layer_norm("attention_norm")(x_BTD), first)
+        x = x_BTD[:, first:] + dropout(mixed, model.dropout, keys, "attention")
+        if model.attention_only:
+            return x, weights
+        hidden = _linear(layer_norm("mlp_norm")(x), model.mlp_ratio * width, "mlp_widen")
+        narrow = _linear(jax.nn.gelu(hidden, approximate=True), width, "mlp_narrow")
+        return x + dropout(narrow, model.dropout, keys, "mlp"), weights
+
+
+class Transformer(hk.Module):
+    """A stack of blocks and a final LayerNorm, without the label head.
+
+    The layers' parameters are stored stacked, [layers, ...] per leaf: a twelfth of
+    the arrays to update, save and replicate. Whether the stack runs unrolled or as
+    a scan changes speed and compile time, never the parameters.
+    """
+
+    # Read by the network: this model can be called `with_attention`, and for the `query_alone`.
+    has_attention = True
+    has_query_alone = True
+
+    def __init__(self, model: ml_collections.ConfigDict, name: str = "transformer") -> None:
+        """Takes config.model: num_layers, num_heads, mlp_ratio, positions, dropout ..."""
+        super().__init__(name=name)
+        self.model = model
+
+    def __call__(
+        self,
+        tokens_BTD: jax.Array,
+        keys: jax.Array | None,
+        with_attention: bool = False,
+        query_alone: bool = False,
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Maps tokens [B, T, D] to features [B, T, D].
+
+        Args:
+          tokens_BTD: float [B, T, D].
+          keys: [B, 2], one a sequence, for dropout; None for none.
+          with_attention: return attention weights [layers, B, A, T, T] as well.
+          query_alone: return features [B, 1, D] of the last token; what the last layer would
+            do with the others is left out.
+        """
+        model = self.model
+        # A mask of one token would not be the last row of a mask of all.
+        last_alone = query_alone and (keys is None or model.dropout == 0)
+        block = hk.without_apply_rng(
+            hk.transform(lambda x, keys, first=0: TransformerBlock(model)(x, keys, first))
+        )
+
+        def init_layers(key: jax.Array | None, x: jax.Array) -> hk.Params:
+            def init_layer(key: jax.Array, _: None) -> tuple[jax.Array, hk.Params]:
+                init_key, next_key, _ = jax.random.split(key, 3)
+                return next_key, block.init(init_key, x, None)
+
+            return jax.lax.scan(init_layer, key, None, length=model.num_layers)[1]
+
+        stacked = hk.lift(init_layers, name="layers")(hk.maybe_next_rng_key(), tokens_BTD)
+        # As `hk.experimental.layer_stack` does, whose initial parameters these are.
+        hk.maybe_next_rng_key()
+
+        def layer(
+            x: jax.Array, own: tuple[hk.Params, jax.Array]
+        ) -> tuple[jax.Array, jax.Array | None]:
+            params, index = own
+            x, weights = block.apply(params, x, of_layer(keys, index))
+            return x, weights if with_attention else None
+
+        count = model.num_layers - last_alone
+        rows = (jax.tree.map(lambda leaf: leaf[:count], stacked), jnp.arange(count))
+        unroll = 1 if model.scan_layers else max(count, 1)
+        features, weights = jax.lax.scan(layer, tokens_BTD, rows, length=count, unroll=unroll)
+        if last_alone:
+            params = jax.tree.map(lambda leaf: leaf[count], stacked)
+            features, _ = block.apply(params, features, None, tokens_BTD.shape[1] - 1)
+        features = layer_norm("final_norm")(features[:, -1:] if query_alone else features)
+        return (features, weights) if with_attention else features

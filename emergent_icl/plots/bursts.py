@@ -1,0 +1,69 @@
+"""How often the query's class stands in the context, for several sequence types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from emergent_icl.data.sequences.burstiness import SequenceStatistics
+from emergent_icl.plots import style
+
+# Bars up to this many are labelled with their shares.
+FEW_BARS = 20
+
+
+def draw_bursts(statistics: Mapping[str, SequenceStatistics], title: str, path: Path) -> None:
+    """Draws bar charts as a PNG, one below the other.
+
+    Args:
+      statistics: by the name of what was measured; the first is the training type.
+      title: of the figure.
+      path: of the PNG; its folder is made.
+    """
+    style.save(bursts_figure(statistics, title), path)
+
+
+def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> Figure:
+    """Bars: share of the sequences by the number of context examples of the query's class."""
+    figure = style.new_figure(7, 1.1 + 1.25 * len(statistics))
+    panels = figure.subplots(len(statistics), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    most = max(max(measured.support_examples) for measured in statistics.values())
+    for i, (axes, (name, measured)) in enumerate(zip(panels, statistics.items(), strict=True)):
+        colour = style.BLUE if i == 0 else style.VERMILLION
+        _draw_panel(axes, name, measured, colour, few=most < FEW_BARS)
+    # An axis that is shared is set once: room above whole bars for their numbers.
+    panels[0].set(ylim=(0, 1.22), yticks=(0, 0.5, 1), xlim=(-0.6, most + 0.6))
+    panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=20, integer=True, min_n_ticks=1))
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    panels[-1].set_xlabel("examples of the query's class in the context")
+    figure.supylabel("share of the sequences", size=10)
+    figure.suptitle(title, size=12, weight="bold")
+    return figure
+
+
+def _draw_panel(
+    axes: Axes, name: str, measured: SequenceStatistics, colour: str, few: bool
+) -> None:
+    shares = measured.support_examples
+    axes.bar(list(shares), list(shares.values()), width=0.7, color=colour)
+    if few:
+        for value, share in shares.items():
+            axes.text(value, share + 0.03, share_text(share), size=8, ha="center", va="bottom")
+    context = measured.seq_len - 1
+    support = f"support in {share_text(measured.support)} of the sequences"
+    axes.set_title(f"{name}: {context} context examples, {support}", size=9, loc="left")
+    style.tidy(axes)
+
+
+def share_text(share: float) -> str:
+    """A share as per cent; never rounded to none or to all."""
+    percent = 100 * share
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    if 99.9 < percent < 100:
+        return "> 99.9 %"
+    return f"{percent:.1f} %" if 0 < percent < 100 else f"{percent:.0f} %"

@@ -1,0 +1,199 @@
+"""How often each training class is shown, against Zipf's law."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
+from emergent_icl.data.sequences.burstiness import BinnedFrequency, binned_frequency
+from emergent_icl.data.sequences.class_split import ClassSplit, zipf_weights
+from emergent_icl.plots import style
+
+BINS_PER_DECADE, LINEAR_BINS = 6, 24
+# Inches, and points.
+WIDTH, HEIGHT = 9.0, 5.6
+LARGE, SMALL = 12.0, 8.5
+# A ring around a point: both are seen where they agree.
+_ALL = {"color": style.BLUE, "marker": "o", "markersize": 8, "fillstyle": "none"}
+_QUERIES = {"color": style.VERMILLION, "marker": "D", "markersize": 3.5}
+_UNSEEN = "no class of a bin is shown"
+
+
+class ClassFrequencies(NamedTuple):
+    """What the figure shows.
+
+    Attributes:
+      split: which classes are rare, which common.
+      exponent: of the law.
+      places: int [B, S], place in the split of each example's class; query last.
+      follows_law: whether these sequences are meant to follow it.
+    """
+
+    split: ClassSplit
+    exponent: float
+    places: np.ndarray
+    follows_law: bool = True
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """Ranks of the classes, int [B, S]; 1 is the commonest, the last place."""
+        return self.split.num_train - self.places
+
+
+def draw_class_frequencies(data: ClassFrequencies, title: str, subtitle: str, path: Path) -> None:
+    """Draws rank and frequency as a PNG; both logarithmic unless the law is uniform.
+
+    Args:
+      data: the sequences.
+      title: what they are.
+      subtitle: the options that matter.
+      path: of the PNG; its folder is made.
+    """
+    style.save(class_frequencies_figure(data, title, subtitle), path)
+
+
+def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) -> Figure:
+    """Single classes, means over bins of ranks with 95 % intervals, and the law."""
+    figure = style.new_figure(WIDTH, HEIGHT)
+    axes = figure.subplots()
+    is_log = data.exponent > 0
+    ranks = np.arange(1, data.split.num_train + 1)
+    law = zipf_weights(data.split.num_train, data.exponent)[::-1]
+    counts = np.bincount(data.ranks.ravel(), minlength=len(ranks) + 1)[1 : len(ranks) + 1]
+    single = counts / data.ranks.size
+    _set_scales(axes, data, law, single, is_log)
+    _mark_roles(axes, data.split, is_log)
+
+    # Never shown: nowhere on a logarithmic axis.
+    was_shown = counts > 0 if is_log else np.full(len(ranks), True)
+    axes.plot(
+        ranks[was_shown], single[was_shown], ".", color=style.GREY, markersize=3.5, alpha=0.5,
+        markeredgewidth=0, label="a single class" + ", if it is shown" * is_log,
+    )  # fmt: skip
+    law_name = f"Zipf's law, exponent {data.exponent:g}" if is_log else "the uniform law"
+    law_name += "" if data.follows_law else " (another law holds here)"
+    dashes = "-" if data.follows_law else ":"
+    axes.plot(ranks, law, dashes, color=style.INK, linewidth=1.2, label=law_name, zorder=3)
+    edges = rank_edges(data.split, is_log)
+    where = law_ranks(edges, data.exponent)
+    for positions, look, name in (
+        (data.ranks, _ALL, "mean of a bin: all examples"),
+        (data.ranks[:, -1:], _QUERIES, "mean of a bin: queries"),
+    ):
+        _draw_bins(axes, where, binned_frequency(positions, edges), look, name)
+    sample = f"{len(data.places):,} sequences; bars are 95 % intervals."
+    _name(axes, title, f"{subtitle}\n{sample}")
+    return figure
+
+
+def _set_scales(
+    axes: Axes, data: ClassFrequencies, law: np.ndarray, single: np.ndarray, is_log: bool
+) -> None:
+    num_train = data.split.num_train
+    top = max(law.max(), single.max(), 1 / len(data.places))
+    if is_log:
+        # Not so deep as to show nothing: what a strong law hardly ever shows.
+        bottom = max(law.min(), 1 / data.places.size) / 4
+        axes.set(xscale="log", yscale="log", xlim=(0.8, num_train * 1.25))
+        axes.set_ylim(bottom, top * 3)
+    else:
+        axes.set(xlim=(0, num_train + 1), ylim=(0, top * 1.15))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _mark_roles(axes: Axes, split: ClassSplit, is_log: bool) -> None:
+    """A pale ground under the common classes, and names above."""
+    low, high = axes.get_xlim()
+    names = f"{split.num_common:,} common classes", f"{split.num_rare:,} rare classes"
+    if split.num_common:
+        border = split.num_common + 0.5
+        axes.axvspan(low, border, color=style.GREEN, alpha=0.12, linewidth=0)
+        axes.text(
+            low, 1.01, names[0], color=style.GREEN, size=9, transform=axes.get_xaxis_transform()
+        )
+    if split.num_rare:
+        axes.text(
+            high, 1.01, names[1], color=style.GREY, size=9, ha="right",
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
+
+
+def _draw_bins(
+    axes: Axes, ranks: np.ndarray, binned: BinnedFrequency, look: dict[str, Any], name: str
+) -> None:
+    was_shown = binned.frequency > 0
+    frequency, error = binned.frequency[was_shown], binned.error[was_shown]
+    bottom = axes.get_ylim()[0]
+    # On a logarithmic axis a bar that reaches 0 would reach out of the picture.
+    below = np.minimum(error, np.maximum(frequency - bottom, 0.0))
+    axes.errorbar(
+        ranks[was_shown], frequency, (below, error), **look, linestyle="", linewidth=1, label=name,
+        zorder=4,
+    )  # fmt: skip
+    if axes.get_yscale() == "log" and not was_shown.all():
+        hidden = ranks[~was_shown]
+        axes.plot(
+            hidden, np.full(len(hidden), 0.03), **(look | {"marker": "v"}), linestyle="",
+            transform=axes.get_xaxis_transform(), label=_UNSEEN, zorder=4,
+        )  # fmt: skip
+
+
+def _name(axes: Axes, title: str, subtitle: str) -> None:
+    axes.set_xlabel("rank of the class (1 is the commonest)")
+    axes.set_ylabel("share of the examples that are of one class")
+    style.tidy(axes)
+    # From below: the names of the roles, the subtitle, the title.
+    lines = style.wrap(subtitle, WIDTH - 1.5, SMALL)
+    height = 1.3 * SMALL * len(lines)
+    axes.annotate(
+        "\n".join(lines), (0, 1), (0, 22), xycoords="axes fraction", textcoords="offset points",
+        size=SMALL, color=style.GREY, va="bottom",
+    )  # fmt: skip
+    titles = style.wrap(title, WIDTH - 1.5, LARGE)
+    axes.set_title("\n".join(titles), size=LARGE, weight="bold", loc="left", pad=30 + height)
+    handles, labels = axes.get_legend_handles_labels()
+    # One entry a label; what is absent comes last.
+    entries = dict(zip(labels, handles, strict=True))
+    if _UNSEEN in entries:
+        entries[_UNSEEN] = entries.pop(_UNSEEN)
+    axes.legend(
+        entries.values(), entries.keys(), frameon=False, fontsize=9, loc="upper center",
+        bbox_to_anchor=(0.5, -0.1), ncols=(len(entries) + 1) // 2,
+    )  # fmt: skip
+
+
+def rank_edges(split: ClassSplit, is_log: bool) -> np.ndarray:
+    """Edges of bins of ranks, int [N + 1]; common and rare classes share none.
+
+    Bin n holds the ranks in [edges[n], edges[n + 1]).
+    """
+    borders = sorted({1, split.num_common + 1, split.num_train + 1})
+    edges: set[int] = set()
+    for low, high in itertools.pairwise(borders):
+        if is_log:
+            count = max(1, round(np.log10(high / low) * BINS_PER_DECADE))
+            between = np.geomspace(low, high, count + 1)
+        else:
+            share = (high - low) / split.num_train
+            between = np.linspace(low, high, max(1, round(share * LINEAR_BINS)) + 1)
+        edges |= set(np.rint(between).astype(int).tolist())
+    return np.array(sorted(edges))
+
+
+def law_ranks(edges: np.ndarray, exponent: float) -> np.ndarray:
+    """Where in each bin the law has its mean over the bin, float [N].
+
+    Drawn there, a bin whose classes follow the law lies on its line however wide it is.
+    """
+    ranks = [np.arange(low, high) for low, high in itertools.pairwise(edges)]
+    if not exponent:
+        return np.array([bin_ranks.mean() for bin_ranks in ranks])
+    # Relative to the bin's first rank: large exponents would underflow.
+    means = [np.mean((bin_ranks / bin_ranks[0]) ** -exponent) for bin_ranks in ranks]
+    return edges[:-1] * np.array(means) ** (-1 / exponent)

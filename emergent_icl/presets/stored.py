@@ -1,0 +1,25 @@
+"""The config of a run that is there: resumes, repeats or varies it without its command line.
+
+    python -m experiments.train --config=experiments/configs/stored.py:runs/small \
+        --workdir=runs/another_seed --config.training.seed=1
+
+An option that came after the run was written has the value that says what the run did without it.
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from emergent_icl.presets import base
+from emergent_icl.runs.workdir import Workdir
+
+
+def get_config(workdir: str) -> ConfigDict:
+    """The config.json of a work directory, with base.py's types.
+
+    Raises:
+      WorkdirError: there is none, or it is not a config.
+    """
+    config = base.get_config().unlock()
+    config.update(Workdir(workdir).read_config())
+    return config.lock()

@@ -1,0 +1,368 @@
+"""Checkpoints: Orbax, asynchronous, atomic, without pickles."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import re
+import sys
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
+
+from emergent_icl.config.configs import identities, identity
+from emergent_icl.training.state import TrainState
+from emergent_icl.runs.workdir import WorkdirError
+
+
+class CheckpointError(WorkdirError):
+    """A checkpoint cannot be written, or not be read."""
+
+
+class NonFiniteStateError(FloatingPointError):
+    """A state with a NaN or an infinity was about to be saved."""
+
+
+# Orbax counts by the time of day, which may be set while it waits; where folders are made at once
+# it has less to wait for.
+PATIENCE_SECONDS = 10 * 365 * 24 * 3600
+
+
+class Progress(NamedTuple):
+    """What a run must know besides its state to go on as if it had not stopped.
+
+    Attributes:
+      wall_seconds: time spent so far, all commands together.
+      train_seconds: of that, time spent in timed updates ...
+      train_steps: ... and how many updates that were.
+      window: metrics of steps that are not logged yet, {metric: values} of each replica.
+      diverged: name of each replica that diverged -> the step at which it was seen.
+      steps_per_call: K; 0 where nothing was computed yet.
+    """
+
+    wall_seconds: float = 0.0
+    train_seconds: float = 0.0
+    train_steps: int = 0
+    window: list[dict[str, list[float]]] = []  # noqa: RUF012  (defaults are never mutated)
+    diverged: dict[str, int] = {}  # noqa: RUF012
+    steps_per_call: int = 0
+
+
+class Unreadable(NamedTuple):
+    """A checkpoint that is damaged, or not one of this run: its step, and what is wrong."""
+
+    step: int
+    why: str
+
+
+class Found(NamedTuple):
+    """What there is to go on from.
+
+    Attributes:
+      state: of the newest checkpoint that can be read, [R, ...] a leaf on the host.
+      progress: that goes with it.
+      unreadable: newer ones.
+    """
+
+    state: TrainState
+    progress: Progress
+    unreadable: tuple[Unreadable, ...]
+
+
+class CheckpointStore:
+    """Checkpoints of one run, by step.
+
+    A checkpoint holds the host's copy of the state, [R, ...] a leaf, and the progress
+    as JSON. Use as a context manager: leaving it waits for what is being written. Where several
+    processes train the run, all of them save; reading is each one's own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keep: int | None = None,
+        config: ml_collections.ConfigDict | None = None,
+    ) -> None:
+        """Opens the folder.
+
+        Args:
+          folder: made when something is saved.
+          keep: newest checkpoints to keep; None keeps all.
+          config: of the run; its identity is saved with each and asked of each. None asks nothing.
+        """
+        _hush()
+        self._folder, self._keep, self._config = folder, keep, config
+        self._identity = None if config is None else identity(config)
+        self._manager: ocp.CheckpointManager | None = None
+
+    def __enter__(self) -> CheckpointStore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._manager is None:
+            return
+        if error is None:
+            with self._saving():
+                self._manager.close()
+        elif jax.process_count() == 1:
+            # What went wrong first is what is told. Other processes might wait forever.
+            with contextlib.suppress(Exception):
+                self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Steps of complete checkpoints, in order.
+
+        Raises:
+          CheckpointError: in place of the folder there is a file.
+        """
+        if not self._folder.exists():
+            return []
+        if not self._folder.is_dir():
+            raise CheckpointError(f"{self._folder} is not a folder")
+        # One that is being written has a longer name.
+        names = [path.name for path in self._folder.iterdir()]
+        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
+
+    def latest(self) -> int | None:
+        """Step of the newest complete checkpoint, None if there is none."""
+        return max(self.steps(), default=None)
+
+    def save(self, state: TrainState, progress: Progress, diverged: Collection[int] = ()) -> None:
+        """Starts to save; a step that is not newer than what is saved is left alone.
+
+        Args:
+          state: host arrays, [R, ...] a leaf.
+          progress: goes with it.
+          diverged: replicas that are known to hold anything.
+
+        Raises:
+          NonFiniteStateError: the state holds a NaN or an infinity; nothing is written.
+          CheckpointError: this one, or the one before, could not be written.
+        """
+        step = int(state.step[0])
+        for replica in set(range(len(state.step))) - set(diverged):
+            if bad := non_finite_leaves(state, replica):
+                raise NonFiniteStateError(f"not finite after step {step}: {', '.join(bad)}")
+        about = {"checksum": _checksum(state), "identity": self._identity, **progress._asdict()}
+        several = jax.process_count() > 1
+        with self._saving():
+            # Not with its parents: a run whose folder was deleted does not make it anew.
+            self._folder.mkdir(exist_ok=True)
+            if self._manager is None:
+                self._manager = _manager(self._folder, self._keep)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(about)
+                ),
+                # Several must not find by themselves what there is: a shared folder's listing is
+                # not the same everywhere at once.
+                force=several,
+            )
+
+    def wait(self) -> None:
+        """Waits until everything is on disk.
+
+        Raises:
+          CheckpointError: the last one could not be written.
+        """
+        if self._manager is not None:
+            with self._saving():
+                self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:  # Another process is gone: no matter of writing.
+            raise
+        except Exception as error:  # Orbax and its storage raise nearly anything.
+            raise CheckpointError(
+                f"a checkpoint could not be written in {self._folder}: {_in_a_line(error)}\n"
+                "Those before it stand."
+            ) from error
+
+    def restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
+        """Reads the checkpoint of a step.
+
+        Args:
+          step: one of `steps()`.
+          template: a TrainState of arrays or shapes, [R, ...] a leaf.
+
+        Returns:
+          The state as host arrays, and the progress.
+
+        Raises:
+          CheckpointError: it is damaged, or of another run.
+        """
+        try:
+            return self._restore(step, template)
+        except Exception as error:  # What is damaged can raise nearly anything.
+            raise CheckpointError(
+                f"the checkpoint of step {step} in {self._folder} cannot be read: "
+                f"{_in_a_line(error)}"
+            ) from error
+
+    def newest(self, template: Any) -> Found | None:
+        """Reads the newest checkpoint that is good; None if there is none at all.
+
+        Args:
+          template: see `restore`.
+
+        Raises:
+          CheckpointError: there are some, but none is good, or the machine cannot read one now.
+        """
+        bad: list[Unreadable] = []
+        for step in reversed(self.steps()):
+            self._check_access(step)
+            try:
+                state, progress = self._restore(step, template)
+            except MemoryError:
+                raise
+            except Exception as error:  # See `restore`.
+                bad.append(Unreadable(step, _in_a_line(error)))
+            else:
+                return Found(state, progress, tuple(bad))
+        if bad:
+            why = "".join(f"\n  step {step}: {why}" for step, why in bad)
+            raise CheckpointError(
+                f"no checkpoint in {self._folder} can be read:{why}\n"
+                "To start anew: another --workdir, or remove that folder."
+            )
+        return None
+
+    def set_aside(self, step: int) -> Path:
+        """Moves a checkpoint out of the way; returns its new place."""
+        aside = self._folder.with_name(f"{self._folder.name}_unreadable")
+        aside.mkdir(exist_ok=True)
+        places = (aside / f"{step}{suffix}" for suffix in _suffixes())
+        place = next(place for place in places if not place.exists())
+        (self._folder / str(step)).rename(place)
+        return place
+
+    def _is_own(self, found: int | None) -> bool:
+        """Whether an identity is that of this run, however its config was written."""
+        if self._config is None or found in (None, self._identity):
+            return True
+        return found in identities(self._config)
+
+    def _check_access(self, step: int) -> None:
+        """Tells what is damaged from what this process may not, or cannot now, open."""
+        try:
+            for path in (self._folder / str(step)).rglob("*"):
+                if path.is_file():
+                    with path.open("rb") as file:
+                        file.read(1)
+        except OSError as error:
+            raise CheckpointError(
+                f"the checkpoint of step {step} cannot be opened: {error.strerror}: "
+                f"{error.filename or self._folder}"
+            ) from error
+
+    def _restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
+        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
+        restored = _reader().restore(
+            self._folder / str(step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore()
+            ),
+        )
+        state, about = restored.state, dict(restored.progress)
+        # Orbax compares names alone.
+        leaves = jax.tree_util.tree_leaves_with_path(template)
+        for (path, leaf), found in zip(leaves, jax.tree.leaves(state), strict=True):
+            if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+                raise ValueError(
+                    f"{jax.tree_util.keystr(path)} is {found.dtype} {list(found.shape)}, not "
+                    f"{leaf.dtype} {list(leaf.shape)}"
+                )
+        # Older ones have neither.
+        if about.pop("checksum", None) not in (None, _checksum(state)):
+            raise ValueError("its checksum does not match")
+        if not self._is_own(about.pop("identity", None)):
+            raise ValueError("it is of a run with another config")
+        if int(state.step[0]) != step:
+            raise ValueError(f"it is of step {int(state.step[0])}")
+        return state, Progress(**about)
+
+
+def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
+    count = jax.process_count()
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        create=False,
+        # Where process 0 cannot write, others would wait for its background thread for minutes.
+        enable_async_checkpointing=count == 1,
+        async_options=ocp.options.AsyncOptions(
+            timeout_secs=PATIENCE_SECONDS, create_directories_asynchronously=False
+        ),
+        # Named processes meet without the devices.
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            active_processes=set(range(count)) if count > 1 else None
+        ),
+    )
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def _reader() -> ocp.Checkpointer:
+    """Reads without waiting for other processes."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=alone)
+
+
+def _checksum(state: TrainState) -> int:
+    checksum = 0
+    for leaf in jax.tree.leaves(state):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf), checksum)
+    return checksum
+
+
+def _hush() -> None:
+    """Keeps Orbax from speaking for itself: errors are raised, and that is enough.
+
+    It reports every file that it touches, and what it raises besides. Where one part of a read
+    or write fails, the others find its event loop closed, and would say so at length, each.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    if getattr(before, "__qualname__", "") != hook.__qualname__:
+        sys.unraisablehook = hook
+
+
+def _in_a_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _suffixes() -> Iterator[str]:
+    yield ""
+    yield from (f"-{count}" for count in itertools.count(2))
+
+
+def non_finite_leaves(state: TrainState, replica: int = 0) -> list[str]:
+    """Names of the leaves [R, ...] that hold a NaN or an infinity in a replica's part."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return [
+        jax.tree_util.keystr(path)
+        for path, leaf in leaves
+        if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf[replica]).all()
+    ]

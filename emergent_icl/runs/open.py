@@ -1,0 +1,143 @@
+"""Trained runs, opened by their folders."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import jax
+import ml_collections
+
+from emergent_icl.config.rules import ConfigError
+from emergent_icl.data.bank import DeviceBank
+from emergent_icl.models.network import BatchStats, Params
+from emergent_icl.runs.check import validate
+from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
+from emergent_icl.training.build import Experiment, build_experiment
+from emergent_icl.training.replicas import make_replicas, named_overrides, with_options
+
+# What may differ when a trained run is opened: how it is evaluated, and where its data are.
+OVERRIDABLE = (
+    "evaluation.",
+    "data.data_dir",
+    "data.cache_dir",
+    "data.features.path",
+    "data.noise_scale",
+)
+
+
+class Run(NamedTuple):
+    """A trained run, opened.
+
+    Attributes:
+      experiment: what it is made of: config, bank, network ...
+      step: of the checkpoint.
+      params: the network's parameters, host arrays.
+      batch_stats: BatchNorm's running averages, host arrays.
+    """
+
+    experiment: Experiment
+    step: int
+    params: Params
+    batch_stats: BatchStats
+
+    def device_bank(self) -> DeviceBank:
+        """The bank on the default device."""
+        return jax.device_put(self.experiment.arrays())
+
+
+def load_run(
+    workdir: str | os.PathLike[str],
+    step: int | None = None,
+    overrides: dict[str, object] | None = None,
+    replica: str | None = None,
+) -> Run:
+    """Opens a run; needs nothing but its work directory (and its data).
+
+    Args:
+      workdir: the folder that `experiments.train` wrote.
+      step: of the checkpoint; None is the newest.
+      overrides: {'evaluation.num_sequences': 10_000, ...}, options to change, among
+        OVERRIDABLE: others would make it another run.
+      replica: name of the one to open, where several were trained together; it then is the
+        run that it would be alone.
+
+    Raises:
+      WorkdirError: no run there, no such checkpoint or replica; DivergedError, one of these,
+        if the replica diverged.
+      ConfigError: an override is not allowed, or the run needs an extension that was not
+        imported (docs/extending.md).
+      DataUnavailableError: its data are not to be had.
+    """
+    folder = Workdir(workdir)
+    written = folder.read_config()
+    validate(written)
+    together = make_replicas(written)
+    index = _index(folder, [one.name for one in together], replica)
+    # As it was trained, whatever the overrides ask of it.
+    trained = together[index]
+    capacity = {
+        "model.num_labels": trained.task.num_labels,
+        "model.num_positions": trained.task.num_positions,
+    }
+    config = _overridden(with_options(trained.config, capacity), overrides or {})
+    if not folder.checkpoints.is_dir():
+        raise WorkdirError(f"{folder.path} has no checkpoints yet")
+    with CheckpointStore(folder.checkpoints, config=written) as store:
+        steps = store.steps()
+        if not steps:
+            raise WorkdirError(f"{folder.path} has no checkpoints yet")
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            raise WorkdirError(f"{folder.path} has no checkpoint of step {step}, only of {steps}")
+        experiment = build_experiment(config)
+        state, progress = store.restore(step, experiment.state_template(len(together)))
+    if trained.name in progress.diverged:
+        raise DivergedError(
+            f"replica '{trained.name}' of {folder.path} diverged at step "
+            f"{progress.diverged[trained.name]}; its checkpoint of step {step} holds nothing of use"
+        )
+    own = jax.tree.map(lambda leaf: leaf[index], state)
+    return Run(experiment, step, own.params, own.batch_stats)
+
+
+def replica_names(workdir: str | os.PathLike[str]) -> list[str]:
+    """Names of the replicas that were trained there; [''] for a run that was alone.
+
+    Raises:
+      WorkdirError, ConfigError: see `load_run`.
+    """
+    config = Workdir(workdir).read_config()
+    validate(config)
+    return [name for name, _ in named_overrides(config)]
+
+
+def _index(folder: Workdir, names: list[str], replica: str | None) -> int:
+    """Which of the replicas of a folder is asked for."""
+    if replica is None and len(names) == 1:
+        return 0
+    if replica in names and replica:
+        return names.index(replica)
+    if names == [""]:
+        raise WorkdirError(f"{folder.path} holds a single run, without replicas")
+    hint = "" if replica is None else f", none of the name '{replica}'"
+    raise WorkdirError(f"{folder.path} holds the replicas {', '.join(names)}{hint}: name one")
+
+
+def _overridden(
+    config: ml_collections.ConfigDict, overrides: dict[str, object]
+) -> ml_collections.ConfigDict:
+    """A valid, locked copy with some options changed."""
+    fixed = [path for path in overrides if not path.startswith(OVERRIDABLE)]
+    if fixed:
+        may = ", ".join(prefix + "*" * prefix.endswith(".") for prefix in OVERRIDABLE)
+        raise ConfigError(
+            [f"{path} is part of what was trained (may differ: {may})" for path in fixed]
+        )
+    try:
+        changed = with_options(config, overrides)
+    except (KeyError, TypeError) as error:
+        raise ConfigError([str(error.args[0])]) from error
+    validate(changed)
+    return changed

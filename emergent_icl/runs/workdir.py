@@ -1,0 +1,238 @@
+"""A work directory: where a run keeps its config, metrics, checkpoints and figures.
+
+config.json  metrics.jsonl  summary.json  tensorboard/  checkpoints/  figures/
+evaluations/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import ml_collections
+
+# It registers what derived options mean, which configs are compared by.
+import emergent_icl.training.replicas  # noqa: F401
+from emergent_icl.config.configs import RESUMABLE_CHANGES, completed, differing_options, tuples
+from emergent_icl.runs.locks import try_lock
+
+
+class WorkdirError(RuntimeError):
+    """The work directory does not fit the command."""
+
+
+class DivergedError(WorkdirError):
+    """The replica that is asked for diverged: there is nothing to open."""
+
+
+class Workdir:
+    """Paths and small files of one run."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+
+    @property
+    def config(self) -> Path:
+        """The whole config, as JSON."""
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line and logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """What came out, once the run is complete."""
+        return self.path / "summary.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the command that trains here, and who that is."""
+        return self.path / ".lock"
+
+    @property
+    def log(self) -> Path:
+        """Output of the run, where a launcher of many started it."""
+        return self.path / "train.log"
+
+    @property
+    def job(self) -> Path:
+        """Which job of a cluster trains here, where a launcher of many submitted it."""
+        return self.path / "job.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Orbax's folder."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures."""
+        return self.path / "figures"
+
+    @property
+    def learning_curves(self) -> Path:
+        """The figure of every run."""
+        return self.figures / "learning_curves.png"
+
+    def evaluation(
+        self, step: int, num_sequences: int, shots: int, ways: int, replica: str = ""
+    ) -> Path:
+        """Results of `experiments.evaluate` at a step, on that many sequences a mode."""
+        name = f"step_{step}_sequences_{num_sequences}_shots_{shots}_ways_{ways}.json"
+        return self.path / "evaluations" / replica / name
+
+    def write_json(self, path: Path, content: Any) -> None:
+        """Writes a file of this folder as a whole or not at all."""
+        # NaN is not JSON: better no file than one that others cannot read.
+        write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The content of summary.json; None if the run was never complete, or its file is damaged.
+
+        The next command writes it anew.
+        """
+        try:
+            summary = read_object(self.summary, "summary")
+        except (WorkdirError, OSError):
+            return None
+        return summary if isinstance(summary.get("step"), int) else None
+
+    def read_config(self) -> ml_collections.ConfigDict:
+        """The config that the run was started with, in today's options (see `completed`), locked.
+
+        Raises:
+          WorkdirError: there is none, or it is damaged.
+        """
+        if not self.config.exists():
+            raise WorkdirError(f"{self.path} is not the work directory of a run: no config.json")
+        try:
+            content = read_object(self.config, "config")
+            return ml_collections.ConfigDict(tuples(completed(content))).lock()
+        except (WorkdirError, AttributeError, ValueError, RecursionError) as error:
+            # The last three: names that no option can have.
+            raise WorkdirError(
+                f"{self.config} is not a config: {error}\nWithout that file the run goes on with "
+                "the config of the command; checkpoints of another one are refused."
+            ) from error
+
+    def check(self, config: ml_collections.ConfigDict) -> None:
+        """Checks that the run in this folder, if there is one, is the same; writes nothing.
+
+        Raises:
+          WorkdirError: the folder holds a run with another config (names the fields), or
+            is no folder.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise WorkdirError(f"{self.path} is not a folder")
+        if differences := self.differences(config):
+            raise WorkdirError(
+                f"{self.path} holds a run with another config:\n  "
+                + "\n  ".join(differences)
+                + "\nUse another --workdir, or the same config to resume."
+            )
+
+    def differences(self, config: ml_collections.ConfigDict) -> list[str]:
+        """In which options the run in this folder is another one; [] if there is none.
+
+        Raises:
+          WorkdirError: its config cannot be read.
+        """
+        if not self.config.exists():
+            return []
+        may_change = set(RESUMABLE_CHANGES)
+        if config.training.optimizer.schedule == "cosine":
+            # Its rates depend on the number of steps: a longer run is another run.
+            may_change.remove("training.num_steps")
+        return [
+            f"{path}: {old!r} there, {new!r} here"
+            for path, old, new in differing_options(self.read_config(), config)
+            if path not in may_change
+        ]
+
+    def make(self) -> None:
+        """Makes the folder, if it is not there.
+
+        Raises:
+          WorkdirError: it cannot be written.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise WorkdirError(f"{self.path} is not a folder")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            writable = os.access(self.path, os.W_OK)
+        except OSError as error:
+            raise WorkdirError(f"{self.path} cannot be made: {error}") from error
+        if not writable:
+            raise WorkdirError(f"{self.path} cannot be written")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside, no other command may train here; the folder is there.
+
+        Raises:
+          WorkdirError: one does.
+        """
+        with self._open_lock() as file:
+            if not try_lock(file):
+                who = self.lock.read_text(encoding="utf-8").strip() or "another command"
+                raise WorkdirError(f"{self.path} is in use by {who}")
+            if file.writable():
+                # Who holds it is a courtesy: where the disk is full it is held all the same.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file.fileno(), 0)
+                    who = f"process {os.getpid()} on {platform.node()}\n"
+                    os.write(file.fileno(), who.encode())
+            yield
+
+    def _open_lock(self) -> IO[str]:
+        try:
+            return self.lock.open("a+", encoding="utf-8")
+        except PermissionError:  # A colleague's, in a folder that both may write.
+            return self.lock.open(encoding="utf-8")
+
+    def claim(self, config: ml_collections.ConfigDict) -> None:
+        """Writes the config: from now on the folder is this run's."""
+        self.write_json(self.config, config.to_dict())
+
+
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """Reads a JSON file that should hold an object; what else it holds is data, too.
+
+    Args:
+      path: of a file that is there.
+      what: it should be, in a word.
+
+    Raises:
+      WorkdirError: it is something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WorkdirError(f"{path} is not a {what}: {error}") from error
+    if not isinstance(content, dict):
+        raise WorkdirError(f"{path} is not a {what}, but {type(content).__name__}")
+    return content
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file as a whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        # Its name is not to be on disk before its content is.
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,280 @@
+"""A sweep as data: a base config, conditions, and a claim written down before any run."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import ml_collections
+import numpy as np
+
+from emergent_icl import randomness
+from emergent_icl.config.configs import MAY_DIFFER, NAME_RULE, is_name, with_options
+from emergent_icl.config.rules import ConfigError
+from emergent_icl.runs.check import validate
+from emergent_icl.sweeps.claims import Claim
+from emergent_icl.sweeps.measures import check_measure, evaluation_mode
+
+# Seeds from here on choose settings; verdicts have those below.
+FIRST_TUNING_SEED = 1000
+
+Plot = Literal["final", "curves"]
+
+
+class SweepError(ValueError):
+    """A sweep that cannot be run; the message says what is wrong with it."""
+
+
+class Condition(NamedTuple):
+    """One setting that is compared with others.
+
+    Attributes:
+      name: in folders and figures.
+      overrides: {option: value}, any options of the config.
+      value: its place on the sweep's axis; None where it has none.
+    """
+
+    name: str
+    overrides: Mapping[str, Any]
+    value: float | None = None
+
+
+def over(option: str, values: Sequence[float], label: str) -> tuple[Condition, ...]:
+    """A condition for each value of one option, named 'label=value'."""
+    return tuple(Condition(f"{label}={value:g}", {option: value}, value) for value in values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """A random search of each condition's settings, before its runs for the verdict.
+
+    Attributes:
+      space: {option: (low, high)}, each drawn log-uniformly, one draw from each of `draws`
+        equal parts of its range. Options that replicas may have for themselves.
+      draws: settings a condition.
+      choose_by: the measure whose greatest value at the end chooses.
+      seed: of the draws, and `training.seed` of their runs; none of the verdict's.
+      num_steps: of each draw, with as many evaluations as the sweep's own runs; 0 for theirs.
+    """
+
+    space: Mapping[str, tuple[float, float]]
+    draws: int = 8
+    choose_by: str = "icl"
+    seed: int = FIRST_TUNING_SEED
+    num_steps: int = 0
+
+    def settings(self) -> list[dict[str, float]]:
+        """What is tried: `draws` dictionaries {option: value}, the same for every condition."""
+        rng = randomness.generator(self.seed, "search")
+        columns = {}
+        for option, (low, high) in self.space.items():
+            parts = (rng.permutation(self.draws) + rng.random(self.draws)) / self.draws
+            columns[option] = np.exp(math.log(low) + parts * math.log(high / low))
+        return [
+            {option: _as_typed(option, float(values[draw])) for option, values in columns.items()}
+            for draw in range(self.draws)
+        ]
+
+    def length(self, config: ml_collections.ConfigDict) -> dict[str, int]:
+        """{option: value} of the draws' length, given the config of a condition."""
+        whole = config.training.num_steps
+        steps = self.num_steps or whole
+        intervals = {
+            "evaluation.every": config.evaluation.every,
+            "checkpoints.every": config.checkpoints.every,
+        }
+        scaled = {path: max(every * steps // whole, 1) for path, every in intervals.items()}
+        return {"training.num_steps": steps, **scaled}
+
+
+def _as_typed(option: str, value: float) -> float:
+    # Three digits: what is reported is what was run.
+    return round(value) if option.endswith("_steps") else float(f"{value:.3g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Conditions that differ in little, and what is claimed of them.
+
+    Attributes:
+      name: of its folder, and its key in results.json.
+      title: of its figure.
+      axis: what the conditions' values are.
+      base: the config that every condition starts from, locked.
+      conditions: at least one.
+      claim: decided by the runs at their end.
+      measures: what figures show, a panel each; see `measures.MEASURES`.
+      search: of settings, before the runs for the verdict; None for none.
+      plot: what the summary figure shows, the runs' ends or their curves.
+      notes: where the settings come from.
+    """
+
+    name: str
+    title: str
+    axis: str
+    base: ml_collections.ConfigDict
+    conditions: tuple[Condition, ...]
+    claim: Claim
+    measures: tuple[str, ...] = ("icl", "iwl")
+    search: Search | None = None
+    plot: Plot = "final"
+    notes: str = ""
+
+    def config(self, condition: Condition) -> ml_collections.ConfigDict:
+        """The config of a condition, locked.
+
+        Raises:
+          SweepError: it cannot be run; says why.
+        """
+        return self._valid(condition, condition.overrides)
+
+    def search_config(self, condition: Condition) -> ml_collections.ConfigDict:
+        """The config of a condition's draws, but for what is drawn; the sweep has a search.
+
+        Raises:
+          SweepError: it cannot be run; says why.
+        """
+        assert self.search is not None
+        length = self.search.length(self.config(condition))
+        return self._valid(condition, {**condition.overrides, **length})
+
+    def _valid(
+        self, condition: Condition, overrides: Mapping[str, Any]
+    ) -> ml_collections.ConfigDict:
+        try:
+            config = with_options(self.base, overrides)
+            validate(config)
+        except (ConfigError, KeyError) as error:
+            said = error.args[0] if isinstance(error, KeyError) else error
+            raise SweepError(
+                f"sweep '{self.name}', condition '{condition.name}': {said}"
+            ) from error
+        return config
+
+    def with_base_options(self, values: Mapping[str, Any]) -> Sweep:
+        """The same sweep from another base; a condition's own overrides still come last.
+
+        Raises:
+          SweepError: there is no such option.
+        """
+        try:
+            return dataclasses.replace(self, base=with_options(self.base, values))
+        except KeyError as error:
+            raise SweepError(f"sweep '{self.name}': {error.args[0]}") from error
+
+    def check(self) -> None:
+        """Checks the whole sweep, before anything runs.
+
+        Raises:
+          SweepError: says what is wrong.
+        """
+        names = [condition.name for condition in self.conditions]
+        for name in (self.name, *names):
+            if not is_name(name):
+                raise SweepError(f"sweep '{self.name}': the name {name!r} must be {NAME_RULE}")
+        for problem in self._problems(names):
+            raise SweepError(f"sweep '{self.name}': {problem}")
+        for measure in sorted(self._all_measures()):
+            try:
+                check_measure(measure)
+            except ValueError as error:
+                raise SweepError(f"sweep '{self.name}': {error}") from error
+        for condition in self.conditions:
+            modes = self.config(condition).evaluation.modes
+            if self.search is not None:
+                self.search_config(condition)
+            for measure in sorted(self._all_measures()):
+                mode = evaluation_mode(measure)
+                if mode is not None and mode not in modes:
+                    raise SweepError(
+                        f"sweep '{self.name}': {measure} needs evaluation.modes to hold '{mode}', "
+                        f"but condition '{condition.name}' has {modes}"
+                    )
+
+    def _all_measures(self) -> set[str]:
+        chosen_by = set() if self.search is None else {self.search.choose_by}
+        return {*self.measures, *self.claim.measures(), *chosen_by}
+
+    def _problems(self, names: list[str]) -> list[str]:
+        problems = []
+        if not names:
+            problems.append("there must be at least one condition")
+        if len({name.lower() for name in names}) < len(names):
+            problems.append(f"the names of conditions must differ, not {names}")
+        if not self.claim.checks:
+            problems.append("the claim must have at least one check")
+        unknown = sorted(self.claim.conditions() - set(names))
+        if unknown:
+            problems.append(f"the claim speaks of {unknown}, but the conditions are {names}")
+        needy = [one.name for one in self.conditions if one.value is None]
+        if needy and self.claim.needs_values():
+            problems.append(f"the claim is of a trend, but {needy} have no value")
+        if self.plot not in get_args(Plot):
+            problems.append(f"plot = {self.plot!r} must be one of {', '.join(get_args(Plot))}")
+        if self.search is not None:
+            problems += _search_problems(self.search)
+        return problems
+
+
+def _search_problems(search: Search) -> list[str]:
+    problems = [
+        f"search.space: {option} must be one of {', '.join(MAY_DIFFER)}"
+        for option in search.space
+        if not option.startswith(MAY_DIFFER)
+    ]
+    problems += [
+        f"search.space: {option} = {span!r} must be (low, high) with 0 < low < high"
+        for option, span in search.space.items()
+        if len(span) != 2 or not 0 < span[0] < span[1]
+    ]
+    if search.draws < 1:
+        problems.append(f"search.draws = {search.draws} must be at least 1")
+    if search.num_steps < 0:
+        problems.append(f"search.num_steps = {search.num_steps} must be at least 0")
+    if search.seed < FIRST_TUNING_SEED:
+        problems.append(f"search.seed = {search.seed} must be at least {FIRST_TUNING_SEED}")
+    return problems
+
+
+def load_sweep(where: str) -> Sweep:
+    """Loads FILE[:preset], a Python file with `get_sweep(preset)`, and checks the sweep.
+
+    Raises:
+      SweepError: there is no such file, it is not a sweep's, or the sweep cannot be run.
+    """
+    match = re.fullmatch(r"(?P<file>.*?\.py)(?::(?P<preset>.*))?", where)
+    path = Path(match["file"] if match else where)
+    if match is None or not path.is_file():
+        raise SweepError(f"--sweep={where}: there is no file {path}; it must be FILE.py[:preset]")
+    module = _import_file(path)
+    if not callable(getattr(module, "get_sweep", None)):
+        raise SweepError(f"{path} has no function get_sweep")
+    preset = () if match["preset"] is None else (match["preset"],)
+    try:
+        sweep = module.get_sweep(*preset)
+    except (ValueError, TypeError, KeyError) as error:
+        raise SweepError(f"{path}: {error}") from error
+    if not isinstance(sweep, Sweep):
+        raise SweepError(f"{path}: get_sweep must give a Sweep, not {type(sweep).__name__}")
+    sweep.check()
+    return sweep
+
+
+def _import_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses that a file defines look themselves up here.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # Whatever the user's own file raises.
+        raise SweepError(f"{path}: {type(error).__name__}: {error}") from error
+    return module

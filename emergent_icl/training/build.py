@@ -1,0 +1,107 @@
+"""config -> everything that a run, an evaluation or a notebook needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from emergent_icl.data.bank import DeviceBank, ExampleBank
+from emergent_icl.data.materialise import Materialise, make_materialise
+from emergent_icl.data.sources.source import load_bank
+from emergent_icl.data.task import Task
+from emergent_icl.evaluation.evaluate import Evaluator, compile_evaluation
+from emergent_icl.models.network import Network, make_network
+from emergent_icl.training.optimizers import Optimizer, make_optimizer
+from emergent_icl.training.replicas import Replica, make_replicas, shared_config
+from emergent_icl.training.state import TrainState
+from emergent_icl.training.update import init_state
+
+
+class Experiment(NamedTuple):
+    """A config, built.
+
+    Attributes:
+      config: locked; the user's own, never changed.
+      replicas: the runs that are trained together, each with its config and task; a single
+        one without a name, where nothing is replicated.
+      bank: every example, on the host.
+      network: for one device (`axis_name=None`).
+      materialise: indices -> examples.
+      optimizer: with its schedule.
+    """
+
+    config: ml_collections.ConfigDict
+    replicas: tuple[Replica, ...]
+    bank: ExampleBank
+    network: Network
+    materialise: Materialise
+    optimizer: Optimizer
+
+    @property
+    def task(self) -> Task:
+        """Classes, sequences and labels: of the first replica, shapes are common to all."""
+        return self.replicas[0].task
+
+    def init(self, seed: int) -> TrainState:
+        """The state before the first step, of one replica."""
+        return self.initialiser()(np.uint32(seed))
+
+    def initialiser(self) -> Callable[[np.uint32], TrainState]:
+        """`init`, compiled once for many seeds."""
+        shape = self.task.shape
+        lead = (1, self.task.training.seq_len)
+        channels = (1,) if shape.kind == "image" else ()
+        dtype = np.int32 if shape.kind == "integer" else np.float32
+        examples = np.zeros((*lead, *shape.example_shape, *channels), dtype)
+        labels = np.zeros(lead, np.int32)
+        return jax.jit(
+            lambda seed: init_state(self.network, self.optimizer, seed, examples, labels)
+        )
+
+    def arrays(self) -> DeviceBank:
+        """What examples are looked up in, as host arrays."""
+        if not self.config.data.random_rare_images:
+            return DeviceBank(self.bank.examples)
+        split = self.task.space.split
+        is_random = np.zeros(self.task.space.num_bank_classes, bool)
+        is_random[split.class_ids[: split.num_rare]] = True
+        return DeviceBank(self.bank.examples, is_random)
+
+    def state_template(self, num_replicas: int | None = None) -> TrainState:
+        """Shapes of a checkpoint's state, [R, ...] a leaf; computes nothing."""
+        count = len(self.replicas) if num_replicas is None else num_replicas
+        shapes = jax.eval_shape(lambda: self.init(self.config.training.seed))
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), shapes
+        )
+
+    def evaluator(self) -> Evaluator:
+        """Draws the sequences of every evaluation mode, of the first replica."""
+        return self.evaluators()[0]
+
+    def evaluators(self) -> list[Evaluator]:
+        """The same of each replica; they compile together."""
+        compiled = compile_evaluation(self.network, self.materialise)
+        return [Evaluator(replica.config, replica.task, compiled) for replica in self.replicas]
+
+
+def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
+    """Loads the data and builds the model of a valid config.
+
+    Raises:
+      DataUnavailableError: its data are not to be had.
+    """
+    replicas = make_replicas(config)
+    data, task = shared_config(config, replicas).data, replicas[0].task
+    return Experiment(
+        config,
+        replicas,
+        load_bank(data),
+        make_network(config.model, task.num_labels, task.num_positions),
+        make_materialise(data, task.shape),
+        make_optimizer(config.training),
+    )

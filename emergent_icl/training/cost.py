@@ -1,0 +1,249 @@
+"""What a config means before it costs anything: classes, parameters, operations, memory, time."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from emergent_icl.data.bank import DeviceBank, SourceShape
+from emergent_icl.data.materialise import make_materialise, shows_afresh
+from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.class_split import zipf_weights
+from emergent_icl.data.task import Task
+from emergent_icl.evaluation.evaluate import ICL, IWL
+from emergent_icl.evaluation.metrics import Z_95
+from emergent_icl.models.network import make_network
+from emergent_icl.models.tokens import num_tokens
+from emergent_icl.training.flops import count_flops
+from emergent_icl.training.optimizers import make_optimizer
+from emergent_icl.training.state import TrainState, hyper_from_config
+from emergent_icl.training.update import init_state, make_update
+
+# Examples of the stand-in for the data: a step costs the same whatever they show.
+STAND_IN_CLASSES, STAND_IN_EXEMPLARS = 16, 2
+MIN_TIMED_STEPS, MAX_TIMED_STEPS, TIMING_SECONDS = 3, 50, 2.0
+
+
+class Memory(NamedTuple):
+    """Bytes on a device.
+
+    Attributes:
+      bank: every example, as stored.
+      state: parameters, BatchNorm averages and the optimizer's state.
+      step: what one step needs besides, as the compiler says; None if it was not compiled.
+    """
+
+    bank: int
+    state: int
+    step: int | None
+
+
+class Cost(NamedTuple):
+    """What a training step costs.
+
+    Attributes:
+      flops: operations of a step on the whole batch; see `count_flops`.
+      memory: on the device.
+      compile_seconds: of the step; None if it was not compiled.
+      step_seconds: median of some steps on this machine; None if none was run.
+    """
+
+    flops: int
+    memory: Memory
+    compile_seconds: float | None
+    step_seconds: float | None
+
+
+def parameters_by_module(config: ml_collections.ConfigDict, task: Task) -> dict[str, int]:
+    """Numbers of parameters by top-level module; computes nothing."""
+    counts: dict[str, int] = {}
+    for module, leaves in _state_shapes(config, task).params.items():
+        top = module.split("/")[0]
+        counts[top] = counts.get(top, 0) + sum(math.prod(leaf.shape) for leaf in leaves.values())
+    return counts
+
+
+def estimate_cost(config: ml_collections.ConfigDict, task: Task, measure: bool) -> Cost:
+    """Counts the operations and bytes of a step; loads no data.
+
+    Args:
+      config: valid.
+      task: of that config.
+      measure: compile the step for one device, and time it on random numbers. What
+        differs from a real run: a single device, and nothing feeds it.
+    """
+    step, arguments = _training_step(config, task)
+    shapes = jax.eval_shape(arguments)
+    flops = count_flops(step, *shapes)
+    state_bytes = _bytes(_state_shapes(config, task))
+    bank_bytes = bank_size(task.shape, config.data.augment)
+    if not measure:
+        return Cost(flops, Memory(bank_bytes, state_bytes, None), None, None)
+    start = time.perf_counter()
+    compiled = jax.jit(step).lower(*shapes).compile()
+    compile_seconds = time.perf_counter() - start
+    analysis = compiled.memory_analysis()
+    step_bytes = int(analysis.temp_size_in_bytes) if analysis is not None else None
+    step_seconds = _time(compiled, jax.device_put(arguments()))
+    return Cost(flops, Memory(bank_bytes, state_bytes, step_bytes), compile_seconds, step_seconds)
+
+
+def bank_size(shape: SourceShape, augment: bool) -> int:
+    """Bytes of every example, as stored: the variants of `augment` are not."""
+    width = 1 if shape.kind == "image" else 4
+    variants = 8 if augment else 1
+    return (
+        width * shape.num_classes // variants * shape.num_exemplars * math.prod(shape.example_shape)
+    )
+
+
+def _state_shapes(config: ml_collections.ConfigDict, task: Task) -> TrainState:
+    return jax.eval_shape(lambda: _init_state(config, task))
+
+
+def _init_state(config: ml_collections.ConfigDict, task: Task) -> TrainState:
+    network = make_network(config.model, task.num_labels, task.num_positions)
+    bank, batch = _stand_in(task)
+    ids = (batch.class_ids[:1], batch.exemplar_ids[:1])
+    keys = np.zeros((1, 2), np.uint32)
+    examples = make_materialise(config.data, task.shape)(bank, *ids, keys, np.float32(0))
+    optimizer = make_optimizer(config.training)
+    return init_state(network, optimizer, config.training.seed, examples, batch.labels[:1])
+
+
+def _training_step(
+    config: ml_collections.ConfigDict, task: Task
+) -> tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]:
+    """The update of one device, and a function that makes arguments for it."""
+    update = make_update(
+        make_network(config.model, task.num_labels, task.num_positions),
+        make_optimizer(config.training),
+        make_materialise(config.data, task.shape),
+        axis_name=None,
+        interim_weight=config.training.interim_weight,
+    )
+    count = config.training.batch_size
+
+    def arguments() -> tuple[Any, ...]:
+        bank, batch = _stand_in(task, count)
+        return _init_state(config, task), hyper_from_config(config), bank, batch
+
+    return update, arguments
+
+
+def _stand_in(task: Task, batch_size: int = 1) -> tuple[DeviceBank, SequenceBatch]:
+    """A small bank of the right shape, and training sequences that look into it."""
+    shape = task.shape
+    dtype = {"image": np.uint8, "vector": np.float32, "integer": np.int32}[shape.kind]
+    size = (STAND_IN_CLASSES, min(STAND_IN_EXEMPLARS, shape.num_exemplars), *shape.example_shape)
+    examples = np.random.default_rng(0).integers(0, 2, size).astype(dtype)
+    batch = task.training.sample(np.random.default_rng(0), batch_size)
+    inside = SequenceBatch(
+        batch.class_ids % STAND_IN_CLASSES, batch.exemplar_ids % size[1], batch.labels
+    )
+    return DeviceBank(examples, np.zeros(STAND_IN_CLASSES, bool)), inside
+
+
+def _time(step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    state, *others = arguments
+    seconds: list[float] = []
+    # The first call pays for what is set up once.
+    state = jax.block_until_ready(step(state, *others)[0])
+    while len(seconds) < MIN_TIMED_STEPS or (
+        sum(seconds) < TIMING_SECONDS and len(seconds) < MAX_TIMED_STEPS
+    ):
+        start = time.perf_counter()
+        state = jax.block_until_ready(step(state, *others)[0])
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+# ---------------------------------------------------------------------------- warnings
+
+FEW_CLASSES = 20
+WIDE_INTERVAL = 0.03
+SELDOM_SHOWN = 10
+MOST_OF_ALL = 0.5
+
+
+def warnings(config: ml_collections.ConfigDict, task: Task) -> list[str]:
+    """What a valid config may do to its user, a sentence each."""
+    return [*_data_warnings(config, task), *_run_warnings(config, task)]
+
+
+def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str]:
+    data, sequences, space = config.data, config.data.sequences, task.space
+    if ICL[0] in task.evaluation and space.split.num_holdout < FEW_CLASSES:
+        yield (
+            f"{space.split.num_holdout} holdout classes: ICL depends on which they are; intervals "
+            f"will be wide, and cover the draw of sequences alone"
+        )
+    if sequences.type == "bursty" and sequences.p_bursty == 0:
+        yield "p_bursty = 0: hardly a context holds the query's class, so nothing rewards ICL"
+    weights = zipf_weights(space.split.num_train, sequences.zipf_exponent)
+    if sequences.type in ("bursty", "relabelled"):
+        shown = config.training.num_steps * config.training.batch_size * sequences.seq_len
+        if shown * weights[0] < SELDOM_SHOWN:
+            yield (
+                f"the rarest class is expected {shown * weights[0]:.2g} times in the whole run: "
+                f"its label can hardly be learned in weights"
+            )
+    if weights[-1] > MOST_OF_ALL:
+        yield f"the commonest class is {weights[-1]:.0%} of all examples that are drawn"
+    if space.num_exemplars == 1 and not shows_afresh(data) and task.shape.kind != "integer":
+        yield "one exemplar a class and no noise: a query is identical to its class's examples"
+    if task.shape.kind == "integer" and ICL[0] in task.evaluation:
+        yield "holdout integers have embeddings that were never trained: ICL is asked of noise"
+    if data.source == "omniglot" and not data.inverted and config.model.encoder != "resnet":
+        yield (
+            f"data.inverted = False: '{config.model.encoder}' hardly sees Omniglot's thin strokes "
+            f"on a background of ones (28 x 28, p_bursty 0, 9,000 steps: IWL .15, not .86)"
+        )
+
+
+def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str]:
+    evaluation, training = config.evaluation, config.training
+    for name, (mode, _) in (("ICL", ICL), ("IWL", IWL)):
+        if mode not in evaluation.modes:
+            yield f"evaluation.modes lacks {mode}: there will be no {name} curve"
+    half = Z_95 * math.sqrt(0.25 / evaluation.num_sequences)
+    if half > WIDE_INTERVAL:
+        yield (
+            f"evaluation.num_sequences = {evaluation.num_sequences}: an accuracy near .5 is known "
+            f"to +- {half:.3f}"
+        )
+    layout = config.model.tokens
+    trained = num_tokens(task.training.seq_len, layout)
+    for mode, kind in task.evaluation.items():
+        if (length := num_tokens(kind.seq_len, layout)) > trained:
+            yield f"{mode} has {length} tokens, training {trained}: the last stand where none was"
+    optimizer = training.optimizer
+    if optimizer.warmup_steps >= training.num_steps:
+        yield (
+            f"training.optimizer.warmup_steps = {optimizer.warmup_steps} of {training.num_steps} "
+            f"steps: the run ends before its peak learning rate"
+        )
+    on_cpu = jax.default_backend() == "cpu"
+    steps_per_call = training.steps_per_call or 1
+    if on_cpu and steps_per_call > 1 and config.model.encoder == "resnet":
+        yield (
+            f"training.steps_per_call = {steps_per_call} on CPU: convolutions inside one "
+            f"call run on a single thread"
+        )
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = bank_size(task.shape, config.data.augment)
+    # On the host and on the device, which is the same memory on CPU.
+    if size * 2 > available / 2:
+        yield f"the examples take {size / 2**30:.1f} GiB, twice, of {available / 2**30:.0f} GiB"

@@ -1,0 +1,120 @@
+"""What runs on the devices: an experiment, compiled and placed, with the feed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from emergent_icl.config.rules import ConfigError
+from emergent_icl.data.bank import DeviceBank
+from emergent_icl.data.feed import FEEDERS, FeedSpec, resolve_feeder
+from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.task import resolve_steps_per_call
+from emergent_icl.models.network import make_network
+from emergent_icl.training import devices
+from emergent_icl.training.build import Experiment
+from emergent_icl.training.state import Hyper, TrainState, hyper_from_config
+from emergent_icl.training.update import make_update
+
+
+class Program(NamedTuple):
+    """Everything that a step takes but the state.
+
+    Attributes:
+      layout: of replicas on devices.
+      call: (state, hyper, bank, batch) -> (state, metrics), K steps; donates the state.
+      hyper: placed.
+      bank: placed.
+      feed_spec: what the batches depend on.
+      feeder: its name.
+    """
+
+    layout: devices.Layout
+    call: devices.TrainCall
+    hyper: Hyper
+    bank: DeviceBank
+    feed_spec: FeedSpec
+    feeder: str
+
+    def feed(self, first_step: int) -> Iterator[SequenceBatch]:
+        """Host batches [K, R, B, S] from a step on; to be closed."""
+        return FEEDERS[self.feeder](self.feed_spec, first_step)
+
+    def shard_batch(self, batch: SequenceBatch) -> SequenceBatch:
+        """A host batch as the call takes it."""
+        return self.layout.shard_batch(batch)
+
+    def place_state(self, state: TrainState) -> TrainState:
+        """A host state [R, ...] as the call takes it."""
+        return self.layout.place(state)
+
+
+def make_program(
+    experiment: Experiment, first_step: int = 0, carried_steps_per_call: int = 0
+) -> Program:
+    """Places the data and builds the train call; it compiles when it is first called.
+
+    Args:
+      experiment: what to train.
+      first_step: from which on.
+      carried_steps_per_call: K of the command before, 0 for none; kept where it still fits.
+
+    Raises:
+      ConfigError: replicas cannot be spread over several hosts.
+    """
+    config, task = experiment.config, experiment.task
+    if config.training.spread_replicas and jax.process_count() > 1:
+        raise ConfigError(["training.spread_replicas = True needs a single host"])
+    layout = devices.Layout(len(experiment.replicas), config.training.spread_replicas)
+    network = make_network(
+        config.model, task.num_labels, task.num_positions, axis_name=layout.axis_name
+    )
+    update = make_update(
+        network,
+        experiment.optimizer,
+        experiment.materialise,
+        layout.axis_name,
+        config.training.interim_weight,
+    )
+    steps = resolve_steps_per_call(config, first_step, carried_steps_per_call)
+    hyper = devices.stack_replicas(
+        [hyper_from_config(replica.config) for replica in experiment.replicas]
+    )
+    spec = FeedSpec(
+        samplers=[replica.task.training.sample for replica in experiment.replicas],
+        seeds=[replica.config.training.seed for replica in experiment.replicas],
+        batch_size=config.training.batch_size,
+        seq_len=task.training.seq_len,
+        steps_per_call=steps,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+    )
+    return Program(
+        layout,
+        devices.make_train_call(update, steps, layout.axis_name, over_replicas(experiment)),
+        layout.place(hyper),
+        devices.place_bank(experiment.arrays()),
+        spec,
+        resolve_feeder(config.data.feeder),
+    )
+
+
+def over_replicas(experiment: Experiment, backend: str | None = None) -> devices.OverReplicas:
+    """How an update becomes that of all replicas.
+
+    Args:
+      experiment: what to train.
+      backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
+    """
+    on_cpu = (backend or jax.default_backend()) == "cpu"
+    return devices.in_turn if on_cpu and len(experiment.replicas) > 1 else devices.all_at_once
+
+
+def initial_state(experiment: Experiment) -> TrainState:
+    """The state before the first step, [R, ...] on the host."""
+    init = experiment.initialiser()
+    seeds = [np.uint32(replica.config.training.seed) for replica in experiment.replicas]
+    return devices.stack_replicas([init(seed) for seed in seeds])

@@ -1,0 +1,267 @@
+import json
+import math
+import re
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from launching import launch
+from plots.layout import clashes
+
+from benchmarks import figures, timing
+from benchmarks.baseline import sequences
+from benchmarks.baseline.network import make_baseline_network
+from benchmarks.baseline.training import query_scores
+from benchmarks.findings import FIGURES, SPEEDUPS, Findings
+from benchmarks.growth import Point, growths, verdict
+from emergent_icl.data.task import make_task
+from emergent_icl.models.network import make_network
+from emergent_icl.presets import omniglot
+from emergent_icl.training.build import build_experiment
+
+
+class Clock:
+    """Stands still but for what is run."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def taking(self, *seconds):
+        """Something that takes so long, the last time for good."""
+        left = list(seconds)
+
+        def run(count=1):
+            self.now += count * (left.pop(0) if len(left) > 1 else left[0])
+
+        return run
+
+
+def test_rivals_are_timed_in_turn_after_a_warm_up():
+    clock, order = Clock(), []
+    slow, fast = clock.taking(100, 6, 8, 10), clock.taking(100, 2, 2, 4)
+
+    def noted(name, run):
+        return timing.Block(lambda: (order.append(name), run()), 2)
+
+    blocks = {"slow": noted("slow", slow), "fast": noted("fast", fast)}
+    samples = timing.alternate(blocks, 3, warmup=1, clock=clock)
+    assert samples == {"slow": [3, 4, 5], "fast": [1, 1, 2]}
+    assert order == ["slow", "fast"] * 4
+    overall, spread = timing.ratio("speedup", samples["slow"], samples["fast"])
+    assert overall == 4
+    assert spread == timing.Measurement("speedup", 3, 2.5, 4, "x", 3)
+
+
+def test_a_summary_is_median_and_range():
+    measured = timing.summarise("step", [0.5, 0.1, 0.2], "ms", 1e3)
+    assert measured == timing.Measurement("step", 200, 100, 500, "ms", 3)
+
+
+def test_blocks_fill_their_time_whatever_the_first_repetitions_took():
+    clock = Clock()
+    # Compilation, then three that were ready, then the truth.
+    block = timing.fit_block(clock.taking(30, 0.001, 0.001, 0.01), target=2, clock=clock)
+    assert block.count == 200
+    before = clock.now
+    block.run()
+    assert clock.now - before == pytest.approx(2)
+    assert timing.fit_block(clock.taking(5.0), at_least=2, target=2, clock=clock).count == 2
+    instant = timing.fit_block(clock.taking(0.0), target=2, clock=clock)
+    assert instant.count == timing.MOST_REPETITIONS
+
+
+def test_growth_is_judged_by_operations_and_traffic():
+    linear = [Point(size, 0.001 * size, 1e6 * size, 1e3) for size in (10, 100, 1000)]
+    square = [Point(size, 1e-5 * size**2, 1e6 * size, 1e3) for size in (10, 100)]
+    moving = [point._replace(bytes=point.size**2) for point in square]
+    found = {"batch": growths(linear), "classes": growths(square)}
+    assert [one.time for one in found["batch"]] == pytest.approx([1, 1])
+    fine = {"batch": found["batch"], "moving": growths(moving)}
+    assert verdict(fine) == ["Nothing grows faster than its operations or its memory traffic."]
+    assert verdict(found) == [
+        "classes 10 -> 100: time grows as size^2.00, operations as size^1.00, memory traffic as "
+        "size^0.00"
+    ]
+
+
+# ------------------------------------------------------------------------ the baseline
+
+
+def renamed(module, leaf):
+    """Our (module, leaf) -> the baseline's, with {} where the layer's number belongs."""
+    module = re.sub(r"^resnet/group_(\d)_block_(\d)/", r"group_\1/~/block_\2/~/", module)
+    module = re.sub(r"^(resnet|transformer)/(?!layers)", "", module)
+    if module.startswith("transformer/layers/block/"):
+        module = "block_{}_" + module.removeprefix("transformer/layers/block/").replace("/", "_")
+    return ("labels", "embeddings") if module == "tokens" else (module, leaf)
+
+
+def carried_over(params, num_layers):
+    """Our parameters as the baseline takes them."""
+    theirs = {}
+    for module, leaves in params.items():
+        for leaf, value in leaves.items():
+            name, its_leaf = renamed(module, leaf)
+            layers = range(num_layers) if "{}" in name else [None]
+            for i in layers:
+                own = value if i is None else value[i]
+                theirs.setdefault(name.format(i), {})[its_leaf] = own
+    return theirs
+
+
+@pytest.mark.parametrize(
+    ("preset", "is_training"), [("images", True), ("resnet", True), ("resnet", False)]
+)
+def test_the_baseline_is_the_same_model(preset, is_training):
+    config = tiny.get_config(preset).unlock()
+    config.model.num_layers = 2
+    task = make_task(config)
+    ours = make_network(config.model, task.num_labels)
+    theirs = make_baseline_network(config.model, task.num_labels)
+    rng = np.random.default_rng(0)
+    examples = rng.random((4, 9, 12, 12, 1), np.float32)
+    labels = rng.integers(task.num_labels, size=(4, 9)).astype(np.int32)
+    params, stats = jax.jit(ours.init)(jax.random.PRNGKey(0), examples, labels)
+    # Branches that start silent would hide what they compute.
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * rng.random(leaf.shape, np.float32), params)
+    key = jax.random.PRNGKey(1)
+    template, their_stats = jax.eval_shape(lambda: theirs.init(key, examples, labels, True))
+    moved, moved_stats = carried_over(params, 2), carried_over(stats, 2)
+    assert jax.tree.map(np.shape, moved) == jax.tree.map(np.shape, template)
+    assert jax.tree.map(np.shape, moved_stats) == jax.tree.map(np.shape, their_stats)
+
+    logits, _ = jax.jit(lambda: ours.apply(params, stats, None, examples, labels, is_training))()
+    other, _ = jax.jit(
+        lambda: theirs.apply(moved, moved_stats, None, examples, labels, is_training)
+    )()
+    assert other.shape == (4, 17, task.num_labels)
+    np.testing.assert_allclose(other[:, -1], logits, atol=2e-4)
+    assert np.ptp(logits) > 0.1
+
+
+def test_the_baseline_has_the_papers_size():
+    config = omniglot.get_config("paper")
+    network = make_baseline_network(config.model, 1623)
+    images, labels = np.zeros((1, 9, 105, 105, 1), np.float32), np.zeros((1, 9), np.int32)
+    params, stats = jax.eval_shape(
+        lambda: network.init(jax.random.PRNGKey(0), images, labels, True)
+    )
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == 831_479
+    del stats
+
+
+def test_query_scores_are_those_of_the_last_token():
+    logits = np.full((2, 17, 5), -3.0, np.float32)
+    logits[:, -1] = np.log([0.1, 0.2, 0.4, 0.2, 0.1])
+    labels = np.zeros((2, 9), np.int32)
+    labels[:, -1] = [2, 1]
+    loss, accuracy = query_scores(logits, labels)
+    assert loss == pytest.approx(-np.log(0.4 * 0.2) / 2)
+    assert accuracy == 0.5
+
+
+# ------------------------------------------------------------------- its way of the data
+
+
+@pytest.fixture
+def experiment():
+    config = tiny.get_config("images").unlock()
+    config.data.noise_scale = 0.0
+    config.data.sequences.p_bursty = 1.0
+    return build_experiment(config.lock())
+
+
+def test_the_baselines_sequences_are_the_papers(experiment):
+    maker = sequences.SequenceMaker(experiment, 0)
+    assert sequences.why_not(experiment.config) is None
+    banks = experiment.bank.examples.astype(np.float32)[..., None] / 255
+    ids = experiment.task.space.split.class_ids
+    for _ in range(20):
+        images, labels = maker.bursty()
+        assert images.shape == (9, 12, 12, 1)
+        assert (images.dtype, labels.dtype) == (np.float32, np.int32)
+        counts = np.unique(labels[:-1], return_counts=True)[1]
+        assert sum(counts[counts >= 3]) >= 6
+        assert list(labels[:-1]).count(labels[-1]) >= 3
+        for image, label in zip(images, labels, strict=True):
+            assert any(np.array_equal(image, drawing) for drawing in banks[ids[label]])
+        images, labels = maker.fewshot_holdout()
+        assert np.bincount(labels[:-1]).tolist() == [4, 4]
+        assert any(
+            np.array_equal(images[-1], drawing)
+            for drawing in banks[ids[32:]].reshape(-1, 12, 12, 1)
+        )
+        images, labels = maker.no_support_zipfian()
+        assert labels[-1] not in labels[:-1]
+        assert labels.max() < 32
+
+
+def test_the_baselines_feed_batches_them(experiment):
+    pytest.importorskip("tensorflow")
+    feed = sequences.training_feed(experiment)
+    images, labels = next(feed)
+    feed.close()
+    assert images.shape == (8, 9, 12, 12, 1)
+    assert labels.shape == (8, 9)
+    again, _ = sequences.training_batch(experiment)
+    np.testing.assert_array_equal(images, again)
+
+
+def test_the_baseline_says_what_it_is_not_written_for():
+    reason = sequences.why_not(tiny.get_config("symbols"))
+    assert "data.source is one of images" in reason
+    assert "model.encoder is 'resnet' or 'mlp'" in reason
+
+
+# ------------------------------------------------------------------------ the launcher
+
+
+def test_a_benchmark_writes_every_key(tmp_path):
+    done = launch(
+        "benchmark", "--config=tests/tiny.py:images", "--config.data.noise_scale=0.0",
+        "--suite=step", "--rounds=2", "--seconds=0.05", f"--out={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "the step over its floor" in done.stdout
+    assert "sequence model, forward and backward" in done.stdout
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert {"machine", "versions", "measurements", "speedups", "figures"} <= set(written)
+    assert written["versions"]["jax"] == jax.__version__
+    # A config of one's own is not the paper's.
+    assert written["speedups"] == dict.fromkeys(SPEEDUPS)
+    assert written["figures"] == dict.fromkeys(FIGURES)
+    by_name = {one["name"]: one for one in written["measurements"]}
+    assert by_name["step_config_compute_speedup"]["median"] > 0
+    assert written["floor"]["seconds"] > 0
+    assert set(written["profile"]) == set(figures.PARTS)
+    for one in written["measurements"]:
+        assert list(one) == ["name", "median", "min", "max", "unit", "runs"]
+        assert 0 <= one["min"] <= one["median"] <= one["max"]
+        assert one["runs"] == 2
+    assert (tmp_path / "benchmark.png").stat().st_size > 1000
+
+
+def test_an_unknown_suite_is_one_message(tmp_path):
+    done = launch("benchmark", "--suite=stepp", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert "suite 'stepp' is unknown (allowed: all, data, default" in done.stderr
+    assert "did you mean 'step'?" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_texts_of_the_figure_do_not_overlap():
+    findings = Findings(speedups={"step_paper_compute": 3.0, "eval_no_support_paper": 40.0})
+    for name in findings.speedups:
+        value = findings.speedups[name]
+        findings.measurements.append(
+            timing.Measurement(f"{name}_speedup", value, value / 2, 2 * value, "x", 5)
+        )
+    for i, part in enumerate(figures.PARTS):
+        findings.measurements.append(timing.Measurement(f"part_{part}", 0.01 + i, 0, 6, "ms", 5))
+    panels = [panel for panel in figures.make_panels(findings) if panel.bars]
+    assert len(panels) == 2
+    assert clashes(figures.overview_figure(panels, "A title")) == []

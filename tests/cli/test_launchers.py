@@ -1,0 +1,295 @@
+"""Every launcher, as a process of its own."""
+
+import json
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from launching import ROOT, launch, records, start, train_flags
+
+from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.reporting import read_metrics
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    done = launch("train", *train_flags(folder))
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_train_prints_progress_table_and_figure(trained):
+    folder, done = trained
+    assert re.search(r"step +40/40 .*loss .*ICL .*IWL .*steps/s .*sequences/s", done.stdout)
+    assert "fewshot_holdout" in done.stdout
+    assert "no_support_zipfian" in done.stdout
+    assert str(folder / "figures" / "learning_curves.png") in done.stdout
+    assert json.loads((folder / "summary.json").read_text())["step"] == 40
+
+
+def test_train_again_says_that_the_run_is_complete(trained):
+    folder, _ = trained
+    before = (folder / "metrics.jsonl").read_bytes()
+    done = launch("train", *train_flags(folder))
+    assert done.returncode == 0
+    assert "is complete: 40 steps. Nothing was changed." in done.stdout
+    assert "To start anew: another --workdir" in done.stdout
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_evaluate_needs_nothing_but_the_workdir(trained):
+    folder, _ = trained
+    done = launch(
+        "evaluate", f"--workdir={folder}", "--modes=fewshot_rare,no_support_common",
+        "--num_sequences=200",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "fewshot_rare" in done.stdout
+    path = folder / "evaluations" / "step_40_sequences_200_shots_4_ways_2.json"
+    written = json.loads(path.read_text())
+    assert set(written["evals"]) == {"fewshot_rare", "no_support_common"}
+    # On another machine: other devices, other modes; what was measured before stays.
+    done = launch(
+        "evaluate", f"--workdir={folder}", "--modes=bursty", "--num_sequences=200", devices=3
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    both = json.loads(path.read_text())["evals"]
+    assert both.pop("bursty")["loss"]["mean"] > 0
+    assert both == written["evals"]
+    accuracy = written["evals"]["fewshot_rare"]["accuracy_closed"]
+    assert accuracy["low"] < accuracy["mean"] < accuracy["high"]
+    assert written["num_sequences"] == 200
+
+
+def test_evaluate_errors_are_one_message(trained, tmp_path):
+    folder, _ = trained
+    for flags, message in (
+        ([f"--workdir={tmp_path}"], "no config.json"),
+        ([f"--workdir={folder}", "--step=7"], "no checkpoint of step 7, only of [20, 40]"),
+        ([f"--workdir={folder}", "--modes=fewshot_holdou"], "evaluation.modes"),
+        ([f"--workdir={folder}", "--num_sequences=0"], "evaluation.num_sequences = 0"),
+        ([], "--workdir"),
+    ):
+        done = launch("evaluate", *flags)
+        assert done.returncode in (1, 2)
+        assert "error:" in done.stderr
+        assert message in done.stderr
+
+
+def test_train_errors_are_one_message(tmp_path):
+    folder = tmp_path / "run"
+    wrong = {"data.sequences.p_bursty": 1.5, "model.encoder": "embeding"}
+    done = launch("train", *train_flags(folder, **wrong))
+    assert done.returncode == 1
+    assert "The config has 2 problems" in done.stderr
+    assert "data.sequences.p_bursty = 1.5 must be a number >= 0 and <= 1" in done.stderr
+    assert "did you mean 'embedding'?" in done.stderr
+    for flags, message in (
+        (train_flags(folder, **{"data.sequnces.ways": 2}), "did you mean 'data.sequences.ways'"),
+        (
+            [f"--workdir={folder}", "--config=experiments/configs/glyphs.py:nope"],
+            "'nope' is unknown",
+        ),
+        ([f"--workdir={folder}", "--config=nowhere.py"], "nowhere.py"),
+        ([*train_flags(folder), "stray"], "stray"),
+    ):
+        done = launch("train", *flags)
+        assert done.returncode in (1, 2)
+        assert "error:" in done.stderr
+        assert message in done.stderr
+    assert not folder.exists()
+    folder.write_text("in the way")
+    done = launch("train", *train_flags(folder))
+    assert done.returncode == 1
+    assert "is not a folder" in done.stderr
+    done = launch("train", *train_flags("/proc/run"))
+    assert done.returncode == 1
+    assert "error: /proc/run cannot be made" in done.stderr
+
+
+def test_a_signal_while_it_starts_is_answered_too(tmp_path):
+    process = start("-m", "experiments.train", *train_flags(tmp_path / "run"), fresh=True)
+    time.sleep(0.7)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "Stopped before the first step; there was nothing to save." in output
+
+
+PAPER = "experiments/configs/omniglot.py:paper"
+
+
+def test_an_interrupt_of_other_launchers_is_no_traceback():
+    words = ("-m", "experiments.describe", f"--config={PAPER}")
+    process = start(*words, env={"PYTHONUNBUFFERED": "1"})
+    # The table of parameters is out: it is compiling or about to.
+    while "Parameters" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped." in output
+    assert "Traceback" not in errors
+    assert "Fatal" not in errors
+
+
+def test_a_batch_that_does_not_divide_by_the_devices_is_refused(tmp_path):
+    done = launch("train", *train_flags(tmp_path / "run"), devices=3)
+    assert done.returncode == 1
+    assert "training.batch_size = 8 must be a multiple of the 3 devices" in done.stderr
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+import tiny
+from emergent_icl.runs.train import train
+from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.workdir import Workdir
+
+workdir = Workdir(sys.argv[1])
+
+class Killer(Observer):
+    def advanced(self, step):
+        if step == 33:
+            while not (workdir.checkpoints / "20" / "_CHECKPOINT_METADATA").exists():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train(tiny.get_config("images"), workdir, Killer())
+"""
+
+
+@pytest.mark.faults
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert launch("train", *train_flags(whole, "images")).returncode == 0
+    process = start("-c", KILLED, killed, env={"PYTHONPATH": str(ROOT / "tests")})
+    process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL
+    assert [record["step"] for record in records(killed)] == [10, 20, 30]
+    done = launch("train", *train_flags(killed, "images"))
+    assert done.returncode == 0, done.stderr
+    assert "after step 20" in done.stdout
+    assert records(killed) == records(whole)
+    assert state_bytes(whole) == state_bytes(killed)
+
+
+def state_bytes(folder):
+    """Every leaf of the last state as bytes."""
+    import jax
+
+    from emergent_icl.runs.open import load_run
+
+    with CheckpointStore(Path(folder) / "checkpoints") as store:
+        state, _ = store.restore(40, load_run(folder).experiment.state_template())
+    return [leaf.tobytes() for leaf in jax.tree.leaves(state)]
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.faults)],
+)
+def test_signals_save_the_run_and_say_how_to_resume(tmp_path, number, status):
+    flags = train_flags(tmp_path, **{"training.num_steps": 10_000_000})
+    steps = []
+    for _ in range(2):
+        process = start("-m", "experiments.train", *flags)
+        wait_for_new_lines(tmp_path / "metrics.jsonl", steps, process)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == status, errors
+        assert "Traceback" not in errors
+        resume = output[output.index("To resume:") :]
+        assert f"{sys.executable} -m experiments.train" in resume or (
+            ".venv/bin/python -m experiments.train" in resume
+        )
+        assert all(flag in resume for flag in flags)
+        with CheckpointStore(tmp_path / "checkpoints") as store:
+            steps.append(store.latest())
+        assert f"Stopped after step {steps[-1]}; the state is saved." in output
+    assert 0 < steps[0] < steps[1]
+
+
+def wait_for_new_lines(path, steps, process):
+    beyond = steps[-1] if steps else 0
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        lines = read_metrics(path)
+        if lines and lines[-1]["step"] > beyond:
+            return
+        time.sleep(0.1)
+    raise AssertionError("no metrics were written")
+
+
+def test_a_loss_that_is_not_finite_is_one_message(tmp_path):
+    options = {"training.optimizer.name": "sgd", "training.optimizer.learning_rate": 1e30}
+    done = launch("train", *train_flags(tmp_path, **options))
+    assert done.returncode == 1
+    assert re.search(r"error: The loss at step \d+ is (nan|inf)", done.stderr)
+
+
+# BatchNorm, whose statistics are shared; and everything that is random on the device.
+ON_DEVICES = {
+    "data.augment": True,
+    "data.random_rare_images": True,
+    "model.dropout": 0.1,
+    "model.example_dropout": 0.1,
+    "model.positional_dropout": 0.1,
+    "training.interim_weight": 0.2,
+    # It compiles sooner than a transformer, and devices are the same to it.
+    "model.sequence_model": "rnn",
+    # Adam would not notice gradients of another scale.
+    "training.optimizer.name": "sgd",
+    "training.optimizer.learning_rate": 0.1,
+    "training.num_steps": 10,
+    "training.log_every": 1,
+    "evaluation.every": 10,
+    "evaluation.modes": ("fewshot_holdout",),
+}
+
+
+def test_devices_train_the_same_model(tmp_path):
+    """1, 2 and 4 devices differ by rounding."""
+    numbers = []
+    for devices in (1, 2, 4):
+        folder = tmp_path / str(devices)
+        done = launch("train", *train_flags(folder, "resnet", **ON_DEVICES), devices=devices)
+        assert done.returncode == 0, done.stderr
+        assert f"{devices} x cpu" in done.stdout
+        lines = records(folder)
+        names = ("train/loss", "train/grad_norm")
+        numbers.append([record[name] for record in lines for name in names])
+        numbers[-1].append(lines[-1]["eval/fewshot_holdout/loss"])
+    for others in numbers[1:]:
+        assert others == pytest.approx(numbers[0], rel=2e-4)
+
+
+def test_everything_but_tfds_and_tfdata_works_without_tensorflow(tmp_path):
+    program = f"""
+import sys
+for name in ("tensorflow", "tensorflow_datasets", "tensorflow_cpu"):
+    sys.modules[name] = None
+import pkgutil, importlib, emergent_icl, experiments
+for package in (emergent_icl, experiments):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+import tiny
+from emergent_icl.runs.train import train
+from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.workdir import Workdir
+config = tiny.get_config("images").unlock()
+config.data.feeder = "auto"
+outcome = train(config.lock(), Workdir({str(tmp_path)!r}), Observer())
+print(outcome.summary["step"])
+"""
+    process = start("-c", program, env={"PYTHONPATH": str(ROOT / "tests")}, fresh=True)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.split()[-1] == "40"

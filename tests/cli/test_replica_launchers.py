@@ -1,0 +1,150 @@
+"""Replicas and process-wide settings, from the command line."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from launching import launch, records, train_flags
+
+from emergent_icl.cli import jax_settings
+
+OVERRIDES = (
+    "({'name': 'iid', 'data.sequences.p_bursty': 0.0}, {'name': 'other', 'training.seed': 3})"
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("replicas")
+    flags = train_flags(folder, **{"training.replica_overrides": OVERRIDES})
+    done = launch("train", *flags)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_train_shows_every_replica(trained):
+    folder, done = trained
+    assert "replicas  iid, other" in done.stdout
+    assert "ICL" in done.stdout
+    assert set(json.loads((folder / "summary.json").read_text())["replicas"]) == {"iid", "other"}
+
+
+def test_evaluate_writes_a_file_for_each_or_for_one(trained):
+    folder, _ = trained
+    name = "step_40_sequences_60_shots_4_ways_2.json"
+    one = folder / "evaluations" / "other" / name
+    assert launch("evaluate", f"--workdir={folder}", "--num_sequences=60").returncode == 0
+    for replica in ("iid", "other"):
+        written = json.loads((folder / "evaluations" / replica / name).read_text())
+        assert written["replica"] == replica
+    one.unlink()
+    flags = (f"--workdir={folder}", "--num_sequences=60")
+    assert launch("evaluate", *flags, "--replica=other").returncode == 0
+    assert one.exists()
+    done = launch("evaluate", *flags, "--replica=othr")
+    assert done.returncode == 1
+    assert "holds the replicas iid, other, none of the name 'othr'" in done.stderr
+
+
+def test_inspect_run_names_its_figures_after_the_replica(trained):
+    folder, _ = trained
+    done = launch("inspect_run", f"--workdir={folder}", "--sequences=0", "--replica=iid")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "figures" / "predictions_fewshot_holdout_step_40_iid.png").exists()
+
+
+def test_inspect_data_shows_the_replica_that_is_asked_for(trained, tmp_path):
+    """Its own sequences under its own config; the first replica by default."""
+    folder, _ = trained
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    for flags, name, p_bursty in (((), "iid", 0.0), (("--replica=other",), "other", 0.9)):
+        done = launch("inspect_data", f"--workdir={tmp_path}", "--sample=200", *flags)
+        assert done.returncode == 0, done.stderr
+        assert f"tiny symbols, {name}" in done.stdout
+        assert "Note:" not in done.stdout
+        inspected = json.loads((tmp_path / "inspection.json").read_text())
+        assert inspected["config"]["data"]["sequences"]["p_bursty"] == p_bursty
+    done = launch("inspect_data", f"--workdir={tmp_path}", "--replica=nobody")
+    assert done.returncode == 1
+    assert "no replica is named 'nobody', only 'iid', 'other'" in done.stderr
+
+
+def test_describe_warns_of_every_replica(tmp_path):
+    overrides = "({'name': 'late', 'training.optimizer.warmup_steps': 5000}, {'name': 'b'})"
+    done = launch(
+        "describe", "--config=tests/tiny.py:images", "--nomeasure",
+        f"--config.training.replica_overrides={overrides}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "late, b" in done.stdout
+    assert "warning: late: training.optimizer.warmup_steps = 5000" in done.stdout
+    assert "warning: b: training.optimizer.warmup_steps" not in done.stdout
+
+
+def test_spread_over_devices_they_are_the_same_runs(tmp_path):
+    options = {"training.replicas": 2, "training.optimizer.name": "sgd"}
+    for folder, devices, more in (
+        ("together", 1, {}),
+        ("spread", 2, {"training.spread_replicas": True}),
+    ):
+        flags = train_flags(tmp_path / folder, **options, **more)
+        done = launch("train", *flags, devices=devices)
+        assert done.returncode == 0, done.stderr
+    pairs = zip(records(tmp_path / "together"), records(tmp_path / "spread"), strict=True)
+    for one, other in pairs:
+        assert (one["step"], one["replica"]) == (other["step"], other["replica"])
+        assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-4)
+
+
+def test_compiled_programs_are_kept_in_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert launch("train", *train_flags(tmp_path / "run")).returncode == 0
+    assert jax_settings.compilation_cache().is_relative_to(tmp_path / "cache")
+    assert list(jax_settings.compilation_cache().glob("*"))
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    blocked = tmp_path / "cache"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    done = launch("train", *train_flags(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wanted", "before", "after"),
+    [
+        (True, "", "--xla_gpu_deterministic_ops=true"),
+        (True, "--a=b", "--a=b --xla_gpu_deterministic_ops=true"),
+        (True, "--xla_gpu_deterministic_ops=false", "--xla_gpu_deterministic_ops=false"),
+        (False, "--a=b", "--a=b"),
+    ],
+)
+def test_deterministic_operations_are_asked_for(config, monkeypatch, wanted, before, after):
+    monkeypatch.setenv("XLA_FLAGS", before)
+    config.training.deterministic = wanted
+    jax_settings.make_deterministic(config)
+    assert os.environ["XLA_FLAGS"] == after
+
+
+def test_a_malformed_config_is_left_to_its_validation(config, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    del config.training
+    jax_settings.make_deterministic(config)
+    assert os.environ["XLA_FLAGS"] == ""
+
+
+def test_caches_of_different_processors_are_apart(tmp_path, monkeypatch):
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr(jax_settings, "_CPU_INFO", info)
+    folders = set()
+    for flags in ("flags : sse avx512f", "flags : sse", "Features : neon"):
+        info.write_text(f"processor : 0\n{flags}\n")
+        folders.add(jax_settings.compilation_cache())
+    monkeypatch.setattr(jax_settings, "_CPU_INFO", Path("/nonexistent"))
+    folders.add(jax_settings.compilation_cache())
+    assert len(folders) == 4

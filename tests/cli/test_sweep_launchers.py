@@ -1,0 +1,209 @@
+"""experiments.sweep and experiments.reproduce, as processes of their own."""
+
+import json
+import signal
+import time
+
+import pytest
+from launching import launch, start
+
+from emergent_icl.runs.reporting import Observer, last_step, read_metrics
+from emergent_icl.runs.train import train
+from emergent_icl.runs.workdir import Workdir
+from emergent_icl.sweeps.outcomes import read_outcomes
+
+SIZES = ("compute_seconds", "machine")
+
+
+def flags(folder, *others, preset="plain"):
+    return (f"--sweep=tests/tiny_sweep.py:{preset}", f"--workdir={folder}", "--seeds=2", *others)
+
+
+def numbers(folder):
+    """Everything in results.json that does not depend on the hour."""
+    results = json.loads((folder / "results.json").read_text())
+    return {name: value for name, value in results.items() if name not in SIZES}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A sweep with searches, of which one cannot write, after a first call."""
+    folder = tmp_path_factory.mktemp("sweep")
+    obstacle = folder / "tiny" / "p=0" / "search" / "checkpoints"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("in the way")
+    return folder, obstacle, launch("sweep", *flags(folder, preset="searched"))
+
+
+@pytest.fixture(scope="module")
+def whole(broken):
+    """The same sweep after a second call that could write."""
+    folder, obstacle, _ = broken
+    kept = (folder / "tiny" / "p=1" / "seeds=0-1" / "metrics.jsonl").stat().st_mtime_ns
+    obstacle.unlink()
+    done = launch("sweep", *flags(folder, preset="searched"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, kept, done
+
+
+def test_a_program_that_fails_is_reported_and_the_others_go_on(broken):
+    folder, _, done = broken
+    assert done.returncode == 1
+    assert "failed    tiny/p=0/search" in done.stdout
+    assert "error: tiny/p=0/search failed (exit status 1):" in done.stderr
+    assert f"({folder}/tiny/p=0/search/train.log)" in done.stdout
+    assert "search/checkpoints is not a folder" in done.stdout
+    # What waits for it is not begun.
+    assert not (folder / "tiny" / "p=0" / "seeds=0-1").exists()
+    assert "To try again what failed:" in done.stdout
+    results = numbers(folder)
+    assert len(results["sweeps"]["tiny"]["conditions"]["p=1"]["runs"]) == 2
+    verdict = results["verdicts"]["tiny"]
+    assert verdict["verdict"] == "inconclusive"
+    assert verdict["statistics"][0]["reason"] == "no runs of p=0"
+    assert (folder / "report.html").exists()
+
+
+def test_the_next_call_runs_what_failed_and_nothing_else(whole):
+    folder, kept, done = whole
+    assert "4 programs of 8 runs, 2 complete" in done.stdout
+    started = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("started")]
+    assert started == ["tiny/p=0/search", "tiny/p=0/seeds=0-1"]
+    again = (folder / "tiny" / "p=1" / "seeds=0-1" / "metrics.jsonl").stat().st_mtime_ns
+    assert again == kept
+
+
+def test_numbers_are_those_of_the_runs(whole):
+    folder, _, _ = whole
+    conditions = numbers(folder)["sweeps"]["tiny"]["conditions"]
+    for name, condition in conditions.items():
+        lines = read_metrics(folder / "tiny" / name / "seeds=0-1" / "metrics.jsonl")
+        for seed, run in condition["runs"].items():
+            own = [one for one in lines if one["replica"] == f"seed={seed}"]
+            last = own[-1]["eval/fewshot_holdout/accuracy_closed"]
+            assert run["final"]["icl"] == pytest.approx(last, abs=1e-5)
+            assert run["curves"]["icl"]["steps"] == [20, 40]
+
+
+def test_runs_have_the_setting_that_their_search_found_best(whole):
+    folder, _, _ = whole
+    for name, search in numbers(folder)["sweeps"]["tiny"]["search"].items():
+        draws = search["draws"].values()
+        best = max(draw["final"]["icl"] for draw in draws)
+        chosen = search["draws"][search["chosen"]]
+        assert chosen["final"]["icl"] == best
+        config = Workdir(folder / "tiny" / name / "seeds=0-1").read_config()
+        rate = "training.optimizer.learning_rate"
+        assert config.training.optimizer.learning_rate == chosen["overrides"][rate]
+
+
+def test_figures_and_report_are_drawn(whole):
+    folder, _, done = whole
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        "tiny.png", "tiny.svg", "summary.png", "summary.svg",
+    }  # fmt: skip
+    assert "Bursts do something." in done.stdout
+    assert "Bursts do something." in (folder / "report.html").read_text()
+
+
+def test_the_plan_is_printed_and_nothing_is_run(tmp_path):
+    folder = tmp_path / "none"
+    done = launch("sweep", *flags(folder, "--plan", preset="searched"))
+    assert done.returncode == 0, done.stderr
+    assert "tiny/p=0/search" in done.stdout
+    assert "waits for its search" in done.stdout
+    assert "8 runs in 4 programs" in done.stdout
+    assert not folder.exists()
+
+
+@pytest.mark.faults
+def test_stopped_at_any_moment_the_same_command_goes_on_to_the_same_numbers(tmp_path):
+    changes = ("--set=training.num_steps=1200", "--set=evaluation.every=600")
+    words = flags(tmp_path / "stopped", *changes)
+    process = start("-m", "experiments.sweep", *words)
+    metrics = tmp_path / "stopped" / "tiny" / "p=0" / "seeds=0-1" / "metrics.jsonl"
+    for _ in range(1200):
+        if last_step(metrics) >= 40 or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, out + err
+    assert "Stopped; every run is saved. To go on:" in out
+    assert f"--workdir={tmp_path / 'stopped'}" in out
+    assert 40 <= last_step(metrics) < 1200
+
+    assert launch("sweep", *words).returncode == 0
+    stopped = Workdir(metrics.parent)
+    straight = Workdir(tmp_path / "straight")
+    train(stopped.read_config(), straight, Observer())
+    assert read_outcomes(stopped) == read_outcomes(straight)
+    found = numbers(tmp_path / "stopped")["sweeps"]["tiny"]["conditions"]
+    assert {name: list(one["runs"]) for name, one in found.items()} == {
+        "p=0": ["0", "1"],
+        "p=1": ["0", "1"],
+    }
+
+
+def test_reproduce_judges_findings_on_characters_that_anyone_has(tmp_path):
+    tiny = {
+        "data.image_size": 12,
+        "data.glyphs.num_classes": 60,
+        "data.glyphs.num_exemplars": 5,
+        "data.split.num_rare": 40,
+        "data.split.num_holdout": 20,
+        "model.num_layers": 1,
+        "model.mlp.hidden_sizes": (16,),
+        "training.num_steps": 40,
+        "training.batch_size": 8,
+        "evaluation.every": 20,
+        "evaluation.num_sequences": 50,
+        "data.feeder": "python",
+    }
+    changes = [f"--set={path}={value}" for path, value in tiny.items()]
+    words = ("--findings=transience", "--dataset=glyphs", "--seeds=1", f"--workdir={tmp_path}")
+    done = launch("reproduce", *words, *changes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = numbers(tmp_path)
+    assert (results["preset"], results["dataset"]) == ("laptop", "glyphs")
+    assert results["changes"]["model.mlp.hidden_sizes"] == [16]
+    assert results["verdicts"]["transience"]["verdict"] == "inconclusive"  # Of one run each.
+    assert len(results["verdicts"]["transience"]["runs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "said"),
+    [
+        ("sweep", ("--sweep=none.py",), "--sweep=none.py: there is no file none.py"),
+        ("sweep", ("--sweep=tests/tiny_sweep.py,tests/tiny_sweep.py",), "two sweeps are named 'ti"),
+        ("sweep", ("--sweep=tests/tiny_sweep.py", "--set=x"), "--set=x must be option=value"),
+        (
+            "sweep",
+            ("--sweep=tests/tiny_sweep.py", "--set=training.num_steps=many"),
+            "training.num_steps = 'many' must be",
+        ),
+        (
+            "reproduce",
+            ("--findings=burstines",),
+            "--findings: burstines is unknown (allowed: burstiness, classes",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_touches_nothing(module, words, said, tmp_path):
+    done = launch(module, *words, f"--workdir={tmp_path / 'none'}")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_without_slurm_it_is_said_before_anything_is_written(tmp_path):
+    """Also where there is one: it is not looked for beyond PATH."""
+    folder = tmp_path / "none"
+    nothing = {"PATH": str(tmp_path)}
+    for further, missing in (((), "sbatch, squeue, srun"), (("--status",), "squeue")):
+        done = launch("sweep", *flags(folder, "--executor=slurm", *further), env=nothing)
+        assert done.returncode == 1
+        said = f"error: --executor=slurm needs SLURM, but {missing} cannot be found on PATH"
+        assert done.stderr.startswith(said)
+        assert done.stderr.count("\n") == 1
+    assert not folder.exists()

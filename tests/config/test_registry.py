@@ -1,0 +1,40 @@
+import pytest
+
+from emergent_icl.config.registry import Registry
+
+
+def test_entries_are_found_by_name_and_listed_in_order():
+    registry = Registry("thing")
+    registry.register("b")(2)
+    registry.register("a")(1)
+    assert registry["a"] == 1
+    assert list(registry) == ["b", "a"]
+    assert len(registry) == 2
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    registry = Registry("thing")
+    registry.register("transformer")(1)
+    with pytest.raises(
+        KeyError, match=r"thing 'transfromer' is unknown.*did you mean 'transformer'"
+    ):
+        registry["transfromer"]
+
+
+def test_a_name_is_taken_once():
+    registry = Registry("thing")
+    registry.register("a")(1)
+    with pytest.raises(ValueError, match="registered already"):
+        registry.register("a")(2)
+
+
+def test_a_registry_holds_what_its_base_holds():
+    base = Registry("thing")
+    extended = Registry("special thing", base=base)
+    base.register("plain")(1)
+    extended.register("special")(2)
+    assert dict(extended) == {"plain": 1, "special": 2}
+    assert dict(base) == {"plain": 1}
+    again = extended.register("plain")
+    with pytest.raises(ValueError, match="special thing 'plain' is registered already"):
+        again(3)

@@ -1,0 +1,102 @@
+"""A config as a value: completed, compared, identified."""
+
+import pytest
+import tiny
+
+from emergent_icl.config import configs
+from emergent_icl.config.configs import (
+    completed,
+    differing_options,
+    identities,
+    identity,
+    with_options,
+)
+
+
+@pytest.fixture
+def history(monkeypatch):
+    """Later versions: `a.x` came to be `b.y`, then `b.z`; `probes.every` and `a.new` were added."""
+    monkeypatch.setattr(configs, "RENAMED", {"a.x": "b.y", "b.y": "b.z"})
+    monkeypatch.setattr(configs, "ADDED", {"probes.every": 0, "a.new": (1, 2)})
+
+
+def test_what_any_version_wrote_is_completed(history):
+    now = {"a": {"new": (1, 2)}, "b": {"z": 5}, "probes": {"every": 0}}
+    for written in ({"a": {"x": 5}}, {"b": {"y": 5}, "a": {}}, {"b": {"z": 5}}):
+        before = repr(written)
+        assert completed(written) == now
+        assert repr(written) == before
+
+
+def test_what_is_there_is_left_alone(history):
+    written = {"a": {"new": (9,)}, "b": {"z": 1}, "probes": {"every": 7}}
+    assert completed(written) == written
+
+
+def test_options_of_replicas_are_renamed_too(history):
+    stored = {"training": {"replica_overrides": [{"name": "n", "a.x": 5}, 3]}}
+    assert completed(stored)["training"]["replica_overrides"] == [{"name": "n", "b.z": 5}, 3]
+
+
+NEW = {"a": {"new": (1, 2)}, "probes": {"every": 0}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [
+        ({}, NEW),
+        ({"a": 3}, {**NEW, "a": 3}),
+        ({"probes": None}, {**NEW, "probes": None}),
+        ({"a": {"x": 5}, "b": 3}, {**NEW, "a": {"x": 5, "new": (1, 2)}, "b": 3}),
+        # Under two names: which is meant?
+        ({"b": {"y": 1, "z": 2}}, {**NEW, "b": {"y": 1, "z": 2}}),
+    ],
+)
+def test_what_no_version_wrote_is_left_to_the_validation(history, stored, found):
+    assert completed(stored) == found
+
+
+def test_an_option_that_changes_nothing_leaves_the_identity(config, monkeypatch):
+    before = identity(config)
+    monkeypatch.setattr(configs, "ADDED", {"training.patience": 3})
+    monkeypatch.setattr(configs, "RENAMED", {"data.split.seed": "data.split.permutation"})
+    config.training.patience = 3
+    config.data.split.permutation = config.data.split.seed
+    del config.data.split.seed
+    assert identity(config) == before
+    config.training.replica_overrides = ({"name": "n", "data.split.permutation": 1},)
+    renamed = identity(config)
+    monkeypatch.setattr(configs, "RENAMED", {})
+    assert identity(config) != renamed
+    config.training.patience = 4
+    assert identity(config) not in (before, renamed)
+
+
+WRITTEN_OUT = {"model.num_labels": 40, "model.num_positions": 17}
+
+
+def test_derived_options_are_compared_by_what_they_mean():
+    config = tiny.get_config()
+    explicit = with_options(config, WRITTEN_OUT)
+    for old, new in ((config, explicit), (explicit, config)):
+        assert list(differing_options(old, new)) == []
+        assert identity(old) in identities(new)
+    assert len(identities(config)) == 4
+    other = with_options(config, {**WRITTEN_OUT, "model.num_labels": 41})
+    assert list(differing_options(config, other)) == [("model.num_labels", None, 41)]
+    assert identity(config) not in identities(other)
+
+
+def test_steps_per_call_is_compared_as_it_is_written():
+    """What is derived depends on the machine and on how long the run is to be."""
+    config = tiny.get_config()
+    unset = with_options(config, {"training.steps_per_call": None})
+    assert list(differing_options(unset, config)) == [("training.steps_per_call", None, 1)]
+    assert identity(unset) not in identities(config)
+
+
+def test_what_cannot_be_derived_differs():
+    config = with_options(tiny.get_config(), {"data.split.num_rare": 4000})
+    explicit = with_options(config, {"model.num_labels": 40})
+    assert list(differing_options(config, explicit)) == [("model.num_labels", None, 40)]
+    assert identities(config)[0] == identity(config)

@@ -1,0 +1,103 @@
+"""The paper's sweeps, at both scales: what differs between conditions, and what is claimed."""
+
+from pathlib import Path
+
+import pytest
+
+from emergent_icl import findings as files
+from emergent_icl.config.configs import flatten
+from emergent_icl.data.task import make_task
+from emergent_icl.sweeps.checks import Evidence, Measured
+from emergent_icl.sweeps.claims import judge
+from emergent_icl.sweeps.jobs import make_programs
+from emergent_icl.sweeps.spec import load_sweep
+
+FOLDER = Path(files.__file__).parent
+OPTIONS = {
+    "burstiness": {"data.sequences.p_bursty": (0.0, 0.5, 0.9, 1.0)},
+    "classes": {
+        "data.split.num_rare": (100, 400, 1600, 12_800),
+        "data.split.num_holdout": (20, 20, 20, 80),
+        "data.augment": (False, False, False, True),
+    },
+    "multiplicity": {"data.sequences.label_multiplicity": (1, 2, 5, 10)},
+    "variation": {
+        "data.drawings": ("single", "single", "single", "all"),
+        "data.noise_scale": (0.0, 0.1, 0.5, 0.0),
+    },
+    "zipf": {"data.sequences.zipf_exponent": (0.0, 0.5, 0.9, 1.0, 1.5, 2.0, 3.0)},
+    "architecture": {"model.sequence_model": ("transformer", "lstm", "rnn")},
+    "transience": {"training.optimizer.weight_decay": (0.0, 0.1)},
+}
+every_sweep = pytest.mark.parametrize(
+    ("name", "preset"), [(name, preset) for name in files.FINDINGS for preset in files.PRESETS]
+)
+
+
+def load(name, preset):
+    return load_sweep(f"{FOLDER / name}.py:{preset}")
+
+
+def test_every_finding_has_its_file_and_every_file_is_a_finding():
+    there = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "presets"}
+    assert there == set(files.FINDINGS) == set(OPTIONS)
+
+
+@every_sweep
+def test_conditions_differ_in_what_the_paper_varies_and_in_nothing_else(name, preset):
+    sweep = load(name, preset)
+    assert sweep.name == name
+    configs = [flatten(sweep.config(one).to_dict()) for one in sweep.conditions]
+    varied = {
+        option: tuple(config[option] for config in configs)
+        for option in configs[0]
+        if any(config[option] != configs[0][option] for config in configs)
+    }
+    assert varied == OPTIONS[name]
+
+
+@every_sweep
+def test_every_run_is_of_the_presets_scale_and_is_measured_often(name, preset, tmp_path):
+    sweep = load(name, preset)
+    for program in make_programs(sweep, range(5), tmp_path, 5):
+        config = program.config
+        assert (config.data.image_size, config.model.num_layers, config.model.encoder) == (
+            (28, 2, "mlp") if preset == "laptop" else (105, 12, "resnet")
+        )
+        assert config.training.num_steps / config.evaluation.every >= 20
+        assert make_task(config).evaluation["fewshot_holdout"].seq_len == 9
+
+
+@every_sweep
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_runs_that_are_all_alike_bear_no_claim_out(name, preset, level):
+    sweep = load(name, preset)
+    final = dict.fromkeys(sweep.claim.measures(), level)
+    run = Measured(final, {key: {10: level, 20: level} for key in final})
+    evidence = Evidence(
+        {one.name: (run,) * 5 for one in sweep.conditions},
+        {one.name: one.value for one in sweep.conditions},
+    )
+    assert judge(sweep.claim, evidence, 5).verdict != "reproduced"
+
+
+def test_zipf_tells_common_classes_from_rare_ones():
+    for preset in files.PRESETS:
+        sweep = load("zipf", preset)
+        split = sweep.base.data.split
+        assert split.num_rare + split.num_common == 12_800
+        assert split.num_common >= 100
+        assert {"iwl_common", "iwl_rare"} <= set(sweep.measures)
+
+
+def test_recurrent_models_get_a_search_and_seeds_that_it_has_not_seen(tmp_path):
+    for preset, draws in (("laptop", 8), ("paper", 15)):
+        sweep = load("architecture", preset)
+        searched = {"training.optimizer.learning_rate", "training.optimizer.warmup_steps"}
+        assert set(sweep.search.space) == searched
+        programs = make_programs(sweep, range(5), tmp_path, 5)
+        searches = [one for one in programs if one.name.endswith("search")]
+        assert [one.num_runs for one in searches] == [draws] * 3
+        for one in searches:
+            seeds = {r["training.seed"] for r in one.config.training.replica_overrides}
+            assert seeds == {1000}

@@ -1,0 +1,39 @@
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emergent_icl.models.pooling import max_pool_3x3_stride_2
+
+
+def reference(x):
+    return hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
+
+
+# Every parity of height and width, the paper's 53 among them.
+@pytest.mark.parametrize(("height", "width"), [(53, 53), (8, 8), (7, 10), (10, 7), (1, 2), (3, 1)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_values_and_gradients_are_those_of_hk_max_pool(height, width, ties):
+    rng = np.random.default_rng(0)
+    shape = (2, height, width, 3)
+    # Few different values: nearly every window holds a tie, as flat paper does.
+    x = rng.integers(-2, 2, shape).astype(np.float32) if ties else rng.normal(size=shape)
+    x = jnp.asarray(x, jnp.float32)
+    ours, theirs = max_pool_3x3_stride_2(x), reference(x)
+    np.testing.assert_array_equal(ours, theirs)
+    weights = jnp.asarray(rng.normal(size=ours.shape), jnp.float32)
+    gradients = [
+        jax.grad(lambda x, pool=pool: jnp.sum(weights * pool(x)))(x)
+        for pool in (max_pool_3x3_stride_2, reference)
+    ]
+    np.testing.assert_allclose(*gradients, rtol=1e-6, atol=1e-6)
+
+
+def test_gradient_does_not_scatter():
+    text = (
+        jax.jit(jax.grad(lambda x: max_pool_3x3_stride_2(x).sum()))
+        .lower(jnp.zeros((2, 9, 9, 1)))
+        .as_text()
+    )
+    assert "select_and_scatter" not in text

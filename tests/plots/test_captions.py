@@ -1,0 +1,72 @@
+import pytest
+
+from emergent_icl.data.sequences.types import EVALUATION_MODES
+from emergent_icl.plots.captions import describe_data, describe_sequences
+
+
+def described(config, name, is_training=False, **changes):
+    config.update_from_flattened_dict(changes)
+    return describe_sequences(config, name, is_training)
+
+
+def test_the_papers_sequences(config):
+    assert described(config, "bursty", True) == (
+        "seq_len=9, p_bursty=0.9, shots=3, ways=2, zipf_exponent=0, labeling=ordered"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "absent"),
+    [
+        ({"data.sequences.p_bursty": 0.0}, "p_bursty=0,", "shots"),
+        ({"data.sequences.p_bursty": 0.5, "data.sequences.non_bursty": "common_uniform"},
+         "non_bursty=common_uniform", "grouped"),
+        ({"data.sequences.p_bursty": 1.0, "data.sequences.non_bursty": "common_uniform"},
+         "p_bursty=1,", "non_bursty"),
+        ({"data.sequences.grouped": True}, "grouped", "multiplicity"),
+        ({"data.sequences.p_bursty_zipfian": 0.25}, "p_bursty_zipfian=0.25", "shared"),
+        ({"data.sequences.label_multiplicity": 5}, "label_multiplicity=5", "p_bursty_zipfian"),
+        ({"data.sequences.labeling": "shared"}, "labeling=shared, num_shared_labels=32", "multi"),
+        ({"data.sequences.zipf_exponent": 1.5}, "zipf_exponent=1.5", "within"),
+    ],
+)  # fmt: skip
+def test_options_are_named_where_they_matter(config, changes, expected, absent):
+    text = described(config, "bursty", True, **changes)
+    assert expected in text
+    assert absent not in text
+
+
+def test_few_shot_options_are_those_of_evaluation_or_of_training(config):
+    changes = {"evaluation.shots": 5, "evaluation.distinct_ways": False}
+    changes |= {"data.sequences.shots": 2, "data.sequences.labeling": "original"}
+    evaluated = described(config, "fewshot_rare", False, **changes)
+    assert evaluated == "shots=5, ways=2, distinct_ways=False, labeling=unfixed"
+    trained = described(config, "fewshot_rare", True)
+    assert trained == "shots=2, ways=2, labeling=original"
+    assert described(config, "mixed").startswith("p_fewshot=0.1, shots=5")
+    # Flipped classes always differ, and carry training labels.
+    assert described(config, "flip") == "shots=5, ways=2, zipf_exponent=0, labeling=original"
+
+
+def test_the_exponent_is_named_only_where_it_has_a_say(config):
+    config.data.sequences.zipf_exponent = 2.0
+    assert "zipf" not in described(config, "fewshot_holdout")
+    assert "zipf" not in described(config, "no_support_rare")
+    assert "zipf_exponent=2," in described(config, "no_support_zipfian")
+    config.data.sequences.zipf_within_roles = True
+    assert "zipf_exponent=2, zipf_within_roles" in described(config, "no_support_rare")
+
+
+@pytest.mark.parametrize("name", [*EVALUATION_MODES, "somebody's own type"])
+def test_every_type_has_a_caption(config, name):
+    assert "labeling=" in described(config, name)
+
+
+def test_data(config, image_config):
+    assert describe_data(config) == "symbolic, 28 rare, 4 common, 8 holdout classes"
+    image_config.data.drawings = "single"
+    image_config.data.augment = True
+    assert describe_data(image_config) == (
+        "glyphs, 12 x 12 pixels, drawings=single, noise_scale=0.1, augment, "
+        "28 rare, 4 common, 8 holdout classes"
+    )

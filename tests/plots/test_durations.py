@@ -1,0 +1,16 @@
+"""Durations are rounded once, and every part of them carries over."""
+
+import pytest
+
+from emergent_icl.plots.durations import duration_text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"), (12.4, "12 s"), (89, "89 s"), (90, "2 min"), (3569, "59 min"),
+        (3599.9, "1 h 00 min"), (12345.6, "3 h 26 min"), (100 * 3600, "100 h 00 min"),
+    ],
+)  # fmt: skip
+def test_durations(seconds, text):
+    assert duration_text(seconds) == text

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from emergent_icl.plots.learning_curves import (
+    ICL_COLOUR,
+    IWL_COLOUR,
+    LOSS_COLOUR,
+    draw_learning_curves,
+)
+
+RECORDS = [
+    {
+        "step": step,
+        "train/loss": 5 - step / 100,
+        "eval/fewshot_holdout/accuracy_closed": 0.5 + step / 1000,
+        "eval/no_support_zipfian/accuracy": 0.1,
+    }
+    for step in range(0, 401, 100)
+]
+
+
+def pixels(path, colour):
+    """How many pixels of a PNG have exactly this colour."""
+    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return np.count_nonzero((np.asarray(Image.open(path).convert("RGB")) == rgb).all(axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("drop", "absent"),
+    [
+        ((), ()),
+        (("eval/fewshot_holdout/accuracy_closed",), (ICL_COLOUR,)),
+        (("eval/no_support_zipfian/accuracy",), (IWL_COLOUR,)),
+        (("train/loss",), (LOSS_COLOUR,)),
+    ],
+)
+def test_every_curve_that_was_measured_is_drawn(tmp_path, drop, absent):
+    records = [{k: v for k, v in record.items() if k not in drop} for record in RECORDS]
+    path = tmp_path / "figures" / "curves.png"
+    draw_learning_curves(records, "title", 0.5, path)
+    for colour in (ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR):
+        assert (pixels(path, colour) > 50) == (colour not in absent), colour
+
+
+def test_a_run_without_any_line_still_gets_a_figure(tmp_path):
+    draw_learning_curves([], "title", None, tmp_path / "empty.png")
+    assert (tmp_path / "empty.png").stat().st_size > 1000

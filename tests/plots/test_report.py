@@ -1,0 +1,301 @@
+"""The report: everything in it, nothing fetched, nothing hostile run, every chart really drawn."""
+
+import copy
+import json
+
+import browser
+import pytest
+from browser import PageReader
+from made_up_results import make_results
+from plotly.offline import get_plotlyjs
+
+from emergent_icl.plots import report_tables as tables
+from emergent_icl.plots.report import report_page, write_report
+from emergent_icl.plots.report_charts import chart_json, chart_text, for_script
+from emergent_icl.plots.sweep_figures import draw_summary
+
+RESULTS = make_results()
+# Of each chart; nothing of "variation" was run.
+PANELS = [2, 2, 2, 3, 2, 2]
+HOSTILE = (
+    "</script><script>document.body.innerHTML='gone';throw 'x'</script><img src=http://x/> %{x}"
+)
+
+# A browser is optional: the report is tested without one, too. CI installs one.
+needs_browser = pytest.mark.skipif(
+    browser.find_browser() is None, reason=f"none of {', '.join(browser.NAMES)} is on PATH"
+)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The report with its figures, where it lies."""
+    folder = tmp_path_factory.mktemp("report")
+    draw_summary(RESULTS, folder / "figures" / "summary")
+    # Its own picture, for readers without scripts.
+    (folder / "figures" / "classes.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    write_report(RESULTS, folder / "figures", folder / "made" / "report.html")
+    return folder / "made" / "report.html"
+
+
+@pytest.fixture(scope="module")
+def read(page):
+    return PageReader(page.read_text("utf-8"))
+
+
+def hostile_results():
+    """The same results, with every name and text an attempt to break out."""
+    results = copy.deepcopy(RESULTS)
+    sweep = results["sweeps"].pop("burstiness")
+    verdict = results["verdicts"].pop("burstiness")
+    sweep |= {"title": HOSTILE, "axis": HOSTILE, "notes": HOSTILE, "measures": ["icl", HOSTILE]}
+    sweep["config"] = {HOSTILE: HOSTILE}
+    condition = sweep["conditions"].pop("p=0")
+    condition["overrides"] = {HOSTILE: [HOSTILE]}
+    for run in condition["runs"].values():
+        run["workdir"] = run["replica"] = HOSTILE
+        run["curves"][HOSTILE] = run["curves"]["iwl"]
+    condition["runs"] = {f"{seed}{HOSTILE}": run for seed, run in condition["runs"].items()}
+    sweep["conditions"][HOSTILE] = condition
+    draw = {"overrides": {HOSTILE: HOSTILE}, "final": {}}
+    sweep["search"] = {HOSTILE: {"chosen": HOSTILE, "draws": {HOSTILE: draw}}}
+    verdict |= {"verdict": HOSTILE, "claim": HOSTILE}
+    check = {"check": HOSTILE, "outcome": HOSTILE, "numbers": {HOSTILE: 1.0}, "reason": HOSTILE}
+    verdict["statistics"] = [check]
+    return {
+        **results,
+        "sweeps": {HOSTILE: sweep},
+        "verdicts": {HOSTILE: verdict},
+        "machine": {"processor": HOSTILE, "devices": HOSTILE},
+        "versions": {HOSTILE: HOSTILE},
+        "dataset": HOSTILE,
+        "preset": HOSTILE,
+        "seeds": [HOSTILE],
+    }
+
+
+# What is in the file.
+
+
+def test_everything_that_was_found_is_written(read):
+    assert "4 of 7 findings reproduced" in read.text
+    for name, sweep in RESULTS["sweeps"].items():
+        verdict = RESULTS["verdicts"][name]
+        assert sweep["title"] in read.text
+        assert verdict["claim"] in read.text
+        for one in verdict["statistics"]:
+            assert one["check"] in read.text
+            assert one["reason"] in read.text
+        for condition in sweep["conditions"]:
+            assert condition in read.text
+    assert "training.learning_rate 0.0003" in read.text
+    assert "Some Processor 7000" in read.text
+    assert "3 h 26 min" in read.text
+    assert "emergent-icl 1.0.0" in read.text
+
+
+def test_every_verdict_has_a_sign_and_a_link_to_its_finding(read):
+    for sign, verdict in (("✓", "reproduced"), ("✗", "not reproduced"), ("?", "inconclusive")):
+        assert f"{sign} {verdict}" in read.text
+    targets = {values["id"] for _, values in read.tags if "id" in values}
+    links = [values["href"] for tag, values in read.tags if tag == "a"]
+    assert len(links) == 7
+    assert {link.removeprefix("#") for link in links} <= targets
+
+
+def test_means_and_deviations_are_those_of_the_runs_that_count(read):
+    # 0.750 of four runs, since one is missing; the run that diverged is in no mean.
+    table = tables.conditions_table(RESULTS["sweeps"]["classes"])
+    text = PageReader(table).text
+    assert "(4) 4 data.split.num_rare = 400" in text
+    assert "(4) 5, 1 diverged data.split.num_rare = 800" in text
+    assert tables.mean_text([0.25, 0.75]) == "0.500 ± 0.354 (2)"
+    assert tables.mean_text([0.25]) == "0.250 (1)"
+    assert "diverged at step 30,100" in read.text
+    assert "No runs, so there is nothing to draw." in read.text
+
+
+def test_searches_show_their_draws_and_what_was_chosen(read):
+    assert "Search for settings (8 draws)" in read.text
+    assert "Draws for vanilla_rnn; none was chosen" in read.text
+    assert read.text.count("✓ chosen") == 2
+    assert read.text.count("diverged at step 4,000") == 2
+
+
+def test_tables_have_headers_and_captions(read):
+    tags = [tag for tag, _ in read.tags]
+    assert tags.count("table") == tags.count("caption") == tags.count("thead")
+    scopes = [values.get("scope") for tag, values in read.tags if tag == "th"]
+    assert set(scopes) == {"col", "row"}
+
+
+def test_the_file_needs_no_other(page, read):
+    text = page.read_text("utf-8")
+    assert text.count(get_plotlyjs()) == 1
+    outside = [address for address in read.fetched if not address.startswith("data:")]
+    assert outside == []
+    assert "@import" not in text.split("</style>")[0]
+    assert "url(" not in text.split("</style>")[0]
+    policies = [values for tag, values in read.tags if "http-equiv" in values]
+    assert policies[0]["content"].startswith("default-src 'none'")
+
+
+def test_pictures_lie_within_the_page_where_there_are_any(read):
+    pictures = [values for tag, values in read.tags if tag == "img"]
+    assert len(pictures) == 2
+    assert all(one["src"].startswith("data:image/svg+xml;base64,") for one in pictures)
+    assert all(one["alt"] for one in pictures)
+    assert not [tag for tag, _ in PageReader(report_page(RESULTS, None)).tags if tag == "img"]
+
+
+def test_a_finding_without_sweep_or_without_verdict():
+    results = copy.deepcopy(RESULTS)
+    del results["sweeps"]["zipf"], results["verdicts"]["burstiness"]
+    text = PageReader(report_page(results, None)).text
+    assert "Nothing of it was run." in text
+    assert "∅ no verdict" in text
+
+
+def test_runs_without_curves_are_not_called_missing():
+    results = copy.deepcopy(RESULTS)
+    for condition in results["sweeps"]["zipf"]["conditions"].values():
+        for run in condition["runs"].values():
+            run["curves"] = {}
+    assert "The runs kept no curves" in PageReader(report_page(results, None)).text
+
+
+def test_names_and_texts_of_results_cannot_become_markup():
+    page = PageReader(report_page(hostile_results(), None))
+    plain = PageReader(report_page(RESULTS, None))
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags}
+    # Title, headline and tables still say what was given.
+    assert HOSTILE in page.text
+    assert sum(tag == "script" for tag, _ in page.tags) == 3
+    assert page.fetched == []
+
+
+def test_charts_are_json_that_holds_no_markup():
+    text = chart_json(hostile_results()["sweeps"][HOSTILE])
+    assert not set("<>&\u2028") & set(text)
+    assert HOSTILE not in json.dumps(json.loads(text))
+    assert json.loads(for_script(json.dumps(HOSTILE + "\u2028"))) == HOSTILE + "\u2028"
+    assert chart_text("<b> & %{x}") == "&lt;b&gt; &amp; &#37;{x}"
+
+
+def test_charts_hold_means_bands_and_what_every_seed_has():
+    chart = json.loads(chart_json(RESULTS["sweeps"]["burstiness"]))
+    named = [trace for trace in chart["data"] if trace.get("showlegend")]
+    assert [trace["name"] for trace in named] == list(RESULTS["sweeps"]["burstiness"]["conditions"])
+    means = [trace for trace in chart["data"] if "customdata" in trace]
+    assert len(means) == 12
+    low, high, *seeds = means[0]["customdata"][10]
+    assert low < means[0]["y"][10] < high
+    assert means[0]["y"][10] == pytest.approx(sum(seeds) / len(seeds), abs=1e-4)
+    groups = {trace["name"]: set() for trace in means}
+    for trace in means:
+        groups[trace["name"]].add(trace["legendgroup"])
+    assert all(len(group) == 1 for group in groups.values())
+    assert len(set.union(*groups.values())) == 6
+
+
+def test_a_band_ends_where_runs_are_missing():
+    sweep = copy.deepcopy(RESULTS["sweeps"]["transience"])
+    sweep["measures"] = ["icl"]
+    runs = sweep["conditions"]["uniform"]["runs"]
+    for seed, run in runs.items():
+        run["curves"]["icl"] = {"steps": [1, 2, 3, 4], "values": [0.1 * int(seed)] * 4}
+        if seed != "0":
+            run["curves"]["icl"]["values"][1] = None
+    data = json.loads(chart_json(sweep))["data"]
+    outline = next(trace for trace in data if trace.get("fill") == "toself")
+    assert outline["x"] == [1, 1, None, 3, 4, 4, 3]
+    mean = next(trace for trace in data if "customdata" in trace)
+    assert mean["x"] == [1, 2, 3, 4]
+    assert mean["customdata"][1] == ["–", "–", 0.0, "–", "–", "–", "–"]  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ({"difference": 0.4123, "difference, 95 %": [0.36, 0.45], "p": 0.0079365},
+         "difference 0.412 [0.36, 0.45], p = 0.0079"),
+        ({"rho": -0.97, "p": 5e-05}, "rho −0.97, p < 0.0001"),  # noqa: RUF001
+        ({"difference": 0.1, "difference, 95 %": [float("-inf"), float("inf")], "p": None},
+         "difference 0.1 [−∞, ∞], p = unknown"),  # noqa: RUF001
+        ({}, ""),
+        ({"best condition": "alpha=1", "mean": 1 / 3}, "best condition alpha=1, mean 0.333"),
+    ],
+)  # fmt: skip
+def test_numbers_in_a_line(numbers, text):
+    assert tables.numbers_text(numbers).replace("\N{NO-BREAK SPACE}", " ") == text
+
+
+# What a browser makes of it.
+
+
+@pytest.mark.browser
+@needs_browser
+def test_every_chart_is_drawn_and_the_console_is_silent(page, tmp_path):
+    assert browser.problems(page, PANELS, tmp_path) == []
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("Plotly.react(", "Plotly.rect(", "Uncaught"),
+        ("displaylogo: false", "displaylogo false", "SyntaxError"),
+        ('"type":"scatter"', '"type":"pie"', "panels"),
+        ("<main>", '<main><img src="http://example.com/x.png" alt="">', "Content Security Policy"),
+    ],
+)
+def test_the_checker_notices_a_broken_page(page, tmp_path, old, new, found):
+    text = page.read_text("utf-8")
+    assert old in text
+    broken = tmp_path / "broken.html"
+    broken.write_text(text.replace(old, new), "utf-8")
+    complaints = " ".join(browser.problems(broken, PANELS, tmp_path))
+    assert found in complaints
+
+
+@pytest.mark.browser
+@needs_browser
+def test_hostile_results_are_drawn_and_run_nothing(tmp_path):
+    write_report(hostile_results(), None, tmp_path / "report.html")
+    assert browser.problems(tmp_path / "report.html", [2], tmp_path) == []
+    probe = "[...document.querySelectorAll('.chart text')].map((text) => text.textContent)"
+    texts, _ = browser.visit(tmp_path / "report.html", probe, tmp_path)
+    # The legend shows the name as it was given.
+    assert HOSTILE in texts
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_width_needs_sideways_scrolling(page, tmp_path, width):
+    widths, _ = browser.visit(page, browser.WIDTHS, tmp_path, width)
+    assert widths == {"page": width, "window": width}
+
+
+CLICK = """
+(async () => {
+  const chart = document.getElementById("chart-0");
+  const name = chart.querySelector(".legendtoggle");
+  const { left, top } = name.getBoundingClientRect();
+  const at = { bubbles: true, clientX: left + 3, clientY: top + 3, button: 0, buttons: 1 };
+  name.dispatchEvent(new MouseEvent("mousedown", at));
+  name.dispatchEvent(new MouseEvent("mouseup", at));
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  return chart.data.map((trace) => [trace.name, trace.visible ?? true, trace.xaxis]);
+})()
+"""
+
+
+@pytest.mark.browser
+@needs_browser
+def test_a_click_on_a_name_hides_its_condition_in_all_panels(page, tmp_path):
+    traces, complaints = browser.visit(page, CLICK, tmp_path)
+    assert complaints == []
+    hidden = {(name, axis) for name, visible, axis in traces if visible == "legendonly"}
+    assert hidden == {("p=0", "x"), ("p=0", "x2")}

@@ -1,0 +1,327 @@
+"""Figures of sweeps: what was measured is drawn, in order, readable, and whatever is missing."""
+
+import copy
+import itertools
+import math
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from layout import clashes
+from made_up_results import make_results
+from matplotlib.text import Text
+from PIL import Image
+from scipy import stats
+
+from emergent_icl.plots import sweep_curves as curves
+from emergent_icl.plots.end_labels import spread
+from emergent_icl.plots.sweep_figures import (
+    axis_places,
+    context_text,
+    draw_finding,
+    draw_summary,
+    finding_figure,
+    summary_figure,
+)
+
+RESULTS = make_results()
+FINDINGS = tuple(RESULTS["sweeps"])
+
+
+def finding(name, results=RESULTS):
+    return finding_figure(name, results["sweeps"][name], results["verdicts"][name], "omniglot")
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def run_of(values, steps=None, diverged=None):
+    curve = {"steps": list(steps or range(1, len(values) + 1)), "values": list(values)}
+    return {"diverged_at_step": diverged, "curves": {"icl": curve}, "final": {"icl": values[-1]}}
+
+
+@pytest.mark.parametrize("name", [*FINDINGS, "summary"])
+def test_both_files_are_pictures(name, tmp_path):
+    # A dot in a name is no suffix.
+    stem = tmp_path / "figures" / f"{name}=0.5"
+    if name == "summary":
+        draw_summary(RESULTS, stem)
+    else:
+        draw_finding(name, RESULTS["sweeps"][name], RESULTS["verdicts"][name], stem)
+    image = np.asarray(Image.open(f"{stem}.png").convert("L"))
+    ink = (image < 200).mean()
+    assert 0.002 < ink < 0.3
+    root = ElementTree.parse(f"{stem}.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}path"))) > 10
+
+
+def test_equal_results_give_equal_files(tmp_path):
+    for stem in ("one", "other"):
+        draw_summary(RESULTS, tmp_path / stem)
+    for suffix in ("png", "svg"):
+        one, other = (tmp_path / f"{stem}.{suffix}" for stem in ("one", "other"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_no_text_of_a_finding_covers_another(name):
+    assert clashes(finding(name)) == []
+
+
+def test_no_text_of_the_summary_covers_another():
+    assert clashes(summary_figure(RESULTS)) == []
+
+
+@pytest.mark.parametrize("num_conditions", [2, 24])
+def test_many_conditions_that_end_alike_stay_readable(num_conditions):
+    runs = {str(seed): run_of([0.5, 0.9 + 0.01 * seed]) for seed in range(3)}
+    conditions = {
+        f"a rather long name, number {i}": {
+            "value": None, "overrides": {}, "chance": {"icl": 0.5}, "runs": runs,
+        }
+        for i in range(num_conditions)
+    }  # fmt: skip
+    sweep = {"title": "T" * 200, "axis": "", "measures": ["icl"], "conditions": conditions}
+    assert clashes(finding_figure("own", sweep, None)) == []
+
+
+def test_a_panel_a_measure_and_a_label_a_condition():
+    figure = finding("zipf")
+    assert len(figure.axes) == 3
+    for axes in figure.axes:
+        labels = {text.get_text() for text in axes.texts}
+        assert set(RESULTS["sweeps"]["zipf"]["conditions"]) <= labels
+    assert "chance" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_lines_are_means_over_seeds():
+    axes = finding("burstiness").axes[0]
+    runs = RESULTS["sweeps"]["burstiness"]["conditions"]["p=0"]["runs"].values()
+    means = np.mean([run["curves"]["icl"]["values"] for run in runs], axis=0)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), means, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_title_verdict_and_small_print(name):
+    said = texts(finding(name))
+    sign = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}
+    verdict = RESULTS["verdicts"][name]["verdict"]
+    assert RESULTS["sweeps"][name]["title"] in said
+    assert f"{sign[verdict]} {verdict}" in said
+    small = " ".join(" ".join(said).split())
+    assert "omniglot" in small
+    assert ("No runs" if name == "variation" else "n = 5 seeds") in small
+
+
+def test_missing_and_diverged_runs_are_told_and_in_no_mean():
+    said = " ".join(" ".join(texts(finding("classes"))).split())
+    assert "1 missing, 1 diverged of 25 runs" in said
+    assert "Crosses" in said
+    runs = [run_of([0.5, 0.6]), run_of([0.5, 0.6]), run_of([0.9], diverged=2)]
+    band = curves.band(runs, "icl")
+    np.testing.assert_allclose(band.mean, [0.5, 0.6])
+    assert band.counts == [2, 2]
+    assert curves.finals({"runs": dict(enumerate(runs))}, "icl") == [0.6, 0.6]
+
+
+def test_curves_with_holes_and_conditions_without_curves_are_drawn():
+    results = copy.deepcopy(RESULTS)
+    conditions = results["sweeps"]["burstiness"]["conditions"]
+    conditions["p=0"]["runs"]["0"]["curves"]["icl"]["values"][3] = None
+    conditions["p=0"]["runs"]["1"]["curves"]["icl"]["values"][-1] = math.nan
+    conditions["p=0.5"]["runs"] = {}
+    conditions["p=1"]["runs"]["0"].update(curves={}, final={})
+    figure = finding("burstiness", results)
+    assert clashes(figure) == []
+    assert "No runs of p=0.5" in " ".join(texts(figure))
+    assert clashes(summary_figure(results)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "said"),
+    [
+        ("transience", {}, "no runs"),
+        ("zipf", {}, "no runs"),
+        ("zipf", {"0": {"curves": {}, "final": {}}}, "not measured"),
+    ],
+)
+def test_panels_without_lines_say_why(name, runs, said):
+    results = copy.deepcopy(RESULTS)
+    for condition in results["sweeps"][name]["conditions"].values():
+        # Chance is known without runs.
+        condition["chance"] = {"icl": 0.5, "iwl": 0.0007}
+        condition["runs"] = runs
+    figure = finding(name, results)
+    assert texts(figure).count(said) == len(results["sweeps"][name]["measures"])
+    summary = summary_figure(results).axes[FINDINGS.index(name)]
+    assert said in [text.get_text() for text in summary.texts]
+
+
+def test_a_sweep_of_ones_own_measures():
+    runs = {"0": run_of([0.5, 0.9])}
+    runs["0"]["curves"] = {"eval/flip/accuracy": runs["0"]["curves"]["icl"]}
+    runs["0"]["final"] = {"eval/flip/accuracy": 0.9}
+    condition = {"value": 1, "overrides": {}, "chance": {}, "runs": runs}
+    sweep = {"title": "", "axis": "", "measures": ["eval/flip/accuracy"]}
+    sweep |= {"conditions": {"a $b$ c": condition}}
+    figure = finding_figure("own", sweep, None)
+    assert {"eval/flip/accuracy", "own", "∅ no verdict"} <= set(texts(figure))
+    assert r"a \$b\$ c" in texts(figure)
+    summary = summary_figure(RESULTS | {"sweeps": {"own": sweep}, "verdicts": {}})
+    assert "flip/accuracy" in texts(summary)
+
+
+def test_the_summary_shows_every_run_and_every_mean():
+    axes = summary_figure(RESULTS).axes[0]
+    conditions = RESULTS["sweeps"]["burstiness"]["conditions"].values()
+    dots, line = axes.lines[0], axes.lines[1]
+    ends = [[run["final"]["icl"] for run in one["runs"].values()] for one in conditions]
+    np.testing.assert_allclose(dots.get_ydata(), np.concatenate(ends))
+    np.testing.assert_allclose(line.get_ydata(), np.mean(ends, axis=1))
+
+
+def test_transience_is_summarised_over_training():
+    axes = summary_figure(RESULTS).axes[FINDINGS.index("transience")]
+    assert axes.get_xlabel() == "training step"
+    assert axes.get_xlim() == (0, 500_000)
+
+
+def test_no_results_at_all_are_a_figure_too():
+    assert "0 of 0 findings reproduced" in texts(
+        summary_figure(RESULTS | {"sweeps": {}, "verdicts": {}})
+    )
+    assert context_text(RESULTS) == "omniglot, preset 'laptop'"
+
+
+# Labels pushed apart.
+
+
+@given(
+    st.lists(st.floats(-2, 2), max_size=12),
+    st.floats(0, 0.09),
+)
+def test_labels_keep_their_distance_their_order_and_the_axes(wanted, gap):
+    places = spread(wanted, gap, 0.0, 1.0)
+    assert len(places) == len(wanted)
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    assert (np.diff([places[i] for i in order]) >= gap - 1e-9).all()
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0, 0.1), st.integers(0, 99))
+def test_no_other_places_are_nearer_to_where_labels_are_wanted(wanted, gap, seed):
+    wanted = sorted(wanted)
+    rng = np.random.default_rng(seed)
+    moved = np.sum(np.square(np.subtract(spread(wanted, gap, 0.0, 1.0), wanted)))
+    room = 1 - gap * (len(wanted) - 1)
+    others = np.sort(rng.uniform(0, room, len(wanted))) + gap * np.arange(len(wanted))
+    assert moved <= np.sum(np.square(others - wanted)) + 1e-9
+
+
+def test_labels_far_apart_stay_where_they_are():
+    assert spread([0.9, 0.1, 0.5], 0.1, 0, 1) == pytest.approx([0.9, 0.1, 0.5])
+    assert spread([0.5, 0.5], 0.2, 0, 1) == pytest.approx([0.4, 0.6])
+    with pytest.raises(ValueError, match="3 labels"):
+        spread([0, 0, 0], 0.6, 0, 1)
+
+
+# Bands.
+
+
+@given(st.lists(st.lists(st.floats(0.4, 0.6), min_size=3, max_size=3), min_size=2, max_size=6))
+def test_bands_are_the_t_interval(values):
+    band = curves.band([run_of(run) for run in values], "icl")
+    array = np.asarray(values)
+    spread_of_mean = stats.sem(array)
+    np.testing.assert_allclose(band.mean, array.mean(axis=0))
+    half = stats.t.ppf(0.975, len(values) - 1) * spread_of_mean
+    np.testing.assert_allclose(band.high, np.minimum(band.mean + half, 1), atol=1e-12)
+    np.testing.assert_allclose(band.low, np.maximum(band.mean - half, 0), atol=1e-12)
+
+
+def test_bands_end_where_but_one_run_goes_on():
+    band = curves.band([run_of([0.1, 0.2, 0.3]), run_of([0.3, 0.4])], "icl")
+    assert band.steps == [1, 2, 3]
+    assert band.counts == [2, 2, 1]
+    np.testing.assert_allclose(band.mean, [0.2, 0.3, 0.3])
+    assert [math.isnan(low) for low in band.low] == [False, False, True]
+
+
+def test_bands_of_accuracies_stay_within_0_and_1_and_those_of_losses_need_not():
+    runs = [run_of([0.0]), run_of([1.0])]
+    assert (curves.band(runs, "icl").low, curves.band(runs, "icl").high) == ([0.0], [1.0])
+    for run in runs:
+        run["curves"]["loss"] = run["curves"]["icl"]
+    band = curves.band(runs, "loss")
+    assert band.low[0] < 0
+    assert band.high[0] > 1
+
+
+# Looks.
+
+
+def conditions_of(*values):
+    return {f"c{i}": {"value": value, "runs": {}} for i, value in enumerate(values)}
+
+
+@pytest.mark.parametrize("values", [(0.0, 1.0), range(9), (None,) * 7])
+def test_colours_stand_out_and_their_text_can_be_read(values):
+    looks = curves.looks(conditions_of(*values))
+    assert len(set(looks.values())) == len(values)
+    for look in looks.values():
+        assert curves.contrast_with_white(look.colour) > 1.8
+        assert curves.contrast_with_white(curves.readable(look.colour)) >= 4.5
+
+
+def test_ordered_conditions_go_from_dark_to_light_by_their_value():
+    looks = curves.looks(conditions_of(3.0, 1.0, 2.0))
+    assert list(looks) == ["c1", "c2", "c0"]
+    contrasts = [curves.contrast_with_white(look.colour) for look in looks.values()]
+    assert contrasts == sorted(contrasts, reverse=True)
+
+
+def test_neighbouring_categories_differ_in_grey_or_dashes():
+    looks = list(curves.looks(conditions_of(*(None,) * 7)).values())
+    for one, other in itertools.pairwise(looks):
+        assert one.dashes != other.dashes
+        assert one.marker != other.marker
+
+
+def test_contrast_is_that_of_wcag():
+    assert curves.contrast_with_white("#000000") == pytest.approx(21)
+    assert curves.contrast_with_white("#ffffff") == pytest.approx(1)
+    assert curves.contrast_with_white("#767676") == pytest.approx(4.54, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("values", "how", "places"),
+    [
+        ((0.0, 0.5, 1.0), "linear", [0, 0.5, 1]),
+        ((100.0, 200.0, 400.0, 1600.0), "log", [0, 0.25, 0.5, 1]),
+        ((0.0, 0.001, 1.0), "in order", [0, 0.5, 1]),
+        ((None, None), "in order", [0, 1]),
+        ((2.0,), "in order", [0.5]),
+        ((1.0, 1.0), "in order", [0, 1]),
+    ],
+)
+def test_places_on_the_axis(values, how, places):
+    found, found_how = axis_places(conditions_of(*values))
+    assert found_how == how
+    np.testing.assert_allclose(found, places, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("step", "text"), [(0, "0"), (500, "500"), (2500, "2.5k"), (1.5e6, "1.5M")]
+)
+def test_steps_are_short(step, text):
+    assert curves.step_text(step) == text
+
+
+def test_what_lies_between_0_and_1():
+    shares = ["icl", "iwl_rare", "eval/flip/accuracy_closed", "eval/flip/predicts_common"]
+    assert all(map(curves.is_share, shares))
+    assert not any(map(curves.is_share, ["loss", "train/loss", "eval/flip/loss"]))

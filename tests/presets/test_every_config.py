@@ -1,0 +1,51 @@
+"""Every config of the repository builds, steps and evaluates, at a reduced size."""
+
+import numpy as np
+import pytest
+from conftest import has_omniglot
+from test_configs import CONFIGS
+
+from emergent_icl.data.task import make_task
+from emergent_icl.runs import train as loop
+from emergent_icl.runs.reporting import Observer, read_metrics
+from emergent_icl.runs.workdir import Workdir
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
+# What makes any config small, without making another experiment of it.
+REDUCED = {
+    "data.image_size": 28,
+    "data.feeder": "python",
+    "data.glyphs.num_exemplars": 6,
+    "model.num_layers": 1,
+    "model.resnet.channels": (64,),
+    "model.resnet.blocks_per_group": (1,),
+    "training.num_steps": 4,
+    "training.batch_size": 4,
+    "training.log_every": 2,
+    "evaluation.every": 2,
+    "evaluation.num_sequences": 20,
+    "evaluation.batch_size": 20,
+    "checkpoints.every": 4,
+}
+# The ResNet is that of omniglot.py:paper, and takes longer than all the rest.
+WITHOUT_RESNET = ("omniglot_augmented.py:paper", "omniglot_identical.py:paper")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_builds_steps_and_evaluates(name, tmp_path):
+    config = CONFIGS[name]().unlock()
+    config.update_from_flattened_dict(REDUCED)
+    if name in WITHOUT_RESNET:
+        config.model.encoder = "linear"
+    if config.data.source == "omniglot" and not has_omniglot():
+        config.data.source = "glyphs"
+    outcome = loop.train(config.lock(), Workdir(tmp_path), Observer())
+    assert outcome.summary["step"] == 4
+    assert set(outcome.summary["evals"]) == set(config.evaluation.modes)
+    for metrics in outcome.summary["evals"].values():
+        assert np.isfinite(list(metrics.values())).all()
+    losses = [record["train/loss"] for record in read_metrics(Workdir(tmp_path).metrics)]
+    assert len(losses) == 2
+    # Before it has learned anything: every label alike, or nearly so.
+    assert losses[0] == pytest.approx(np.log(make_task(config).num_labels), rel=0.2)

@@ -1,0 +1,323 @@
+import json
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from emergent_icl.runs import train as loop
+from emergent_icl.config.rules import ConfigError
+from emergent_icl.runs.checkpoints import CheckpointStore, NonFiniteStateError, Progress
+from emergent_icl.runs.reporting import MetricsWriter, Observer, read_metrics
+from emergent_icl.runs.train import train
+from emergent_icl.runs.window import NonFiniteLossError
+from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.runs.open import load_run
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
+# Depend on the clock, not on the computation.
+TIMES = ("steps_per_second", "sequences_per_second")
+
+
+def run(config, folder, **options):
+    return train(config.lock(), Workdir(folder), Observer(), **options)
+
+
+def records(folder):
+    return [
+        {name: value for name, value in record.items() if name not in TIMES}
+        for record in read_metrics(Workdir(folder).metrics)
+    ]
+
+
+def stored_state(folder, step):
+    with CheckpointStore(Workdir(folder).checkpoints) as store:
+        template = load_run(folder).experiment.state_template()
+        return store.restore(step, template)[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A complete tiny run, shared by the tests that only look at it."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp("finished")
+    outcome = train(tiny.get_config("symbols"), Workdir(folder), Observer())
+    return folder, outcome
+
+
+def test_a_run_leaves_everything_that_is_promised(finished):
+    folder, outcome = finished
+    workdir = Workdir(folder)
+    summary = json.loads(workdir.summary.read_text())
+    assert summary == outcome.summary
+    assert not outcome.was_complete
+    assert set(summary) >= {
+        "step", "wall_seconds", "parameters", "train_sequences_per_second", "icl", "iwl",
+        "evals", "config_name", "seed", "devices", "versions",
+    }  # fmt: skip
+    assert summary["step"] == 40
+    assert summary["wall_seconds"] > 0
+    assert summary["icl"] == summary["evals"]["fewshot_holdout"]["accuracy_closed"]
+    assert summary["iwl"] == summary["evals"]["no_support_zipfian"]["accuracy"]
+    assert workdir.learning_curves.read_bytes().startswith(b"\x89PNG")
+    assert list(workdir.tensorboard.glob("events.out.tfevents.*"))
+    assert json.loads(workdir.config.read_text())["data"]["sequences"]["p_bursty"] == 0.9
+
+    lines = read_metrics(workdir.metrics)
+    assert [line["step"] for line in lines] == [10, 20, 30, 40]
+    assert {"train/loss", "train/accuracy", "train/grad_norm"} <= set(lines[0])
+    assert "eval/fewshot_holdout/accuracy_closed" in lines[1]
+    assert "eval/fewshot_holdout/accuracy_closed" not in lines[2]
+    with CheckpointStore(workdir.checkpoints) as store:
+        assert store.steps() == [20, 40]
+
+
+def test_training_learns(finished):
+    lines = read_metrics(Workdir(finished[0]).metrics)
+    assert lines[-1]["train/loss"] < lines[0]["train/loss"]
+
+
+def test_a_complete_run_is_left_alone(finished, config):
+    folder, outcome = finished
+
+    def times():
+        files = set(folder.rglob("*")) - {Workdir(folder).lock}
+        return {path: path.stat().st_mtime_ns for path in files if path.is_file()}
+
+    before = times()
+    again = run(config, folder)
+    assert again.was_complete
+    assert again.summary == outcome.summary
+    assert times() == before
+
+
+def test_same_config_same_bits(finished, config, tmp_path):
+    run(config, tmp_path)
+    assert records(tmp_path) == records(finished[0])
+    jax.tree.map(
+        np.testing.assert_array_equal, stored_state(tmp_path, 40), stored_state(finished[0], 40)
+    )
+
+
+def test_another_seed_is_another_run(finished, config, tmp_path):
+    config.training.seed = 1
+    run(config, tmp_path)
+    assert records(tmp_path) != records(finished[0])
+
+
+def test_a_prolonged_run_is_the_long_run(finished, config, tmp_path):
+    config.training.num_steps = 20
+    short = config.copy_and_resolve_references()
+    assert run(short, tmp_path).summary["step"] == 20
+    config.training.num_steps = 40
+    outcome = run(config, tmp_path)
+    assert (outcome.was_complete, outcome.summary["step"]) == (False, 40)
+    assert records(tmp_path) == records(finished[0])
+
+
+def test_a_run_prolonged_between_two_logs_has_the_same_means(finished, config, tmp_path):
+    config.training.num_steps = 25
+    run(config.copy_and_resolve_references(), tmp_path)
+    config.training.num_steps = 40
+    run(config, tmp_path)
+    steps = {record["step"]: record for record in records(tmp_path)}
+    assert sorted(steps) == [10, 20, 25, 30, 40]
+    for record in records(finished[0]):
+        assert steps[record["step"]] == record
+
+
+def test_an_interrupt_between_two_logs_loses_nothing(finished, config, tmp_path, monkeypatch):
+    """Stopped at step 13, the mean of steps 11 .. 20 spans both commands."""
+    import signal
+
+    from emergent_icl.runs.train import Interrupted
+
+    drawn = []
+    monkeypatch.setattr(
+        loop, "_draw_curves", lambda experiment, workdir: drawn.append(workdir.path)
+    )
+    # Polled once before the first step, then after each.
+    polls = iter(range(1, 100))
+    with pytest.raises(Interrupted) as stop:
+        run(config, tmp_path, stop_requested=lambda: signal.SIGTERM if next(polls) == 14 else None)
+    assert stop.value.step == 13
+    assert drawn == [tmp_path]
+    run(config, tmp_path)
+    assert records(tmp_path) == records(finished[0])
+
+
+def test_a_run_in_several_steps_a_call(finished, config, tmp_path):
+    config.training.steps_per_call = 5
+    run(config, tmp_path)
+    for ours, theirs in zip(records(tmp_path), records(finished[0]), strict=True):
+        assert ours["step"] == theirs["step"]
+        assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
+
+
+def test_waiting_for_the_device_before_an_evaluation_is_on_the_clock(config, tmp_path):
+    """What is queued when an evaluation begins is training, wherever it is waited for."""
+    from emergent_icl.training import devices
+
+    def slowly(tree):
+        time.sleep(0.5)
+        return devices.fetch(tree)
+
+    # Metrics are waited for at the evaluation of step 20 and at the line of step 40.
+    config.training.log_every = 40
+    config.checkpoints.every = 40
+    run(config, tmp_path, fetch=slowly)
+    with CheckpointStore(Workdir(tmp_path).checkpoints) as store:
+        _, progress = store.restore(40, load_run(tmp_path).experiment.state_template())
+    assert 1.0 < progress.train_seconds < progress.wall_seconds - 0.5
+
+
+def test_wall_time_adds_up_over_resumes(config, tmp_path):
+    config.training.num_steps = 20
+    run(config.copy_and_resolve_references(), tmp_path)
+    with CheckpointStore(Workdir(tmp_path).checkpoints) as store:
+        _, carried = store.restore(20, load_run(tmp_path).experiment.state_template())
+    started = time.monotonic()
+    config.training.num_steps = 40
+    both = run(config, tmp_path, started=started).summary["wall_seconds"]
+    assert carried.wall_seconds > 0
+    own = both - carried.wall_seconds
+    assert 0 < own < time.monotonic() - started
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_unsaved(config, tmp_path):
+    config.training.optimizer.name = "sgd"
+    config.training.optimizer.learning_rate = 1e30
+    config.training.optimizer.warmup_steps = 0
+    config.checkpoints.every = 1
+    config.checkpoints.keep = 100
+    with pytest.raises(NonFiniteLossError, match="The loss at step 2 is nan") as raised:
+        run(config, tmp_path)
+    assert raised.value.step == 2
+    with CheckpointStore(tmp_path / "checkpoints") as store:
+        assert all(step < 2 for step in store.steps())
+    assert not Workdir(tmp_path).summary.exists()
+
+
+def test_a_run_that_diverges_in_its_last_step_is_not_complete(config, tmp_path):
+    config.training.optimizer.name = "sgd"
+    config.training.optimizer.learning_rate = 1e30
+    config.training.optimizer.warmup_steps = 0
+    config.training.num_steps = 1
+    with pytest.raises(NonFiniteLossError, match="loss on fewshot_holdout at step 1 is nan"):
+        run(config, tmp_path)
+    with CheckpointStore(tmp_path / "checkpoints") as store:
+        assert store.steps() == []
+    assert not Workdir(tmp_path).summary.exists()
+
+
+def test_a_state_that_is_not_finite_is_refused(finished, tmp_path):
+    state = stored_state(finished[0], 40)
+    state.params["head"]["w"][0, 0, 0] = np.nan
+    with CheckpointStore(tmp_path / "checkpoints", keep=1) as store:
+        with pytest.raises(NonFiniteStateError, match=r"step 40.*head"):
+            store.save(state, Progress())
+        assert store.steps() == []
+
+
+def test_another_config_in_the_same_folder_is_refused(finished, config):
+    folder, _ = finished
+    before = Workdir(folder).config.read_bytes()
+    config.data.sequences.p_bursty = 0.5
+    config.training.seed = 7
+    with pytest.raises(WorkdirError) as raised:
+        run(config, folder)
+    assert "data.sequences.p_bursty: 0.9 there, 0.5 here" in str(raised.value)
+    assert "training.seed: 0 there, 7 here" in str(raised.value)
+    assert Workdir(folder).config.read_bytes() == before
+
+
+def test_a_shorter_run_than_what_was_done_is_refused(finished, config):
+    before = Workdir(finished[0]).config.read_bytes()
+    config.training.num_steps = 20
+    with pytest.raises(WorkdirError, match="at step 40 already, beyond"):
+        run(config, finished[0])
+    assert Workdir(finished[0]).config.read_bytes() == before
+
+
+def test_a_cosine_run_cannot_be_prolonged(config, tmp_path):
+    config.training.optimizer.schedule = "cosine"
+    Workdir(tmp_path).claim(config)
+    config.training.num_steps = 80
+    with pytest.raises(WorkdirError, match=r"training\.num_steps: 40 there, 80 here"):
+        Workdir(tmp_path).check(config)
+
+
+def test_a_bad_config_touches_nothing(config, tmp_path):
+    config.data.sequences.seq_len = 3
+    with pytest.raises(ConfigError):
+        run(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_load_run_gives_back_the_trained_model(finished):
+    folder, outcome = finished
+    opened = load_run(folder, overrides={"evaluation.num_sequences": 50})
+    assert opened.step == 40
+    results = opened.experiment.evaluator()(opened.params, opened.batch_stats, opened.device_bank())
+    for mode, metrics in outcome.summary["evals"].items():
+        for name, value in metrics.items():
+            assert results[mode][name].mean == pytest.approx(value, abs=1e-6)
+    earlier = load_run(folder, step=20)
+    assert earlier.step == 20
+    assert not np.array_equal(earlier.params["head"]["w"], opened.params["head"]["w"])
+
+
+def test_a_run_on_relabelled_sequences_can_be_evaluated_on_any_mode(config, tmp_path):
+    config.data.sequences.type = "fewshot_rare"
+    config.data.sequences.labeling = "unfixed"
+    config.data.sequences.seq_len = 7
+    run(config, tmp_path)
+    opened = load_run(tmp_path, overrides={"evaluation.modes": ("fewshot_holdout",)})
+    results = opened.experiment.evaluator()(opened.params, opened.batch_stats, opened.device_bank())
+    assert results["fewshot_holdout"]["loss"].mean > 0
+
+
+def test_overrides_of_load_run_are_checked(finished):
+    for overrides, message in (
+        ({"evaluation.num_sequence": 100}, "did you mean 'evaluation.num_sequences'"),
+        ({"evaluation.num_sequences": "many"}, "must be an integer"),
+        ({"evaluation.fewshot_labeling": "original", "evaluation.ways": 50}, "at least ways = 50"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_run(finished[0], overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["model.num_layers", "model.num_positions", "data.split.num_rare", "data.sequences.labeling"],
+)
+def test_what_was_trained_cannot_be_overridden(finished, path):
+    with pytest.raises(ConfigError, match=f"{path} is part of what was trained"):
+        load_run(finished[0], overrides={path: 3})
+    with pytest.raises(ConfigError, match="evaluation is part of what was trained"):
+        load_run(finished[0], overrides={"evaluation": 3})
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"data": 3}', "{"])
+def test_a_config_that_is_none_is_one_message(content, finished, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises((WorkdirError, ConfigError)):
+        load_run(tmp_path)
+
+
+def test_load_run_says_what_is_missing(finished, tmp_path):
+    with pytest.raises(WorkdirError, match=r"no config\.json"):
+        load_run(tmp_path)
+    with pytest.raises(WorkdirError, match=r"no checkpoint of step 30, only of \[20, 40\]"):
+        load_run(finished[0], step=30)
+
+
+def test_metrics_writer_drops_what_lies_beyond_the_checkpoint_and_half_a_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10, "a": 1}\n{"step": 20, "a": 2}\n{"step": 30, "a": 3}\n{"step": 4')
+    with MetricsWriter(path, tmp_path / "tensorboard", resume_step=20) as writer:
+        writer.write(25, {"": {"a": 9.5}})
+    assert [record["step"] for record in read_metrics(path)] == [10, 20, 25]
+    assert path.read_text().endswith('{"step": 25, "a": 9.5}\n')

@@ -1,0 +1,263 @@
+"""Where programs run: no core and no GPU is promised to two of them without need."""
+
+import dataclasses
+import errno
+import os
+import subprocess
+
+import pytest
+import tiny_sweep
+from finished_runs import Ends, finish
+from launching import ROOT, start
+
+from emergent_icl.sweeps.execute.local import LocalProcesses
+from emergent_icl.sweeps.execute.loop import Observer, run_programs
+from emergent_icl.sweeps.execute.slots import machine_slots
+from emergent_icl.sweeps.jobs import make_programs, with_twins
+
+# Not on macOS and Windows, where there is nothing to be tested.
+needs_affinity = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen on this system"
+)
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """Says which cores the process may use, and that there are no GPUs."""
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+
+    def set_cores(*numbers):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(numbers))
+
+    return set_cores
+
+
+@needs_affinity
+@pytest.mark.parametrize(
+    ("workers", "expected"),
+    [
+        (0, [{2}, {3}, {5}, {7}]),
+        (1, [{2, 3, 5, 7}]),
+        (2, [{2, 5}, {3, 7}]),
+        (3, [{2, 7}, {3}, {5}]),
+        (6, [{2}, {3}, {5}, {7}, {2}, {3}]),
+    ],
+)
+def test_cores_are_dealt_out(cores, workers, expected):
+    cores(2, 3, 5, 7)
+    assert [set(slot.cores) for slot in machine_slots(workers)] == expected
+    assert not any(slot.environment for slot in machine_slots(workers))
+
+
+@pytest.fixture
+def gpus(cores, monkeypatch):
+    """16 cores, and a JAX that can use GPUs; says which ones the process may use."""
+    cores(*range(16))
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [group])
+    return lambda names: monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+
+
+@needs_affinity
+def test_every_gpu_has_a_slot_and_a_share_of_the_cores(gpus):
+    gpus("1,3")
+    first, second = machine_slots()
+    assert (first.environment, second.environment) == (
+        {"CUDA_VISIBLE_DEVICES": "1"},
+        {"CUDA_VISIBLE_DEVICES": "3"},
+    )
+    assert len(first.cores) == len(second.cores) == 8
+    assert not first.cores & second.cores
+    shared, alone, _ = environments = [one.environment for one in machine_slots(3)]
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in environments] == ["1", "3", "1"]
+    # JAX would take three quarters of the memory for each.
+    assert shared["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.375"
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in alone
+
+
+@needs_affinity
+@pytest.mark.parametrize("hidden", ["", "-1", "-1,0"])
+def test_gpus_that_are_hidden_have_no_slots(gpus, hidden):
+    gpus(hidden)
+    assert len(machine_slots()) == 16
+
+
+@needs_affinity
+def test_gpus_that_jax_cannot_use_have_no_slots(gpus, monkeypatch):
+    gpus("0,1")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
+    assert len(machine_slots()) == 16
+
+
+def test_where_cores_cannot_be_chosen_one_program_has_them_all(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert [set(slot.cores) for slot in machine_slots()] == [set()]
+
+
+class Ended(Observer):
+    """Remembers what it was told."""
+
+    def __init__(self):
+        self.names, self.failed = [], []
+
+    def ended(self, program, failure):
+        (self.failed if failure else self.names).append(program.name)
+
+
+def twins_plan(folder):
+    """Of two sweeps of equal programs; those of the first are complete."""
+    sweeps = (tiny_sweep.get_sweep(), tiny_sweep.get_sweep("renamed"))
+
+    def plan():
+        return with_twins([p for s in sweeps for p in make_programs(s, (0,), folder, 1)], folder)
+
+    for program in plan()[:2]:
+        finish(program, Ends(icl=0.5))
+    return plan
+
+
+def test_a_program_with_a_complete_twin_is_not_run(tmp_path, monkeypatch):
+    plan = twins_plan(tmp_path)
+    monkeypatch.setattr("subprocess.Popen", None)
+    observer = Ended()
+    assert run_programs(plan, LocalProcesses(machine_slots(1)), observer, lambda: None) == []
+    assert observer.names == ["renamed/p=0/seeds=0", "renamed/p=1/seeds=0"]
+    assert all(one.is_complete() for one in plan())
+
+
+def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monkeypatch):
+    """One's log cannot be written; in the other's folder runs a program whose launcher is gone."""
+
+    def plan():
+        return make_programs(tiny_sweep.get_sweep(), (0, 1), tmp_path, 1)
+
+    first, second, third, fourth = plan()
+    for one in (third, fourth):
+        finish(one, Ends(icl=0.5))
+    (first.workdir.path / "train.log").mkdir(parents=True)
+    second.workdir.path.mkdir()
+    with _locked(second.workdir.path / "train.log") as log:
+        runs = subprocess.Popen(["sleep", "60"], stdout=log)
+    monkeypatch.setattr("subprocess.Popen", None)
+    observer = Ended()
+    try:
+        failures = run_programs(plan, LocalProcesses(machine_slots(1)), observer, lambda: None)
+    finally:
+        runs.kill()
+        runs.wait()
+    assert [one.program.name for one in failures] == [first.name, second.name] == observer.failed
+    assert [one.how for one in failures] == ["not started", "not started"]
+    assert "Is a directory" in failures[0].lines[0]
+    assert "a program of another command still runs in" in failures[1].lines[0]
+    # Nothing of what runs there was touched.
+    assert [path.name for path in second.workdir.path.iterdir()] == ["train.log"]
+
+
+def test_runs_start_when_their_search_was_only_copied(tmp_path, monkeypatch):
+    searched = tiny_sweep.get_sweep("searched")
+    sweeps = (searched, dataclasses.replace(searched, name="renamed"))
+
+    def plan():
+        return with_twins(
+            [p for s in sweeps for p in make_programs(s, (0,), tmp_path, 1)], tmp_path
+        )
+
+    ends = Ends(icl={"draw=0": 0.5, "draw=1": 0.7, "seed=0": 0.6})
+    for _ in range(2):  # The searches, and what waited for them.
+        for program in plan():
+            if program.name.startswith("tiny/") and program.waits_for is None:
+                finish(program, ends)
+    monkeypatch.setattr("subprocess.Popen", None)
+    observer = Ended()
+    assert run_programs(plan, LocalProcesses(machine_slots(1)), observer, lambda: None) == []
+    assert observer.names == [
+        "renamed/p=0/search", "renamed/p=1/search", "renamed/p=0/seeds=0", "renamed/p=1/seeds=0",
+    ]  # fmt: skip
+    assert all(one.is_complete() for one in plan())
+
+
+def test_a_twin_is_not_copied_over_what_another_launcher_does(tmp_path, monkeypatch):
+    plan = twins_plan(tmp_path)
+    busy = plan()[2].workdir
+    busy.make()
+    (busy.path / "checkpoints").mkdir()
+    monkeypatch.setattr("subprocess.Popen", None)
+    with _locked(busy.log):
+        failures = run_programs(plan, LocalProcesses(machine_slots(1)), Observer(), lambda: None)
+    assert [one.program.name for one in failures] == ["renamed/p=0/seeds=0"]
+    assert "a program of another command still runs in" in failures[0].lines[0]
+    assert (busy.path / "checkpoints").is_dir()
+
+
+def test_runs_of_another_setting_than_their_search_chose_are_a_failure(tmp_path, monkeypatch):
+    def plan():
+        return make_programs(tiny_sweep.get_sweep("searched"), (0,), tmp_path, 1)
+
+    def search(better):
+        for program in plan():
+            if program.name.endswith("search"):
+                finish(program, Ends(icl={"draw=0": 0.6, "draw=1": better}))
+
+    search(0.7)
+    for program in plan():
+        if not program.is_complete():
+            finish(program, Ends(icl=0.5))
+    search(0.5)
+    monkeypatch.setattr("subprocess.Popen", None)
+    failures = run_programs(plan, LocalProcesses(machine_slots(1)), Observer(), lambda: None)
+    assert [one.program.name for one in failures] == ["tiny/p=0/seeds=0", "tiny/p=1/seeds=0"]
+    assert all("holds a run with another config" in one.lines[0] for one in failures)
+
+
+def test_a_file_system_without_locks_is_none_to_fail_of(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr("subprocess.Popen", lambda *words, **settings: _Done())
+    programs = make_programs(tiny_sweep.get_sweep(), (0,), tmp_path, 1)
+    for one in programs[1:]:
+        finish(one, Ends(icl=0.5))
+    failures = run_programs(
+        lambda: programs, LocalProcesses(machine_slots(1)), Observer(), lambda: None
+    )
+    # It was started, if to no avail.
+    assert [one.how for one in failures] == ["exit status 3"]
+
+
+class _Done:
+    returncode = 3
+
+    def poll(self):
+        return self.returncode
+
+
+def _locked(path):
+    fcntl = pytest.importorskip("fcntl")  # Windows has no such locks.
+    log = path.open("ab")
+    fcntl.flock(log, fcntl.LOCK_EX)
+    return log
+
+
+def test_a_launcher_takes_no_device(tmp_path):
+    """Or its programs could not have the whole GPU."""
+    program = """
+import tiny_sweep
+from jax._src import xla_bridge
+from pathlib import Path
+from emergent_icl.sweeps.jobs import make_programs
+from emergent_icl.sweeps.results import collect
+from emergent_icl.sweeps.estimate import StepTimes, estimate
+sweep = tiny_sweep.get_sweep("searched")
+sweep.check()
+for one in make_programs(sweep, (0,), Path(ROOT), 1):
+    estimate(one, StepTimes(measure=False))
+collect([sweep], (0,), Path(ROOT), {})
+print(len(xla_bridge._backends))
+"""
+    words = ("-c", program.replace("ROOT", repr(str(tmp_path))))
+    out, err = start(*words, env={"PYTHONPATH": str(ROOT / "tests")}).communicate(timeout=120)
+    assert out == "0\n", err

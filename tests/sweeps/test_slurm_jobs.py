@@ -1,0 +1,180 @@
+"""Sweeps as jobs, without SLURM: commands of its names say what it would say.
+
+What a real one does with them is tested in tests/integration.
+"""
+
+import json
+import os
+
+import pytest
+import tiny_sweep
+from finished_runs import Ends, finish
+
+from emergent_icl.sweeps.execute import slurm
+from emergent_icl.sweeps.execute.slurm import Request, SlurmError, SlurmJobs, job_of, queued_jobs
+from emergent_icl.sweeps.execute.slurm_job import TrainJob
+from emergent_icl.sweeps.jobs import make_programs
+
+SBATCH = """#!/bin/sh
+cp "$1" {folder}/script
+count=$(cat {folder}/count 2> /dev/null || echo 0)
+echo $((count + 1)) > {folder}/count
+echo "Submitted batch job $((count + 1))"
+"""
+# Nothing but the shell: it also answers where PATH has nothing else.
+SQUEUE = """#!/bin/sh
+while read -r line; do echo "$line"; done < {folder}/queue
+"""
+# submitit only looks whether it is there.
+SRUN = """#!/bin/sh
+exit 1
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Its folder: `queue` is what squeue says, `script` what sbatch was given."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    (folder / "queue").touch()
+    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE), ("srun", SRUN)):
+        command(folder, name, text)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(slurm, "GONE_SECONDS", 0.0)
+    return folder
+
+
+def command(folder, name, text):
+    path = folder / name
+    path.write_text(text.format(folder=folder))
+    path.chmod(0o755)
+
+
+def programs(root, **options):
+    changes = {name.replace("__", "."): value for name, value in options.items()}
+    return make_programs(tiny_sweep.get_sweep().with_base_options(changes), (0, 1), root, 2)
+
+
+def names(found):
+    return [one.name for one in found]
+
+
+def test_a_request_is_what_sbatch_is_given(cluster, tmp_path):
+    request = Request("gpu", 90, gpus=2, cpus=8, memory_gb=1.5, at_once=1, grace_seconds=40)
+    all_ = programs(tmp_path)
+    assert SlurmJobs(tmp_path, request).start(all_) == dict.fromkeys(names(all_))
+    lines = (cluster / "script").read_text().splitlines()
+    for option in (
+        "partition=gpu", "time=90", "gpus-per-node=2", "cpus-per-task=8", "mem=1536MB",
+        "array=0-1%1", "signal=USR2@40", "requeue",
+    ):  # fmt: skip
+        assert f"#SBATCH --{option}" in lines, option
+    # A step need not inherit them.
+    assert any(line.startswith("srun ") and "--cpus-per-task=8" in line for line in lines)
+
+
+def test_jobs_end_complete_or_with_the_place_of_what_they_said(cluster, tmp_path):
+    done, failed = programs(tmp_path)
+    jobs = SlurmJobs(tmp_path, Request())
+    jobs.start([done, failed])
+    assert [job_of(one.workdir).id for one in (done, failed)] == ["1_0", "1_1"]
+    (cluster / "queue").write_text("1_0 RUNNING\n1_1 PENDING\n")
+    assert jobs.ended() == {}
+    (cluster / "queue").write_text("")
+    finish(done, Ends(icl=0.5))
+    failed.workdir.log.write_text("first\nlast\n")
+    ended = jobs.ended()
+    assert ended[done.name] is None
+    assert ended[failed.name].how == (
+        f"job 1_1 ended; of itself it says: {tmp_path}/slurm/1_1_0_log.err"
+    )
+    assert ended[failed.name].lines == ("first", "last")
+    assert jobs.leave() == "Left; no job was running."
+
+
+def test_a_later_command_takes_up_what_is_queued(cluster, tmp_path):
+    all_ = programs(tmp_path)
+    SlurmJobs(tmp_path, Request()).start(all_)
+    (cluster / "queue").write_text("1_0 RUNNING\n1_1 PENDING\n")
+    jobs = SlurmJobs(tmp_path, Request())
+    assert jobs.start(all_) == dict.fromkeys(names(all_))
+    assert (cluster / "count").read_text() == "1\n"
+    assert jobs.leave() == "Left; 2 jobs go on (to end them: scancel 1_0 1_1)."
+
+
+def test_what_failed_is_submitted_anew_when_asked_alone(cluster, tmp_path):
+    all_ = programs(tmp_path)
+    SlurmJobs(tmp_path, Request()).start(all_)
+    found = SlurmJobs(tmp_path, Request()).start(all_)
+    assert "--retry_failed submits it anew" in found[all_[0].name].how
+    assert SlurmJobs(tmp_path, Request(), retry_failed=True).start(all_) == dict.fromkeys(
+        names(all_)
+    )
+    assert [job_of(one.workdir).id for one in all_] == ["2_0", "2_1"]
+
+
+def test_prolonged_runs_have_not_failed(cluster, tmp_path):
+    all_ = programs(tmp_path)
+    SlurmJobs(tmp_path, Request()).start(all_)
+    for one in all_:
+        finish(one, Ends(icl=0.5))
+    longer = programs(tmp_path, training__num_steps=80)
+    assert SlurmJobs(tmp_path, Request()).start(longer) == dict.fromkeys(names(longer))
+    assert job_of(longer[0].workdir) == ("2_0", 80)
+
+
+def test_a_slurm_that_is_busy_is_asked_again(cluster, tmp_path, monkeypatch):
+    all_ = programs(tmp_path)
+    command(cluster, "squeue", "#!/bin/sh\necho 'slurm_load_jobs error' >&2; exit 1\n")
+    jobs = SlurmJobs(tmp_path, Request())
+    assert jobs.start(all_) == {}
+    assert jobs.ended() == {}
+    monkeypatch.setattr(slurm, "MOST_UNANSWERED", 2)
+    with pytest.raises(SlurmError, match="SLURM does not answer: slurm_load_jobs error"):
+        jobs.start(all_)
+
+
+def test_what_squeue_says_besides_is_no_job(cluster):
+    (cluster / "queue").write_text("squeue: warning: slow\n7_0 RUNNING\n\n")
+    assert queued_jobs() == {"7_0": "RUNNING"}
+
+
+def test_what_sbatch_refuses_is_said(cluster, tmp_path):
+    command(cluster, "sbatch", "#!/bin/sh\necho 'invalid partition specified: gpu' >&2; exit 1\n")
+    with pytest.raises(SlurmError, match=r"SLURM refuses the jobs: .*invalid partition"):
+        SlurmJobs(tmp_path, Request("gpu")).start(programs(tmp_path))
+
+
+@pytest.mark.parametrize("missing", [("sbatch",), ("srun",), ("sbatch", "squeue", "srun")])
+def test_without_slurm_it_is_said_and_nothing_is_written(cluster, tmp_path, monkeypatch, missing):
+    """Whatever else is on PATH: what remains of an installation is none."""
+    monkeypatch.setenv("PATH", str(cluster))
+    for name in missing:
+        (cluster / name).unlink()
+    said = f"needs SLURM, but {', '.join(missing)} cannot be found on PATH"
+    with pytest.raises(SlurmError, match=said):
+        SlurmJobs(tmp_path / "sweeps", Request())
+    if "squeue" in missing:
+        with pytest.raises(SlurmError, match="needs SLURM, but squeue cannot be found on PATH"):
+            queued_jobs()
+    else:  # A node that only watches the queue.
+        assert queued_jobs() == {}
+    assert not (tmp_path / "sweeps").exists()
+
+
+def test_a_job_without_time_is_refused(cluster, tmp_path):
+    with pytest.raises(SlurmError, match="--grace=90 seconds must be less than --minutes=1"):
+        SlurmJobs(tmp_path, Request(minutes=1))
+
+
+def test_a_damaged_record_is_none(cluster, tmp_path):
+    (one, _) = programs(tmp_path)
+    one.workdir.make()
+    for content in ("", "[]", '{"job": 1}', json.dumps({"id": "1", "num_steps": 1, "more": 2})):
+        one.workdir.job.write_text(content)
+        assert job_of(one.workdir) is None
+
+
+def test_a_job_that_has_not_begun_is_requeued_as_it_is():
+    job = TrainJob(["--config=x"], "/nowhere")
+    assert job.checkpoint().function.__dict__ == job.__dict__

@@ -1,0 +1,108 @@
+"""The architecture: imports run one way, and nothing lies about loose (docs/architecture.md)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = (
+    "config", "data", "models", "evaluation", "training", "runs", "sweeps", "plots", "presets",
+    "findings", "cli",
+)  # fmt: skip
+# Named randomness belongs to no room; the rest is what Python itself asks for.
+AT_THE_TOP = {"__init__.py", "__main__.py", "randomness.py"}
+# What is still to be mended: imports that run back, files and functions that are too long.
+BACK = {
+    "emergent_icl.config.rules", "emergent_icl.data.task", "emergent_icl.evaluation.trace",
+    "emergent_icl.runs.train", "emergent_icl.sweeps.execute.loop", "emergent_icl.training.step",
+}  # fmt: skip
+LONG_FUNCTIONS = {
+    "emergent_icl.evaluation.trace.trace",
+    "emergent_icl.models.network.make_network",
+    "emergent_icl.presets.base._data",
+    "emergent_icl.presets.base._model",
+    "emergent_icl.runs.open.load_run",
+    "emergent_icl.runs.train.train",
+    "emergent_icl.training.update.make_update",
+}
+LONG_FILES = {"emergent_icl.runs.checkpoints"}
+MOST_LINES, MOST_LINES_OF_FUNCTIONS, MOST_LINES_OF_LAUNCHERS = 350, 50, 15
+
+
+def sources():
+    """Every Python file that is not a test."""
+    for folder in ("emergent_icl", "experiments", "benchmarks"):
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def place(module):
+    """How far up a module stands; the top of the package stands on config and runs."""
+    first, *rest = module.split(".")
+    if first != "emergent_icl":
+        return len(ROOMS) + ("experiments", "benchmarks").index(first)
+    if not rest or rest[0] == "__main__":
+        return len(ROOMS)
+    return -1 if rest[0] == "randomness" else ROOMS.index(rest[0])
+
+
+def imports(path):
+    """Modules of ours that a file imports, wherever in it, with lines."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] in ("emergent_icl", "experiments", "benchmarks", "tests"):
+                yield name, node.lineno
+
+
+def test_imports_run_one_way():
+    back = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in sources()
+        for name, line in imports(path)
+        if place(name) > place(module_name(path)) and module_name(path) not in BACK
+    ]
+    assert not back, "\n".join(back)
+
+
+def test_nothing_lies_about_loose():
+    loose = {path.name for path in (ROOT / "emergent_icl").glob("*.py")} - AT_THE_TOP
+    rooms = {path.parent.name for path in (ROOT / "emergent_icl").glob("*/__init__.py")}
+    assert not loose
+    assert rooms == set(ROOMS)
+
+
+def test_files_are_short():
+    long = {module_name(p): n for p in sources() if (n := lines_of(p)) > MOST_LINES}
+    assert set(long) <= LONG_FILES
+
+
+def test_functions_are_short():
+    long = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > MOST_LINES_OF_FUNCTIONS:
+                    long[f"{module_name(path)}.{node.name}"] = lines
+    assert set(long) <= LONG_FUNCTIONS
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.stem)
+def test_launchers_are_thin(path):
+    assert lines_of(path) <= MOST_LINES_OF_LAUNCHERS
+
+
+def lines_of(path):
+    return len(path.read_text(encoding="utf-8").splitlines())

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import tiny
+
+from emergent_icl.data.task import make_task
+from emergent_icl.presets import glyphs, omniglot, omniglot_augmented
+from emergent_icl.runs.check import validate
+from emergent_icl.runs.summary import count_parameters
+from emergent_icl.training import cost as description
+from emergent_icl.training.build import build_experiment
+from emergent_icl.training.devices import stack_replicas
+
+
+def described(config, measure=False):
+    validate(config)
+    return description.estimate_cost(config, make_task(config), measure)
+
+
+@pytest.mark.parametrize("preset", ["symbols", "images", "resnet", "vectors"])
+def test_parameters_and_memory_are_those_of_the_run(preset):
+    config = tiny.get_config(preset)
+    experiment = build_experiment(config)
+    counts = description.parameters_by_module(config, experiment.task)
+    state = experiment.init(0)
+    assert sum(counts.values()) == count_parameters(stack_replicas([state.params]))
+    assert {"tokens", "transformer", "head"} < set(counts)
+    memory = described(config).memory
+    assert memory.bank == experiment.bank.examples.nbytes
+    # Adam keeps two numbers a parameter.
+    assert memory.state >= 3 * 4 * sum(counts.values())
+
+
+def test_augmented_variants_take_no_memory():
+    plain, augmented = omniglot.get_config("small"), omniglot_augmented.get_config("small")
+    assert described(plain).memory.bank == described(augmented).memory.bank == 1623 * 20 * 28 * 28
+
+
+def test_operations_grow_with_the_batch_and_with_every_layer():
+    def flops(**options):
+        config = tiny.get_config("images").unlock()
+        config.update_from_flattened_dict(options)
+        return described(config).flops
+
+    one = flops()
+    assert flops(**{"training.batch_size": 16}) == pytest.approx(2 * one, rel=0.15)
+    layers = [flops(**{"model.num_layers": count}) for count in (1, 2, 3)]
+    assert layers[2] - layers[1] == pytest.approx(layers[1] - layers[0], rel=0.02)
+    scanned = flops(**{"model.num_layers": 3, "model.scan_layers": True})
+    assert scanned == pytest.approx(layers[2], rel=0.02)
+
+
+def test_the_paper_model_costs_what_the_paper_model_costs():
+    cost = described(omniglot.get_config("paper"))
+    assert 15e9 < cost.flops < 30e9
+    assert cost.memory.bank == 1623 * 20 * 105 * 105
+    assert (cost.step_seconds, cost.memory.step) == (None, None)
+
+
+def test_measuring_compiles_and_times_a_step():
+    cost = described(tiny.get_config("images"), measure=True)
+    assert 0 < cost.step_seconds < 5
+    assert cost.compile_seconds > 0
+    assert cost.memory.step > 0
+
+
+WARNINGS = {
+    "data.split.num_holdout": (10, "10 holdout classes"),
+    "data.sequences.p_bursty": (0.0, "nothing rewards ICL"),
+    "data.sequences.zipf_exponent": (3.0, "the commonest class is 83%"),
+    "training.num_steps": (100, "the run ends before its peak learning rate"),
+    "data.drawings": ("single", "identical to its class's examples"),
+    "evaluation.modes": (("fewshot_holdout",), "lacks no_support_zipfian"),
+    "evaluation.num_sequences": (100, "known to +- 0.098"),
+    "evaluation.shots": (6, "fewshot_holdout has 25 tokens, training 17"),
+    "data.glyphs.num_classes": (10**6, "GiB, twice"),
+}
+
+
+@pytest.mark.parametrize("path", WARNINGS)
+def test_warnings_say_what_may_go_wrong(path, monkeypatch):
+    value, text = WARNINGS[path]
+
+    # A machine of 16 GiB.
+    monkeypatch.setattr(
+        description.os, "sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**22}.get
+    )
+
+    def warnings(**options):
+        config = glyphs.get_config("demo").unlock()
+        config.data.inverted = True
+        config.update_from_flattened_dict(options)
+        validate(config)
+        return description.warnings(config, make_task(config))
+
+    assert warnings() == []
+    assert any(text in warning for warning in warnings(**{path: value}))
+
+
+def test_thin_strokes_on_a_background_of_ones_are_named():
+    config = omniglot.get_config("small").unlock()
+    assert description.warnings(config, make_task(config)) == []
+    config.data.inverted = False
+    (warning,) = description.warnings(config, make_task(config))
+    assert "hardly sees Omniglot's thin strokes" in warning
+
+
+def test_rare_classes_that_are_hardly_shown_are_named():
+    config = omniglot_augmented.get_config("small").unlock()
+    config.data.sequences.zipf_exponent = 3.0
+    found = description.warnings(config, make_task(config))
+    (warning,) = [text for text in found if "rarest class" in text]
+    # 10,000 steps x 32 sequences x 9 examples; weight 12,800^-3 over the zeta-like sum.
+    share = 12_800.0**-3 / np.sum(np.arange(1, 12_801, dtype=float) ** -3)
+    assert f"{2_880_000 * share:.2g} times" in warning
+
+
+def test_a_holdout_of_integers_is_called_noise(config):
+    found = description.warnings(config, make_task(config))
+    assert any("never trained" in warning for warning in found)
