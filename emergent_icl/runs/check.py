@@ -7,15 +7,14 @@ from typing import Any
 
 import ml_collections
 
-from emergent_icl.data import task as tasks
-from emergent_icl.training import replicas
 from emergent_icl.config.configs import alone, flatten, is_plain, named_overrides
-from emergent_icl.data.bank import SourceShape
-from emergent_icl.models.tokens import num_tokens, token_width
-from emergent_icl.models.resnet import BOTTLENECK_RATIO, num_superpixels
-from emergent_icl.config.registry import nearest_name
+from emergent_icl.config.registry import nearest_name, nearest_options
 from emergent_icl.config.rules import EXTRA_OPTIONS, ConfigError, rules
-from emergent_icl.config.registry import nearest_options
+from emergent_icl.data import task as tasks
+from emergent_icl.data.bank import SourceShape
+from emergent_icl.models.resnet import BOTTLENECK_RATIO, num_superpixels
+from emergent_icl.models.tokens import num_tokens, token_width
+from emergent_icl.training import replicas
 from emergent_icl.training.optimizers import check_optimizer
 
 OPTIMIZER_OPTIONS = "training.optimizer.options"

@@ -17,8 +17,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from emergent_icl.config.configs import flatten
-from emergent_icl.training import devices
 from emergent_icl.runs.workdir import WorkdirError
+from emergent_icl.training import devices
 
 Tree = TypeVar("Tree")
 

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 
 from emergent_icl.evaluation.evaluate import Results, curves, results_json
-from emergent_icl.training.build import Experiment
 from emergent_icl.models.network import Params
 from emergent_icl.runs.checkpoints import Progress
-from emergent_icl.training.step import Program
 from emergent_icl.runs.reporting import Record
+from emergent_icl.training.build import Experiment
 from emergent_icl.training.state import TrainState
+from emergent_icl.training.step import Program
 
 PACKAGES = ("jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "numpy")
 

@@ -17,19 +17,19 @@ import numpy as np
 
 from emergent_icl.config.configs import PLACES, flatten
 from emergent_icl.evaluation.evaluate import Evaluator, Results, chance
-from emergent_icl.training.build import Experiment, build_experiment
-from emergent_icl.training import devices
+from emergent_icl.plots.learning_curves import draw_learning_curves
 from emergent_icl.runs import processes
+from emergent_icl.runs.check import validate
 from emergent_icl.runs.checkpoints import CheckpointStore, Progress, non_finite_leaves
 from emergent_icl.runs.clock import Clock
-from emergent_icl.training.step import Program, initial_state, make_program
 from emergent_icl.runs.reporting import MetricsWriter, Observer, Record, SilentWriter, read_metrics
-from emergent_icl.training.state import TrainState
 from emergent_icl.runs.summary import evaluation_record, facts, summarise, training_record, versions
 from emergent_icl.runs.window import Fetch, MetricsWindow
-from emergent_icl.runs.check import validate
-from emergent_icl.plots.learning_curves import draw_learning_curves
 from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.training import devices
+from emergent_icl.training.build import Experiment, build_experiment
+from emergent_icl.training.state import TrainState
+from emergent_icl.training.step import Program, initial_state, make_program
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the run was asked to stop, and did)

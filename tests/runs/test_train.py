@@ -5,14 +5,14 @@ import jax
 import numpy as np
 import pytest
 
-from emergent_icl.runs import train as loop
 from emergent_icl.config.rules import ConfigError
+from emergent_icl.runs import train as loop
 from emergent_icl.runs.checkpoints import CheckpointStore, NonFiniteStateError, Progress
+from emergent_icl.runs.open import load_run
 from emergent_icl.runs.reporting import MetricsWriter, Observer, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.window import NonFiniteLossError
 from emergent_icl.runs.workdir import Workdir, WorkdirError
-from emergent_icl.runs.open import load_run
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
