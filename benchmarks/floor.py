@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from benchmarks.timing import Block, Measurement, repeat, summarise
 from emergent_icl.data.sequences.class_space import SequenceBatch
 from emergent_icl.training.build import Experiment
-from emergent_icl.training.flops import count_flops
-from emergent_icl.training.state import hyper_from_config
+from emergent_icl.training.cost import count_flops
+from emergent_icl.training.optimizers import hyper_from_config
 from emergent_icl.training.update import make_update
 
 MATRIX_SIZE = 2048

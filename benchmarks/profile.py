@@ -13,7 +13,7 @@ import optax
 from benchmarks.timing import Measurement, alternate, fit_block, summarise
 from emergent_icl.models.losses import query_loss
 from emergent_icl.training.build import Experiment
-from emergent_icl.training.state import hyper_from_config
+from emergent_icl.training.optimizers import hyper_from_config
 
 PARTS = {
     "look_up": "look up and scale the examples",

@@ -13,7 +13,7 @@ from benchmarks.processes import time_elsewhere
 from benchmarks.workloads import OurTrainer, changed, load, with_stand_in
 from emergent_icl.data.bank import SourceShape
 from emergent_icl.presets import omniglot
-from emergent_icl.training.flops import count_flops
+from emergent_icl.training.cost import count_flops
 
 BATCHES = (8, 32, 128, 512)
 CLASSES = (100, 1_000, 10_000, 100_000)

@@ -15,7 +15,7 @@ from emergent_icl.data.sources.omniglot import SPLITS as OMNIGLOT_SPLITS
 from emergent_icl.data.sources.source import DATA_SOURCES, DRAWINGS
 from emergent_icl.models.encoders import ENCODERS
 from emergent_icl.models.network import SEQUENCE_MODELS
-from emergent_icl.models.precision import PRECISIONS
+from emergent_icl.models.normalization import PRECISIONS
 from emergent_icl.models.tokens import POSITIONS, TOKEN_LAYOUTS
 from emergent_icl.training.optimizers import SCHEDULES
 

@@ -12,7 +12,7 @@ import ml_collections
 
 from emergent_icl.config.registry import Registry
 from emergent_icl.models.encoders import ENCODERS
-from emergent_icl.models.precision import cast_parameters, make_policy
+from emergent_icl.models.normalization import cast_parameters, make_policy
 from emergent_icl.models.recurrent import RecurrentStack
 from emergent_icl.models.tokens import TokenEmbedding
 from emergent_icl.models.transformer import Transformer

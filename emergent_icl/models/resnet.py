@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from emergent_icl.models.convolution import StemConv, pointwise_conv
-from emergent_icl.models.normalisation import BatchNorm
+from emergent_icl.models.normalization import BatchNorm
 from emergent_icl.models.pooling import max_pool_3x3_stride_2
 
 STEM_CHANNELS = 64

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from emergent_icl.models.dropout import dropout, of_layer
-from emergent_icl.models.normalisation import layer_norm
+from emergent_icl.models.normalization import layer_norm
 
 ROTARY_BASE = 10_000.0
 

@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 
 from emergent_icl.config.configs import identities, identity
 from emergent_icl.runs.workdir import WorkdirError
-from emergent_icl.training.state import TrainState
+from emergent_icl.training.update import TrainState
 
 
 class CheckpointError(WorkdirError):

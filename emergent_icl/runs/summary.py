@@ -12,8 +12,8 @@ from emergent_icl.models.network import Params
 from emergent_icl.runs.checkpoints import Progress
 from emergent_icl.runs.reporting import Record
 from emergent_icl.training.build import Experiment
-from emergent_icl.training.state import TrainState
 from emergent_icl.training.step import Program
+from emergent_icl.training.update import TrainState
 
 PACKAGES = ("jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "numpy")
 

@@ -28,8 +28,8 @@ from emergent_icl.runs.window import Fetch, MetricsWindow
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, build_experiment
-from emergent_icl.training.state import TrainState
 from emergent_icl.training.step import Program, initial_state, make_program
+from emergent_icl.training.update import TrainState
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the run was asked to stop, and did)

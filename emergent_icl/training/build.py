@@ -17,8 +17,7 @@ from emergent_icl.evaluation.evaluate import Evaluator, compile_evaluation
 from emergent_icl.models.network import Network, make_network
 from emergent_icl.training.optimizers import Optimizer, make_optimizer
 from emergent_icl.training.replicas import Replica, make_replicas, shared_config
-from emergent_icl.training.state import TrainState
-from emergent_icl.training.update import init_state
+from emergent_icl.training.update import TrainState, init_state
 
 
 class Experiment(NamedTuple):

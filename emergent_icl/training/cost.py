@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import numpy as np
+from jax.extend import core
 
 from emergent_icl.data.bank import DeviceBank, SourceShape
 from emergent_icl.data.materialise import make_materialise, shows_afresh
@@ -22,10 +23,8 @@ from emergent_icl.evaluation.evaluate import ICL, IWL
 from emergent_icl.evaluation.metrics import Z_95
 from emergent_icl.models.network import make_network
 from emergent_icl.models.tokens import num_tokens
-from emergent_icl.training.flops import count_flops
-from emergent_icl.training.optimizers import make_optimizer
-from emergent_icl.training.state import TrainState, hyper_from_config
-from emergent_icl.training.update import init_state, make_update
+from emergent_icl.training.optimizers import hyper_from_config, make_optimizer
+from emergent_icl.training.update import TrainState, init_state, make_update
 
 # Examples of the stand-in for the data: a step costs the same whatever they show.
 STAND_IN_CLASSES, STAND_IN_EXEMPLARS = 16, 2
@@ -168,6 +167,59 @@ def _time(step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
 
 def _bytes(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+# -------------------------------------------------------------------------- operations
+
+
+def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
+    """Floating-point operations of one call, counted on its jaxpr.
+
+    XLA's own cost analysis counts the body of a loop once, however often it runs, which loses
+    most of a scanned stack of layers or of a recurrent model.
+
+    Matrix products and convolutions count two for each multiplication, products with the
+    padding of a convolution included and with the zeros of a dilated one excluded;
+    everything else counts one for each number that it yields. Loops of unknown length
+    count once, branches as the most expensive of them.
+
+    Args:
+      function: of arrays.
+      *arguments: arrays, or their shapes.
+    """
+    return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _of_jaxpr(jaxpr: core.Jaxpr) -> int:
+    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation: core.JaxprEqn) -> int:
+    inner = [_of_jaxpr(jaxpr) for jaxpr in _inner_jaxprs(equation)]
+    name, parameters = equation.primitive.name, equation.params
+    if inner:
+        times = parameters["length"] if name == "scan" else 1
+        return max(inner) if name == "cond" else times * sum(inner)
+    size = sum(math.prod(out.aval.shape) for out in equation.outvars)
+    if name == "dot_general":
+        (contracted, _), _ = parameters["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        return 2 * size * math.prod(shape[axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        features = parameters["dimension_numbers"].rhs_spec[0]
+        products = math.prod(kernel) // kernel[features]
+        return 2 * size * products // math.prod(parameters["lhs_dilation"])
+    return size
+
+
+def _inner_jaxprs(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:
+    for value in equation.params.values():
+        for entry in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(entry, core.ClosedJaxpr):
+                yield entry.jaxpr
+            elif isinstance(entry, core.Jaxpr):
+                yield entry
 
 
 # ---------------------------------------------------------------------------- warnings

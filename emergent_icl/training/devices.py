@@ -18,8 +18,8 @@ import numpy as np
 
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.sequences.class_space import SequenceBatch
-from emergent_icl.training.state import Array, Hyper, TrainState
-from emergent_icl.training.update import Metrics, Update
+from emergent_icl.training.optimizers import Array, Hyper
+from emergent_icl.training.update import Metrics, TrainState, Update
 
 AXIS = "devices"
 CALLS_IN_FLIGHT = 2

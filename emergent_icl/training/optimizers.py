@@ -9,11 +9,42 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from emergent_icl.config.registry import Registry, nearest_name
 from emergent_icl.models.network import Params
-from emergent_icl.training.state import Hyper
+
+Array = jax.Array | np.ndarray
+
+
+class Hyper(NamedTuple):
+    """Settings that are traced, so that replicas may differ in them; float32 [] each.
+
+    Attributes:
+      learning_rate: peak of the schedule.
+      warmup_steps: length of the linear warm-up, in steps.
+      weight_decay: decoupled weight decay.
+      noise_scale: standard deviation of pixel noise.
+    """
+
+    learning_rate: Array
+    warmup_steps: Array
+    weight_decay: Array
+    noise_scale: Array
+
+
+def hyper_from_config(config: ml_collections.ConfigDict) -> Hyper:
+    """Reads the traced settings from the config."""
+    optimizer = config.training.optimizer
+    values = (
+        optimizer.learning_rate,
+        optimizer.warmup_steps,
+        optimizer.weight_decay,
+        config.data.noise_scale,
+    )
+    return Hyper(*(np.float32(value) for value in values))
+
 
 # (update number, from 1; hyper; total number of updates) -> learning rate
 Schedule = Callable[[jax.Array, Hyper, int], jax.Array]

@@ -16,8 +16,8 @@ from emergent_icl.data.task import resolve_steps_per_call
 from emergent_icl.models.network import make_network
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment
-from emergent_icl.training.state import Hyper, TrainState, hyper_from_config
-from emergent_icl.training.update import make_update
+from emergent_icl.training.optimizers import Hyper, hyper_from_config
+from emergent_icl.training.update import TrainState, make_update
 
 
 class Program(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,26 @@ from emergent_icl.evaluation.metrics import greatest
 from emergent_icl.models.losses import interim_loss, query_loss
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.randomness import sequence_keys
-from emergent_icl.training.optimizers import Optimizer
-from emergent_icl.training.state import Hyper, TrainState
+from emergent_icl.training.optimizers import Array, Hyper, Optimizer
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes; of one replica, unless said otherwise.
+
+    Attributes:
+      step: int32 [], updates done.
+      key: uint32 [2], the run's random key; never changes, steps are folded into it.
+      params: the network's parameters.
+      batch_stats: BatchNorm's running averages.
+      opt_state: the optimizer's state.
+    """
+
+    step: Array
+    key: Array
+    params: Params
+    batch_stats: BatchStats
+    opt_state: Any
+
 
 Metrics = dict[str, jax.Array]
 Update = Callable[[TrainState, Hyper, DeviceBank, SequenceBatch], tuple[TrainState, Metrics]]

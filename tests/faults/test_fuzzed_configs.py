@@ -12,7 +12,7 @@ from emergent_icl.config.configs import flatten, with_options
 from emergent_icl.config.rules import ConfigError, rules
 from emergent_icl.runs.check import validate
 from emergent_icl.training.build import build_experiment
-from emergent_icl.training.state import hyper_from_config
+from emergent_icl.training.optimizers import hyper_from_config
 from emergent_icl.training.step import initial_state, make_program
 from emergent_icl.training.update import make_update
 

@@ -40,7 +40,7 @@ def test_logits_and_gradients_are_those_among_all_examples(overrides):
 
 
 def test_the_last_layer_does_less_for_it():
-    from emergent_icl.training.flops import count_flops
+    from emergent_icl.training.cost import count_flops
 
     network = make_network(model(encoder="embedding", num_layers=2), 11)
     examples, labels = inputs("embedding", length=9)

@@ -41,8 +41,7 @@ from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.results import collect
 from emergent_icl.sweeps.spec import load_sweep
 from emergent_icl.training import devices
-from emergent_icl.training.optimizers import make_optimizer
-from emergent_icl.training.state import hyper_from_config
+from emergent_icl.training.optimizers import hyper_from_config, make_optimizer
 from emergent_icl.training.update import init_state, make_update
 
 ROOT = Path(__file__).parent.parent.parent

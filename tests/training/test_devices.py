@@ -10,7 +10,7 @@ from emergent_icl.data.sequences.class_space import SequenceBatch
 from emergent_icl.models.network import make_network
 from emergent_icl.training import devices
 from emergent_icl.training.build import build_experiment
-from emergent_icl.training.state import hyper_from_config
+from emergent_icl.training.optimizers import hyper_from_config
 from emergent_icl.training.update import make_update
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emergent_icl.training.flops import count_flops
+from emergent_icl.training.cost import count_flops
 
 A = jax.ShapeDtypeStruct((3, 4, 5), jnp.float32)
 B = jax.ShapeDtypeStruct((3, 5, 6), jnp.float32)

@@ -5,8 +5,7 @@ import optax
 import pytest
 
 from emergent_icl.presets import base
-from emergent_icl.training.optimizers import SCHEDULES, make_optimizer
-from emergent_icl.training.state import Hyper
+from emergent_icl.training.optimizers import SCHEDULES, Hyper, make_optimizer
 
 HYPER = Hyper(*map(np.float32, (3e-4, 4000, 0.0, 0.0)))
 

@@ -1,4 +1,4 @@
-"""Normalisation layers; they compute in float32 whatever the precision around them."""
+"""Normalization layers, and the precision of all others: low where asked for, never here."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import jmp
 
 # The paper's (section 2.2): of the running averages, and what keeps a variance from zero.
 DECAY, EPSILON = 0.9, 1e-5
+PRECISIONS = ("float32", "bfloat16")
 MaxPool = Callable[[jax.Array], jax.Array]
 
 
@@ -22,7 +24,7 @@ def layer_norm(name: str) -> Callable[[jax.Array], jax.Array]:
 class BatchNorm(hk.Module):
     """BatchNorm with the paper's constants; parameters and averages are those of `hk.BatchNorm`.
 
-    It can normalise less than it measures, see `__call__`.
+    It can normalize less than it measures, see `__call__`.
     """
 
     def __init__(self, name: str, axis_name: str | None, *, zero_scale: bool = False) -> None:
@@ -47,8 +49,8 @@ class BatchNorm(hk.Module):
         Args:
           x: float [..., C].
           is_training: whether by the statistics of x or by their running averages.
-          max_pool: pools what was normalised. It is done before, on the same numbers: a
-            maximum stays one under scaling and shifting, and the rest is never normalised.
+          max_pool: pools what was normalized. It is done before, on the same numbers: a
+            maximum stays one under scaling and shifting, and the rest is never normalized.
         """
         dtype, x = x.dtype, x.astype(jnp.float32)
         shape = (1,) * (x.ndim - 1) + x.shape[-1:]
@@ -75,6 +77,19 @@ class BatchNorm(hk.Module):
         return mean, mean_of_squares - jnp.square(mean)
 
 
-def is_normalisation(module: str) -> bool:
-    """Whether a Haiku module path is that of a normalisation layer, ours or Haiku's own."""
+def is_normalization(module: str) -> bool:
+    """Whether a Haiku module path is that of a normalization layer, ours or Haiku's own."""
     return "norm" in module.rsplit("/", 1)[-1]
+
+
+def make_policy(precision: str) -> jmp.Policy:
+    """float32 parameters and outputs; `precision` in between."""
+    return jmp.get_policy(f"params=float32,compute={precision},output=float32")
+
+
+def cast_parameters(policy: jmp.Policy, params: hk.Params) -> hk.Params:
+    """Parameters as the arithmetic takes them; those of normalization stay float32."""
+    norms, others = hk.data_structures.partition(
+        lambda module, name, value: is_normalization(module), params
+    )
+    return hk.data_structures.merge(norms, policy.cast_to_compute(others))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emergent_icl.models.normalisation import BatchNorm
+from emergent_icl.models.normalization import BatchNorm
 from emergent_icl.models.pooling import max_pool_3x3_stride_2
 
 
