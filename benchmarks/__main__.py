@@ -1,7 +1,7 @@
 """python -m benchmarks: see run.py."""
 
-from emergent_icl.cli import huge_pages, start
+from emergent_icl.cli import start
 
 if __name__ == "__main__":
-    huge_pages.restart()
+    start.restart_with_huge_pages()
     start.run("benchmarks.run")

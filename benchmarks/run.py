@@ -30,13 +30,14 @@ from benchmarks.findings import (
 )
 from benchmarks.processes import ProcessError
 from emergent_icl.cli import console, tables
-from emergent_icl.cli.config_flag import CONFIG
+from emergent_icl.cli.flags import config_flag
 from emergent_icl.config.registry import unknown_name
 from emergent_icl.presets import omniglot
 from emergent_icl.runs.check import validate
 
 GROUPS = {"default": ("data", "step", "startup", "eval"), "all": None}
 
+_CONFIG = config_flag()
 _SUITE = flags.DEFINE_string("suite", "default", "What to measure; see above.")
 _OUT = flags.DEFINE_string("out", "runs/benchmark", "Folder of results.json and the pictures.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Of every comparison.", lower_bound=1, upper_bound=100)
@@ -81,8 +82,8 @@ def _suite_names(asked: str) -> list[str]:
 
 
 def _settings() -> Settings:
-    if CONFIG.value is not None:
-        return Settings(CONFIG.value, "config", None, _ROUNDS.value, _SECONDS.value, _progress)
+    if _CONFIG.value is not None:
+        return Settings(_CONFIG.value, "config", None, _ROUNDS.value, _SECONDS.value, _progress)
     paper, small = omniglot.get_config("paper"), omniglot.get_config("small")
     return Settings(paper, "paper", small, _ROUNDS.value, _SECONDS.value, _progress)
 

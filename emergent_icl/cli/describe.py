@@ -15,12 +15,13 @@ import ml_collections
 from absl import flags
 
 from emergent_icl.cli import console, tables
-from emergent_icl.cli.config_flag import CONFIG
+from emergent_icl.cli.flags import config_flag
 from emergent_icl.data.task import Task
 from emergent_icl.runs.check import validate
 from emergent_icl.training import cost as description
 from emergent_icl.training.replicas import make_replicas
 
+_CONFIG = config_flag()
 flags.mark_flag_as_required("config")
 
 _MEASURE = flags.DEFINE_boolean("measure", True, "Compile a training step and time it here.")
@@ -30,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints tables; writes nothing."""
     console.refuse_leftovers(argv)
     with console.clear_errors():
-        config = CONFIG.value
+        config = _CONFIG.value
         validate(config)
         replicas = make_replicas(config)
         names = ", ".join(replica.name for replica in replicas if replica.name)

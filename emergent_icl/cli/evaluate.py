@@ -13,12 +13,14 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 
-from emergent_icl.cli import console, jax_settings, tables
-from emergent_icl.cli.common_flags import REPLICA, STEP, WORKDIR, data_overrides
+from emergent_icl.cli import console, start, tables
+from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
 from emergent_icl.data.sequences.types import EVALUATION_MODES
 from emergent_icl.runs.open import Run, load_run, replica_names
 from emergent_icl.runs.workdir import DivergedError, Workdir, read_object
 
+_WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
+_data_overrides = data_flags()
 _MODES = flags.DEFINE_list(
     "modes", None, f"Among {', '.join(EVALUATION_MODES)}; default: those of the run."
 )
@@ -32,21 +34,21 @@ _NUM_SEQUENCES = flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode
 def main(argv: Sequence[str]) -> None:
     """Prints the table and writes it as JSON beside the run."""
     console.refuse_leftovers(argv)
-    workdir = Workdir(WORKDIR.value)
-    jax_settings.use_compilation_cache()
+    workdir = Workdir(_WORKDIR.value)
+    start.use_compilation_cache()
     overrides: dict[str, object] = {"evaluation.num_sequences": _NUM_SEQUENCES.value}
     optional = {
         "evaluation.modes": _MODES.value and tuple(_MODES.value),
         "evaluation.shots": _SHOTS.value,
         "evaluation.ways": _WAYS.value,
     }
-    overrides |= data_overrides()
+    overrides |= _data_overrides()
     overrides |= {path: value for path, value in optional.items() if value is not None}
     with console.clear_errors():
-        names = [REPLICA.value] if REPLICA.value else replica_names(workdir.path)
+        names = [_REPLICA.value] if _REPLICA.value else replica_names(workdir.path)
         for name in names:
             try:
-                run = load_run(workdir.path, STEP.value, overrides, name or None)
+                run = load_run(workdir.path, _STEP.value, overrides, name or None)
             except DivergedError as error:
                 if len(names) == 1:
                     raise

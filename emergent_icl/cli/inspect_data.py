@@ -16,8 +16,7 @@ import ml_collections
 from absl import flags
 
 from emergent_icl.cli import console, tables
-from emergent_icl.cli.common_flags import REPLICA, WORKDIR, data_overrides
-from emergent_icl.cli.config_flag import CONFIG
+from emergent_icl.cli.flags import config_flag, data_flags, replica_flag, workdir_flag
 from emergent_icl.config.configs import differing_options
 from emergent_icl.data.sequences.burstiness import SequenceStatistics, mean
 from emergent_icl.plots import inspection as data_inspection
@@ -27,6 +26,8 @@ from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.build import build_experiment
 from emergent_icl.training.replicas import find_replica
 
+_CONFIG, _WORKDIR, _REPLICA = config_flag(), workdir_flag(), replica_flag()
+_data_overrides = data_flags()
 _ROWS = flags.DEFINE_integer(
     "rows", 6, "Sequences in each picture.", lower_bound=1, upper_bound=100
 )
@@ -39,14 +40,14 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of everything that is drawn.", lower_bo
 def main(argv: Sequence[str]) -> None:
     """Draws, measures, writes, and prints the table."""
     console.refuse_leftovers(argv)
-    workdir = Workdir(WORKDIR.value)
+    workdir = Workdir(_WORKDIR.value)
     with console.clear_errors():
-        config = workdir.read_config() if CONFIG.value is None else CONFIG.value
+        config = workdir.read_config() if _CONFIG.value is None else _CONFIG.value
         with config.unlocked():
-            config.update_from_flattened_dict(data_overrides())
+            config.update_from_flattened_dict(_data_overrides())
         validate(config)
         try:
-            replica = find_replica(config, REPLICA.value)
+            replica = find_replica(config, _REPLICA.value)
         except ValueError as error:
             console.say_error(str(error))
             sys.exit(1)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from emergent_icl.cli import console, jax_settings
-from emergent_icl.cli.common_flags import REPLICA, STEP, WORKDIR, data_overrides
+from emergent_icl.cli import console, start
+from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
 from emergent_icl.evaluation.evaluate import ICL
 from emergent_icl.evaluation.trace import Trace, trace
 from emergent_icl.plots.attention import draw_attention
@@ -20,6 +20,8 @@ from emergent_icl.plots.predictions import draw_predictions
 from emergent_icl.runs.open import load_run
 from emergent_icl.runs.workdir import Workdir
 
+_WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
+_data_overrides = data_flags()
 _MODE = flags.DEFINE_string("mode", ICL[0], "Evaluation mode whose sequences are shown.")
 _SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Which of its sequences.")
 
@@ -31,19 +33,19 @@ def main(argv: Sequence[str]) -> None:
         console.say_error(f"--sequences={','.join(_SEQUENCES.value)} must be numbers from 0")
         sys.exit(2)
     rows = list(dict.fromkeys(int(word) for word in _SEQUENCES.value))
-    workdir = Workdir(WORKDIR.value)
-    jax_settings.use_compilation_cache()
-    overrides = {"evaluation.modes": (_MODE.value,), **data_overrides()}
+    workdir = Workdir(_WORKDIR.value)
+    start.use_compilation_cache()
+    overrides = {"evaluation.modes": (_MODE.value,), **_data_overrides()}
     with console.clear_errors():
-        run = load_run(workdir.path, STEP.value, overrides, REPLICA.value)
+        run = load_run(workdir.path, _STEP.value, overrides, _REPLICA.value)
         try:
             found = trace(run, _MODE.value, rows)
         except ValueError as error:
             console.say_error(str(error))
             sys.exit(1)
-    who = f", {REPLICA.value}" if REPLICA.value else ""
+    who = f", {_REPLICA.value}" if _REPLICA.value else ""
     title = f"{run.experiment.config.name}{who}, step {run.step:,}, {_MODE.value}"
-    stem = f"{_MODE.value}_step_{run.step}" + (f"_{REPLICA.value}" if REPLICA.value else "")
+    stem = f"{_MODE.value}_step_{run.step}" + (f"_{_REPLICA.value}" if _REPLICA.value else "")
     path = workdir.figures / f"predictions_{stem}.png"
     draw_predictions(found, title, path)
     console.say(f"Written: {path}")

@@ -1,29 +1,45 @@
 """How every command starts: what must happen before the seconds that its imports take.
 
-Imports nothing of weight itself.
+Signals, huge pages, and the settings of JAX, which is imported when they are made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import platform
+import signal
 import sys
 import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from emergent_icl.cli import huge_pages
-from emergent_icl.cli.signals import StopSignals
+if TYPE_CHECKING:
+    import ml_collections
 
+COMMANDS = (
+    "train", "evaluate", "describe", "inspect_data", "inspect_run", "options", "sweep",
+    "reproduce", "pages",
+)  # fmt: skip
 # Commands that compute, and those that a signal may stop at any step.
 ON_DEVICES = ("train", "evaluate", "describe")
 STOPPABLE = ("train", "sweep", "reproduce")
+# Who defines the flags that --help lists; others are of absl's own affairs.
+OURS = ("emergent_icl", "benchmarks", "ml_collections")
 
 STARTED = time.monotonic()
-STOP_SIGNALS = StopSignals()
 
 
 def launch(command: str) -> None:
     """Runs a command of this package as a program: flags in, exit code out."""
+    if command not in COMMANDS:
+        sys.exit(_list_commands(command))
     if command in ON_DEVICES:
-        huge_pages.restart()
+        restart_with_huge_pages()
     if command in STOPPABLE:
         # A user waits for the imports, too, and may interrupt them.
         STOP_SIGNALS.install()
@@ -35,10 +51,179 @@ def run(module_name: str) -> None:
     from absl import app, flags
 
     module = importlib.import_module(module_name)
-    from emergent_icl.cli import console
+    from emergent_icl.cli.flags import parse_flags
 
     sys.modules["__main__"].__doc__ = module.__doc__
-    # Flags of the launcher itself, so that --help lists them.
-    for flag in flags.FLAGS.get_flags_for_module(module.__name__):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(module.main, flags_parser=console.parse_flags)
+    for definer, defined in flags.FLAGS.flags_by_module_dict().items():
+        if definer.split(".")[0] in OURS:
+            for flag in defined:
+                # So that --help lists it.
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    app.run(module.main, flags_parser=parse_flags)
+
+
+def _list_commands(asked: str) -> int:
+    """Prints them all for whoever asks for help, and in an error for others; an exit code."""
+    if asked in ("--help", "-h"):
+        print(f"Commands: {', '.join(COMMANDS)}. Each of them takes --help.")
+        return 0
+    wrong = f"'{asked}' is no command" if asked else "a command is missing"
+    print(f"error: {wrong} (allowed: {', '.join(COMMANDS)})", file=sys.stderr)
+    return 2
+
+
+# Signals: Ctrl-C, SIGTERM and a lost terminal are requests that a run answers at its next step.
+# Windows has neither of the last two. SIGUSR2 is a scheduler's word that time is nearly over.
+SIGNALS = tuple(
+    signal.Signals[name]
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+    if name in signal.Signals.__members__
+)
+_ORDERS = (signal.SIGINT, signal.SIGTERM)
+NOTICE = b"\nStopping after this step and saving; once more stops at once, unsaved.\n"
+
+
+class StopSignals:
+    """The first signal is a request, the second SIGINT or SIGTERM an order.
+
+    A lost terminal is only ever a request: it is told of by the shell and by the system. Under
+    `nohup` it is none. So is a scheduler's word, which its SIGTERM follows while the run is saving.
+    """
+
+    def __init__(self) -> None:
+        self._received: signal.Signals | None = None
+        self._asked = False
+
+    def install(self) -> None:
+        """From now on signals are requests."""
+        for number in SIGNALS:
+            # A shell ignores SIGINT for what it starts in the background; `kill -INT` is meant.
+            is_nohup = number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
+            if not is_nohup:
+                signal.signal(number, self._handle)
+
+    def poll(self) -> signal.Signals | None:
+        """The signal that was received, None if there was none."""
+        return self._received
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number in _ORDERS:
+            if self._asked:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            self._asked = True
+        if self._received is not None:
+            return
+        self._received = signal.Signals(number)
+        # Not print, nor the progress bar: whoever was interrupted may hold their locks.
+        with contextlib.suppress(OSError):  # The terminal may be gone.
+            os.write(2, NOTICE)
+
+
+STOP_SIGNALS = StopSignals()
+
+
+# Huge pages: on CPU, half of a paper-size step went into small ones. XLA asks the C library for
+# its temporary buffers anew at every step (a gigabyte in the paper's setting), and Linux hands them
+# out in pages of 4 KiB, a page fault each. glibc 2.35 asks for pages of 2 MiB if it was told to
+# when the process began, so the launchers begin again.
+TUNABLE = "glibc.malloc.hugetlb"
+FIRST_GLIBC = (2, 35)
+_RESTARTED = "EMERGENT_ICL_RESTARTED"
+_MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def restart_with_huge_pages() -> None:
+    """Replaces this process by the same one with huge pages, where that changes anything.
+
+    To be called before the heavy imports. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 keeps it as
+    it is. Whatever is more than a program that has just begun is left alone.
+    """
+    mode = _MODE.read_text(encoding="utf-8") if _MODE.exists() else ""
+    tunables = wanted_tunables(mode, platform.libc_ver(), os.environ)
+    # A privileged interpreter begins without its tunables, and would begin for ever.
+    own = {_RESTARTED: str(os.getpid())}
+    if tunables is None or not _is_program() or own.items() <= os.environ.items():
+        return
+    environment = {**os.environ, **own, "GLIBC_TUNABLES": tunables}
+    with contextlib.suppress(OSError):  # What cannot begin again goes on as it is.
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def wanted_tunables(mode: str, libc: tuple[str, str], environment: Mapping[str, str]) -> str | None:
+    """GLIBC_TUNABLES of a process with huge pages; None where there is nothing to gain.
+
+    Args:
+      mode: what Linux does: 'always madvise [never]', the chosen one in brackets; '' where
+        there are no huge pages. Only 'madvise' waits to be asked.
+      libc: name and version of the C library.
+      environment: of this process.
+    """
+    name, version = libc
+    present = environment.get("GLIBC_TUNABLES", "")
+    if "[madvise]" not in mode or name != "glibc" or TUNABLE in present:
+        return None
+    if tuple(int(part) for part in version.split(".")[:2]) < FIRST_GLIBC:
+        return None
+    return f"{present}:{TUNABLE}=1".lstrip(":")
+
+
+def _is_program() -> bool:
+    """Whether this is Python by itself: no notebook, prompt, debugger or program that embeds it."""
+    is_watched = "IPython" in sys.modules or hasattr(sys, "ps1") or sys.gettrace() is not None
+    interpreter = sys.executable and os.path.realpath(sys.executable)
+    return not is_watched and os.path.realpath("/proc/self/exe") == interpreter
+
+
+# JAX: what a process sets before JAX sees a device.
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+# What compiles sooner is not worth a file.
+MIN_COMPILE_SECONDS = 0.2
+DETERMINISTIC = "--xla_gpu_deterministic_ops"
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs for the next command, in a folder of the user's cache.
+
+    Another folder: JAX_COMPILATION_CACHE_DIR; none: JAX_ENABLE_COMPILATION_CACHE=false.
+    """
+    if CACHE_VARIABLE in os.environ:
+        return
+    import jax
+
+    try:
+        folder = compilation_cache()
+    except (RuntimeError, OSError):  # There is no home folder.
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
+    # An executable that is not there must be compiled; that is no reason to speak or stop.
+    jax.config.update("jax_raise_persistent_cache_errors", False)
+
+
+def compilation_cache() -> Path:
+    """The folder for this kind of machine.
+
+    A cluster shares home folders between machines of different processors, and code that was
+    compiled for one may not run on another.
+    """
+    from emergent_icl.data.sources.cache import cache_folder
+
+    features = ""
+    if _CPU_INFO.exists():
+        lines = _CPU_INFO.read_text(encoding="utf-8").splitlines()
+        features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    kind = f"{platform.machine()}-{zlib.crc32(features.encode()):08x}"
+    return cache_folder("") / "compiled" / kind
+
+
+def make_deterministic(config: ml_collections.ConfigDict) -> None:
+    """Applies `training.deterministic`; a malformed config is left to its validation."""
+    try:
+        wanted = config.training.deterministic
+    except AttributeError:
+        return
+    set_already = os.environ.get("XLA_FLAGS", "")
+    if wanted and DETERMINISTIC not in set_already:
+        os.environ["XLA_FLAGS"] = f"{set_already} {DETERMINISTIC}=true".strip()

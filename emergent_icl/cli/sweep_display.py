@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from emergent_icl.cli import console, tables
+from emergent_icl.cli import console, progress, tables
 from emergent_icl.plots.durations import duration_text
 from emergent_icl.plots.report_tables import OUTCOMES, finding_text
 from emergent_icl.plots.sweep_curves import verdict_text
@@ -113,7 +113,7 @@ class SweepDisplay(Observer):
         self._programs = {one.name: one for one in programs}
         self._done = {one.name: fraction_done(one) for one in programs}
         self._num_slots = num_slots
-        self._bar = console.ProgressBar("all runs")
+        self._bar = progress.ProgressBar("all runs")
         self._started, self._first = time.monotonic(), self._work_done()
         self._last_line = self._started
         complete = sum(done == 1 for done in self._done.values())

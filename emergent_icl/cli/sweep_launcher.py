@@ -13,8 +13,7 @@ from typing import Any
 from absl import flags
 
 from emergent_icl.cli import campaign, console
-from emergent_icl.cli.common_flags import WORKDIR
-from emergent_icl.cli.extensions import EXTENSIONS
+from emergent_icl.cli.flags import EXTENSIONS, workdir_flag
 from emergent_icl.cli.sweep_display import ENDED, print_failures
 from emergent_icl.runs.locks import is_locked
 from emergent_icl.runs.workdir import Workdir
@@ -23,6 +22,7 @@ from emergent_icl.sweeps.execute.loop import Place, PlaceError, Stopped
 from emergent_icl.sweeps.execute.slots import machine_slots
 from emergent_icl.sweeps.spec import FIRST_TUNING_SEED, Sweep, SweepError
 
+_WORKDIR = workdir_flag()
 _SEEDS = flags.DEFINE_integer(
     "seeds", 5, "Runs of each condition, seeds 0 and up.", lower_bound=1,
     upper_bound=FIRST_TUNING_SEED,
@@ -84,7 +84,7 @@ def launch(
     seeds = tuple(range(_SEEDS.value))
     together = _RUNS.value or len(seeds)
     about = {**about, "changes": changes}
-    whole = campaign.Campaign(tuple(sweeps), seeds, Path(WORKDIR.value), together, about)
+    whole = campaign.Campaign(tuple(sweeps), seeds, Path(_WORKDIR.value), together, about)
     if _PLAN.value:
         campaign.show_plan(whole, machine_slots(_WORKERS.value))
         return

@@ -9,10 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from emergent_icl.cli.console import say
+from emergent_icl.cli.console import CONSOLE, say
 from emergent_icl.evaluation.metrics import Interval
-
-_console = Console(highlight=False, soft_wrap=True)
 
 ROWS = {
     "loss": "loss",
@@ -35,7 +33,7 @@ def print_evaluations(evals: Mapping[str, Mapping[str, float | Interval]], title
     for metric, heading in ROWS.items():
         table.add_row(heading, *(_cell(metrics[metric]) for metrics in evals.values()))
     # As wide as it takes: a number that is cut is worse than a line that wraps.
-    width = max(_console.width, 36 + 27 * len(evals))
+    width = max(CONSOLE.width, 36 + 27 * len(evals))
     Console(highlight=False, width=width).print(table)
 
 
@@ -52,7 +50,7 @@ def print_facts(title: str, facts: Mapping[str, str]) -> None:
     table.add_column(overflow="fold")
     for name, text in facts.items():
         table.add_row(escape(name), escape(text))
-    _console.print(table)
+    CONSOLE.print(table)
 
 
 def print_columns(title: str, headings: Sequence[str], columns: Mapping[str, list[str]]) -> None:
@@ -64,14 +62,14 @@ def print_columns(title: str, headings: Sequence[str], columns: Mapping[str, lis
     for heading, *cells in zip(headings, *columns.values(), strict=True):
         table.add_row(heading, *cells)
     # As wide as it takes, like `print_evaluations`.
-    width = max(_console.width, Console(width=10_000).measure(table).maximum)
+    width = max(CONSOLE.width, Console(width=10_000).measure(table).maximum)
     Console(highlight=False, width=width).print(table)
 
 
 def print_table(table: Table) -> None:
     """Prints a table as wide as the terminal, or where there is none, as a page."""
-    if _console.is_terminal:
-        _console.print(table)
+    if CONSOLE.is_terminal:
+        CONSOLE.print(table)
     else:
         Console(highlight=False, width=120).print(table)
 

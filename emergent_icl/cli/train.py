@@ -16,14 +16,14 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from emergent_icl.cli import cluster, console, jax_settings, start, tables
-from emergent_icl.cli.common_flags import WORKDIR
-from emergent_icl.cli.config_flag import CONFIG
+from emergent_icl.cli import cluster, console, progress, start, tables
+from emergent_icl.cli.flags import config_flag, workdir_flag
 from emergent_icl.runs import train as loop
 from emergent_icl.runs.processes import is_primary
 from emergent_icl.runs.reporting import Observer
 from emergent_icl.runs.workdir import Workdir
 
+_CONFIG, _WORKDIR = config_flag(), workdir_flag()
 flags.mark_flag_as_required("config")
 
 SAVED = "\nWhat was saved stands; the same command goes on from there."
@@ -32,19 +32,19 @@ SAVED = "\nWhat was saved stands; the same command goes on from there."
 def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: config in, exit code out."""
     console.refuse_leftovers(argv)
-    jax_settings.use_compilation_cache()
-    jax_settings.make_deterministic(CONFIG.value)
+    start.use_compilation_cache()
+    start.make_deterministic(_CONFIG.value)
     with console.clear_errors(cluster.ClusterError, advice=SAVED), cluster.joined():
-        _train(Workdir(WORKDIR.value))
+        _train(Workdir(_WORKDIR.value))
 
 
 def _train(workdir: Workdir) -> None:
     # One process speaks for all.
-    display = console.TrainingDisplay(start.STARTED) if is_primary() else Observer()
+    display = progress.TrainingDisplay(start.STARTED) if is_primary() else Observer()
     with contextlib.closing(display):
         try:
             outcome = loop.train(
-                CONFIG.value, workdir, display, start.STOP_SIGNALS.poll, start.STARTED
+                _CONFIG.value, workdir, display, start.STOP_SIGNALS.poll, start.STARTED
             )
         except loop.Interrupted as stop:
             display.close()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from emergent_icl.cli.huge_pages import wanted
+from emergent_icl.cli import start
+from emergent_icl.cli.start import restart_with_huge_pages, wanted_tunables
 
 GLIBC = ("glibc", "2.36")
 ASKED = "always [madvise] never"
@@ -29,18 +30,18 @@ ROOT = Path(__file__).parent.parent.parent
     ],
 )
 def test_asked_for_only_where_it_helps(mode, libc, environment, expected):
-    assert wanted(mode, libc, environment) == expected
+    assert wanted_tunables(mode, libc, environment) == expected
 
 
 def test_a_launcher_begins_again_as_the_same_process_with_the_same_words(tmp_path):
     code = (
         "import os, platform, sys\n"
-        "from emergent_icl.cli import huge_pages\n"
+        "from emergent_icl.cli import start\n"
         # Where this machine gives huge pages anyway, it is told that it does not.
-        "wanted = huge_pages.wanted\n"
-        f"huge_pages.wanted = lambda mode, libc, env: wanted({ASKED!r}, {GLIBC!r}, env)\n"
+        "wanted = start.wanted_tunables\n"
+        f"start.wanted_tunables = lambda mode, libc, env: wanted({ASKED!r}, {GLIBC!r}, env)\n"
         "print(os.getpid(), flush=True)\n"
-        "huge_pages.restart()\n"
+        "start.restart_with_huge_pages()\n"
         "print(sys.argv[1:], os.environ['GLIBC_TUNABLES'])\n"
     )
     script = tmp_path / "launcher.py"
@@ -54,3 +55,50 @@ def test_a_launcher_begins_again_as_the_same_process_with_the_same_words(tmp_pat
     first, second, last = out.stdout.splitlines()
     assert first == second
     assert last == "['--a=b c', ''] glibc.malloc.hugetlb=1"
+
+
+@pytest.fixture
+def begun(monkeypatch, tmp_path):
+    """Programs that this process was replaced by, where there is something to gain."""
+    mode = tmp_path / "enabled"
+    mode.write_text(ASKED)
+    monkeypatch.setattr(start, "_MODE", mode)
+    monkeypatch.setattr("platform.libc_ver", lambda: GLIBC)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr("sys.gettrace", lambda: None)
+    begun = []
+    monkeypatch.setattr("os.execve", lambda *arguments: begun.append(arguments))
+    return begun
+
+
+def test_only_a_program_begins_again(begun, monkeypatch):
+    restart_with_huge_pages()
+    assert len(begun) == 1
+    for target, name, value in (
+        (sys, "ps1", ">>> "),
+        (sys, "gettrace", lambda: print),
+        (sys, "executable", "/usr/bin/embeds"),
+        (sys, "executable", None),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setattr(target, name, value, raising=False)
+            restart_with_huge_pages()
+    monkeypatch.setitem(sys.modules, "IPython", sys)
+    restart_with_huge_pages()
+    assert len(begun) == 1
+
+
+def test_it_begins_once_whatever_becomes_of_its_environment(begun, monkeypatch):
+    restart_with_huge_pages()
+    ((_, _, environment),) = begun
+    monkeypatch.setattr("os.environ", {**environment, "GLIBC_TUNABLES": ""})
+    restart_with_huge_pages()
+    assert len(begun) == 1
+
+
+def test_what_cannot_begin_again_goes_on(begun, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError
+
+    monkeypatch.setattr("os.execve", refuse)
+    restart_with_huge_pages()

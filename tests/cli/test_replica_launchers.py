@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from launching import launch, records, train_flags
 
-from emergent_icl.cli import jax_settings
+from emergent_icl.cli import start
 
 OVERRIDES = (
     "({'name': 'iid', 'data.sequences.p_bursty': 0.0}, {'name': 'other', 'training.seed': 3})"
@@ -102,8 +102,8 @@ def test_compiled_programs_are_kept_in_the_users_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert launch("train", *train_flags(tmp_path / "run")).returncode == 0
-    assert jax_settings.compilation_cache().is_relative_to(tmp_path / "cache")
-    assert list(jax_settings.compilation_cache().glob("*"))
+    assert start.compilation_cache().is_relative_to(tmp_path / "cache")
+    assert list(start.compilation_cache().glob("*"))
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
@@ -127,24 +127,24 @@ def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
 def test_deterministic_operations_are_asked_for(config, monkeypatch, wanted, before, after):
     monkeypatch.setenv("XLA_FLAGS", before)
     config.training.deterministic = wanted
-    jax_settings.make_deterministic(config)
+    start.make_deterministic(config)
     assert os.environ["XLA_FLAGS"] == after
 
 
 def test_a_malformed_config_is_left_to_its_validation(config, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     del config.training
-    jax_settings.make_deterministic(config)
+    start.make_deterministic(config)
     assert os.environ["XLA_FLAGS"] == ""
 
 
 def test_caches_of_different_processors_are_apart(tmp_path, monkeypatch):
     info = tmp_path / "cpuinfo"
-    monkeypatch.setattr(jax_settings, "_CPU_INFO", info)
+    monkeypatch.setattr(start, "_CPU_INFO", info)
     folders = set()
     for flags in ("flags : sse avx512f", "flags : sse", "Features : neon"):
         info.write_text(f"processor : 0\n{flags}\n")
-        folders.add(jax_settings.compilation_cache())
-    monkeypatch.setattr(jax_settings, "_CPU_INFO", Path("/nonexistent"))
-    folders.add(jax_settings.compilation_cache())
+        folders.add(start.compilation_cache())
+    monkeypatch.setattr(start, "_CPU_INFO", Path("/nonexistent"))
+    folders.add(start.compilation_cache())
     assert len(folders) == 4

@@ -19,7 +19,8 @@ sys.path.insert(0, str(ROOT))
 import jax  # noqa: E402
 from absl import app  # noqa: E402
 
-from emergent_icl.cli import console, train  # noqa: E402
+from emergent_icl.cli import start, train  # noqa: E402
+from emergent_icl.cli.flags import parse_flags  # noqa: E402
 from emergent_icl.runs import checkpoints, event_file, reporting  # noqa: E402
 from emergent_icl.training import devices  # noqa: E402
 from emergent_icl.training import step as program  # noqa: E402
@@ -153,5 +154,5 @@ FAULTS = (
 if __name__ == "__main__":
     name, step = sys.argv[1:3]
     {fault.__name__: fault for fault in FAULTS}[name](int(step))
-    train.STOP_SIGNALS.install()
-    app.run(train.main, [sys.argv[0], *sys.argv[3:]], flags_parser=console.parse_flags)
+    start.STOP_SIGNALS.install()
+    app.run(train.main, [sys.argv[0], *sys.argv[3:]], flags_parser=parse_flags)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from emergent_icl.cli import jax_settings
+from emergent_icl.cli import start
 from emergent_icl.config.configs import flatten
 from emergent_icl.config.rules import ConfigError, rules
 from emergent_icl.data.sources import omniglot as omniglot_source
@@ -149,7 +149,7 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
         config.data.cache_dir = str(tmp_path / "cache")
         loop.train(Spy(config.lock(), seen), Workdir(tmp_path / folder), Observer())
         monkeypatch.setenv("XLA_FLAGS", "")
-        jax_settings.make_deterministic(Spy(config, seen))
+        start.make_deterministic(Spy(config, seen))
 
     config.data.source = "features"
     config.data.features.path = str(tmp_path / "vectors.npy")

@@ -1,0 +1,150 @@
+"""What a user sees of work under way: of a run, and of a whole of many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from emergent_icl.cli.console import CONSOLE, say, say_error
+from emergent_icl.evaluation.evaluate import ICL, IWL
+from emergent_icl.runs.reporting import Observer, Record
+
+
+class TrainingDisplay(Observer):
+    """A progress bar on a terminal, a line a log elsewhere."""
+
+    def __init__(self, started: float) -> None:
+        """Takes `time.monotonic()` at which the command started."""
+        self._started: float | None = started
+        self._progress: Progress | None = None
+        self._last_step = 0
+        self._latest: dict[str, Record] = {}
+
+    def close(self) -> None:
+        """Ends the bar, so that something else may be printed."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def started(self, facts: dict[str, Any]) -> None:
+        """Says what will run; see Observer."""
+        for name in ("experiment", "data", "labels", "model", "replicas", "devices", "feeder"):
+            if facts[name]:
+                say(f"{name:>10}  {facts[name]}")
+        self._last_step = facts["last_step"]
+        if facts["first_step"]:
+            say(f"{'resumed':>10}  after step {facts['first_step']}")
+        if CONSOLE.is_terminal:
+            self._progress = Progress(
+                TextColumn("step"),
+                MofNCompleteColumn(),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=CONSOLE,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(
+                "compiling", total=self._last_step, completed=facts["first_step"]
+            )
+
+    def set_aside(self, step: int, why: str, place: Path) -> None:
+        """Says which checkpoint is no good; see Observer."""
+        say_error(f"the checkpoint of step {step} cannot be read: {why}\n  It is kept in {place}.")
+
+    def advanced(self, step: int) -> None:
+        """Moves the bar, and says when the first step was out; see Observer."""
+        if self._started is not None:
+            say(f"{'compiled':>10}  {time.monotonic() - self._started:.0f} s after the start")
+            self._started = None
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step)
+
+    def logged(self, step: int, records: dict[str, Record]) -> None:
+        """Shows the newest numbers; see Observer."""
+        for replica, record in records.items():
+            self._latest[replica] = self._latest.get(replica, {}) | record
+        text = "  ".join(_short(list(self._latest.values())))
+        evaluated = any(name.startswith("eval/") for one in records.values() for name in one)
+        if self._progress is not None:
+            self._progress.update(self._task, description=text)
+        elif evaluated or _is_round(step, self._last_step):
+            say(f"step {step:>7}/{self._last_step}  {text}{_time_left(step, self)}")
+
+    def diverged(self, name: str, step: int) -> None:
+        """Says who dropped out; see Observer."""
+        self._latest.pop(name, None)
+        say(f"replica '{name}' diverged at step {step}; the others go on")
+
+
+def _is_round(step: int, last_step: int) -> bool:
+    return step % max(last_step // 20, 1) == 0
+
+
+def _time_left(step: int, display: TrainingDisplay) -> str:
+    rate = next(iter(display._latest.values()), {}).get("steps_per_second")
+    if not rate:
+        return ""
+    minutes, seconds = divmod(round((display._last_step - step) / rate), 60)
+    return f"  left {minutes}:{seconds:02d}"
+
+
+def _short(latest: Sequence[Record]) -> Iterator[str]:
+    """The newest numbers of all replicas: one each, or the least and the greatest."""
+    for name, metric in (
+        ("loss", "train/loss"),
+        ("ICL", "eval/{}/{}".format(*ICL)),
+        ("IWL", "eval/{}/{}".format(*IWL)),
+    ):
+        values = [record[metric] for record in latest if metric in record]
+        if values:
+            yield f"{name} " + "..".join(
+                f"{v:.3f}" for v in dict.fromkeys((min(values), max(values)))
+            )
+    rates = [record for record in latest if "steps_per_second" in record]
+    if rates:
+        yield f"{rates[0]['steps_per_second']:.1f} steps/s"
+        yield f"{sum(record['sequences_per_second'] for record in rates):.0f} sequences/s"
+
+
+class ProgressBar:
+    """A bar over a whole, on a terminal; nothing elsewhere."""
+
+    def __init__(self, title: str) -> None:
+        self.is_shown = CONSOLE.is_terminal
+        self._bar = Progress(
+            TextColumn(title),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=CONSOLE,
+        )
+        self._task = self._bar.add_task("", total=1.0)
+
+    def start(self) -> None:
+        """Shows it."""
+        if self.is_shown:
+            self._bar.start()
+
+    def update(self, share: float, text: str) -> None:
+        """Moves it to a share in [0, 1]."""
+        self._bar.update(self._task, completed=share, description=text)
+
+    def close(self) -> None:
+        """Ends it, so that something else may be printed."""
+        if self.is_shown:
+            self._bar.stop()

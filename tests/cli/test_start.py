@@ -1,0 +1,78 @@
+"""How every command starts, and what it says of itself."""
+
+import re
+import subprocess
+import sys
+
+import launching
+import pytest
+
+from emergent_icl import presets
+from emergent_icl.cli.start import COMMANDS
+
+MODULES = {
+    **{command: f"emergent_icl.cli.{command}" for command in COMMANDS},
+    "benchmark": "benchmarks.run",
+}
+DEFINED = """
+import importlib, sys
+from absl import app, flags
+others = set(flags.FLAGS)
+for name in ("emergent_icl.cli.flags", sys.argv[1]):
+    importlib.import_module(name)
+print(*(set(flags.FLAGS) - others))
+"""
+
+
+def output(*words, status=0, **how):
+    """What a process says: its output, or where it fails, its errors."""
+    process = launching.start(*words, **how)
+    out, err = process.communicate(timeout=launching.PATIENCE)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    return err if status else out
+
+
+@pytest.mark.parametrize("launcher", MODULES)
+def test_help_lists_every_flag_of_a_launcher(launcher):
+    defined = set(output("-c", DEFINED, MODULES[launcher]).split())
+    text = launching.launch(launcher, "--help").stdout
+    assert set(re.findall(r"^  --(?:\[no\])?(\w+):", text, re.MULTILINE)) == defined
+    assert "extensions" in defined
+    assert f"python -m experiments.{launcher}" in text
+
+
+def test_what_comes_before_the_heavy_imports_is_light():
+    code = "import sys, emergent_icl.cli.start; print({'jax', 'numpy', 'absl'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_the_package_runs_every_command_and_names_them():
+    assert "p_bursty" in output("-m", "emergent_icl", "options", "--filter=p_bursty")
+    assert "evaluate" in output("-m", "emergent_icl", "--help")
+    for words, said in (([], "a command is missing"), (["trai"], "'trai' is no command")):
+        error = output("-m", "emergent_icl", *words, status=2)
+        assert error == f"error: {said} (allowed: {', '.join(COMMANDS)})\n"
+
+
+def test_a_preset_has_a_name_wherever_it_lies(tmp_path):
+    how = {"cwd": tmp_path, "env": {"PYTHONPATH": str(launching.ROOT)}}
+    words = ("-m", "emergent_icl", "describe", "--nomeasure")
+    file = f"{presets.__path__[0]}/gaussian.py"
+    expected = output(*words, f"--config={file}:reddy", "--config.model.num_layers=3", **how)
+    assert "gaussian" in expected
+    for config in (["--config=gaussian:reddy"], ["--config", "gaussian:reddy"]):
+        assert output(*words, *config, "--config.model.num_layers=3", **how) == expected
+    error = output(*words, "--config=gausian:reddy", status=2, **how)
+    assert "error: --config=gausian:reddy is no file, and preset 'gausian' is unknown" in error
+    assert "did you mean 'gaussian'?" in error
+    wrong = output(
+        *words, "--config=gaussian:reddy", "--config.model.nun_layers=1", status=2, **how
+    )
+    assert "did you mean 'model.num_layers'" in wrong
+
+
+def test_flags_of_other_commands_are_not_taken():
+    error = output("-m", "experiments.train", "--step=5", status=2)
+    assert "Unknown command line flag 'step'" in error
