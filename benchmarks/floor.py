@@ -115,7 +115,6 @@ def plain_step(experiment: Experiment) -> tuple[Any, tuple[Any, ...]]:
         experiment.network,
         experiment.optimizer,
         experiment.materialise,
-        axis_name=None,
         interim_weight=config.training.interim_weight,
     )
     kind = experiment.task.training

@@ -16,7 +16,7 @@ from emergent_icl.data.sources.source import DATA_SOURCES, DataSource, DataUnava
 from emergent_icl.runs.check import validate
 from emergent_icl.training.build import Experiment, build_experiment
 from emergent_icl.training.devices import CALLS_IN_FLIGHT
-from emergent_icl.training.step import initial_state, make_program
+from emergent_icl.training.step import initial_state, make_step
 
 STAND_IN = "stand_in"
 
@@ -84,11 +84,11 @@ class OurTrainer:
 
     def __init__(self, experiment: Experiment) -> None:
         """Compiles nothing yet."""
-        self.program = make_program(experiment)
-        self.steps_per_call = self.program.feed_spec.steps_per_call
-        self._state = self.program.place_state(initial_state(experiment))
-        self._feed = self.program.feed(0)
-        self._batch = self.program.shard_batch(next(self._feed))
+        self.step = make_step(experiment)
+        self.steps_per_call = self.step.steps_per_call
+        self._state = self.step.place(initial_state(experiment))
+        self._feed = self.step.feed(0)
+        self._batch = next(self._feed)
         self.waits: list[tuple[float, float]] = []
 
     def __enter__(self) -> OurTrainer:
@@ -115,7 +115,7 @@ class OurTrainer:
         line = []
         for _ in range(calls):
             asked = time.perf_counter()
-            batch = self.program.shard_batch(next(self._feed))
+            batch = next(self._feed)
             waited += time.perf_counter() - asked
             line.append(self._call(batch))
             losses.append(line[-1]["loss"])
@@ -135,8 +135,7 @@ class OurTrainer:
         return self._in_steps(fit_block(self.run, seconds, at_least=2))
 
     def _call(self, batch: tuple) -> dict[str, jax.Array]:
-        program = self.program
-        self._state, metrics = program.call(self._state, program.hyper, program.bank, batch)
+        self._state, metrics = self.step.call(self._state, batch)
         return metrics
 
     def _in_steps(self, block: Block) -> Block:

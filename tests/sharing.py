@@ -36,16 +36,16 @@ def share(monkeypatch):
 
     And they draw no learning curves, which takes as long.
     """
-    own_program = loop.make_program
-    own_initialiser = experiment.Experiment.initialiser
+    own_step = loop.make_step
+    own_initializer = experiment.Experiment.initializer
 
-    def make_program(of, *arguments):
-        program = own_program(of, *arguments)
-        what = ("step", program.feed_spec.steps_per_call)
-        return program._replace(call=_shared(what, of, lambda: program.call))
+    def make_step(of, *arguments):
+        step = own_step(of, *arguments)
+        what = ("step", step.steps_per_call)
+        return step._replace(train_call=_shared(what, of, lambda: step.train_call))
 
-    def initialiser(self):
-        return _shared("init", self, lambda: own_initialiser(self))
+    def initializer(self):
+        return _shared("init", self, lambda: own_initializer(self))
 
     def evaluators(self):
         parts = (self.network, self.materialise)
@@ -53,6 +53,6 @@ def share(monkeypatch):
         return [evaluation.Evaluator(one.config, one.task, compiled) for one in self.replicas]
 
     monkeypatch.setattr(loop, "_draw_curves", lambda *_: None)
-    monkeypatch.setattr(loop, "make_program", make_program)
-    monkeypatch.setattr(experiment.Experiment, "initialiser", initialiser)
+    monkeypatch.setattr(loop, "make_step", make_step)
+    monkeypatch.setattr(experiment.Experiment, "initializer", initializer)
     monkeypatch.setattr(experiment.Experiment, "evaluators", evaluators)

@@ -16,7 +16,7 @@ from benchmarks.findings import SUITES, Findings, Settings, Table
 from benchmarks.workloads import changed, load
 from emergent_icl.data.feed import FEEDERS, resolve_feeder
 from emergent_icl.training.build import Experiment
-from emergent_icl.training.step import make_program
+from emergent_icl.training.step import make_step
 
 SAMPLER_SEQUENCES = 1024
 
@@ -75,9 +75,9 @@ def _rates(experiment: Experiment, settings: Settings) -> tuple[dict[str, list[f
         for name in FEEDERS:
             if name == "tfdata" and not has_tensorflow():
                 continue
-            program = make_program(_with_feeder(experiment, name))
-            feed = stack.enter_context(contextlib.closing(program.feed(0)))
-            kinds[f"feed_{name}"] = (_draw(feed), batch_size * program.feed_spec.steps_per_call)
+            step = make_step(_with_feeder(experiment, name))
+            feed = stack.enter_context(contextlib.closing(step.feed(0)))
+            kinds[f"feed_{name}"] = (_draw(feed), batch_size * step.steps_per_call)
         reason = baseline.why_not(config)
         if reason is None:
             maker = baseline.SequenceMaker(experiment, seed=0)

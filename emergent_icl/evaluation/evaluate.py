@@ -171,7 +171,7 @@ def compile_evaluation(network: Network, materialise: Materialise) -> Compiled:
     """Jits the parts of an evaluation.
 
     Args:
-      network: built with `axis_name=None`.
+      network: see `make_network`.
       materialise: indices -> examples.
     """
 

@@ -1,6 +1,6 @@
 """Encoders: one example (image, vector or integer) -> one embedding.
 
-An encoder is built by a function `(config.model, axis_name) -> Encoder`, called
+An encoder is built by a function `(config.model, mean_over_devices) -> Encoder`, called
 inside a Haiku transform, and registered in `ENCODERS`.
 """
 
@@ -14,43 +14,44 @@ import jax.numpy as jnp
 import ml_collections
 
 from emergent_icl.config.registry import Registry
+from emergent_icl.models.normalization import MeanOverDevices
 from emergent_icl.models.resnet import ResNet
 
 # (examples [N, ...], is_training) -> embeddings [N, D]
 Encoder = Callable[[jax.Array, bool], jax.Array]
-EncoderFactory = Callable[[ml_collections.ConfigDict, str | None], Encoder]
+EncoderFactory = Callable[[ml_collections.ConfigDict, MeanOverDevices], Encoder]
 ENCODERS: Registry[EncoderFactory] = Registry("encoder")
 
 
 @ENCODERS.register("resnet")
-def resnet(model: ml_collections.ConfigDict, axis_name: str | None) -> Encoder:
+def resnet(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
     """The paper's ResNet, for images [N, H, W, 1] (original: embed_type 'resnet')."""
     options = model.resnet
     return ResNet(
-        options.channels, options.blocks_per_group, options.flatten_superpixels, axis_name
+        options.channels, options.blocks_per_group, options.flatten_superpixels, mean_over_devices
     )
 
 
 @ENCODERS.register("mlp")
-def mlp(model: ml_collections.ConfigDict, axis_name: str | None) -> Encoder:
+def mlp(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
     """Flatten, hidden ReLU layers, linear output: for small images, vectors and CPUs."""
-    del axis_name
+    del mean_over_devices
     layers = hk.nets.MLP((*model.mlp.hidden_sizes, model.embedding_size), name="mlp_encoder")
     return lambda examples, is_training: layers(_flatten(examples))
 
 
 @ENCODERS.register("linear")
-def linear(model: ml_collections.ConfigDict, axis_name: str | None) -> Encoder:
+def linear(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
     """Flatten and project (original: embed_type 'linear')."""
-    del axis_name
+    del mean_over_devices
     layer = hk.Linear(model.embedding_size, name="linear_encoder")
     return lambda examples, is_training: layer(_flatten(examples))
 
 
 @ENCODERS.register("embedding")
-def embedding(model: ml_collections.ConfigDict, axis_name: str | None) -> Encoder:
+def embedding(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
     """A table over integer examples [N] below `model.num_symbols` (original: 'tokens')."""
-    del axis_name
+    del mean_over_devices
     table = hk.Embed(model.num_symbols, model.embedding_size, name="symbol_encoder")
     return lambda examples, is_training: table(examples)
 

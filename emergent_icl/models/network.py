@@ -12,7 +12,12 @@ import ml_collections
 
 from emergent_icl.config.registry import Registry
 from emergent_icl.models.encoders import ENCODERS
-from emergent_icl.models.normalization import cast_parameters, make_policy
+from emergent_icl.models.normalization import (
+    MeanOverDevices,
+    cast_parameters,
+    make_policy,
+    one_device,
+)
 from emergent_icl.models.recurrent import RecurrentStack
 from emergent_icl.models.tokens import TokenEmbedding
 from emergent_icl.models.transformer import Transformer
@@ -90,10 +95,13 @@ class Model(NamedTuple):
 
 
 def build_model(
-    model: ml_collections.ConfigDict, num_labels: int, num_positions: int, axis_name: str | None
+    model: ml_collections.ConfigDict,
+    num_labels: int,
+    num_positions: int,
+    mean_over_devices: MeanOverDevices,
 ) -> Model:
     """Builds the modules of `config.model`; see `make_network` for the arguments."""
-    encoder = ENCODERS[model.encoder](model, axis_name)
+    encoder = ENCODERS[model.encoder](model, mean_over_devices)
     tokens = TokenEmbedding(model, num_labels, num_positions)
     sequence_model = SEQUENCE_MODELS[model.sequence_model](model)
     hidden = [
@@ -141,7 +149,7 @@ def make_network(
     model: ml_collections.ConfigDict,
     num_labels: int,
     num_positions: int = 0,
-    axis_name: str | None = None,
+    mean_over_devices: MeanOverDevices = one_device,
 ) -> Network:
     """Builds the network of `config.model`.
 
@@ -149,13 +157,13 @@ def make_network(
       model: the model section of the config.
       num_labels: L, the capacity of label table and head.
       num_positions: most tokens of a sequence; read by learned positions alone.
-      axis_name: the mapped axis over which BatchNorm is synchronised in training;
-        None for init, evaluation and anything else outside `pmap`.
+      mean_over_devices: by which BatchNorm shares its statistics in training, where several
+        devices share a batch.
     """
     policy = make_policy(model.precision)
 
     def build() -> tuple[Callable, Model]:
-        parts = build_model(model, num_labels, num_positions, axis_name)
+        parts = build_model(model, num_labels, num_positions, mean_over_devices)
 
         def init(examples: jax.Array, labels: jax.Array) -> jax.Array:
             embeddings = _unflatten(parts.encode(_flatten(examples), True), labels)

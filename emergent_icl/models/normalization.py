@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import haiku as hk
 import jax
@@ -13,6 +14,13 @@ import jmp
 DECAY, EPSILON = 0.9, 1e-5
 PRECISIONS = ("float32", "bfloat16")
 MaxPool = Callable[[jax.Array], jax.Array]
+# (pytree of arrays) -> the same, averaged over all devices that share a batch.
+MeanOverDevices = Callable[[Any], Any]
+
+
+def one_device(tree: Any) -> Any:
+    """The mean over devices where there is only one."""
+    return tree
 
 
 def layer_norm(name: str) -> Callable[[jax.Array], jax.Array]:
@@ -27,17 +35,23 @@ class BatchNorm(hk.Module):
     It can normalize less than it measures, see `__call__`.
     """
 
-    def __init__(self, name: str, axis_name: str | None, *, zero_scale: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        mean_over_devices: MeanOverDevices = one_device,
+        *,
+        zero_scale: bool = False,
+    ) -> None:
         """Builds the layer.
 
         Args:
           name: module name.
-          axis_name: the mapped axis whose members share their statistics; None
-            outside `pmap`.
+          mean_over_devices: by which devices share their statistics in training.
           zero_scale: start with scale 0, so that a residual branch starts silent.
         """
         super().__init__(name=name)
-        self.axis_name, self.scale_init = axis_name, jnp.zeros if zero_scale else jnp.ones
+        self.mean_over_devices = mean_over_devices
+        self.scale_init = jnp.zeros if zero_scale else jnp.ones
         self.mean_ema = hk.ExponentialMovingAverage(DECAY, name="mean_ema")
         self.var_ema = hk.ExponentialMovingAverage(DECAY, name="var_ema")
 
@@ -72,8 +86,7 @@ class BatchNorm(hk.Module):
         axes = tuple(range(x.ndim - 1))
         mean = jnp.mean(x, axes, keepdims=True)
         mean_of_squares = jnp.mean(jnp.square(x), axes, keepdims=True)
-        if self.axis_name is not None:
-            mean, mean_of_squares = jax.lax.pmean((mean, mean_of_squares), self.axis_name)
+        mean, mean_of_squares = self.mean_over_devices((mean, mean_of_squares))
         return mean, mean_of_squares - jnp.square(mean)
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from emergent_icl.models.convolution import StemConv, pointwise_conv
-from emergent_icl.models.normalization import BatchNorm
+from emergent_icl.models.normalization import BatchNorm, MeanOverDevices
 from emergent_icl.models.pooling import max_pool_3x3_stride_2
 
 STEM_CHANNELS = 64
@@ -30,27 +30,35 @@ class BottleneckBlock(hk.Module):
     """1x1 -> 3x3 -> 1x1 convolutions around a shortcut (ResNet V1, paper section 2.2)."""
 
     def __init__(
-        self, channels: int, stride: int, project: bool, axis_name: str | None, name: str
+        self,
+        channels: int,
+        stride: int,
+        project: bool,
+        mean_over_devices: MeanOverDevices,
+        name: str,
     ) -> None:
         super().__init__(name=name)
         self.channels, self.stride, self.project = channels, stride, project
-        self.axis_name = axis_name
+        self.mean_over_devices = mean_over_devices
 
     def __call__(self, x_NHWC: jax.Array, is_training: bool) -> jax.Array:
         """Maps [N, H, W, C] to [N, H/stride, W/stride, channels]."""
+
+        def norm(x: jax.Array, name: str, **options: bool) -> jax.Array:
+            return BatchNorm(name, self.mean_over_devices, **options)(x, is_training)
+
         shortcut = x_NHWC
         if self.project:
             shortcut = pointwise_conv(shortcut, self.channels, self.stride, "shortcut_conv")
-            shortcut = BatchNorm("shortcut_batchnorm", self.axis_name)(shortcut, is_training)
+            shortcut = norm(shortcut, "shortcut_batchnorm")
 
         inner = self.channels // BOTTLENECK_RATIO
         x = pointwise_conv(x_NHWC, inner, 1, "conv_0")
-        x = jax.nn.relu(BatchNorm("batchnorm_0", self.axis_name)(x, is_training))
+        x = jax.nn.relu(norm(x, "batchnorm_0"))
         x = hk.Conv2D(inner, 3, self.stride, with_bias=False, name="conv_1")(x)
-        x = jax.nn.relu(BatchNorm("batchnorm_1", self.axis_name)(x, is_training))
+        x = jax.nn.relu(norm(x, "batchnorm_1"))
         x = pointwise_conv(x, self.channels, 1, "conv_2")
-        x = BatchNorm("batchnorm_2", self.axis_name, zero_scale=True)(x, is_training)
-        return jax.nn.relu(x + shortcut)
+        return jax.nn.relu(norm(x, "batchnorm_2", zero_scale=True) + shortcut)
 
 
 class ResNet(hk.Module):
@@ -65,7 +73,7 @@ class ResNet(hk.Module):
         channels: Sequence[int],
         blocks_per_group: Sequence[int],
         flatten: bool,
-        axis_name: str | None,
+        mean_over_devices: MeanOverDevices,
         name: str = "resnet",
     ) -> None:
         """Builds the encoder.
@@ -75,17 +83,17 @@ class ResNet(hk.Module):
             embedding width.
           blocks_per_group: number of blocks in each group; paper: (2, 2, 2, 2).
           flatten: instead of the mean.
-          axis_name: see `batch_norm`.
+          mean_over_devices: see `BatchNorm`.
           name: module name.
         """
         super().__init__(name=name)
         self.channels, self.blocks_per_group = tuple(channels), tuple(blocks_per_group)
-        self.flatten, self.axis_name = flatten, axis_name
+        self.flatten, self.mean_over_devices = flatten, mean_over_devices
 
     def __call__(self, images_NHWC: jax.Array, is_training: bool) -> jax.Array:
         """Maps float images [N, H, W, 1] to embeddings [N, channels[-1]]."""
         x = StemConv(STEM_CHANNELS, 7, 2, "initial_conv")(images_NHWC)
-        norm = BatchNorm("initial_batchnorm", self.axis_name)
+        norm = BatchNorm("initial_batchnorm", self.mean_over_devices)
         # The ReLU commutes with the pooling, too.
         x = jax.nn.relu(norm(x, is_training, max_pool_3x3_stride_2))
         widths = list(self.channels)
@@ -98,7 +106,7 @@ class ResNet(hk.Module):
                     channels,
                     2 if first and group else 1,
                     project=first,
-                    axis_name=self.axis_name,
+                    mean_over_devices=self.mean_over_devices,
                     name=f"group_{group}_block_{block}",
                 )(x, is_training)
         if self.flatten:

@@ -12,13 +12,13 @@ from emergent_icl.models.network import Params
 from emergent_icl.runs.checkpoints import Progress
 from emergent_icl.runs.reporting import Record
 from emergent_icl.training.build import Experiment
-from emergent_icl.training.step import Program
+from emergent_icl.training.step import Step
 from emergent_icl.training.update import TrainState
 
 PACKAGES = ("jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "numpy")
 
 
-def facts(experiment: Experiment, state: TrainState, program: Program) -> dict[str, Any]:
+def facts(experiment: Experiment, state: TrainState, step: Step) -> dict[str, Any]:
     """Names and values to show before compilation; `state` is [R, ...] on the host."""
     config, space = experiment.config, experiment.task.space
     names = [replica.name for replica in experiment.replicas if replica.name]
@@ -32,7 +32,7 @@ def facts(experiment: Experiment, state: TrainState, program: Program) -> dict[s
         f"{config.model.num_layers} layers, {count_parameters(state.params):,} parameters",
         "replicas": ", ".join(names),
         "devices": _devices(),
-        "feeder": program.feeder,
+        "feeder": step.feeder,
         "first_step": int(state.step[0]),
         "last_step": config.training.num_steps,
         "batch_size": config.training.batch_size,

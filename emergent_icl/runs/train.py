@@ -28,7 +28,7 @@ from emergent_icl.runs.window import Fetch, MetricsWindow
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, build_experiment
-from emergent_icl.training.step import Program, initial_state, make_program
+from emergent_icl.training.step import Step, initial_state, make_step
 from emergent_icl.training.update import TrainState
 
 
@@ -204,12 +204,12 @@ class _Session:
         self.writer, self.observer, self.fetch = writer, observer, fetch
         self.names = [replica.name for replica in experiment.replicas]
         self.first = int(state.step[0])
-        self.program: Program = make_program(experiment, self.first, carried.steps_per_call)
-        self.window = MetricsWindow(self.program.layout, self.names, carried, fetch)
+        self.step: Step = make_step(experiment, self.first, carried.steps_per_call)
+        self.window = MetricsWindow(self.step.layout, self.names, carried, fetch)
         self.evaluators: list[Evaluator] = experiment.evaluators()
         self.told_diverged = set(carried.diverged)
         self.stop_vote = processes.StopVote()
-        observer.started(facts(experiment, state, self.program))
+        observer.started(facts(experiment, state, self.step))
 
     def run(self, host_state: TrainState, stop_requested: StopRequest) -> list[Results | None]:
         """Trains from `host_state` [R, ...] to the last step.
@@ -217,17 +217,16 @@ class _Session:
         Returns:
           The last evaluation of each replica, None of one that diverged.
         """
-        config, program = self.experiment.config, self.program
-        last, steps_per_call = config.training.num_steps, program.feed_spec.steps_per_call
-        state = program.place_state(host_state)
+        config, steps_per_call = self.experiment.config, self.step.steps_per_call
+        last = config.training.num_steps
+        state = self.step.place(host_state)
         results: list[Results | None] | None = None
         if signal_number := self.stop_vote.now(stop_requested()):
             raise Interrupted(signal_number, self.first)
 
-        with contextlib.closing(program.feed(self.first)) as feed:
+        with contextlib.closing(self.step.feed(self.first)) as feed:
             for step in range(self.first, last, steps_per_call):
-                batch = program.shard_batch(next(feed))
-                state, metrics = program.call(state, program.hyper, program.bank, batch)
+                state, metrics = self.step.call(state, next(feed))
                 self.window.add(step, metrics)
                 done = step + steps_per_call
                 self.clock.advance(steps_per_call)
@@ -258,7 +257,7 @@ class _Session:
     def progress(self) -> Progress:
         """What a checkpoint carries on."""
         carried = self.clock.progress(self.window.settle(), self.window.diverged)
-        return carried._replace(steps_per_call=self.program.feed_spec.steps_per_call)
+        return carried._replace(steps_per_call=self.step.steps_per_call)
 
     def _catch_up(self) -> None:
         """Waits for the device on the clock, before something that is not on it."""
@@ -275,14 +274,14 @@ class _Session:
     def _evaluate(self, state: TrainState, step: int) -> list[Results | None]:
         # Who has diverged by now is not evaluated.
         self._catch_up()
-        bank = devices.on_first_device(self.program.bank)
+        bank = devices.on_first_device(self.step.bank)
         results: list[Results | None] = [None for _ in self.names]
         with self.clock.paused():
             for index, evaluate in enumerate(self.evaluators):
                 if self.names[index] in self.window.diverged:
                     continue
                 model = (state.params, state.batch_stats)
-                found = evaluate(*self.program.layout.replica(model, index), bank)
+                found = evaluate(*self.step.layout.replica(model, index), bank)
                 for mode, metrics in found.items():
                     loss = metrics["loss"].mean
                     if not math.isfinite(loss):
@@ -312,7 +311,7 @@ class _Session:
 
     def _save(self, state: TrainState, step: int) -> None:
         self._catch_up()
-        layout = self.program.layout
+        layout = self.step.layout
         with self.clock.paused():
             host = layout.state_on_host(self.fetch(layout.needed(state)))
             # The store itself refuses the state of a run that is alone.

@@ -28,7 +28,7 @@ class Experiment(NamedTuple):
       replicas: the runs that are trained together, each with its config and task; a single
         one without a name, where nothing is replicated.
       bank: every example, on the host.
-      network: for one device (`axis_name=None`).
+      network: for one device.
       materialise: indices -> examples.
       optimizer: with its schedule.
     """
@@ -47,9 +47,9 @@ class Experiment(NamedTuple):
 
     def init(self, seed: int) -> TrainState:
         """The state before the first step, of one replica."""
-        return self.initialiser()(np.uint32(seed))
+        return self.initializer()(np.uint32(seed))
 
-    def initialiser(self) -> Callable[[np.uint32], TrainState]:
+    def initializer(self) -> Callable[[np.uint32], TrainState]:
         """`init`, compiled once for many seeds."""
         shape = self.task.shape
         lead = (1, self.task.training.seq_len)

@@ -126,7 +126,6 @@ def _training_step(
         make_network(config.model, task.num_labels, task.num_positions),
         make_optimizer(config.training),
         make_materialise(config.data, task.shape),
-        axis_name=None,
         interim_weight=config.training.interim_weight,
     )
     count = config.training.batch_size

@@ -1,4 +1,4 @@
-"""Everything that knows of devices: layout, placement, and the mapped train step.
+"""All that knows of devices: layout, placement, averages over them, and the mapped train step.
 
 Letters: D devices of this process, K steps a call, R replicas, B its sequences, S examples.
 Replicas lie together (every device has a share of each one's batch) or spread (every device
@@ -97,10 +97,19 @@ class Layout:
     num_replicas: int = 1
     is_spread: bool = False
 
-    @property
-    def axis_name(self) -> str | None:
-        """Over which an update averages: spread replicas have nothing to average."""
-        return None if self.is_spread else AXIS
+    def mean_over_devices(self, tree: Tree) -> Tree:
+        """In the train call, over the devices that share a batch: spread replicas share none."""
+        return tree if self.is_spread else jax.lax.pmean(tree, AXIS)
+
+    def mean_of_gradients(self, tree: Tree) -> Tree:
+        """`mean_over_devices`, left out on one device: XLA would copy everything for it."""
+        alone = self.is_spread or jax.lax.axis_size(AXIS) == 1
+        return tree if alone else self.mean_over_devices(tree)
+
+    def rows(self, count: int) -> jax.Array:
+        """In the train call: places in the global batch of this device's `count` sequences."""
+        share = 0 if self.is_spread else jax.lax.axis_index(AXIS)
+        return share * count + jnp.arange(count)
 
     def place(self, tree: Tree) -> Tree:
         """Host arrays [R, ...] -> arrays on the devices.
@@ -207,21 +216,17 @@ def _one_by_one(update: Update, steps_per_call: int) -> Steps:
 
 
 def make_train_call(
-    update: Update,
-    steps_per_call: int,
-    axis_name: str | None = AXIS,
-    over_replicas: OverReplicas = all_at_once,
+    update: Update, steps_per_call: int, over_replicas: OverReplicas = all_at_once
 ) -> TrainCall:
     """pmap(scan over K steps (vmap over R replicas (update))), or map(scan(update)) within.
 
     Args:
-      update: of one replica, made with the same `axis_name`.
+      update: of one replica, made with the averages and rows of the layout.
       steps_per_call: K.
-      axis_name: of the layout.
       over_replicas: `all_at_once`, or `in_turn`.
 
     Returns:
       The call. It donates the state: the caller must not use the one that it passed.
     """
     call = over_replicas(update, steps_per_call)
-    return jax.pmap(call, axis_name=axis_name, in_axes=(0, 0, None, 0), donate_argnums=(0,))
+    return jax.pmap(call, axis_name=AXIS, in_axes=(0, 0, None, 0), donate_argnums=(0,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,15 +18,15 @@ from emergent_icl.models.network import make_network
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment
 from emergent_icl.training.optimizers import Hyper, hyper_from_config
-from emergent_icl.training.update import TrainState, make_update
+from emergent_icl.training.update import Metrics, TrainState, make_update
 
 
-class Program(NamedTuple):
-    """Everything that a step takes but the state.
+class Step(NamedTuple):
+    """A training step, compiled and placed, with the feed for it.
 
     Attributes:
       layout: of replicas on devices.
-      call: (state, hyper, bank, batch) -> (state, metrics), K steps; donates the state.
+      train_call: (state, hyper, bank, batch) -> (state, metrics), K steps; donates the state.
       hyper: placed.
       bank: placed.
       feed_spec: what the batches depend on.
@@ -33,29 +34,34 @@ class Program(NamedTuple):
     """
 
     layout: devices.Layout
-    call: devices.TrainCall
+    train_call: devices.TrainCall
     hyper: Hyper
     bank: DeviceBank
     feed_spec: FeedSpec
     feeder: str
 
+    @property
+    def steps_per_call(self) -> int:
+        """K."""
+        return self.feed_spec.steps_per_call
+
     def feed(self, first_step: int) -> Iterator[SequenceBatch]:
-        """Host batches [K, R, B, S] from a step on; to be closed."""
-        return FEEDERS[self.feeder](self.feed_spec, first_step)
+        """Batches [K, R, B, S] from a step on, as `call` takes them; to be closed."""
+        with contextlib.closing(FEEDERS[self.feeder](self.feed_spec, first_step)) as batches:
+            for batch in batches:
+                yield self.layout.shard_batch(batch)
 
-    def shard_batch(self, batch: SequenceBatch) -> SequenceBatch:
-        """A host batch as the call takes it."""
-        return self.layout.shard_batch(batch)
-
-    def place_state(self, state: TrainState) -> TrainState:
-        """A host state [R, ...] as the call takes it."""
+    def place(self, state: TrainState) -> TrainState:
+        """A host state [R, ...] as `call` takes it."""
         return self.layout.place(state)
 
+    def call(self, state: TrainState, batch: SequenceBatch) -> tuple[TrainState, Metrics]:
+        """K steps; the state that is passed must not be used again."""
+        return self.train_call(state, self.hyper, self.bank, batch)
 
-def make_program(
-    experiment: Experiment, first_step: int = 0, carried_steps_per_call: int = 0
-) -> Program:
-    """Places the data and builds the train call; it compiles when it is first called.
+
+def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_call: int = 0) -> Step:
+    """Places the data and builds the step; it compiles when it is first called.
 
     Args:
       experiment: what to train.
@@ -65,36 +71,31 @@ def make_program(
     Raises:
       ConfigError: replicas cannot be spread over several hosts.
     """
-    config, task = experiment.config, experiment.task
+    config, task, replicas = experiment.config, experiment.task, experiment.replicas
     if config.training.spread_replicas and jax.process_count() > 1:
         raise ConfigError(["training.spread_replicas = True needs a single host"])
-    layout = devices.Layout(len(experiment.replicas), config.training.spread_replicas)
-    network = make_network(
-        config.model, task.num_labels, task.num_positions, axis_name=layout.axis_name
-    )
+    layout = devices.Layout(len(replicas), config.training.spread_replicas)
     update = make_update(
-        network,
+        make_network(config.model, task.num_labels, task.num_positions, layout.mean_over_devices),
         experiment.optimizer,
         experiment.materialise,
-        layout.axis_name,
         config.training.interim_weight,
-    )
-    steps = resolve_steps_per_call(config, first_step, carried_steps_per_call)
-    hyper = devices.stack_replicas(
-        [hyper_from_config(replica.config) for replica in experiment.replicas]
+        layout.mean_of_gradients,
+        layout.rows,
     )
     spec = FeedSpec(
-        samplers=[replica.task.training.sample for replica in experiment.replicas],
-        seeds=[replica.config.training.seed for replica in experiment.replicas],
+        samplers=[replica.task.training.sample for replica in replicas],
+        seeds=[replica.config.training.seed for replica in replicas],
         batch_size=config.training.batch_size,
         seq_len=task.training.seq_len,
-        steps_per_call=steps,
+        steps_per_call=resolve_steps_per_call(config, first_step, carried_steps_per_call),
         host_index=jax.process_index(),
         host_count=jax.process_count(),
     )
-    return Program(
+    hyper = devices.stack_replicas([hyper_from_config(replica.config) for replica in replicas])
+    return Step(
         layout,
-        devices.make_train_call(update, steps, layout.axis_name, over_replicas(experiment)),
+        devices.make_train_call(update, spec.steps_per_call, over_replicas(experiment)),
         layout.place(hyper),
         devices.place_bank(experiment.arrays()),
         spec,
@@ -115,6 +116,6 @@ def over_replicas(experiment: Experiment, backend: str | None = None) -> devices
 
 def initial_state(experiment: Experiment) -> TrainState:
     """The state before the first step, [R, ...] on the host."""
-    init = experiment.initialiser()
+    init = experiment.initializer()
     seeds = [np.uint32(replica.config.training.seed) for replica in experiment.replicas]
     return devices.stack_replicas([init(seed) for seed in seeds])

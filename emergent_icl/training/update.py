@@ -15,6 +15,7 @@ from emergent_icl.data.sequences.class_space import SequenceBatch
 from emergent_icl.evaluation.metrics import greatest
 from emergent_icl.models.losses import interim_loss, query_loss
 from emergent_icl.models.network import BatchStats, Network, Params
+from emergent_icl.models.normalization import MeanOverDevices, one_device
 from emergent_icl.randomness import sequence_keys
 from emergent_icl.training.optimizers import Array, Hyper, Optimizer
 
@@ -51,7 +52,7 @@ def init_state(
     """The state before the first step.
 
     Args:
-      network: built with `axis_name=None`.
+      network: see `make_network`.
       optimizer: the optimizer.
       seed: of the run, in [0, 2^32).
       examples: [B, S, ...], for their shape and type alone.
@@ -66,34 +67,30 @@ def make_update(
     network: Network,
     optimizer: Optimizer,
     materialise: Materialise,
-    axis_name: str | None,
     interim_weight: float = 0.0,
+    mean_over_devices: MeanOverDevices = one_device,
+    rows: Callable[[int], jax.Array] = jnp.arange,
 ) -> Update:
     """Builds update(state, hyper, bank, batch) -> (state, metrics).
 
     Args:
-      network: built with the same `axis_name`.
+      network: whose BatchNorm averages over the same devices.
       optimizer: the optimizer.
       materialise: indices -> examples.
-      axis_name: the mapped axis over which the batch is spread, or None.
       interim_weight: see `interim_loss`; 0 computes the logits of the query alone.
+      mean_over_devices: of gradients, loss and accuracy.
+      rows: number of this device's sequences -> where in the global batch they stand.
 
     Returns:
       The update of one replica on this device's share of the batch, [B/D, S]. Metrics are
       float32 scalars: loss, accuracy, grad_norm, learning_rate, averaged over the devices.
     """
 
-    def mean_over_devices(tree: Params) -> Params:
-        # XLA copies everything for the mean over one device.
-        alone = axis_name is None or jax.lax.axis_size(axis_name) == 1
-        return tree if alone else jax.lax.pmean(tree, axis_name)
-
     def update(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
     ) -> tuple[TrainState, Metrics]:
-        share = jax.lax.axis_index(axis_name) if axis_name else 0
-        rows = share * batch.labels.shape[0] + jnp.arange(batch.labels.shape[0])
-        keys = sequence_keys(jax.random.fold_in(state.key, state.step), rows)
+        places = rows(batch.labels.shape[0])
+        keys = sequence_keys(jax.random.fold_in(state.key, state.step), places)
         examples = materialise(bank, batch.class_ids, batch.exemplar_ids, keys, hyper.noise_scale)
 
         def loss_fn(params: Params) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:

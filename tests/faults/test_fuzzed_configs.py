@@ -13,7 +13,7 @@ from emergent_icl.config.rules import ConfigError, rules
 from emergent_icl.runs.check import validate
 from emergent_icl.training.build import build_experiment
 from emergent_icl.training.optimizers import hyper_from_config
-from emergent_icl.training.step import initial_state, make_program
+from emergent_icl.training.step import initial_state, make_step
 from emergent_icl.training.update import make_update
 
 pytestmark = pytest.mark.faults
@@ -106,7 +106,6 @@ def attempt(tally, preset, changes):
         experiment.network,
         experiment.optimizer,
         experiment.materialise,
-        None,
         config.training.interim_weight,
     )
     state = jax.eval_shape(lambda: experiment.init(0))
@@ -124,12 +123,12 @@ def attempt(tally, preset, changes):
 
 
 def step(experiment):
-    program = make_program(experiment)
-    state = program.place_state(initial_state(experiment))
-    feed = program.feed(0)
-    batch = program.shard_batch(next(feed))
+    own = make_step(experiment)
+    state = own.place(initial_state(experiment))
+    feed = own.feed(0)
+    batch = next(feed)
     feed.close()
-    state, metrics = program.call(state, program.hyper, program.bank, batch)
+    state, metrics = own.call(state, batch)
     loss = np.asarray(metrics["loss"])
     assert np.isfinite(loss[0, 0]).all()
 

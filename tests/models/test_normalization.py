@@ -18,7 +18,7 @@ def plain(x, is_training, pool):
 
 def ours(x, is_training, pool):
     pooling = (max_pool_3x3_stride_2,) if pool else ()
-    return jax.nn.relu(BatchNorm("norm", None)(x, is_training, *pooling))
+    return jax.nn.relu(BatchNorm("norm")(x, is_training, *pooling))
 
 
 @pytest.mark.parametrize("is_training", [True, False])
@@ -55,7 +55,7 @@ def test_parameters_begin_as_haikus():
     x = jnp.ones((2, 3, 3, 4))
     for zero_scale, init in ((False, jnp.ones), (True, jnp.zeros)):
         own = hk.transform_with_state(
-            lambda x, zero=zero_scale: BatchNorm("norm", None, zero_scale=zero)(x, True)
+            lambda x, zero=zero_scale: BatchNorm("norm", zero_scale=zero)(x, True)
         )
         theirs = hk.transform_with_state(
             lambda x, init=init: hk.BatchNorm(True, True, 0.9, scale_init=init, name="norm")(

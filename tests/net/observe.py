@@ -175,9 +175,11 @@ def step_text(name):
     optimizer = make_optimizer(config.training)
     materialise = make_materialise(config.data, shape)
     parts = (config.model, task.num_labels, task.num_positions)
-    network = make_network(*parts, axis_name=devices.AXIS)
+    layout = devices.Layout()
+    network = make_network(*parts, layout.mean_over_devices)
+    weight = config.training.interim_weight
     update = make_update(
-        network, optimizer, materialise, devices.AXIS, config.training.interim_weight
+        network, optimizer, materialise, weight, layout.mean_of_gradients, layout.rows
     )
     steps, size = resolve_steps_per_call(config, backend="cpu"), config.training.batch_size
     channels = (1,) if shape.kind == "image" else ()

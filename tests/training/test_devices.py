@@ -23,11 +23,17 @@ class Setting:
         # Adam would blow up the rounding of gradients that are zero in exact arithmetic.
         config.training.optimizer.name = "sgd"
         self.experiment = build_experiment(config.lock())
-        network = make_network(
-            config.model, self.experiment.task.num_labels, axis_name=devices.AXIS
-        )
+        self.layout = layout = devices.Layout(len(seeds))
         self.update = make_update(
-            network, self.experiment.optimizer, self.experiment.materialise, devices.AXIS
+            make_network(
+                config.model,
+                self.experiment.task.num_labels,
+                mean_over_devices=layout.mean_over_devices,
+            ),
+            self.experiment.optimizer,
+            self.experiment.materialise,
+            mean_over_devices=layout.mean_of_gradients,
+            rows=layout.rows,
         )
         spec = FeedSpec(
             [self.experiment.task.training.sample] * len(seeds),
@@ -40,7 +46,6 @@ class Setting:
         self.hyper = devices.stack_replicas([hyper_from_config(config)] * len(seeds))
         self.bank = devices.place_bank(self.experiment.arrays())
         self.calls = {}
-        self.layout = devices.Layout(len(seeds))
 
     def run(self, steps_per_call=1, num_steps=8, **hyper):
         """Trains some steps; returns host state [R, ...] and losses [num_steps, R]."""
