@@ -39,7 +39,8 @@ def main(argv: Sequence[str]) -> None:
     with console.clear_errors():
         run = load_run(workdir.path, _STEP.value, overrides, _REPLICA.value)
         try:
-            found = trace(run, _MODE.value, rows)
+            model = (run.params, run.batch_stats, run.device_bank())
+            found = trace(run.experiment.evaluator(), *model, _MODE.value, rows)
         except ValueError as error:
             console.say_error(str(error))
             sys.exit(1)

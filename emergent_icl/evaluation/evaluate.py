@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +18,20 @@ from emergent_icl.data.materialise import Materialise, shows_afresh
 from emergent_icl.data.sequences.class_space import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fixed_labeling
-from emergent_icl.evaluation.metrics import Interval, Judgement, query_metrics, summarise
+from emergent_icl.evaluation.metrics import Interval, Judgement, intervals, query_metrics
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.randomness import sequence_keys
 
-# {mode: {metric: estimate}}
+# {mode: {metric: interval}}
 Results = dict[str, dict[str, Interval]]
-# What is evaluated, as the compiled functions take it.
-_Model = tuple[Params, BatchStats, DeviceBank]
+# What is evaluated, as `Compiled.embed` takes it.
+_Model = tuple[Params, BatchStats, DeviceBank, np.float32]
 # The modes that the paper's two curves show, and which of their metrics.
 ICL = ("fewshot_holdout", "accuracy_closed")
 IWL = ("no_support_zipfian", "accuracy")
 
 
-class Mode(NamedTuple):
+class DrawnMode(NamedTuple):
     """An evaluation mode with its sequences drawn.
 
     Attributes:
@@ -46,7 +47,7 @@ class Mode(NamedTuple):
     key: jax.Array
 
 
-def draw_mode(config: ml_collections.ConfigDict, task: Task, name: str) -> Mode:
+def draw_mode(config: ml_collections.ConfigDict, task: Task, name: str) -> DrawnMode:
     """Draws the sequences of a mode from `evaluation.seed` and its name."""
     evaluation = config.evaluation
     kind = task.evaluation[name]
@@ -56,7 +57,7 @@ def draw_mode(config: ml_collections.ConfigDict, task: Task, name: str) -> Mode:
     judgement = make_judgement(config, task, kind)
     queries = task.space.places_of(batch.class_ids[:, -1])
     labels = task.space.first_labels(queries, fixed_labeling(config))
-    return Mode(batch, judgement.owners[labels].astype(np.int32), judgement, key)
+    return DrawnMode(batch, judgement.owners[labels].astype(np.int32), judgement, key)
 
 
 def make_judgement(config: ml_collections.ConfigDict, task: Task, kind: SequenceType) -> Judgement:
@@ -81,33 +82,76 @@ def make_judgement(config: ml_collections.ConfigDict, task: Task, kind: Sequence
 
 
 class Compiled(NamedTuple):
-    """The two jitted parts of an evaluation; replicas share them.
+    """A network, with the two jitted parts of an evaluation; replicas share them.
 
     Attributes:
+      network: what is evaluated.
+      materialise: indices -> examples.
       embed: indices -> embeddings.
       judge: embeddings -> metrics.
     """
 
+    network: Network
+    materialise: Materialise
     embed: Callable[..., jax.Array]
     judge: Callable[..., dict[str, jax.Array]]
 
 
+def compile_evaluation(network: Network, materialise: Materialise) -> Compiled:
+    """Jits the parts of an evaluation; they compile when they are first called."""
+
+    @jax.jit
+    def embed(
+        params: Params,
+        batch_stats: BatchStats,
+        bank: DeviceBank,
+        noise_scale: jax.Array,
+        class_ids: jax.Array,
+        exemplar_ids: jax.Array,
+        keys: jax.Array,
+    ) -> jax.Array:
+        examples = materialise(bank, class_ids, exemplar_ids, keys, noise_scale)
+        return embed_sequences(network, params, batch_stats, examples)
+
+    @jax.jit
+    def judge(
+        params: Params,
+        judgement: Judgement,
+        keys: jax.Array,
+        embeddings_BSD: jax.Array,
+        labels_BS: jax.Array,
+        own_B: jax.Array,
+    ) -> dict[str, jax.Array]:
+        logits_BL = network.predict(params, keys, embeddings_BSD, labels_BS)
+        return query_metrics(logits_BL, labels_BS, own_B, judgement)
+
+    return Compiled(network, materialise, embed, judge)
+
+
+def embed_sequences(
+    network: Network, params: Params, batch_stats: BatchStats, examples: jax.Array
+) -> jax.Array:
+    """Embeddings [B, S, D] of examples [B, S, ...], as in evaluation."""
+    flat = jnp.reshape(examples, (-1, *examples.shape[2:]))
+    embeddings, _ = network.encode(params, batch_stats, flat, is_training=False)
+    return jnp.reshape(embeddings, (*examples.shape[:2], -1))
+
+
 class Evaluator:
-    """Runs evaluation modes; draws every mode's sequences once."""
+    """Runs evaluation modes; draws every mode's sequences once.
+
+    Attributes:
+      config: of the run whose parameters are evaluated.
+      task: of that config.
+      compiled: see `compile_evaluation`.
+      modes: those of `config.evaluation.modes`, by name.
+    """
 
     def __init__(self, config: ml_collections.ConfigDict, task: Task, compiled: Compiled) -> None:
-        """Prepares the modes of `config.evaluation`.
-
-        Args:
-          config: the run's config.
-          task: of that config.
-          compiled: see `compile_evaluation`.
-        """
-        self._modes = {name: draw_mode(config, task, name) for name in config.evaluation.modes}
+        """Draws the sequences."""
+        self.config, self.task, self.compiled = config, task, compiled
+        self.modes = {name: draw_mode(config, task, name) for name in config.evaluation.modes}
         self._chunk = config.evaluation.batch_size
-        self._noise_scale = np.float32(config.data.noise_scale)
-        self._shows_afresh = shows_afresh(config.data)
-        self._embed, self._judge = compiled
 
     def __call__(self, params: Params, batch_stats: BatchStats, bank: DeviceBank) -> Results:
         """Evaluates every mode.
@@ -117,100 +161,52 @@ class Evaluator:
           batch_stats: likewise.
           bank: on the same device.
         """
-        model = (params, batch_stats, bank)
-        return {
-            name: summarise(self._per_sequence(mode, model)) for name, mode in self._modes.items()
-        }
-
-    def _per_sequence(self, mode: Mode, model: _Model) -> dict[str, np.ndarray]:
-        embed = self._embed_each if self._shows_afresh else self._embed_distinct
-        labels_NS = mode.batch.labels
-        keys = sequence_keys(mode.key, jnp.arange(len(labels_NS)))
-        rows = (keys, embed(mode, keys, model), labels_NS, mode.own)
-        pieces = [
-            self._judge(
-                model[0], *(_padded(row[part], self._chunk) for row in rows), mode.judgement
+        afresh = shows_afresh(self.config.data)
+        embed = self._embed_each if afresh else self._embed_distinct
+        model = (params, batch_stats, bank, np.float32(self.config.data.noise_scale))
+        results = {}
+        for name, mode in self.modes.items():
+            keys = sequence_keys(mode.key, jnp.arange(len(mode.own)))
+            judge = functools.partial(self.compiled.judge, params, mode.judgement)
+            rows = (keys, embed(mode, keys, model), mode.batch.labels, mode.own)
+            pieces = jax.device_get(_in_parts(judge, self._chunk, *rows))
+            per_sequence = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+            count = len(mode.own)
+            results[name] = intervals(
+                {metric: values[:count] for metric, values in per_sequence.items()}
             )
-            for part in _parts(len(labels_NS), self._chunk)
-        ]
-        stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(pieces))
-        return {metric: values[: len(labels_NS)] for metric, values in stacked.items()}
+        return results
 
-    def _embed_distinct(self, mode: Mode, keys: jax.Array, model: _Model) -> jax.Array:
+    def _embed_distinct(self, mode: DrawnMode, keys: jax.Array, model: _Model) -> jax.Array:
         """Embeds each drawing of the mode once, and looks the sequences up; [N, S, D]."""
         del keys  # Nothing is drawn.
         pairs = np.stack([mode.batch.class_ids.ravel(), mode.batch.exemplar_ids.ravel()], axis=1)
         distinct, where = np.unique(pairs, axis=0, return_inverse=True)
         # Single examples, seen as sequences of length 1.
-        no_keys = np.zeros((self._chunk, 2), np.uint32)
-        table_MD = jnp.concatenate(
-            [
-                self._embed(*model, _padded(distinct[part, :1], self._chunk),
-                            _padded(distinct[part, 1:], self._chunk), no_keys,
-                            self._noise_scale)[:, 0]
-                for part in _parts(len(distinct), self._chunk)
-            ]
-        )  # fmt: skip
+        rows = (distinct[:, :1], distinct[:, 1:], np.zeros((len(distinct), 2), np.uint32))
+        embed = functools.partial(self.compiled.embed, *model)
+        table_MD = jnp.concatenate(_in_parts(embed, self._chunk, *rows))[:, 0]
         return table_MD[where.reshape(mode.batch.labels.shape)]
 
-    def _embed_each(self, mode: Mode, keys: jax.Array, model: _Model) -> jax.Array:
+    def _embed_each(self, mode: DrawnMode, keys: jax.Array, model: _Model) -> jax.Array:
         """Embeds every example of every sequence, each drawn afresh; [N, S, D]."""
         count, length = mode.batch.labels.shape
+        rows = (mode.batch.class_ids, mode.batch.exemplar_ids, keys)
+        embed = functools.partial(self.compiled.embed, *model)
         # As many images at once as elsewhere.
-        chunk = max(1, self._chunk // length)
-        embedded = [
-            self._embed(*model, _padded(mode.batch.class_ids[part], chunk),
-                        _padded(mode.batch.exemplar_ids[part], chunk),
-                        _padded(keys[part], chunk), self._noise_scale)[: part.stop - part.start]
-            for part in _parts(count, chunk)
-        ]  # fmt: skip
-        return jnp.concatenate(embedded)
+        return jnp.concatenate(_in_parts(embed, max(1, self._chunk // length), *rows))[:count]
 
 
-def compile_evaluation(network: Network, materialise: Materialise) -> Compiled:
-    """Jits the parts of an evaluation.
-
-    Args:
-      network: see `make_network`.
-      materialise: indices -> examples.
-    """
-
-    @jax.jit
-    def embed(
-        params: Params,
-        batch_stats: BatchStats,
-        bank: DeviceBank,
-        class_ids: jax.Array,
-        exemplar_ids: jax.Array,
-        keys: jax.Array,
-        noise_scale: jax.Array,
-    ) -> jax.Array:
-        examples = materialise(bank, class_ids, exemplar_ids, keys, noise_scale)
-        flat = jnp.reshape(examples, (-1, *examples.shape[2:]))
-        embeddings, _ = network.encode(params, batch_stats, flat, is_training=False)
-        return jnp.reshape(embeddings, (*class_ids.shape, -1))
-
-    @jax.jit
-    def judge(
-        params: Params,
-        keys: jax.Array,
-        embeddings_BSD: jax.Array,
-        labels_BS: jax.Array,
-        own_B: jax.Array,
-        judgement: Judgement,
-    ) -> dict[str, jax.Array]:
-        logits_BL = network.predict(params, keys, embeddings_BSD, labels_BS)
-        return query_metrics(logits_BL, labels_BS, own_B, judgement)
-
-    return Compiled(embed, judge)
-
-
-def _parts(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+def _in_parts(compiled: Callable[..., Any], size: int, *rows: jax.Array | np.ndarray) -> list[Any]:
+    """Calls a function on `size` rows at a time; the last are padded, so that it compiles once."""
+    firsts = range(0, len(rows[0]), size)
+    return [
+        compiled(*(_padded(row[first : first + size], size) for row in rows)) for first in firsts
+    ]
 
 
 def _padded(rows: jax.Array | np.ndarray, size: int) -> jax.Array | np.ndarray:
-    """Repeats the first row up to `size` rows, so that every part has one shape."""
+    """Repeats the first row up to `size` rows."""
     missing = size - len(rows)
     if not missing:
         return rows
@@ -241,6 +237,6 @@ def chance(task: Task) -> float | None:
 def results_json(results: Results) -> dict[str, dict[str, float]]:
     """Means alone, as summaries hold them."""
     return {
-        mode: {metric: estimate.mean for metric, estimate in estimates.items()}
-        for mode, estimates in results.items()
+        mode: {metric: interval.mean for metric, interval in found.items()}
+        for mode, found in results.items()
     }

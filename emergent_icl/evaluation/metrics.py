@@ -99,7 +99,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def estimate(values: np.ndarray, is_proportion: bool) -> Interval:
+def interval(values: np.ndarray, is_proportion: bool) -> Interval:
     """Mean and 95 % interval of independent values, float [N], N >= 1.
 
     Proportions get Wilson's interval, which stays in [0, 1] and is right near its
@@ -109,17 +109,17 @@ def estimate(values: np.ndarray, is_proportion: bool) -> Interval:
     count = len(values)
     mean = float(np.mean(values, dtype=np.float64))
     if is_proportion:
-        centre = (mean + Z_95**2 / (2 * count)) / (1 + Z_95**2 / count)
+        center = (mean + Z_95**2 / (2 * count)) / (1 + Z_95**2 / count)
         spread = mean * (1 - mean) / count + Z_95**2 / (4 * count**2)
         half = Z_95 * np.sqrt(spread) / (1 + Z_95**2 / count)
-        return Interval(mean, float(min(centre - half, mean)), float(max(centre + half, mean)))
+        return Interval(mean, float(min(center - half, mean)), float(max(center + half, mean)))
     deviation = float(np.std(values, ddof=1, dtype=np.float64)) if count > 1 else float("inf")
     half = Z_95 * deviation / np.sqrt(count)
     return Interval(mean, mean - half, mean + half)
 
 
-def summarise(per_sequence: dict[str, np.ndarray]) -> dict[str, Interval]:
-    """Estimates of metrics that were measured on sequences, float [N] each."""
+def intervals(per_sequence: dict[str, np.ndarray]) -> dict[str, Interval]:
+    """Means over sequences with their intervals, of metrics that are float [N] each."""
     return {
-        name: estimate(values, name not in REAL_VALUED) for name, values in per_sequence.items()
+        name: interval(values, name not in REAL_VALUED) for name, values in per_sequence.items()
     }

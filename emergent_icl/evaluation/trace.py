@@ -1,4 +1,4 @@
-"""What a trained run does with single sequences: predictions at every example, attention."""
+"""What a trained model does with single sequences: predictions at every example, attention."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.sequences.class_space import SequenceBatch
-from emergent_icl.evaluation.evaluate import draw_mode
+from emergent_icl.evaluation.evaluate import DrawnMode, Evaluator, embed_sequences
+from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.randomness import sequence_keys
-from emergent_icl.runs.open import Run
 
 
 class Trace(NamedTuple):
@@ -38,60 +39,65 @@ class Trace(NamedTuple):
     tokens: np.ndarray
 
 
-def trace(run: Run, mode: str, rows: Sequence[int]) -> Trace:
-    """Sends some sequences of an evaluation mode through a trained run.
+def trace(
+    evaluator: Evaluator,
+    params: Params,
+    batch_stats: BatchStats,
+    bank: DeviceBank,
+    mode: str,
+    rows: Sequence[int],
+) -> Trace:
+    """Sends some sequences of an evaluation mode through a trained model.
 
-    They are the sequences, drawn with the same noise, that the run was evaluated on.
+    They are the sequences, drawn with the same noise, that it is evaluated on.
 
     Args:
-      run: a trained run.
-      mode: among its `evaluation.modes`.
+      evaluator: of the model's config.
+      params: the model's.
+      batch_stats: likewise.
+      bank: on a device.
+      mode: among the evaluator's.
       rows: which of the mode's sequences.
 
     Raises:
-      ValueError: the run was opened without that mode, or the mode has fewer sequences.
+      ValueError: the evaluator lacks that mode, or the mode has fewer sequences.
     """
-    experiment = run.experiment
-    config, network = experiment.config, experiment.network
-    if mode not in experiment.task.evaluation:
-        raise ValueError(
-            f"mode '{mode}' is not among evaluation.modes = {tuple(config.evaluation.modes)}"
-        )
-    outside = [row for row in rows if not 0 <= row < config.evaluation.num_sequences]
-    if outside:
-        raise ValueError(
-            f"sequences {outside} must be below evaluation.num_sequences = "
-            f"{config.evaluation.num_sequences}"
-        )
-    drawn = draw_mode(config, experiment.task, mode)
+    drawn = _checked(evaluator, mode, rows)
+    network, materialise, *_ = evaluator.compiled
+    scale = np.float32(evaluator.config.data.noise_scale)
+    interleaved = evaluator.config.model.tokens == "interleaved"
     chosen = np.asarray(rows)
     batch = SequenceBatch(*(leaf[chosen] for leaf in drawn.batch))
     keys = sequence_keys(drawn.key, jnp.asarray(chosen))
-    scale = np.float32(config.data.noise_scale)
-    interleaved = config.model.tokens == "interleaved"
 
     @jax.jit
-    def compute(params: object, stats: object, bank: object) -> tuple[jax.Array, ...]:
-        ids = (batch.class_ids, batch.exemplar_ids)
-        examples = experiment.materialise(bank, *ids, keys, scale)
-        flat = jnp.reshape(examples, (-1, *examples.shape[2:]))
-        embeddings, _ = network.encode(params, stats, flat, is_training=False)
-        embeddings = jnp.reshape(embeddings, (*batch.labels.shape, -1))
+    def compute(params: Params, stats: BatchStats, bank: DeviceBank) -> tuple[jax.Array, ...]:
+        examples = materialise(bank, batch.class_ids, batch.exemplar_ids, keys, scale)
+        embeddings = embed_sequences(network, params, stats, examples)
         logits = network.predict(params, keys, embeddings, batch.labels, at="examples")
-        return (
-            examples,
-            jax.nn.softmax(logits, axis=-1),
-            network.attend(params, keys, embeddings, batch.labels),
-        )
+        attention = network.attend(params, keys, embeddings, batch.labels)
+        return examples, jax.nn.softmax(logits, axis=-1), attention
 
-    examples, probabilities, attention = jax.device_get(
-        compute(run.params, run.batch_stats, run.device_bank())
-    )
+    found = jax.device_get(compute(params, batch_stats, bank))
+    examples, probabilities, attention = found
     positions = np.arange(batch.labels.shape[1])
     if not interleaved:
         positions, probabilities = positions[-1:], probabilities[:, -1:]
     tokens = token_names(batch.labels, interleaved)
     return Trace(batch, examples, probabilities, positions, attention, tokens)
+
+
+def _checked(evaluator: Evaluator, mode: str, rows: Sequence[int]) -> DrawnMode:
+    evaluation = evaluator.config.evaluation
+    if mode not in evaluator.modes:
+        raise ValueError(f"mode '{mode}' is not among evaluation.modes = {tuple(evaluation.modes)}")
+    outside = [row for row in rows if not 0 <= row < evaluation.num_sequences]
+    if outside:
+        raise ValueError(
+            f"sequences {outside} must be below evaluation.num_sequences = "
+            f"{evaluation.num_sequences}"
+        )
+    return evaluator.modes[mode]
 
 
 def token_names(labels_BS: np.ndarray, interleaved: bool) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emergent_icl.evaluation.metrics import Judgement, estimate, query_metrics, summarise
+from emergent_icl.evaluation.metrics import Judgement, interval, intervals, query_metrics
 
 # Labels 0, 1: few-shot; 0..3 rare, 4..5 common, 6 unused.
 JUDGEMENT = Judgement(
@@ -57,13 +57,13 @@ def test_labels_of_one_class_are_one_answer():
 
 def test_wilsons_interval_by_hand():
     # 8 of 10: the textbook's (0.490, 0.943).
-    mean, low, high = estimate(np.array([1] * 8 + [0] * 2), is_proportion=True)
+    mean, low, high = interval(np.array([1] * 8 + [0] * 2), is_proportion=True)
     assert (mean, low, high) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=50))
 def test_proportions_stay_within_bounds(values):
-    mean, low, high = estimate(np.array(values, float), is_proportion=True)
+    mean, low, high = interval(np.array(values, float), is_proportion=True)
     assert -1e-9 <= low <= mean <= high <= 1 + 1e-9
 
 
@@ -73,14 +73,14 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
         (lambda: rng.random(200) < 0.3, True, 0.3),
         (lambda: rng.exponential(2.0, 200), False, 2.0),
     ):
-        estimates = [estimate(draw().astype(float), proportion) for _ in range(1000)]
+        estimates = [interval(draw().astype(float), proportion) for _ in range(1000)]
         covered = np.mean([low <= truth <= high for _, low, high in estimates])
         assert covered == pytest.approx(0.95, abs=0.025)
 
 
 def test_summaries_know_which_metrics_are_proportions():
     values = np.array([0.0, 1.0, 1.0, 1.0])
-    summary = summarise({"accuracy": values, "loss": 10 * values})
+    summary = intervals({"accuracy": values, "loss": 10 * values})
     assert summary["accuracy"].high <= 1
     assert summary["loss"].mean == 7.5
     assert summary["loss"].high > 10

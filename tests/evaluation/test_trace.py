@@ -3,8 +3,9 @@ import pytest
 import tiny
 
 from emergent_icl.data.bank import DeviceBank
+from emergent_icl.evaluation import trace as tracing
 from emergent_icl.evaluation.evaluate import draw_mode
-from emergent_icl.evaluation.trace import token_names, trace
+from emergent_icl.evaluation.trace import token_names
 from emergent_icl.runs.open import Run, load_run
 from emergent_icl.runs.reporting import Observer
 from emergent_icl.runs.train import train
@@ -25,6 +26,11 @@ def untrained(config, **options):
     experiment = build_experiment(config.lock())
     state = experiment.init(0)
     return Run(experiment, 0, state.params, state.batch_stats)
+
+
+def trace(run, mode, rows):
+    parts = (run.params, run.batch_stats, run.device_bank())
+    return tracing.trace(run.experiment.evaluator(), *parts, mode, rows)
 
 
 def test_a_trace_shows_the_sequences_that_the_run_was_evaluated_on(run):
