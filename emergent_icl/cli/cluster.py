@@ -10,14 +10,14 @@ import contextlib
 import importlib.util
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from absl import flags
 
-from emergent_icl.cli.last_words import last_words
+from emergent_icl.cli.console import say
 from emergent_icl.cli.start import SIGNALS
 from emergent_icl.sweeps.execute.slots import visible_gpus
 
@@ -40,18 +40,12 @@ JOIN_SECONDS = flags.DEFINE_integer(
 )  # fmt: skip
 
 # Where a scheduler has started several processes, it has set all of these; the first is how many.
-SCHEDULERS: Mapping[str, tuple[str, ...]] = {
-    "SLURM": (
-        # Of the step: an interactive shell in an allocation of many tasks is one task.
-        "SLURM_STEP_NUM_TASKS",
-        "SLURM_NTASKS",
-        "SLURM_JOB_ID",
-        "SLURM_STEP_NODELIST",
-        "SLURM_PROCID",
-        "SLURM_LOCALID",
-    ),
-    "Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_MCA_orte_hnp_uri"),
-}
+SLURM = (
+    # Of the step: an interactive shell in an allocation of many tasks is one task.
+    "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID",
+    "SLURM_LOCALID",
+)  # fmt: skip
+OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_MCA_orte_hnp_uri")
 # What the runtime says where a process is gone; anything else that it says is another matter.
 _SIGNS_OF_LOSS = (
     "gloo", "nccl", "connection", "socket", "unavailable", "aborted", "deadline", "heartbeat",
@@ -65,47 +59,39 @@ class ClusterError(RuntimeError):
     """The processes of a run do not find each other, or one of them was lost."""
 
 
-@contextlib.contextmanager
-def joined() -> Iterator[None]:
-    """Inside, this process is one of those that the flags or a scheduler ask for.
-
-    Raises:
-      ClusterError: see there.
-    """
-    given = Given(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    arguments = membership(given, os.environ)
-    if arguments is None:
-        yield
-        return
-    # The runtime would answer SIGTERM itself.
-    jax.config.update("jax_enable_preemption_service", False)
-    # It ends a process that does not find the others, or loses them, without asking.
-    with last_words(f"error: {_alone(arguments)}"):
-        is_joined = _initialize(arguments)
-    if not is_joined:
-        yield
-        return
-    who = f"process {jax.process_index()} of {jax.process_count()}"
-    with last_words(
-        f"error: {who} ended without a word of its own: it was killed, or the runtime ended it "
-        f"because another process is gone.\n{GO_ON}"
-    ):
-        try:
-            yield
-        except jax.errors.JaxRuntimeError as error:
-            if not any(sign in str(error).lower() for sign in _SIGNS_OF_LOSS):
-                raise
-            raise ClusterError(
-                f"{who} lost another one: {str(error).splitlines()[0]}\n{GO_ON}"
-            ) from error
-
-
 class Given(NamedTuple):
     """The flags of their names; None where one was not given."""
 
     coordinator_address: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Inside, this process is one of those that the flags or a scheduler ask for.
+
+    The runtime ends a process that does not find the others, or loses them, without asking: what a
+    user must know then is said before.
+
+    Raises:
+      ClusterError: see there.
+    """
+    given = Given(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    arguments = membership(given, os.environ)
+    if arguments is None or not _initialize(arguments):
+        yield
+        return
+    count, index = jax.process_count(), jax.process_index()
+    if index == 0:
+        say(f"{'processes':>10}  {count}; if one of them is lost, the others end. {GO_ON}")
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not any(sign in str(error).lower() for sign in _SIGNS_OF_LOSS):
+            raise
+        why = f"process {index} of {count} lost another one: {str(error).splitlines()[0]}"
+        raise ClusterError(f"{why}\n{GO_ON}") from error
 
 
 def membership(given: Given, environment: Mapping[str, str]) -> dict[str, Any] | None:
@@ -130,8 +116,11 @@ def membership(given: Given, environment: Mapping[str, str]) -> dict[str, Any] |
             "--coordinator_address, --num_processes and --process_id, or none of them under a "
             "scheduler"
         )
-    if scheduler := _scheduler(environment):
-        return _scheduled(scheduler, environment)
+    if _has_several(environment, SLURM):
+        nodes = environment.get("SLURM_STEP_NUM_NODES")
+        return _gpus(is_alone=nodes == environment["SLURM_STEP_NUM_TASKS"])
+    if _has_several(environment, OPEN_MPI):
+        return _gpus(is_alone=environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1")
     if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         raise ClusterError(
             "JAX cannot ask this version of Open MPI for the processes of the run: give each of "
@@ -160,40 +149,28 @@ def _check(given: Given) -> None:
         raise ClusterError(f"--process_id={index} must be below --num_processes={count}")
 
 
-def _scheduler(environment: Mapping[str, str]) -> str | None:
-    for name, variables in SCHEDULERS.items():
-        is_there = all(variable in environment for variable in variables)
-        if is_there and int(environment[variables[0]]) > 1:
-            return name
-    return None
+def _has_several(environment: Mapping[str, str], variables: Sequence[str]) -> bool:
+    return environment.keys() >= set(variables) and int(environment[variables[0]]) > 1
 
 
-def _scheduled(scheduler: str, environment: Mapping[str, str]) -> dict[str, Any]:
+def _gpus(is_alone: bool) -> dict[str, Any]:
     """JAX gives each process the GPU of its number on the node.
 
     One that is alone on its node has all of them; one that sees a single GPU has that one.
     """
-    if scheduler == "SLURM":
-        is_alone = environment.get("SLURM_STEP_NUM_NODES") == environment["SLURM_STEP_NUM_TASKS"]
-    else:
-        is_alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
     gpus = visible_gpus()
     if gpus and (is_alone or len(gpus) == 1):
         return {"local_device_ids": list(range(len(gpus)))}
     return {}
 
 
-def _alone(arguments: Mapping[str, Any]) -> str:
-    place = arguments.get("coordinator_address")
-    where = f" at --coordinator_address={place}" if place else ""
-    return (
-        f"ended before the processes of the run had found each other{where}: they wait "
-        f"{JOIN_SECONDS.value} s (--join_timeout)"
-    )
-
-
 def _initialize(arguments: Mapping[str, Any]) -> bool:
     """Whether there was something to join: TPUs may belong to this machine alone."""
+    if place := arguments.get("coordinator_address"):
+        waits = f"waits for the other processes of the run, {JOIN_SECONDS.value} s at most"
+        say(f"{'joins':>10}  {place}; {waits} (--join_timeout)")
+    # The runtime would answer SIGTERM itself.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         with _default_signals():
             jax.distributed.initialize(

@@ -127,11 +127,13 @@ def test_one_that_is_killed_ends_the_others_and_all_resume(lost, saving, tmp_pat
             wait_for(lambda: unfinished(folder), "a checkpoint that is being written", 60, 0)
         processes.send(signal.SIGKILL, lost)
         killed = time.monotonic()
-        status, _, err = processes.wait(1 - lost)
+        status, out, err = processes.wait(1 - lost)
         took = time.monotonic() - killed
+        first = processes.wait(0)[1] if lost == 0 else out
     assert status != 0
-    assert f"error: process {1 - lost} of 2" in err
-    assert "What was saved stands; to go on, start all of them again." in err
+    # Said by itself, or by the runtime that ended it; what to do was said when they had joined.
+    assert f"error: process {1 - lost} of 2" in err or "another task died" in err
+    assert "What was saved stands; to go on, start all of them again." in first
     assert took < 3 * HEARTBEAT
     with CheckpointStore(folder / "checkpoints") as store:
         saved = store.latest()
@@ -174,8 +176,8 @@ def test_one_that_waits_for_others_in_vain_says_so(tmp_path):
     own = ["--coordinator_address=localhost:1", "--num_processes=2", "--process_id=1"]
     flags = [*FLAGS, "--join_timeout=3", *own]
     with Processes(tmp_path / "run", flags) as processes:
-        status, _, err = processes.wait()
+        status, out, err = processes.wait()
     assert status != 0
-    assert "error: ended before the processes of the run had found each other at " in err
-    assert "they wait 3 s (--join_timeout)" in err
+    assert "localhost:1; waits for the other processes of the run, 3 s at most" in out
+    assert "(--join_timeout)" in out
     assert "Traceback" not in err
