@@ -46,7 +46,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["emergent_icl", "emergent_icl.*"]),
-    package_data={"emergent_icl": ["py.typed", "plots/*.css", "plots/*.js"]},
+    package_data={"emergent_icl": ["py.typed", "plots/*.css", "plots/*.js", "plots/*.jinja"]},
     install_requires=[
         "absl-py>=2.1",
         "dm-haiku>=0.0.17",
@@ -55,6 +55,7 @@ setup(
         'h5py>=3.11; python_version < "3.14"',
         'h5py>=3.15; python_version >= "3.14"',
         "jax>=0.10",
+        "Jinja2>=3.1",
         "jmp>=0.0.4",
         "matplotlib>=3.9",
         "ml-collections>=1.0",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("emergent_icl",)
-SOURCES = (".py", ".css", ".js")
+SOURCES = (".py", ".css", ".js", ".jinja")
 # Hidden files and folders, and what building, running and testing leave behind.
 NOT_SOURCE = (".*", "__pycache__", "build", "dist", "*.egg-info")
 

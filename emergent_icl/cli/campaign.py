@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from emergent_icl.cli import console
 from emergent_icl.cli.sweep_display import SweepDisplay, print_plan, print_status, print_verdicts
 from emergent_icl.plots.report import write_report
-from emergent_icl.plots.sweep_figures import context_text, draw_finding, draw_summary
+from emergent_icl.plots.sweep_data import context_text
+from emergent_icl.plots.sweep_figures import draw_finding, draw_summary
 from emergent_icl.runs.workdir import Workdir, write_whole
 from emergent_icl.sweeps.estimate import Estimate, StepTimes, estimate
 from emergent_icl.sweeps.execute.loop import Failure, Place, Stopped, run_programs

@@ -14,9 +14,8 @@ from absl import flags
 from emergent_icl.cli import console, start
 from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
 from emergent_icl.evaluation.evaluate import ICL
-from emergent_icl.evaluation.trace import Trace, trace
-from emergent_icl.plots.attention import draw_attention
-from emergent_icl.plots.predictions import draw_predictions
+from emergent_icl.evaluation.trace import trace
+from emergent_icl.plots.traces import draw_attention, draw_predictions
 from emergent_icl.runs.open import load_run
 from emergent_icl.runs.workdir import Workdir
 
@@ -55,16 +54,5 @@ def main(argv: Sequence[str]) -> None:
         return
     for index, row in enumerate(rows):
         path = workdir.figures / f"attention_{stem}_sequence_{row}.png"
-        weights = found.attention[:, index]
-        tokens = found.tokens[index]
-        draw_attention(weights, tokens, supports(found, index), f"{title}, sequence {row}", path)
+        draw_attention(found, index, f"{title}, sequence {row}", path)
         console.say(f"Written: {path}")
-
-
-def supports(found: Trace, index: int) -> list[bool]:
-    """Which tokens of a sequence are of the query's class, the query included."""
-    class_ids = found.batch.class_ids[index]
-    same = class_ids == class_ids[-1]
-    if found.tokens.shape[1] == len(same):
-        return same.tolist()
-    return [bool(is_same) for is_same in same.repeat(2)[:-1]]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from emergent_icl.plots.report_markdown import fill
+from emergent_icl.plots.report import fill
 from emergent_icl.runs.workdir import write_whole
 
 _RESULTS = flags.DEFINE_string("results", None, "results.json of a reproduction.", required=True)

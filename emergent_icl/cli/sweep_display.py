@@ -11,9 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from emergent_icl.cli import console, progress, tables
-from emergent_icl.plots.durations import duration_text
-from emergent_icl.plots.report_tables import OUTCOMES, finding_text
-from emergent_icl.plots.sweep_curves import verdict_text
+from emergent_icl.plots.style import duration_text
+from emergent_icl.plots.sweep_tables import finding_rows
 from emergent_icl.runs.reporting import last_step
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.estimate import Estimate, StepTimes, estimate
@@ -183,13 +182,11 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
     table.add_column("finding", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("what was claimed, and measured", overflow="fold")
-    for name, found in results["verdicts"].items():
-        verdict, _ = verdict_text(found)
-        table.add_row(escape(name), verdict, escape(found["claim"]), style="bold")
-        for check in found["statistics"]:
-            outcome = check["outcome"]
-            text = f"{check['check']}: {finding_text(check)}"
-            table.add_row("", f"  {OUTCOMES[outcome]} {outcome}", escape(text))
+    for finding in finding_rows(results):
+        table.add_row(escape(finding.name), finding.verdict, escape(finding.claim), style="bold")
+        for one in finding.checks:
+            text = escape(f"{one.check}: {one.said}")
+            table.add_row("", f"  {one.sign} {one.outcome}", text)
         table.add_section()
     tables.print_table(table)
     for name, sweep in results["sweeps"].items():

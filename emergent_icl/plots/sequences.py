@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from pathlib import Path
@@ -10,23 +9,23 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch
 
 from emergent_icl.plots import style
 
-QUERY_COLOUR = style.VERMILLION
+QUERY_COLOR = style.VERMILLION
 # Of other classes that repeat: the commonest three.
-REPEAT_COLOURS = (style.BLUE, style.GREEN, style.PURPLE)
+REPEAT_COLORS = (style.BLUE, style.GREEN, style.PURPLE)
 THICK, THIN, HAIR = 3.0, 1.6, 0.6
 
 # Longer sequences continue on the next line.
 MAX_COLUMNS = 17
-# Inches, and whole pixels at style.DPI: the pixels of an image are all drawn alike.
-MARGIN, NUMBER, CELL, GAP, BELOW, BETWEEN = 0.15, 0.3, 0.7, 0.15, 0.45, 0.1
-TITLE_LINE, TEXT_LINE, LEGEND, FOOTER = 0.225, 0.175, 0.4, 0.625
-MIN_WIDTH = 7.2
+# Inches: an example with what lies beside and under it, and what surrounds all of them.
+CELL, BESIDE, BELOW, LEFT, RIGHT, MIN_WIDTH = 0.7, 0.15, 0.5, 0.45, 0.15, 7.4
+TITLE_LINE, TEXT_LINE, LEGEND, FOOTER = 0.225, 0.175, 0.45, 0.35
 # Points.
 TITLE, TEXT, LABEL, NOTE = 11.0, 8.0, 8.5, 5.5
 
@@ -67,200 +66,144 @@ def sequences_figure(shown: Shown, title: str, subtitle: str, note: str) -> Figu
     """A figure with a row for each sequence, of several lines where it is long.
 
     The query is framed thickly, with its label as the answer to be found; context examples
-    of its class have thin frames of the same colour, and other classes that repeat have
-    thin frames of their own colours.
+    of its class have thin frames of the same color, and other classes that repeat have
+    thin frames of their own colors.
     """
-    layout = _Layout(*shown.labels.shape, _lines_above(shown, title, subtitle))
-    figure = style.new_figure(layout.width, layout.height, constrained=False)
-    # Data coordinates are inches from the top left: texts and cells are laid out alike.
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, layout.width), ylim=(layout.height, 0), autoscale_on=False)
-    axes.axis("off")
-    _draw_header(axes, layout, title, subtitle)
-    scale = value_range(shown)
-    for row in range(len(shown.labels)):
-        top = layout.cell(row, 0)[1]
-        number = f"{row + 1}"
-        axes.text(MARGIN, top + CELL / 2, number, size=TEXT, color=style.GREY, va="center")
-        colours = class_colours(shown.class_ids[row])
-        for column in range(shown.labels.shape[1]):
-            _draw_example(axes, shown, (row, column), layout.cell(row, column), colours, scale)
-    _draw_footer(axes, layout, shown.kind, note, scale)
+    count, length = shown.labels.shape
+    lines = math.ceil(length / MAX_COLUMNS)
+    columns = math.ceil(length / lines)
+    width = max(LEFT + columns * (CELL + BESIDE), MIN_WIDTH)
+    titles, subtitles, notes = (
+        style.wrap(text, width - 2 * RIGHT, size)
+        for text, size in ((title, TITLE), (subtitle, TEXT), (note, TEXT))
+    )
+    header = RIGHT + TITLE_LINE * len(titles) + TEXT_LINE * len(subtitles) + LEGEND
+    footer = FOOTER + TEXT_LINE * len(notes)
+    rows = count * lines
+    height = header + rows * (CELL + BELOW) + footer
+    figure = style.new_figure(width, height, constrained=False)
+    _draw_header(figure, titles, subtitles)
+    grid = figure.add_gridspec(
+        rows, columns, left=LEFT / width, right=(LEFT + columns * (CELL + BESIDE) - BESIDE) / width,
+        top=1 - header / height, bottom=(footer + BELOW) / height, wspace=BESIDE / CELL,
+        hspace=BELOW / CELL,
+    )  # fmt: skip
+    scale = value_range(shown.examples)
+    for row in range(count):
+        colors = class_colors(shown.class_ids[row])
+        for position in range(length):
+            line, column = divmod(position, columns)
+            axes = figure.add_subplot(grid[row * lines + line, column])
+            draw_example(axes, shown.examples[row, position], scale)
+            _name_example(axes, shown, row, position, colors)
+            if position == 0:
+                axes.set_ylabel(
+                    f"{row + 1}", size=TEXT, color=style.GREY, rotation=0, labelpad=9, va="center"
+                )
+    _draw_footer(figure, shown.kind, notes, scale)
     return figure
 
 
-@dataclasses.dataclass(frozen=True)
-class _Layout:
-    """Where everything stands, in inches from the top left."""
-
-    num_sequences: int
-    seq_len: int
-    header: float
-
-    @property
-    def lines(self) -> int:
-        return math.ceil(self.seq_len / MAX_COLUMNS)
-
-    @property
-    def columns(self) -> int:
-        return math.ceil(self.seq_len / self.lines)
-
-    @property
-    def row_height(self) -> float:
-        return self.lines * (CELL + BELOW) + BETWEEN
-
-    @property
-    def footer_top(self) -> float:
-        return self.header + self.num_sequences * self.row_height
-
-    @property
-    def width(self) -> float:
-        return _width(self.seq_len)
-
-    @property
-    def height(self) -> float:
-        return self.footer_top + FOOTER
-
-    def cell(self, row: int, column: int) -> tuple[float, float]:
-        """Top left corner of an example."""
-        line, place = divmod(column, self.columns)
-        left = MARGIN + NUMBER + place * (CELL + GAP)
-        return left, self.header + row * self.row_height + line * (CELL + BELOW)
-
-
-def _width(seq_len: int) -> float:
-    columns = math.ceil(seq_len / math.ceil(seq_len / MAX_COLUMNS))
-    return max(MARGIN + NUMBER + columns * (CELL + GAP), MIN_WIDTH)
-
-
-def _lines_above(shown: Shown, title: str, subtitle: str) -> float:
-    """Height of the header."""
-    width = _width(shown.labels.shape[1]) - 2 * MARGIN
-    titles, subtitles = style.wrap(title, width, TITLE), style.wrap(subtitle, width, TEXT)
-    return MARGIN + TITLE_LINE * len(titles) + TEXT_LINE * len(subtitles) + LEGEND
-
-
-def _draw_header(axes: Axes, layout: _Layout, title: str, subtitle: str) -> None:
-    top, width = MARGIN, layout.width - 2 * MARGIN
-    for line in style.wrap(title, width, TITLE):
-        axes.text(MARGIN, top, line, size=TITLE, weight="bold", color=style.INK, va="top")
-        top += TITLE_LINE
-    for line in style.wrap(subtitle, width, TEXT):
-        axes.text(MARGIN, top, line, size=TEXT, color=style.GREY, va="top")
-        top += TEXT_LINE
-    left, middle = MARGIN + 0.03, top + 0.13
-    for colours, thickness, text in (
-        ((QUERY_COLOUR,), THICK, "the query: which label?"),
-        ((QUERY_COLOUR,), THIN, "its class in the context"),
-        (REPEAT_COLOURS, THIN, "other classes that repeat (the 3 commonest)"),
+def _draw_header(figure: Figure, titles: list[str], subtitles: list[str]) -> None:
+    width, height = figure.get_size_inches()
+    top, left = RIGHT, RIGHT / width
+    for lines, line_height, look in (
+        (titles, TITLE_LINE, {"size": TITLE, "weight": "bold", "color": style.INK}),
+        (subtitles, TEXT_LINE, {"size": TEXT, "color": style.GREY}),
     ):
-        for colour in colours:
-            _frame(axes, left, middle - 0.06, 0.12, colour, thickness)
-            left += 0.2
-        axes.text(left, middle, text, size=TEXT, color=style.INK, va="center")
-        left += len(text) * TEXT * style.LETTER_WIDTH / style.POINTS_PER_INCH + 0.15
+        for line in lines:
+            figure.text(left, 1 - top / height, line, va="top", **look)
+            top += line_height
+    frames = (
+        (QUERY_COLOR, THICK, "the query: which label?  "),
+        (QUERY_COLOR, THIN, "its class in the context (support)  "),
+        *((color, THIN, "") for color in REPEAT_COLORS[:-1]),
+        (REPEAT_COLORS[-1], THIN, "other classes that repeat (3 commonest)"),
+    )
+    figure.legend(
+        [Patch(fill=False, edgecolor=color, linewidth=thick) for color, thick, _ in frames],
+        [text for *_, text in frames], loc="upper left", bbox_to_anchor=(left, 1 - top / height),
+        ncols=len(frames), frameon=False, fontsize=TEXT, handlelength=1.2, handleheight=1.2,
+        borderaxespad=0, borderpad=0.5, columnspacing=0.5, handletextpad=0.5,
+    )  # fmt: skip
 
 
 def _draw_footer(
-    axes: Axes, layout: _Layout, kind: str, note: str, scale: tuple[float, float]
+    figure: Figure, kind: str, notes: list[str], scale: tuple[float, float] | None
 ) -> None:
-    """What colours and small print mean."""
-    left, top = MARGIN, layout.footer_top + 0.08
-    if kind != "integer":
-        low, high = (
-            axes.text(0, top + 0.06, f"{end:.2g}", size=TEXT, va="center") for end in scale
-        )
-        low.set_x(left)
-        ramp = np.linspace(*scale, 64)[None]
-        _show(axes, ramp, (left + 0.4, top), (1.0, 0.12), _colour_map(kind), scale)
-        high.set_x(left + 1.48)
-        what = "grey of a pixel" if kind == "image" else "a number of the vector, row by row"
-        axes.text(left + 1.95, top + 0.06, what, size=TEXT, color=style.GREY, va="center")
-        top += 0.2
-    for line in style.wrap(note, layout.width - 2 * MARGIN, TEXT):
-        axes.text(left, top, line, size=TEXT, color=style.GREY, va="top")
-        top += TEXT_LINE
+    """What colors and small print mean."""
+    width, height = figure.get_size_inches()
+    left, bottom = RIGHT / width, RIGHT / height
+    figure.text(left, bottom, "\n".join(notes), size=TEXT, color=style.GREY, va="bottom")
+    if scale is None:
+        return
+    middle = bottom + (TEXT_LINE * len(notes) + 0.15) / height
+    place = {"size": TEXT, "va": "center"}
+    figure.text(left, middle, f"{scale[0]:.2g}", **place)
+    bar = figure.add_axes((left + 0.4 / width, middle - 0.06 / height, 1 / width, 0.12 / height))
+    color_map = "gray" if kind == "image" else "RdBu_r"
+    figure.colorbar(ScalarMappable(Normalize(*scale), color_map), bar, orientation="horizontal")
+    bar.set(xticks=[])
+    bar.spines[:].set_visible(False)
+    figure.text(left + 1.48 / width, middle, f"{scale[1]:.2g}", **place)
+    what = "gray of a pixel" if kind == "image" else "a number of the vector, row by row"
+    figure.text(left + 1.95 / width, middle, what, color=style.GREY, **place)
 
 
-def _draw_example(
-    axes: Axes,
-    shown: Shown,
-    where: tuple[int, int],
-    corner: tuple[float, float],
-    colours: dict[int, str],
-    scale: tuple[float, float],
+def _name_example(
+    axes: Axes, shown: Shown, row: int, position: int, colors: dict[int, str]
 ) -> None:
-    """One example with its frame, label and small print; `corner` is its top left."""
-    left, top = corner
-    is_query = where[1] == shown.labels.shape[1] - 1
-    colour = colours.get(int(shown.class_ids[where]))
-    example = shown.examples[where]
-    if shown.kind == "integer":
-        _draw_integer(axes, int(example), corner)
-    else:
-        picture = example[..., 0] if shown.kind == "image" else vector_square(example)
-        _show(axes, picture, corner, (CELL, CELL), _colour_map(shown.kind), scale)
-    thickness = THICK if is_query else THIN if colour else HAIR
-    _frame(axes, left, top, CELL, colour or style.PALE, thickness)
-    label = f"? \N{RIGHTWARDS ARROW} {shown.labels[where]}" if is_query else shown.labels[where]
-    middle, weight = left + CELL / 2, "bold" if is_query else "normal"
-    axes.text(
-        middle, top + CELL + 0.06, f"{label}", size=LABEL, weight=weight,
-        color=colour or style.INK, ha="center", va="top",
+    """Frame, label and small print of an example."""
+    is_query = position == shown.labels.shape[1] - 1
+    color = colors.get(int(shown.class_ids[row, position]))
+    axes.spines[:].set(
+        color=color or style.PALE, linewidth=THICK if is_query else THIN if color else HAIR
+    )
+    label = f"{shown.labels[row, position]}"
+    axes.set_xlabel(
+        f"? \N{RIGHTWARDS ARROW} {label}" if is_query else label, size=LABEL, labelpad=3,
+        color=color or style.INK, weight="bold" if is_query else "normal",
     )  # fmt: skip
-    axes.text(
-        middle, top + CELL + 0.21, shown.notes[where], size=NOTE, color=style.GREY, ha="center",
-        va="top",
+    axes.annotate(
+        shown.notes[row, position], (0.5, 0), (0, -14), xycoords="axes fraction",
+        textcoords="offset points", size=NOTE, color=style.GREY, ha="center", va="top",
     )  # fmt: skip
 
 
-def _draw_integer(axes: Axes, value: int, corner: tuple[float, float]) -> None:
-    text = f"{value}"
-    # As large as fits, up to a size that leaves short numbers alike.
-    fitting = 0.85 * CELL * style.POINTS_PER_INCH / (0.66 * len(text))
-    axes.text(
-        corner[0] + CELL / 2, corner[1] + CELL / 2, text, size=min(16.0, fitting),
-        color=style.INK, ha="center", va="center",
-    )  # fmt: skip
+def draw_example(axes: Axes, example: np.ndarray, scale: tuple[float, float] | None = None) -> None:
+    """Draws an image [H, W, 1], a vector [D] or an integer [], without ticks.
 
-
-def _show(
-    axes: Axes,
-    picture: np.ndarray,
-    corner: tuple[float, float],
-    size: tuple[float, float],
-    colour_map: str | Colormap,
-    scale: tuple[float, float],
-) -> None:
-    extent = (corner[0], corner[0] + size[0], corner[1] + size[1], corner[1])
+    Args:
+      axes: its own.
+      example: what the encoder sees.
+      scale: what black and white, or blue and red, stand for; None: its own `value_range`.
+    """
+    axes.set(xticks=[], yticks=[])
+    if example.ndim == 0:
+        text = f"{example}"
+        # As large as fits, up to a size that leaves short numbers alike.
+        fitting = 0.85 * CELL * style.POINTS_PER_INCH / (0.66 * len(text))
+        axes.text(0.5, 0.5, text, size=min(16.0, fitting), color=style.INK, ha="center",
+                  va="center", transform=axes.transAxes)  # fmt: skip
+        axes.set_box_aspect(1)
+        return
+    low, high = scale or value_range(example[None, None])
+    is_image = example.ndim == 3
+    picture = example[..., 0] if is_image else vector_square(example)
     # Small pictures pixel by pixel: smoothing would take noise away, in some cells only.
-    is_small = 3 * len(picture) <= size[1] * style.DPI
+    is_small = 3 * len(picture) <= CELL * style.DPI
     axes.imshow(
-        picture, cmap=colour_map, vmin=scale[0], vmax=scale[1], extent=extent, aspect="auto",
+        picture, cmap="gray" if is_image else "RdBu_r", vmin=low, vmax=high,
         interpolation="nearest" if is_small else "auto",
     )  # fmt: skip
 
 
-def _colour_map(kind: str) -> str:
-    # Vectors have a sign: white is 0.
-    return "gray" if kind == "image" else "RdBu_r"
-
-
-def _frame(axes: Axes, left: float, top: float, size: float, colour: str, thickness: float) -> None:
-    """A frame around a square."""
-    # Half a pixel lies on the square: no gap where both are rounded to pixels.
-    out = thickness / 2 / style.POINTS_PER_INCH - 0.5 / style.DPI
-    frame = Rectangle((left - out, top - out), size + 2 * out, size + 2 * out, fill=False)
-    frame.set(edgecolor=colour, linewidth=thickness, joinstyle="miter")
-    axes.add_patch(frame)
-
-
-def class_colours(class_ids_S: np.ndarray) -> dict[int, str]:
-    """Colours of the query's class, and of the commonest others that repeat in the context."""
+def class_colors(class_ids_S: np.ndarray) -> dict[int, str]:
+    """Colors of the query's class, and of the commonest others that repeat in the context."""
     *context, query = class_ids_S.tolist()
     others = Counter(name for name in context if name != query)
-    repeated = [name for name, count in others.most_common(len(REPEAT_COLOURS)) if count > 1]
-    return {query: QUERY_COLOUR, **dict(zip(repeated, REPEAT_COLOURS, strict=False))}
+    repeated = [name for name, count in others.most_common(len(REPEAT_COLORS)) if count > 1]
+    return {query: QUERY_COLOR, **dict(zip(repeated, REPEAT_COLORS, strict=False))}
 
 
 def vector_square(vector_D: np.ndarray) -> np.ndarray:
@@ -271,9 +214,17 @@ def vector_square(vector_D: np.ndarray) -> np.ndarray:
     return square.reshape(side, side)
 
 
-def value_range(shown: Shown) -> tuple[float, float]:
-    """What black and white (images) or blue and red (vectors) stand for; nothing is clipped."""
-    if shown.kind == "image":
-        return min(0.0, float(shown.examples.min())), max(1.0, float(shown.examples.max()))
-    largest = float(np.abs(shown.examples).max())
+def value_range(examples: np.ndarray) -> tuple[float, float] | None:
+    """What black and white (images) or blue and red (vectors) stand for; nothing is clipped.
+
+    Noise reaches beyond 0 and 1. For vectors white is 0; integers have no range.
+
+    Args:
+      examples: images [B, S, H, W, 1], vectors [B, S, D] or integers [B, S].
+    """
+    if examples.ndim == 2:
+        return None
+    if examples.ndim == 5:
+        return min(0.0, float(examples.min())), max(1.0, float(examples.max()))
+    largest = max(float(np.abs(examples).max()), 1e-6)
     return -largest, largest

@@ -1,17 +1,20 @@
-"""What the figures share: colours, and how a figure is made and written without a screen."""
+"""What the figures share: colors, how a figure is made and written without a screen, durations."""
 
 from __future__ import annotations
 
+import colorsys
 import textwrap
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours: told apart by everyone.
+# Okabe and Ito's colors: told apart by everyone.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-GREY, PALE, INK = "#888888", "#DDDDDD", "#222222"
+ORANGE, SKY = "#E69F00", "#56B4E9"
+GREY, PALE, INK, SOFT = "#888888", "#DDDDDD", "#222222", "#555555"
 
 DPI = 120
 # Pixels of a figure's longer side: a very tall picture is drawn more coarsely.
@@ -19,6 +22,9 @@ MAX_PIXELS = 20_000
 POINTS_PER_INCH = 72
 # Mean width of a letter over its size, rounded up.
 LETTER_WIDTH = 0.58
+# Our colors no lighter than this (of HLS) have a contrast of at least 4.5 with white, as WCAG 2
+# asks of text.
+TEXT_LIGHTNESS = 0.25
 
 
 def new_figure(width: float, height: float, *, constrained: bool = True) -> Figure:
@@ -53,3 +59,17 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 def tidy(axes: Axes) -> None:
     """No lines where nothing is measured."""
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def readable(color: str) -> str:
+    """The same hue, as dark as text on white must be."""
+    hue, lightness, saturation = colorsys.rgb_to_hls(*to_rgb(color))
+    return to_hex(colorsys.hls_to_rgb(hue, min(lightness, TEXT_LIGHTNESS), saturation))
+
+
+def duration_text(seconds: float) -> str:
+    """'40 s', '12 min', '3 h 05 min'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from emergent_icl.plots import style
-from emergent_icl.plots import sweep_curves as curves
-from emergent_icl.plots.end_labels import LINE_HEIGHT, EndLabel, Ends, label_ends, short
-from emergent_icl.plots.sweep_curves import Json, Look
+from emergent_icl.plots import sweep_data as data
+from emergent_icl.plots.sweep_data import Json, Look
 
 # The measure whose chance the summary shows.
 ICL = "icl"
@@ -24,15 +22,25 @@ ICL = "icl"
 PANEL_WIDTH, PANEL_HEIGHT, MOST_BESIDE = 5.0, 3.3, 3
 SMALL_WIDTH, SMALL_HEIGHT, SMALL_COLUMNS = 4.1, 2.9, 3
 # Points.
-SMALL_PRINT = 7.5
-# Mean width of a bold letter over its size, rounded up.
-TITLE_SIZE, BOLD_WIDTH = 13, 0.72
+TITLE, LABEL, SMALL_PRINT = 13, 8.5, 7.5
+# Inches from a label at the end of a line to the next, and where labels begin, in widths of the
+# axes.
+LABEL_LINE, LABELS_AT = 1.3 * LABEL / style.POINTS_PER_INCH, 1.045
+# Letters of a label, and of a title in an inch.
+LONGEST_LABEL, TITLE_LETTERS = 26, 7.5
 # An axis in [0, 1], with room for lines along its ends.
 SHARE_LIMITS = (-0.03, 1.03)
-# Conditions of an axis that lie nearer than this share of it would be crammed.
-CRAMMED, SPARSE = 0.05, 0.09
 # Half of what keeps the points of two measures apart, as a share of the axis.
 APART = 0.008
+
+
+class EndLabel(NamedTuple):
+    """A text right of the axes for the line that ends at (x, y), in the axes' data."""
+
+    text: str
+    color: str
+    x: float
+    y: float
 
 
 def draw_finding(
@@ -49,7 +57,7 @@ def draw_finding(
       sweep: its part of results.json.
       verdict: its part of the verdicts, None if it has none.
       path_stem: of the files, without '.png'; their folder is made.
-      context: what else is in the small print: see `context_text`.
+      context: what else is in the small print: see `sweep_data.context_text`.
     """
     _save(finding_figure(name, sweep, verdict, context), path_stem)
 
@@ -67,42 +75,29 @@ def draw_summary(results: Json, path_stem: Path) -> None:
     _save(summary_figure(results), path_stem)
 
 
-def context_text(results: Json) -> str:
-    """What figures say of where their numbers come from."""
-    preset = f", preset '{results['preset']}'" if results["preset"] else ""
-    changes = "".join(f", {option}={value}" for option, value in results["changes"].items())
-    return results["dataset"] + preset + changes
-
-
 def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = "") -> Figure:
     """The figure of `draw_finding`."""
-    measures = sweep["measures"]
-    conditions = curves.in_order(sweep["conditions"])
+    measures, conditions = sweep["measures"], data.in_order(sweep["conditions"])
     # Every label must find its place beside the axes.
-    height = max(PANEL_HEIGHT, (len(conditions) + 2) * LINE_HEIGHT)
-    rows = 1 if len(measures) <= MOST_BESIDE else 2
-    columns = max(-(-len(measures) // rows), 1)
-    figure = _figure(PANEL_WIDTH * columns, height * rows + 1.1)
-    looks = curves.looks(conditions)
-    ends: Ends = []
-    panels = _panels(figure, rows, columns)
-    for axes in panels[max(len(measures), 1) :]:
-        axes.set_axis_off()
+    height = max(PANEL_HEIGHT, (len(conditions) + 2) * LABEL_LINE)
+    columns = len(measures) if len(measures) <= MOST_BESIDE else -(-len(measures) // 2)
+    figure, panels = _panels(len(measures), columns, PANEL_WIDTH, height, 1.1)
+    looks = data.looks(conditions)
+    ends = []
     for axes, measure in zip(panels, measures, strict=False):
         _set_up(axes, measure)
-        axes.set_title(curves.measure(measure).long, fontsize=9.5, loc="left")
-        axes.set_ylabel("accuracy" if curves.is_share(measure) else "")
-        axes.set_xlabel("training step", fontsize=9)
+        axes.set_title(data.look_of(measure).long, fontsize=9.5, loc="left")
+        axes.set_ylabel("accuracy" if data.is_share(measure) else "")
         labels = [
             label
             for condition, one in conditions.items()
             for label in _draw_curve(axes, one, measure, looks[condition], condition)
         ]
         _over_steps(axes, sweep)
-        ends.append((axes, labels + _draw_chances(axes, conditions, measure)))
-    _headline(figure, sweep.get("title") or name, curves.verdict_text(verdict))
+        ends.append(labels + _draw_chances(axes, conditions, measure))
+    _headline(figure, data.title_of(name, sweep), *data.verdict_text(verdict))
     _small_print(figure, _finding_notes(sweep, context))
-    label_ends(figure, ends)
+    _label_ends(figure, panels, ends)
     return figure
 
 
@@ -110,12 +105,12 @@ def _finding_notes(sweep: Json, context: str) -> str:
     """What a figure of a finding says below."""
     conditions = sweep["conditions"]
     empty = [name for name, one in conditions.items() if not one["runs"]]
-    parts = [context, curves.count_text(sweep)]
+    parts = [context, data.count_text(sweep)]
     if len(empty) < len(conditions):
         by = f", by {sweep['axis']}" if sweep["axis"] else ""
         parts.append(f"Lines: means over seeds{by}; bands: their 95 % intervals")
         parts += [f"No runs of {', '.join(empty)}"] if empty else []
-        if curves.num_diverged(sweep):
+        if any(map(data.has_diverged, data.runs_of(sweep))):
             parts.append("Crosses: runs that diverged, in no mean")
     return "".join(f"{part}. " for part in parts if part).rstrip()
 
@@ -123,159 +118,173 @@ def _finding_notes(sweep: Json, context: str) -> str:
 def summary_figure(results: Json) -> Figure:
     """The figure of `draw_summary`."""
     sweeps, verdicts = results["sweeps"], results["verdicts"]
-    columns = min(SMALL_COLUMNS, max(len(sweeps), 1))
-    rows = max(-(-len(sweeps) // columns), 1)
-    figure = _figure(SMALL_WIDTH * columns, SMALL_HEIGHT * rows + 0.8)
-    panels = _panels(figure, rows, columns)
-    ends: Ends = []
+    columns = min(SMALL_COLUMNS, len(sweeps))
+    figure, panels = _panels(len(sweeps), columns, SMALL_WIDTH, SMALL_HEIGHT, 0.8)
+    ends = []
     for axes, (name, sweep) in zip(panels, sweeps.items(), strict=False):
-        draw = _draw_over_training if _is_over_training(sweep) else _draw_ends
-        labels = draw(axes, sweep)
-        text, colour = curves.verdict_text(verdicts.get(name))
-        axes.set_title(short(sweep.get("title") or name), fontsize=10.5, loc="left", pad=19)
+        is_over_training = sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
+        ends.append((_draw_over_training if is_over_training else _draw_ends)(axes, sweep))
+        _draw_chances(axes, sweep["conditions"], ICL if ICL in sweep["measures"] else "")
+        text, color = data.verdict_text(verdicts.get(name))
+        axes.set_title(short(data.title_of(name, sweep)), fontsize=10.5, loc="left", pad=19)
         axes.annotate(
             text, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points",
-            color=colour, fontsize=9, weight="bold",
+            color=color, fontsize=9, weight="bold",
         )  # fmt: skip
-        ends.append((axes, labels))
-    for axes in panels[len(sweeps) :]:
-        axes.set_axis_off()
-    _headline(figure, curves.headline(verdicts), None)
-    seeds = len(results["seeds"])
+    _headline(figure, data.headline(verdicts))
     _small_print(
         figure,
-        f"{context_text(results)}, {seeds} seed{'s' * (seeds != 1)}. At the end of training, or "
-        "over training where steps are the axis. Points: single runs; lines and bars: means over "
-        "seeds. ICL: in-context learning, accuracy on holdout classes; IWL: in-weights learning, "
+        f"{data.context_text(results)}, {data.seeds_text(results['seeds'])}. At the end of "
+        "training, or over training where steps are the axis. Points: single runs; lines and "
+        "bars: means over seeds. ICL: in-context, accuracy on held-out classes; IWL: in-weights, "
         "accuracy without support. Dotted: chance in context.",
     )
-    label_ends(figure, ends)
+    _label_ends(figure, panels, ends)
     return figure
-
-
-def axis_places(conditions: Mapping[str, Json]) -> tuple[list[float], str]:
-    """Where conditions stand on an axis in [0, 1], and how: 'linear', 'log' or 'in order'.
-
-    By their value, or its logarithm, unless two of them would then be crammed together.
-    """
-    if curves.is_ordered(conditions):
-        values = np.array([float(one["value"]) for one in conditions.values()])
-        scales = {"linear": values}
-        scales |= {"log": np.log(values)} if (values > 0).all() else {}
-        places = {
-            how: (scale - scale.min()) / max(np.ptp(scale), 1e-12) for how, scale in scales.items()
-        }
-        nearest = {how: float(np.diff(np.sort(place)).min()) for how, place in places.items()}
-        best = "linear" if nearest["linear"] >= SPARSE else max(nearest, key=nearest.__getitem__)
-        if nearest[best] >= CRAMMED:
-            return places[best].tolist(), best
-    if len(conditions) == 1:
-        return [0.5], "in order"
-    return np.linspace(0, 1, len(conditions)).tolist(), "in order"
-
-
-def tick_text(name: str, value: float | None) -> str:
-    """'p=0.5' at .5 is '0.5'; any other condition bears its name, as ranks tell nobody anything."""
-    text = "" if value is None else f"{value:g}"
-    return text if text and name.rsplit("=", 1)[-1] == text else short(name)
-
-
-def _is_over_training(sweep: Json) -> bool:
-    return sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
 
 
 def _draw_curve(axes: Axes, condition: Json, measure: str, look: Look, text: str) -> list[EndLabel]:
     """Mean, band and diverged runs of a condition; the label of its end, if there is one."""
     runs = list(condition["runs"].values())
-    for run in runs:
-        steps, values = curves.points(run, measure)
-        if run.get("diverged_at_step") is not None and steps:
-            axes.plot(steps, values, color=look.colour, linewidth=0.7, alpha=0.7)
-            axes.plot(
-                steps[-1], values[-1], "x", color=look.colour, markersize=6, markeredgewidth=1.6
-            )
-    band = curves.band(runs, measure)
+    for run in filter(data.has_diverged, runs):
+        steps, values = data.points(run, measure)
+        axes.plot(steps, values, color=look.color, linewidth=0.7, alpha=0.7)
+        axes.plot(steps[-1:], values[-1:], "x", color=look.color, markersize=6, markeredgewidth=1.6)
+    band = data.band(runs, measure)
     if not band.steps:
         return []
-    axes.fill_between(band.steps, band.low, band.high, color=look.colour, alpha=0.18, linewidth=0)
+    axes.fill_between(band.steps, band.low, band.high, color=look.color, alpha=0.18, linewidth=0)
     axes.plot(
-        band.steps, band.mean, look.dashes, color=look.colour, linewidth=1.7,
+        band.steps, band.mean, look.dashes, color=look.color, linewidth=1.7,
         marker=look.marker, markersize=4, markevery=max(len(band.steps) // 6, 1),
     )  # fmt: skip
-    return [EndLabel(text, look.colour, band.steps[-1], band.mean[-1])]
+    return [EndLabel(text, look.color, band.steps[-1], band.mean[-1])]
 
 
 def _draw_chances(axes: Axes, conditions: Mapping[str, Json], measure: str) -> list[EndLabel]:
     """A dotted line for each chance that differs visibly from the others."""
-    labels, right = [], axes.get_xlim()[1]
-    for chance in curves.distinct_chances(conditions, measure):
+    chances = data.distinct_chances(conditions, measure)
+    for chance in chances:
         axes.axhline(chance, color=style.GREY, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-        labels.append(EndLabel("chance", style.GREY, right, chance))
-    return labels
+    right = axes.get_xlim()[1]
+    return [EndLabel("chance", style.GREY, right, chance) for chance in chances]
 
 
 def _draw_over_training(axes: Axes, sweep: Json) -> list[EndLabel]:
-    """Measures by colour, conditions by dashes."""
+    """Measures by color, conditions by dashes."""
     labels, measures = [], sweep["measures"]
     _set_up(axes, *measures)
-    for index, (name, condition) in enumerate(curves.in_order(sweep["conditions"]).items()):
+    for index, (name, condition) in enumerate(data.in_order(sweep["conditions"]).items()):
         for measure in measures:
-            shown = curves.measure(measure)
-            look = shown.look._replace(dashes=curves.DASHES[index % len(curves.DASHES)])
-            alone = len(sweep["conditions"]) == 1
-            text = shown.short if alone else f"{shown.short}, {name}"
+            shown = data.look_of(measure)
+            look = shown.look._replace(dashes=data.DASHES[index % len(data.DASHES)])
+            is_alone = len(sweep["conditions"]) == 1
+            text = shown.short if is_alone else f"{shown.short}, {name}"
             labels += _draw_curve(axes, condition, measure, look, text)
-    axes.set_xlabel("training step", fontsize=8.5)
     _over_steps(axes, sweep)
-    _draw_chances(axes, sweep["conditions"], ICL if ICL in measures else "")
     return labels
 
 
 def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
     """What the runs end with: a point a run, joined means where the conditions have an order."""
-    conditions = curves.in_order(sweep["conditions"])
-    places, how = axis_places(conditions)
-    measures, labels = sweep["measures"], []
+    conditions, measures = data.in_order(sweep["conditions"]), sweep["measures"]
+    places, how = data.axis_places(conditions)
     _set_up(axes, *measures)
+    labels = []
     for index, name in enumerate(measures):
-        shown = curves.measure(name)
+        short_name, _, look = data.look_of(name)
         shift = APART * (2 * index - len(measures) + 1)
-        ends = [curves.finals(one, name) for one in conditions.values()]
-        xs = [place + shift for place, values in zip(places, ends, strict=True) for _ in values]
-        ys = [value for values in ends for value in values]
-        axes.plot(
-            xs, ys, shown.look.marker, color=shown.look.colour, markersize=4, alpha=0.45,
-            markeredgewidth=0,
-        )  # fmt: skip
-        means = [(x, float(np.mean(own))) for x, own in zip(places, ends, strict=True) if own]
+        ends = [(place, data.finals(one, name))
+                for place, one in zip(places, conditions.values(), strict=True)]  # fmt: skip
+        dots = [(place + shift, value) for place, values in ends for value in values]
+        means = [(place, float(np.mean(values))) for place, values in ends if values]
         if not means:
             continue
-        if curves.is_ordered(conditions):
-            axes.plot(*zip(*means, strict=True), shown.look.dashes, color=shown.look.colour, lw=1.6)
+        axes.plot(
+            *zip(*dots, strict=True), look.marker, color=look.color, markersize=4, alpha=0.45,
+            markeredgewidth=0,
+        )  # fmt: skip
+        if data.is_ordered(conditions):
+            axes.plot(*zip(*means, strict=True), look.dashes, color=look.color, linewidth=1.6)
         else:
             half = 0.1 / max(len(conditions) - 1, 1)
             for x, mean in means:
-                axes.hlines(mean, x - half, x + half, color=shown.look.colour, linewidth=2)
-        labels.append(EndLabel(shown.short, shown.look.colour, *means[-1]))
-    texts = [tick_text(name, one["value"]) for name, one in conditions.items()]
-    long = max(map(len, texts), default=0) * len(texts) > 44
-    axes.set_xticks(places, texts, fontsize=8, rotation=20 if long else 0)
+                axes.hlines(mean, x - half, x + half, color=look.color, linewidth=2)
+        labels.append(EndLabel(short_name, look.color, *means[-1]))
+    texts = [_tick_text(name, one["value"]) for name, one in conditions.items()]
+    is_long = max(map(len, texts), default=0) * len(texts) > 44
+    axes.set_xticks(places, texts, fontsize=8, rotation=20 if is_long else 0)
     axes.set(xlim=(-0.09, 1.09))
     axes.set_xlabel(sweep["axis"] + (" (log scale)" if how == "log" else ""), fontsize=8.5)
-    _draw_chances(axes, conditions, ICL if ICL in measures else "")
     if not labels:
         _say_nothing(axes, sweep)
     return labels
 
 
+def _tick_text(name: str, value: float | None) -> str:
+    """'p=0.5' at .5 is '0.5'; any other condition bears its name, as ranks tell nobody anything."""
+    text = "" if value is None else f"{value:g}"
+    return text if text and name.rsplit("=", 1)[-1] == text else short(name)
+
+
+def short(text: str, longest: int = LONGEST_LABEL) -> str:
+    """Without its middle where it is too long: names often differ in their ends."""
+    if len(text) > longest:
+        half = longest // 2
+        text = f"{text[: longest - half]}…{text[-half:]}"
+    # A dollar would begin a formula.
+    return text.replace("$", r"\$")
+
+
+def _label_ends(figure: Figure, panels: Sequence[Axes], ends: Sequence[list[EndLabel]]) -> None:
+    """Texts right of each of the axes, pushed apart, each with a hair to its line."""
+    # Only a figure that is laid out knows how high its axes are.
+    figure.draw_without_rendering()
+    for axes, labels in zip(panels, ends, strict=False):
+        if not labels:
+            continue
+        height = axes.get_window_extent().height / figure.dpi
+        gap = min(LABEL_LINE / height, 1 / len(labels))
+        to_axes = axes.transData + axes.transAxes.inverted()
+        points = to_axes.transform([(label.x, label.y) for label in labels])
+        for label, point, place in zip(labels, points, spread(points[:, 1], gap), strict=True):
+            axes.plot(
+                (point[0], LABELS_AT), (point[1], place), color=label.color, linewidth=0.6,
+                alpha=0.7, transform=axes.transAxes, clip_on=False,
+            )  # fmt: skip
+            axes.text(
+                LABELS_AT + 0.01, place, short(label.text), color=style.readable(label.color),
+                fontsize=LABEL * min(1, gap * height / LABEL_LINE), va="center",
+                transform=axes.transAxes,
+            )  # fmt: skip
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Places in [gap / 2, 1 - gap / 2], at least `gap` apart, in the order of those wanted.
+
+    Args:
+      wanted: places along an axis in [0, 1], in any order, at least one.
+      gap: between neighbors, at most 1 / their number.
+    """
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(order))
+    free = np.asarray(wanted)[order] - steps
+    # Half way between labels that were only pushed up, and those that were only pushed down.
+    free = (np.maximum.accumulate(free) + np.minimum.accumulate(free[::-1])[::-1]) / 2
+    places = np.empty(len(order))
+    places[order] = free.clip(gap / 2, max(1 - gap / 2 - steps[-1], gap / 2)) + steps
+    return places.tolist()
+
+
 def _set_up(axes: Axes, *measures: str) -> None:
     style.tidy(axes)
     axes.tick_params(labelsize=8.5)
-    if all(map(curves.is_share, measures)):
+    if all(map(data.is_share, measures)):
         axes.set_ylim(SHARE_LIMITS)
 
 
 def _over_steps(axes: Axes, sweep: Json) -> None:
+    axes.set_xlabel("training step", fontsize=8.5)
     if not axes.lines:
         axes.set_xticks([])
         _say_nothing(axes, sweep)
@@ -283,54 +292,49 @@ def _over_steps(axes: Axes, sweep: Json) -> None:
     # Set once, so that labels can be placed by the limits.
     axes.set_xlim(0, axes.dataLim.x1)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: curves.step_text(step)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _headline(figure: Figure, title: str, verdict: tuple[str, str] | None) -> None:
-    """A title, and beside it a verdict with its colour."""
-    text, colour = verdict or ("", style.INK)
-    room = figure.get_figwidth() * style.POINTS_PER_INCH - TITLE_SIZE * len(text) * BOLD_WIDTH
-    longest = max(int(room / (TITLE_SIZE * BOLD_WIDTH)) - 3, 8)
-    shown = figure.suptitle(
-        short(title, longest), x=0.01, ha="left", fontsize=TITLE_SIZE, weight="bold"
-    )
-    beside = Annotation(
-        text, (1, 0.5), xytext=(14, 0), xycoords=shown, textcoords="offset points", va="center",
-        color=colour, fontsize=TITLE_SIZE - 1, weight="bold", annotation_clip=False,
+def _headline(figure: Figure, title: str, verdict: str = "", color: str = style.INK) -> None:
+    """A title, and beside it a verdict with its color."""
+    longest = int(figure.get_figwidth() * TITLE_LETTERS) - len(verdict)
+    shown = figure.suptitle(short(title, longest), x=0.01, ha="left", fontsize=TITLE, weight="bold")
+    beside = figure.axes[0].annotate(
+        verdict, (1, 0.5), xytext=(14, 0), xycoords=shown, textcoords="offset points", va="center",
+        color=color, fontsize=TITLE - 1, weight="bold", annotation_clip=False,
     )  # fmt: skip
     beside.set_in_layout(False)
-    figure.add_artist(beside)
 
 
 def _say_nothing(axes: Axes, sweep: Json) -> None:
     """Why there is no line."""
-    any_runs = any(one["runs"] for one in sweep["conditions"].values())
     axes.text(
-        0.5, 0.6, "not measured" if any_runs else "no runs", transform=axes.transAxes,
-        ha="center", color="#555555",
+        0.5, 0.6, "not measured" if data.runs_of(sweep) else "no runs", transform=axes.transAxes,
+        ha="center", color=style.SOFT,
     )  # fmt: skip
 
 
 def _small_print(figure: Figure, text: str) -> None:
     lines = style.wrap(text, figure.get_figwidth() - 0.3, SMALL_PRINT)
-    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL_PRINT, color="#555555")
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL_PRINT, color=style.SOFT)
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = style.new_figure(width, height)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(w_pad=0.08, h_pad=0.09)
-    return figure
-
-
-def _panels(figure: Figure, rows: int, columns: int) -> list[Axes]:
-    return list(figure.subplots(rows, max(columns, 1), squeeze=False).flat)
+def _panels(
+    count: int, columns: int, width: float, height: float, around: float
+) -> tuple[Figure, list[Axes]]:
+    """A figure of panels of that many inches, at least one; what is over is empty."""
+    columns = max(columns, 1)
+    rows = max(-(-count // columns), 1)
+    figure = style.new_figure(width * columns, height * rows + around)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.09)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[max(count, 1) :]:
+        axes.set_axis_off()
+    return figure, panels
 
 
 def _save(figure: Figure, path_stem: Path) -> None:
     """PNG and SVG; equal figures are equal bytes."""
     style.save(figure, Path(f"{path_stem}.png"))
-    settings: dict[str, Any] = {"svg.hashsalt": "emergent-icl"}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context({"svg.hashsalt": "emergent-icl"}):
         figure.savefig(Path(f"{path_stem}.svg"), metadata={"Date": None})

@@ -9,9 +9,9 @@ from browser import PageReader
 from made_up_results import make_results
 from plotly.offline import get_plotlyjs
 
-from emergent_icl.plots import report_tables as tables
+from emergent_icl.plots import sweep_tables as tables
+from emergent_icl.plots.charts import chart, chart_text
 from emergent_icl.plots.report import report_page, write_report
-from emergent_icl.plots.report_charts import chart_json, chart_text, for_script
 from emergent_icl.plots.sweep_figures import draw_summary
 
 RESULTS = make_results()
@@ -105,10 +105,11 @@ def test_every_verdict_has_a_sign_and_a_link_to_its_finding(read):
 
 def test_means_and_deviations_are_those_of_the_runs_that_count(read):
     # 0.750 of four runs, since one is missing; the run that diverged is in no mean.
-    table = tables.conditions_table(RESULTS["sweeps"]["classes"])
-    text = PageReader(table).text
-    assert "(4) 4 data.split.num_rare = 400" in text
-    assert "(4) 5, 1 diverged data.split.num_rare = 800" in text
+    rows = {row.name: row for row in tables.condition_rows(RESULTS["sweeps"]["classes"])}
+    assert all(end.endswith(" (4)") for end in rows["classes=400"].ends)
+    assert (rows["classes=400"].runs, rows["classes=800"].runs) == ("4", "5, 1 diverged")
+    assert rows["classes=400"].overrides == ("data.split.num_rare = 400",)
+    assert "(4) 4 data.split.num_rare = 400" in read.text
     assert tables.mean_text([0.25, 0.75]) == "0.500 ± 0.354 (2)"
     assert tables.mean_text([0.25]) == "0.250 (1)"
     assert "diverged at step 30,100" in read.text
@@ -175,18 +176,19 @@ def test_names_and_texts_of_results_cannot_become_markup():
 
 
 def test_charts_are_json_that_holds_no_markup():
-    text = chart_json(hostile_results()["sweeps"][HOSTILE])
+    page = PageReader(report_page(hostile_results(), None))
+    text = page.scripts[0]
     assert not set("<>&\u2028") & set(text)
+    # Whoever draws it would read markup.
     assert HOSTILE not in json.dumps(json.loads(text))
-    assert json.loads(for_script(json.dumps(HOSTILE + "\u2028"))) == HOSTILE + "\u2028"
     assert chart_text("<b> & %{x}") == "&lt;b&gt; &amp; &#37;{x}"
 
 
 def test_charts_hold_means_bands_and_what_every_seed_has():
-    chart = json.loads(chart_json(RESULTS["sweeps"]["burstiness"]))
-    named = [trace for trace in chart["data"] if trace.get("showlegend")]
+    drawn = chart(RESULTS["sweeps"]["burstiness"])
+    named = [trace for trace in drawn["data"] if trace.get("showlegend")]
     assert [trace["name"] for trace in named] == list(RESULTS["sweeps"]["burstiness"]["conditions"])
-    means = [trace for trace in chart["data"] if "customdata" in trace]
+    means = [trace for trace in drawn["data"] if "customdata" in trace]
     assert len(means) == 12
     low, high, *seeds = means[0]["customdata"][10]
     assert low < means[0]["y"][10] < high
@@ -206,7 +208,7 @@ def test_a_band_ends_where_runs_are_missing():
         run["curves"]["icl"] = {"steps": [1, 2, 3, 4], "values": [0.1 * int(seed)] * 4}
         if seed != "0":
             run["curves"]["icl"]["values"][1] = None
-    data = json.loads(chart_json(sweep))["data"]
+    data = chart(sweep)["data"]
     outline = next(trace for trace in data if trace.get("fill") == "toself")
     assert outline["x"] == [1, 1, None, 3, 4, 4, 3]
     mean = next(trace for trace in data if "customdata" in trace)
@@ -246,7 +248,7 @@ def test_every_chart_is_drawn_and_the_console_is_silent(page, tmp_path):
     [
         ("Plotly.react(", "Plotly.rect(", "Uncaught"),
         ("displaylogo: false", "displaylogo false", "SyntaxError"),
-        ('"type":"scatter"', '"type":"pie"', "panels"),
+        ('"type": "scatter"', '"type": "pie"', "panels"),
         ("<main>", '<main><img src="http://example.com/x.png" alt="">', "Content Security Policy"),
     ],
 )

@@ -7,8 +7,8 @@ import pytest
 from made_up_results import make_results
 
 from emergent_icl.cli.pages import filled
-from emergent_icl.plots.report_markdown import BLOCKS, fill
-from emergent_icl.plots.report_tables import UNKNOWN
+from emergent_icl.plots.report import BLOCKS, fill
+from emergent_icl.plots.sweep_tables import UNKNOWN
 
 RESULTS = json.loads(json.dumps(make_results()))
 PAGE = "# Title\n" + "".join(

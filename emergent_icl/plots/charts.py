@@ -1,0 +1,195 @@
+"""Interactive charts of sweeps: Plotly's data and layout, drawn by report.js."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from matplotlib.colors import to_rgb
+
+from emergent_icl.plots import style
+from emergent_icl.plots import sweep_data as data
+from emergent_icl.plots.sweep_data import Band, Json, Look
+
+DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+# Seeds in a line of what hovering shows.
+SEEDS_A_LINE = 2
+DIGITS = 4
+UNKNOWN = "–"  # noqa: RUF001
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+Trace = dict[str, Any]
+
+
+def has_curves(sweep: Json) -> bool:
+    """Whether there is anything to draw."""
+    return any(
+        data.points(run, measure)[0] for run in data.runs_of(sweep) for measure in sweep["measures"]
+    )
+
+
+def chart(sweep: Json) -> dict[str, Any]:
+    """A sweep's measures over training, a panel each: 'data' and 'layout' for Plotly, as JSON.
+
+    The panels have axes of their own, but no place yet: report.js puts them beside or below each
+    other. The traces of a condition are one legend group over all panels.
+    """
+    conditions = data.in_order(sweep["conditions"])
+    looks = data.looks(conditions)
+    traces: list[Trace] = []
+    named: set[str] = set()
+    for index, measure in enumerate(sweep["measures"]):
+        panel = list(_chances(sweep, conditions, measure))
+        for group, (name, condition) in enumerate(conditions.items()):
+            for trace in _condition_traces(name, condition["runs"], measure, looks[name]):
+                # The legend has each condition once.
+                trace["showlegend"] = trace["showlegend"] and name not in named
+                named |= {name} if trace["showlegend"] else set()
+                panel.append(trace | {"legendgroup": f"condition {group}"})
+        number = _number(index)
+        traces += [
+            {"type": "scatter", "xaxis": f"x{number}", "yaxis": f"y{number}"} | trace
+            for trace in panel
+        ]
+    return {"data": traces, "layout": _layout(sweep["measures"])}
+
+
+def chart_text(text: object) -> str:
+    """Text for Plotly, which reads markup, and %{...} in templates."""
+    return html.escape(str(text), quote=False).replace("%", "&#37;")
+
+
+def _layout(measures: list[str]) -> dict[str, Any]:
+    layout: dict[str, Any] = {
+        "template": "none",
+        "font": {"family": FONT, "size": 13, "color": style.INK},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hoverlabel": {"bgcolor": "#ffffff", "font": {"family": FONT, "color": style.INK}},
+        "hovermode": "closest",
+        "modebar": {"bgcolor": "rgba(255,255,255,0.9)", "color": "#777777"},
+        "annotations": [],
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "tracegroupgap": 0},
+    }
+    line = {"showline": True, "linecolor": style.GREY, "ticks": "outside", "zeroline": False,
+            "nticks": 6}  # fmt: skip
+    for index, measure in enumerate(measures):
+        number = _number(index)
+        layout[f"xaxis{number}"] = line | {
+            "anchor": f"y{number}", "showgrid": False, "rangemode": "tozero",
+            "title": {"text": "training step", "standoff": 8, "font": {"size": 13}},
+            "tickformat": "~s", "hoverformat": ",d",
+        } | ({"matches": "x"} if index else {})  # fmt: skip
+        layout[f"yaxis{number}"] = line | {"anchor": f"x{number}", "gridcolor": "#ececec"}
+        if data.is_share(measure):
+            layout[f"yaxis{number}"]["range"] = [-0.03, 1.03]
+        layout["annotations"].append({
+            "text": chart_text(data.look_of(measure).long), "showarrow": False,
+            "xref": f"x{number} domain", "yref": f"y{number} domain", "x": 0, "y": 1,
+            "xanchor": "left", "yanchor": "bottom", "yshift": 8, "font": {"size": 13},
+            "align": "left",
+        })  # fmt: skip
+    return layout
+
+
+def _number(index: int) -> str:
+    """Of a panel's axes, as Plotly counts: the first have none."""
+    return str(index + 1) if index else ""
+
+
+def _condition_traces(
+    name: str, runs: Mapping[str, Json], measure: str, look: Look
+) -> Iterator[Trace]:
+    """Band, mean and diverged runs; the one that says showlegend stands for the condition."""
+    band = data.band(runs.values(), measure)
+    if band.steps:
+        xs, ys = _outline(band)
+        yield {
+            "x": xs, "y": ys, "mode": "lines", "line": {"width": 0}, "fill": "toself",
+            "fillcolor": _pale(look.color), "hoverinfo": "skip", "name": chart_text(name),
+            "showlegend": False,
+        }  # fmt: skip
+        yield {
+            "x": band.steps, "y": _rounded(band.mean), "mode": "lines", "name": chart_text(name),
+            "line": {"color": look.color, "width": 2, "dash": DASHES[look.dashes]},
+            "customdata": _numbers(runs, measure, band), "hovertemplate": _hover(runs),
+            "showlegend": True,
+        }  # fmt: skip
+    for seed, run in runs.items():
+        steps, values = data.points(run, measure)
+        if data.has_diverged(run) and steps:
+            said = f"{chart_text(name)}, seed {chart_text(seed)}"
+            said += f"<br>diverged at step {run['diverged_at_step']:,}"
+            yield {
+                "x": steps, "y": _rounded(values), "mode": "lines+markers",
+                "name": chart_text(name), "line": {"color": look.color, "width": 1}, "opacity": 0.8,
+                # A cross at its end alone.
+                "marker": {"symbol": "x-thin", "size": [0] * (len(steps) - 1) + [9],
+                           "line": {"width": 2, "color": look.color}},
+                "hovertemplate": f"{said}<br>%{{y}} at step %{{x}}<extra></extra>",
+                "showlegend": not band.steps,
+            }  # fmt: skip
+
+
+def _chances(sweep: Json, conditions: Mapping[str, Json], measure: str) -> Iterator[Trace]:
+    steps = [step for run in data.runs_of(sweep) for step in data.points(run, measure)[0]]
+    for chance in data.distinct_chances(conditions, measure) if steps else ():
+        yield {
+            "x": [0, max(steps)], "y": [chance, chance], "mode": "lines", "name": "chance",
+            "line": {"color": style.GREY, "width": 1.2, "dash": "1px,3px"}, "showlegend": False,
+            "hovertemplate": f"chance: {chance:.3g}<extra></extra>",
+        }  # fmt: skip
+
+
+def _numbers(runs: Mapping[str, Json], measure: str, band: Band) -> list[list[float | str]]:
+    """At each step the band's ends, and what every run has there."""
+    own = [dict(zip(*data.points(run, measure), strict=True)) for run in runs.values()]
+    return [
+        [_or_unknown(value) for value in (low, high, *(values.get(step) for values in own))]
+        for step, low, high in zip(band.steps, band.low, band.high, strict=True)
+    ]
+
+
+def _hover(runs: Mapping[str, Json]) -> str:
+    """Plotly's template for what `_numbers` gives."""
+    seeds = [
+        f"seed {chart_text(seed)}: %{{customdata[{index + 2}]}}" for index, seed in enumerate(runs)
+    ]
+    lines = [
+        ",  ".join(seeds[start : start + SEEDS_A_LINE])
+        for start in range(0, len(seeds), SEEDS_A_LINE)
+    ]
+    mean = "mean %{y} [%{customdata[0]}, %{customdata[1]}]"
+    return "<br>".join(["<b>%{fullData.name}</b>, step %{x}", mean, *lines]) + "<extra></extra>"
+
+
+def _outline(band: Band) -> tuple[list[int | None], list[float | None]]:
+    """A closed line around each stretch of steps where the band is known, None between them."""
+    xs: list[int | None] = []
+    ys: list[float | None] = []
+    stretches: list[list[int]] = [[]]
+    for index, low in enumerate(band.low):
+        if math.isnan(low):
+            stretches.append([])
+        else:
+            stretches[-1].append(index)
+    for stretch in filter(None, stretches):
+        back = stretch[::-1]
+        xs += [*(band.steps[i] for i in stretch + back), None]
+        ys += [*_rounded([band.high[i] for i in stretch] + [band.low[i] for i in back]), None]
+    return xs[:-1], ys[:-1]
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [round(value, DIGITS) for value in values]
+
+
+def _or_unknown(value: float | None) -> float | str:
+    return round(value, DIGITS) if data.is_number(value) else UNKNOWN
+
+
+def _pale(color: str) -> str:
+    red, green, blue = (round(255 * part) for part in to_rgb(color))
+    return f"rgba({red},{green},{blue},0.16)"

@@ -1,0 +1,268 @@
+"""What is drawn and said of sweeps: curves over seeds, the order of conditions, their looks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from emergent_icl.plots import style
+from emergent_icl.sweeps.statistics import mean_interval
+
+# Of results.json.
+Json = Mapping[str, Any]
+
+
+class Look(NamedTuple):
+    """How something is drawn; one of them suffices to tell it from others.
+
+    Attributes:
+      color: '#rrggbb'.
+      dashes: of Matplotlib.
+      marker: of Matplotlib.
+    """
+
+    color: str
+    dashes: str
+    marker: str
+
+
+class MeasureLook(NamedTuple):
+    """How a measure is named at a line's end and above a panel, and drawn beside others."""
+
+    short: str
+    long: str
+    look: Look
+
+
+LOOKS = {
+    "icl": MeasureLook(
+        "ICL", "in-context (ICL): accuracy on held-out classes", Look(style.BLUE, "-", "o")
+    ),
+    "iwl": MeasureLook(
+        "IWL", "in-weights (IWL): accuracy without support", Look(style.VERMILLION, "--", "s")
+    ),
+    "iwl_common": MeasureLook(
+        "IWL, common", "in-weights (IWL) on common classes", Look(style.ORANGE, ":", "D")
+    ),
+    "iwl_rare": MeasureLook(
+        "IWL, rare", "in-weights (IWL) on rare classes", Look(style.PURPLE, "-.", "^")
+    ),
+    "loss": MeasureLook("loss", "training loss (nats)", Look(style.GREEN, ":", "v")),
+}
+OTHER_LOOKS = (
+    Look(style.GREEN, ":", "v"),
+    Look(style.PURPLE, "-.", "^"),
+    Look(style.INK, "-", "X"),
+    Look(style.GREY, "--", "P"),
+)
+
+# Verdict -> a sign that needs no color, and a color dark enough for text on white.
+VERDICTS = {
+    "reproduced": ("✓", "#00694D"),
+    "not reproduced": ("✗", "#A34700"),
+    "inconclusive": ("?", style.SOFT),
+}
+NO_VERDICT = ("∅", style.SOFT)
+
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Neighbors are far apart in lightness.
+CATEGORIES = (
+    style.BLUE, style.ORANGE, style.INK, style.PURPLE, style.GREEN, style.SKY, style.VERMILLION,
+)  # fmt: skip
+# Viridis beyond this is too pale on white.
+PALEST = 0.78
+# Conditions of an axis that lie nearer than this share of it would be crammed.
+CRAMMED, SPARSE = 0.05, 0.09
+# Chances nearer than this are one line.
+SAME_CHANCE = 0.02
+
+
+class Band(NamedTuple):
+    """A measure over training, over independent runs.
+
+    Attributes:
+      steps: increasing.
+      mean: at each step, of the runs that have it.
+      low: of the 95 % t interval; nan where fewer than two runs have the step.
+      high: likewise.
+    """
+
+    steps: list[int]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+def look_of(measure: str) -> MeasureLook:
+    """The look of a measure; one that is unknown bears its own name."""
+    look = OTHER_LOOKS[sum(measure.encode()) % len(OTHER_LOOKS)]
+    return LOOKS.get(measure, MeasureLook(measure.removeprefix("eval/"), measure, look))
+
+
+def is_share(measure: str) -> bool:
+    """Whether a measure lies in [0, 1]: an accuracy, or how often something is predicted."""
+    last = measure.rsplit("/", 1)[-1]
+    return last.startswith(("icl", "iwl", "accuracy", "predicts_"))
+
+
+def is_number(value: object) -> bool:
+    """Whether there is something to draw; JSON has null, or NaN, where there is not."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def runs_of(sweep: Json) -> list[Json]:
+    """Every run of every condition."""
+    return [run for one in sweep["conditions"].values() for run in one["runs"].values()]
+
+
+def has_diverged(run: Json) -> bool:
+    """Whether a run ended early, with a loss that is no number."""
+    return run.get("diverged_at_step") is not None
+
+
+def points(run: Json, measure: str) -> tuple[list[int], list[float]]:
+    """Steps and values of a run's curve; both empty where it has none."""
+    curve = run.get("curves", {}).get(measure) or {"steps": [], "values": []}
+    pairs = [pair for pair in zip(curve["steps"], curve["values"], strict=True)
+             if is_number(pair[1])]  # fmt: skip
+    return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+def band(runs: Iterable[Json], measure: str) -> Band:
+    """Mean of runs and its 95 % t interval at each step, within [0, 1] where it must be.
+
+    Runs that diverged take no part: they end early, and where they end a mean would jump.
+    """
+    at: dict[int, list[float]] = {}
+    for run in runs:
+        if not has_diverged(run):
+            for step, value in zip(*points(run, measure), strict=True):
+                at.setdefault(step, []).append(value)
+    least, most = (0.0, 1.0) if is_share(measure) else (-math.inf, math.inf)
+    found = Band([], [], [], [])
+    for step in sorted(at):
+        mean, low, high = mean_interval(at[step])
+        is_known = len(at[step]) > 1
+        found.steps.append(step)
+        found.mean.append(mean)
+        found.low.append(max(low, least) if is_known else math.nan)
+        found.high.append(min(high, most) if is_known else math.nan)
+    return found
+
+
+def finals(condition: Json, measure: str) -> list[float]:
+    """What the runs of a condition end with; without those that diverged or were not measured."""
+    runs = condition["runs"].values()
+    values = [run.get("final", {}).get(measure) for run in runs if not has_diverged(run)]
+    return [value for value in values if is_number(value)]
+
+
+def distinct_chances(conditions: Mapping[str, Json], measure: str) -> list[float]:
+    """What guessing gives in any condition; of those too near to be told apart, the least."""
+    found: list[float] = []
+    for chance in sorted(
+        filter(is_number, (c["chance"].get(measure) for c in conditions.values()))
+    ):
+        if not found or chance - found[-1] > SAME_CHANCE:
+            found.append(chance)
+    return found
+
+
+def is_ordered(conditions: Mapping[str, Json]) -> bool:
+    """Whether conditions differ in a number."""
+    return len(conditions) > 1 and all(is_number(one["value"]) for one in conditions.values())
+
+
+def in_order(conditions: Mapping[str, Json]) -> dict[str, Json]:
+    """Conditions by their value, where all have one; else as they come."""
+    if not is_ordered(conditions):
+        return dict(conditions)
+    return dict(sorted(conditions.items(), key=lambda item: item[1]["value"]))
+
+
+def axis_places(conditions: Mapping[str, Json]) -> tuple[list[float], str]:
+    """Where conditions stand on an axis in [0, 1], and how: 'linear', 'log' or 'in order'.
+
+    By their value, or its logarithm, unless two of them would then be crammed together.
+    """
+    if is_ordered(conditions):
+        values = np.array([float(one["value"]) for one in conditions.values()])
+        scales = {"linear": values} | ({"log": np.log(values)} if (values > 0).all() else {})
+        places = {how: (one - one.min()) / max(np.ptp(one), 1e-12) for how, one in scales.items()}
+        nearest = {how: float(np.diff(np.sort(place)).min()) for how, place in places.items()}
+        best = "linear" if nearest["linear"] >= SPARSE else max(nearest, key=nearest.__getitem__)
+        if nearest[best] >= CRAMMED:
+            return places[best].tolist(), best
+    if len(conditions) == 1:
+        return [0.5], "in order"
+    return np.linspace(0, 1, len(conditions)).tolist(), "in order"
+
+
+def looks(conditions: Mapping[str, Json]) -> dict[str, Look]:
+    """A look for each condition: from dark to light where they have an order."""
+    ordered, last = in_order(conditions), max(len(conditions) - 1, 1)
+    return {
+        name: Look(
+            to_hex(colormaps["viridis"](PALEST * index / last))
+            if is_ordered(conditions)
+            else CATEGORIES[index % len(CATEGORIES)],
+            DASHES[index % len(DASHES)],
+            MARKERS[index % len(MARKERS)],
+        )
+        for index, name in enumerate(ordered)
+    }
+
+
+def title_of(name: str, sweep: Json | None) -> str:
+    """Of a sweep, its name where it has none."""
+    return (sweep or {}).get("title") or name
+
+
+def seeds_text(seeds: Collection[object]) -> str:
+    """'1 seed', '5 seeds'."""
+    return f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
+
+
+def count_text(sweep: Json) -> str:
+    """How many seeds a condition has, and which runs are not there or diverged."""
+    runs = runs_of(sweep)
+    if not runs:
+        return "No runs"
+    conditions = sweep["conditions"].values()
+    seeds = {seed for one in conditions for seed in one["runs"]}
+    planned = len(seeds) * len(conditions)
+    counts = {"missing": planned - len(runs), "diverged": sum(map(has_diverged, runs))}
+    odd = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"n = {seeds_text(seeds)}" + (f" ({odd} of {planned} runs)" if odd else "")
+
+
+def verdict_text(verdict: Json | None) -> tuple[str, str]:
+    """A verdict with its sign, and its color; 'no verdict' where there is none."""
+    if not verdict:
+        return f"{NO_VERDICT[0]} no verdict", NO_VERDICT[1]
+    sign, color = VERDICTS.get(verdict["verdict"], NO_VERDICT)
+    return f"{sign} {verdict['verdict']}", color
+
+
+def headline(verdicts: Mapping[str, Json]) -> str:
+    """How many findings were reproduced, in a sentence's beginning."""
+    kinds = [verdict["verdict"] for verdict in verdicts.values()]
+    count = len(kinds)
+    return f"{kinds.count('reproduced')} of {count} finding{'s' * (count != 1)} reproduced"
+
+
+def context_text(results: Json) -> str:
+    """Where numbers come from: dataset, preset and what was changed of it."""
+    preset = f", preset '{results['preset']}'" if results["preset"] else ""
+    return results["dataset"] + preset + "".join(f", {one}" for one in changes(results))
+
+
+def changes(results: Json) -> list[str]:
+    """Options that the whole reproduction differs in from its preset, 'a.b=1' each."""
+    return [f"{option}={value}" for option, value in results["changes"].items()]

@@ -1,0 +1,234 @@
+"""Tables of sweeps: their rows, built once for the page, for Markdown and for the terminal.
+
+A cell is a text, or a tuple of lines of code: options, folders. Whoever shows it escapes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emergent_icl.plots import sweep_data as data
+from emergent_icl.plots.sweep_data import Json
+
+# Outcome of a check -> its sign.
+OUTCOMES = {"holds": "✓", "fails": "✗", "undecided": "?"}
+UNKNOWN = "–"  # noqa: RUF001
+LEAST_P = 1e-4
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+Cell = str | tuple[str, ...]
+
+
+class Table(NamedTuple):
+    """A table of the page.
+
+    Attributes:
+      caption: says what it is.
+      headers: of the columns; the first column is each row's header.
+      rows: a cell a header.
+      kind: a class of report.css.
+    """
+
+    caption: str
+    headers: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+    kind: str = ""
+
+
+class CheckRow(NamedTuple):
+    """A check of a claim: what it asks, how it came out, with what numbers, and why."""
+
+    sign: str
+    outcome: str
+    check: str
+    numbers: str
+    reason: str
+
+    @property
+    def said(self) -> str:
+        """Its numbers, and why they do not tell."""
+        return "; ".join(filter(None, (self.numbers, self.reason)))
+
+
+class FindingRow(NamedTuple):
+    """A finding: its verdict with the color of it, its claim, and the checks of that."""
+
+    name: str
+    title: str
+    verdict: str
+    color: str
+    claim: str
+    checks: tuple[CheckRow, ...]
+
+
+class ConditionRow(NamedTuple):
+    """A condition: what its runs end with, a text a measure, their number, what it changes."""
+
+    name: str
+    ends: tuple[str, ...]
+    runs: str
+    overrides: tuple[str, ...]
+
+
+def finding_rows(results: Json) -> list[FindingRow]:
+    """Every finding; what was planned but not run may have only a sweep, or only a verdict."""
+    sweeps, verdicts = results["sweeps"], results["verdicts"]
+    rows = []
+    for name in dict.fromkeys([*sweeps, *verdicts]):
+        found = verdicts.get(name)
+        checks = tuple(
+            CheckRow(
+                OUTCOMES.get(one["outcome"], UNKNOWN),
+                one["outcome"],
+                one["check"],
+                numbers_text(one["numbers"]),
+                one["reason"],
+            )
+            for one in (found or {}).get("statistics", ())
+        )
+        title, claim = data.title_of(name, sweeps.get(name)), (found or {}).get("claim", "")
+        rows.append(FindingRow(name, title, *data.verdict_text(found), claim, checks))
+    return rows
+
+
+def condition_rows(sweep: Json) -> list[ConditionRow]:
+    """Every condition, in order."""
+    rows = []
+    for name, one in data.in_order(sweep["conditions"]).items():
+        ends = tuple(mean_text(data.finals(one, measure)) for measure in sweep["measures"])
+        count = str(len(one["runs"]))
+        diverged = sum(map(data.has_diverged, one["runs"].values()))
+        count += f", {diverged} diverged" if diverged else ""
+        rows.append(ConditionRow(name, ends, count, options(one["overrides"])))
+    return rows
+
+
+def measure_headers(sweep: Json) -> tuple[str, ...]:
+    """A column's header for each measure."""
+    return tuple(data.look_of(measure).short for measure in sweep["measures"])
+
+
+def checks_table(checks: Sequence[CheckRow]) -> Table:
+    """Every check of a claim."""
+    headers: tuple[str, ...] = ("Check", "Outcome", "Numbers", "Why")
+    rows: list[tuple[Cell, ...]] = [
+        (one.check, f"{one.sign} {one.outcome}", one.numbers, one.reason) for one in checks
+    ]
+    if not any(one.reason for one in checks):
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    return Table("What the claim asks of the runs", headers, rows, "statistics cards")
+
+
+def conditions_table(sweep: Json) -> Table:
+    """What each condition changes, and what its runs end with."""
+    caption = "At the end of training: mean ± standard deviation over seeds (number of runs)"
+    headers = ("Condition", *measure_headers(sweep), "Runs", "Overrides")
+    rows = [(one.name, *one.ends, one.runs, one.overrides) for one in condition_rows(sweep)]
+    return Table(caption, headers, rows, "numbers")
+
+
+def search_tables(sweep: Json) -> list[Table]:
+    """Every draw of the search for settings, with the one that was chosen; a table a condition."""
+    headers = ("Draw", *measure_headers(sweep), "Chosen", "Settings")
+    tables = []
+    for condition, found in sweep["search"].items():
+        rows = []
+        for draw, one in found["draws"].items():
+            ends = [one["final"].get(measure) for measure in sweep["measures"]]
+            texts = [f"{end:.3f}" if data.is_number(end) else UNKNOWN for end in ends]
+            state = "✓ chosen" if draw == found["chosen"] else _diverged(one)
+            rows.append((draw, *texts, state, options(one["overrides"])))
+        none = "" if found["chosen"] else "; none was chosen"
+        tables.append(Table(f"Draws for {condition}{none}", headers, rows, "numbers"))
+    return tables
+
+
+def runs_table(sweep: Json) -> Table:
+    """Where each run lies."""
+    rows: list[tuple[Cell, ...]] = [
+        (f"{name}, seed {seed}", (run["workdir"],), run["replica"], _diverged(run) or "complete")
+        for name, condition in data.in_order(sweep["conditions"]).items()
+        for seed, run in condition["runs"].items()
+    ]
+    return Table("Where the runs lie", ("Run", "Folder", "Replica", "State"), rows)
+
+
+def pairs_table(caption: str, headers: tuple[str, str], values: Mapping[str, Any]) -> Table:
+    """Names and values."""
+    rows: list[tuple[Cell, ...]] = [(name, (value_text(one),)) for name, one in values.items()]
+    return Table(caption, headers, rows, "pairs")
+
+
+def options(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Options of a config, a line each."""
+    return tuple(f"{name} = {value_text(value)}" for name, value in values.items())
+
+
+def chosen_settings(search: Json) -> list[tuple[str, tuple[str, ...], int]]:
+    """Condition, chosen options (none if all draws diverged), and number of draws."""
+    rows = []
+    for condition, found in search.items():
+        values = {} if found["chosen"] is None else found["draws"][found["chosen"]]["overrides"]
+        texts = tuple(f"{path}={value_text(value)}" for path, value in values.items())
+        rows.append((condition, texts, len(found["draws"])))
+    return rows
+
+
+def number_text(value: object, digits: int = 3) -> str:
+    """A few digits, a real minus; what is unknown or infinite says so."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "unknown"
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return str(value)
+    text = "∞" if math.isinf(value) else f"{abs(value):.{digits}g}"
+    return f"\N{MINUS SIGN}{text}" if value < 0 else text
+
+
+def numbers_text(numbers: Json) -> str:
+    """The numbers of a check in a line: 'difference 0.41 [0.36, 0.45], p = 0.0079'.
+
+    A pair is the interval of the number before it, of 95 % unless said otherwise.
+    """
+    text = ""
+    for name, value in numbers.items():
+        if isinstance(value, list | tuple):
+            level = name.rpartition(", ")[2].replace(" ", NO_BREAK)
+            said = "" if level == f"95{NO_BREAK}%" else f"{NO_BREAK}({level})"
+            text += f" [{', '.join(number_text(bound) for bound in value)}]{said}"
+        else:
+            text += (", " if text else "") + _named_number(name, value)
+    return text
+
+
+def _named_number(name: str, value: object) -> str:
+    # A name and its number are not parted at a line's end.
+    if name != "p":
+        return f"{name}{NO_BREAK}{number_text(value)}"
+    if data.is_number(value) and value < LEAST_P:
+        return f"p{NO_BREAK}<{NO_BREAK}{LEAST_P:.4f}"
+    return f"p{NO_BREAK}={NO_BREAK}{number_text(value, 2)}"
+
+
+def mean_text(values: Sequence[float]) -> str:
+    """Mean, standard deviation over runs and their number."""
+    if not values:
+        return UNKNOWN
+    # A value of each run: the deviation is that of runs, not of their mean.
+    deviation = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{deviation} ({len(values)})"
+
+
+def value_text(value: object) -> str:
+    """A value of a config as its file would have it."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _diverged(run: Json) -> str:
+    return f"diverged at step {run['diverged_at_step']:,}" if data.has_diverged(run) else ""

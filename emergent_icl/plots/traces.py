@@ -1,0 +1,136 @@
+"""What a trained model does with single sequences: its predictions, and where attention goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+
+from emergent_icl.evaluation.trace import Trace
+from emergent_icl.plots import style
+from emergent_icl.plots.sequences import draw_example
+
+# Inches: examples and the bars below them.
+CELL, BARS, LINE, MARGIN = 0.85, 0.95, 0.17, 0.7
+# Inches: maps of attention; few heads have larger ones, and so have long sequences, whose tokens'
+# names would run into one another.
+ALL_HEADS, SMALLEST_SIDE, LARGEST_SIDE, A_TOKEN = 11.0, 1.4, 2.6, 0.08
+TOKEN_SPACE, BAR, PAD = 0.75, 1.0, 0.02
+# Points.
+TITLE = 9.0
+
+
+def draw_predictions(trace: Trace, title: str, path: Path) -> None:
+    """Draws the predictions on some sequences as a PNG; see `predictions_figure`."""
+    style.save(predictions_figure(trace, title), path)
+
+
+def draw_attention(trace: Trace, index: int, title: str, path: Path) -> None:
+    """Draws the attention of one of the sequences as a PNG; see `attention_figure`."""
+    style.save(attention_figure(trace, index, title), path)
+
+
+def predictions_figure(trace: Trace, title: str) -> Figure:
+    """For each sequence its examples, and under each what the model says of its label.
+
+    A bar is the probability of the true label, given what stands before; the text over it is
+    the label that the model finds most probable. The query is the last example.
+    """
+    count, length = trace.batch.labels.shape
+    width = MARGIN + length * CELL
+    lines = style.wrap(
+        f"{title}\nbar: probability of the true label, before it is shown; blue where it is the "
+        "most probable one\nover the bar: the most probable label",
+        width,
+        TITLE,
+    )
+    height = LINE * (len(lines) + 1) + count * (CELL + BARS + 0.35)
+    figure = style.new_figure(width, height)
+    figure.suptitle("\n".join(lines), fontsize=TITLE)
+    for row, part in enumerate(np.atleast_1d(figure.subfigures(count, 1))):
+        grid = part.add_gridspec(2, length, height_ratios=(CELL, BARS))
+        for position, label in enumerate(trace.batch.labels[row]):
+            axes = part.add_subplot(grid[0, position])
+            draw_example(axes, trace.examples[row, position])
+            is_query = position == length - 1
+            color = style.VERMILLION if is_query else style.INK
+            axes.set_title(
+                f"query: {label}" if is_query else f"{label}", size=8, color=color, pad=3
+            )
+            axes.spines[:].set_color(style.VERMILLION if is_query else style.PALE)
+        _draw_bars(part.add_subplot(grid[1, :]), trace, row)
+    return figure
+
+
+def _draw_bars(axes: Axes, trace: Trace, row: int) -> None:
+    labels, probabilities = trace.batch.labels[row], trace.probabilities[row]
+    truth = labels[trace.positions]
+    of_truth = probabilities[np.arange(len(truth)), truth]
+    predicted = probabilities.argmax(axis=-1)
+    colors = np.where(predicted == truth, style.BLUE, style.GREY)
+    bars = axes.bar(trace.positions, of_truth, color=colors, width=0.6)
+    axes.bar_label(bars, predicted.astype(str), padding=2, fontsize=7)
+    axes.set(xlim=(-0.5, len(labels) - 0.5), ylim=(0, 1.25), xticks=[], yticks=[0, 0.5, 1])
+    axes.tick_params(labelsize=7)
+    axes.set_ylabel("p(true label)", fontsize=7)
+    style.tidy(axes)
+
+
+def attention_figure(trace: Trace, index: int, title: str) -> Figure:
+    """A map for each head of each layer: row t shows where token t looks.
+
+    Names of tokens of the query's class are colored.
+
+    Args:
+      trace: the sequences, of a model with attention.
+      index: which of them.
+      title: of the figure.
+    """
+    assert trace.attention is not None
+    weights = trace.attention[:, index]
+    layers, heads, length, _ = weights.shape
+    side = max(min(LARGEST_SIDE, ALL_HEADS / heads), SMALLEST_SIDE, length * A_TOKEN)
+    width = TOKEN_SPACE + heads * side + BAR
+    text = f"{title}\nrow: the token that looks; column: what it looks at"
+    lines = style.wrap(text, width, TITLE)
+    height = LINE * len(lines) + layers * (side + 0.1) + 0.5
+    figure = style.new_figure(width, height)
+    figure.suptitle("\n".join(lines), fontsize=TITLE)
+    figure.set_layout_engine("compressed", w_pad=PAD, h_pad=PAD, wspace=PAD, hspace=PAD)
+    size = min(6.5, 0.8 * style.POINTS_PER_INCH * side / length)
+    grid = figure.subplots(layers, heads, squeeze=False)
+    for (layer, head), axes in np.ndenumerate(grid):
+        image = axes.imshow(weights[layer, head], cmap="Blues", vmin=0, vmax=1)
+        axes.set(xticks=[], yticks=[])
+        if layer == 0:
+            axes.set_title(f"head {head + 1}", fontsize=7)
+        if head == 0:
+            axes.set_ylabel(f"layer {layer + 1}", fontsize=7)
+            _name_tokens(axes.yaxis, trace, index, size)
+        if layer == layers - 1:
+            _name_tokens(axes.xaxis, trace, index, size, rotation=90)
+    bar = figure.colorbar(image, ax=grid, fraction=0.03, pad=0.01)
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label("attention", fontsize=7)
+    return figure
+
+
+def _name_tokens(axis: Axis, trace: Trace, index: int, size: float, **options: float) -> None:
+    names = list(trace.tokens[index])
+    axis.set_ticks(list(range(len(names))), labels=names, fontsize=size, **options)
+    axis.set_tick_params(length=0, pad=2)
+    for text, is_support in zip(axis.get_ticklabels(), query_class(trace, index), strict=True):
+        text.set_color(style.VERMILLION if is_support else style.INK)
+
+
+def query_class(trace: Trace, index: int) -> list[bool]:
+    """Which tokens of a sequence are of the query's class, the query included."""
+    class_ids = trace.batch.class_ids[index]
+    same = class_ids == class_ids[-1]
+    # An example is a token, or two of them: the query has no label's.
+    if trace.tokens.shape[1] == len(same):
+        return same.tolist()
+    return same.repeat(2)[:-1].tolist()
