@@ -103,5 +103,40 @@ def test_launchers_are_thin(path):
     assert lines_of(path) <= MOST_LINES_OF_LAUNCHERS
 
 
+def test_devices_are_one_files_business():
+    """Every other file of the package is given functions, and knows of no pmapped axis."""
+    words = {"pmap", "shard_map", "axis_name", "axis_index", "pmean", "psum", "all_gather"}
+    found = {
+        f"{module_name(path)}: {name}" for path in package() for name in words & names_in(path)
+    }
+    assert {one.split(":")[0] for one in found} == {"emergent_icl.training.devices"}, found
+
+
+def test_nothing_below_the_commands_prints():
+    below = [path for path in package() if place(module_name(path)) < ROOMS.index("cli")]
+    assert len(below) > 80
+    assert not {module_name(path) for path in below if {"print", "rich"} & names_in(path)}
+
+
+def package():
+    return (path for path in sources() if path.is_relative_to(ROOT / "emergent_icl"))
+
+
+def names_in(path):
+    """Whatever a file calls, takes or imports, by its last name; of what it imports, the first."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                names.add(name)
+            case ast.keyword(arg=name):
+                names.add(name)
+            case ast.Import(names=modules):
+                names |= {module.name.split(".")[0] for module in modules}
+            case ast.ImportFrom(module=module, names=imported):
+                names |= {module.split(".")[0], *(one.name for one in imported)}
+    return names
+
+
 def lines_of(path):
     return len(path.read_text(encoding="utf-8").splitlines())
