@@ -9,9 +9,8 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -30,11 +29,6 @@ EXTENSIONS = flags.DEFINE_list(
     [],
     "Modules to import first: what they register can be named (docs/extending.md).",
 )
-_EXTENSIONS = re.compile(r"--?extensions(?:=(?P<names>.*))?")
-
-
-class ExtensionError(RuntimeError):
-    """A module named by --extensions cannot be imported."""
 
 
 @functools.cache
@@ -84,7 +78,7 @@ def data_flags() -> Callable[[], dict[str, str]]:
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses flags for `app.run`; what is wrong is said without a traceback."""
     try:
-        import_extensions(argv)
+        _import_extensions(argv)
         argv = _with_files_of_presets(argv)
         if "config" in flags.FLAGS and (problems := overrides.find_problems(argv)):
             say_error(str(ConfigError(problems)))
@@ -97,8 +91,6 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     except (KeyError, AttributeError) as error:
         # ml_collections' own message, with the nearest name, without the quotes of a key.
         message = "unknown option " + " ".join(str(error.args[0]).replace('"', "").split())
-    except ExtensionError as error:
-        message = str(error)
     except OSError as error:  # The config file was not found: one line a place, all the same.
         where = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         message = where.splitlines()[-1].strip()
@@ -114,17 +106,32 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     sys.exit(2)
 
 
+def _given(argv: Sequence[str], flag: str) -> Iterator[tuple[int, str, str]]:
+    """Wherever a flag has a value: which word holds it, what stands before it there, the value."""
+    for index, word in enumerate(argv):
+        name, is_joined, value = word.partition("=")
+        if name in (f"-{flag}", f"--{flag}"):
+            if is_joined:
+                yield index, f"{name}=", value
+            elif index + 1 < len(argv):
+                yield index + 1, "", argv[index + 1]
+
+
+def _import_extensions(argv: Sequence[str]) -> None:
+    for _, _, names in _given(argv, "extensions"):
+        for name in filter(None, names.split(",")):
+            try:
+                importlib.import_module(name)
+            except Exception as error:  # Whatever the user's own module raises.
+                reason = f"{type(error).__name__}: {error}"
+                raise flags.Error(f"--extensions: {name} cannot be imported ({reason})") from error
+
+
 def _with_files_of_presets(argv: Sequence[str]) -> list[str]:
     """The command line, with `--config=NAME[:preset]` as `--config=FILE[:preset]`."""
     words = list(argv)
-    for index, word in enumerate(argv):
-        flag, is_joined, value = word.partition("=")
-        if flag.lstrip("-") != "config" or not flag.startswith("-"):
-            continue
-        if is_joined:
-            words[index] = f"{flag}={_file_of_preset(value)}"
-        elif index + 1 < len(argv):
-            words[index + 1] = _file_of_preset(argv[index + 1])
+    for index, before, value in _given(argv, "config"):
+        words[index] = before + _file_of_preset(value)
     return words
 
 
@@ -137,21 +144,3 @@ def _file_of_preset(where: str) -> str:
     if name not in names:
         raise flags.Error(f"--config={where} is no file, and {unknown_name('preset', name, names)}")
     return f"{Path(presets.__path__[0], name)}.py{colon}{preset}"
-
-
-def import_extensions(argv: Sequence[str]) -> None:
-    """Imports the modules that a command line names.
-
-    Raises:
-      ExtensionError: one of them cannot be imported; says why.
-    """
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        if match := _EXTENSIONS.fullmatch(word):
-            names = following if match["names"] is None else match["names"]
-            for name in filter(None, names.split(",")):
-                try:
-                    importlib.import_module(name)
-                except Exception as error:  # Whatever the user's own module raises.
-                    reason = f"{type(error).__name__}: {error}"
-                    text = f"--extensions: {name} cannot be imported ({reason})"
-                    raise ExtensionError(text) from error

@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -21,45 +22,46 @@ from emergent_icl.evaluation.evaluate import ICL, IWL
 from emergent_icl.runs.reporting import Observer, Record
 
 
+class Bar(Progress):
+    """A bar on a terminal; nothing elsewhere."""
+
+    def __init__(self, *columns: ProgressColumn) -> None:
+        """Takes what stands before the text about the latest."""
+        latest = TextColumn("{task.description}")
+        super().__init__(*columns, latest, console=CONSOLE, disable=not CONSOLE.is_terminal)
+
+
 class TrainingDisplay(Observer):
     """A progress bar on a terminal, a line a log elsewhere."""
 
     def __init__(self, started: float) -> None:
         """Takes `time.monotonic()` at which the command started."""
         self._started: float | None = started
-        self._progress: Progress | None = None
+        self._bar = Bar(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         self._last_step = 0
         self._latest: dict[str, Record] = {}
 
     def close(self) -> None:
         """Ends the bar, so that something else may be printed."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        self._bar.stop()
 
     def started(self, facts: dict[str, Any]) -> None:
         """Says what will run; see Observer."""
         for name in ("experiment", "data", "labels", "model", "replicas", "devices", "feeder"):
             if facts[name]:
                 say(f"{name:>10}  {facts[name]}")
-        self._last_step = facts["last_step"]
-        if facts["first_step"]:
-            say(f"{'resumed':>10}  after step {facts['first_step']}")
-        if CONSOLE.is_terminal:
-            self._progress = Progress(
-                TextColumn("step"),
-                MofNCompleteColumn(),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.description}"),
-                console=CONSOLE,
-            )
-            self._progress.start()
-            self._task = self._progress.add_task(
-                "compiling", total=self._last_step, completed=facts["first_step"]
-            )
+        first_step, self._last_step = facts["first_step"], facts["last_step"]
+        if first_step:
+            say(f"{'resumed':>10}  after step {first_step}")
+        self._task = self._bar.add_task("compiling", total=self._last_step, completed=first_step)
+        self._bar.start()
 
     def set_aside(self, step: int, why: str, place: Path) -> None:
         """Says which checkpoint is no good; see Observer."""
@@ -70,8 +72,7 @@ class TrainingDisplay(Observer):
         if self._started is not None:
             say(f"{'compiled':>10}  {time.monotonic() - self._started:.0f} s after the start")
             self._started = None
-        if self._progress is not None:
-            self._progress.update(self._task, completed=step)
+        self._bar.update(self._task, completed=step)
 
     def logged(self, step: int, records: dict[str, Record]) -> None:
         """Shows the newest numbers; see Observer."""
@@ -79,27 +80,22 @@ class TrainingDisplay(Observer):
             self._latest[replica] = self._latest.get(replica, {}) | record
         text = "  ".join(_short(list(self._latest.values())))
         evaluated = any(name.startswith("eval/") for one in records.values() for name in one)
-        if self._progress is not None:
-            self._progress.update(self._task, description=text)
-        elif evaluated or _is_round(step, self._last_step):
-            say(f"step {step:>7}/{self._last_step}  {text}{_time_left(step, self)}")
+        self._bar.update(self._task, description=text)
+        is_due = evaluated or step % max(self._last_step // 20, 1) == 0
+        if self._bar.disable and is_due:
+            say(f"step {step:>7}/{self._last_step}  {text}{self._time_left(step)}")
 
     def diverged(self, name: str, step: int) -> None:
         """Says who dropped out; see Observer."""
         self._latest.pop(name, None)
         say(f"replica '{name}' diverged at step {step}; the others go on")
 
-
-def _is_round(step: int, last_step: int) -> bool:
-    return step % max(last_step // 20, 1) == 0
-
-
-def _time_left(step: int, display: TrainingDisplay) -> str:
-    rate = next(iter(display._latest.values()), {}).get("steps_per_second")
-    if not rate:
-        return ""
-    minutes, seconds = divmod(round((display._last_step - step) / rate), 60)
-    return f"  left {minutes}:{seconds:02d}"
+    def _time_left(self, step: int) -> str:
+        rate = next(iter(self._latest.values()), {}).get("steps_per_second")
+        if not rate:
+            return ""
+        minutes, seconds = divmod(round((self._last_step - step) / rate), 60)
+        return f"  left {minutes}:{seconds:02d}"
 
 
 def _short(latest: Sequence[Record]) -> Iterator[str]:
@@ -121,30 +117,16 @@ def _short(latest: Sequence[Record]) -> Iterator[str]:
 
 
 class ProgressBar:
-    """A bar over a whole, on a terminal; nothing elsewhere."""
+    """A bar over a whole."""
 
     def __init__(self, title: str) -> None:
-        self.is_shown = CONSOLE.is_terminal
-        self._bar = Progress(
-            TextColumn(title),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=CONSOLE,
-        )
+        share = TextColumn("{task.percentage:>3.0f} %")
+        self._bar = Bar(TextColumn(title), BarColumn(), share, TimeElapsedColumn())
         self._task = self._bar.add_task("", total=1.0)
-
-    def start(self) -> None:
-        """Shows it."""
-        if self.is_shown:
-            self._bar.start()
+        self.is_shown = not self._bar.disable
+        # Its end lets something else be printed.
+        self.start, self.close = self._bar.start, self._bar.stop
 
     def update(self, share: float, text: str) -> None:
         """Moves it to a share in [0, 1]."""
         self._bar.update(self._task, completed=share, description=text)
-
-    def close(self) -> None:
-        """Ends it, so that something else may be printed."""
-        if self.is_shown:
-            self._bar.stop()

@@ -1,0 +1,66 @@
+"""What a user sees of a run: a bar on a terminal, lines elsewhere."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from emergent_icl.cli import console, progress
+
+FACTS = {
+    "experiment": "tiny", "data": "symbolic", "labels": 4, "model": "rnn", "replicas": "",
+    "devices": "1 x cpu", "feeder": "python", "first_step": 0, "last_step": 100,
+}  # fmt: skip
+
+
+@pytest.fixture(params=[True, False], ids=["terminal", "file"])
+def shown(request, monkeypatch):
+    """Whether it is a terminal, and a function that returns what was shown."""
+    stream = io.StringIO()
+    to = Console(file=stream, force_terminal=request.param, width=150, highlight=False)
+    for module in (console, progress):
+        monkeypatch.setattr(module, "CONSOLE", to)
+    return request.param, stream.getvalue
+
+
+def test_training_is_a_bar_or_lines(shown):
+    is_terminal, text = shown
+    display = progress.TrainingDisplay(0.0)
+    display.started(FACTS)
+    for step in (5, 7, 100):
+        display.advanced(step)
+        numbers = {"train/loss": step / 10, "steps_per_second": 2.0, "sequences_per_second": 8.0}
+        display.logged(step, {"": numbers})
+    display.close()
+    assert "experiment  tiny" in text()
+    assert "compiled" in text()
+    assert "loss 10.000  2.0 steps/s  8 sequences/s" in text()
+    assert ("\x1b" in text()) == is_terminal
+    # Every twentieth of the run is a line.
+    assert ("step       5/100  loss 0.500" in text()) != is_terminal
+    assert "left 0:48" in text() or is_terminal
+    assert "step       7/100" not in text()
+
+
+def test_of_several_replicas_the_least_and_the_greatest_are_shown(shown):
+    is_terminal, text = shown
+    display = progress.TrainingDisplay(0.0)
+    display.started(FACTS | {"replicas": "a, b, c"})
+    display.logged(100, {name: {"train/loss": float(i)} for i, name in enumerate("abc")})
+    assert is_terminal or "loss 0.000..2.000" in text()
+    display.diverged("c", 100)
+    display.logged(100, {"a": {}})
+    display.close()
+    assert is_terminal or "loss 0.000..1.000" in text()
+    assert "replica 'c' diverged at step 100; the others go on" in text()
+
+
+def test_a_whole_is_a_bar_or_nothing(shown):
+    is_terminal, text = shown
+    bar = progress.ProgressBar("all runs")
+    bar.start()
+    bar.update(0.5, "3 running")
+    bar.close()
+    assert bar.is_shown == is_terminal
+    assert ("50 %" in text() and "3 running" in text()) == is_terminal
+    assert is_terminal or not text()
