@@ -33,29 +33,28 @@ def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> F
     panels = figure.subplots(len(statistics), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     most = max(max(measured.support_examples) for measured in statistics.values())
     for i, (axes, (name, measured)) in enumerate(zip(panels, statistics.items(), strict=True)):
-        colour = style.BLUE if i == 0 else style.VERMILLION
-        _draw_panel(axes, name, measured, colour, few=most < FEW_BARS)
+        color = style.VERMILLION if i else style.BLUE
+        _draw_panel(axes, name, measured, color, has_few_bars=most < FEW_BARS)
     # An axis that is shared is set once: room above whole bars for their numbers.
     panels[0].set(ylim=(0, 1.22), yticks=(0, 0.5, 1), xlim=(-0.6, most + 0.6))
     panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=20, integer=True, min_n_ticks=1))
     panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    panels[-1].set_xlabel("examples of the query's class in the context")
+    panels[-1].set_xlabel("examples of the query's class in the context (support)")
     figure.supylabel("share of the sequences", size=10)
     figure.suptitle(title, size=12, weight="bold")
     return figure
 
 
 def _draw_panel(
-    axes: Axes, name: str, measured: SequenceStatistics, colour: str, few: bool
+    axes: Axes, name: str, measured: SequenceStatistics, color: str, has_few_bars: bool
 ) -> None:
     shares = measured.support_examples
-    axes.bar(list(shares), list(shares.values()), width=0.7, color=colour)
-    if few:
-        for value, share in shares.items():
-            axes.text(value, share + 0.03, share_text(share), size=8, ha="center", va="bottom")
-    context = measured.seq_len - 1
+    bars = axes.bar(list(shares), list(shares.values()), width=0.7, color=color)
+    if has_few_bars:
+        axes.bar_label(bars, map(share_text, shares.values()), padding=2, size=8)
     support = f"support in {share_text(measured.support)} of the sequences"
-    axes.set_title(f"{name}: {context} context examples, {support}", size=9, loc="left")
+    title = f"{name}: {measured.seq_len - 1} context examples, {support}"
+    axes.set_title(title, size=9, loc="left")
     style.tidy(axes)
 
 

@@ -47,7 +47,7 @@ class ClassFrequencies(NamedTuple):
 
 
 def draw_class_frequencies(data: ClassFrequencies, title: str, subtitle: str, path: Path) -> None:
-    """Draws rank and frequency as a PNG; both logarithmic unless the law is uniform.
+    """Draws class rank and frequency as a PNG; both logarithmic unless the law is uniform.
 
     Args:
       data: the sequences.
@@ -68,7 +68,7 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     counts = np.bincount(data.ranks.ravel(), minlength=len(ranks) + 1)[1 : len(ranks) + 1]
     single = counts / data.ranks.size
     _set_scales(axes, data, law, single, is_log)
-    _mark_roles(axes, data.split, is_log)
+    _mark_roles(axes, data.split)
 
     # Never shown: nowhere on a logarithmic axis.
     was_shown = counts > 0 if is_log else np.full(len(ranks), True)
@@ -87,8 +87,13 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
         (data.ranks[:, -1:], _QUERIES, "mean of a bin: queries"),
     ):
         _draw_bins(axes, where, binned_frequency(positions, edges), look, name)
-    sample = f"{len(data.places):,} sequences; bars are 95 % intervals."
-    _name(axes, title, f"{subtitle}\n{sample}")
+    if not is_log:
+        # Bars of few sequences reach far.
+        axes.set_ylim(0, 1.05 * axes.dataLim.y1)
+    axes.set_xlabel("class rank (1 is the commonest)")
+    axes.set_ylabel("share of the examples that are of one class")
+    style.tidy(axes)
+    _name(axes, title, f"{subtitle}\n{len(data.places):,} sequences; bars are 95 % intervals.")
     return figure
 
 
@@ -100,27 +105,25 @@ def _set_scales(
     if is_log:
         # Not so deep as to show nothing: what a strong law hardly ever shows.
         bottom = max(law.min(), 1 / data.places.size) / 4
-        axes.set(xscale="log", yscale="log", xlim=(0.8, num_train * 1.25))
-        axes.set_ylim(bottom, top * 3)
+        axes.set(xscale="log", yscale="log", xlim=(0.8, num_train * 1.25), ylim=(bottom, top * 3))
     else:
         axes.set(xlim=(0, num_train + 1), ylim=(0, top * 1.15))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def _mark_roles(axes: Axes, split: ClassSplit, is_log: bool) -> None:
+def _mark_roles(axes: Axes, split: ClassSplit) -> None:
     """A pale ground under the common classes, and names above."""
-    low, high = axes.get_xlim()
-    names = f"{split.num_common:,} common classes", f"{split.num_rare:,} rare classes"
     if split.num_common:
         border = split.num_common + 0.5
-        axes.axvspan(low, border, color=style.GREEN, alpha=0.12, linewidth=0)
+        axes.axvspan(axes.get_xlim()[0], border, color=style.GREEN, alpha=0.12, linewidth=0)
         axes.text(
-            low, 1.01, names[0], color=style.GREEN, size=9, transform=axes.get_xaxis_transform()
-        )
+            0, 1.01, f"{split.num_common:,} common classes", color=style.GREEN, size=9,
+            transform=axes.transAxes,
+        )  # fmt: skip
     if split.num_rare:
         axes.text(
-            high, 1.01, names[1], color=style.GREY, size=9, ha="right",
-            transform=axes.get_xaxis_transform(),
+            1, 1.01, f"{split.num_rare:,} rare classes", color=style.GREY, size=9, ha="right",
+            transform=axes.transAxes,
         )  # fmt: skip
 
 
@@ -129,9 +132,8 @@ def _draw_bins(
 ) -> None:
     was_shown = binned.frequency > 0
     frequency, error = binned.frequency[was_shown], binned.error[was_shown]
-    bottom = axes.get_ylim()[0]
     # On a logarithmic axis a bar that reaches 0 would reach out of the picture.
-    below = np.minimum(error, np.maximum(frequency - bottom, 0.0))
+    below = np.minimum(error, np.maximum(frequency - axes.get_ylim()[0], 0.0))
     axes.errorbar(
         ranks[was_shown], frequency, (below, error), **look, linestyle="", linewidth=1, label=name,
         zorder=4,
@@ -145,26 +147,21 @@ def _draw_bins(
 
 
 def _name(axes: Axes, title: str, subtitle: str) -> None:
-    axes.set_xlabel("rank of the class (1 is the commonest)")
-    axes.set_ylabel("share of the examples that are of one class")
-    style.tidy(axes)
-    # From below: the names of the roles, the subtitle, the title.
+    """Title and subtitle above the names of the roles, the legend below."""
     lines = style.wrap(subtitle, WIDTH - 1.5, SMALL)
-    height = 1.3 * SMALL * len(lines)
     axes.annotate(
         "\n".join(lines), (0, 1), (0, 22), xycoords="axes fraction", textcoords="offset points",
         size=SMALL, color=style.GREY, va="bottom",
     )  # fmt: skip
-    titles = style.wrap(title, WIDTH - 1.5, LARGE)
-    axes.set_title("\n".join(titles), size=LARGE, weight="bold", loc="left", pad=30 + height)
+    titles = "\n".join(style.wrap(title, WIDTH - 1.5, LARGE))
+    axes.set_title(titles, size=LARGE, weight="bold", loc="left", pad=30 + 1.3 * SMALL * len(lines))
     handles, labels = axes.get_legend_handles_labels()
-    # One entry a label; what is absent comes last.
     entries = dict(zip(labels, handles, strict=True))
-    if _UNSEEN in entries:
-        entries[_UNSEEN] = entries.pop(_UNSEEN)
+    # One entry a label; what is absent comes last.
+    names = sorted(entries, key=lambda label: label == _UNSEEN)
     axes.legend(
-        entries.values(), entries.keys(), frameon=False, fontsize=9, loc="upper center",
-        bbox_to_anchor=(0.5, -0.1), ncols=(len(entries) + 1) // 2,
+        [entries[label] for label in names], names, frameon=False, fontsize=9, loc="upper center",
+        bbox_to_anchor=(0.5, -0.1), ncols=(len(names) + 1) // 2,
     )  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emergent_icl.evaluation.evaluate import ICL, IWL
@@ -18,107 +19,90 @@ Records = Sequence[Mapping[str, Any]]
 # Told apart in grey, too, by their lightness and dashes.
 DASHES = ("-", "--", "-.", ":")
 REPLICAS_A_ROW = 6
-ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR, GREY = style.BLUE, style.VERMILLION, style.GREEN, style.GREY
+ICL_COLOR, IWL_COLOR, LOSS_COLOR = style.BLUE, style.VERMILLION, style.GREEN
+ICL_KEY, IWL_KEY, LOSS_KEY = f"eval/{ICL[0]}/{ICL[1]}", f"eval/{IWL[0]}/{IWL[1]}", "train/loss"
+ICL_NAME, IWL_NAME = f"in-context (ICL): {ICL[0]}", f"in-weights (IWL): {IWL[0]}"
+ACCURACY, LOSS = "accuracy on queries", "cross-entropy on the query (nats)"
+# Points up to this many are marked.
+FEW_POINTS = 40
 
 
 def draw_learning_curves(records: Records, title: str, chance: float | None, path: Path) -> None:
     """Draws ICL and IWL accuracy, and the training loss, over steps as a PNG.
 
     Args:
-      records: lines of metrics.jsonl; those of several replicas are told apart by colour.
+      records: lines of metrics.jsonl; those of several replicas are told apart by color.
       title: of the figure.
       chance: in-context accuracy of guessing, None to leave it out.
       path: of the PNG; its folder is made.
     """
     replicas = list(dict.fromkeys(record.get("replica", "") for record in records))
     if any(replicas):
-        _draw_replicas(records, replicas, title, chance, path)
-        return
+        figure = _replicas_figure(records, replicas, chance)
+    else:
+        figure = _run_figure(records, chance)
+    figure.suptitle(title)
+    style.save(figure, path)
+
+
+def _run_figure(records: Records, chance: float | None) -> Figure:
+    """Both accuracies in a panel, the loss in another."""
     figure = style.new_figure(10, 4.2)
-    accuracy_axes, loss_axes = figure.subplots(1, 2)
-
-    curves = (
-        ("in-context (fewshot_holdout)", ICL, ICL_COLOUR, "-"),
-        ("in-weights (no_support_zipfian)", IWL, IWL_COLOUR, "--"),
-    )
-    for label, (mode, metric), colour, dashes in curves:
-        _curve(accuracy_axes, records, f"eval/{mode}/{metric}", label, colour, dashes)
+    accuracy, loss = figure.subplots(1, 2)
+    _curve(accuracy, records, ICL_KEY, ICL_NAME, ICL_COLOR, "-")
+    _curve(accuracy, records, IWL_KEY, IWL_NAME, IWL_COLOR, "--")
+    _curve(loss, records, LOSS_KEY, "training loss", LOSS_COLOR, "-")
+    _finish(accuracy, "Where does it learn?", ACCURACY, chance)
+    _finish(loss, "Training loss", LOSS)
     if chance is not None:
-        accuracy_axes.axhline(chance, color=GREY, linewidth=0.8, linestyle=":")
-        accuracy_axes.text(
-            0.99, chance - 0.05, "chance, in context", color=GREY, fontsize=8, ha="right",
-            transform=accuracy_axes.get_yaxis_transform(),
+        accuracy.text(
+            0.99, chance - 0.05, "chance, in context", color=style.GREY, fontsize=8, ha="right",
+            transform=accuracy.get_yaxis_transform(),
         )  # fmt: skip
-    accuracy_axes.set(
-        ylim=(-0.03, 1.03), ylabel="accuracy on queries", title="Where does it learn?"
-    )
-
-    _curve(loss_axes, records, "train/loss", "training loss", LOSS_COLOUR, "-")
-    loss_axes.set(ylabel="cross-entropy on the query (nats)", title="Training loss")
-    loss_axes.set_ylim(bottom=0)
-    for axes in (accuracy_axes, loss_axes):
-        axes.set_xlabel("training step")
-        style.tidy(axes)
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    if accuracy_axes.get_legend_handles_labels()[0]:
-        # Below the axes, where no curve can pass.
-        accuracy_axes.legend(
-            frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2
-        )
-    figure.suptitle(title)
-    style.save(figure, path)
+    _legend(figure, accuracy, ncols=2)
+    return figure
 
 
-def _draw_replicas(
-    records: Records, names: Sequence[str], title: str, chance: float | None, path: Path
-) -> None:
+def _replicas_figure(records: Records, names: Sequence[str], chance: float | None) -> Figure:
     """A panel for each of the three curves, a line for each replica."""
-    rows = -(-len(names) // REPLICAS_A_ROW)
-    figure = style.new_figure(13, 4.2 + 0.2 * rows)
+    figure = style.new_figure(13, 4.2 + 0.2 * -(-len(names) // REPLICAS_A_ROW))
     panels = figure.subplots(1, 3)
-    kinds = (
-        ("in-context (fewshot_holdout)", f"eval/{ICL[0]}/{ICL[1]}", "accuracy on queries"),
-        ("in-weights (no_support_zipfian)", f"eval/{IWL[0]}/{IWL[1]}", "accuracy on queries"),
-        ("training loss", "train/loss", "cross-entropy on the query (nats)"),
-    )
-    for axes, (heading, key, what) in zip(panels, kinds, strict=True):
+    for axes, key in zip(panels, (ICL_KEY, IWL_KEY, LOSS_KEY), strict=True):
         for index, name in enumerate(names):
-            own = [record for record in records if record.get("replica", "") == name]
+            own = (record for record in records if record.get("replica", "") == name)
             # In order from dark to light, and told apart by dashes where there are many.
-            colour = colormaps["viridis"](0.9 * index / max(len(names) - 1, 1))
-            _curve(axes, own, key, name, colour, DASHES[index % len(DASHES)])
-        axes.set(title=heading, ylabel=what, xlabel="training step")
-        style.tidy(axes)
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        if key.startswith("eval/"):
-            axes.set_ylim(-0.03, 1.03)
-        else:
-            axes.set_ylim(bottom=0)
-    if chance is not None:
-        panels[0].axhline(chance, color=GREY, linewidth=0.8, linestyle=":")
-    handles, labels = panels[-1].get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles, labels, frameon=False, fontsize=9, loc="outside lower center",
-            ncols=min(len(names), REPLICAS_A_ROW),
-        )  # fmt: skip
-    figure.suptitle(title)
-    style.save(figure, path)
+            color = colormaps["viridis"](0.9 * index / max(len(names) - 1, 1))
+            _curve(axes, own, key, name, color, DASHES[index % len(DASHES)])
+    _finish(panels[0], ICL_NAME, ACCURACY, chance)
+    _finish(panels[1], IWL_NAME, ACCURACY)
+    _finish(panels[2], "training loss", LOSS)
+    _legend(figure, panels[-1], ncols=min(len(names), REPLICAS_A_ROW))
+    return figure
 
 
-def _curve(axes: Axes, records: Records, key: str, label: str, colour: Any, dashes: str) -> None:
+def _curve(
+    axes: Axes, records: Iterable[Mapping[str, Any]], key: str, label: str, color: Any, dashes: str
+) -> None:
     points = [(record["step"], record[key]) for record in records if key in record]
     if points:
-        steps, values = zip(*points, strict=True)
-        few = len(points) < 40
-        axes.plot(
-            steps,
-            values,
-            dashes,
-            color=colour,
-            label=label,
-            marker="o" if few else None,
-            markersize=3,
-        )
+        marker = "o" if len(points) < FEW_POINTS else None
+        axes.plot(*zip(*points, strict=True), dashes, color=color, label=label, marker=marker,
+                  markersize=3)  # fmt: skip
+
+
+def _legend(figure: Figure, axes: Axes, ncols: int) -> None:
+    """Of some of its axes, below all of them, where no curve can pass."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside lower center",
+                      ncols=ncols)  # fmt: skip
+
+
+def _finish(axes: Axes, title: str, what: str, chance: float | None = None) -> None:
+    axes.set(title=title, ylabel=what, xlabel="training step")
+    axes.set_xlim(left=0)
+    axes.set_ylim(*((-0.03, 1.03) if what == ACCURACY else (0, None)))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    style.tidy(axes)
+    if chance is not None:
+        axes.axhline(chance, color=style.GREY, linewidth=0.8, linestyle=":")

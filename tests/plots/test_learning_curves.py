@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 
 from emergent_icl.plots.learning_curves import (
-    ICL_COLOUR,
-    IWL_COLOUR,
-    LOSS_COLOUR,
+    ICL_COLOR,
+    IWL_COLOR,
+    LOSS_COLOR,
     draw_learning_curves,
 )
 
@@ -20,9 +20,9 @@ RECORDS = [
 ]
 
 
-def pixels(path, colour):
-    """How many pixels of a PNG have exactly this colour."""
-    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+def pixels(path, color):
+    """How many pixels of a PNG have exactly this color."""
+    rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
     return np.count_nonzero((np.asarray(Image.open(path).convert("RGB")) == rgb).all(axis=-1))
 
 
@@ -30,17 +30,17 @@ def pixels(path, colour):
     ("drop", "absent"),
     [
         ((), ()),
-        (("eval/fewshot_holdout/accuracy_closed",), (ICL_COLOUR,)),
-        (("eval/no_support_zipfian/accuracy",), (IWL_COLOUR,)),
-        (("train/loss",), (LOSS_COLOUR,)),
+        (("eval/fewshot_holdout/accuracy_closed",), (ICL_COLOR,)),
+        (("eval/no_support_zipfian/accuracy",), (IWL_COLOR,)),
+        (("train/loss",), (LOSS_COLOR,)),
     ],
 )
 def test_every_curve_that_was_measured_is_drawn(tmp_path, drop, absent):
     records = [{k: v for k, v in record.items() if k not in drop} for record in RECORDS]
     path = tmp_path / "figures" / "curves.png"
     draw_learning_curves(records, "title", 0.5, path)
-    for colour in (ICL_COLOUR, IWL_COLOUR, LOSS_COLOUR):
-        assert (pixels(path, colour) > 50) == (colour not in absent), colour
+    for color in (ICL_COLOR, IWL_COLOR, LOSS_COLOR):
+        assert (pixels(path, color) > 50) == (color not in absent), color
 
 
 def test_a_run_without_any_line_still_gets_a_figure(tmp_path):
