@@ -1,22 +1,27 @@
-"""Measurements that need a process of their own: its start, other devices, other XLA flags."""
+"""Measurements that need a process of their own: its start, other devices, other XLA flags.
+
+python -m benchmarks.processes FOLDER trains FOLDER/config.json on one batch: it reads numbers of
+calls from the standard input, and answers each when that many are done, the first with the steps
+of a call.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import ml_collections
 
+from benchmarks.timing import Rival
+from benchmarks.workloads import OurTrainer, load, register_stand_in
 from emergent_icl.runs.workdir import Workdir
 
 # Printed by experiments.train when the first step was dispatched.
 FIRST_STEP = "compiled"
-WORKER = "benchmarks.worker"
 # This process has taken most of an accelerator's memory already.
 SHARED_MEMORY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
@@ -25,43 +30,21 @@ class ProcessError(RuntimeError):
     """A process that was to be timed failed."""
 
 
-def seconds_to_first_step(command: Sequence[str], environment: Mapping[str, str]) -> float:
-    """Starts a training launcher; seconds until it says that its first step was out.
-
-    The process is ended there.
+def train_to_first_step(flags: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Starts a training launcher, and ends it when it says that its first step was out.
 
     Raises:
       ProcessError: it ended before, or said nothing of it.
     """
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.train", *command],
-        env={**os.environ, **SHARED_MEMORY, **environment, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        for line in process.stdout:
-            if line.strip().startswith(FIRST_STEP):
-                return time.perf_counter() - start
-        process.wait()
-        raise ProcessError(f"experiments.train: {process.stderr.read().strip()[-500:]}")
-    finally:
-        process.kill()
-        process.communicate()
+    command = ["-m", "experiments.train", *flags]
+    with _started(command, {**environment, "PYTHONUNBUFFERED": "1"}) as (process, problem):
+        if not any(line.strip().startswith(FIRST_STEP) for line in process.stdout):
+            raise problem()
 
 
-def time_elsewhere(
-    config: ml_collections.ConfigDict, rounds: int, seconds: float, xla_flags: str
-) -> list[float]:
-    """Seconds of a step without its feed, a sample a round, in a process with more XLA flags.
-
-    Args:
-      config: whose step.
-      rounds: of which each lasts about ...
-      seconds: ... as many.
-      xla_flags: beside those of this process.
+@contextlib.contextmanager
+def elsewhere(config: ml_collections.ConfigDict, xla_flags: str) -> Iterator[Rival]:
+    """Steps on one batch, in a process with more XLA flags than this one.
 
     Raises:
       ProcessError: it failed.
@@ -69,13 +52,57 @@ def time_elsewhere(
     flags = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}".strip()
     with tempfile.TemporaryDirectory() as folder:
         Workdir(folder).claim(config)
-        done = subprocess.run(
-            [sys.executable, "-m", WORKER, folder, str(rounds), str(seconds)],
-            env={**os.environ, **SHARED_MEMORY, "XLA_FLAGS": flags},
-            capture_output=True,
+        command = ["-m", "benchmarks.processes", folder]
+        with _started(command, {"XLA_FLAGS": flags}) as (process, problem):
+
+            def run(calls: int) -> int:
+                with contextlib.suppress(BrokenPipeError):
+                    print(calls, file=process.stdin, flush=True)
+                answer = process.stdout.readline()
+                if not answer:
+                    raise problem()
+                return int(answer)
+
+            yield Rival(run, run(0))
+
+
+@contextlib.contextmanager
+def _started(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[tuple[subprocess.Popen, Callable[[], ProcessError]]]:
+    """A Python process, and a function that says why it failed; it is killed in the end."""
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env={**os.environ, **SHARED_MEMORY, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
             text=True,
-            check=False,
         )
-    if done.returncode:
-        raise ProcessError(f"{WORKER} with {xla_flags}: {done.stderr.strip()[-500:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+
+        def problem() -> ProcessError:
+            process.wait()
+            errors.seek(0)
+            return ProcessError(f"{command[1]}: {errors.read().strip()[-500:]}")
+
+        try:
+            yield process, problem
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def serve(folder: str) -> None:
+    """Trains in this process, as the other one says."""
+    register_stand_in()
+    experiment, _ = load(Workdir(folder).read_config())
+    with contextlib.closing(OurTrainer(experiment)) as ours:
+        rival = ours.rival()
+        for line in sys.stdin:
+            rival.run(int(line))
+            print(rival.amount, flush=True)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

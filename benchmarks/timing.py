@@ -12,16 +12,7 @@ MOST_REPETITIONS = 5000
 
 
 class Measurement(NamedTuple):
-    """What was measured, as results.json holds it.
-
-    Attributes:
-      name: of what.
-      median: of the runs.
-      min: of the runs.
-      max: of the runs.
-      unit: of these three.
-      runs: how many there were.
-    """
+    """What was measured, as results.json holds it; `median` to `max` are in `unit`, over runs."""
 
     name: str
     median: float
@@ -31,95 +22,84 @@ class Measurement(NamedTuple):
     runs: int
 
 
-class Block(NamedTuple):
-    """Some repetitions of one thing.
+class Rival(NamedTuple):
+    """One way of doing something.
 
     Attributes:
-      run: does them, and waits until they are done: a dispatched computation is none.
-      count: how many there are.
+      run: does it that many times, and waits until it is done: a dispatched computation is not.
+      amount: of what is counted, steps or sequences, in one repetition.
+      at_least: repetitions at a time.
     """
+
+    run: Callable[[int], object]
+    amount: int = 1
+    at_least: int = 1
+
+
+class Block(NamedTuple):
+    """Some repetitions of one thing; `count` is how many steps or sequences they make."""
 
     run: Callable[[], object]
     count: int = 1
 
 
-def summarise(name: str, samples: Sequence[float], unit: str, scale: float = 1.0) -> Measurement:
-    """Median and spread of at least one sample, each times `scale`."""
-    scaled = [scale * sample for sample in samples]
-    return Measurement(name, statistics.median(scaled), min(scaled), max(scaled), unit, len(scaled))
-
-
-def seconds_each(block: Block, clock: Clock = time.perf_counter) -> float:
-    """Runs a block once; seconds of one repetition."""
-    start = clock()
-    block.run()
-    return (clock() - start) / block.count
-
-
-def repeat(
-    block: Block, rounds: int, warmup: int = 0, clock: Clock = time.perf_counter
-) -> list[float]:
-    """Seconds of one repetition, a sample a round; see `alternate`."""
-    for _ in range(warmup):
-        block.run()
-    return [seconds_each(block, clock) for _ in range(rounds)]
-
-
-def alternate(
-    blocks: Mapping[str, Block],
-    rounds: int,
-    warmup: int = 0,
-    clock: Clock = time.perf_counter,
-) -> dict[str, list[float]]:
-    """Seconds of one repetition of each block, a sample a round; every round runs all in turn.
-
-    Args:
-      blocks: by name.
-      rounds: how many count.
-      warmup: rounds before them, where the blocks were not tried out by `fit_block`.
-      clock: in seconds.
-    """
-    for _ in range(warmup):
-        for block in blocks.values():
-            block.run()
-    samples: dict[str, list[float]] = {name: [] for name in blocks}
-    for _ in range(rounds):
-        for name, block in blocks.items():
-            samples[name].append(seconds_each(block, clock))
-    return samples
-
-
-def fit_block(
-    run: Callable[[int], object],
-    target: float,
-    at_least: int = 1,
-    clock: Clock = time.perf_counter,
-) -> Block:
-    """A block of as many repetitions as take about `target` seconds, tried out before.
-
-    Args:
-      run: does that many repetitions; is called once before, to compile.
-      target: seconds.
-      at_least: repetitions.
-      clock: in seconds.
-    """
-    run(1)
-    # A few repetitions can be deceptively fast: what a feed had ready is soon used up.
-    count, seconds = at_least, 0.0
-    while True:
-        start = clock()
-        run(count)
-        seconds = clock() - start
-        if seconds >= target / 4 or count >= MOST_REPETITIONS:
-            break
-        count = min(4 * count, MOST_REPETITIONS)
-    fitting = round(count * target / seconds) if seconds > 0 else MOST_REPETITIONS
-    count = max(at_least, min(fitting, MOST_REPETITIONS))
-    return Block(lambda: run(count), count)
+def spread(name: str, samples: Sequence[float], unit: str) -> Measurement:
+    """Median and range of at least one sample."""
+    return Measurement(
+        name, statistics.median(samples), min(samples), max(samples), unit, len(samples)
+    )
 
 
 def ratio(name: str, slow: Sequence[float], fast: Sequence[float]) -> tuple[float, Measurement]:
     """How many times faster: the ratio of the medians, and the ratios round by round."""
     rounds = [one / other for one, other in zip(slow, fast, strict=True)]
-    overall = statistics.median(slow) / statistics.median(fast)
-    return overall, summarise(name, rounds, "x")
+    return statistics.median(slow) / statistics.median(fast), spread(name, rounds, "x")
+
+
+def time_in_turn(
+    rivals: Mapping[str, Rival], rounds: int, seconds: float, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of one step or sequence of each rival, a sample a round.
+
+    Args:
+      rivals: by name.
+      rounds: of which each runs a block of every rival.
+      seconds: that a block should last, found by trying; 0 for one repetition, not tried out.
+      clock: in seconds.
+    """
+    blocks = {name: fit_block(rival, seconds, clock) for name, rival in rivals.items()}
+    return alternate(blocks, rounds, clock)
+
+
+def alternate(
+    blocks: Mapping[str, Block], rounds: int, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of one step or sequence of each block, a sample a round, which runs all in turn."""
+    samples: dict[str, list[float]] = {name: [] for name in blocks}
+    for _ in range(rounds):
+        for name, block in blocks.items():
+            start = clock()
+            block.run()
+            samples[name].append((clock() - start) / block.count)
+    return samples
+
+
+def fit_block(rival: Rival, seconds: float, clock: Clock = time.perf_counter) -> Block:
+    """A block that lasts about as long, tried out before; see `time_in_turn`."""
+    count = rival.at_least
+    if seconds:
+        rival.run(1)
+        # A few repetitions can be deceptively fast: what a feed had ready is soon used up.
+        took = _time(rival, count, clock)
+        while took < seconds / 4 and count < MOST_REPETITIONS:
+            count = min(4 * count, MOST_REPETITIONS)
+            took = _time(rival, count, clock)
+        fitting = round(count * seconds / took) if took > 0 else MOST_REPETITIONS
+        count = max(rival.at_least, min(fitting, MOST_REPETITIONS))
+    return Block(lambda: rival.run(count), count * rival.amount)
+
+
+def _time(rival: Rival, count: int, clock: Clock) -> float:
+    start = clock()
+    rival.run(count)
+    return clock() - start

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import collections
 import time
-from types import TracebackType
 
 import jax
 import ml_collections
 import numpy as np
 
-from benchmarks.timing import Block, fit_block
+from benchmarks.timing import Rival
 from emergent_icl.data.bank import ExampleBank, SourceShape
+from emergent_icl.data.sequences.class_space import SequenceBatch
 from emergent_icl.data.sources.source import DATA_SOURCES, DataSource, DataUnavailableError
 from emergent_icl.runs.check import validate
 from emergent_icl.training.build import Experiment, build_experiment
 from emergent_icl.training.devices import CALLS_IN_FLIGHT
 from emergent_icl.training.step import initial_state, make_step
+from emergent_icl.training.update import Metrics
 
 STAND_IN = "stand_in"
 
@@ -75,7 +75,7 @@ def changed(config: ml_collections.ConfigDict, **options: object) -> ml_collecti
 
 
 class OurTrainer:
-    """Our training step, with and without what feeds it; a context manager.
+    """Our training step, with and without what feeds it; to be closed.
 
     Attributes:
       waits: of each `run`: seconds a step spent waiting for a batch and laying it out, and
@@ -84,23 +84,21 @@ class OurTrainer:
 
     def __init__(self, experiment: Experiment) -> None:
         """Compiles nothing yet."""
-        self.step = make_step(experiment)
-        self.steps_per_call = self.step.steps_per_call
-        self._state = self.step.place(initial_state(experiment))
-        self._feed = self.step.feed(0)
+        self._step = make_step(experiment)
+        self._state = self._step.place(initial_state(experiment))
+        self._feed = self._step.feed(0)
         self._batch = next(self._feed)
         self.waits: list[tuple[float, float]] = []
 
-    def __enter__(self) -> OurTrainer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Ends the feed."""
         self._feed.close()
+
+    def rival(self, kind: str = "compute") -> Rival:
+        """Steps on one batch ('compute') or with their feed ('end_to_end')."""
+        if kind == "compute":
+            return Rival(self.compute, self._step.steps_per_call)
+        return Rival(self.run, self._step.steps_per_call, at_least=2)
 
     def compute(self, calls: int) -> None:
         """Calls on one batch; waits for them."""
@@ -111,32 +109,19 @@ class OurTrainer:
     def run(self, calls: int) -> None:
         """Calls as the training loop makes them: fed, metrics fetched at the end, for a line."""
         start, waited = time.perf_counter(), 0.0
-        losses: collections.deque[jax.Array] = collections.deque()
-        line = []
-        for _ in range(calls):
+        line: list[Metrics] = []
+        for call in range(calls):
             asked = time.perf_counter()
             batch = next(self._feed)
             waited += time.perf_counter() - asked
             line.append(self._call(batch))
-            losses.append(line[-1]["loss"])
-            if len(losses) > CALLS_IN_FLIGHT:
-                jax.block_until_ready(losses.popleft())
+            if call >= CALLS_IN_FLIGHT:
+                jax.block_until_ready(line[call - CALLS_IN_FLIGHT]["loss"])
         jax.device_get(line)
         jax.block_until_ready(self._state)
         share = waited / (time.perf_counter() - start)
-        self.waits.append((waited / (calls * self.steps_per_call), share))
+        self.waits.append((waited / (calls * self._step.steps_per_call), share))
 
-    def compute_block(self, seconds: float) -> Block:
-        """A block of steps on one batch, about as long."""
-        return self._in_steps(fit_block(self.compute, seconds))
-
-    def run_block(self, seconds: float) -> Block:
-        """A block of steps with their feed, about as long."""
-        return self._in_steps(fit_block(self.run, seconds, at_least=2))
-
-    def _call(self, batch: tuple) -> dict[str, jax.Array]:
-        self._state, metrics = self.step.call(self._state, batch)
+    def _call(self, batch: SequenceBatch) -> Metrics:
+        self._state, metrics = self._step.call(self._state, batch)
         return metrics
-
-    def _in_steps(self, block: Block) -> Block:
-        return Block(block.run, block.count * self.steps_per_call)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 
 import ml_collections
 import numpy as np
@@ -20,13 +19,8 @@ Sequence = tuple[np.ndarray, np.ndarray]
 class SequenceMaker:
     """Makes bursty, few-shot and no-support sequences (paper section 2.1)."""
 
-    def __init__(self, experiment: Experiment, seed: int) -> None:
-        """Takes bank, split and options from an experiment.
-
-        Args:
-          experiment: of images.
-          seed: of everything that is drawn.
-        """
+    def __init__(self, experiment: Experiment, seed: int = 0) -> None:
+        """Takes bank, split and options from an experiment with images."""
         config, split = experiment.config, experiment.task.space.split
         self._config: ml_collections.ConfigDict = config
         self._images = experiment.bank.examples
@@ -84,58 +78,36 @@ class SequenceMaker:
         return shown.astype(np.float32) / WHITE
 
 
-def baseline_feed(
-    make: Callable[[], Sequence], shape: tuple[int, ...], batch_size: int
-) -> Generator[Sequence]:
-    """Batches through `tf.data.Dataset.from_generator`; never ends, to be closed.
-
-    What lies ready in its buffer when it is asked first costs nothing, in its favour.
-
-    Args:
-      make: makes one sequence.
-      shape: of its images, [S, H, W, 1].
-      batch_size: B.
-
-    Raises:
-      ImportError: TensorFlow is not installed.
-    """
-    tf = import_tensorflow()
-
-    def endless() -> Iterator[Sequence]:
-        return iter(make, None)
-
-    signature = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec(shape[:1], tf.int32))
-    dataset = (
-        tf.data.Dataset.from_generator(endless, output_signature=signature)
-        .batch(batch_size)
-        .prefetch(tf.data.AUTOTUNE)
-    )
-    iterator = dataset.as_numpy_iterator()
-    try:
-        yield from iterator
-    finally:
-        # Its threads call back into Python: they must end before the interpreter does.
-        del iterator
-
-
-def training_batch(experiment: Experiment, seed: int = 0) -> Sequence:
+def training_batch(experiment: Experiment) -> Sequence:
     """One of the baseline's training batches, without TensorFlow."""
-    maker = SequenceMaker(experiment, seed)
+    maker = SequenceMaker(experiment)
     made = [maker.bursty() for _ in range(experiment.config.training.batch_size)]
     images, labels = zip(*made, strict=True)
     return np.stack(images), np.stack(labels)
 
 
-def training_feed(experiment: Experiment, seed: int = 0) -> Generator[Sequence]:
-    """The baseline's training batches of an experiment."""
-    maker = SequenceMaker(experiment, seed)
+def training_feed(experiment: Experiment) -> Generator[Sequence]:
+    """The same through `tf.data.Dataset.from_generator`; never ends, to be closed.
+
+    What lies ready in its buffer when it is asked first costs nothing, in its favor.
+
+    Raises:
+      ImportError: TensorFlow is not installed.
+    """
+    tf = import_tensorflow()
+    maker = SequenceMaker(experiment)
     shape = (experiment.task.training.seq_len, *experiment.task.shape.example_shape, 1)
-    return baseline_feed(maker.bursty, shape, experiment.config.training.batch_size)
-
-
-def evaluation_maker(experiment: Experiment, mode: str, seed: int = 0) -> Callable[[], Sequence]:
-    """Makes single sequences of an evaluation mode, 'fewshot_holdout' or 'no_support_zipfian'."""
-    return functools.partial(getattr(SequenceMaker, mode), SequenceMaker(experiment, seed))
+    signature = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec(shape[:1], tf.int32))
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter(maker.bursty, None), output_signature=signature
+    )
+    batches = dataset.batch(experiment.config.training.batch_size).prefetch(tf.data.AUTOTUNE)
+    iterator = batches.as_numpy_iterator()
+    try:
+        yield from iterator
+    finally:
+        # Its threads call back into Python: they must end before the interpreter does.
+        del iterator
 
 
 def why_not(config: ml_collections.ConfigDict) -> str | None:

@@ -43,13 +43,12 @@ class BaselineTrainer:
         self._optimizer = optax.adam(learning_rate)
         # Neither donated nor fused with anything.
         self._step = jax.pmap(self._update, axis_name=AXIS)
-        shape = (1, task.training.seq_len, *task.shape.example_shape, 1)
-        examples, labels = np.zeros(shape, np.float32), np.zeros(shape[:2], np.int32)
-        init = jax.jit(lambda key: self._network.init(key, examples, labels, True))
-        params, stats = init(jax.random.PRNGKey(0))
+        shape = (task.training.seq_len, *task.shape.example_shape, 1)
+        images, labels = np.zeros(shape, np.float32), np.zeros(shape[0], np.int32)
+        params, stats = _initial(self._network, (images, labels))
         state = State(params, stats, self._optimizer.init(params))
         count = jax.local_device_count()
-        self.state: State = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), state)
+        self._state: State = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), state)
 
     def _update(self, state: State, images: jax.Array, labels: jax.Array) -> tuple[State, Any]:
         def loss_fn(params: hk.Params) -> tuple[jax.Array, tuple[hk.State, jax.Array]]:
@@ -65,61 +64,40 @@ class BaselineTrainer:
         metrics = jax.lax.pmean({"loss": loss, "accuracy": accuracy}, AXIS)
         return State(params, stats, opt_state), metrics
 
-    def shard(self, batch: Sequence) -> Sequence:
-        """[B, ...] -> [D, B/D, ...], still on the host."""
-        count = jax.local_device_count()
-        images, labels = (leaf.reshape(count, -1, *leaf.shape[1:]) for leaf in batch)
-        return images, labels
+    def place(self, batch: Sequence) -> Sequence:
+        """A batch on the devices, [D, B/D, ...], for `compute`."""
+        return jax.pmap(lambda images, labels: (images, labels))(*_shard(batch))
 
-    def train(self, batch: Sequence) -> dict[str, float]:
-        """One step on a sharded batch; waits for its metrics."""
-        self.state, metrics = self._step(self.state, *batch)
-        return {name: float(values[0]) for name, values in jax.device_get(metrics).items()}
-
-    def place(self, batch: Sequence) -> tuple[jax.Array, jax.Array]:
-        """A sharded batch on the devices, for `compute`."""
-        return jax.pmap(lambda images, labels: (images, labels))(*self.shard(batch))
-
-    def compute(self, placed: tuple[jax.Array, jax.Array], count: int) -> None:
+    def compute(self, placed: Sequence, count: int) -> None:
         """Some steps on one batch that lies on the devices; waits for them."""
         for _ in range(count):
-            self.state, _ = self._step(self.state, *placed)
-        jax.block_until_ready(self.state)
+            self._state, _ = self._step(self._state, *placed)
+        jax.block_until_ready(self._state)
 
     def run(self, feed: Iterator[Sequence], count: int) -> None:
-        """Some steps, fed."""
+        """Some steps, fed, each of which waits for its metrics."""
         for _ in range(count):
-            self.train(self.shard(next(feed)))
-        jax.block_until_ready(self.state)
+            self._state, metrics = self._step(self._state, *_shard(next(feed)))
+            jax.device_get(metrics)
+        jax.block_until_ready(self._state)
 
 
 class BaselineEvaluator:
-    """Evaluates freshly initialised parameters, a sequence at a time.
+    """Evaluates freshly initialized parameters, a sequence at a time.
 
-    Its sequences come straight from the generator, without tf.data: in its favour.
+    Its sequences come straight from the generator, without tf.data: in its favor.
     """
 
     def __init__(self, experiment: Experiment, make: Callable[[], Sequence]) -> None:
-        """Compiles nothing yet.
-
-        Args:
-          experiment: whose model it is.
-          make: makes one sequence.
-        """
+        """Takes what makes one sequence; compiles nothing yet."""
         network = make_baseline_network(experiment.config.model, experiment.task.num_labels)
-        self._make = make
-        images, labels = make()
-        init = jax.jit(lambda key: network.init(key, images[None], labels[None], True))
-        self._variables = init(jax.random.PRNGKey(0))
+        self._make, self._variables = make, _initial(network, make())
 
-        @jax.jit
-        def forward(
-            params: hk.Params, stats: hk.State, images: jax.Array, labels: jax.Array
-        ) -> tuple[jax.Array, jax.Array]:
+        def forward(params: hk.Params, stats: hk.State, images: Any, labels: Any) -> Any:
             logits, _ = network.apply(params, stats, None, images, labels, False)
             return query_scores(logits, labels)
 
-        self._forward = forward
+        self._forward = jax.jit(forward)
 
     def run(self, count: int) -> float:
         """Evaluates some sequences; returns the accuracy."""
@@ -129,6 +107,22 @@ class BaselineEvaluator:
             scores = self._forward(*self._variables, images[None], labels[None])
             accuracies.append(float(jax.device_get(scores)[1]))
         return float(np.mean(accuracies))
+
+
+def _initial(
+    network: hk.TransformedWithState, sequence: Sequence
+) -> tuple[hk.MutableParams, hk.MutableState]:
+    """Parameters and BatchNorm averages before the first step."""
+    images, labels = sequence
+    init = jax.jit(lambda key: network.init(key, images[None], labels[None], True))
+    return init(jax.random.PRNGKey(0))
+
+
+def _shard(batch: Sequence) -> Sequence:
+    """[B, ...] -> [D, B/D, ...], still on the host."""
+    count = jax.local_device_count()
+    images, labels = (leaf.reshape(count, -1, *leaf.shape[1:]) for leaf in batch)
+    return images, labels
 
 
 def query_scores(logits_BTL: jax.Array, labels_BS: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -4,45 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-import ml_collections
 import numpy as np
 
-from benchmarks import timing
-from benchmarks.baseline import sequences as baseline
-from benchmarks.findings import SUITES, Findings, Settings, Table
-from benchmarks.workloads import changed, load
+from benchmarks.baseline.sequences import SequenceMaker, training_feed, why_not
+from benchmarks.records import Measurements, Settings
+from benchmarks.suites.compare import Subject
+from benchmarks.timing import Rival
+from benchmarks.workloads import load
 from emergent_icl.data.feed import FEEDERS, resolve_feeder
 from emergent_icl.training.build import Experiment
 from emergent_icl.training.step import make_step
 
 SAMPLER_SEQUENCES = 1024
-
-
-@SUITES.register("data")
-def data(settings: Settings) -> Findings:
-    """Times what makes sequences, for the config and the small preset."""
-    findings = Findings()
-    columns = {}
-    for subject, config in subjects(settings):
-        settings.progress(f"{subject}: sampler, feeders, generator")
-        experiment, source = load(config)
-        findings.notes.append(f"{subject}: {source}")
-        rates, reason = _rates(experiment, settings)
-        if reason is not None:
-            findings.notes.append(f"{subject}: no baseline generator, {reason}")
-        measured = {
-            name: timing.summarise(f"data_{subject}_{name}", samples, "sequences/s")
-            for name, samples in rates.items()
-        }
-        findings.measurements += measured.values()
-        columns[subject] = [_cell(measured.get(name)) for name in ROWS]
-    findings.tables.append(Table("Sequences a second", list(ROWS.values()), columns))
-    return findings
-
-
 ROWS = {
     "sampler": "our sampler (indices), one thread",
     "feed_python": "our feeder 'python'",
@@ -52,11 +28,20 @@ ROWS = {
 }
 
 
-def subjects(settings: Settings) -> Iterator[tuple[str, ml_collections.ConfigDict]]:
-    """The config, and the small preset where it is asked for."""
-    yield settings.subject, settings.config
-    if settings.small is not None:
-        yield "small", settings.small
+def subjects(settings: Settings, found: Measurements) -> Generator[Subject]:
+    """What makes the training sequences of the config and of the small preset."""
+    for subject, config in settings.configs.items():
+        settings.progress(f"{subject}: sampler, feeders, generator")
+        experiment, source = load(config)
+        found.note(f"{subject}: {source}")
+        with contextlib.ExitStack() as stack:
+            rivals = _ours(experiment, stack)
+            reason = why_not(config)
+            if reason is None:
+                rivals |= _theirs(experiment, stack)
+            else:
+                found.note(f"{subject}: no baseline generator, {reason}")
+            yield Subject(subject, f"data_{subject}_{{}}", rivals)
 
 
 def has_tensorflow() -> bool:
@@ -64,58 +49,35 @@ def has_tensorflow() -> bool:
     return resolve_feeder("auto") == "tfdata"
 
 
-def _rates(experiment: Experiment, settings: Settings) -> tuple[dict[str, list[float]], str | None]:
-    """Sequences a second by what makes them, and why the baseline is missing."""
-    config, batch_size = experiment.config, experiment.config.training.batch_size
+def _ours(experiment: Experiment, stack: contextlib.ExitStack) -> dict[str, Rival]:
     rng = np.random.default_rng(0)
-    with contextlib.ExitStack() as stack:
-        kinds: dict[str, tuple[Callable[[int], object], int]] = {
-            "sampler": (_sampler(experiment, rng), SAMPLER_SEQUENCES)
-        }
-        for name in FEEDERS:
-            if name == "tfdata" and not has_tensorflow():
-                continue
-            step = make_step(_with_feeder(experiment, name))
-            feed = stack.enter_context(contextlib.closing(step.feed(0)))
-            kinds[f"feed_{name}"] = (_draw(feed), batch_size * step.steps_per_call)
-        reason = baseline.why_not(config)
-        if reason is None:
-            maker = baseline.SequenceMaker(experiment, seed=0)
-            kinds["baseline_generator"] = (_draw(iter(maker.bursty, None)), 1)
-            if has_tensorflow():
-                theirs = stack.enter_context(contextlib.closing(baseline.training_feed(experiment)))
-                kinds["baseline_feed"] = (_draw(theirs), batch_size)
-        blocks = {
-            name: timing.fit_block(run, settings.seconds / 4, at_least=4)
-            for name, (run, _) in kinds.items()
-        }
-        seconds = timing.alternate(blocks, settings.rounds)
-    return {
-        name: [kinds[name][1] / sample for sample in samples] for name, samples in seconds.items()
-    }, reason
+    sample = experiment.task.training.sample
+    batches = (sample(rng, SAMPLER_SEQUENCES) for _ in itertools.count())
+    rivals = {"sampler": Rival(_draw(batches), SAMPLER_SEQUENCES, at_least=4)}
+    spec = make_step(experiment).feed_spec
+    for name, make_feed in FEEDERS.items():
+        if name == "python" or has_tensorflow():
+            feed = stack.enter_context(contextlib.closing(make_feed(spec, 0)))
+            sequences = spec.batch_size * spec.steps_per_call
+            rivals[f"feed_{name}"] = Rival(_draw(feed), sequences, at_least=4)
+    return rivals
 
 
-def _with_feeder(experiment: Experiment, name: str) -> Experiment:
-    return experiment._replace(config=changed(experiment.config, data__feeder=name))
+def _theirs(experiment: Experiment, stack: contextlib.ExitStack) -> dict[str, Rival]:
+    generator = iter(SequenceMaker(experiment).bursty, None)
+    rivals = {"baseline_generator": Rival(_draw(generator), at_least=4)}
+    if has_tensorflow():
+        feed = stack.enter_context(contextlib.closing(training_feed(experiment)))
+        batch_size = experiment.config.training.batch_size
+        rivals["baseline_feed"] = Rival(_draw(feed), batch_size, at_least=4)
+    return rivals
 
 
-def _sampler(experiment: Experiment, rng: np.random.Generator) -> Callable[[int], object]:
-    def run(count: int) -> None:
-        for _ in range(count):
-            experiment.task.training.sample(rng, SAMPLER_SEQUENCES)
+def _draw(feed: Iterator[Any]) -> Callable[[int], None]:
+    """A function that takes some from a feed."""
 
-    return run
-
-
-def _draw(feed: Iterator[Any]) -> Callable[[int], object]:
     def run(count: int) -> None:
         for _ in itertools.islice(feed, count):
             pass
 
     return run
-
-
-def _cell(measured: timing.Measurement | None) -> str:
-    if measured is None:
-        return "-"
-    return f"{measured.median:,.0f} ({measured.min:,.0f} to {measured.max:,.0f})"

@@ -1,58 +1,41 @@
-"""Seconds a sequence in evaluation: many at once, each drawing embedded once, or one by one."""
+"""Evaluation: many sequences at once, each drawing embedded once, or one by one."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import jax
 
-from benchmarks import timing
-from benchmarks.baseline.sequences import evaluation_maker, why_not
+from benchmarks.baseline.sequences import SequenceMaker, why_not
 from benchmarks.baseline.training import BaselineEvaluator
-from benchmarks.findings import SUITES, Findings, Settings, Table
+from benchmarks.records import Measurements, Settings
+from benchmarks.suites.compare import Subject
+from benchmarks.timing import Rival
 from benchmarks.workloads import changed, load
 from emergent_icl.training.build import Experiment
 
-# Mode -> its name among the speedups.
+# Mode -> its name in measurements.
 MODES = {"fewshot_holdout": "eval_fewshot_holdout", "no_support_zipfian": "eval_no_support"}
-BASELINE_SEQUENCES = 30
 
 
-@SUITES.register("eval")
-def evaluate(settings: Settings) -> Findings:
-    """Times the paper's two modes on freshly initialised parameters."""
-    findings = Findings()
+def subjects(settings: Settings, found: Measurements) -> Generator[Subject]:
+    """The paper's two modes, on freshly initialized parameters."""
     reason = why_not(settings.config)
-    rows: dict[str, list[str]] = {"ours, ms": [], "baseline, ms": [], "speedup": []}
+    if reason is not None:
+        found.note(f"{settings.subject}: no baseline evaluation, {reason}")
     for mode, name in MODES.items():
         settings.progress(f"{settings.subject}: {mode}")
         experiment, source = load(changed(settings.config, evaluation__modes=(mode,)))
-        findings.notes.append(f"{settings.subject}: {source}")
-        name = f"{name}_{settings.subject}"
-        blocks = {"ours": _our_block(experiment, settings.seconds)}
+        found.note(f"{settings.subject}: {source}")
+        rivals = {"ours": _ours(experiment)}
         if reason is None:
-            blocks["baseline"] = _baseline_block(experiment, mode)
-        samples = timing.alternate(blocks, settings.rounds, warmup=1)
-        cells = ["-", "-", "-"]
-        for i, who in enumerate(blocks):
-            measured = timing.summarise(f"{name}_{who}", samples[who], "ms/sequence", 1e3)
-            findings.measurements.append(measured)
-            cells[i] = f"{measured.median:.3g} ({measured.min:.3g} to {measured.max:.3g})"
-        if reason is None:
-            speedup, spread = timing.ratio(f"{name}_speedup", samples["baseline"], samples["ours"])
-            findings.speedups[name] = speedup
-            findings.measurements.append(spread)
-            cells[2] = f"{speedup:.3g} x ({spread.min:.3g} to {spread.max:.3g})"
-        for row, cell in zip(rows.values(), cells, strict=True):
-            row.append(cell)
-    if reason is not None:
-        findings.notes.append(f"{settings.subject}: no baseline evaluation, {reason}")
-    count = settings.config.evaluation.num_sequences
-    title = f"Evaluation, a sequence ({count:,} of ours, {BASELINE_SEQUENCES} of the baseline)"
-    findings.tables.append(Table(title, list(MODES), rows))
-    return findings
+            make = getattr(SequenceMaker(experiment), mode)
+            rivals["baseline"] = Rival(BaselineEvaluator(experiment, make).run)
+        yield Subject(mode, f"{name}_{settings.subject}_{{}}", rivals)
 
 
-def _our_block(experiment: Experiment, seconds: float) -> timing.Block:
-    """Whole evaluations of the config's number of sequences, for about as long."""
+def _ours(experiment: Experiment) -> Rival:
+    """Whole evaluations of the config's number of sequences."""
     evaluator, bank = experiment.evaluator(), jax.device_put(experiment.arrays())
     state = experiment.init(0)
 
@@ -60,10 +43,4 @@ def _our_block(experiment: Experiment, seconds: float) -> timing.Block:
         for _ in range(count):
             evaluator(state.params, state.batch_stats, bank)
 
-    block = timing.fit_block(run, seconds)
-    return timing.Block(block.run, block.count * experiment.config.evaluation.num_sequences)
-
-
-def _baseline_block(experiment: Experiment, mode: str) -> timing.Block:
-    evaluator = BaselineEvaluator(experiment, evaluation_maker(experiment, mode))
-    return timing.Block(lambda: evaluator.run(BASELINE_SEQUENCES), BASELINE_SEQUENCES)
+    return Rival(run, experiment.config.evaluation.num_sequences)

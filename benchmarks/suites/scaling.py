@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
+
 import jax
 import ml_collections
 
-from benchmarks import timing
-from benchmarks.findings import SUITES, Findings, Settings, Table
-from benchmarks.floor import plain_step
-from benchmarks.growth import Growth, Point, growths, verdict
-from benchmarks.processes import time_elsewhere
+from benchmarks.explain import Growth, Point, growths, step_cost, verdict
+from benchmarks.processes import elsewhere
+from benchmarks.records import Measurements, Settings, Table, number
+from benchmarks.suites.compare import Subject
 from benchmarks.workloads import OurTrainer, changed, load, with_stand_in
 from emergent_icl.data.bank import SourceShape
 from emergent_icl.presets import omniglot
-from emergent_icl.training.cost import count_flops
 
 BATCHES = (8, 32, 128, 512)
 CLASSES = (100, 1_000, 10_000, 100_000)
@@ -25,41 +26,35 @@ HOLDOUT = 10
 DRAWINGS = 5
 
 
-@SUITES.register("scaling")
-def scaling(settings: Settings) -> Findings:
-    """Times steps on random images; says where time grows faster than the operations."""
-    findings = Findings()
-    small = settings.small or omniglot.get_config("small")
-    # No more rounds than it takes: there are many points.
-    rounds = max(2, settings.rounds - 2)
-    found: dict[str, list[Growth]] = {}
-    for name, variants in _axes(small).items():
+def subjects(settings: Settings, found: Measurements) -> Generator[Subject]:
+    """Steps on random images; says where time grows faster than the operations."""
+    grown: dict[str, list[Growth]] = {}
+    axes = {}
+    for axis, variants in _axes(settings.small or omniglot.get_config("small")).items():
+        settings.progress(f"step time against {axis}")
         points = []
-        settings.progress(f"step time against {name}")
         for size, config in variants.items():
+            name = f"scaling_{axis}_{size}"
             experiment, _ = load(config)
-            step, arguments = plain_step(experiment)
-            flops = float(count_flops(step, *arguments))
-            compiled = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
-            traffic = float(compiled.cost_analysis()["bytes accessed"])
-            if name == "devices":
-                flag = f"--xla_force_host_platform_device_count={size}"
-                samples = time_elsewhere(config, rounds, settings.seconds / 2, flag)
-            else:
-                with OurTrainer(experiment) as ours:
-                    samples = timing.repeat(ours.compute_block(settings.seconds / 2), rounds)
-            measured = timing.summarise(f"scaling_{name}_{size}", samples, "ms/step", 1e3)
-            findings.measurements.append(measured)
-            points.append(Point(size, measured.median / 1e3, flops, traffic))
-        found[name] = growths(points)
-        findings.tables.append(_table(name, points, found[name]))
-        findings.extra.setdefault("growth", {})[name] = {
+            cost = step_cost(experiment)
+            with contextlib.ExitStack() as stack:
+                if axis == "devices":
+                    flag = f"--xla_force_host_platform_device_count={size}"
+                    rival = stack.enter_context(elsewhere(config, flag))
+                else:
+                    trainer = contextlib.closing(OurTrainer(experiment))
+                    rival = stack.enter_context(trainer).rival()
+                yield Subject(f"{axis} {size}", name, {"ours": rival})
+            points.append(Point(size, found.by_name[name].median / 1e3, cost.flops, cost.bytes))
+        grown[axis] = growths(points)
+        found.tables.append(_table(axis, points, grown[axis]))
+        axes[axis] = {
             "points": [point._asdict() for point in points],
-            "exponents": [one._asdict() for one in found[name]],
+            "exponents": [one._asdict() for one in grown[axis]],
         }
-    findings.extra["growth"]["verdict"] = verdict(found)
-    findings.tables.append(_verdict_table(findings.extra["growth"]["verdict"]))
-    return findings
+    sentences = verdict(grown)
+    found.extra["growth"] = {**axes, "verdict": sentences}
+    found.tables.append(Table("Growth", sentences, {}))
 
 
 def _axes(
@@ -67,7 +62,6 @@ def _axes(
 ) -> dict[str, dict[int, ml_collections.ConfigDict]]:
     """Configs by what is varied and by its size."""
     base = _with_classes(small, 1_600)
-    on_cpu = jax.default_backend() == "cpu"
     axes = {
         "batch": {size: changed(base, training__batch_size=size) for size in BATCHES},
         "classes": {size: _with_classes(small, size) for size in CLASSES},
@@ -77,6 +71,7 @@ def _axes(
         "layers": {size: changed(base, model__num_layers=size) for size in LAYERS},
     }
     # Virtual ones: the same work, cut into more pieces.
+    on_cpu = jax.default_backend() == "cpu"
     return axes | ({"devices": dict.fromkeys(DEVICES, base)} if on_cpu else {})
 
 
@@ -89,20 +84,17 @@ def _with_classes(small: ml_collections.ConfigDict, count: int) -> ml_collection
     )  # fmt: skip
 
 
-def _table(name: str, points: list[Point], found: list[Growth]) -> Table:
-    exponents = [None, *found]
+def _table(axis: str, points: list[Point], found: list[Growth]) -> Table:
+    exponents = {"exponent of time": "time", "of operations": "flops", "of traffic": "bytes"}
     return Table(
-        f"A step against {name}, small preset on random images",
+        f"A step against {axis}, small preset on random images",
         [f"{point.size:,}" for point in points],
         {
-            "ms": [f"{point.seconds * 1e3:,.4g}" for point in points],
-            "GFLOP": [f"{point.flops / 1e9:,.4g}" for point in points],
-            "exponent of time": ["" if one is None else f"{one.time:.2f}" for one in exponents],
-            "of operations": ["" if one is None else f"{one.flops:.2f}" for one in exponents],
-            "of traffic": ["" if one is None else f"{one.bytes:.2f}" for one in exponents],
+            "ms": [number(point.seconds * 1e3) for point in points],
+            "GFLOP": [number(point.flops / 1e9) for point in points],
+            **{
+                heading: ["", *(f"{getattr(one, field):.2f}" for one in found)]
+                for heading, field in exponents.items()
+            },
         },
     )
-
-
-def _verdict_table(sentences: list[str]) -> Table:
-    return Table("Growth", sentences, {})

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,12 +14,15 @@ from benchmarks import figures, timing
 from benchmarks.baseline import sequences
 from benchmarks.baseline.network import make_baseline_network
 from benchmarks.baseline.training import query_scores
-from benchmarks.findings import FIGURES, SPEEDUPS, Findings
-from benchmarks.growth import Point, growths, verdict
+from benchmarks.explain import Point, growths, verdict
+from benchmarks.records import FIGURES, SPEEDUPS, Measurements, Settings
+from benchmarks.suites.compare import Ratio, Subject, Suite, measure
 from emergent_icl.data.task import make_task
 from emergent_icl.models.network import make_network
 from emergent_icl.presets import omniglot
 from emergent_icl.training.build import build_experiment
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "performance" / "results.json"
 
 
 class Clock:
@@ -42,36 +46,45 @@ class Clock:
 
 def test_rivals_are_timed_in_turn_after_a_warm_up():
     clock, order = Clock(), []
-    slow, fast = clock.taking(100, 6, 8, 10), clock.taking(100, 2, 2, 4)
+    # What the first two take is none of what is measured: they compile, and are tried out.
+    slow, fast = clock.taking(100, 6, 6, 8, 10), clock.taking(100, 2, 2, 2, 4)
 
     def noted(name, run):
-        return timing.Block(lambda: (order.append(name), run()), 2)
+        return timing.Rival(lambda count: (order.append(name), run(count)), amount=2)
 
-    blocks = {"slow": noted("slow", slow), "fast": noted("fast", fast)}
-    samples = timing.alternate(blocks, 3, warmup=1, clock=clock)
+    rivals = {"slow": noted("slow", slow), "fast": noted("fast", fast)}
+    samples = timing.time_in_turn(rivals, 3, seconds=2, clock=clock)
     assert samples == {"slow": [3, 4, 5], "fast": [1, 1, 2]}
-    assert order == ["slow", "fast"] * 4
+    assert order == ["slow"] * 2 + ["fast"] * 2 + ["slow", "fast"] * 3
     overall, spread = timing.ratio("speedup", samples["slow"], samples["fast"])
     assert overall == 4
     assert spread == timing.Measurement("speedup", 3, 2.5, 4, "x", 3)
 
 
-def test_a_summary_is_median_and_range():
-    measured = timing.summarise("step", [0.5, 0.1, 0.2], "ms", 1e3)
+def test_a_spread_is_median_and_range():
+    measured = timing.spread("step", [500, 100, 200], "ms")
     assert measured == timing.Measurement("step", 200, 100, 500, "ms", 3)
 
 
 def test_blocks_fill_their_time_whatever_the_first_repetitions_took():
     clock = Clock()
+
+    def fitted(*seconds, at_least=1, amount=1):
+        rival = timing.Rival(clock.taking(*seconds), amount, at_least)
+        return timing.fit_block(rival, 2, clock)
+
     # Compilation, then three that were ready, then the truth.
-    block = timing.fit_block(clock.taking(30, 0.001, 0.001, 0.01), target=2, clock=clock)
-    assert block.count == 200
+    block = fitted(30, 0.001, 0.001, 0.01, amount=5)
+    assert block.count == 5 * 200
     before = clock.now
     block.run()
     assert clock.now - before == pytest.approx(2)
-    assert timing.fit_block(clock.taking(5.0), at_least=2, target=2, clock=clock).count == 2
-    instant = timing.fit_block(clock.taking(0.0), target=2, clock=clock)
-    assert instant.count == timing.MOST_REPETITIONS
+    assert fitted(5.0, at_least=2).count == 2
+    assert fitted(0.0).count == timing.MOST_REPETITIONS
+    # Without a length, nothing is tried out.
+    before = clock.now
+    assert timing.fit_block(timing.Rival(clock.taking(5.0), 3), 0, clock).count == 3
+    assert clock.now == before
 
 
 def test_growth_is_judged_by_operations_and_traffic():
@@ -86,6 +99,43 @@ def test_growth_is_judged_by_operations_and_traffic():
         "classes 10 -> 100: time grows as size^2.00, operations as size^1.00, memory traffic as "
         "size^0.00"
     ]
+
+
+def test_the_comparer_names_what_it_times():
+    def subjects(settings, found):
+        rivals = {name: timing.Rival(lambda count: None) for name in settings.subject.split()}
+        yield Subject("a mode", "eval_mode_{}", rivals)
+        assert set(found.by_name) >= {f"eval_mode_{name}" for name in rivals}
+
+    speedup = Ratio("speedup", "speedup", "baseline", "ours")
+    rows = {"ours": "ours, ms", "baseline": "baseline, ms"}
+    suite = Suite(subjects, "ms/step", "Steps, {rounds} rounds", rows, speedup)
+    both, alone = Measurements(), Measurements()
+    settings = Settings(None, "ours baseline", None, 3, 0.0, print)
+    measure(suite, settings, both)
+    measure(suite, settings._replace(subject="ours"), alone)
+    assert list(both.by_name) == [f"eval_mode_{n}" for n in ("ours", "baseline", "speedup")]
+    assert set(both.ratios) == {"eval_mode_speedup"}
+    (table,) = both.tables
+    assert table.title == "Steps, 3 rounds"
+    assert table.headings == ["ours, ms", "baseline, ms", "speedup"]
+    assert alone.tables[0].columns["a mode"][1:] == ["-", "-"]
+    assert not alone.ratios
+
+
+def test_every_name_of_the_committed_results_belongs_to_a_suite():
+    written = json.loads(COMMITTED.read_text())
+    assert set(written["speedups"]) == set(SPEEDUPS)
+    assert set(written["figures"]) == set(FIGURES)
+    found = Measurements(
+        by_name={one["name"]: timing.Measurement(**one) for one in written["measurements"]},
+        ratios={f"{name}_speedup": value for name, value in written["speedups"].items()},
+        extra={"growth": written["growth"]},
+    )
+    panels = figures.make_panels(found)
+    assert all(panel.bars for panel in panels)
+    assert clashes(figures.overview_figure(panels, "A title")) == []
+    assert len(figures.growth_figure(written["growth"], "A title").axes) == 5
 
 
 # ------------------------------------------------------------------------ the baseline
@@ -176,7 +226,7 @@ def experiment():
 
 
 def test_the_baselines_sequences_are_the_papers(experiment):
-    maker = sequences.SequenceMaker(experiment, 0)
+    maker = sequences.SequenceMaker(experiment)
     assert sequences.why_not(experiment.config) is None
     banks = experiment.bank.examples.astype(np.float32)[..., None] / 255
     ids = experiment.task.space.split.class_ids
@@ -248,20 +298,18 @@ def test_a_benchmark_writes_every_key(tmp_path):
 def test_an_unknown_suite_is_one_message(tmp_path):
     done = launch("benchmark", "--suite=stepp", f"--out={tmp_path / 'out'}")
     assert done.returncode == 2
-    assert "suite 'stepp' is unknown (allowed: all, data, default" in done.stderr
+    assert "suite 'stepp' is unknown (allowed: accelerator, all, data, default" in done.stderr
     assert "did you mean 'step'?" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_the_texts_of_the_figure_do_not_overlap():
-    findings = Findings(speedups={"step_paper_compute": 3.0, "eval_no_support_paper": 40.0})
-    for name in findings.speedups:
-        value = findings.speedups[name]
-        findings.measurements.append(
-            timing.Measurement(f"{name}_speedup", value, value / 2, 2 * value, "x", 5)
-        )
+    found = Measurements()
+    for name, value in {"step_paper_compute": 3.0, "eval_no_support_paper": 40.0}.items():
+        found.ratios[f"{name}_speedup"] = value
+        found.record(f"{name}_speedup", [value / 2, value, 2 * value], "x")
     for i, part in enumerate(figures.PARTS):
-        findings.measurements.append(timing.Measurement(f"part_{part}", 0.01 + i, 0, 6, "ms", 5))
-    panels = [panel for panel in figures.make_panels(findings) if panel.bars]
+        found.record(f"part_{part}", [0, 0.01 + i, 6], "ms")
+    panels = [panel for panel in figures.make_panels(found) if panel.bars]
     assert len(panels) == 2
     assert clashes(figures.overview_figure(panels, "A title")) == []

@@ -1,4 +1,4 @@
-"""What a suite found, and results.json."""
+"""What the suites share and what they measured, and results.json."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from benchmarks.timing import Measurement
-from emergent_icl.config.registry import Registry
+from benchmarks.timing import Measurement, spread
 
 SPEEDUPS = (
     "step_paper_compute",
@@ -53,6 +52,11 @@ class Settings(NamedTuple):
     seconds: float
     progress: Callable[[str], None]
 
+    @property
+    def configs(self) -> dict[str, ml_collections.ConfigDict]:
+        """The config, and the small preset where it is asked for, by their names."""
+        return {self.subject: self.config} | ({"small": self.small} if self.small else {})
+
 
 class Table(NamedTuple):
     """A table as `tables.print_columns` takes it."""
@@ -63,37 +67,67 @@ class Table(NamedTuple):
 
 
 @dataclasses.dataclass
-class Findings:
-    """What a suite found.
+class Measurements:
+    """What the suites measured.
 
     Attributes:
-      measurements: with their spread.
-      speedups: baseline time over ours.
+      by_name: every measurement, with its spread.
+      ratios: of medians, by the name of the measurement that has the ratios of the rounds.
       figures: single numbers.
       extra: further top-level entries of results.json.
       tables: to be printed.
       notes: sentences, about the data or about what could not be measured.
     """
 
-    measurements: list[Measurement] = dataclasses.field(default_factory=list)
-    speedups: dict[str, float] = dataclasses.field(default_factory=dict)
+    by_name: dict[str, Measurement] = dataclasses.field(default_factory=dict)
+    ratios: dict[str, float] = dataclasses.field(default_factory=dict)
     figures: dict[str, float] = dataclasses.field(default_factory=dict)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     tables: list[Table] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
 
-    def add(self, other: Findings) -> None:
-        """Takes over what another suite found."""
-        for field in dataclasses.fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if isinstance(mine, dict):
-                mine.update(theirs)
-            else:
-                mine.extend(entry for entry in theirs if entry not in mine)
+    def record(self, name: str, samples: Sequence[float], unit: str) -> Measurement:
+        """Keeps a measurement of at least one sample."""
+        self.by_name[name] = spread(name, samples, unit)
+        return self.by_name[name]
+
+    def note(self, text: str) -> None:
+        """Keeps a sentence, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def tabulate(self, title: str, rows: Mapping[str, str]) -> None:
+        """Keeps a table of names and what is to be said of them."""
+        self.tables.append(Table(title, list(rows), {"": list(rows.values())}))
+
+    def results_json(self) -> dict[str, Any]:
+        """The content of results.json: every speedup and figure is there, None if not measured."""
+        return {
+            "machine": "; ".join([machine(), *self.notes]),
+            "versions": versions(),
+            "measurements": [one._asdict() for one in self.by_name.values()],
+            "speedups": {name: self.ratios.get(f"{name}_speedup") for name in SPEEDUPS},
+            "figures": {name: self.figures.get(name) for name in FIGURES},
+            **self.extra,
+        }
 
 
-Suite = Callable[[Settings], Findings]
-SUITES: Registry[Suite] = Registry("suite")
+def text_of(measured: Measurement) -> str:
+    """Median and range, in words."""
+    unit = " x" if measured.unit == "x" else ""
+    low, high = number(measured.min), number(measured.max)
+    return f"{number(measured.median)}{unit} ({low} to {high})"
+
+
+def number(value: float) -> str:
+    """Three or four digits, and no powers of ten."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def machine() -> str:
@@ -123,25 +157,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def results_json(findings: Findings) -> dict[str, Any]:
-    """The content of results.json: every speedup and figure is there, None if not measured."""
-    return {
-        "machine": "; ".join([machine(), *findings.notes]),
-        "versions": versions(),
-        "measurements": [one._asdict() for one in findings.measurements],
-        "speedups": _all(SPEEDUPS, findings.speedups),
-        "figures": _all(FIGURES, findings.figures),
-        **findings.extra,
-    }
-
-
-def _all(names: Iterable[str], values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: values.get(name) for name in names}
-
-
-def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
