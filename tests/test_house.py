@@ -18,7 +18,6 @@ BACK = {
     "emergent_icl.runs.train", "emergent_icl.sweeps.execute.loop",
 }  # fmt: skip
 LONG_FUNCTIONS = {
-    "emergent_icl.models.network.make_network",
     "emergent_icl.presets.base._data",
     "emergent_icl.presets.base._model",
     "emergent_icl.runs.open.load_run",

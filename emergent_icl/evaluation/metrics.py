@@ -88,7 +88,7 @@ def query_metrics(
         "predicts_own_label": judgement.owners[prediction] == own_B,
         "predicts_context": (prediction[:, None] == labels_BS[:, :-1]).any(axis=-1),
     }
-    return {name: value.astype(jnp.float32) for name, value in metrics.items()}
+    return {name: value.astype(float) for name, value in metrics.items()}
 
 
 class Interval(NamedTuple):

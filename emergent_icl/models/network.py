@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import jmp
 import ml_collections
 
 from emergent_icl.config.registry import Registry
@@ -60,89 +62,155 @@ def rnn(model: ml_collections.ConfigDict) -> SequenceModel:
     return RecurrentStack(lambda size, name: hk.VanillaRNN(size, name=name), model)
 
 
-class Network(NamedTuple):
-    """The model as pure functions.
+class Parts:
+    """The modules of a network, inside a Haiku transform.
 
-    `keys` are [B, 2], one a sequence, and only read by dropout; None drops nothing.
-
-    Attributes:
-      init: (key, examples [B, S, ...], labels [B, S]) -> (params, batch_stats).
-      encode: (params, batch_stats, examples [N, ...], is_training) ->
-        (embeddings [N, D], batch_stats). Every example on its own, but for the
-        BatchNorm statistics in training.
-      predict: (params, keys, embeddings [B, S, D], labels [B, S], is_training=False,
-        at='query') -> logits float32 [B, L] of the query, [B, S, L] of every example or
-        [B, T, L] of every token. The query's label is not read.
-      apply: (params, batch_stats, keys, examples [B, S, ...], labels [B, S], is_training,
-        at='query') -> (logits, batch_stats): predict after encode.
-      attend: (params, keys, embeddings [B, S, D], labels [B, S]) -> attention weights
-        float32 [layers, B, A, T, T] in evaluation; None for a sequence model without any.
+    A method is a stage: examples -> embeddings -> tokens -> features -> logits. Between two of
+    them activations can be looked at and changed.
     """
 
-    init: Callable[..., tuple[Params, BatchStats]]
-    encode: Callable[..., tuple[jax.Array, BatchStats]]
-    predict: Callable[..., jax.Array]
-    apply: Callable[..., tuple[jax.Array, BatchStats]]
-    attend: Callable[..., jax.Array | None]
+    def __init__(
+        self,
+        model: ml_collections.ConfigDict,
+        num_labels: int,
+        num_positions: int,
+        mean_over_devices: MeanOverDevices,
+    ) -> None:
+        """Builds the modules of `config.model`; see `make_network` for the arguments."""
+        self.encode = ENCODERS[model.encoder](model, mean_over_devices)
+        self.tokens = TokenEmbedding(model, num_labels, num_positions)
+        self.sequence_model = SEQUENCE_MODELS[model.sequence_model](model)
+        widths = [*model.head_hidden_sizes, num_labels]
+        names = [*(f"head_hidden_{i}" for i in range(len(widths) - 1)), "head"]
+        self.head = [
+            hk.Linear(width, w_init=hk.initializers.VarianceScaling(1.0), name=name)
+            for width, name in zip(widths, names, strict=True)
+        ]
+        # Interleaved tokens: examples at even places, labels between them.
+        self.stride = 2 if model.tokens == "interleaved" else 1
 
+    def features(self, tokens_BTD: jax.Array, keys: jax.Array | None, at: At) -> jax.Array:
+        """Tokens [B, T, D] -> features [B, F] of the query, [B, S, F] or [B, T, F]."""
+        if at == "query" and getattr(self.sequence_model, "has_query_alone", False):
+            return self.sequence_model(tokens_BTD, keys, query_alone=True)[:, -1]
+        features_BTF = self.sequence_model(tokens_BTD, keys)
+        if at == "query":
+            return features_BTF[:, -1]
+        return features_BTF[:, :: self.stride] if at == "examples" else features_BTF
 
-class Model(NamedTuple):
-    """The parts of the network, inside a Haiku transform."""
-
-    encode: Callable[[jax.Array, bool], jax.Array]
-    predict: Callable[[jax.Array, jax.Array, jax.Array | None, bool, At], jax.Array]
-    attend: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array | None]
-
-
-def build_model(
-    model: ml_collections.ConfigDict,
-    num_labels: int,
-    num_positions: int,
-    mean_over_devices: MeanOverDevices,
-) -> Model:
-    """Builds the modules of `config.model`; see `make_network` for the arguments."""
-    encoder = ENCODERS[model.encoder](model, mean_over_devices)
-    tokens = TokenEmbedding(model, num_labels, num_positions)
-    sequence_model = SEQUENCE_MODELS[model.sequence_model](model)
-    hidden = [
-        hk.Linear(size, w_init=hk.initializers.VarianceScaling(1.0), name=f"head_hidden_{i}")
-        for i, size in enumerate(model.head_hidden_sizes)
-    ]
-    head = hk.Linear(num_labels, w_init=hk.initializers.VarianceScaling(1.0), name="head")
-    # Interleaved tokens: examples at even places, labels between them.
-    stride = 2 if model.tokens == "interleaved" else 1
+    def logits(self, features: jax.Array) -> jax.Array:
+        """Features [..., F] -> logits [..., L], one column a label: only what is asked for."""
+        for layer in self.head[:-1]:
+            features = jax.nn.relu(layer(features))
+        return self.head[-1](features)
 
     def predict(
+        self,
         embeddings_BSD: jax.Array,
         labels_BS: jax.Array,
         keys: jax.Array | None,
         is_training: bool,
         at: At,
     ) -> jax.Array:
-        tokens_BTD = tokens(embeddings_BSD, labels_BS, keys, is_training)
-        keys = keys if is_training else None
-        if at == "query" and getattr(sequence_model, "has_query_alone", False):
-            features = sequence_model(tokens_BTD, keys, query_alone=True)
-        else:
-            features = sequence_model(tokens_BTD, keys)
-        # The head is wide (one column a label): only what is asked for goes through it.
-        if at == "query":
-            features = features[:, -1]
-        elif at == "examples":
-            features = features[:, ::stride]
-        for layer in hidden:
-            features = jax.nn.relu(layer(features))
-        return head(features)
+        """Embeddings -> logits; see `Network.predict`."""
+        tokens_BTD = self.tokens(embeddings_BSD, labels_BS, keys, is_training)
+        return self.logits(self.features(tokens_BTD, keys if is_training else None, at))
 
     def attend(
-        embeddings_BSD: jax.Array, labels_BS: jax.Array, keys: jax.Array | None
+        self, embeddings_BSD: jax.Array, labels_BS: jax.Array, keys: jax.Array | None
     ) -> jax.Array | None:
-        if not getattr(sequence_model, "has_attention", False):
+        """Embeddings -> attention weights; see `Network.attend`."""
+        if not getattr(self.sequence_model, "has_attention", False):
             return None
-        tokens_BTD = tokens(embeddings_BSD, labels_BS, keys, False)
-        return sequence_model(tokens_BTD, None, with_attention=True)[1]
+        tokens_BTD = self.tokens(embeddings_BSD, labels_BS, keys, False)
+        return self.sequence_model(tokens_BTD, None, with_attention=True)[1]
 
-    return Model(encoder, predict, attend)
+    def init(self, examples: jax.Array, labels_BS: jax.Array) -> jax.Array:
+        """Runs every stage once, for the parameters."""
+        embeddings = _unflatten(self.encode(_flatten(examples), True), labels_BS)
+        return self.predict(embeddings, labels_BS, None, True, "query")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """The model as pure functions; see `make_network`.
+
+    Everywhere `keys` are [B, 2], one a sequence, and only read by dropout; None drops nothing.
+    What comes out is in full precision, whatever `config.model.precision`: float32, or float64
+    under `jax_enable_x64`.
+
+    Attributes:
+      parts: `Parts`, transformed.
+      policy: the precision; see `make_policy`.
+    """
+
+    parts: hk.MultiTransformedWithState
+    policy: jmp.Policy
+
+    def init(
+        self, key: jax.Array, examples: jax.Array, labels_BS: jax.Array
+    ) -> tuple[Params, BatchStats]:
+        """(params, batch_stats) for examples [B, S, ...] and labels [B, S]."""
+        return self.policy.cast_to_param(self.parts.init(key, examples, labels_BS))
+
+    def encode(
+        self, params: Params, stats: BatchStats, examples: jax.Array, is_training: bool
+    ) -> tuple[jax.Array, BatchStats]:
+        """Examples [N, ...] -> (embeddings [N, D], batch_stats).
+
+        Every example on its own, but for the BatchNorm statistics in training.
+        """
+        params, examples = self._to_compute(params, examples)
+        embeddings, stats = self.parts.apply["encode"](params, stats, None, examples, is_training)
+        return self.policy.cast_to_output(embeddings), stats
+
+    def predict(
+        self,
+        params: Params,
+        keys: jax.Array | None,
+        embeddings_BSD: jax.Array,
+        labels_BS: jax.Array,
+        is_training: bool = False,
+        at: At = "query",
+    ) -> jax.Array:
+        """Embeddings and labels -> logits; the query's label is not read.
+
+        Returns:
+          [B, L] of the query, [B, S, L] of every example or [B, T, L] of every token.
+        """
+        params, embeddings_BSD = self._to_compute(params, embeddings_BSD)
+        arguments = (embeddings_BSD, labels_BS, keys, is_training, at)
+        logits, _ = self.parts.apply["predict"](params, {}, None, *arguments)
+        return self.policy.cast_to_output(logits)
+
+    def apply(
+        self,
+        params: Params,
+        stats: BatchStats,
+        keys: jax.Array | None,
+        examples: jax.Array,
+        labels_BS: jax.Array,
+        is_training: bool,
+        at: At = "query",
+    ) -> tuple[jax.Array, BatchStats]:
+        """`predict` after `encode`: examples [B, S, ...] -> (logits, batch_stats)."""
+        flat, stats = self.encode(params, stats, _flatten(examples), is_training)
+        embeddings_BSD = _unflatten(flat, labels_BS)
+        return self.predict(params, keys, embeddings_BSD, labels_BS, is_training, at), stats
+
+    def attend(
+        self,
+        params: Params,
+        keys: jax.Array | None,
+        embeddings_BSD: jax.Array,
+        labels_BS: jax.Array,
+    ) -> jax.Array | None:
+        """Attention weights [layers, B, A, T, T] in evaluation; None without any."""
+        params, embeddings_BSD = self._to_compute(params, embeddings_BSD)
+        return self.parts.apply["attend"](params, {}, None, embeddings_BSD, labels_BS, keys)[0]
+
+    def _to_compute(self, params: Params, inputs: jax.Array) -> tuple[Params, jax.Array]:
+        return cast_parameters(self.policy, params), self.policy.cast_to_compute(inputs)
 
 
 def make_network(
@@ -160,58 +228,13 @@ def make_network(
       mean_over_devices: by which BatchNorm shares its statistics in training, where several
         devices share a batch.
     """
-    policy = make_policy(model.precision)
 
-    def build() -> tuple[Callable, Model]:
-        parts = build_model(model, num_labels, num_positions, mean_over_devices)
+    def build() -> tuple[Callable[..., jax.Array], dict[str, Callable[..., Any]]]:
+        parts = Parts(model, num_labels, num_positions, mean_over_devices)
+        stages = {"encode": parts.encode, "predict": parts.predict, "attend": parts.attend}
+        return parts.init, stages
 
-        def init(examples: jax.Array, labels: jax.Array) -> jax.Array:
-            embeddings = _unflatten(parts.encode(_flatten(examples), True), labels)
-            return parts.predict(embeddings, labels, None, True, "query")
-
-        return init, parts
-
-    transformed = hk.multi_transform_with_state(build)
-    applied: Model = transformed.apply
-
-    def encode(
-        params: Params, stats: BatchStats, examples: jax.Array, is_training: bool
-    ) -> tuple[jax.Array, BatchStats]:
-        params, examples = cast_parameters(policy, params), policy.cast_to_compute(examples)
-        embeddings, stats = applied.encode(params, stats, None, examples, is_training)
-        return policy.cast_to_output(embeddings), stats
-
-    def predict(
-        params: Params,
-        keys: jax.Array | None,
-        embeddings: jax.Array,
-        labels: jax.Array,
-        is_training: bool = False,
-        at: At = "query",
-    ) -> jax.Array:
-        params, embeddings = cast_parameters(policy, params), policy.cast_to_compute(embeddings)
-        logits, _ = applied.predict(params, {}, None, embeddings, labels, keys, is_training, at)
-        return policy.cast_to_output(logits)
-
-    def apply(
-        params: Params,
-        stats: BatchStats,
-        keys: jax.Array | None,
-        examples: jax.Array,
-        labels: jax.Array,
-        is_training: bool,
-        at: At = "query",
-    ) -> tuple[jax.Array, BatchStats]:
-        flat, stats = encode(params, stats, _flatten(examples), is_training)
-        return predict(params, keys, _unflatten(flat, labels), labels, is_training, at), stats
-
-    def attend(
-        params: Params, keys: jax.Array | None, embeddings: jax.Array, labels: jax.Array
-    ) -> jax.Array | None:
-        params, embeddings = cast_parameters(policy, params), policy.cast_to_compute(embeddings)
-        return applied.attend(params, {}, None, embeddings, labels, keys)[0]
-
-    return Network(transformed.init, encode, predict, apply, attend)
+    return Network(hk.multi_transform_with_state(build), make_policy(model.precision))
 
 
 def _flatten(examples: jax.Array) -> jax.Array:

@@ -23,10 +23,15 @@ def one_device(tree: Any) -> Any:
     return tree
 
 
+def widened(x: jax.Array) -> jax.Array:
+    """In float32 at least: in less, sums and small weights would be lost."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def layer_norm(name: str) -> Callable[[jax.Array], jax.Array]:
     """LayerNorm over the last axis, with scale and offset."""
     norm = hk.LayerNorm(axis=-1, create_scale=True, create_offset=True, name=name)
-    return lambda x: norm(x.astype(jnp.float32)).astype(x.dtype)
+    return lambda x: norm(widened(x)).astype(x.dtype)
 
 
 class BatchNorm(hk.Module):
@@ -66,10 +71,10 @@ class BatchNorm(hk.Module):
           max_pool: pools what was normalized. It is done before, on the same numbers: a
             maximum stays one under scaling and shifting, and the rest is never normalized.
         """
-        dtype, x = x.dtype, x.astype(jnp.float32)
+        dtype, x = x.dtype, widened(x)
         shape = (1,) * (x.ndim - 1) + x.shape[-1:]
-        scale = hk.get_parameter("scale", shape, jnp.float32, self.scale_init)
-        offset = hk.get_parameter("offset", shape, jnp.float32, jnp.zeros)
+        scale = hk.get_parameter("scale", shape, x.dtype, self.scale_init)
+        offset = hk.get_parameter("offset", shape, x.dtype, jnp.zeros)
         if is_training:
             mean, var = self._moments(x)
             self.mean_ema(mean)
@@ -96,12 +101,16 @@ def is_normalization(module: str) -> bool:
 
 
 def make_policy(precision: str) -> jmp.Policy:
-    """float32 parameters and outputs; `precision` in between."""
-    return jmp.get_policy(f"params=float32,compute={precision},output=float32")
+    """Parameters and outputs in full precision; `precision` in between.
+
+    Full precision is JAX's own: float32, or float64 under `jax_enable_x64`.
+    """
+    full = jnp.result_type(float)
+    return jmp.Policy(full, full if precision == "float32" else jnp.dtype(precision), full)
 
 
 def cast_parameters(policy: jmp.Policy, params: hk.Params) -> hk.Params:
-    """Parameters as the arithmetic takes them; those of normalization stay float32."""
+    """Parameters as the arithmetic takes them; those of normalization stay as they are."""
     norms, others = hk.data_structures.partition(
         lambda module, name, value: is_normalization(module), params
     )

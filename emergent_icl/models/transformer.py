@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from emergent_icl.models.dropout import dropout, of_layer
-from emergent_icl.models.normalization import layer_norm
+from emergent_icl.models.normalization import layer_norm, widened
 
 ROTARY_BASE = 10_000.0
 
@@ -71,9 +71,7 @@ class CausalSelfAttention(hk.Module):
         key, value = heads(x_BTD, "key"), heads(x_BTD, "value")
         if self.rotary:
             query, key = rotate(query, first), rotate(key)
-        scores_BATT = jnp.einsum("btah,bsah->bats", query, key) / np.sqrt(head_size)
-        # A softmax in low precision would lose the small weights.
-        scores_BATT = scores_BATT.astype(jnp.float32)
+        scores_BATT = widened(jnp.einsum("btah,bsah->bats", query, key) / np.sqrt(head_size))
         causal = np.tril(np.ones((length, length), dtype=bool))[first:]
         scores_BATT = jnp.where(causal[None, None], scores_BATT, jnp.finfo(scores_BATT.dtype).min)
         weights_BATT = jax.nn.softmax(scores_BATT, axis=-1)

@@ -36,14 +36,14 @@ class Hyper(NamedTuple):
 
 def hyper_from_config(config: ml_collections.ConfigDict) -> Hyper:
     """Reads the traced settings from the config."""
-    optimizer = config.training.optimizer
+    optimizer, dtype = config.training.optimizer, jnp.result_type(float)
     values = (
         optimizer.learning_rate,
         optimizer.warmup_steps,
         optimizer.weight_decay,
         config.data.noise_scale,
     )
-    return Hyper(*(np.float32(value) for value in values))
+    return Hyper(*(dtype.type(value) for value in values))
 
 
 # (update number, from 1; hyper; total number of updates) -> learning rate
@@ -107,7 +107,7 @@ def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
     schedule = SCHEDULES[settings.schedule]
 
     def learning_rate(hyper: Hyper, step: jax.Array) -> jax.Array:
-        return schedule(jnp.asarray(step + 1, jnp.float32), hyper, training.num_steps)
+        return schedule(jnp.asarray(step + 1, jnp.result_type(float)), hyper, training.num_steps)
 
     def transformation(rate: jax.Array | float, decay: jax.Array | float) -> Any:
         # Built anew in every trace, so that its numbers may be traced values.
@@ -138,7 +138,7 @@ def check_optimizer(training: ml_collections.ConfigDict) -> None:
     def one_update() -> Params:
         # Made in here, where they are shapes: whoever launches others must take no GPU from them.
         params = {"layer": {"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)}}
-        hyper = Hyper(*(jnp.float32(0) for _ in Hyper._fields))
+        hyper = Hyper(*(jnp.zeros(()) for _ in Hyper._fields))
         return optimizer.update(params, optimizer.init(params), params, hyper, jnp.int32(0))
 
     try:

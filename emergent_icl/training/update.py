@@ -108,7 +108,7 @@ def make_update(
         (loss, (batch_stats, logits_BL)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params
         )
-        accuracy = jnp.mean(greatest(logits_BL) == batch.labels[:, -1])
+        accuracy = jnp.mean(greatest(logits_BL) == batch.labels[:, -1], dtype=float)
         gradients, loss, accuracy = mean_over_devices((gradients, loss, accuracy))
         updates, opt_state = optimizer.update(
             gradients, state.opt_state, state.params, hyper, state.step

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -55,7 +57,8 @@ def test_no_more_images_at_once_than_asked_for_whatever_they_look_like(image_con
         sizes.append(len(examples))
         return experiment.network.encode(params, stats, examples, is_training)
 
-    watched = experiment._replace(network=experiment.network._replace(encode=encode))
+    network = SimpleNamespace(encode=encode, predict=experiment.network.predict)
+    watched = experiment._replace(network=network)
     watched.evaluator()(state.params, state.batch_stats, bank)
     # Two sequences of nine.
     assert set(sizes) == {18}
