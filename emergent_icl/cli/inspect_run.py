@@ -15,7 +15,8 @@ from emergent_icl.cli import console, start
 from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
 from emergent_icl.evaluation.evaluate import ICL
 from emergent_icl.evaluation.trace import trace
-from emergent_icl.plots.traces import draw_attention, draw_predictions
+from emergent_icl.plots import style
+from emergent_icl.plots.traces import attention_figure, predictions_figure
 from emergent_icl.runs.open import load_run
 from emergent_icl.runs.workdir import Workdir
 
@@ -47,12 +48,12 @@ def main(argv: Sequence[str]) -> None:
     title = f"{run.experiment.config.name}{who}, step {run.step:,}, {_MODE.value}"
     stem = f"{_MODE.value}_step_{run.step}" + (f"_{_REPLICA.value}" if _REPLICA.value else "")
     path = workdir.figures / f"predictions_{stem}.png"
-    draw_predictions(found, title, path)
+    style.save(predictions_figure(found, title), path)
     console.say(f"Written: {path}")
     if found.attention is None:
         console.say(f"{run.experiment.config.model.sequence_model} has no attention to show.")
         return
     for index, row in enumerate(rows):
         path = workdir.figures / f"attention_{stem}_sequence_{row}.png"
-        draw_attention(found, index, f"{title}, sequence {row}", path)
+        style.save(attention_figure(found, index, f"{title}, sequence {row}"), path)
         console.say(f"Written: {path}")

@@ -46,7 +46,17 @@ class EndLabel(NamedTuple):
 def draw_finding(
     name: str, sweep: Json, verdict: Json | None, path_stem: Path, context: str = ""
 ) -> None:
-    """Draws a sweep's measures over training, as STEM.png and STEM.svg.
+    """Draws a finding as STEM.png and STEM.svg, whose folder is made; see `finding_figure`."""
+    _save(finding_figure(name, sweep, verdict, context), path_stem)
+
+
+def draw_summary(results: Json, path_stem: Path) -> None:
+    """Draws all findings as STEM.png and STEM.svg, whose folder is made; see `summary_figure`."""
+    _save(summary_figure(results), path_stem)
+
+
+def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = "") -> Figure:
+    """A sweep's measures over training.
 
     A panel a measure, a line a condition: the mean over seeds, its 95 % band where at least two
     runs have the step, and chance. A run that diverged is a thin line of its own that ends in a
@@ -56,27 +66,8 @@ def draw_finding(
       name: of the sweep, if it has no title.
       sweep: its part of results.json.
       verdict: its part of the verdicts, None if it has none.
-      path_stem: of the files, without '.png'; their folder is made.
       context: what else is in the small print: see `sweep_data.context_text`.
     """
-    _save(finding_figure(name, sweep, verdict, context), path_stem)
-
-
-def draw_summary(results: Json, path_stem: Path) -> None:
-    """Draws all findings as one figure, as STEM.png and STEM.svg.
-
-    A panel a finding: its measures at the end of training against its conditions, a point a run;
-    over training where the sweep's 'plot' is 'curves', or where there is but one condition.
-
-    Args:
-      results: results.json.
-      path_stem: of the files, without '.png'; their folder is made.
-    """
-    _save(summary_figure(results), path_stem)
-
-
-def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = "") -> Figure:
-    """The figure of `draw_finding`."""
     measures, conditions = sweep["measures"], data.in_order(sweep["conditions"])
     # Every label must find its place beside the axes.
     height = max(PANEL_HEIGHT, (len(conditions) + 2) * LABEL_LINE)
@@ -116,7 +107,11 @@ def _finding_notes(sweep: Json, context: str) -> str:
 
 
 def summary_figure(results: Json) -> Figure:
-    """The figure of `draw_summary`."""
+    """All findings of results.json at a glance.
+
+    A panel a finding: its measures at the end of training against its conditions, a point a run;
+    over training where the sweep's 'plot' is 'curves', or where there is but one condition.
+    """
     sweeps, verdicts = results["sweeps"], results["verdicts"]
     columns = min(SMALL_COLUMNS, len(sweeps))
     figure, panels = _panels(len(sweeps), columns, SMALL_WIDTH, SMALL_HEIGHT, 0.8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -21,16 +19,6 @@ ALL_HEADS, SMALLEST_SIDE, LARGEST_SIDE, A_TOKEN = 11.0, 1.4, 2.6, 0.08
 TOKEN_SPACE, BAR, PAD = 0.75, 1.0, 0.02
 # Points.
 TITLE = 9.0
-
-
-def draw_predictions(trace: Trace, title: str, path: Path) -> None:
-    """Draws the predictions on some sequences as a PNG; see `predictions_figure`."""
-    style.save(predictions_figure(trace, title), path)
-
-
-def draw_attention(trace: Trace, index: int, title: str, path: Path) -> None:
-    """Draws the attention of one of the sequences as a PNG; see `attention_figure`."""
-    style.save(attention_figure(trace, index, title), path)
 
 
 def predictions_figure(trace: Trace, title: str) -> Figure:
