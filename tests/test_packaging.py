@@ -6,7 +6,7 @@ import yaml
 import emergent_icl
 
 
-def test_the_wheel_holds_the_packages_and_nothing_else(tmp_path):
+def test_the_wheel_holds_one_package_and_nothing_else(tmp_path):
     # Without isolation nothing is downloaded: setuptools is among the dependencies of "dev".
     wheel = wheel_smoke.build_wheel(tmp_path, "--no-build-isolation")
     assert wheel.name == f"emergent_icl-{emergent_icl.__version__}-py3-none-any.whl"

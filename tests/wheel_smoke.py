@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("emergent_icl",)
+PACKAGE = "emergent_icl"
 SOURCES = (".py", ".css", ".js", ".jinja")
 # Hidden files and folders, and what building, running and testing leave behind.
 NOT_SOURCE = (".*", "__pycache__", "build", "dist", "*.egg-info")
@@ -34,11 +34,10 @@ SHORT = {
 INSTALLED = """
 import sys
 from pathlib import Path
-import emergent_icl, emergent_icl.presets.glyphs
+import emergent_icl
 folder = Path(emergent_icl.__file__).parent
 assert folder.is_relative_to(sys.prefix), f"{folder} is not the installed package"
 assert (folder / "py.typed").is_file(), "py.typed is missing"
-print(emergent_icl.presets.glyphs.__file__)
 """
 
 
@@ -69,13 +68,14 @@ def check_content(wheel: Path) -> None:
     info = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     expected = {"emergent_icl/py.typed"} | {
         path.relative_to(ROOT).as_posix()
-        for package in PACKAGES
-        for path in (ROOT / package).rglob("*")
+        for path in (ROOT / PACKAGE).rglob("*")
         if path.suffix in SOURCES
     }
     found = names - info
     assert found == expected, f"missing: {expected - found}; too many: {found - expected}"
-    assert "emergent_icl/presets/base.py" in found
+    for needed in ("presets/base.py", "findings/burstiness.py", "__main__.py"):
+        assert f"{PACKAGE}/{needed}" in found, f"{needed} is missing"
+    assert {name.split("/")[0] for name in found} == {PACKAGE}, "there is another package"
     assert any(name.endswith("/LICENSE") for name in info), "LICENSE is missing"
 
 
@@ -103,14 +103,14 @@ def try_out(python: Path, folder: Path) -> None:
         assert done.returncode == 0, f"{words} ended with {done.returncode}"
         return done.stdout
 
-    config = run("-c", INSTALLED).strip()
+    run("-c", INSTALLED)
     options = [f"--config.{path}={value}" for path, value in SHORT.items()]
-    run("-m", "emergent_icl", "train", f"--config={config}:demo", f"--workdir={workdir}", *options)
+    run("-m", PACKAGE, "train", "--config=glyphs:demo", f"--workdir={workdir}", *options)
     summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
     assert summary["step"] == SHORT["training.num_steps"], summary
-    run("-m", "emergent_icl", "evaluate", f"--workdir={workdir}", "--num_sequences=100")
+    run("-m", PACKAGE, "evaluate", f"--workdir={workdir}", "--num_sequences=100")
     assert list((workdir / "evaluations").glob("*.json"))
-    assert "p_bursty" in run("-m", "emergent_icl", "options", "--filter=p_bursty")
+    assert "p_bursty" in run("-m", PACKAGE, "options", "--filter=p_bursty")
     assert not list(here.iterdir()), "something was written into the current folder"
 
 

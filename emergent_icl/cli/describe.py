@@ -17,6 +17,7 @@ from absl import flags
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
 from emergent_icl.data.task import Task
+from emergent_icl.plots.style import duration_text
 from emergent_icl.runs.check import validate
 from emergent_icl.training import cost as description
 from emergent_icl.training.replicas import make_replicas
@@ -34,31 +35,25 @@ def main(argv: Sequence[str]) -> None:
         config = _CONFIG.value
         validate(config)
         replicas = make_replicas(config)
-        names = ", ".join(replica.name for replica in replicas if replica.name)
         # Shapes are common to all: what follows is said of the first.
         config, task = replicas[0].config, replicas[0].task
         tables.print_facts(config.name, _data_facts(config, task))
-        if names:
-            tables.print_facts(
-                "Replicas",
-                {
-                    "names": names,
-                    "below": f"of one of them, {replicas[0].name}; all {len(replicas)} take "
-                    f"as many times its state, memory and operations",
-                },
-            )
+        if replicas[0].name:
+            facts = {
+                "names": ", ".join(replica.name for replica in replicas),
+                "below": f"of one of them, {replicas[0].name}; all {len(replicas)} take "
+                "as many times its state, memory and operations",
+            }
+            tables.print_facts("Replicas", facts)
         counts = description.parameters_by_module(config, task)
         rows = {name: f"{count:,}" for name, count in counts.items()}
         tables.print_facts("Parameters", rows | {"all": f"{sum(counts.values()):,}"})
         cost = description.estimate_cost(config, task, _MEASURE.value)
         tables.print_facts("Cost", _cost_facts(config, cost))
-        told = [
-            (f"{replica.name}: " if replica.name else "") + warning
-            for replica in replicas
-            for warning in description.warnings(replica.config, replica.task)
-        ]
-        for warning in told:
-            console.say(f"warning: {warning}")
+        for replica in replicas:
+            who = f"{replica.name}: " if replica.name else ""
+            for warning in description.warnings(replica.config, replica.task):
+                console.say(f"warning: {who}{warning}")
 
 
 def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]:
@@ -100,7 +95,7 @@ def _cost_facts(config: ml_collections.ConfigDict, cost: description.Cost) -> di
         device = f"{jax.devices()[0].device_kind}, one device of {jax.device_count()}"
         facts["time"] = (
             f"{cost.step_seconds * 1e3:,.3g} ms a step on this machine ({device}), "
-            f"{_duration(cost.step_seconds * training.num_steps)} in all; evaluations and "
+            f"{duration_text(cost.step_seconds * training.num_steps)} in all; evaluations and "
             f"{cost.compile_seconds:.0f} s of compilation come on top"
         )
     return facts
@@ -112,9 +107,3 @@ def _size(count: int) -> str:
             return f"{count:.3g} {unit}"
         count /= 1024
     return f"{count:,.3g} GiB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"

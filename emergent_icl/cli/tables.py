@@ -26,20 +26,13 @@ ROWS = {
 
 def print_evaluations(evals: Mapping[str, Mapping[str, float | Interval]], title: str) -> None:
     """Prints a table: a row a metric, a column a mode, with intervals where there are any."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric", no_wrap=True)
-    for mode in evals:
-        table.add_column(mode, justify="right", no_wrap=True)
-    for metric, heading in ROWS.items():
-        table.add_row(heading, *(_cell(metrics[metric]) for metrics in evals.values()))
-    # As wide as it takes: a number that is cut is worse than a line that wraps.
-    width = max(CONSOLE.width, 36 + 27 * len(evals))
-    Console(highlight=False, width=width).print(table)
+    columns = {mode: [_cell(metrics[name]) for name in ROWS] for mode, metrics in evals.items()}
+    print_columns(title, list(ROWS.values()), columns, "metric")
 
 
 def _cell(value: float | Interval) -> str:
     if isinstance(value, Interval):
-        return rf"{value.mean:.3f} \[{value.low:.3f}, {value.high:.3f}]"
+        return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
     return f"{value:.3f}"
 
 
@@ -53,15 +46,17 @@ def print_facts(title: str, facts: Mapping[str, str]) -> None:
     CONSOLE.print(table)
 
 
-def print_columns(title: str, headings: Sequence[str], columns: Mapping[str, list[str]]) -> None:
+def print_columns(
+    title: str, headings: Sequence[str], columns: Mapping[str, Sequence[str]], corner: str = ""
+) -> None:
     """Prints a table: a heading for each row, a column of cells for each name."""
     table = Table(title=escape(title), title_justify="left", min_width=len(title))
-    table.add_column("", no_wrap=True)
+    table.add_column(corner, no_wrap=True)
     for name in columns:
         table.add_column(escape(name), justify="right", no_wrap=True)
-    for heading, *cells in zip(headings, *columns.values(), strict=True):
-        table.add_row(heading, *cells)
-    # As wide as it takes, like `print_evaluations`.
+    for row in zip(headings, *columns.values(), strict=True):
+        table.add_row(*map(escape, row))
+    # As wide as it takes: a number that is cut is worse than a line that wraps.
     width = max(CONSOLE.width, Console(width=10_000).measure(table).maximum)
     Console(highlight=False, width=width).print(table)
 
