@@ -81,7 +81,7 @@ class CausalSelfAttention(hk.Module):
 
 
 class TransformerBlock(hk.Module):
-    """Attention and a GELU MLP, each on a normalised copy of the residual stream."""
+    """Attention and a GELU MLP, each on a normalized copy of the residual stream."""
 
     def __init__(self, model: ml_collections.ConfigDict, name: str = "block") -> None:
         super().__init__(name=name)

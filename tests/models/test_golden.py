@@ -35,7 +35,7 @@ CASES = {
 # Original module path -> (our module path, layer of the stack or None).
 RENAMES = [
     (
-        r"input_embedder/simple_res_net/~/block_group_(\d)/~/block_(\d)/~/",
+        r"input_embedder/simple_res_net/~/block_group_(\d+)/~/block_(\d+)/~/",
         r"resnet/group_\1_block_\2/~/",
     ),
     (r"input_embedder/simple_res_net/~/", "resnet/"),
@@ -51,9 +51,11 @@ RENAMES = [
     (r"self_attention_block/causal_self_attention/linear$", "attention/query"),
     (r"(transformer_block.*)/layer_norm_1$", r"\1/mlp_norm"),
     (r"(transformer_block.*)/layer_norm$", r"\1/attention_norm"),
-    (r"^rnn/(lstm|vanilla_rnn)_(\d)/", r"recurrent/layer_\2/"),
+    (r"^rnn/(lstm|vanilla_rnn)_(\d+)/", r"recurrent/layer_\2/"),
     (r"^rnn/(lstm|vanilla_rnn)/", "recurrent/layer_0/"),
 ]
+FIRST_LAYER = r"(transformer_block|rnn/lstm|rnn/vanilla_rnn)/"
+SECOND_LAYER = FIRST_LAYER.replace(")/", ")_1/")
 
 
 def our_name(original):
@@ -62,7 +64,7 @@ def our_name(original):
     for pattern, replacement in RENAMES:
         module = re.sub(pattern, replacement, module)
     layer = None
-    if match := re.match(r"transformer/transformer_block(?:_(\d))?/(.*)", module):
+    if match := re.match(r"transformer/transformer_block(?:_(\d+))?/(.*)", module):
         layer = int(match[1] or 0)
         module = "transformer/layers/block/" + match[2]
     leaf = {"embs": "labels"}.get(leaf, leaf)
@@ -83,7 +85,7 @@ def collect(golden, prefix):
             module, leaf, layer = our_name(key.removeprefix(prefix))
             found.setdefault((module, leaf), {})[layer] = golden[key]
     return {
-        name: layers[None] if None in layers else np.stack([layers[i] for i in range(NUM_LAYERS)])
+        name: layers[None] if None in layers else np.stack([layers[i] for i in sorted(layers)])
         for name, layers in found.items()
     }
 
@@ -100,6 +102,44 @@ def fill(template, values):
         lambda ours, theirs: np.testing.assert_equal(ours.shape, theirs.shape), template, filled
     )
     return filled
+
+
+def original_names(name, num_layers):
+    """Names of the original's parameters if it had so many layers, after those of its second."""
+    golden = np.load(GOLDEN / f"{name}.npz")
+    for key in golden.files:
+        if not key.startswith("param/"):
+            continue
+        key = key.removeprefix("param/")
+        if re.search(SECOND_LAYER, key):
+            yield re.sub(SECOND_LAYER, r"\1/", key)
+            for layer in range(1, num_layers):
+                yield re.sub(SECOND_LAYER, rf"\g<1>_{layer}/", key)
+        elif not re.search(FIRST_LAYER, key):
+            yield key
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_name_of_many_layers_has_its_counterpart(name):
+    """One of ours for each of the original's and back, from the tenth layer on, too."""
+    originals = list(original_names(name, 12))
+    ours = [our_name(original) for original in originals]
+    assert len(set(ours)) == len(ours) == len(set(originals))
+    model = get_config().model.unlock()
+    model.num_layers = 12
+    model.update(CASES[name])
+    is_image = model.encoder == "resnet"
+    kind = jnp.float32 if is_image else jnp.int32
+    examples = jax.ShapeDtypeStruct((1, 2, *(IMAGE_SHAPE if is_image else ())), kind)
+    labels = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    network = make_network(model, NUM_LABELS)
+    template, _ = jax.eval_shape(network.init, jax.random.PRNGKey(0), examples, labels)
+    expected = set()
+    for module, leaves in template.items():
+        module = canonical(module)
+        layers = range(12) if module.startswith("transformer/layers/") else (None,)
+        expected |= {(module, leaf, layer) for leaf in leaves for layer in layers}
+    assert set(ours) == expected
 
 
 def load_case(name):

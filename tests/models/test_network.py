@@ -421,7 +421,7 @@ def test_bfloat16_gives_the_losses_of_float32_to_two_percent(encoder, sequence_m
     assert cosine > 0.99
 
 
-def test_normalisation_keeps_float32_in_bfloat16():
+def test_normalization_keeps_float32_in_bfloat16():
     network = make_network(model(encoder="resnet", precision="bfloat16"), 11)
 
     def cast_after_init():
