@@ -7,7 +7,6 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import jax
 import ml_collections
 
 from benchmarks.timing import Measurement, spread
+from emergent_icl.runs import records
 
 SPEEDUPS = (
     "step_paper_compute",
@@ -136,24 +136,11 @@ def machine() -> str:
     devices = jax.devices()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"{_processor()}, {cores} cores, {memory:.0f} GiB, {platform.system()}; "
+        f"{records.processor()}, {cores} cores, {memory:.0f} GiB, {platform.system()}; "
         f"{len(devices)} x {devices[0].device_kind} ({jax.default_backend()})"
     )
 
 
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def versions() -> dict[str, str]:
     """Python and the packages that matter."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **records.versions(PACKAGES)}

@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from emergent_icl.runs.reporting import read_metrics
+from emergent_icl.runs.records import read_metrics
 
 ROOT = Path(__file__).parent.parent
 INJECTED = ROOT / "tests" / "faults" / "injected.py"

@@ -32,10 +32,7 @@ def _shared(what, of, make):
 
 
 def share(monkeypatch):
-    """Until the monkeypatch is undone, runs share initialization, training step and evaluation.
-
-    And they draw no learning curves, which takes as long.
-    """
+    """Until the monkeypatch is undone, runs share initialization, training step and evaluation."""
     own_step = loop.make_step
     own_initializer = experiment.Experiment.initializer
 
@@ -52,7 +49,6 @@ def share(monkeypatch):
         compiled = _shared("evaluation", self, lambda: evaluation.compile_evaluation(*parts))
         return [evaluation.Evaluator(one.config, one.task, compiled) for one in self.replicas]
 
-    monkeypatch.setattr(loop, "_draw_curves", lambda *_: None)
     monkeypatch.setattr(loop, "make_step", make_step)
     monkeypatch.setattr(experiment.Experiment, "initializer", initializer)
     monkeypatch.setattr(experiment.Experiment, "evaluators", evaluators)

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 import tiny
 
-from emergent_icl.runs.reporting import Observer
+from emergent_icl.plots.learning_curves import draw
+from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir
 
@@ -41,7 +42,9 @@ def outputs(notebook, kind):
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
-    train(tiny.get_config("images"), Workdir(folder / "run"), Observer())
+    workdir = Workdir(folder / "run")
+    train(tiny.get_config("images"), workdir, Display())
+    draw(workdir)
     done = subprocess.run(
         [sys.executable, "-c", EXECUTE, str(NOTEBOOK), str(folder / "executed.ipynb")],
         env={**os.environ, "EMERGENT_ICL_RUN": str(folder / "run")},

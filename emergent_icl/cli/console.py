@@ -22,7 +22,7 @@ from emergent_icl.config.rules import ConfigError
 from emergent_icl.data.sources.source import DataUnavailableError
 from emergent_icl.runs.checkpoints import CheckpointError, NonFiniteStateError
 from emergent_icl.runs.processes import DisagreementError
-from emergent_icl.runs.window import NonFiniteLossError
+from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.workdir import WorkdirError
 
 CONSOLE = Console(highlight=False, soft_wrap=True)

@@ -19,7 +19,7 @@ from rich.progress import (
 
 from emergent_icl.cli.console import CONSOLE, say, say_error
 from emergent_icl.evaluation.evaluate import ICL, IWL
-from emergent_icl.runs.reporting import Observer, Record
+from emergent_icl.runs.records import Display, Record
 
 
 class Bar(Progress):
@@ -31,7 +31,7 @@ class Bar(Progress):
         super().__init__(*columns, latest, console=CONSOLE, disable=not CONSOLE.is_terminal)
 
 
-class TrainingDisplay(Observer):
+class TrainingDisplay(Display):
     """A progress bar on a terminal, a line a log elsewhere."""
 
     def __init__(self, started: float) -> None:
@@ -53,7 +53,7 @@ class TrainingDisplay(Observer):
         self._bar.stop()
 
     def started(self, facts: dict[str, Any]) -> None:
-        """Says what will run; see Observer."""
+        """Says what will run; see Display."""
         for name in ("experiment", "data", "labels", "model", "replicas", "devices", "feeder"):
             if facts[name]:
                 say(f"{name:>10}  {facts[name]}")
@@ -64,18 +64,18 @@ class TrainingDisplay(Observer):
         self._bar.start()
 
     def set_aside(self, step: int, why: str, place: Path) -> None:
-        """Says which checkpoint is no good; see Observer."""
+        """Says which checkpoint is no good; see Display."""
         say_error(f"the checkpoint of step {step} cannot be read: {why}\n  It is kept in {place}.")
 
     def advanced(self, step: int) -> None:
-        """Moves the bar, and says when the first step was out; see Observer."""
+        """Moves the bar, and says when the first step was out; see Display."""
         if self._started is not None:
             say(f"{'compiled':>10}  {time.monotonic() - self._started:.0f} s after the start")
             self._started = None
         self._bar.update(self._task, completed=step)
 
     def logged(self, step: int, records: dict[str, Record]) -> None:
-        """Shows the newest numbers; see Observer."""
+        """Shows the newest numbers; see Display."""
         for replica, record in records.items():
             self._latest[replica] = self._latest.get(replica, {}) | record
         text = "  ".join(_short(list(self._latest.values())))
@@ -86,7 +86,7 @@ class TrainingDisplay(Observer):
             say(f"step {step:>7}/{self._last_step}  {text}{self._time_left(step)}")
 
     def diverged(self, name: str, step: int) -> None:
-        """Says who dropped out; see Observer."""
+        """Says who dropped out; see Display."""
         self._latest.pop(name, None)
         say(f"replica '{name}' diverged at step {step}; the others go on")
 

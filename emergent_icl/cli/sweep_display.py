@@ -13,7 +13,7 @@ from rich.table import Table
 from emergent_icl.cli import console, progress, tables
 from emergent_icl.plots.style import duration_text
 from emergent_icl.plots.sweep_tables import finding_rows
-from emergent_icl.runs.reporting import last_step
+from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.estimate import Estimate, StepTimes, estimate
 from emergent_icl.sweeps.execute.loop import Failure, Observer

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
 from emergent_icl.cli import cluster, console, progress, start, tables
 from emergent_icl.cli.flags import config_flag, workdir_flag
+from emergent_icl.plots import learning_curves
 from emergent_icl.runs import train as loop
 from emergent_icl.runs.processes import is_primary
-from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.records import Display
 from emergent_icl.runs.workdir import Workdir
 
 _CONFIG, _WORKDIR = config_flag(), workdir_flag()
@@ -40,28 +41,47 @@ def main(argv: Sequence[str]) -> None:
 
 def _train(workdir: Workdir) -> None:
     # One process speaks for all.
-    display = progress.TrainingDisplay(start.STARTED) if is_primary() else Observer()
+    display = progress.TrainingDisplay(start.STARTED) if is_primary() else Display()
     with contextlib.closing(display):
         try:
-            outcome = loop.train(
-                _CONFIG.value, workdir, display, start.STOP_SIGNALS.poll, start.STARTED
-            )
+            with _drawn_at_the_end(workdir):
+                result = loop.train(
+                    _CONFIG.value, workdir, display, start.STOP_SIGNALS.poll, start.STARTED
+                )
         except loop.Interrupted as stop:
             display.close()
             if is_primary():
                 console.say_stopped(stop.step)
             sys.exit(128 + stop.signal)
     if is_primary():
-        _say_outcome(outcome, workdir)
+        _say_result(result, workdir)
 
 
-def _say_outcome(outcome: loop.Outcome, workdir: Workdir) -> None:
-    if outcome.was_complete:
+@contextlib.contextmanager
+def _drawn_at_the_end(workdir: Workdir) -> Iterator[None]:
+    """Draws the learning curves, also of a run that was stopped; not of one that never began."""
+    before = _lines_file(workdir)
+    try:
+        yield
+    finally:
+        # Nothing that goes wrong here may hide what ended the run.
+        with contextlib.suppress(Exception):
+            if is_primary() and _lines_file(workdir) != before:
+                learning_curves.draw(workdir)
+
+
+def _lines_file(workdir: Workdir) -> int:
+    """Which file holds the lines of metrics; a command that trains begins with another one."""
+    return workdir.metrics.stat().st_ino if workdir.metrics.exists() else 0
+
+
+def _say_result(result: loop.TrainResult, workdir: Workdir) -> None:
+    if result.was_complete:
         console.say(
-            f"The run in {workdir.path} is complete: {outcome.summary['step']} steps. "
+            f"The run in {workdir.path} is complete: {result.summary['step']} steps. "
             f"Nothing was changed.\n"
             f"To start anew: another --workdir, or remove that folder. "
             f"To train longer: a larger --config.training.num_steps."
         )
-    tables.print_summary(outcome.summary)
+    tables.print_summary(result.summary)
     console.say(f"Figure: {workdir.learning_curves}")

@@ -11,8 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from emergent_icl.evaluation import evaluate
 from emergent_icl.evaluation.evaluate import ICL, IWL
 from emergent_icl.plots import style
+from emergent_icl.runs.records import read_metrics
+from emergent_icl.runs.workdir import Workdir
+from emergent_icl.training.replicas import make_replicas
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -25,6 +29,19 @@ ICL_NAME, IWL_NAME = f"in-context (ICL): {ICL[0]}", f"in-weights (IWL): {IWL[0]}
 ACCURACY, LOSS = "accuracy on queries", "cross-entropy on the query (nats)"
 # Points up to this many are marked.
 FEW_POINTS = 40
+
+
+def draw(workdir: Workdir) -> None:
+    """Draws the learning curves of the run in a folder, from what is there so far.
+
+    Raises:
+      WorkdirError: there is no run, or its lines are damaged.
+    """
+    config = workdir.read_config()
+    levels = {evaluate.chance(replica.task) for replica in make_replicas(config)}
+    level = levels.pop() if len(levels) == 1 else None
+    records = read_metrics(workdir.metrics)
+    draw_learning_curves(records, config.name, level, workdir.learning_curves)
 
 
 def draw_learning_curves(records: Records, title: str, chance: float | None, path: Path) -> None:

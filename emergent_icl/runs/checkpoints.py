@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from emergent_icl.config.configs import identities, identity
+from emergent_icl.runs.progress import Progress
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.training.update import TrainState
 
@@ -34,26 +35,6 @@ class NonFiniteStateError(FloatingPointError):
 # Orbax counts by the time of day, which may be set while it waits; where folders are made at once
 # it has less to wait for.
 PATIENCE_SECONDS = 10 * 365 * 24 * 3600
-
-
-class Progress(NamedTuple):
-    """What a run must know besides its state to go on as if it had not stopped.
-
-    Attributes:
-      wall_seconds: time spent so far, all commands together.
-      train_seconds: of that, time spent in timed updates ...
-      train_steps: ... and how many updates that were.
-      window: metrics of steps that are not logged yet, {metric: values} of each replica.
-      diverged: name of each replica that diverged -> the step at which it was seen.
-      steps_per_call: K; 0 where nothing was computed yet.
-    """
-
-    wall_seconds: float = 0.0
-    train_seconds: float = 0.0
-    train_steps: int = 0
-    window: list[dict[str, list[float]]] = []  # noqa: RUF012  (defaults are never mutated)
-    diverged: dict[str, int] = {}  # noqa: RUF012
-    steps_per_call: int = 0
 
 
 class Unreadable(NamedTuple):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import ml_collections
 
 from emergent_icl.config.configs import with_options
-from emergent_icl.runs.reporting import last_step
+from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.sweeps.outcomes import Outcome, read_outcomes
 from emergent_icl.sweeps.spec import Condition, Search, Sweep

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from emergent_icl.config.configs import named_overrides
-from emergent_icl.runs.reporting import Record, read_metrics
+from emergent_icl.runs.records import Record, read_metrics
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.checks import Measured
 from emergent_icl.sweeps.measures import MEASURES, evaluation_mode

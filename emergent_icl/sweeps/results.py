@@ -6,13 +6,12 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from emergent_icl.config.configs import flatten
 from emergent_icl.data.task import make_task
-from emergent_icl.runs.summary import PACKAGES
+from emergent_icl.runs.records import PACKAGES, processor, versions
 from emergent_icl.sweeps.checks import Check, Evidence, Finding
 from emergent_icl.sweeps.claims import judge
 from emergent_icl.sweeps.jobs import (
@@ -28,7 +27,6 @@ from emergent_icl.sweeps.outcomes import Outcome, read_outcomes
 from emergent_icl.sweeps.spec import Condition, Sweep
 
 DIGITS = 5
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def collect(
@@ -193,23 +191,18 @@ def _draw(draw: Draw) -> dict[str, Any]:
 
 def _versions(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Of this project, which judged, and of what the runs themselves were computed with."""
-    own = {"emergent-icl": metadata.version("emergent-icl")}
+    own = versions(["emergent-icl"])
     found = {
         name: sorted({one["versions"][name] for one in summaries if name in one["versions"]})
         for name in PACKAGES
     }
-    return own | {name: ", ".join(versions) for name, versions in found.items() if versions}
+    return own | {name: ", ".join(several) for name, several in found.items() if several}
 
 
 def _machine(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Where results were judged, and on which devices runs were trained."""
-    processor = platform.processor() or platform.machine()
-    if _CPU_INFO.exists():
-        lines = _CPU_INFO.read_text(encoding="utf-8").splitlines()
-        named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-        processor = next(named, processor)
     return {
-        "processor": processor,
+        "processor": processor(),
         "cores": os.cpu_count(),
         "devices": ", ".join(sorted({summary["devices"] for summary in summaries})),
         "platform": f"{platform.system()} {platform.machine()}",

@@ -11,7 +11,7 @@ import pytest
 from launching import ROOT, launch, records, start, train_flags
 
 from emergent_icl.runs.checkpoints import CheckpointStore
-from emergent_icl.runs.reporting import read_metrics
+from emergent_icl.runs.records import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,9 @@ def test_train_prints_progress_table_and_figure(trained):
     assert re.search(r"step +40/40 .*loss .*ICL .*IWL .*steps/s .*sequences/s", done.stdout)
     assert "fewshot_holdout" in done.stdout
     assert "no_support_zipfian" in done.stdout
-    assert str(folder / "figures" / "learning_curves.png") in done.stdout
+    figure = folder / "figures" / "learning_curves.png"
+    assert str(figure) in done.stdout
+    assert figure.read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "summary.json").read_text())["step"] == 40
 
 
@@ -150,12 +152,12 @@ import os, signal, sys, time
 from pathlib import Path
 import tiny
 from emergent_icl.runs.train import train
-from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.records import Display
 from emergent_icl.runs.workdir import Workdir
 
 workdir = Workdir(sys.argv[1])
 
-class Killer(Observer):
+class Killer(Display):
     def advanced(self, step):
         if step == 33:
             while not (workdir.checkpoints / "20" / "_CHECKPOINT_METADATA").exists():
@@ -214,6 +216,7 @@ def test_signals_save_the_run_and_say_how_to_resume(tmp_path, number, status):
         with CheckpointStore(tmp_path / "checkpoints") as store:
             steps.append(store.latest())
         assert f"Stopped after step {steps[-1]}; the state is saved." in output
+        assert (tmp_path / "figures" / "learning_curves.png").exists()
     assert 0 < steps[0] < steps[1]
 
 
@@ -282,11 +285,11 @@ for package in (emergent_icl, experiments):
         importlib.import_module(module.name)
 import tiny
 from emergent_icl.runs.train import train
-from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.records import Display
 from emergent_icl.runs.workdir import Workdir
 config = tiny.get_config("images").unlock()
 config.data.feeder = "auto"
-outcome = train(config.lock(), Workdir({str(tmp_path)!r}), Observer())
+outcome = train(config.lock(), Workdir({str(tmp_path)!r}), Display())
 print(outcome.summary["step"])
 """
     process = start("-c", program, env={"PYTHONPATH": str(ROOT / "tests")}, fresh=True)

@@ -7,7 +7,7 @@ import time
 import pytest
 from launching import launch, start
 
-from emergent_icl.runs.reporting import Observer, last_step, read_metrics
+from emergent_icl.runs.records import Display, last_step, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.outcomes import read_outcomes
@@ -136,7 +136,7 @@ def test_stopped_at_any_moment_the_same_command_goes_on_to_the_same_numbers(tmp_
     assert launch("sweep", *words).returncode == 0
     stopped = Workdir(metrics.parent)
     straight = Workdir(tmp_path / "straight")
-    train(stopped.read_config(), straight, Observer())
+    train(stopped.read_config(), straight, Display())
     assert read_outcomes(stopped) == read_outcomes(straight)
     found = numbers(tmp_path / "stopped")["sweeps"]["tiny"]["conditions"]
     assert {name: list(one["runs"]) for name, one in found.items()} == {

@@ -7,7 +7,7 @@ from emergent_icl.evaluation import trace as tracing
 from emergent_icl.evaluation.evaluate import draw_mode
 from emergent_icl.evaluation.trace import token_names
 from emergent_icl.runs.open import Run, load_run
-from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.build import build_experiment
@@ -17,7 +17,7 @@ from emergent_icl.training.build import build_experiment
 def run(tmp_path_factory):
     """A run on noisy images."""
     folder = tmp_path_factory.mktemp("traced")
-    train(tiny.get_config("images"), Workdir(folder), Observer())
+    train(tiny.get_config("images"), Workdir(folder), Display())
     return load_run(folder)
 
 

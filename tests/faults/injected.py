@@ -21,7 +21,7 @@ from absl import app  # noqa: E402
 
 from emergent_icl.cli import start, train  # noqa: E402
 from emergent_icl.cli.flags import parse_flags  # noqa: E402
-from emergent_icl.runs import checkpoints, event_file, reporting  # noqa: E402
+from emergent_icl.runs import checkpoints, records  # noqa: E402
 from emergent_icl.training import devices  # noqa: E402
 from emergent_icl.training import step as program  # noqa: E402
 
@@ -29,26 +29,26 @@ from emergent_icl.training import step as program  # noqa: E402
 def half_a_line(at):
     """Killed in the middle of a line of metrics."""
 
-    def write(self, step, records, whole=reporting.MetricsWriter.write):
+    def write(self, step, lines, whole=records.MetricsWriter.write):
         if step == at:
-            line = reporting._line({"step": step, **next(iter(records.values()))})
+            line = records._line({"step": step, **next(iter(lines.values()))})
             self._file.write(line[: len(line) // 2])
             self._file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        whole(self, step, records)
+        whole(self, step, lines)
 
-    reporting.MetricsWriter.write = write
+    records.MetricsWriter.write = write
 
 
 def no_space_for_metrics(at):
     """The disk is full when a line is written."""
 
-    def write(self, step, records, whole=reporting.MetricsWriter.write):
+    def write(self, step, lines, whole=records.MetricsWriter.write):
         if step == at:
             raise OSError(errno.ENOSPC, "No space left on device", self._path)
-        whole(self, step, records)
+        whole(self, step, lines)
 
-    reporting.MetricsWriter.write = write
+    records.MetricsWriter.write = write
 
 
 def no_space_for_files(at):
@@ -69,28 +69,28 @@ def no_space_for_files(at):
 def no_space_for_anything(at):
     """From that line of metrics on no file may be longer than a kilobyte."""
 
-    def write(self, step, records, whole=reporting.MetricsWriter.write):
+    def write(self, step, lines, whole=records.MetricsWriter.write):
         if step == at:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
-        whole(self, step, records)
+        whole(self, step, lines)
 
-    reporting.MetricsWriter.write = write
+    records.MetricsWriter.write = write
 
 
 def no_space_for_events(at):
     """Of TensorBoard's file nothing more is written."""
 
-    def flush(self, whole=event_file.EventFile._flush):
+    def flush(self, whole=records.EventFile._flush):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
         whole(self)
 
-    def write(self, step, numbers, whole=event_file.EventFile.write):
+    def write(self, step, numbers, whole=records.EventFile.write):
         if step == at:
-            event_file.EventFile._flush = flush
+            records.EventFile._flush = flush
             self._next_flush = 0
         whole(self, step, numbers)
 
-    event_file.EventFile.write = write
+    records.EventFile.write = write
 
 
 def out_of_memory(at):

@@ -20,7 +20,7 @@ from scipy import stats
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent.parent)]
 from launching import Processes  # noqa: E402
 
-from emergent_icl.runs.reporting import last_step  # noqa: E402
+from emergent_icl.runs.records import last_step  # noqa: E402
 
 STEPS = 20_000
 POLL_SECONDS = 0.5

@@ -12,7 +12,7 @@ from launching import records
 from emergent_icl.config.configs import with_options
 from emergent_icl.runs.checkpoints import CheckpointError, CheckpointStore
 from emergent_icl.runs.open import load_run
-from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training.build import build_experiment
@@ -29,7 +29,7 @@ CONFIG = with_options(
 def finished(tmp_path_factory):
     """A complete run, with checkpoints of steps 10, 20 and 30."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    train(CONFIG, Workdir(folder), Observer())
+    train(CONFIG, Workdir(folder), Display())
     return folder
 
 
@@ -47,7 +47,7 @@ def wider(tmp_path_factory):
 
 def trained(tmp_path_factory, changes):
     folder = tmp_path_factory.mktemp("other") / "run"
-    train(with_options(CONFIG, changes), Workdir(folder), Observer())
+    train(with_options(CONFIG, changes), Workdir(folder), Display())
     return folder
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_opened_now_is_not_set_aside(killed, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(CheckpointError, match=r"step 30 cannot be opened: Permission denied: /"):
-        train(CONFIG, Workdir(killed), Observer())
+        train(CONFIG, Workdir(killed), Display())
     assert not (killed / "checkpoints_unreadable").exists()
 
 
@@ -162,7 +162,7 @@ def test_only_plain_numbers_are_steps(killed):
         assert store.steps() == [10, 20, 30]
 
 
-class Told(Observer):
+class Told(Display):
     def __init__(self):
         self.bad = []
 
@@ -193,7 +193,7 @@ def test_where_none_is_good_nothing_is_touched(killed, other):
     for step in ("10", "20", "30"):
         empty(killed / "checkpoints" / step, other)
     with pytest.raises(CheckpointError, match=r"(?s)can be read:.*step 30: .*step 10: .*anew"):
-        train(CONFIG, Workdir(killed), Observer())
+        train(CONFIG, Workdir(killed), Display())
     assert (killed / "metrics.jsonl").read_bytes() == before
     assert len(list((killed / "checkpoints").iterdir())) == 3
 
@@ -207,7 +207,7 @@ def test_a_checkpoint_that_cannot_be_written_is_said_in_a_line(killed, monkeypat
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     longer = with_options(CONFIG, {"training.num_steps": 40})
     with pytest.raises(CheckpointError, match=r"No space left\]\nThose before it stand"):
-        train(longer, Workdir(killed), Observer())
+        train(longer, Workdir(killed), Display())
     monkeypatch.undo()
     with CheckpointStore(killed / "checkpoints") as store:
         assert store.steps() == [10, 20, 30]
@@ -217,9 +217,9 @@ def test_a_folder_is_one_commands_at_a_time(killed):
     workdir = Workdir(killed)
     with workdir.locked():
         with pytest.raises(WorkdirError, match=r"is in use by process \d+ on "):
-            train(CONFIG, workdir, Observer())
+            train(CONFIG, workdir, Display())
         # Looking is free.
         assert load_run(killed).step == 30
     # A lock that nobody holds is no lock, whatever stands there.
     assert "process" in workdir.lock.read_text()
-    train(CONFIG, workdir, Observer())
+    train(CONFIG, workdir, Display())

@@ -16,7 +16,7 @@ from launching import ROOT, Processes, train_flags
 
 from emergent_icl.data.sources import cache
 from emergent_icl.runs.open import load_run
-from emergent_icl.runs.reporting import Observer, read_metrics
+from emergent_icl.runs.records import Display, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 
@@ -38,7 +38,7 @@ class Payload:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
-    train(tiny.get_config("symbols"), Workdir(folder), Observer())
+    train(tiny.get_config("symbols"), Workdir(folder), Display())
     return folder
 
 
@@ -185,7 +185,7 @@ def test_a_damaged_summary_is_written_anew(hostile, content):
     assert Workdir(hostile).read_summary() is None
     # Nobody needs it to open the run.
     assert load_run(hostile).step == 40
-    train(tiny.get_config("symbols"), Workdir(hostile), Observer())
+    train(tiny.get_config("symbols"), Workdir(hostile), Display())
     assert Workdir(hostile).read_summary()["evals"] == summary["evals"]
 
 

@@ -23,7 +23,7 @@ from launching import (
 )  # fmt: skip
 
 from emergent_icl.runs.checkpoints import CheckpointStore
-from emergent_icl.runs.reporting import last_step
+from emergent_icl.runs.records import last_step
 
 pytestmark = pytest.mark.faults
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from launching import Processes, end, records, train_flags, unfinished, wait_for
 
-from emergent_icl.runs.reporting import last_step
+from emergent_icl.runs.records import last_step
 
 pytestmark = pytest.mark.faults
 

@@ -11,7 +11,7 @@ import pytest
 from launching import Processes, train_flags, unfinished, wait_for
 
 from emergent_icl.runs.checkpoints import CheckpointStore
-from emergent_icl.runs.reporting import last_step, read_metrics
+from emergent_icl.runs.records import last_step, read_metrics
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.build import build_experiment
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from launching import PATIENCE, start, train_flags, wait_for
 
-from emergent_icl.runs.reporting import last_step
+from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir
 
 pytestmark = pytest.mark.faults

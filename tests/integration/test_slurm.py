@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from emergent_icl.runs.checkpoints import CheckpointStore
-from emergent_icl.runs.reporting import last_step, read_metrics
+from emergent_icl.runs.records import last_step, read_metrics
 
 pytestmark = pytest.mark.slurm
 

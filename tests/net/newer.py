@@ -17,7 +17,7 @@ from emergent_icl.config.configs import completed, tuples
 from emergent_icl.presets import base
 from emergent_icl.runs import check as validation
 from emergent_icl.runs.open import load_run
-from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 
@@ -53,7 +53,7 @@ def newer(config, **changes):
 def refusal(folder, config):
     """Why the run of a folder is not that of a config; '' if it is."""
     try:
-        train(config, Workdir(folder), Observer())
+        train(config, Workdir(folder), Display())
     except WorkdirError as error:
         return str(error)
     return ""

@@ -35,7 +35,7 @@ from emergent_icl.data.task import make_task, resolve_steps_per_call
 from emergent_icl.models.network import make_network
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.open import load_run
-from emergent_icl.runs.reporting import Observer, read_metrics
+from emergent_icl.runs.records import Display, read_metrics
 from emergent_icl.runs.train import Interrupted, train
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.results import collect
@@ -127,18 +127,18 @@ def curves(name):
     config = run_config(name)
     with tempfile.TemporaryDirectory() as folder:
         whole, parted = (Workdir(Path(folder) / way) for way in ("whole", "parted"))
-        train(config, whole, Observer())
+        train(config, whole, Display())
         until, stopped = Until(STOP), 0
         try:
             train(config, parted, until, until.reached)
         except Interrupted as stop:
             stopped = stop.step
         assert stopped == STOP
-        train(config, parted, Observer())
+        train(config, parted, Display())
         return {"uninterrupted": records(whole.path), "resumed": records(parted.path)}
 
 
-class Until(Observer):
+class Until(Display):
     """Asks a run to stop after a step."""
 
     def __init__(self, last):
@@ -278,7 +278,7 @@ def verdicts():
 def store_workdir(target):
     """Trains the run of images, and packs its folder with the checkpoints of steps 25 and 50."""
     with tempfile.TemporaryDirectory() as folder:
-        train(run_config("images"), Workdir(Path(folder) / "run"), Observer())
+        train(run_config("images"), Workdir(Path(folder) / "run"), Display())
         with tarfile.open(target, "w:xz") as archive:
             archive.add(Path(folder) / "run", "run", filter=_nobodys)
 
@@ -314,7 +314,7 @@ def resumed_workdir(folder, config=None):
     found = {"logits": logits(run)}
     shutil.rmtree(workdir.checkpoints / str(STEPS))
     workdir.summary.unlink()
-    train(config or run_config("images"), workdir, Observer())
+    train(config or run_config("images"), workdir, Display())
     with CheckpointStore(workdir.checkpoints) as store:
         state, _ = store.restore(STEPS, template)
     whole = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(state))

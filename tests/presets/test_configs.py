@@ -31,7 +31,7 @@ from emergent_icl.presets import (
 )
 from emergent_icl.runs import train as loop
 from emergent_icl.runs.check import validate
-from emergent_icl.runs.reporting import Observer
+from emergent_icl.runs.records import Display
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 
 CONFIGS = {
@@ -147,7 +147,7 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
         config.training.num_steps = 10
         # An empty cache: what is drawn already does not read how it is drawn.
         config.data.cache_dir = str(tmp_path / "cache")
-        loop.train(Spy(config.lock(), seen), Workdir(tmp_path / folder), Observer())
+        loop.train(Spy(config.lock(), seen), Workdir(tmp_path / folder), Display())
         monkeypatch.setenv("XLA_FLAGS", "")
         start.make_deterministic(Spy(config, seen))
 

@@ -7,7 +7,7 @@ from test_configs import CONFIGS
 
 from emergent_icl.data.task import make_task
 from emergent_icl.runs import train as loop
-from emergent_icl.runs.reporting import Observer, read_metrics
+from emergent_icl.runs.records import Display, read_metrics
 from emergent_icl.runs.workdir import Workdir
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
@@ -40,7 +40,7 @@ def test_every_config_builds_steps_and_evaluates(name, tmp_path):
         config.model.encoder = "linear"
     if config.data.source == "omniglot" and not has_omniglot():
         config.data.source = "glyphs"
-    outcome = loop.train(config.lock(), Workdir(tmp_path), Observer())
+    outcome = loop.train(config.lock(), Workdir(tmp_path), Display())
     assert outcome.summary["step"] == 4
     assert set(outcome.summary["evals"]) == set(config.evaluation.modes)
     for metrics in outcome.summary["evals"].values():

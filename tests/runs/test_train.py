@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from emergent_icl.config.rules import ConfigError
-from emergent_icl.runs import train as loop
+from emergent_icl.plots.learning_curves import draw
 from emergent_icl.runs.checkpoints import CheckpointStore, NonFiniteStateError, Progress
 from emergent_icl.runs.open import load_run
-from emergent_icl.runs.reporting import MetricsWriter, Observer, read_metrics
+from emergent_icl.runs.progress import NonFiniteLossError
+from emergent_icl.runs.records import Display, MetricsWriter, read_metrics
 from emergent_icl.runs.train import train
-from emergent_icl.runs.window import NonFiniteLossError
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
@@ -21,7 +21,7 @@ TIMES = ("steps_per_second", "sequences_per_second")
 
 
 def run(config, folder, **options):
-    return train(config.lock(), Workdir(folder), Observer(), **options)
+    return train(config.lock(), Workdir(folder), Display(), **options)
 
 
 def records(folder):
@@ -43,7 +43,7 @@ def finished(tmp_path_factory):
     import tiny
 
     folder = tmp_path_factory.mktemp("finished")
-    outcome = train(tiny.get_config("symbols"), Workdir(folder), Observer())
+    outcome = train(tiny.get_config("symbols"), Workdir(folder), Display())
     return folder, outcome
 
 
@@ -61,6 +61,7 @@ def test_a_run_leaves_everything_that_is_promised(finished):
     assert summary["wall_seconds"] > 0
     assert summary["icl"] == summary["evals"]["fewshot_holdout"]["accuracy_closed"]
     assert summary["iwl"] == summary["evals"]["no_support_zipfian"]["accuracy"]
+    draw(workdir)
     assert workdir.learning_curves.read_bytes().startswith(b"\x89PNG")
     assert list(workdir.tensorboard.glob("events.out.tfevents.*"))
     assert json.loads(workdir.config.read_text())["data"]["sequences"]["p_bursty"] == 0.9
@@ -128,22 +129,17 @@ def test_a_run_prolonged_between_two_logs_has_the_same_means(finished, config, t
         assert steps[record["step"]] == record
 
 
-def test_an_interrupt_between_two_logs_loses_nothing(finished, config, tmp_path, monkeypatch):
+def test_an_interrupt_between_two_logs_loses_nothing(finished, config, tmp_path):
     """Stopped at step 13, the mean of steps 11 .. 20 spans both commands."""
     import signal
 
     from emergent_icl.runs.train import Interrupted
 
-    drawn = []
-    monkeypatch.setattr(
-        loop, "_draw_curves", lambda experiment, workdir: drawn.append(workdir.path)
-    )
     # Polled once before the first step, then after each.
     polls = iter(range(1, 100))
     with pytest.raises(Interrupted) as stop:
         run(config, tmp_path, stop_requested=lambda: signal.SIGTERM if next(polls) == 14 else None)
     assert stop.value.step == 13
-    assert drawn == [tmp_path]
     run(config, tmp_path)
     assert records(tmp_path) == records(finished[0])
 

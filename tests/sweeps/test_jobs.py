@@ -7,7 +7,7 @@ import tiny_sweep
 from finished_runs import Ends, finish
 
 from emergent_icl.config.configs import with_options
-from emergent_icl.runs.reporting import read_metrics
+from emergent_icl.runs.records import read_metrics
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.sweeps.jobs import chosen_draw, copy_from_twin, draws, make_programs, with_twins
 from emergent_icl.sweeps.spec import SweepError

@@ -5,7 +5,7 @@ import tiny
 from emergent_icl.data.task import make_task
 from emergent_icl.presets import glyphs, omniglot, omniglot_augmented
 from emergent_icl.runs.check import validate
-from emergent_icl.runs.summary import count_parameters
+from emergent_icl.runs.records import count_parameters
 from emergent_icl.training import cost as description
 from emergent_icl.training.build import build_experiment
 from emergent_icl.training.devices import stack_replicas

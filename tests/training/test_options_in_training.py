@@ -8,7 +8,7 @@ import tiny
 
 from emergent_icl.config.rules import ConfigError
 from emergent_icl.runs.open import load_run
-from emergent_icl.runs.reporting import Observer, read_metrics
+from emergent_icl.runs.records import Display, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir
 
@@ -20,7 +20,7 @@ QUICK = {"training.num_steps": 20, "evaluation.every": 20, "checkpoints.every": 
 def losses(folder, preset="symbols", **options):
     config = tiny.get_config(preset).unlock()
     config.update_from_flattened_dict({"training.log_every": 10, **options})
-    train(config.lock(), Workdir(folder), Observer())
+    train(config.lock(), Workdir(folder), Display())
     return [record["train/loss"] for record in read_metrics(Workdir(folder).metrics)]
 
 

@@ -9,13 +9,14 @@ import tiny
 
 from emergent_icl.config.configs import flatten, named_overrides
 from emergent_icl.config.rules import ConfigError
+from emergent_icl.plots.learning_curves import draw
 from emergent_icl.runs import train as loop
 from emergent_icl.runs.check import validate
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.open import load_run, replica_names
-from emergent_icl.runs.reporting import Observer, read_metrics
+from emergent_icl.runs.progress import NonFiniteLossError
+from emergent_icl.runs.records import Display, read_metrics
 from emergent_icl.runs.train import Interrupted, train
-from emergent_icl.runs.window import NonFiniteLossError
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
 from emergent_icl.training import devices
 from emergent_icl.training.replicas import make_replicas
@@ -46,7 +47,7 @@ OVERRIDES = (
 HUGE = {"name": "huge", "training.optimizer.learning_rate": 1e30}
 
 
-class Heard(Observer):
+class Heard(Display):
     def __init__(self):
         self.said = []
 
@@ -55,7 +56,7 @@ class Heard(Observer):
 
 
 def run(config, folder, observer=None, **options):
-    return train(config.lock(), Workdir(folder), observer or Observer(), **options).summary
+    return train(config.lock(), Workdir(folder), observer or Display(), **options).summary
 
 
 def lines(folder, replica=None):
@@ -128,6 +129,7 @@ def test_everything_carries_the_name_of_its_replica(together):
     assert steps == [(step, name) for step in (10, 20, 30, 40) for name in names]
     for name in names:
         assert list((workdir.tensorboard / name).glob("events.*"))
+    draw(workdir)
     assert workdir.learning_curves.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(WorkdirError, match=r"holds the replicas iid, skewed, .*: name one"):
         load_run(folder)

@@ -1,0 +1,214 @@
+"""How far a run is: what a checkpoint carries on, and what is open between two lines of metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from emergent_icl.training.devices import calls_in_flight
+from emergent_icl.training.replicas import Replica
+from emergent_icl.training.step import Step
+
+# Calls whose metrics may wait on the devices for a line that is far away.
+MOST_CALLS = 1000
+
+# Device arrays -> host arrays.
+Fetch = Callable[[Any], Any]
+
+
+class Progress(NamedTuple):
+    """What a run must know besides its state to go on as if it had not stopped.
+
+    Attributes:
+      wall_seconds: time spent so far, all commands together.
+      train_seconds: of that, time spent in timed updates ...
+      train_steps: ... and how many updates that were.
+      window: metrics of steps that are not logged yet, {metric: values} of each replica.
+      diverged: name of each replica that diverged -> the step at which it was seen.
+      steps_per_call: K; 0 where nothing was computed yet.
+    """
+
+    wall_seconds: float = 0.0
+    train_seconds: float = 0.0
+    train_steps: int = 0
+    window: list[dict[str, list[float]]] = []  # noqa: RUF012  (defaults are never mutated)
+    diverged: dict[str, int] = {}  # noqa: RUF012
+    steps_per_call: int = 0
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A run diverged: a number became NaN or infinite, in training or in an evaluation."""
+
+    def __init__(self, step: int, what: str, replicas: int = 1) -> None:
+        """Says what happened.
+
+        Args:
+          step: at which it was seen.
+          what: 'The loss is nan', say.
+          replicas: how many have diverged by now, of as many.
+        """
+        self.step = step
+        who = "" if replicas == 1 else f"All {replicas} replicas have diverged; the last: "
+        super().__init__(
+            f"{who}{what}. Nothing of it was saved. A lower training.optimizer.learning_rate, a "
+            f"longer warmup_steps or a max_grad_norm may help."
+        )
+
+
+class Tracker:
+    """Follows a run from call to call: its clock, the metrics of the open line, who diverged.
+
+    Metrics stay on the devices until a line is due, and come to the host at once; there every
+    number is checked. A replica that diverged is no longer followed. A run that is alone, or the
+    last replica, raises instead. The clock counts updates, without compilation and pauses.
+    """
+
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        step: Step,
+        carried: Progress,
+        started: float,
+        fetch: Fetch,
+    ) -> None:
+        """Goes on from what a checkpoint carried over.
+
+        Args:
+          replicas: that are trained together.
+          step: what trains them.
+          carried: from the checkpoint.
+          started: `time.monotonic()` at which this command started.
+          fetch: the one way of metrics to the host; called once a line.
+        """
+        self.names, self.fetch = tuple(replica.name for replica in replicas), fetch
+        self.diverged = dict(carried.diverged)
+        self._layout, self._steps_per_call = step.layout, step.steps_per_call
+        self._carried, self._started, self._told = carried, started, set(carried.diverged)
+        window = carried.window or [{} for _ in replicas]
+        self._values = [{name: list(own) for name, own in one.items()} for one in window]
+        # (step before the call, its metrics), not on the host yet.
+        self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
+        self._most_in_flight = calls_in_flight()
+        self._seconds, self._steps = 0.0, 0
+        self._lap_seconds, self._lap_steps = 0.0, 0
+        self._since: float | None = None
+
+    def add(self, first_step: int, metrics: dict[str, jax.Array]) -> None:
+        """Adds a call of K steps after `first_step`; copies nothing, waits for an earlier one."""
+        self._in_flight.append((first_step, metrics))
+        if len(self._in_flight) > self._most_in_flight:
+            _, earlier = self._in_flight[-1 - self._most_in_flight]
+            jax.block_until_ready(earlier["loss"])
+        if len(self._in_flight) == MOST_CALLS:
+            self._settle()
+        self._advance(self._steps_per_call)
+
+    def line(self, keep: bool) -> tuple[list[dict[str, float]], float | None]:
+        """Waits for all calls, and averages their metrics since the last line.
+
+        Args:
+          keep: go on collecting metrics, instead of starting anew.
+
+        Returns:
+          Means, {} of a replica that diverged, and updates a second, None if none was timed.
+
+        Raises:
+          NonFiniteLossError: no replica is left whose numbers are finite.
+        """
+        self._settle()
+        means = [{name: float(np.mean(own)) for name, own in one.items()} for one in self._values]
+        if not keep:
+            self._values = [{} for _ in self.names]
+        self._advance(0)
+        seconds, steps = self._seconds - self._lap_seconds, self._steps - self._lap_steps
+        self._lap_seconds, self._lap_steps = self._seconds, self._steps
+        return means, steps / seconds if steps and seconds > 0 else None
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Waits for all calls, which is on the clock; the time inside is not.
+
+        Raises:
+          NonFiniteLossError: see `line`.
+        """
+        self._settle()
+        self._advance(0)
+        before = time.monotonic()
+        try:
+            yield
+        finally:
+            if self._since is not None:
+                self._since += time.monotonic() - before
+
+    def progress(self) -> Progress:
+        """What a checkpoint carries on; waits for all calls."""
+        self._settle()
+        return Progress(
+            self._carried.wall_seconds + time.monotonic() - self._started,
+            self._carried.train_seconds + self._seconds,
+            self._carried.train_steps + self._steps,
+            # Copies: it may be written while the next steps are added.
+            [{name: list(own) for name, own in one.items()} for one in self._values],
+            dict(self.diverged),
+            self._steps_per_call,
+        )
+
+    def mark(self, replica: int, step: int, what: str) -> None:
+        """Notes that a replica diverged.
+
+        Args:
+          replica: its number.
+          step: at which it was seen.
+          what: was seen; see NonFiniteLossError.
+
+        Raises:
+          NonFiniteLossError: it was the last one, or a run that is alone.
+        """
+        self.diverged.setdefault(self.names[replica], step)
+        self._values[replica] = {}
+        if len(self.diverged) == len(self.names):
+            raise NonFiniteLossError(step, what, len(self.names))
+
+    def newly_diverged(self) -> dict[str, int]:
+        """Who diverged since this was last asked, and at which step that was seen."""
+        new = {name: step for name, step in self.diverged.items() if name not in self._told}
+        self._told |= new.keys()
+        return new
+
+    def _advance(self, steps: int) -> None:
+        """Counts updates; the first ones, which compile, only start the clock."""
+        now = time.monotonic()
+        if self._since is not None:
+            self._seconds += now - self._since
+            self._steps += steps
+        self._since = now
+
+    def _settle(self) -> None:
+        """Waits for all calls, and takes their metrics to the host."""
+        if not self._in_flight:
+            return
+        needed = [self._layout.needed(metrics) for _, metrics in self._in_flight]
+        fetched = [self._layout.metrics_on_host(host) for host in self.fetch(needed)]
+        for (first_step, _), host in zip(self._in_flight, fetched, strict=True):
+            for replica, name in enumerate(self.names):
+                if name not in self.diverged:
+                    self._take(replica, first_step, host)
+        self._in_flight = []
+
+    def _take(self, replica: int, first_step: int, host: dict[str, np.ndarray]) -> None:
+        """Adds a replica's metrics of a call, [K, R] each, if all of them are finite."""
+        # The loss first: it is what people look at.
+        for metric in sorted(host, key=lambda metric: metric != "loss"):
+            values_K = host[metric][:, replica]
+            if len(bad := np.flatnonzero(~np.isfinite(values_K))):
+                step, value = first_step + int(bad[0]) + 1, float(values_K[bad[0]])
+                self.mark(replica, step, f"The {metric} at step {step} is {value}")
+                return
+        for metric, values_KR in host.items():
+            own = self._values[replica].setdefault(metric, [])
+            own.extend(float(value) for value in values_KR[:, replica])

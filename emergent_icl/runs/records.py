@@ -1,0 +1,309 @@
+"""What a run tells: lines of metrics and events for programs, a display for people, a summary."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+# tensorboardX's own `SummaryWriter` writes in a thread. On a full disk that thread dies, and the
+# run would wait for it forever.
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from emergent_icl.evaluation.evaluate import Results, curves, results_json
+from emergent_icl.models.network import Params
+from emergent_icl.runs.progress import Progress
+from emergent_icl.runs.workdir import WorkdirError
+from emergent_icl.training.build import Experiment
+from emergent_icl.training.step import Step
+from emergent_icl.training.update import TrainState
+
+Record = dict[str, Any]
+# What the numbers of a run depend on, besides this project.
+PACKAGES = ("jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "numpy")
+# A killed run loses no more than this of its events, and none of its lines.
+FLUSH_SECONDS = 30.0
+# Bytes; a line of eight evaluation modes has 3,000.
+_LONGEST_LINE = 2**16
+
+
+class Display:
+    """Told of everything that happens in a run; this one ignores it.
+
+    The library prints nothing: commands pass a display that does.
+    """
+
+    def started(self, facts: dict[str, Any]) -> None:
+        """Before compilation; `facts` are names and values to show."""
+
+    def set_aside(self, step: int, why: str, place: Path) -> None:
+        """After a checkpoint that cannot be read was moved to another place."""
+
+    def advanced(self, step: int) -> None:
+        """After the call that ended with this step was dispatched."""
+
+    def logged(self, step: int, records: dict[str, Record]) -> None:
+        """After lines of metrics were written, by the replica's name ('' for a run alone)."""
+
+    def diverged(self, name: str, step: int) -> None:
+        """After a replica was found to hold a loss that is not finite; the others go on."""
+
+    def close(self) -> None:
+        """After everything else."""
+
+
+class MetricsWriter:
+    """metrics.jsonl and TensorBoard events; continues exactly where a checkpoint ends."""
+
+    def __init__(self, metrics: Path, tensorboard: Path, resume_step: int) -> None:
+        """Opens both, without what a killed run wrote beyond its checkpoint.
+
+        Args:
+          metrics: the .jsonl file.
+          tensorboard: folder of the event files.
+          resume_step: lines of later steps are dropped, and so is half a line.
+        """
+        kept = [record for record in read_metrics(metrics) if record["step"] <= resume_step]
+        temporary = metrics.with_name(metrics.name + ".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(_line(record) for record in kept)
+        os.replace(temporary, metrics)
+        self._file, self._path = metrics.open("a", encoding="utf-8"), metrics
+        self._tensorboard, self._resume_step = tensorboard, resume_step
+        self._events: dict[str, EventFile] = {}
+
+    def __enter__(self) -> MetricsWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
+        # What went wrong first is what is told; here it would go wrong again.
+        first = kind is None
+        with _named(self._path) if first else contextlib.suppress(OSError):
+            self._file.close()
+        for events in self._events.values():
+            with _named(self._tensorboard) if first else contextlib.suppress(OSError):
+                events.close()
+
+    def write(self, step: int, records: Mapping[str, Record]) -> None:
+        """Adds a line for each replica, and one event for each number in it.
+
+        Args:
+          step: of all of them.
+          records: by the replica's name, which stands in the line and is a run of its own
+            in TensorBoard; '' for a run that is alone.
+
+        Raises:
+          OSError: they cannot be written, or the file was deleted.
+        """
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise FileNotFoundError(
+                errno.ENOENT, "Deleted while the run wrote to it", str(self._path)
+            )
+        with _named(self._path):
+            for replica, record in records.items():
+                who = {"replica": replica} if replica else {}
+                self._file.write(_line({"step": step, **who, **record}))
+            self._file.flush()
+        with _named(self._tensorboard):
+            for replica, record in records.items():
+                if replica not in self._events:
+                    folder = self._tensorboard / replica
+                    self._events[replica] = EventFile(folder, self._resume_step + 1)
+                self._events[replica].write(step, record)
+
+
+class EventFile:
+    """TensorBoard's file of one run: numbers by step, written by whoever logs.
+
+    Whatever it does raises OSError where the file cannot be written.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        """Starts a file; TensorBoard drops events from `first_step` on in older files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = EventsWriter(str(folder / "events"))
+        self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
+        self._flush()
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Adds the numbers of a step."""
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        self._write(Event(step=step, summary=Summary(value=values)))
+        if time.monotonic() >= self._next_flush:
+            self._flush()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._file.close()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._file.write_event(event)
+
+    def _flush(self) -> None:
+        self._file.flush()
+        self._next_flush = time.monotonic() + FLUSH_SECONDS
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """Reads metrics.jsonl, [] if there is none; the last line may be half a line.
+
+    Raises:
+      WorkdirError: another one is not a line of metrics.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    records = [_record(line) for line in lines[:-1]]
+    for number, record in enumerate(records[:-1], start=1):
+        if record is None:
+            raise WorkdirError(f"line {number} of {path} is not a line of metrics")
+    return [record for record in records if record is not None]
+
+
+def last_step(path: Path) -> int:
+    """Step of the last whole line of metrics.jsonl, 0 if there is none; reads the end alone."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _LONGEST_LINE, 0))
+        *whole, _ = file.read().split(b"\n")
+    # The very last may be none: see `read_metrics`.
+    records = (record for line in reversed(whole) if (record := _record(line)) is not None)
+    return next(records, {"step": 0})["step"]
+
+
+def facts(experiment: Experiment, state: TrainState, step: Step) -> dict[str, Any]:
+    """Names and values to show before compilation; `state` is [R, ...] on the host."""
+    config, space = experiment.config, experiment.task.space
+    names = [replica.name for replica in experiment.replicas if replica.name]
+    return {
+        "experiment": config.name,
+        "data": f"{experiment.bank.name}: {space.split.num_rare} rare, "
+        f"{space.split.num_common} common, {space.split.num_holdout} holdout classes, "
+        f"{space.num_exemplars} exemplars",
+        "labels": experiment.task.num_labels,
+        "model": f"{config.model.encoder} + {config.model.sequence_model}, "
+        f"{config.model.num_layers} layers, {count_parameters(state.params):,} parameters",
+        "replicas": ", ".join(names),
+        "devices": _devices(),
+        "feeder": step.feeder,
+        "first_step": int(state.step[0]),
+        "last_step": config.training.num_steps,
+        "batch_size": config.training.batch_size,
+    }
+
+
+def training_record(
+    means: Mapping[str, float], steps_per_second: float | None, batch_size: int
+) -> Record:
+    """A line's numbers about training, of one replica; none of one that diverged."""
+    record: Record = {f"train/{name}": value for name, value in means.items()}
+    if means and steps_per_second is not None:
+        record["steps_per_second"] = steps_per_second
+        record["sequences_per_second"] = steps_per_second * batch_size
+    return record
+
+
+def evaluation_record(results: Results) -> Record:
+    """A line's numbers about evaluations, of one replica."""
+    return {
+        f"eval/{mode}/{metric}": interval.mean
+        for mode, metrics in results.items()
+        for metric, interval in metrics.items()
+    }
+
+
+def summary_of(
+    experiment: Experiment,
+    state: TrainState,
+    results: list[Results | None],
+    progress: Progress,
+) -> dict[str, Any]:
+    """The content of summary.json.
+
+    What is a replica's own stands under 'replicas' and its name; a run that is alone has it
+    at the top. Of one that diverged, `diverged_at_step` is all that is known.
+    """
+    config, replicas = experiment.config, experiment.replicas
+    sequences = progress.train_steps * config.training.batch_size * len(replicas)
+    seconds = progress.train_seconds
+    own: dict[str, dict[str, Any]] = {}
+    for (name, one, _), found in zip(replicas, results, strict=True):
+        diverged = progress.diverged.get(name)
+        own[name] = {"seed": one.training.seed, "icl": None, "iwl": None, "evals": {}}
+        if diverged is not None:
+            own[name]["diverged_at_step"] = diverged
+        elif found is not None:
+            own[name] |= {**curves(found), "evals": results_json(found)}
+    return {
+        "step": config.training.num_steps,
+        "wall_seconds": progress.wall_seconds,
+        "parameters": count_parameters(state.params),
+        "train_sequences_per_second": sequences / seconds if seconds else None,
+        **own.get("", {"replicas": own}),
+        "config_name": config.name,
+        "devices": _devices(),
+        "versions": versions(PACKAGES),
+    }
+
+
+def count_parameters(params: Params) -> int:
+    """Numbers in the parameters of one replica, given those of all, [R, ...] a leaf."""
+    return sum(leaf[0].size for leaf in jax.tree.leaves(params))
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _devices() -> str:
+    count = jax.process_count()
+    where = f" in {count} processes" if count > 1 else ""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}{where}"
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk does not say where."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
+
+
+def _record(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and "step" in record else None
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
