@@ -106,14 +106,12 @@ def sequences_figure(shown: Shown, title: str, subtitle: str, note: str) -> Figu
 
 def _draw_header(figure: Figure, titles: list[str], subtitles: list[str]) -> None:
     width, height = figure.get_size_inches()
-    top, left = RIGHT, RIGHT / width
-    for lines, line_height, look in (
-        (titles, TITLE_LINE, {"size": TITLE, "weight": "bold", "color": style.INK}),
-        (subtitles, TEXT_LINE, {"size": TEXT, "color": style.GREY}),
-    ):
-        for line in lines:
-            figure.text(left, 1 - top / height, line, va="top", **look)
-            top += line_height
+    left, top, below = RIGHT / width, 1 - RIGHT / height, TITLE_LINE * len(titles) / height
+    title = {"size": TITLE, "weight": "bold", "color": style.INK}
+    figure.text(left, top, "\n".join(titles), va="top", **title)
+    figure.text(left, top - below, "\n".join(subtitles), va="top", size=TEXT, color=style.GREY,
+                linespacing=1.5)  # fmt: skip
+    top -= below + TEXT_LINE * len(subtitles) / height
     frames = (
         (QUERY_COLOR, THICK, "the query: which label?  "),
         (QUERY_COLOR, THIN, "its class in the context (support)  "),
@@ -122,7 +120,7 @@ def _draw_header(figure: Figure, titles: list[str], subtitles: list[str]) -> Non
     )
     figure.legend(
         [Patch(fill=False, edgecolor=color, linewidth=thick) for color, thick, _ in frames],
-        [text for *_, text in frames], loc="upper left", bbox_to_anchor=(left, 1 - top / height),
+        [text for *_, text in frames], loc="upper left", bbox_to_anchor=(left, top),
         ncols=len(frames), frameon=False, fontsize=TEXT, handlelength=1.2, handleheight=1.2,
         borderaxespad=0, borderpad=0.5, columnspacing=0.5, handletextpad=0.5,
     )  # fmt: skip

@@ -41,13 +41,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Lines of text that fit into a width.
-
-    Args:
-      text: lines of any length.
-      width: inches.
-      size: of the letters, points.
-    """
+    """Lines of any length, broken to fit into a width (inches) with letters of a size (points)."""
     letters = int(width * POINTS_PER_INCH / (LETTER_WIDTH * size))
     return [
         part

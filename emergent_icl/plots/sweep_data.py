@@ -18,13 +18,7 @@ Json = Mapping[str, Any]
 
 
 class Look(NamedTuple):
-    """How something is drawn; one of them suffices to tell it from others.
-
-    Attributes:
-      color: '#rrggbb'.
-      dashes: of Matplotlib.
-      marker: of Matplotlib.
-    """
+    """How something is drawn, in Matplotlib's terms; one of them tells it from others."""
 
     color: str
     dashes: str

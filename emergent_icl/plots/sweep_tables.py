@@ -25,14 +25,7 @@ Cell = str | tuple[str, ...]
 
 
 class Table(NamedTuple):
-    """A table of the page.
-
-    Attributes:
-      caption: says what it is.
-      headers: of the columns; the first column is each row's header.
-      rows: a cell a header.
-      kind: a class of report.css.
-    """
+    """A table of the page; the first cell is its row's header, `kind` a class of report.css."""
 
     caption: str
     headers: tuple[str, ...]
