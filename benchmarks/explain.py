@@ -19,7 +19,7 @@ import optax
 
 from benchmarks.records import Measurements, Settings, Table, number, text_of
 from benchmarks.timing import Rival, time_in_turn
-from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.models.losses import query_loss
 from emergent_icl.training.build import Experiment
 from emergent_icl.training.cost import count_flops

@@ -28,7 +28,7 @@ from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
 from emergent_icl.config.registry import unknown_name
 from emergent_icl.presets import omniglot
-from emergent_icl.runs.check import validate
+from emergent_icl.runs.check import check
 
 _CONFIG = config_flag()
 _SUITE = flags.DEFINE_string("suite", "default", "What to measure; see above.")
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     names = _suite_names(_SUITE.value)
     with console.clear_errors(ProcessError):
         settings = _settings()
-        validate(settings.config)
+        check(settings.config)
         tables.print_facts("Machine", {"machine": machine(), **versions()})
         found = Measurements()
         for name in names:

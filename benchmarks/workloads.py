@@ -9,10 +9,11 @@ import ml_collections
 import numpy as np
 
 from benchmarks.timing import Rival
+from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import ExampleBank, SourceShape
-from emergent_icl.data.sequences.class_space import SequenceBatch
-from emergent_icl.data.sources.source import DATA_SOURCES, DataSource, DataUnavailableError
-from emergent_icl.runs.check import validate
+from emergent_icl.data.sequences.classes import SequenceBatch
+from emergent_icl.data.sources.source import DataSource, DataUnavailableError
+from emergent_icl.runs.check import check
 from emergent_icl.training.build import Experiment, build_experiment
 from emergent_icl.training.devices import CALLS_IN_FLIGHT
 from emergent_icl.training.step import initial_state, make_step
@@ -70,7 +71,7 @@ def changed(config: ml_collections.ConfigDict, **options: object) -> ml_collecti
     copy = config.copy_and_resolve_references().unlock()
     paths = {name.replace("__", "."): value for name, value in options.items()}
     copy.update_from_flattened_dict(paths)
-    validate(copy, jax.device_count())
+    check(copy, jax.device_count())
     return copy.lock()
 
 

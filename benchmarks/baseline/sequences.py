@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from emergent_icl.data.bank import WHITE
-from emergent_icl.data.sequences.class_split import zipf_weights
+from emergent_icl.data.sequences.classes import zipf_weights
 from emergent_icl.data.tensorflow import import_tensorflow
 from emergent_icl.training.build import Experiment
 

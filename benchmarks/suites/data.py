@@ -14,7 +14,8 @@ from benchmarks.records import Measurements, Settings
 from benchmarks.suites.compare import Subject
 from benchmarks.timing import Rival
 from benchmarks.workloads import load
-from emergent_icl.data.feed import FEEDERS, resolve_feeder
+from emergent_icl.config.registry import FEEDERS
+from emergent_icl.data.feed import resolve_feeder
 from emergent_icl.training.build import Experiment
 from emergent_icl.training.step import make_step
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 import jax
 from rich.console import Console
 
-from emergent_icl.config.rules import ConfigError
+from emergent_icl.config.check import ConfigError
 from emergent_icl.data.sources.source import DataUnavailableError
 from emergent_icl.runs.checkpoints import CheckpointError, NonFiniteStateError
 from emergent_icl.runs.processes import DisagreementError

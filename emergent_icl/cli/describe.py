@@ -18,9 +18,8 @@ from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
 from emergent_icl.data.task import Task
 from emergent_icl.plots.style import duration_text
-from emergent_icl.runs.check import validate
+from emergent_icl.runs.check import check
 from emergent_icl.training import cost as description
-from emergent_icl.training.replicas import make_replicas
 
 _CONFIG = config_flag()
 flags.mark_flag_as_required("config")
@@ -33,8 +32,7 @@ def main(argv: Sequence[str]) -> None:
     console.refuse_leftovers(argv)
     with console.clear_errors():
         config = _CONFIG.value
-        validate(config)
-        replicas = make_replicas(config)
+        replicas = check(config)
         # Shapes are common to all: what follows is said of the first.
         config, task = replicas[0].config, replicas[0].task
         tables.print_facts(config.name, _data_facts(config, task))

@@ -15,7 +15,7 @@ from absl import flags
 
 from emergent_icl.cli import console, start, tables
 from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
-from emergent_icl.data.sequences.types import EVALUATION_MODES
+from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.runs.open import Run, load_run, replica_names
 from emergent_icl.runs.workdir import DivergedError, Workdir, read_object
 

@@ -19,8 +19,8 @@ from ml_collections import config_flags
 from emergent_icl import presets
 from emergent_icl.cli import overrides
 from emergent_icl.cli.console import say_error
+from emergent_icl.config.check import ConfigError
 from emergent_icl.config.registry import unknown_name
-from emergent_icl.config.rules import ConfigError
 
 # Every command has it. Here for --help: its value is read before flags are parsed, because those
 # may speak of what is registered.

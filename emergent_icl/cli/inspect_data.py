@@ -21,7 +21,7 @@ from emergent_icl.config.configs import differing_options
 from emergent_icl.data.sequences.burstiness import SequenceStatistics, mean
 from emergent_icl.plots import inspection as data_inspection
 from emergent_icl.plots.bursts import share_text
-from emergent_icl.runs.check import validate
+from emergent_icl.runs.check import check
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.build import build_experiment
 from emergent_icl.training.replicas import find_replica
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
         config = workdir.read_config() if _CONFIG.value is None else _CONFIG.value
         with config.unlocked():
             config.update_from_flattened_dict(_data_overrides())
-        validate(config)
+        check(config)
         try:
             replica = find_replica(config, _REPLICA.value)
         except ValueError as error:

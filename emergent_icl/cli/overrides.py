@@ -14,10 +14,11 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from emergent_icl.config import options
+from emergent_icl.config.check import OPTIMIZER_OPTIONS, ConfigError
 from emergent_icl.config.configs import flatten
 from emergent_icl.config.registry import nearest_options
-from emergent_icl.config.rules import EXTRA_OPTIONS, ConfigError, rules
-from emergent_icl.runs.check import OPTIMIZER_OPTIONS, validate
+from emergent_icl.runs.check import check
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<path>[^=]+)(?:=(?P<value>.*))?", re.DOTALL)
 _FILE = re.compile(r"--?config(?:=(?P<file>.*))?$", re.DOTALL)
@@ -62,7 +63,7 @@ def find_problems(argv: Sequence[str]) -> list[str]:
             problems.append(problem)
     if problems:
         try:
-            validate(_load(config_file, good))
+            check(_load(config_file, good))
         except ConfigError as error:
             problems += error.problems
         except (flags.Error, KeyError, ValueError, TypeError):
@@ -92,8 +93,8 @@ def _problem(override: Override, known: dict[str, object], config_file: str) -> 
     try:
         _load(config_file, (override,))
     except (flags.Error, ValueError, TypeError, KeyError):
-        rule = (rules() | dict(EXTRA_OPTIONS)).get(path)
-        allowed = f" must be {rule.text}" if rule else " is of the wrong type"
+        option = options.known().get(path)
+        allowed = f" must be {option.rule.text}" if option else " is of the wrong type"
         return f"{path} = {override.value!r}{allowed}"
     return None
 

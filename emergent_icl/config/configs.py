@@ -1,7 +1,7 @@
-"""A config as a value: flattened, compared, identified, and read as an earlier version wrote it.
+"""A config as a value: made, flattened, compared, identified, read as an earlier version wrote it.
 
-Stored runs outlive new options. Whoever adds an option adds a row to ADDED, whoever renames one
-a row to RENAMED; nothing else has to know.
+Stored runs outlive new options: one that came later says what was done before it (`Option.before`),
+one that was renamed has a row in RENAMED; nothing else has to know.
 """
 
 from __future__ import annotations
@@ -15,27 +15,87 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
+from emergent_icl.config.options import EXTENSIONS, OPTIONS, known
 from emergent_icl.config.registry import nearest_options
+from emergent_icl.config.rules import FROM_THE_START, Option
 
-# Options that came after version 0.1.0 -> the value that says what was done before there was a
-# choice. It need not be today's default.
-ADDED: dict[str, Any] = {}
 # Names that options have had -> their names today.
 RENAMED: dict[str, str] = {}
 # Options that may be left unset -> what a valid config then means by them. Modules that derive an
-# option register it here. Such an option depends neither on the machine nor on RESUMABLE_CHANGES:
-# training.steps_per_call depends on both, and is compared as it is written.
+# option register it here. Such an option depends neither on the machine nor on what may change in a
+# resumed run: training.steps_per_call depends on both, and is compared as it is written.
 DERIVED: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {}
 
-# Where a machine has the data, and how it reads them.
-PLACES = ("data.data_dir", "data.cache_dir", "data.feeder", "data.features.path")
-# Options that may differ when a run is resumed: none of them changes what was computed.
-RESUMABLE_CHANGES = ("training.num_steps", "checkpoints.every", "checkpoints.keep", *PLACES)
 # Its entries map options to values; it is not a section.
 OVERRIDES = "training.replica_overrides"
 
-_ABSENT = object()
+
+def default_config(*extensions: str) -> ml_collections.ConfigDict:
+    """Every option at its default: the paper's setting, as far as one config can be that; locked.
+
+    Tuples stay tuples, integers integers; an option that is unset takes an integer.
+
+    Args:
+      *extensions: sections that the config shall have besides, as 'data.mosaics'; their options
+        are those that were declared.
+
+    Raises:
+      KeyError: nothing was declared for a section.
+    """
+    for name in extensions:
+        if not any(path.startswith(f"{name}.") for path in EXTENSIONS):
+            raise KeyError(f"no option of '{name}' is declared: is its extension imported?")
+    config = ml_collections.ConfigDict()
+    for path, option in known().items():
+        if path in OPTIONS or path.startswith(tuple(f"{name}." for name in extensions)):
+            *sections, name = path.split(".")
+            section = config
+            for part in sections:
+                if part not in section:
+                    section[part] = ml_collections.ConfigDict()
+                section = section[part]
+            section[name] = _initial(option)
+    return config.lock()
+
+
+def _initial(option: Option) -> Any:
+    if option.default is None:
+        return placeholder(int)
+    return ml_collections.ConfigDict() if option.default == {} else option.default
+
+
+def prefixes(flag: str) -> tuple[str, ...]:
+    """The options that have a flag, as `str.startswith` takes them: a whole section as 'section.'.
+
+    Args:
+      flag: name of an attribute of Option.
+    """
+    flags = {path: getattr(option, flag) for path, option in known().items()}
+
+    def shortened(path: str) -> str:
+        section = path.rpartition(".")[0] + "."
+        inside = [has for other, has in flags.items() if other.startswith(section)]
+        return section if all(inside) else path
+
+    return tuple(dict.fromkeys(shortened(path) for path, has in flags.items() if has))
+
+
+def in_words(prefixes: tuple[str, ...]) -> str:
+    """'a.b, c.*' for ('a.b', 'c.')."""
+    return ", ".join(prefix + "*" * prefix.endswith(".") for prefix in prefixes)
+
+
+def has(path: str, flag: str) -> bool:
+    """Whether there is such an option and it has a flag: an attribute of Option."""
+    option = known().get(path)
+    return option is not None and getattr(option, flag)
+
+
+def is_resumable(path: str) -> bool:
+    """Whether an option may be another one when a run is resumed."""
+    return has(path, "resumable") or has(path, "per_machine")
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -73,7 +133,7 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
         # One that stands there under both names is left as it is, too.
         if section is not None and name in section and _put(tree, new, section[name]):
             del section[name]
-    for path, value in ADDED.items():
+    for path, value in _added().items():
         _put(tree, path, value)
     training = tree.get("training")
     if isinstance(training, dict) and isinstance(training.get("replica_overrides"), list | tuple):
@@ -98,12 +158,12 @@ def differing_options(
 
 
 def identity(config: ml_collections.ConfigDict) -> int:
-    """A checksum of all options that a resumed run must share; see RESUMABLE_CHANGES.
+    """A checksum of all options that a resumed run must share.
 
     It is that of the config as the first version would have written it, where it could have: an
     option that came later counts only where it changes what is done.
     """
-    return _checksum(_as_first_written(flatten(tuples(config.to_dict()))))
+    return _checksum(flatten(tuples(config.to_dict())))
 
 
 def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
@@ -117,21 +177,27 @@ def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
         known | {path: value for path, value in one.items() if path not in missing}
         for one in written
     )
-    return tuple(dict.fromkeys(_checksum(_as_first_written(one)) for one in found))
+    return tuple(dict.fromkeys(_checksum(one) for one in found))
+
+
+def _added() -> dict[str, Any]:
+    """Options that came after version 0.1.0 -> what was done before."""
+    before = {path: option.before for path, option in OPTIONS.items()}
+    return {path: value for path, value in before.items() if value is not FROM_THE_START}
 
 
 def _checksum(flat: dict[str, Any]) -> int:
-    fixed = {path: value for path, value in flat.items() if path not in RESUMABLE_CHANGES}
-    return zlib.crc32(json.dumps(fixed, sort_keys=True).encode())
-
-
-def _as_first_written(flat: dict[str, Any]) -> dict[str, Any]:
-    """Flat options by their first names, without later ones that change nothing."""
-    known = {path: value for path, value in flat.items() if ADDED.get(path, _ABSENT) != value}
+    """Of flat options by their first names, without those that change nothing."""
+    added = _added()
+    fixed = {
+        path: value
+        for path, value in flat.items()
+        if not is_resumable(path) and added.get(path, FROM_THE_START) != value
+    }
     first_names = {new: old for old, new in reversed(RENAMED.items())}
-    if isinstance(known.get(OVERRIDES), tuple):
-        known[OVERRIDES] = tuple(_renamed(one, first_names) for one in known[OVERRIDES])
-    return _renamed(known, first_names)
+    if isinstance(fixed.get(OVERRIDES), tuple):
+        fixed[OVERRIDES] = tuple(_renamed(one, first_names) for one in fixed[OVERRIDES])
+    return zlib.crc32(json.dumps(_renamed(fixed, first_names), sort_keys=True).encode())
 
 
 def _renamed(options: Any, names: dict[str, str]) -> Any:
@@ -194,17 +260,6 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> bool:
     return True
 
 
-# Options that a replica may have for itself; an entry that ends in '.' is a whole section.
-MAY_DIFFER = (
-    "training.seed",
-    "training.optimizer.learning_rate",
-    "training.optimizer.warmup_steps",
-    "training.optimizer.weight_decay",
-    "data.noise_scale",
-    "data.drawings",
-    "data.split.",
-    "data.sequences.",
-)
 # Names stand in files' names and in TensorBoard's runs.
 _NAME = re.compile(r"[A-Za-z0-9][\w.=,+-]{0,99}", re.ASCII)
 NAME_RULE = "a letter or digit, then up to 99 letters, digits or any of _ . = , + -"

@@ -1,10 +1,15 @@
-"""Named choices that anyone can extend: one function, one registry line."""
+"""Named choices that anyone can extend: one function, one registry line.
+
+The registries stand here, empty, so that options can name what a room has without importing it;
+each room fills its own when it is imported.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar
+from types import SimpleNamespace
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -18,31 +23,47 @@ class Registry(Mapping[str, T], Generic[T]):
         def my_type(...): ...
     """
 
-    def __init__(self, kind: str, base: Registry[T] | None = None) -> None:
+    def __init__(self, kind: str, base: Registry[T] | None = None, **facts: Any) -> None:
         """Makes an empty registry.
 
         Args:
           kind: what the entries are, for error messages.
           base: a registry whose entries belong to this one too.
+          **facts: what others may ask about an entry, and the answer for an entry that does not
+            say.
         """
         self.kind = kind
         self._base = base
+        self._defaults = facts
         self._own: dict[str, T] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str, **facts: Any) -> Callable[[T], T]:
         """Returns a decorator that adds its argument under `name`.
+
+        Args:
+          name: of the entry.
+          **facts: what differs from the registry's own answers about an entry.
 
         Raises:
           ValueError: the name is taken by another entry.
+          TypeError: nobody asks for such a fact.
         """
+        unknown = sorted(facts.keys() - self._defaults.keys())
+        if unknown:
+            raise TypeError(f"{self.kind} '{name}': nobody asks for {', '.join(unknown)}")
 
         def add(entry: T) -> T:
             if name in self:
                 raise ValueError(f"{self.kind} '{name}' is registered already")
-            self._own[name] = entry
+            self._own[name], self._facts[name] = entry, facts
             return entry
 
         return add
+
+    def about(self, name: str) -> SimpleNamespace:
+        """What the entry of a name says of itself; of an unknown name, what is assumed of all."""
+        return SimpleNamespace(**(self._defaults | self._facts.get(name, {})))
 
     def __getitem__(self, name: str) -> T:
         entries = self._entries()
@@ -58,6 +79,51 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _entries(self) -> dict[str, T]:
         return {**(self._base or {}), **self._own}
+
+
+def no_problems(*_: Any) -> tuple[str, ...]:
+    """Of an entry that fits everything."""
+    return ()
+
+
+# data/sources: DataSource.
+DATA_SOURCES: Registry = Registry("data source")
+# data/sequences: (ClassSpace, SequenceOptions) -> SequenceType.
+SEQUENCE_TYPES: Registry = Registry("sequence type")
+# Every sequence type can be evaluated on; what is registered here alone cannot be trained on.
+EVALUATION_MODES: Registry = Registry("evaluation mode", base=SEQUENCE_TYPES)
+# data/feed.py: (FeedSpec, first step) -> iterator of batches.
+FEEDERS: Registry = Registry("feeder")
+# models/encoders.py: (config.model, axis_name) -> Encoder.
+#   reads: kinds of examples that it takes, see SourceShape.
+#   has_convolutions: which lose on CPU by being run in a loop; true of what is not known.
+#   is_normalised: it sees thin strokes on a background of ones.
+#   problems: (config.model, SourceShape) -> what is wrong with an encoder of such examples.
+ENCODERS: Registry = Registry(
+    "encoder",
+    reads=("image", "vector", "integer"),
+    has_convolutions=True,
+    is_normalised=False,
+    problems=no_problems,
+)
+# models/network.py: (config.model) -> SequenceModel.
+#   problems: (config.model, width of a token) -> what is wrong with such a model.
+SEQUENCE_MODELS: Registry = Registry("sequence model", problems=no_problems)
+# training/optimizers.py: (update number, Hyper, number of updates) -> learning rate.
+#   reads_num_steps: a run that is prolonged is another run.
+SCHEDULES: Registry = Registry("schedule", reads_num_steps=True)
+
+# Which drawings of a class are shown.
+DRAWINGS = ("all", "single", "separated")
+OMNIGLOT_SPLITS = ("train", "test", "all")
+# What stands in sequences that are not bursty.
+NON_BURSTY_TYPES = ("zipfian", "common_uniform", "common_no_support")
+# Labels that belong to a class for good; 'unfixed' ones are drawn in each sequence.
+FIXED_LABELINGS = ("ordered", "original", "shared")
+LABELINGS = (*FIXED_LABELINGS, "unfixed")
+TOKEN_LAYOUTS = ("interleaved", "concatenated")
+POSITIONS = ("sinusoidal", "learned", "rotary", "none")
+PRECISIONS = ("float32", "bfloat16")
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> str:

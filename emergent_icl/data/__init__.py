@@ -1,17 +1,17 @@
 """Data: what can be shown (banks), which of it is shown (sequences), and the way to the device."""
 
-# Imported for their entries in DATA_SOURCES, SEQUENCE_TYPES and EVALUATION_MODES, so that
-# whoever sees a registry sees it filled.
-from emergent_icl.data.sequences import bursty as training_sequences
-from emergent_icl.data.sequences import probes as evaluation_sequences
+# Imported for their entries in the registries, so that whoever sees one sees it filled.
+from emergent_icl.data import feed
+from emergent_icl.data.sequences import bursty, probes
 from emergent_icl.data.sources import features, gaussian, glyphs, omniglot, symbolic
 
 __all__ = [
-    "evaluation_sequences",
+    "bursty",
     "features",
+    "feed",
     "gaussian",
     "glyphs",
     "omniglot",
+    "probes",
     "symbolic",
-    "training_sequences",
 ]

@@ -9,6 +9,11 @@ import jax
 import numpy as np
 
 WHITE = 255
+# Flips and quarter turns of an image, each a class of its own: class 8 * c + 4 * flip + rotation
+# shows class c of the bank, flipped left-right if `flip`, then turned counter-clockwise by
+# `rotation` quarter turns (paper section 2.1: 1,623 characters give 12,984 classes; original:
+# augment_images).
+NUM_VARIANTS = 8
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emergent_icl import randomness
-from emergent_icl.config.registry import Registry
-from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.config.registry import FEEDERS
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import Sampler
 from emergent_icl.data.tensorflow import import_tensorflow
 
@@ -140,7 +140,6 @@ def _steps(block: Callable[[int], SequenceBatch], start: int, count: int) -> tup
     )
 
 
-FEEDERS: Registry = Registry("feeder")
 FEEDERS.register("python")(python_feed)
 FEEDERS.register("tfdata")(tfdata_feed)
 

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from emergent_icl.data.augmentation import show_variants, split_class_ids
-from emergent_icl.data.bank import WHITE, DeviceBank, SourceShape
-from emergent_icl.data.sources.source import DATA_SOURCES
+from emergent_icl.config.registry import DATA_SOURCES
+from emergent_icl.data.bank import NUM_VARIANTS, WHITE, DeviceBank, SourceShape
 from emergent_icl.randomness import named_keys
 
 # (bank, class_ids [B, S], exemplar_ids [B, S], keys [B, 2], noise scale) -> examples [B, S, ...]
@@ -80,3 +79,27 @@ def random_images(keys: jax.Array, class_ids: jax.Array, shape: tuple[int, ...])
 def shows_afresh(data: ml_collections.ConfigDict) -> bool:
     """Whether the same exemplar may look different each time that it is shown."""
     return data.noise_scale > 0 or data.random_rare_images
+
+
+def split_class_ids(class_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Augmented class -> (class of the bank, variant in [0, 8)); int, any shape."""
+    return class_ids // NUM_VARIANTS, class_ids % NUM_VARIANTS
+
+
+def show_variants(images: jax.Array, variants: jax.Array) -> jax.Array:
+    """Flips and turns each image by its own variant.
+
+    Three selections instead of eight: half turns, then quarter turns.
+
+    Args:
+      images: [..., H, W], H = W.
+      variants: int [...], 4 * flip + rotation.
+    """
+
+    def chosen(condition: jax.Array, changed: jax.Array, images: jax.Array) -> jax.Array:
+        return jnp.where(condition[..., None, None], changed, images)
+
+    images = chosen(variants >= 4, images[..., ::-1], images)
+    images = chosen(variants % 4 >= 2, images[..., ::-1, ::-1], images)
+    quarter_turned = jnp.swapaxes(images, -1, -2)[..., ::-1, :]
+    return chosen(variants % 2 == 1, quarter_turned, images)

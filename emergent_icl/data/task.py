@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import ml_collections
 
+from emergent_icl.config.registry import EVALUATION_MODES, SEQUENCE_TYPES
 from emergent_icl.data.bank import SourceShape
-from emergent_icl.data.sequences.class_space import ClassSpace
-from emergent_icl.data.sequences.class_split import split_classes
-from emergent_icl.data.sequences.types import (
-    EVALUATION_MODES,
-    SEQUENCE_TYPES,
-    FewshotOptions,
-    SequenceOptions,
-    SequenceType,
-)
+from emergent_icl.data.sequences.classes import ClassSpace, split_classes
+from emergent_icl.data.sequences.types import FewshotOptions, SequenceOptions, SequenceType
 from emergent_icl.data.sources.source import source_shape
-from emergent_icl.models.tokens import num_tokens
-
-# Encoders without convolutions, which lose nothing in a loop on CPU.
-PLAIN_ENCODERS = ("mlp", "linear", "embedding")
-MOST_STEPS_ON_CPU, MOST_STEPS = 10, 25
 
 
 class Task(NamedTuple):
@@ -36,7 +22,6 @@ class Task(NamedTuple):
       training: the training sequences.
       evaluation: the sequences of each evaluation mode, by name.
       num_labels: L, the model's capacity of labels.
-      num_positions: the model's capacity of tokens, where it learns their positions.
     """
 
     shape: SourceShape
@@ -44,7 +29,11 @@ class Task(NamedTuple):
     training: SequenceType
     evaluation: dict[str, SequenceType]
     num_labels: int
-    num_positions: int
+
+    @property
+    def longest_seq_len(self) -> int:
+        """Examples in the longest sequence of training and evaluation."""
+        return max(kind.seq_len for kind in (self.training, *self.evaluation.values()))
 
 
 def make_task(config: ml_collections.ConfigDict) -> Task:
@@ -58,8 +47,7 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
     space = class_space(config.data, shape)
     training = training_type(config, space)
     evaluation = {mode: evaluation_type(config, space, mode) for mode in config.evaluation.modes}
-    num_positions = position_capacity(config, [training, *evaluation.values()])
-    return Task(shape, space, training, evaluation, label_capacity(config, space), num_positions)
+    return Task(shape, space, training, evaluation, label_capacity(config, space))
 
 
 def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
@@ -72,13 +60,6 @@ def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
     labelings = {fixed_labeling(config), config.evaluation.fewshot_labeling} - {"unfixed"}
     ways = (config.data.sequences.ways, config.evaluation.ways)
     return max(*ways, *(space.num_labels(labeling) for labeling in labelings))
-
-
-def position_capacity(config: ml_collections.ConfigDict, kinds: Sequence[SequenceType]) -> int:
-    """`model.num_positions`, or as many tokens as the longest of these sequences has."""
-    if config.model.num_positions is not None:
-        return config.model.num_positions
-    return max(num_tokens(kind.seq_len, config.model.tokens) for kind in kinds)
 
 
 def class_space(data: ml_collections.ConfigDict, shape: SourceShape) -> ClassSpace:
@@ -141,36 +122,3 @@ def fixed_labeling(config: ml_collections.ConfigDict) -> str:
     """How classes are labelled where they keep their labels: as in training, if they do there."""
     labeling = config.data.sequences.labeling
     return "ordered" if labeling == "unfixed" else labeling
-
-
-def resolve_steps_per_call(
-    config: ml_collections.ConfigDict,
-    first_step: int = 0,
-    carried: int = 0,
-    backend: str | None = None,
-) -> int:
-    """K: `training.steps_per_call`, or what suits the machine and divides every interval.
-
-    Args:
-      config: valid.
-      first_step: K divides it, too: the same calls end where a line or a checkpoint is due.
-      carried: K of the command before, 0 for none. Kept where it still divides everything: a
-        run that is prolonged computes the same bits.
-      backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
-    """
-    training = config.training
-    if training.steps_per_call is not None:
-        return training.steps_per_call
-    most = MOST_STEPS
-    if (backend or jax.default_backend()) == "cpu":
-        most = MOST_STEPS_ON_CPU if config.model.encoder in PLAIN_ENCODERS else 1
-    common = math.gcd(
-        training.num_steps,
-        training.log_every,
-        config.evaluation.every,
-        config.checkpoints.every,
-        first_step,
-    )
-    if carried and common % carried == 0:
-        return carried
-    return max(steps for steps in range(1, most + 1) if common % steps == 0)

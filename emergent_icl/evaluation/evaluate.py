@@ -15,7 +15,7 @@ import numpy as np
 from emergent_icl import randomness
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.materialise import Materialise, shows_afresh
-from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fixed_labeling
 from emergent_icl.evaluation.metrics import Interval, Judgement, intervals, query_metrics

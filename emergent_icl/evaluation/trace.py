@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emergent_icl.data.bank import DeviceBank
-from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.evaluation.evaluate import DrawnMode, Evaluator, embed_sequences
 from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.randomness import sequence_keys

@@ -6,3 +6,8 @@ Shape letters, here and everywhere else:
   N examples, flattened     H, W image height, width  C channels
   A attention heads         K steps a dispatch        R replicas
 """
+
+# Imported for their entries in ENCODERS and SEQUENCE_MODELS.
+from emergent_icl.models import encoders, network
+
+__all__ = ["encoders", "network"]

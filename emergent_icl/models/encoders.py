@@ -13,17 +13,17 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from emergent_icl.config.registry import Registry
+from emergent_icl.config.registry import ENCODERS
+from emergent_icl.models import check
 from emergent_icl.models.normalization import MeanOverDevices
 from emergent_icl.models.resnet import ResNet
 
 # (examples [N, ...], is_training) -> embeddings [N, D]
 Encoder = Callable[[jax.Array, bool], jax.Array]
 EncoderFactory = Callable[[ml_collections.ConfigDict, MeanOverDevices], Encoder]
-ENCODERS: Registry[EncoderFactory] = Registry("encoder")
 
 
-@ENCODERS.register("resnet")
+@ENCODERS.register("resnet", reads=("image",), is_normalised=True, problems=check.resnet_problems)
 def resnet(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
     """The paper's ResNet, for images [N, H, W, 1] (original: embed_type 'resnet')."""
     options = model.resnet
@@ -32,7 +32,7 @@ def resnet(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices)
     )
 
 
-@ENCODERS.register("mlp")
+@ENCODERS.register("mlp", reads=("image", "vector"), has_convolutions=False)
 def mlp(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
     """Flatten, hidden ReLU layers, linear output: for small images, vectors and CPUs."""
     del mean_over_devices
@@ -40,7 +40,7 @@ def mlp(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) ->
     return lambda examples, is_training: layers(_flatten(examples))
 
 
-@ENCODERS.register("linear")
+@ENCODERS.register("linear", reads=("image", "vector"), has_convolutions=False)
 def linear(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
     """Flatten and project (original: embed_type 'linear')."""
     del mean_over_devices
@@ -48,7 +48,9 @@ def linear(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices)
     return lambda examples, is_training: layer(_flatten(examples))
 
 
-@ENCODERS.register("embedding")
+@ENCODERS.register(
+    "embedding", reads=("integer",), has_convolutions=False, problems=check.symbol_problems
+)
 def embedding(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
     """A table over integer examples [N] below `model.num_symbols` (original: 'tokens')."""
     del mean_over_devices

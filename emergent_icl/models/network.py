@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import jmp
 import ml_collections
 
-from emergent_icl.config.registry import Registry
-from emergent_icl.models.encoders import ENCODERS
+from emergent_icl.config.registry import ENCODERS, SEQUENCE_MODELS
+from emergent_icl.models import check
 from emergent_icl.models.normalization import (
     MeanOverDevices,
     cast_parameters,
@@ -32,31 +32,30 @@ BatchStats = Any
 # Transformer) and `has_query_alone` (then `query_alone=True` asks for features [B, 1, F]).
 SequenceModel = Callable[[jax.Array, jax.Array | None], jax.Array]
 SequenceModelFactory = Callable[[ml_collections.ConfigDict], SequenceModel]
-SEQUENCE_MODELS: Registry[SequenceModelFactory] = Registry("sequence model")
 
 # Where logits are computed: at the query, at every example, or at every token.
 At = Literal["query", "examples", "tokens"]
 
 
-@SEQUENCE_MODELS.register("transformer")
+@SEQUENCE_MODELS.register("transformer", problems=check.attention_problems)
 def transformer(model: ml_collections.ConfigDict) -> SequenceModel:
     """The paper's causal transformer."""
     return Transformer(model)
 
 
-@SEQUENCE_MODELS.register("lstm")
+@SEQUENCE_MODELS.register("lstm", problems=check.recurrent_problems)
 def lstm(model: ml_collections.ConfigDict) -> SequenceModel:
     """A stack of LSTMs (original: seq_model 'lstm')."""
     return RecurrentStack(lambda size, name: hk.LSTM(size, name), model)
 
 
-@SEQUENCE_MODELS.register("gru")
+@SEQUENCE_MODELS.register("gru", problems=check.recurrent_problems)
 def gru(model: ml_collections.ConfigDict) -> SequenceModel:
     """A stack of GRUs."""
     return RecurrentStack(lambda size, name: hk.GRU(size, name=name), model)
 
 
-@SEQUENCE_MODELS.register("rnn")
+@SEQUENCE_MODELS.register("rnn", problems=check.recurrent_problems)
 def rnn(model: ml_collections.ConfigDict) -> SequenceModel:
     """A stack of vanilla RNNs (original: seq_model 'vanilla_rnn')."""
     return RecurrentStack(lambda size, name: hk.VanillaRNN(size, name=name), model)

@@ -12,7 +12,6 @@ import jmp
 
 # The paper's (section 2.2): of the running averages, and what keeps a variance from zero.
 DECAY, EPSILON = 0.9, 1e-5
-PRECISIONS = ("float32", "bfloat16")
 MaxPool = Callable[[jax.Array], jax.Array]
 # (pytree of arrays) -> the same, averaged over all devices that share a batch.
 MeanOverDevices = Callable[[Any], Any]

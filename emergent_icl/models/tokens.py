@@ -10,9 +10,6 @@ import numpy as np
 
 from emergent_icl.models.dropout import dropout
 
-TOKEN_LAYOUTS = ("interleaved", "concatenated")
-# 'rotary' is not added to tokens: attention turns queries and keys by it.
-POSITIONS = ("sinusoidal", "learned", "rotary", "none")
 TABLE_INIT_STDDEV = 0.02
 POSITION_BASE = 30.0
 
@@ -25,6 +22,12 @@ def token_width(embedding_size: int, layout: str) -> int:
 def num_tokens(seq_len: int, layout: str) -> int:
     """Tokens T of a sequence of S examples."""
     return seq_len if layout == "concatenated" else 2 * seq_len - 1
+
+
+def position_capacity(model: ml_collections.ConfigDict, seq_len: int) -> int:
+    """`model.num_positions`, or as many as the tokens of a sequence of `seq_len` examples."""
+    given = model.num_positions
+    return num_tokens(seq_len, model.tokens) if given is None else given
 
 
 def sinusoidal_positions(length: int, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from emergent_icl.data.sequences.burstiness import BinnedFrequency, binned_frequency
-from emergent_icl.data.sequences.class_split import ClassSplit, zipf_weights
+from emergent_icl.data.sequences.classes import ClassSplit, zipf_weights
 from emergent_icl.plots import style
 
 BINS_PER_DECADE, LINEAR_BINS = 6, 24

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from emergent_icl import randomness
@@ -17,7 +16,7 @@ from emergent_icl.data.sequences.burstiness import (
     draw_sample,
     sequence_statistics,
 )
-from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fixed_labeling
 from emergent_icl.evaluation.evaluate import make_judgement
@@ -84,18 +83,6 @@ def draw_subjects(training_name: str, task: Task, seed: int, sample_size: int) -
     return subjects
 
 
-def follows_zipf_law(sequences: ml_collections.ConfigDict) -> bool:
-    """Whether training sequences show each class as often as the joint Zipf law says.
-
-    Where classes are drawn by role, or few-shot ways are distinct, another law holds.
-    """
-    if sequences.type not in ("bursty", "relabelled"):
-        return False
-    p_bursty = sequences.p_bursty if sequences.type == "bursty" else 1.0
-    bursts_follow = p_bursty == 0 or sequences.p_bursty_zipfian == 1
-    return bursts_follow and (p_bursty == 1 or sequences.non_bursty == "zipfian")
-
-
 def draw_figures(
     experiment: Experiment, subjects: list[Subject], num_shown: int, seed: int, folder: Path
 ) -> list[Path]:
@@ -117,7 +104,7 @@ def draw_figures(
     paths = []
     for subject in subjects:
         shown = show(experiment, bank, subject, num_shown, seed)
-        options = describe_sequences(config, subject.name, subject.is_training)
+        options = describe_sequences(config, subject.kind, subject.is_training)
         paths.append(folder / f"sequences_{subject.stem}.png")
         what = subject.heading if subject.is_training else f"evaluation ({subject.name})"
         title = f"{config.name}: {what}"
@@ -130,9 +117,9 @@ def draw_figures(
         space.split,
         space.zipf_exponent,
         space.places_of(training.sample.class_ids),
-        follows_zipf_law(config.data.sequences),
+        training.kind.follows_zipf,
     )
-    options = describe_sequences(config, training.name, is_training=True)
+    options = describe_sequences(config, training.kind, is_training=True)
     paths.append(folder / "class_frequencies.png")
     title = f"{config.name}: how often each class is shown in training"
     draw_class_frequencies(frequencies, title, f"{training.name}: {options}", paths[-1])
@@ -172,14 +159,11 @@ def _notes(
 ) -> np.ndarray:
     """Role of each example's class, and its fixed label where another is shown; str [B, S]."""
     config, task = experiment.config, experiment.task
-    split = task.space.split
-    places = task.space.places_of(class_ids)
-    is_role = [places < split.num_rare, places < split.num_train]
-    roles = np.select(is_role, ["rare", "common"], "holdout")
-    own = task.space.first_labels(places, fixed_labeling(config))
+    roles = task.space.roles_of(class_ids)
+    own = task.space.first_labels(task.space.places_of(class_ids), fixed_labeling(config))
     # With label multiplicity any label of the class is its own.
     owners = make_judgement(config, task, kind).owners
-    is_renamed = (owners[labels] != owners[own]) & (places < split.num_train)
+    is_renamed = (owners[labels] != owners[own]) & (roles != "holdout")
     renamed = np.char.add(np.char.add(roles, "\nown "), own.astype(str))
     return np.where(is_renamed, renamed, roles)
 

@@ -8,23 +8,15 @@ from typing import NamedTuple
 import jax
 import ml_collections
 
-from emergent_icl.config.rules import ConfigError
+from emergent_icl.config.check import ConfigError
+from emergent_icl.config.configs import in_words, prefixes, with_options
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.models.network import BatchStats, Params
-from emergent_icl.runs.check import validate
+from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
 from emergent_icl.training.build import Experiment, build_experiment
-from emergent_icl.training.replicas import make_replicas, named_overrides, with_options
-
-# What may differ when a trained run is opened: how it is evaluated, and where its data are.
-OVERRIDABLE = (
-    "evaluation.",
-    "data.data_dir",
-    "data.cache_dir",
-    "data.features.path",
-    "data.noise_scale",
-)
+from emergent_icl.training.replicas import capacities
 
 
 class Run(NamedTuple):
@@ -59,7 +51,7 @@ def load_run(
       workdir: the folder that `experiments.train` wrote.
       step: of the checkpoint; None is the newest.
       overrides: {'evaluation.num_sequences': 10_000, ...}, options to change, among
-        OVERRIDABLE: others would make it another run.
+        those that are `reopenable`: others would make it another run.
       replica: name of the one to open, where several were trained together; it then is the
         run that it would be alone.
 
@@ -72,15 +64,11 @@ def load_run(
     """
     folder = Workdir(workdir)
     written = folder.read_config()
-    validate(written)
-    together = make_replicas(written)
+    together = check(written)
     index = _index(folder, [one.name for one in together], replica)
     # As it was trained, whatever the overrides ask of it.
     trained = together[index]
-    capacity = {
-        "model.num_labels": trained.task.num_labels,
-        "model.num_positions": trained.task.num_positions,
-    }
+    capacity = capacities((trained,))
     config = _overridden(with_options(trained.config, capacity), overrides or {})
     if not folder.checkpoints.is_dir():
         raise WorkdirError(f"{folder.path} has no checkpoints yet")
@@ -108,9 +96,7 @@ def replica_names(workdir: str | os.PathLike[str]) -> list[str]:
     Raises:
       WorkdirError, ConfigError: see `load_run`.
     """
-    config = Workdir(workdir).read_config()
-    validate(config)
-    return [name for name, _ in named_overrides(config)]
+    return [replica.name for replica in check(Workdir(workdir).read_config())]
 
 
 def _index(folder: Workdir, names: list[str], replica: str | None) -> int:
@@ -129,15 +115,14 @@ def _overridden(
     config: ml_collections.ConfigDict, overrides: dict[str, object]
 ) -> ml_collections.ConfigDict:
     """A valid, locked copy with some options changed."""
-    fixed = [path for path in overrides if not path.startswith(OVERRIDABLE)]
+    may = prefixes("reopenable")
+    fixed = [path for path in overrides if not path.startswith(may)]
     if fixed:
-        may = ", ".join(prefix + "*" * prefix.endswith(".") for prefix in OVERRIDABLE)
-        raise ConfigError(
-            [f"{path} is part of what was trained (may differ: {may})" for path in fixed]
-        )
+        told = f"is part of what was trained (may differ: {in_words(may)})"
+        raise ConfigError([f"{path} {told}" for path in fixed])
     try:
         changed = with_options(config, overrides)
     except (KeyError, TypeError) as error:
         raise ConfigError([str(error.args[0])]) from error
-    validate(changed)
+    check(changed)
     return changed

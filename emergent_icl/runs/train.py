@@ -14,10 +14,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from emergent_icl.config.configs import PLACES, flatten
+from emergent_icl.config.configs import flatten, has
 from emergent_icl.evaluation.evaluate import Evaluator, Results
 from emergent_icl.runs import processes, records
-from emergent_icl.runs.check import validate
+from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore, non_finite_leaves
 from emergent_icl.runs.progress import Fetch, Progress, Tracker
 from emergent_icl.runs.records import Display, MetricsWriter, Record
@@ -79,10 +79,10 @@ def train(
       Interrupted: asked to stop; the state is saved.
     """
     started = time.monotonic() if started is None else started
-    validate(config, jax.device_count())
+    replicas = check(config, jax.device_count())
     processes.check_devices()
     workdir.check(config)
-    experiment = build_experiment(config)
+    experiment = build_experiment(config, replicas)
     workdir.make()
     keep, last = config.checkpoints.keep, config.training.num_steps
     with _locked(workdir), CheckpointStore(workdir.checkpoints, keep, config) as store:
@@ -128,7 +128,7 @@ def _what_must_agree(experiment: Experiment) -> dict[str, Any]:
     """What all processes of a run must have in common."""
     config = flatten(experiment.config.to_dict())
     return {
-        "config": {path: value for path, value in config.items() if path not in PLACES},
+        "config": {path: value for path, value in config.items() if not has(path, "per_machine")},
         "checksum of the data": zlib.crc32(np.ascontiguousarray(experiment.bank.examples)),
         "versions": records.versions(("emergent-icl", *records.PACKAGES)),
     }

@@ -18,7 +18,8 @@ import ml_collections
 
 # It registers what derived options mean, which configs are compared by.
 import emergent_icl.training.replicas  # noqa: F401
-from emergent_icl.config.configs import RESUMABLE_CHANGES, completed, differing_options, tuples
+from emergent_icl.config.configs import completed, differing_options, is_resumable, tuples
+from emergent_icl.config.registry import SCHEDULES
 from emergent_icl.runs.locks import try_lock
 
 
@@ -151,14 +152,12 @@ class Workdir:
         """
         if not self.config.exists():
             return []
-        may_change = set(RESUMABLE_CHANGES)
-        if config.training.optimizer.schedule == "cosine":
-            # Its rates depend on the number of steps: a longer run is another run.
-            may_change.remove("training.num_steps")
+        # Where rates depend on the number of steps a longer run is another run.
+        is_fixed = SCHEDULES.about(config.training.optimizer.schedule).reads_num_steps
         return [
             f"{path}: {old!r} there, {new!r} here"
             for path, old, new in differing_options(self.read_config(), config)
-            if path not in may_change
+            if not is_resumable(path) or (is_fixed and path == "training.num_steps")
         ]
 
     def make(self) -> None:

@@ -15,9 +15,9 @@ import ml_collections
 import numpy as np
 
 from emergent_icl import randomness
-from emergent_icl.config.configs import MAY_DIFFER, NAME_RULE, is_name, with_options
-from emergent_icl.config.rules import ConfigError
-from emergent_icl.runs.check import validate
+from emergent_icl.config.check import ConfigError
+from emergent_icl.config.configs import NAME_RULE, in_words, is_name, prefixes, with_options
+from emergent_icl.runs.check import check
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.measures import check_measure, evaluation_mode
 
@@ -149,7 +149,7 @@ class Sweep:
     ) -> ml_collections.ConfigDict:
         try:
             config = with_options(self.base, overrides)
-            validate(config)
+            check(config)
         except (ConfigError, KeyError) as error:
             said = error.args[0] if isinstance(error, KeyError) else error
             raise SweepError(
@@ -223,10 +223,11 @@ class Sweep:
 
 
 def _search_problems(search: Search) -> list[str]:
+    may = prefixes("per_replica")
     problems = [
-        f"search.space: {option} must be one of {', '.join(MAY_DIFFER)}"
+        f"search.space: {option} must be one of {in_words(may)}"
         for option in search.space
-        if not option.startswith(MAY_DIFFER)
+        if not option.startswith(may)
     ]
     problems += [
         f"search.space: {option} = {span!r} must be (low, high) with 0 < low < high"

@@ -15,6 +15,8 @@ from emergent_icl.data.sources.source import load_bank
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.evaluate import Evaluator, compile_evaluation
 from emergent_icl.models.network import Network, make_network
+from emergent_icl.models.normalization import MeanOverDevices, one_device
+from emergent_icl.models.tokens import position_capacity
 from emergent_icl.training.optimizers import Optimizer, make_optimizer
 from emergent_icl.training.replicas import Replica, make_replicas, shared_config
 from emergent_icl.training.update import TrainState, init_state
@@ -88,19 +90,35 @@ class Experiment(NamedTuple):
         return [Evaluator(replica.config, replica.task, compiled) for replica in self.replicas]
 
 
-def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
+def build_network(
+    config: ml_collections.ConfigDict,
+    task: Task,
+    mean_over_devices: MeanOverDevices = one_device,
+) -> Network:
+    """The network of a config, as large as its task asks for; see `make_network`."""
+    num_positions = position_capacity(config.model, task.longest_seq_len)
+    return make_network(config.model, task.num_labels, num_positions, mean_over_devices)
+
+
+def build_experiment(
+    config: ml_collections.ConfigDict, replicas: tuple[Replica, ...] | None = None
+) -> Experiment:
     """Loads the data and builds the model of a valid config.
+
+    Args:
+      config: valid.
+      replicas: what its check derived; None derives it anew.
 
     Raises:
       DataUnavailableError: its data are not to be had.
     """
-    replicas = make_replicas(config)
+    replicas = replicas or make_replicas(config)
     data, task = shared_config(config, replicas).data, replicas[0].task
     return Experiment(
         config,
         replicas,
         load_bank(data),
-        make_network(config.model, task.num_labels, task.num_positions),
+        build_network(config, task),
         make_materialise(data, task.shape),
         make_optimizer(config.training),
     )

@@ -14,15 +14,15 @@ import ml_collections
 import numpy as np
 from jax.extend import core
 
+from emergent_icl.config.registry import DATA_SOURCES, ENCODERS
 from emergent_icl.data.bank import DeviceBank, SourceShape
 from emergent_icl.data.materialise import make_materialise, shows_afresh
-from emergent_icl.data.sequences.class_space import SequenceBatch
-from emergent_icl.data.sequences.class_split import zipf_weights
+from emergent_icl.data.sequences.classes import SequenceBatch, zipf_weights
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.evaluate import ICL, IWL
 from emergent_icl.evaluation.metrics import Z_95
-from emergent_icl.models.network import make_network
 from emergent_icl.models.tokens import num_tokens
+from emergent_icl.training.build import build_network
 from emergent_icl.training.optimizers import hyper_from_config, make_optimizer
 from emergent_icl.training.update import TrainState, init_state, make_update
 
@@ -109,7 +109,7 @@ def _state_shapes(config: ml_collections.ConfigDict, task: Task) -> TrainState:
 
 
 def _init_state(config: ml_collections.ConfigDict, task: Task) -> TrainState:
-    network = make_network(config.model, task.num_labels, task.num_positions)
+    network = build_network(config, task)
     bank, batch = _stand_in(task)
     ids = (batch.class_ids[:1], batch.exemplar_ids[:1])
     keys = np.zeros((1, 2), np.uint32)
@@ -123,7 +123,7 @@ def _training_step(
 ) -> tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]:
     """The update of one device, and a function that makes arguments for it."""
     update = make_update(
-        make_network(config.model, task.num_labels, task.num_positions),
+        build_network(config, task),
         make_optimizer(config.training),
         make_materialise(config.data, task.shape),
         interim_weight=config.training.interim_weight,
@@ -241,10 +241,10 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
             f"{space.split.num_holdout} holdout classes: ICL depends on which they are; intervals "
             f"will be wide, and cover the draw of sequences alone"
         )
-    if sequences.type == "bursty" and sequences.p_bursty == 0:
+    if "p_bursty" in task.training.reads and sequences.p_bursty == 0:
         yield "p_bursty = 0: hardly a context holds the query's class, so nothing rewards ICL"
     weights = zipf_weights(space.split.num_train, sequences.zipf_exponent)
-    if sequences.type in ("bursty", "relabelled"):
+    if task.training.follows_zipf:
         shown = config.training.num_steps * config.training.batch_size * sequences.seq_len
         if shown * weights[0] < SELDOM_SHOWN:
             yield (
@@ -257,7 +257,9 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
         yield "one exemplar a class and no noise: a query is identical to its class's examples"
     if task.shape.kind == "integer" and ICL[0] in task.evaluation:
         yield "holdout integers have embeddings that were never trained: ICL is asked of noise"
-    if data.source == "omniglot" and not data.inverted and config.model.encoder != "resnet":
+    has_thin_strokes = DATA_SOURCES[data.source].has_thin_strokes
+    is_normalised = ENCODERS.about(config.model.encoder).is_normalised
+    if has_thin_strokes and not data.inverted and not is_normalised:
         yield (
             f"data.inverted = False: '{config.model.encoder}' hardly sees Omniglot's thin strokes "
             f"on a background of ones (28 x 28, p_bursty 0, 9,000 steps: IWL .15, not .86)"
@@ -288,7 +290,7 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
         )
     on_cpu = jax.default_backend() == "cpu"
     steps_per_call = training.steps_per_call or 1
-    if on_cpu and steps_per_call > 1 and config.model.encoder == "resnet":
+    if on_cpu and steps_per_call > 1 and ENCODERS.about(config.model.encoder).has_convolutions:
         yield (
             f"training.steps_per_call = {steps_per_call} on CPU: convolutions inside one "
             f"call run on a single thread"

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emergent_icl.data.bank import DeviceBank
-from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.training.optimizers import Array, Hyper
 from emergent_icl.training.update import Metrics, TrainState, Update
 

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from emergent_icl.config.registry import Registry, nearest_name
+from emergent_icl.config.registry import SCHEDULES, nearest_name
 from emergent_icl.models.network import Params
 
 Array = jax.Array | np.ndarray
@@ -48,10 +48,9 @@ def hyper_from_config(config: ml_collections.ConfigDict) -> Hyper:
 
 # (update number, from 1; hyper; total number of updates) -> learning rate
 Schedule = Callable[[jax.Array, Hyper, int], jax.Array]
-SCHEDULES: Registry[Schedule] = Registry("schedule")
 
 
-@SCHEDULES.register("paper")
+@SCHEDULES.register("paper", reads_num_steps=False)
 def paper(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
     """Linear warm-up, then peak * sqrt(warmup / step) (paper section 2.2)."""
     del num_steps
@@ -59,7 +58,7 @@ def paper(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
     return hyper.learning_rate * jnp.minimum(step / warmup, jnp.sqrt(warmup / step))
 
 
-@SCHEDULES.register("constant")
+@SCHEDULES.register("constant", reads_num_steps=False)
 def constant(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
     """Linear warm-up, then the peak."""
     del num_steps

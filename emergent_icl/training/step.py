@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 
-from emergent_icl.config.rules import ConfigError
+from emergent_icl.config.check import ConfigError
+from emergent_icl.config.registry import ENCODERS, FEEDERS
 from emergent_icl.data.bank import DeviceBank
-from emergent_icl.data.feed import FEEDERS, FeedSpec, resolve_feeder
-from emergent_icl.data.sequences.class_space import SequenceBatch
-from emergent_icl.data.task import resolve_steps_per_call
-from emergent_icl.models.network import make_network
+from emergent_icl.data.feed import FeedSpec, resolve_feeder
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.training import devices
-from emergent_icl.training.build import Experiment
+from emergent_icl.training.build import Experiment, build_network
 from emergent_icl.training.optimizers import Hyper, hyper_from_config
 from emergent_icl.training.update import Metrics, TrainState, make_update
+
+# Most updates in one call of the device.
+MOST_STEPS_ON_CPU, MOST_STEPS = 10, 25
 
 
 class Step(NamedTuple):
@@ -76,7 +80,7 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
         raise ConfigError(["training.spread_replicas = True needs a single host"])
     layout = devices.Layout(len(replicas), config.training.spread_replicas)
     update = make_update(
-        make_network(config.model, task.num_labels, task.num_positions, layout.mean_over_devices),
+        build_network(config, task, layout.mean_over_devices),
         experiment.optimizer,
         experiment.materialise,
         config.training.interim_weight,
@@ -101,6 +105,39 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
         spec,
         resolve_feeder(config.data.feeder),
     )
+
+
+def resolve_steps_per_call(
+    config: ml_collections.ConfigDict,
+    first_step: int = 0,
+    carried: int = 0,
+    backend: str | None = None,
+) -> int:
+    """K: `training.steps_per_call`, or what suits the machine and divides every interval.
+
+    Args:
+      config: valid.
+      first_step: K divides it, too: the same calls end where a line or a checkpoint is due.
+      carried: K of the command before, 0 for none. Kept where it still divides everything: a
+        run that is prolonged computes the same bits.
+      backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
+    """
+    training = config.training
+    if training.steps_per_call is not None:
+        return training.steps_per_call
+    most = MOST_STEPS
+    if (backend or jax.default_backend()) == "cpu":
+        most = 1 if ENCODERS.about(config.model.encoder).has_convolutions else MOST_STEPS_ON_CPU
+    common = math.gcd(
+        training.num_steps,
+        training.log_every,
+        config.evaluation.every,
+        config.checkpoints.every,
+        first_step,
+    )
+    if carried and common % carried == 0:
+        return carried
+    return max(steps for steps in range(1, most + 1) if common % steps == 0)
 
 
 def over_replicas(experiment: Experiment, backend: str | None = None) -> devices.OverReplicas:

@@ -11,7 +11,7 @@ import optax
 
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.materialise import Materialise
-from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.evaluation.metrics import greatest
 from emergent_icl.models.losses import interim_loss, query_loss
 from emergent_icl.models.network import BatchStats, Network, Params

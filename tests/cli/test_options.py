@@ -1,4 +1,4 @@
-"""docs/options.md says what experiments/configs/base.py says."""
+"""docs/options.md says what emergent_icl/config/options.py says."""
 
 import ast
 import re
@@ -8,81 +8,38 @@ from launching import ROOT, launch
 from ml_collections import ConfigDict
 
 from emergent_icl.cli import option_table
-from emergent_icl.config.rules import rules
-from emergent_icl.presets import base
+from emergent_icl.config.configs import default_config
+from emergent_icl.config.options import OPTIONS
 
 
 def test_the_page_is_up_to_date():
     done = launch("options")
     assert done.returncode == 0, done.stderr
     page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-    assert page == done.stdout, "docs/options.md is older than base.py or rules.py: run `make docs`"
+    assert page == done.stdout, "docs/options.md is older than config/options.py: run `make docs`"
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     # Bars inside a cell would make columns of their own.
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {5}
-    assert len(rows) == len(rules())
+    assert len(rows) == len(OPTIONS)
     headings = re.findall(r"^## .*", page, re.MULTILINE)
     assert len(set(headings)) == len(headings)
 
 
 def test_every_option_is_in_the_table_with_its_default_and_a_meaning():
-    options = option_table.read_options()
+    options = option_table.rows()
     assert [option.path for option in options if not option.meaning] == []
     # Half sentences make no sense in a table.
     halves = [o.path for o in options if o.meaning.startswith("...") or o.meaning.endswith("...")]
     assert halves == []
-    assert sorted(option.path for option in options) == sorted(rules())
+    assert sorted(option.path for option in options) == sorted(OPTIONS)
     for option in options:
-        assert option.allowed == rules()[option.path].text
-        value = base.get_config()
+        assert option.allowed == OPTIONS[option.path].rule.text
+        value = default_config()
         for name in option.path.split("."):
             value = value[name]
         value = value.to_dict() if isinstance(value, ConfigDict) else value
         default = None if option.default == "unset" else ast.literal_eval(option.default)
         assert default == value
-
-
-SOURCE = '''
-def get_config():
-    config = ConfigDict()
-    # A name,
-    # in two lines.
-    config.name = "x"  # noqa
-    config.data = _data()
-    config.bare = 1
-    return config.lock()
-
-def _data():
-    """Of data."""
-    data = ConfigDict()
-    # From and to.
-    data.low = placeholder(int)
-    data.high = (
-        1,
-    )
-
-    data.alone = 1
-    # A section.
-    data.inner = ConfigDict()
-    data.inner.x = 1
-    # Its own.
-    data.inner.y = 1
-    return data
-'''
-
-
-def test_a_comment_belongs_to_the_options_right_below_it():
-    assert option_table.comments(SOURCE) == {
-        "name": "A name, in two lines.",
-        "data": "Of data.",
-        "data.low": "From and to.",
-        "data.high": "From and to.",
-        "data.alone": "",
-        "data.inner": "A section.",
-        "data.inner.x": "",
-        "data.inner.y": "Its own.",
-        "bare": "",
-    }
 
 
 @pytest.mark.parametrize(
@@ -94,17 +51,17 @@ def test_a_comment_belongs_to_the_options_right_below_it():
     ],
 )
 def test_a_filter_finds_words_in_paths_and_meanings(word, found, missing):
-    paths = {option.path for option in option_table.matching(option_table.read_options(), word)}
+    paths = {option.path for option in option_table.matching(option_table.rows(), word)}
     assert f"data.{found}" in paths
     assert f"data.{missing}" not in paths
 
 
 def test_the_plain_table_fits_the_terminal():
-    text = option_table.plain(option_table.read_options(), 100)
+    text = option_table.plain(option_table.rows(), 100)
     assert max(map(len, text.splitlines())) <= 100
-    for path, rule in rules().items():
+    for path, option in OPTIONS.items():
         assert f"--config.{path} " in text
-        assert rule.text.split()[-1] in text
+        assert option.rule.text.split()[-1] in text
 
 
 def test_the_launcher_prints_what_the_filter_leaves():

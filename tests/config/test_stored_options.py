@@ -11,13 +11,17 @@ from emergent_icl.config.configs import (
     identity,
     with_options,
 )
+from emergent_icl.config.options import OPTIONS
+from emergent_icl.config.rules import STRING, Option
 
 
 @pytest.fixture
 def history(monkeypatch):
     """Later versions: `a.x` came to be `b.y`, then `b.z`; `probes.every` and `a.new` were added."""
     monkeypatch.setattr(configs, "RENAMED", {"a.x": "b.y", "b.y": "b.z"})
-    monkeypatch.setattr(configs, "ADDED", {"probes.every": 0, "a.new": (1, 2)})
+    added = {"probes.every": 0, "a.new": (1, 2)}
+    options = {path: Option(value, STRING, "", before=value) for path, value in added.items()}
+    monkeypatch.setattr(configs, "OPTIONS", options)
 
 
 def test_what_any_version_wrote_is_completed(history):
@@ -58,7 +62,7 @@ def test_what_no_version_wrote_is_left_to_the_validation(history, stored, found)
 
 def test_an_option_that_changes_nothing_leaves_the_identity(config, monkeypatch):
     before = identity(config)
-    monkeypatch.setattr(configs, "ADDED", {"training.patience": 3})
+    monkeypatch.setitem(OPTIONS, "training.patience", Option(7, STRING, "", before=3))
     monkeypatch.setattr(configs, "RENAMED", {"data.split.seed": "data.split.permutation"})
     config.training.patience = 3
     config.data.split.permutation = config.data.split.seed

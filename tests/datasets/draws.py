@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from emergent_icl.data.sequences.class_space import ClassSpace
-from emergent_icl.data.sequences.class_split import ClassSplit
-from emergent_icl.data.sequences.types import EVALUATION_MODES, FewshotOptions, SequenceOptions
+from emergent_icl.config.registry import EVALUATION_MODES
+from emergent_icl.data.sequences.classes import ClassSpace, ClassSplit
+from emergent_icl.data.sequences.types import FewshotOptions, SequenceOptions
 
 RARE, COMMON, HOLDOUT = 20, 6, 8
 TRAIN = RARE + COMMON

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from emergent_icl.data.augmentation import NUM_VARIANTS, show_variants, split_class_ids
+from emergent_icl.data.bank import NUM_VARIANTS
+from emergent_icl.data.materialise import show_variants, split_class_ids
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 2, 6, 6)).astype(np.uint8)
 

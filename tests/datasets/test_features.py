@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from emergent_icl.config.rules import ConfigError
+from emergent_icl.config.check import ConfigError
 from emergent_icl.data.sources import features
 from emergent_icl.data.sources.source import DataUnavailableError
 from emergent_icl.presets import gaussian
-from emergent_icl.runs.check import validate
+from emergent_icl.runs.check import check
 
 VECTORS = np.random.default_rng(0).normal(size=(40, 6, 8))
 
@@ -45,7 +45,7 @@ def test_every_format_and_type_of_number(suffix, dtype, tmp_path):
     assert shape.kind == "vector"
     assert bank.examples.dtype == np.float32
     np.testing.assert_allclose(bank.examples, (VECTORS * 10).astype(dtype), rtol=1e-6)
-    validate(config(data.features.path))
+    check(config(data.features.path))
 
 
 def test_an_array_among_several(tmp_path):
@@ -53,7 +53,7 @@ def test_an_array_among_several(tmp_path):
     np.savez(path, first=VECTORS, second=VECTORS[:, :, :3])
     assert features.features_shape(config(path, "second").data).example_shape == (3,)
     with pytest.raises(ConfigError, match=r"data\.features\.array = '' must be one of first, sec"):
-        validate(config(path))
+        check(config(path))
 
 
 class Bomb:
@@ -92,7 +92,7 @@ def bad_files(folder):
 def test_bad_files_are_refused_before_anything_runs_and_nothing_is_executed(tmp_path):
     for name, message in bad_files(tmp_path).items():
         with pytest.raises(ConfigError, match=message) as raised:
-            validate(config(tmp_path / name))
+            check(config(tmp_path / name))
         assert name in str(raised.value)
         assert "data.features" in str(raised.value)
 

@@ -4,10 +4,10 @@ import itertools
 import numpy as np
 import pytest
 
-from emergent_icl.data.feed import BLOCK_STEPS, FEEDERS, FeedSpec, sample_block
-from emergent_icl.data.sequences.class_space import ClassSpace, SequenceBatch
-from emergent_icl.data.sequences.class_split import ClassSplit
-from emergent_icl.data.sequences.types import SEQUENCE_TYPES, SequenceOptions
+from emergent_icl.config.registry import FEEDERS, SEQUENCE_TYPES
+from emergent_icl.data.feed import BLOCK_STEPS, FeedSpec, sample_block
+from emergent_icl.data.sequences.classes import ClassSpace, ClassSplit, SequenceBatch
+from emergent_icl.data.sequences.types import SequenceOptions
 
 SPACE = ClassSpace(ClassSplit(np.arange(30, dtype=np.int32), 30, 0, 0), 30, 5)
 BURSTY = SEQUENCE_TYPES["bursty"](SPACE, SequenceOptions())

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emergent_icl.data.sequences import sampling
-from emergent_icl.data.sequences.class_split import zipf_weights
+from emergent_icl.data.sequences.classes import zipf_weights
 
 # chi-square, 99.99 % quantile: these tests are seeded, so this bounds how unlucky a seed may be.
 Z_9999 = 3.719

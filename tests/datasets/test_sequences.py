@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sampling import assert_distributed
 
+from emergent_icl.config.registry import EVALUATION_MODES, SEQUENCE_TYPES
 from emergent_icl.data.feed import FeedSpec, sample_block
-from emergent_icl.data.sequences.class_space import ClassSpace, SequenceBatch
-from emergent_icl.data.sequences.class_split import ClassSplit
-from emergent_icl.data.sequences.types import EVALUATION_MODES, SEQUENCE_TYPES
+from emergent_icl.data.sequences.classes import ClassSpace, ClassSplit, SequenceBatch
 
 
 @pytest.mark.parametrize("name", list(EVALUATION_MODES))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from conftest import needs_omniglot
 
+from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.sources import gaussian, omniglot
-from emergent_icl.data.sources.source import DATA_SOURCES, load_bank, source_shape
+from emergent_icl.data.sources.source import load_bank, source_shape
 from emergent_icl.data.tensorflow import import_tensorflow
 from emergent_icl.presets import base
 from emergent_icl.randomness import sequence_keys

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.data.sequences.burstiness import (
     BLOCK_SEQUENCES,
     binned_frequency,
@@ -19,8 +20,8 @@ from emergent_icl.data.sequences.burstiness import (
     mean,
     sequence_statistics,
 )
-from emergent_icl.data.sequences.class_space import SequenceBatch
-from emergent_icl.data.sequences.types import EVALUATION_MODES, SequenceOptions
+from emergent_icl.data.sequences.classes import SequenceBatch
+from emergent_icl.data.sequences.types import SequenceOptions
 
 ids = hnp.arrays(
     np.int32,

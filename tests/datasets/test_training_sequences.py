@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sampling import assert_distributed
 
-from emergent_icl.data.sequences.class_split import zipf_weights
+from emergent_icl.data.sequences.classes import zipf_weights
 
 # ------------------------------------------------------------------------------ bursty
 

@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emergent_icl import randomness
+from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import flatten, with_options
-from emergent_icl.config.rules import ConfigError, rules
-from emergent_icl.runs.check import validate
+from emergent_icl.config.options import OPTIONS
+from emergent_icl.runs.check import check
 from emergent_icl.training.build import build_experiment
 from emergent_icl.training.optimizers import hyper_from_config
 from emergent_icl.training.step import initial_state, make_step
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.faults
 
 NUMBER, STEPPED = 500, 25
 PRESETS = ("symbols", "images", "resnet", "vectors")
-RULES = rules()
+RULES = {path: option.rule for path, option in OPTIONS.items()}
 # Read from elsewhere, or by nobody before the run is over.
 LEFT_ALONE = ("name", "data.data_dir", "data.cache_dir", "data.features.path")
 INTEGERS = (-1, 0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 40)
@@ -80,7 +81,7 @@ def configure(preset, changes):
     """(config, ''), or (None, why it is refused)."""
     try:
         config = with_options(tiny.get_config(preset), changes)
-        validate(config)
+        check(config)
     except (TypeError, ConfigError) as error:
         return None, str(error)
     return config, ""

@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from emergent_icl.config.registry import ENCODERS, SEQUENCE_MODELS
 from emergent_icl.models.dropout import dropout, of_layer
-from emergent_icl.models.encoders import ENCODERS
 from emergent_icl.models.losses import query_loss
-from emergent_icl.models.network import SEQUENCE_MODELS, make_network
+from emergent_icl.models.network import make_network
 from emergent_icl.models.normalization import cast_parameters, make_policy
 from emergent_icl.models.resnet import num_superpixels
 from emergent_icl.models.transformer import rotate

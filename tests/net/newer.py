@@ -12,10 +12,10 @@ from pathlib import Path
 import ml_collections
 from net import observe
 
-from emergent_icl.config import configs, rules
+from emergent_icl.config import configs
 from emergent_icl.config.configs import completed, tuples
-from emergent_icl.presets import base
-from emergent_icl.runs import check as validation
+from emergent_icl.config.options import OPTIONS
+from emergent_icl.config.rules import OPTIONAL_COUNT, Option, integer
 from emergent_icl.runs.open import load_run
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
@@ -31,14 +31,11 @@ WRITTEN = observe.run_config("images")
 def pretend():
     """From now on it is."""
     configs.RENAMED[OLD] = NEW
-    configs.ADDED.update({ADDED: BEFORE, DERIVED: None})
     configs.DERIVED[DERIVED] = lambda config: 2 * config.model.embedding_size
-    known = rules.rules() | {ADDED: rules.integer(0), DERIVED: rules.OPTIONAL_COUNT}
-    known[NEW] = known.pop(OLD)
-    validation.rules = lambda: known
-    before = base.get_config
-    # What the sweeps start from: its default is what was done before there was a choice.
-    base.get_config = lambda: newer(before(), training__patience=BEFORE)
+    OPTIONS[NEW] = OPTIONS.pop(OLD)
+    # What the sweeps start from: the default is what was done before there was a choice.
+    OPTIONS[ADDED] = Option(BEFORE, integer(0), "", before=BEFORE)
+    OPTIONS[DERIVED] = Option(None, OPTIONAL_COUNT, "", before=None)
 
 
 def newer(config, **changes):

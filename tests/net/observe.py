@@ -30,9 +30,10 @@ from emergent_icl.cli import option_table
 from emergent_icl.config.configs import identity, with_options
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.materialise import make_materialise
-from emergent_icl.data.sequences.class_space import SequenceBatch
-from emergent_icl.data.task import make_task, resolve_steps_per_call
+from emergent_icl.data.sequences.classes import SequenceBatch
+from emergent_icl.data.task import make_task
 from emergent_icl.models.network import make_network
+from emergent_icl.models.tokens import position_capacity
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.open import load_run
 from emergent_icl.runs.records import Display, read_metrics
@@ -42,6 +43,7 @@ from emergent_icl.sweeps.results import collect
 from emergent_icl.sweeps.spec import load_sweep
 from emergent_icl.training import devices
 from emergent_icl.training.optimizers import hyper_from_config, make_optimizer
+from emergent_icl.training.step import resolve_steps_per_call
 from emergent_icl.training.update import init_state, make_update
 
 ROOT = Path(__file__).parent.parent.parent
@@ -174,7 +176,7 @@ def step_text(name):
     shape = task.shape
     optimizer = make_optimizer(config.training)
     materialise = make_materialise(config.data, shape)
-    parts = (config.model, task.num_labels, task.num_positions)
+    parts = (config.model, task.num_labels, position_capacity(config.model, task.longest_seq_len))
     layout = devices.Layout()
     network = make_network(*parts, layout.mean_over_devices)
     weight = config.training.interim_weight
@@ -234,7 +236,9 @@ def parameters(name):
     config = preset_config(name)
     task = make_task(config)
     shape = task.shape
-    network = make_network(config.model, task.num_labels, task.num_positions)
+    network = make_network(
+        config.model, task.num_labels, position_capacity(config.model, task.longest_seq_len)
+    )
     channels = (1,) if shape.kind == "image" else ()
     kind = jnp.int32 if shape.kind == "integer" else jnp.float32
     lead = (1, task.training.seq_len)
@@ -247,6 +251,16 @@ def parameters(name):
         for module, leaves in sorted(tree.items())
         for leaf, value in sorted(leaves.items())
     }
+
+
+# Where the options stood in version 0.1.0, and where they stand.
+PAGE_MOVED = (
+    (
+        "[experiments/configs/base.py](../experiments/configs/base.py) by `make docs`, that is\n",
+        "[emergent_icl/config/options.py](../emergent_icl/config/options.py) by `make docs`,\n"
+        "that is ",
+    ),
+)
 
 
 def options_page():

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from layout import clashes
 from matplotlib.text import Text
 
+from emergent_icl.config.registry import SEQUENCE_TYPES
 from emergent_icl.data.sequences.burstiness import binned_frequency
-from emergent_icl.data.sequences.class_space import ClassSpace
-from emergent_icl.data.sequences.class_split import ClassSplit, zipf_weights
-from emergent_icl.data.sequences.types import SEQUENCE_TYPES, SequenceOptions
+from emergent_icl.data.sequences.classes import ClassSpace, ClassSplit, zipf_weights
+from emergent_icl.data.sequences.types import SequenceOptions
 from emergent_icl.plots.class_frequencies import (
     ClassFrequencies,
     class_frequencies_figure,

@@ -8,22 +8,21 @@ import pytest
 import tiny
 
 from emergent_icl.data.bank import WHITE
+from emergent_icl.data.task import make_task
 from emergent_icl.plots.inspection import (
     draw_figures,
     draw_subjects,
-    follows_zipf_law,
     report,
     show,
 )
-from emergent_icl.presets import base
-from emergent_icl.runs.check import validate
+from emergent_icl.runs.check import check
 from emergent_icl.training.build import build_experiment
 
 
 def inspected(preset="symbols", sample=50, seed=0, **changes):
     config = tiny.get_config(preset).unlock()
     config.update_from_flattened_dict(changes)
-    validate(config)
+    check(config)
     experiment = build_experiment(config)
     subjects = draw_subjects(config.data.sequences.type, experiment.task, seed, sample)
     return experiment, subjects
@@ -169,6 +168,6 @@ def test_the_report_is_json_and_says_what_was_measured():
     ],
 )
 def test_which_sequences_follow_the_zipf_law(options, follows):
-    sequences = base.get_config().data.sequences.unlock()
-    sequences.update(options)
-    assert follows_zipf_law(sequences) is follows
+    config = tiny.get_config("symbols").unlock()
+    config.data.sequences.update(options)
+    assert make_task(config).training.follows_zipf is follows

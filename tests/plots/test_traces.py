@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from layout import clashes
 
-from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.evaluation.trace import Trace, token_names
 from emergent_icl.plots import style
 from emergent_icl.plots.traces import attention_figure, predictions_figure, query_class

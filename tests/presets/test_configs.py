@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from emergent_icl.cli import start
+from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import flatten
-from emergent_icl.config.rules import ConfigError, rules
+from emergent_icl.config.options import OPTIONS
 from emergent_icl.data.sources import omniglot as omniglot_source
 from emergent_icl.data.sources.omniglot import DataUnavailableError
 from emergent_icl.data.sources.source import load_bank
@@ -30,9 +31,10 @@ from emergent_icl.presets import (
     symbolic,
 )
 from emergent_icl.runs import train as loop
-from emergent_icl.runs.check import validate
+from emergent_icl.runs.check import check
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.training.replicas import make_replicas
 
 CONFIGS = {
     "base.py": base.get_config,
@@ -58,11 +60,11 @@ def test_no_config_is_forgotten():
 def test_configs_are_locked_valid_and_survive_json(name, tmp_path):
     config = CONFIGS[name]()
     assert config.is_locked
-    validate(config)
+    check(config)
     Workdir(tmp_path).claim(config)
     stored = Workdir(tmp_path).read_config()
     assert stored.to_dict() == config.to_dict()
-    validate(stored)
+    check(stored)
     assert {"fewshot_holdout", "no_support_zipfian"} <= set(config.evaluation.modes)
 
 
@@ -76,7 +78,7 @@ def test_a_stored_config_is_that_of_the_run_with_the_types_of_base(tmp_path):
     assert read.to_dict() == config.to_dict()
     with read.unlocked(), pytest.raises(TypeError):
         read.training.num_steps = "many"
-    validate(read)
+    check(read)
 
 
 def test_a_stored_config_of_an_older_version_has_todays_defaults(tmp_path):
@@ -107,7 +109,7 @@ def test_rules_and_options_are_the_same_set():
     options = base.get_config().to_dict()
     assert options["training"]["optimizer"].pop("options") == {}
     declared = set(flatten(options)) | {"training.optimizer.options"}
-    assert declared == set(rules())
+    assert declared == set(OPTIONS)
 
 
 class Spy:
@@ -137,7 +139,7 @@ class Spy:
 def test_no_option_is_dead(tmp_path, monkeypatch):
     """Each is read, under its full path, by a run that it applies to."""
     # These read every option, whether it has an effect or not.
-    monkeypatch.setattr(loop, "validate", lambda config, num_devices: None)
+    monkeypatch.setattr(loop, "check", lambda config, num_devices: make_replicas(config))
     monkeypatch.setattr(Workdir, "check", lambda workdir, config: None)
     monkeypatch.setattr(Workdir, "claim", lambda workdir, config: None)
     seen = set()
@@ -178,13 +180,13 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
     monkeypatch.setattr(omniglot_source, "_decode", unavailable)
     small = omniglot.get_config("small")
     omniglot_source.load_omniglot(Spy(small.data, seen, "data."))
-    assert set(rules()) - seen == set()
+    assert set(OPTIONS) - seen == set()
 
 
 def test_the_users_config_is_not_written_to():
     config = omniglot.get_config("small")
     before = config.to_json()
-    validate(config)
+    check(config)
     make_task(config)
     assert config.to_json() == before
     assert config.model.num_labels is None
@@ -221,7 +223,7 @@ def test_problems_are_named_with_field_value_and_what_is_allowed(path):
     config = omniglot.get_config("small").unlock()
     config.update_from_flattened_dict({path: value})
     with pytest.raises(ConfigError) as raised:
-        validate(config)
+        check(config)
     assert message in str(raised.value)
     assert path.rsplit(".", 1)[0].split(".")[0] in str(raised.value)
 
@@ -285,7 +287,7 @@ def test_options_that_contradict_each_other_are_refused(overrides, message):
     config = omniglot.get_config("small").unlock()
     config.update_from_flattened_dict(overrides)
     with pytest.raises(ConfigError) as raised:
-        validate(config)
+        check(config)
     assert message in str(raised.value)
 
 
@@ -295,7 +297,7 @@ def test_all_problems_come_at_once():
     config.data.sequences.seq_len = 6
     config.training.steps_per_call = 3
     with pytest.raises(ConfigError) as raised:
-        validate(config)
+        check(config)
     assert len(raised.value.problems) >= 3
 
 
@@ -305,7 +307,7 @@ def test_a_bad_value_hides_no_contradiction_elsewhere():
     config.data.split.num_rare = 5000
     config.model.num_heads = 7
     with pytest.raises(ConfigError) as raised:
-        validate(config)
+        check(config)
     text = str(raised.value)
     assert len(raised.value.problems) == 3
     assert "training.batch_size = 0" in text
@@ -325,7 +327,7 @@ def test_misspelt_values_come_with_the_nearest_name(path, value, hint):
     config = omniglot.get_config("small").unlock()
     config.update_from_flattened_dict({path: value})
     with pytest.raises(ConfigError, match=f"did you mean {hint}"):
-        validate(config)
+        check(config)
 
 
 @pytest.mark.parametrize(
@@ -337,14 +339,14 @@ def test_a_section_that_is_no_section_is_missing(path, value):
     with config.ignore_type():
         config.update_from_flattened_dict({path: value})
     with pytest.raises(ConfigError, match=f"{path}\\.[a-z_.]+ is missing"):
-        validate(config)
+        check(config)
 
 
 def test_so_many_labels_that_no_table_would_hold_them_are_refused():
     config = omniglot_augmented.get_config("small").unlock()
     config.data.sequences.label_multiplicity = 10_000
     with pytest.raises(ConfigError, match="there must be at most 16,777,216"):
-        validate(config)
+        check(config)
 
 
 def test_exemplars_are_only_asked_for_where_they_are_used():
@@ -353,21 +355,21 @@ def test_exemplars_are_only_asked_for_where_they_are_used():
     config.data.glyphs.num_exemplars = 4
     config.data.sequences.shots, config.data.sequences.ways = 3, 2
     with pytest.raises(ConfigError, match=r"evaluation\.shots = 4 needs 5 exemplars"):
-        validate(config)
+        check(config)
     config.evaluation.modes = ("no_support_zipfian", "bursty")
-    validate(config)
+    check(config)
 
 
 def test_a_missing_option_is_named():
     config = omniglot.get_config("small").unlock()
     del config.data.sequences.shots
     with pytest.raises(ConfigError, match=r"data\.sequences\.shots is missing"):
-        validate(config)
+        check(config)
 
 
 def test_a_batch_must_divide_by_the_devices():
     with pytest.raises(ConfigError, match="batch_size = 32 must be a multiple of the 5 devices"):
-        validate(omniglot.get_config("small"), num_devices=5)
+        check(omniglot.get_config("small"), num_devices=5)
 
 
 def test_unknown_options_are_named():
@@ -377,21 +379,21 @@ def test_unknown_options_are_named():
         ConfigError,
         match=r"training\.num_step is not an option; did you mean 'training\.num_steps'",
     ):
-        validate(config)
+        check(config)
 
 
 def test_an_optimizer_that_needs_more_than_gradients_is_refused():
     config = omniglot.get_config("small").unlock()
     config.training.optimizer.name = "lbfgs"
     with pytest.raises(ConfigError, match=r"optax\.lbfgs cannot be used here"):
-        validate(config)
+        check(config)
 
 
 def test_holdout_classes_are_not_trained_on():
     config = omniglot.get_config("small").unlock()
     config.data.sequences.type = "fewshot_holdout"
     with pytest.raises(ConfigError, match=r"data\.sequences\.type = 'fewshot_holdout' must be"):
-        validate(config)
+        check(config)
 
 
 @settings(max_examples=60, deadline=None)
@@ -415,7 +417,7 @@ def test_what_is_valid_samples_and_what_is_not_is_refused(overrides):
     config = tiny.get_config("symbols").unlock()
     config.update_from_flattened_dict(overrides)
     try:
-        validate(config)
+        check(config)
     except ConfigError:
         return
     task = make_task(config)

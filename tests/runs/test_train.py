@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from emergent_icl.config.rules import ConfigError
+from emergent_icl.config.check import ConfigError
 from emergent_icl.plots.learning_curves import draw
 from emergent_icl.runs.checkpoints import CheckpointStore, NonFiniteStateError, Progress
 from emergent_icl.runs.open import load_run

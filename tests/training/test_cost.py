@@ -4,7 +4,7 @@ import tiny
 
 from emergent_icl.data.task import make_task
 from emergent_icl.presets import glyphs, omniglot, omniglot_augmented
-from emergent_icl.runs.check import validate
+from emergent_icl.runs.check import check
 from emergent_icl.runs.records import count_parameters
 from emergent_icl.training import cost as description
 from emergent_icl.training.build import build_experiment
@@ -12,7 +12,7 @@ from emergent_icl.training.devices import stack_replicas
 
 
 def described(config, measure=False):
-    validate(config)
+    check(config)
     return description.estimate_cost(config, make_task(config), measure)
 
 
@@ -89,7 +89,7 @@ def test_warnings_say_what_may_go_wrong(path, monkeypatch):
         config = glyphs.get_config("demo").unlock()
         config.data.inverted = True
         config.update_from_flattened_dict(options)
-        validate(config)
+        check(config)
         return description.warnings(config, make_task(config))
 
     assert warnings() == []

@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from emergent_icl.data.feed import FeedSpec, sample_block
-from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.models.network import make_network
 from emergent_icl.training import devices
 from emergent_icl.training.build import build_experiment

@@ -4,8 +4,9 @@ import numpy as np
 import optax
 import pytest
 
+from emergent_icl.config.registry import SCHEDULES
 from emergent_icl.presets import base
-from emergent_icl.training.optimizers import SCHEDULES, Hyper, make_optimizer
+from emergent_icl.training.optimizers import Hyper, make_optimizer
 
 HYPER = Hyper(*map(np.float32, (3e-4, 4000, 0.0, 0.0)))
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tiny
 
-from emergent_icl.config.rules import ConfigError
+from emergent_icl.config.check import ConfigError
+from emergent_icl.models.tokens import position_capacity
 from emergent_icl.runs.open import load_run
 from emergent_icl.runs.records import Display, read_metrics
 from emergent_icl.runs.train import train
@@ -53,7 +54,8 @@ def test_learned_positions_reach_as_far_as_the_longest_sequence_and_no_further(t
     table = load_run(tmp_path).params["tokens"]["positions"]
     assert table.shape == (2 * 13 - 1, 16)
     shorter = load_run(tmp_path, overrides={"evaluation.shots": 2})
-    assert shorter.experiment.task.num_positions == 25
+    config, task = shorter.experiment.config, shorter.experiment.task
+    assert position_capacity(config.model, task.longest_seq_len) == 25
     with pytest.raises(ConfigError, match="learned positions reach no further"):
         load_run(tmp_path, overrides={"evaluation.shots": 7})
 

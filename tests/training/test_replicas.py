@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tiny
 
+from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import flatten, named_overrides
-from emergent_icl.config.rules import ConfigError
 from emergent_icl.plots.learning_curves import draw
 from emergent_icl.runs import train as loop
-from emergent_icl.runs.check import validate
+from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.open import load_run, replica_names
 from emergent_icl.runs.progress import NonFiniteLossError
@@ -310,22 +310,22 @@ def test_metrics_come_to_the_host_once_a_line(config, tmp_path):
 def test_what_cannot_be_trained_together_is_refused(image_config, overrides, message):
     image_config.training.replica_overrides = overrides
     with pytest.raises(ConfigError, match=message):
-        validate(image_config)
+        check(image_config)
 
 
 def test_counts_must_agree(config):
     config.training.replica_overrides = ({"training.seed": 1}, {"training.seed": 2})
     for count in (1, 2):
         config.training.replicas = count
-        validate(config)
+        check(config)
     config.training.replicas = 3
     with pytest.raises(ConfigError, match=r"must be 1 \(derived\) or 2"):
-        validate(config)
+        check(config)
     config.training.replicas = 2
     config.training.spread_replicas = True
-    validate(config, num_devices=2)
+    check(config, num_devices=2)
     with pytest.raises(ConfigError, match="2 replicas must be a multiple of the 4 devices"):
-        validate(config, num_devices=4)
+        check(config, num_devices=4)
 
 
 def test_the_capacity_is_that_of_the_largest(config):
@@ -347,4 +347,4 @@ def test_random_rare_images_need_common_rare_classes(image_config):
     image_config.data.random_rare_images = True
     image_config.training.replica_overrides = ({"name": "a"}, {"data.split.num_rare": 9})
     with pytest.raises(ConfigError, match="same rare classes"):
-        validate(image_config)
+        check(image_config)

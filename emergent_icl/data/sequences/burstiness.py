@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emergent_icl import randomness
-from emergent_icl.data.sequences.class_space import SequenceBatch
+from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import Sampler
 
 # Value -> its share of the sequences, in (0, 1]; the shares sum to 1.

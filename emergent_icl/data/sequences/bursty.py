@@ -10,17 +10,19 @@ import dataclasses
 
 import numpy as np
 
+from emergent_icl.config.registry import SEQUENCE_TYPES
 from emergent_icl.data.sequences import sampling
-from emergent_icl.data.sequences.class_space import ClassSpace, SequenceBatch
+from emergent_icl.data.sequences.classes import ClassSpace, SequenceBatch
 from emergent_icl.data.sequences.probes import make_fewshot, no_support_places
 from emergent_icl.data.sequences.types import (
-    SEQUENCE_TYPES,
     DrawPlaces,
     SequenceOptions,
     SequenceType,
     fixed_type,
     require_fixed_labeling,
 )
+
+_BURST_OPTIONS = ("shots", "ways", "grouped", "p_bursty_zipfian", "p_bursty_common")
 
 
 @SEQUENCE_TYPES.register("bursty")
@@ -47,7 +49,17 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         return np.where(is_bursty, draw_bursty(rng, batch_size), draw_non_bursty(rng, batch_size))
 
     every_label = np.arange(space.num_labels(options.labeling))
-    return fixed_type(space, options, draw_places, every_label, any_label=False)
+    return fixed_type(
+        space,
+        options,
+        draw_places,
+        every_label,
+        any_label=False,
+        reads=("seq_len", "p_bursty", *_BURST_OPTIONS, "non_bursty"),
+        shots=options.shots,
+        follows_zipf=(options.p_bursty == 0 or options.p_bursty_zipfian == 1)
+        and (options.p_bursty == 1 or options.non_bursty == "zipfian"),
+    )
 
 
 @SEQUENCE_TYPES.register("relabelled")
@@ -86,7 +98,17 @@ def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         return space.batch(rng, places_BS, new_labels)
 
     num_labels = space.num_labels(options.labeling)
-    return SequenceType(sample, options.seq_len, num_labels, pool, np.arange(num_labels))
+    return SequenceType(
+        sample,
+        options.seq_len,
+        num_labels,
+        pool,
+        np.arange(num_labels),
+        options.labeling,
+        reads=("seq_len", *_BURST_OPTIONS),
+        shots=options.shots,
+        follows_zipf=options.p_bursty_zipfian == 1,
+    )
 
 
 @SEQUENCE_TYPES.register("mixed")
@@ -116,7 +138,15 @@ def mixed(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         both = zip(few.sample(rng, batch_size), ordinary.sample(rng, batch_size), strict=True)
         return SequenceBatch(*(np.where(is_few, left, right) for left, right in both))
 
-    return SequenceType(sample, few.seq_len, len(labels), labels, labels)
+    return few._replace(
+        sample=sample,
+        num_labels=len(labels),
+        valid_labels=labels,
+        answers=labels,
+        labeling=options.labeling,
+        reads=("p_fewshot", *few.reads),
+        role="each",
+    )
 
 
 def _bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:

@@ -11,11 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from emergent_icl.config.registry import EVALUATION_MODES, SEQUENCE_TYPES
 from emergent_icl.data.sequences import sampling
-from emergent_icl.data.sequences.class_space import ClassSpace, SequenceBatch
+from emergent_icl.data.sequences.classes import ClassSpace, SequenceBatch
 from emergent_icl.data.sequences.types import (
-    EVALUATION_MODES,
-    SEQUENCE_TYPES,
     DrawPlaces,
     FewshotOptions,
     SequenceOptions,
@@ -49,7 +48,7 @@ def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> S
     require_fixed_labeling(f"no_support_{role}", options)
     draw_places = no_support_places(space, role, options.seq_len)
     valid = space.labels_of(space.places(role), options.labeling)
-    return fixed_type(space, options, draw_places, valid, any_label=True)
+    return fixed_type(space, options, draw_places, valid, any_label=True, role=role)
 
 
 def no_support_places(space: ClassSpace, role: str, seq_len: int) -> DrawPlaces:
@@ -96,10 +95,20 @@ def make_fewshot(
     labeling = labeling or fewshot.labeling
     draw = _fewshot_places(space.distribution(role), fewshot, f"fewshot_{role}", role)
     seq_len = fewshot.shots * fewshot.ways + 1
+    facts = {
+        "reads": ("shots", "ways", "grouped", "distinct_ways"),
+        "role": role,
+        "shots": fewshot.shots,
+        "is_fewshot": True,
+    }
     if labeling != "unfixed":
         fixed = dataclasses.replace(options, seq_len=seq_len, labeling=labeling)
         valid = space.labels_of(space.places(role), labeling)
-        return fixed_type(space, fixed, lambda *args: draw(*args)[0], valid, any_label=False)
+
+        def draw_places(rng: np.random.Generator, batch_size: int) -> np.ndarray:
+            return draw(rng, batch_size)[0]
+
+        return fixed_type(space, fixed, draw_places, valid, any_label=False, **facts)
 
     def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
         places_BS, slots = draw(rng, batch_size)
@@ -107,7 +116,7 @@ def make_fewshot(
         return space.batch(rng, places_BS, lambda _: np.take_along_axis(names, slots, axis=1))
 
     labels = np.arange(fewshot.ways)
-    return SequenceType(sample, seq_len, fewshot.ways, labels, labels)
+    return SequenceType(sample, seq_len, fewshot.ways, labels, labels, labeling, **facts)
 
 
 def _fewshot_places(
@@ -173,8 +182,18 @@ def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
 
     num_labels = space.num_labels(options.labeling)
     valid = space.labels_of(space.split.train, options.labeling)
-    seq_len = fewshot.shots * fewshot.ways + 1
-    return SequenceType(sample, seq_len, num_labels, valid, np.arange(num_labels))
+    return SequenceType(
+        sample,
+        fewshot.shots * fewshot.ways + 1,
+        num_labels,
+        valid,
+        np.arange(num_labels),
+        options.labeling,
+        # Its classes are always different.
+        reads=("shots", "ways", "grouped"),
+        shots=fewshot.shots,
+        is_fewshot=True,
+    )
 
 
 def _register_roles(role: str) -> None:

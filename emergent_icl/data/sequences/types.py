@@ -2,21 +2,18 @@
 
 A sequence is S examples with labels; the last is the query. A new sequence type is
 one function `(ClassSpace, SequenceOptions) -> SequenceType` and one registry line;
-those of this package are in training_sequences.py and evaluation_sequences.py.
+those of this package are in bursty.py and probes.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from emergent_icl.config.registry import Registry
-from emergent_icl.data.sequences.class_space import ClassSpace, SequenceBatch
-
-NON_BURSTY_TYPES = ("zipfian", "common_uniform", "common_no_support")
+from emergent_icl.data.sequences.classes import ClassSpace, SequenceBatch
 
 # (generator, batch size) -> SequenceBatch [B, S]
 Sampler = Callable[[np.random.Generator, int], SequenceBatch]
@@ -25,7 +22,7 @@ DrawPlaces = Callable[[np.random.Generator, int], np.ndarray]
 
 
 class SequenceType(NamedTuple):
-    """A way to draw sequences, and how their queries are judged.
+    """A way to draw sequences, how their queries are judged, and what it says of itself.
 
     Attributes:
       sample: the sampler.
@@ -35,6 +32,14 @@ class SequenceType(NamedTuple):
       answers: int [num_labels]; a prediction is right if its answer equals that of the
         label. Differs from the label itself only where a class owns several labels
         and nothing in the sequence tells which is meant.
+      labeling: how classes are labeled; '' where captions need not say it.
+      reads: names of the options that it depends on, besides the classes and their labels.
+      role: of the classes that it draws: 'zipfian' (rare and common by their joint distribution),
+        'rare', 'common', 'holdout', or 'each' (rare and common, each by itself).
+      shots: examples of the query's class that a context is made to hold; 0 for none.
+      is_fewshot: it shows a few classes alone, and has other options in evaluation than in
+        training; see FewshotOptions.
+      follows_zipf: each class is shown as often as the joint Zipf distribution says.
     """
 
     sample: Sampler
@@ -42,6 +47,12 @@ class SequenceType(NamedTuple):
     num_labels: int
     valid_labels: np.ndarray
     answers: np.ndarray
+    labeling: str = ""
+    reads: tuple[str, ...] = ("seq_len",)
+    role: str = "zipfian"
+    shots: int = 0
+    is_fewshot: bool = False
+    follows_zipf: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +89,6 @@ class SequenceOptions:
 
 
 SequenceFactory = Callable[[ClassSpace, SequenceOptions], SequenceType]
-SEQUENCE_TYPES: Registry[SequenceFactory] = Registry("sequence type")
-# Every sequence type can be evaluated on; what is registered here alone cannot be trained on.
-EVALUATION_MODES: Registry[SequenceFactory] = Registry("evaluation mode", base=SEQUENCE_TYPES)
 
 
 def require_fixed_labeling(name: str, options: SequenceOptions) -> None:
@@ -98,6 +106,7 @@ def fixed_type(
     draw_places: DrawPlaces,
     valid_labels: np.ndarray,
     any_label: bool,
+    **facts: Any,
 ) -> SequenceType:
     """A type whose classes carry their own labels, given how places are drawn.
 
@@ -107,6 +116,7 @@ def fixed_type(
       draw_places: (rng, batch size) -> places [B, S].
       valid_labels: see SequenceType.
       any_label: whether any label of the query's class is right.
+      **facts: what the type says of itself, see SequenceType.
     """
 
     def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
@@ -124,4 +134,6 @@ def fixed_type(
         num_labels,
         valid_labels,
         space.answers(options.labeling) if any_label else np.arange(num_labels),
+        options.labeling,
+        **facts,
     )

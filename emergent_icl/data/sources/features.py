@@ -13,8 +13,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import ExampleBank, SourceShape
-from emergent_icl.data.sources.source import DATA_SOURCES, DataSource, DataUnavailableError
+from emergent_icl.data.sources.source import DataSource, DataUnavailableError
 
 # Shape and type of an array, read without its numbers.
 Header = tuple[tuple[int, ...], np.dtype]

@@ -11,9 +11,10 @@ import ml_collections
 import numpy as np
 
 from emergent_icl import randomness
+from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
 from emergent_icl.data.sources import cache
-from emergent_icl.data.sources.source import DATA_SOURCES, DataSource
+from emergent_icl.data.sources.source import DataSource
 
 # Of the way in which characters are made: a change makes old caches void.
 DRAWING_VERSION = 1
@@ -200,4 +201,6 @@ def render(strokes: np.ndarray, pen_width: np.ndarray, image_size: int) -> np.nd
     return np.round(WHITE * (1 - ink)).astype(np.uint8)
 
 
-DATA_SOURCES.register("glyphs")(DataSource(glyphs_shape, load_glyphs))
+DATA_SOURCES.register("glyphs")(
+    DataSource(glyphs_shape, load_glyphs, reads=("image_size", "cache_dir"))
+)

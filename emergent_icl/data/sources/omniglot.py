@@ -15,9 +15,10 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
+from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
 from emergent_icl.data.sources import cache
-from emergent_icl.data.sources.source import DATA_SOURCES, DataSource, DataUnavailableError
+from emergent_icl.data.sources.source import DataSource, DataUnavailableError
 from emergent_icl.data.tensorflow import import_tensorflow, native_stderr_closed
 
 TFDS_NAME = "omniglot"
@@ -160,4 +161,11 @@ def _resized(full: cache.Arrays, size: int) -> cache.Arrays:
     return {"images": resized, "names": full["names"]}
 
 
-DATA_SOURCES.register("omniglot")(DataSource(omniglot_shape, load_omniglot))
+DATA_SOURCES.register("omniglot")(
+    DataSource(
+        omniglot_shape,
+        load_omniglot,
+        reads=("image_size", "data_dir", "cache_dir"),
+        has_thin_strokes=True,
+    )
+)

@@ -12,11 +12,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from emergent_icl.config.registry import Registry
-from emergent_icl.data.augmentation import NUM_VARIANTS
-from emergent_icl.data.bank import ExampleBank, SourceShape
-
-DRAWINGS = ("all", "single", "separated")
+from emergent_icl.config.registry import DATA_SOURCES
+from emergent_icl.data.bank import NUM_VARIANTS, ExampleBank, SourceShape
 
 # (examples [S, ...] of one sequence, key, scale) -> the same, varied
 Vary = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -41,14 +38,15 @@ class DataSource:
       load: config.data -> ExampleBank of that shape.
       vary: what `data.noise_scale` means: runs on the device, afresh for every example
         that is shown (images and vectors only).
+      reads: options of config.data that it reads besides those of its own section.
+      has_thin_strokes: what is not normalised hardly sees on a background of ones.
     """
 
     shape: Callable[[ml_collections.ConfigDict], SourceShape]
     load: Callable[[ml_collections.ConfigDict], ExampleBank]
     vary: Vary = add_gaussian_noise
-
-
-DATA_SOURCES: Registry[DataSource] = Registry("data source")
+    reads: tuple[str, ...] = ()
+    has_thin_strokes: bool = False
 
 
 def source_shape(data: ml_collections.ConfigDict) -> SourceShape:

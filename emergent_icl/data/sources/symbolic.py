@@ -5,8 +5,9 @@ from __future__ import annotations
 import ml_collections
 import numpy as np
 
+from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import ExampleBank, SourceShape
-from emergent_icl.data.sources.source import DATA_SOURCES, DataSource
+from emergent_icl.data.sources.source import DataSource
 
 
 def load_symbolic(data: ml_collections.ConfigDict) -> ExampleBank:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from emergent_icl.data.sequences.class_split import split_classes, zipf_weights
+from emergent_icl.data.sequences.classes import split_classes, zipf_weights
 
 
 def split_options(num_rare, num_common, num_holdout, seed=1337):

@@ -1,0 +1,61 @@
+"""What is wrong with the values of single options; how they fit together the rooms check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from emergent_icl.config.configs import flatten
+from emergent_icl.config.options import EXTENSIONS, known
+from emergent_icl.config.registry import nearest_name, nearest_options
+
+# Its keyword arguments are the optimizer's own affair.
+OPTIMIZER_OPTIONS = "training.optimizer.options"
+# Seeds and counts are numbers of 32 bits, at the most.
+LARGEST = 2**32 - 1
+_MISSING = object()
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message lists every problem."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n  ".join([f"The config has {count}:", *problems]))
+
+
+def option_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+    """Options that are missing, out of range, of another type or unknown, each by its path."""
+    options = known()
+    # An extension's options are only needed where its data are used.
+    source = f"data.{_value(config, 'data.source')}."
+    for path, option in options.items():
+        value, rule = _value(config, path), option.rule
+        if value is _MISSING:
+            if path not in EXTENSIONS or path.startswith(source):
+                yield f"{path} is missing"
+        elif isinstance(value, int) and abs(value) > LARGEST:
+            yield f"{path} = {value!r} must be {rule.text}, and at most {LARGEST}"
+        elif not rule.allows(value):
+            yield f"{path} = {value!r} must be {rule.text}{_hint(value, rule.names)}"
+    for path in flatten(config.to_dict()):
+        if path not in options and not path.startswith(OPTIMIZER_OPTIONS):
+            yield f"{path} is not an option{nearest_options(path, options)}"
+
+
+def _value(config: ml_collections.ConfigDict, path: str) -> Any:
+    value: Any = config
+    for part in path.split("."):
+        if not isinstance(value, ml_collections.ConfigDict) or part not in value:
+            return _MISSING
+        value = value[part]
+    return value
+
+
+def _hint(value: Any, names: tuple[str, ...]) -> str:
+    """The nearest allowed name for each one that is not allowed, if there is any."""
+    given = value if isinstance(value, tuple) else (value,)
+    return "".join(nearest_name(name, names) for name in given if name not in names)
