@@ -19,7 +19,7 @@ from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag, data_flags, replica_flag, workdir_flag
 from emergent_icl.config.configs import differing_options
 from emergent_icl.data.sequences.burstiness import SequenceStatistics, mean
-from emergent_icl.plots import inspection as data_inspection
+from emergent_icl.plots import inspection, style
 from emergent_icl.plots.bursts import share_text
 from emergent_icl.runs.check import check
 from emergent_icl.runs.workdir import Workdir
@@ -55,14 +55,15 @@ def main(argv: Sequence[str]) -> None:
         config = replica.config
         experiment = build_experiment(config)
         workdir.make()
-        subjects = data_inspection.draw_subjects(
+        subjects = inspection.draw_subjects(
             config.data.sequences.type, experiment.task, _SEED.value, _SAMPLE.value
         )
-        written = data_inspection.draw_figures(
-            experiment, subjects, _ROWS.value, _SEED.value, workdir.path / "figures"
-        )
+        written = []
+        for name, figure in inspection.figures(experiment, subjects, _ROWS.value, _SEED.value):
+            written.append(workdir.figures / name)
+            style.save(figure, written[-1])
         written.append(workdir.path / "inspection.json")
-        workdir.write_json(written[-1], data_inspection.report(experiment, subjects, _SEED.value))
+        workdir.write_json(written[-1], inspection.report(experiment, subjects, _SEED.value))
     who = f", {replica.name}" if replica.name else ""
     title = f"{config.name}{who}: {_SAMPLE.value:,} sequences of each type, seed {_SEED.value}"
     tables.print_columns(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,19 +15,13 @@ from emergent_icl.plots import style
 FEW_BARS = 20
 
 
-def draw_bursts(statistics: Mapping[str, SequenceStatistics], title: str, path: Path) -> None:
-    """Draws bar charts as a PNG, one below the other.
+def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> Figure:
+    """Bars: share of the sequences by the number of context examples of the query's class.
 
     Args:
       statistics: by the name of what was measured; the first is the training type.
       title: of the figure.
-      path: of the PNG; its folder is made.
     """
-    style.save(bursts_figure(statistics, title), path)
-
-
-def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> Figure:
-    """Bars: share of the sequences by the number of context examples of the query's class."""
     figure = style.new_figure(7, 1.1 + 1.25 * len(statistics))
     panels = figure.subplots(len(statistics), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     most = max(max(measured.support_examples) for measured in statistics.values())

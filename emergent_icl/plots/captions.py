@@ -41,7 +41,7 @@ def describe_data(config: ml_collections.ConfigDict) -> str:
     parts += [name for name in ("inverted", "augment", "random_rare_images") if data[name]]
     split = data.split
     parts.append(f"{split.num_rare:,} rare, {split.num_common:,} common, ")
-    return ", ".join(parts) + f"{split.num_holdout:,} holdout classes"
+    return ", ".join(parts) + f"{split.num_holdout:,} held-out classes"
 
 
 # Options that config.evaluation has for few-shot sequences.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,20 +45,16 @@ class ClassFrequencies(NamedTuple):
         return self.split.num_train - self.places
 
 
-def draw_class_frequencies(data: ClassFrequencies, title: str, subtitle: str, path: Path) -> None:
-    """Draws class rank and frequency as a PNG; both logarithmic unless the law is uniform.
+def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) -> Figure:
+    """Class rank and frequency; both logarithmic unless the law is uniform.
+
+    Shows single classes, means over bins of ranks with 95 % intervals, and the law.
 
     Args:
       data: the sequences.
       title: what they are.
       subtitle: the options that matter.
-      path: of the PNG; its folder is made.
     """
-    style.save(class_frequencies_figure(data, title, subtitle), path)
-
-
-def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) -> Figure:
-    """Single classes, means over bins of ranks with 95 % intervals, and the law."""
     figure = style.new_figure(WIDTH, HEIGHT)
     axes = figure.subplots()
     is_log = data.exponent > 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from emergent_icl import randomness
 from emergent_icl.data.bank import DeviceBank
@@ -20,10 +21,10 @@ from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fixed_labeling
 from emergent_icl.evaluation.evaluate import make_judgement
-from emergent_icl.plots.bursts import draw_bursts
+from emergent_icl.plots.bursts import bursts_figure
 from emergent_icl.plots.captions import describe_data, describe_sequences
-from emergent_icl.plots.class_frequencies import ClassFrequencies, draw_class_frequencies
-from emergent_icl.plots.sequences import Shown, draw_sequences
+from emergent_icl.plots.class_frequencies import ClassFrequencies, class_frequencies_figure
+from emergent_icl.plots.sequences import Shown, sequences_figure
 from emergent_icl.randomness import sequence_keys
 from emergent_icl.training.build import Experiment
 
@@ -37,6 +38,7 @@ class Subject(NamedTuple):
     Attributes:
       name: of the type or evaluation mode.
       is_training: whether these are the training sequences.
+      stem: its name in files and random streams.
       kind: the type.
       sample: int32 [N, S].
       statistics: of the sample.
@@ -44,14 +46,10 @@ class Subject(NamedTuple):
 
     name: str
     is_training: bool
+    stem: str
     kind: SequenceType
     sample: SequenceBatch
     statistics: SequenceStatistics
-
-    @property
-    def stem(self) -> str:
-        """Its name in files."""
-        return _stem(self.name, self.is_training)
 
     @property
     def heading(self) -> str:
@@ -59,75 +57,62 @@ class Subject(NamedTuple):
         return f"training ({self.name})" if self.is_training else self.name
 
 
-def _stem(name: str, is_training: bool) -> str:
-    return f"train_{name}" if is_training else name
-
-
 def draw_subjects(training_name: str, task: Task, seed: int, sample_size: int) -> list[Subject]:
-    """The training type first, then each evaluation mode.
+    """The training type, which is config.data.sequences.type, then each evaluation mode.
 
-    Args:
-      training_name: config.data.sequences.type.
-      task: of the config.
-      seed: of the sample; nothing else is random.
-      sample_size: sequences of each type.
+    Nothing but the samples is random, and the seed is theirs.
     """
     kinds = [(training_name, True, task.training)]
     kinds += [(mode, False, kind) for mode, kind in task.evaluation.items()]
     subjects = []
     for name, is_training, kind in kinds:
-        stream = f"inspect/{_stem(name, is_training)}"
-        sample = draw_sample(kind.sample, seed, stream, sample_size)
+        stem = f"train_{name}" if is_training else name
+        sample = draw_sample(kind.sample, seed, f"inspect/{stem}", sample_size)
         statistics = sequence_statistics(sample)
-        subjects.append(Subject(name, is_training, kind, sample, statistics))
+        subjects.append(Subject(name, is_training, stem, kind, sample, statistics))
     return subjects
 
 
-def draw_figures(
-    experiment: Experiment, subjects: list[Subject], num_shown: int, seed: int, folder: Path
-) -> list[Path]:
-    """Draws every figure into a folder.
+def figures(
+    experiment: Experiment, subjects: list[Subject], num_shown: int, seed: int
+) -> Iterator[tuple[str, Figure]]:
+    """Every figure with the name of its file, in the order in which to look at them.
 
     Args:
       experiment: whose data they are.
       subjects: see `draw_subjects`.
       num_shown: sequences in each picture, the first of the sample.
       seed: that of the subjects.
-      folder: made if it is not there.
-
-    Returns:
-      The files, in the order in which to look at them.
     """
     config = experiment.config
-    data = describe_data(config)
     bank = jax.device_put(experiment.arrays())
-    paths = []
     for subject in subjects:
         shown = show(experiment, bank, subject, num_shown, seed)
         options = describe_sequences(config, subject.kind, subject.is_training)
-        paths.append(folder / f"sequences_{subject.stem}.png")
         what = subject.heading if subject.is_training else f"evaluation ({subject.name})"
-        title = f"{config.name}: {what}"
         is_renamed = np.char.find(shown.notes, "own") >= 0
-        note = f"{ROLES_NOTE} {OWN_NOTE}" if is_renamed.any() else ROLES_NOTE
-        draw_sequences(shown, title, f"{options}\nData: {data}", note, paths[-1])
+        yield (
+            f"sequences_{subject.stem}.png",
+            sequences_figure(
+                shown,
+                f"{config.name}: {what}",
+                f"{options}\nData: {describe_data(config)}",
+                f"{ROLES_NOTE} {OWN_NOTE}" if is_renamed.any() else ROLES_NOTE,
+            ),
+        )
 
     training, space = subjects[0], experiment.task.space
-    frequencies = ClassFrequencies(
-        space.split,
-        space.zipf_exponent,
-        space.places_of(training.sample.class_ids),
-        training.kind.follows_zipf,
+    places = space.places_of(training.sample.class_ids)
+    yield (
+        "class_frequencies.png",
+        class_frequencies_figure(
+            ClassFrequencies(space.split, space.zipf_exponent, places, training.kind.follows_zipf),
+            f"{config.name}: how often each class is shown in training",
+            f"{training.name}: {describe_sequences(config, training.kind, is_training=True)}",
+        ),
     )
-    options = describe_sequences(config, training.kind, is_training=True)
-    paths.append(folder / "class_frequencies.png")
-    title = f"{config.name}: how often each class is shown in training"
-    draw_class_frequencies(frequencies, title, f"{training.name}: {options}", paths[-1])
-
-    paths.append(folder / "bursts.png")
     measured = {subject.heading: subject.statistics for subject in subjects}
-    draw_bursts(measured, f"{config.name}: burstiness", paths[-1])
-    return paths
+    yield "bursts.png", bursts_figure(measured, f"{config.name}: burstiness")
 
 
 def show(
@@ -142,10 +127,9 @@ def show(
       count: sequences to show.
       seed: that of the subject.
     """
-    class_ids, exemplar_ids, labels = draw_sample(
-        subject.kind.sample, seed, f"inspect/{subject.stem}", count
-    )
-    rng = randomness.generator(seed, f"inspect/{subject.stem}/shown")
+    stream = f"inspect/{subject.stem}"
+    class_ids, exemplar_ids, labels = draw_sample(subject.kind.sample, seed, stream, count)
+    rng = randomness.generator(seed, f"{stream}/shown")
     key = jax.random.PRNGKey(rng.integers(2**32, dtype=np.uint32))
     keys = sequence_keys(key, jnp.arange(count))
     noise_scale = np.float32(experiment.config.data.noise_scale)
@@ -164,19 +148,18 @@ def _notes(
     # With label multiplicity any label of the class is its own.
     owners = make_judgement(config, task, kind).owners
     is_renamed = (owners[labels] != owners[own]) & (roles != "holdout")
-    renamed = np.char.add(np.char.add(roles, "\nown "), own.astype(str))
-    return np.where(is_renamed, renamed, roles)
+    names = np.where(roles == "holdout", "held-out", roles)
+    renamed = np.char.add(np.char.add(names, "\nown "), own.astype(str))
+    return np.where(is_renamed, renamed, names)
 
 
 def report(experiment: Experiment, subjects: list[Subject], seed: int) -> dict[str, Any]:
     """The content of inspection.json: measurements, and what they were made on."""
-    measured = [subject.statistics._asdict() for subject in subjects]
+    training, *others = subjects
     return {
         "config_name": experiment.config.name,
         "seed": seed,
-        "training": {subjects[0].name: measured[0]},
-        "evaluation": {
-            subject.name: entry for subject, entry in zip(subjects[1:], measured[1:], strict=True)
-        },
+        "training": {training.name: training.statistics._asdict()},
+        "evaluation": {subject.name: subject.statistics._asdict() for subject in others},
         "config": experiment.config.to_dict(),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib import colormaps
@@ -41,17 +40,17 @@ def draw(workdir: Workdir) -> None:
     levels = {evaluate.chance(replica.task) for replica in make_replicas(config)}
     level = levels.pop() if len(levels) == 1 else None
     records = read_metrics(workdir.metrics)
-    draw_learning_curves(records, config.name, level, workdir.learning_curves)
+    figure = learning_curves_figure(records, config.name, level)
+    style.save(figure, workdir.learning_curves)
 
 
-def draw_learning_curves(records: Records, title: str, chance: float | None, path: Path) -> None:
-    """Draws ICL and IWL accuracy, and the training loss, over steps as a PNG.
+def learning_curves_figure(records: Records, title: str, chance: float | None) -> Figure:
+    """ICL and IWL accuracy, and the training loss, over steps.
 
     Args:
       records: lines of metrics.jsonl; those of several replicas are told apart by color.
       title: of the figure.
       chance: in-context accuracy of guessing, None to leave it out.
-      path: of the PNG; its folder is made.
     """
     replicas = list(dict.fromkeys(record.get("replica", "") for record in records))
     if any(replicas):
@@ -59,7 +58,7 @@ def draw_learning_curves(records: Records, title: str, chance: float | None, pat
     else:
         figure = _run_figure(records, chance)
     figure.suptitle(title)
-    style.save(figure, path)
+    return figure
 
 
 def _run_figure(records: Records, chance: float | None) -> Figure:

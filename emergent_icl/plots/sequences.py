@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -49,25 +48,18 @@ class Shown(NamedTuple):
     notes: np.ndarray
 
 
-def draw_sequences(shown: Shown, title: str, subtitle: str, note: str, path: Path) -> None:
-    """Draws sequences as a PNG; see `sequences_figure`.
-
-    Args:
-      shown: the sequences.
-      title: what they are.
-      subtitle: the options that matter.
-      note: what the small print means.
-      path: of the PNG; its folder is made.
-    """
-    style.save(sequences_figure(shown, title, subtitle, note), path)
-
-
 def sequences_figure(shown: Shown, title: str, subtitle: str, note: str) -> Figure:
     """A figure with a row for each sequence, of several lines where it is long.
 
     The query is framed thickly, with its label as the answer to be found; context examples
     of its class have thin frames of the same color, and other classes that repeat have
     thin frames of their own colors.
+
+    Args:
+      shown: the sequences.
+      title: what they are.
+      subtitle: the options that matter.
+      note: what the small print means.
     """
     count, length = shown.labels.shape
     lines = math.ceil(length / MAX_COLUMNS)

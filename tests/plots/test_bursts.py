@@ -2,7 +2,8 @@ import pytest
 from layout import clashes
 
 from emergent_icl.data.sequences.burstiness import SequenceStatistics
-from emergent_icl.plots.bursts import bursts_figure, draw_bursts, share_text
+from emergent_icl.plots import style
+from emergent_icl.plots.bursts import bursts_figure, share_text
 
 
 def measured(shares, seq_len=9):
@@ -38,7 +39,7 @@ def test_no_text_covers_another(count, longest):
 
 
 def test_the_file_is_written(tmp_path):
-    draw_bursts(STATISTICS, "title", tmp_path / "figures" / "bursts.png")
+    style.save(bursts_figure(STATISTICS, "title"), tmp_path / "figures" / "bursts.png")
     assert (tmp_path / "figures" / "bursts.png").stat().st_size > 5000
 
 

@@ -71,10 +71,10 @@ def test_every_type_has_a_caption(config, name):
 
 
 def test_data(config, image_config):
-    assert describe_data(config) == "symbolic, 28 rare, 4 common, 8 holdout classes"
+    assert describe_data(config) == "symbolic, 28 rare, 4 common, 8 held-out classes"
     image_config.data.drawings = "single"
     image_config.data.augment = True
     assert describe_data(image_config) == (
         "glyphs, 12 x 12 pixels, drawings=single, noise_scale=0.1, augment, "
-        "28 rare, 4 common, 8 holdout classes"
+        "28 rare, 4 common, 8 held-out classes"
     )

@@ -14,7 +14,6 @@ from emergent_icl.data.sequences.types import SequenceOptions
 from emergent_icl.plots.class_frequencies import (
     ClassFrequencies,
     class_frequencies_figure,
-    draw_class_frequencies,
     law_ranks,
     rank_edges,
 )
@@ -113,9 +112,3 @@ def test_no_text_covers_another(exponent, num_rare, num_common):
     texts = [text.get_text() for text in figure.findobj(Text)]
     for count, role in ((num_rare, "rare"), (num_common, "common")):
         assert (f"{count:,} {role} classes" in texts) == (count > 0)
-
-
-def test_the_file_is_written(tmp_path):
-    path = tmp_path / "figures" / "frequencies.png"
-    draw_class_frequencies(sample(make_split(30, 4), 1.0, 50), "title", "options", path)
-    assert path.stat().st_size > 5000

@@ -9,9 +9,10 @@ import tiny
 
 from emergent_icl.data.bank import WHITE
 from emergent_icl.data.task import make_task
+from emergent_icl.plots import style
 from emergent_icl.plots.inspection import (
-    draw_figures,
     draw_subjects,
+    figures,
     report,
     show,
 )
@@ -108,7 +109,7 @@ def test_notes_name_roles():
     np.testing.assert_array_equal(picture.notes, expected)
     assert {"rare", "common"} == set(picture.notes.ravel())
     picture, _ = notes("fewshot_holdout")
-    assert set(picture.notes.ravel()) == {"holdout"}
+    assert set(picture.notes.ravel()) == {"held-out"}
 
 
 def test_notes_name_the_fixed_label_under_another():
@@ -135,11 +136,14 @@ def test_any_label_of_a_class_is_its_own():
 def test_files_are_a_pure_function_of_config_and_seed(tmp_path):
     experiment, subjects = inspected("vectors", **{"evaluation.modes": ("flip",)})
     contents = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        paths = draw_figures(experiment, subjects, 2, 0, folder)
-        assert sorted(folder.iterdir()) == sorted(paths)
-        contents.append([path.read_bytes() for path in paths])
+    for _ in range(2):
+        for name, figure in figures(experiment, subjects, 2, 0):
+            style.save(figure, tmp_path / name)
+        contents.append({path.name: path.read_bytes() for path in tmp_path.iterdir()})
     assert contents[0] == contents[1]
+    assert set(contents[0]) == {
+        "sequences_train_bursty.png", "sequences_flip.png", "class_frequencies.png", "bursts.png",
+    }  # fmt: skip
 
 
 def test_the_report_is_json_and_says_what_was_measured():

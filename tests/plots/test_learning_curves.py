@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emergent_icl.plots import style
 from emergent_icl.plots.learning_curves import (
     ICL_COLOR,
     IWL_COLOR,
     LOSS_COLOR,
-    draw_learning_curves,
+    learning_curves_figure,
 )
 
 RECORDS = [
@@ -38,11 +39,11 @@ def pixels(path, color):
 def test_every_curve_that_was_measured_is_drawn(tmp_path, drop, absent):
     records = [{k: v for k, v in record.items() if k not in drop} for record in RECORDS]
     path = tmp_path / "figures" / "curves.png"
-    draw_learning_curves(records, "title", 0.5, path)
+    style.save(learning_curves_figure(records, "title", 0.5), path)
     for color in (ICL_COLOR, IWL_COLOR, LOSS_COLOR):
         assert (pixels(path, color) > 50) == (color not in absent), color
 
 
 def test_a_run_without_any_line_still_gets_a_figure(tmp_path):
-    draw_learning_curves([], "title", None, tmp_path / "empty.png")
+    style.save(learning_curves_figure([], "title", None), tmp_path / "empty.png")
     assert (tmp_path / "empty.png").stat().st_size > 1000

@@ -15,7 +15,6 @@ from emergent_icl.plots.sequences import (
     THIN,
     Shown,
     class_colors,
-    draw_sequences,
     sequences_figure,
     value_range,
     vector_square,
@@ -127,6 +126,7 @@ def test_vectors_become_squares():
 
 def test_a_very_tall_picture_is_drawn_more_coarsely(tmp_path, monkeypatch):
     monkeypatch.setattr(style, "MAX_PIXELS", 500)
-    draw_sequences(make("integer", 6), "title", SUBTITLE, NOTE, tmp_path / "tall.png")
+    figure = sequences_figure(make("integer", 6), "title", SUBTITLE, NOTE)
+    style.save(figure, tmp_path / "tall.png")
     with Image.open(tmp_path / "tall.png") as image:
         assert 400 < max(image.size) <= 501
