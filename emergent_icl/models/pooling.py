@@ -10,6 +10,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from emergent_icl.models.convolution import same_padding
+
 WINDOW, STRIDE = 3, 2
 
 
@@ -32,11 +34,11 @@ def max_pool_3x3_stride_2(images_NHWC: jax.Array) -> jax.Array:
 def _pool(x_NHWC: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The maxima, and where in its window each was: int8, 3 * row + column."""
     _, height, width, _ = x_NHWC.shape
-    padding = [(0, 0), _padding(height), _padding(width), (0, 0)]
-    padded = jnp.pad(x_NHWC, padding, constant_values=-jnp.inf)
+    padding = [same_padding(size, WINDOW, STRIDE) for size in (height, width)]
+    padded = jnp.pad(x_NHWC, [(0, 0), *padding, (0, 0)], constant_values=-jnp.inf)
 
     def shifted(row: int, column: int) -> jax.Array:
-        rows, columns = 2 * _pooled(height), 2 * _pooled(width)
+        rows, columns = height + height % 2, width + width % 2
         return padded[:, row : row + rows - 1 : STRIDE, column : column + columns - 1 : STRIDE]
 
     best = shifted(0, 0)
@@ -78,18 +80,8 @@ def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[
     padded = jnp.reshape(
         jnp.stack(rows, axis=2), (-1, STRIDE * pooled_height, STRIDE * pooled_width, channels)
     )
-    top, left = _padding(height)[0], _padding(width)[0]
+    top, left = (same_padding(size, WINDOW, STRIDE)[0] for size in (height, width))
     return (padded[:, top : top + height, left : left + width],)
 
 
 max_pool_3x3_stride_2.defvjp(_forward, _backward)
-
-
-def _pooled(size: int) -> int:
-    return -(-size // STRIDE)
-
-
-def _padding(size: int) -> tuple[int, int]:
-    """SAME padding: what is missing to the last window, the smaller half in front."""
-    total = max((_pooled(size) - 1) * STRIDE + WINDOW - size, 0)
-    return total // 2, total - total // 2

@@ -8,7 +8,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from emergent_icl.models.convolution import StemConv, pointwise_conv
+from emergent_icl.models.convolution import PointwiseConv, StemConv
 from emergent_icl.models.normalization import BatchNorm, MeanOverDevices
 from emergent_icl.models.pooling import max_pool_3x3_stride_2
 
@@ -49,15 +49,15 @@ class BottleneckBlock(hk.Module):
 
         shortcut = x_NHWC
         if self.project:
-            shortcut = pointwise_conv(shortcut, self.channels, self.stride, "shortcut_conv")
+            shortcut = PointwiseConv(self.channels, self.stride, "shortcut_conv")(x_NHWC)
             shortcut = norm(shortcut, "shortcut_batchnorm")
 
         inner = self.channels // BOTTLENECK_RATIO
-        x = pointwise_conv(x_NHWC, inner, 1, "conv_0")
+        x = PointwiseConv(inner, 1, "conv_0")(x_NHWC)
         x = jax.nn.relu(norm(x, "batchnorm_0"))
         x = hk.Conv2D(inner, 3, self.stride, with_bias=False, name="conv_1")(x)
         x = jax.nn.relu(norm(x, "batchnorm_1"))
-        x = pointwise_conv(x, self.channels, 1, "conv_2")
+        x = PointwiseConv(self.channels, 1, "conv_2")(x)
         return jax.nn.relu(norm(x, "batchnorm_2", zero_scale=True) + shortcut)
 
 

@@ -12,8 +12,7 @@ import optax
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.materialise import Materialise
 from emergent_icl.data.sequences.classes import SequenceBatch
-from emergent_icl.evaluation.metrics import greatest
-from emergent_icl.models.losses import interim_loss, query_loss
+from emergent_icl.models.losses import greatest, interim_loss, query_loss
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.models.normalization import MeanOverDevices, one_device
 from emergent_icl.randomness import sequence_keys
@@ -83,8 +82,9 @@ def make_update(
 
     Returns:
       The update of one replica on this device's share of the batch, [B/D, S]. Metrics are
-      float32 scalars: loss, accuracy, grad_norm, learning_rate, averaged over the devices.
+      scalars: loss, accuracy, grad_norm, learning_rate, averaged over the devices.
     """
+    loss_and_gradients = jax.value_and_grad(_make_loss(network, interim_weight), has_aux=True)
 
     def update(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
@@ -92,21 +92,8 @@ def make_update(
         places = rows(batch.labels.shape[0])
         keys = sequence_keys(jax.random.fold_in(state.key, state.step), places)
         examples = materialise(bank, batch.class_ids, batch.exemplar_ids, keys, hyper.noise_scale)
-
-        def loss_fn(params: Params) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
-            logits, batch_stats = network.apply(
-                params, state.batch_stats, keys, examples, batch.labels,
-                is_training=True, at="examples" if interim_weight else "query",
-            )  # fmt: skip
-            if interim_weight:
-                loss_B = interim_loss(logits, batch.labels, interim_weight)
-                logits = logits[:, -1]
-            else:
-                loss_B = query_loss(logits, batch.labels)
-            return loss_B.mean(), (batch_stats, logits)
-
-        (loss, (batch_stats, logits_BL)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params
+        (loss, (batch_stats, logits_BL)), gradients = loss_and_gradients(
+            state.params, state.batch_stats, keys, examples, batch.labels
         )
         accuracy = jnp.mean(greatest(logits_BL) == batch.labels[:, -1], dtype=float)
         gradients, loss, accuracy = mean_over_devices((gradients, loss, accuracy))
@@ -123,3 +110,23 @@ def make_update(
         return TrainState(state.step + 1, state.key, params, batch_stats, opt_state), metrics
 
     return update
+
+
+def _make_loss(network: Network, interim_weight: float) -> Callable[..., Any]:
+    """(params, batch_stats, keys, examples, labels) -> (loss, (batch_stats, query's logits))."""
+    at = "examples" if interim_weight else "query"
+
+    def mean_loss(
+        params: Params,
+        batch_stats: BatchStats,
+        keys: jax.Array,
+        examples: jax.Array,
+        labels_BS: jax.Array,
+    ) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
+        logits, stats = network.apply(params, batch_stats, keys, examples, labels_BS, True, at)
+        if interim_weight:
+            loss_B = interim_loss(logits, labels_BS, interim_weight)
+            return loss_B.mean(), (stats, logits[:, -1])
+        return query_loss(logits, labels_BS).mean(), (stats, logits)
+
+    return mean_loss
