@@ -12,31 +12,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from benchmarks.explain import PARTS, Point
-from benchmarks.records import Measurements, number
+from benchmarks.records import Measurements, text_of
 from benchmarks.timing import Measurement
 from emergent_icl.plots import style
 
 ROW_INCHES, PANEL_INCHES, WIDTH = 0.34, 1.1, 8.0
 # Room right of the longest bar for its number, as a share of the axis.
-ROOM = 0.34
+ROOM = 0.4
 SIZE = 8.5
-TIMES = "times as fast"
+TIMES, RATE = "times as fast", "sequences/s"
 
 
 class Panel(NamedTuple):
-    """Bars below each other.
-
-    Attributes:
-      title: above them.
-      unit: of the axis, which is logarithmic for TIMES, where bars begin at 1, and for rates.
-      bars: by what stands left of them.
-      texts: right of each; None for median and unit.
-    """
+    """Bars below each other, by what stands left of them."""
 
     title: str
     unit: str
     bars: dict[str, Measurement]
-    texts: list[str] | None = None
 
 
 def draw(found: Measurements, title: str, folder: Path) -> list[Path]:
@@ -54,53 +46,32 @@ def draw(found: Measurements, title: str, folder: Path) -> list[Path]:
 
 def make_panels(found: Measurements) -> list[Panel]:
     """Every panel of the overview, those without bars included."""
-    ratios = {name: found.ratios[name] for name in found.ratios if name.endswith("_speedup")}
-    speedups = {
-        _label(name, "", "_speedup"): found.by_name[name]._replace(median=value)
-        for name, value in ratios.items()
-    }
+
+    def named(prefix: str = "", suffix: str = "") -> dict[str, Measurement]:
+        return {
+            name.removeprefix(prefix).removesuffix(suffix).replace("_", " "): one._replace(
+                median=found.ratios.get(name, one.median)
+            )
+            for name, one in found.by_name.items()
+            if name.startswith(prefix) and name.endswith(suffix)
+        }
+
     parts = {
         label: found.by_name[f"part_{part}"]
         for part, label in PARTS.items()
         if f"part_{part}" in found.by_name
     }
-    total = sum(part.median for part in parts.values())
-    replicas = _named(found, "replicas_small_")
+    replicas = {name: one for name, one in named("replicas_small_").items() if one.unit != "x"}
+    launches = "From launch to the first step, paper preset, by compilation cache"
     return [
         Panel(
-            "Speedup over the original's way: median, and range over rounds",
-            TIMES,
-            speedups,
-            [f"{one.median:.3g} x ({one.min:.3g} to {one.max:.3g})" for one in speedups.values()],
+            "Speedup over the original's way, and range over rounds", TIMES, named("", "_speedup")
         ),
-        Panel("What makes sequences", "sequences/s", _named(found, "data_")),
-        Panel(
-            "Where a step spends its time, each part compiled alone",
-            "ms",
-            parts,
-            [f"{number(one.median)} ms, {one.median / total:.1%}" for one in parts.values()],
-        ),
-        Panel(
-            "From launch to the first step, paper preset, by compilation cache",
-            "s",
-            _named(found, "startup_paper_"),
-        ),
-        Panel(
-            "Replicas in one program, small preset",
-            "ms a step",
-            {label: one for label, one in replicas.items() if one.unit == "ms/step"},
-        ),
+        Panel("What makes sequences", RATE, named("data_")),
+        Panel("Where a step spends its time, each part compiled alone", "ms a step", parts),
+        Panel(launches, "s", named("startup_paper_")),
+        Panel("Replicas in one program, small preset", "ms a step", replicas),
     ]
-
-
-def _named(found: Measurements, prefix: str) -> dict[str, Measurement]:
-    return {
-        _label(name, prefix): one for name, one in found.by_name.items() if name.startswith(prefix)
-    }
-
-
-def _label(name: str, prefix: str, suffix: str = "") -> str:
-    return name.removeprefix(prefix).removesuffix(suffix).replace("_", " ")
 
 
 def overview_figure(panels: Sequence[Panel], title: str) -> Figure:
@@ -115,30 +86,25 @@ def overview_figure(panels: Sequence[Panel], title: str) -> Figure:
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
-    is_rate = panel.unit == "sequences/s"
     bars = list(panel.bars.values())
-    texts = panel.texts or [f"{number(bar.median)} {panel.unit.split()[0]}" for bar in bars]
     start = 1 if panel.unit == TIMES else 0
     for row, (label, bar) in enumerate(panel.bars.items()):
         color = style.VERMILLION if "baseline" in label else style.BLUE
-        if is_rate:
+        if panel.unit == RATE:
             # A length means nothing where there is no zero.
-            axes.plot([bar.median], [row], "o", color=color)
+            axes.plot(bar.median, row, "o", color=color)
         else:
             axes.barh(row, bar.median - start, left=start, height=0.62, color=color)
-        axes.plot(
-            [bar.min, bar.max], [row, row], color=style.INK, linewidth=1.2, marker="|", markersize=6
-        )
-        place = (max(bar.median, bar.max), row)
-        axes.annotate(texts[row], place, (6, 0), textcoords="offset points", va="center", size=SIZE)
-    high = max(bar.max for bar in bars)
-    if panel.unit == TIMES or is_rate:
-        least = min(bar.min for bar in bars)
-        low = least / 3 if is_rate else min(least, 1) / 1.3
+        axes.plot([bar.min, bar.max], [row, row], "|-", color=style.INK, linewidth=1.2)
+        end = (max(bar.median, bar.max), row)
+        axes.annotate(text_of(bar), end, (6, 0), textcoords="offset points", va="center", size=SIZE)
+    least, most = min(bar.min for bar in bars), max(bar.max for bar in bars)
+    if panel.unit in (TIMES, RATE):
+        low = least / 3 if panel.unit == RATE else min(least, 1) / 1.3
         _plain_log(axes.set_xscale, axes.xaxis)
-        axes.set_xlim(low, low * (high / low) ** (1 / (1 - ROOM)))
+        axes.set_xlim(low, low * (most / low) ** (1 / (1 - ROOM)))
     else:
-        axes.set_xlim(0, high / (1 - ROOM))
+        axes.set_xlim(0, most / (1 - ROOM))
     if panel.unit == TIMES:
         axes.axvline(1, color=style.GREY, linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(bars)), list(panel.bars), size=SIZE)

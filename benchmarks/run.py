@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import jax
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
     """Measures, prints, draws, writes."""
     console.refuse_leftovers(argv)
     names = _suite_names(_SUITE.value)
-    with console.clear_errors(ProcessError):
+    with console.clear_errors(ProcessError, BrokenProcessPool):
         settings = _settings()
         check(settings.config)
         tables.print_facts("Machine", {"machine": machine(), **versions()})

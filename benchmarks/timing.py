@@ -68,13 +68,6 @@ def time_in_turn(
       clock: in seconds.
     """
     blocks = {name: fit_block(rival, seconds, clock) for name, rival in rivals.items()}
-    return alternate(blocks, rounds, clock)
-
-
-def alternate(
-    blocks: Mapping[str, Block], rounds: int, clock: Clock = time.perf_counter
-) -> dict[str, list[float]]:
-    """Seconds of one step or sequence of each block, a sample a round, which runs all in turn."""
     samples: dict[str, list[float]] = {name: [] for name in blocks}
     for _ in range(rounds):
         for name, block in blocks.items():

@@ -95,7 +95,7 @@ class OurTrainer:
         """Ends the feed."""
         self._feed.close()
 
-    def rival(self, kind: str = "compute") -> Rival:
+    def rival(self, kind: str) -> Rival:
         """Steps on one batch ('compute') or with their feed ('end_to_end')."""
         if kind == "compute":
             return Rival(self.compute, self._step.steps_per_call)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -12,7 +12,8 @@ import numpy as np
 import optax
 
 from benchmarks.baseline.network import make_baseline_network
-from benchmarks.baseline.sequences import Sequence
+from benchmarks.baseline.sequences import Sequence, training_batch, training_feed
+from benchmarks.timing import Rival
 from emergent_icl.training.build import Experiment
 
 AXIS = "batch"
@@ -27,11 +28,12 @@ class State(NamedTuple):
 
 
 class BaselineTrainer:
-    """A training step on a batch of images, mapped over the devices."""
+    """A training step on a batch of images, mapped over the devices; to be closed."""
 
     def __init__(self, experiment: Experiment) -> None:
         """Builds the step, and the state before the first one."""
         config, task = experiment.config, experiment.task
+        self._experiment, self._feed = experiment, None
         self._network = make_baseline_network(config.model, task.num_labels)
         settings = config.training.optimizer
         warmup = max(settings.warmup_steps, 1)
@@ -64,20 +66,30 @@ class BaselineTrainer:
         metrics = jax.lax.pmean({"loss": loss, "accuracy": accuracy}, AXIS)
         return State(params, stats, opt_state), metrics
 
-    def place(self, batch: Sequence) -> Sequence:
-        """A batch on the devices, [D, B/D, ...], for `compute`."""
-        return jax.pmap(lambda images, labels: (images, labels))(*_shard(batch))
+    def rival(self, kind: str) -> Rival:
+        """Steps on one batch ('compute') or with their feed ('end_to_end')."""
+        if kind == "end_to_end":
+            self._feed = training_feed(self._experiment)
+            return Rival(self._run, at_least=2)
+        place = jax.pmap(lambda images, labels: (images, labels))
+        placed = place(*_shard(training_batch(self._experiment)))
+        return Rival(lambda count: self._compute(placed, count))
 
-    def compute(self, placed: Sequence, count: int) -> None:
+    def close(self) -> None:
+        """Ends the feed, if there is one: its threads call back into Python."""
+        if self._feed is not None:
+            self._feed.close()
+
+    def _compute(self, placed: Sequence, count: int) -> None:
         """Some steps on one batch that lies on the devices; waits for them."""
         for _ in range(count):
             self._state, _ = self._step(self._state, *placed)
         jax.block_until_ready(self._state)
 
-    def run(self, feed: Iterator[Sequence], count: int) -> None:
+    def _run(self, count: int) -> None:
         """Some steps, fed, each of which waits for its metrics."""
         for _ in range(count):
-            self._state, metrics = self._step(self._state, *_shard(next(feed)))
+            self._state, metrics = self._step(self._state, *_shard(next(self._feed)))
             jax.device_get(metrics)
         jax.block_until_ready(self._state)
 

@@ -1,6 +1,6 @@
 """The table of suites."""
 
-from benchmarks.suites import accelerator, data, evaluation, replicas, scaling, startup, step
+from benchmarks.suites import accelerator, data, evaluation, scaling, startup, step
 from benchmarks.suites.compare import Ratio, Suite
 
 AGAINST = {"ours": "ours, ms", "baseline": "baseline, ms"}
@@ -31,7 +31,7 @@ SUITES = {
         SPEEDUP,
     ),
     "replicas": Suite(
-        replicas.subjects,
+        step.replicas,
         "ms/step",
         "Replicas in one program, small preset",
         {"1": "1 replica, ms", "8": "8 replicas, ms"},

@@ -53,4 +53,6 @@ def _here(
         trainers = {rival: OurTrainer(load(config)[0]) for rival, config in configs.items()}
         for trainer in trainers.values():
             stack.callback(trainer.close)
-        yield Subject(heading, name, {rival: one.rival() for rival, one in trainers.items()})
+        yield Subject(
+            heading, name, {rival: one.rival("compute") for rival, one in trainers.items()}
+        )

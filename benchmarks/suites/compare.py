@@ -9,14 +9,6 @@ from typing import NamedTuple
 from benchmarks.records import Measurements, Settings, Table, text_of
 from benchmarks.timing import Rival, ratio, time_in_turn
 
-# What the seconds of one step, sequence or launch become.
-UNITS: dict[str, Callable[[float], float]] = {
-    "s": lambda seconds: seconds,
-    "ms/step": lambda seconds: 1e3 * seconds,
-    "ms/sequence": lambda seconds: 1e3 * seconds,
-    "sequences/s": lambda seconds: 1 / seconds,
-}
-
 
 class Subject(NamedTuple):
     """What is compared at a time; it is timed when it is handed over.
@@ -33,14 +25,7 @@ class Subject(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """How many times as long one rival takes as another.
-
-    Attributes:
-      name: in measurements.
-      heading: of its row.
-      slow: the one rival.
-      fast: the other.
-    """
+    """How many times as long `slow` takes as `fast`; its name, and the heading of its row."""
 
     name: str
     heading: str
@@ -52,13 +37,13 @@ class Suite(NamedTuple):
     """A row of the table of suites.
 
     Attributes:
-      subjects: makes what is timed, a generator; whoever comes back to it finds the numbers among
-        the measurements.
-      unit: one of UNITS.
+      subjects: makes what is timed, a generator; when it goes on, the numbers of the last one are
+        among the measurements.
+      unit: 's', 'sequences/s', or milliseconds of something.
       title: of its table, with the settings to be filled in; '' for none.
       rows: headings by rival.
       ratio: of two rivals, where both are there.
-      rounds: where those of the settings are too many.
+      rounds: in place of those of the settings.
       share: of the seconds of the settings, for a block; 0 for a single repetition.
     """
 
@@ -79,8 +64,8 @@ def measure(suite: Suite, settings: Settings, found: Measurements) -> None:
     columns, place = {}, len(found.tables)
     with contextlib.closing(suite.subjects(settings, found)) as subjects:
         for subject in subjects:
-            cells = _compare(suite, subject, settings, found)
-            columns[subject.heading] = [cells.get(name, "-") for name in rows]
+            measured = _compare(suite, subject, settings, found)
+            columns[subject.heading] = [measured.get(name, "-") for name in rows]
     if suite.title:
         title = suite.title.format(**settings._asdict())
         found.tables.insert(place, Table(title, list(rows.values()), columns))
@@ -92,13 +77,20 @@ def _compare(
     """Records what a subject's rivals take; returns it in words, by rival."""
     rounds = suite.rounds or settings.rounds
     samples = time_in_turn(subject.rivals, rounds, suite.share * settings.seconds)
-    cells = {}
+    words = {}
     for rival, seconds in samples.items():
-        values = [UNITS[suite.unit](one) for one in seconds]
-        cells[rival] = text_of(found.record(subject.name.format(rival), values, suite.unit))
+        values = [_in_unit(one, suite.unit) for one in seconds]
+        words[rival] = text_of(found.record(subject.name.format(rival), values, suite.unit))
     if suite.ratio is not None and {suite.ratio.slow, suite.ratio.fast} <= set(samples):
         name = subject.name.format(suite.ratio.name)
         slow, fast = samples[suite.ratio.slow], samples[suite.ratio.fast]
         found.ratios[name], found.by_name[name] = ratio(name, slow, fast)
-        cells[suite.ratio.name] = text_of(found.by_name[name])
-    return cells
+        words[suite.ratio.name] = text_of(found.by_name[name])
+    return words
+
+
+def _in_unit(seconds: float, unit: str) -> float:
+    """What so many seconds a step, a sequence or a launch are."""
+    if unit == "sequences/s":
+        return 1 / seconds
+    return seconds if unit == "s" else 1e3 * seconds

@@ -43,7 +43,7 @@ def subjects(settings: Settings, found: Measurements) -> Generator[Subject]:
                     rival = stack.enter_context(elsewhere(config, flag))
                 else:
                     trainer = contextlib.closing(OurTrainer(experiment))
-                    rival = stack.enter_context(trainer).rival()
+                    rival = stack.enter_context(trainer).rival("compute")
                 yield Subject(f"{axis} {size}", name, {"ours": rival})
             points.append(Point(size, found.by_name[name].median / 1e3, cost.flops, cost.bytes))
         grown[axis] = growths(points)

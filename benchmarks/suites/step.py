@@ -1,43 +1,42 @@
-"""A training step: ours and the baseline's, its floor, and where its time goes."""
+"""A training step: ours and the baseline's, its floor, and where its time goes; and of replicas."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Generator
 
 from benchmarks import explain
-from benchmarks.baseline.sequences import training_batch, training_feed, why_not
+from benchmarks.baseline.sequences import why_not
 from benchmarks.baseline.training import BaselineTrainer
 from benchmarks.records import Measurements, Settings
 from benchmarks.suites.compare import Subject
 from benchmarks.suites.data import has_tensorflow
-from benchmarks.timing import Rival
-from benchmarks.workloads import OurTrainer, load
-from emergent_icl.training.build import Experiment
+from benchmarks.workloads import OurTrainer, changed, load
+from emergent_icl.presets import omniglot
 
-KINDS = ("compute", "end_to_end")
+# On one batch, and with what feeds them.
+KINDS = {"compute": "compute", "end_to_end": "end to end"}
 
 
 def subjects(settings: Settings, found: Measurements) -> Generator[Subject]:
     """Steps of the config and of the small preset, computed alone and fed."""
     for subject, config in settings.configs.items():
+        settings.progress(f"{subject}: steps")
         experiment, source = load(config)
         found.note(f"{subject}: {source}")
-        settings.progress(f"{subject}: compiling both ways")
-        reason = why_not(config)
-        if reason is not None:
-            found.note(f"{subject}: no baseline, {reason}")
-        with contextlib.closing(OurTrainer(experiment)) as ours:
-            theirs = BaselineTrainer(experiment) if reason is None else None
-            for kind in KINDS:
-                words = kind.replace("_", " ")
-                settings.progress(f"{subject}: steps, {words}")
-                with contextlib.ExitStack() as stack:
-                    rivals = {"ours": ours.rival(kind)}
-                    if theirs is not None and (kind == "compute" or has_tensorflow()):
-                        rivals["baseline"] = _baseline(theirs, experiment, kind, stack)
-                    yield Subject(f"{subject}, {words}", f"step_{subject}_{kind}_{{}}", rivals)
+        with contextlib.ExitStack() as stack:
+            ours = stack.enter_context(contextlib.closing(OurTrainer(experiment)))
+            trainers = {"ours": ours}
+            if (reason := why_not(config)) is not None:
+                found.note(f"{subject}: no baseline, {reason}")
+            else:
+                theirs = contextlib.closing(BaselineTrainer(experiment))
+                trainers["baseline"] = stack.enter_context(theirs)
+            for kind, words in KINDS.items():
+                if kind == "end_to_end" and not has_tensorflow():
+                    trainers.pop("baseline", None)
+                rivals = {name: trainer.rival(kind) for name, trainer in trainers.items()}
+                yield Subject(f"{subject}, {words}", f"step_{subject}_{kind}_{{}}", rivals)
             # What was waited before was to try out the blocks.
             seconds, shares = zip(*ours.waits[-settings.rounds :], strict=True)
         if subject == "small":
@@ -49,12 +48,17 @@ def subjects(settings: Settings, found: Measurements) -> Generator[Subject]:
             explain.find_parts(found, experiment, seconds, settings)
 
 
-def _baseline(
-    theirs: BaselineTrainer, experiment: Experiment, kind: str, stack: contextlib.ExitStack
-) -> Rival:
-    if kind == "compute":
-        placed = theirs.place(training_batch(experiment))
-        return Rival(functools.partial(theirs.compute, placed))
-    # The iterator's threads call back into Python: they must end with this block.
-    feed = stack.enter_context(contextlib.closing(training_feed(experiment)))
-    return Rival(functools.partial(theirs.run, feed), at_least=2)
+def replicas(settings: Settings, found: Measurements) -> Generator[Subject]:
+    """Steps of 1 and of 8 replicas of the small preset."""
+    small = settings.small or omniglot.get_config("small")
+    settings.progress("steps of 1 and of 8 replicas")
+    with contextlib.ExitStack() as stack:
+        trainers = {}
+        for count in (1, 8):
+            experiment, source = load(changed(small, training__replicas=count))
+            found.note(f"small: {source}")
+            trainers[str(count)] = stack.enter_context(contextlib.closing(OurTrainer(experiment)))
+        for kind, words in KINDS.items():
+            rivals = {count: trainer.rival(kind) for count, trainer in trainers.items()}
+            yield Subject(words, f"replicas_small_{{}}_{kind}", rivals)
+    found.figures["replicas_small_8_over_1"] = found.ratios["replicas_small_8_over_1_end_to_end"]
