@@ -16,9 +16,7 @@ AT_THE_TOP = {"__init__.py", "__main__.py", "randomness.py"}
 BACK = {
     "emergent_icl.sweeps.execute.loop",
 }  # fmt: skip
-LONG_FUNCTIONS = {
-    "emergent_icl.runs.open.load_run",
-}
+LONG_FUNCTIONS = {}
 LONG_FILES = set()
 MOST_LINES, MOST_LINES_OF_FUNCTIONS, MOST_LINES_OF_LAUNCHERS = 350, 50, 15
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import re
 import sys
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -45,13 +43,7 @@ class Unreadable(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What there is to go on from.
-
-    Attributes:
-      state: of the newest checkpoint that can be read, [R, ...] a leaf on the host.
-      progress: that goes with it.
-      unreadable: newer ones.
-    """
+    """The newest checkpoint that can be read, host arrays [R, ...]; and newer ones that cannot."""
 
     state: TrainState
     progress: Progress
@@ -72,10 +64,10 @@ class CheckpointStore:
         keep: int | None = None,
         config: ml_collections.ConfigDict | None = None,
     ) -> None:
-        """Opens the folder.
+        """Opens the folder, which is made when something is saved.
 
         Args:
-          folder: made when something is saved.
+          folder: of the checkpoints.
           keep: newest checkpoints to keep; None keeps all.
           config: of the run; its identity is saved with each and asked of each. None asks nothing.
         """
@@ -87,15 +79,10 @@ class CheckpointStore:
     def __enter__(self) -> CheckpointStore:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
         if self._manager is None:
             return
-        if error is None:
+        if kind is None:
             with self._saving():
                 self._manager.close()
         elif jax.process_count() == 1:
@@ -104,11 +91,7 @@ class CheckpointStore:
                 self._manager.close()
 
     def steps(self) -> list[int]:
-        """Steps of complete checkpoints, in order.
-
-        Raises:
-          CheckpointError: in place of the folder there is a file.
-        """
+        """Steps of complete checkpoints, in order; raises CheckpointError if that is no folder."""
         if not self._folder.exists():
             return []
         if not self._folder.is_dir():
@@ -127,7 +110,7 @@ class CheckpointStore:
         Args:
           state: host arrays, [R, ...] a leaf.
           progress: goes with it.
-          diverged: replicas that are known to hold anything.
+          diverged: indices of replicas that are known to hold anything.
 
         Raises:
           NonFiniteStateError: the state holds a NaN or an infinity; nothing is written.
@@ -138,7 +121,6 @@ class CheckpointStore:
             if bad := non_finite_leaves(state, replica):
                 raise NonFiniteStateError(f"not finite after step {step}: {', '.join(bad)}")
         about = {"checksum": _checksum(state), "identity": self._identity, **progress._asdict()}
-        several = jax.process_count() > 1
         with self._saving():
             # Not with its parents: a run whose folder was deleted does not make it anew.
             self._folder.mkdir(exist_ok=True)
@@ -151,15 +133,11 @@ class CheckpointStore:
                 ),
                 # Several must not find by themselves what there is: a shared folder's listing is
                 # not the same everywhere at once.
-                force=several,
+                force=jax.process_count() > 1,
             )
 
     def wait(self) -> None:
-        """Waits until everything is on disk.
-
-        Raises:
-          CheckpointError: the last one could not be written.
-        """
+        """Waits until everything is on disk; raises CheckpointError if it cannot be."""
         if self._manager is not None:
             with self._saving():
                 self._manager.wait_until_finished()
@@ -177,14 +155,11 @@ class CheckpointStore:
             ) from error
 
     def restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
-        """Reads the checkpoint of a step.
+        """Reads the checkpoint of one of `steps()`: the state as host arrays, and the progress.
 
         Args:
-          step: one of `steps()`.
+          step: of the checkpoint.
           template: a TrainState of arrays or shapes, [R, ...] a leaf.
-
-        Returns:
-          The state as host arrays, and the progress.
 
         Raises:
           CheckpointError: it is damaged, or of another run.
@@ -192,16 +167,13 @@ class CheckpointStore:
         try:
             return self._restore(step, template)
         except Exception as error:  # What is damaged can raise nearly anything.
+            why = _in_a_line(error)
             raise CheckpointError(
-                f"the checkpoint of step {step} in {self._folder} cannot be read: "
-                f"{_in_a_line(error)}"
+                f"the checkpoint of step {step} in {self._folder} cannot be read: {why}"
             ) from error
 
     def newest(self, template: Any) -> Found | None:
-        """Reads the newest checkpoint that is good; None if there is none at all.
-
-        Args:
-          template: see `restore`.
+        """Reads the newest checkpoint that is good, see `restore`; None if there is none at all.
 
         Raises:
           CheckpointError: there are some, but none is good, or the machine cannot read one now.
@@ -229,16 +201,17 @@ class CheckpointStore:
         """Moves a checkpoint out of the way; returns its new place."""
         aside = self._folder.with_name(f"{self._folder.name}_unreadable")
         aside.mkdir(exist_ok=True)
-        places = (aside / f"{step}{suffix}" for suffix in _suffixes())
-        place = next(place for place in places if not place.exists())
+        place, count = aside / str(step), 1
+        while place.exists():
+            count += 1
+            place = aside / f"{step}-{count}"
         (self._folder / str(step)).rename(place)
         return place
 
     def _is_own(self, found: int | None) -> bool:
         """Whether an identity is that of this run, however its config was written."""
-        if self._config is None or found in (None, self._identity):
-            return True
-        return found in identities(self._config)
+        known = self._config is None or found in (None, self._identity)
+        return known or found in identities(self._config)
 
     def _check_access(self, step: int) -> None:
         """Tells what is damaged from what this process may not, or cannot now, open."""
@@ -330,13 +303,7 @@ def _hush() -> None:
 
 
 def _in_a_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def _suffixes() -> Iterator[str]:
-    yield ""
-    yield from (f"-{count}" for count in itertools.count(2))
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def non_finite_leaves(state: TrainState, replica: int = 0) -> list[str]:

@@ -27,9 +27,7 @@ def is_locked(path: Path) -> bool:
 def try_lock(file: IO, patience_seconds: float = 1.0) -> bool:
     """Locks an open file until it is closed here, and in every process that inherits it.
 
-    Args:
-      file: it.
-      patience_seconds: how long to try: whoever asks whether it is locked holds it for an instant.
+    Tries for a while: whoever asks whether it is locked holds it for an instant.
 
     Returns:
       Whether no other process holds it; True also where there are no locks.

@@ -66,19 +66,11 @@ def load_run(
     written = folder.read_config()
     together = check(written)
     index = _index(folder, [one.name for one in together], replica)
-    # As it was trained, whatever the overrides ask of it.
     trained = together[index]
-    capacity = capacities((trained,))
-    config = _overridden(with_options(trained.config, capacity), overrides or {})
-    if not folder.checkpoints.is_dir():
-        raise WorkdirError(f"{folder.path} has no checkpoints yet")
+    # As it was trained, whatever the overrides ask of it.
+    config = _overridden(with_options(trained.config, capacities((trained,))), overrides or {})
     with CheckpointStore(folder.checkpoints, config=written) as store:
-        steps = store.steps()
-        if not steps:
-            raise WorkdirError(f"{folder.path} has no checkpoints yet")
-        step = steps[-1] if step is None else step
-        if step not in steps:
-            raise WorkdirError(f"{folder.path} has no checkpoint of step {step}, only of {steps}")
+        step = _checkpoint(folder, store, step)
         experiment = build_experiment(config)
         state, progress = store.restore(step, experiment.state_template(len(together)))
     if trained.name in progress.diverged:
@@ -126,3 +118,13 @@ def _overridden(
         raise ConfigError([str(error.args[0])]) from error
     check(changed)
     return changed
+
+
+def _checkpoint(folder: Workdir, store: CheckpointStore, step: int | None) -> int:
+    """The step of the checkpoint that is asked for, the newest if that is None."""
+    steps = store.steps() if folder.checkpoints.is_dir() else []
+    if not steps:
+        raise WorkdirError(f"{folder.path} has no checkpoints yet")
+    if step is not None and step not in steps:
+        raise WorkdirError(f"{folder.path} has no checkpoint of step {step}, only of {steps}")
+    return steps[-1] if step is None else step

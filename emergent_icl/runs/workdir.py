@@ -32,60 +32,34 @@ class DivergedError(WorkdirError):
 
 
 class Workdir:
-    """Paths and small files of one run."""
+    """Paths and small files of one run.
+
+    Attributes:
+      path: of the folder, absolute.
+      config: the whole config, as JSON.
+      metrics: one JSON object a line and logged step.
+      summary: what came out, once the run is complete.
+      lock: held by the command that trains here; who that is.
+      log: output of the run, where a launcher of many started it.
+      job: which job of a cluster trains here, where a launcher of many submitted it.
+      checkpoints: Orbax's folder.
+      tensorboard: folder of event files.
+      figures: folder of pictures.
+      learning_curves: the figure of every run.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-
-    @property
-    def config(self) -> Path:
-        """The whole config, as JSON."""
-        return self.path / "config.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line and logged step."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def summary(self) -> Path:
-        """What came out, once the run is complete."""
-        return self.path / "summary.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the command that trains here, and who that is."""
-        return self.path / ".lock"
-
-    @property
-    def log(self) -> Path:
-        """Output of the run, where a launcher of many started it."""
-        return self.path / "train.log"
-
-    @property
-    def job(self) -> Path:
-        """Which job of a cluster trains here, where a launcher of many submitted it."""
-        return self.path / "job.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Orbax's folder."""
-        return self.path / "checkpoints"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def figures(self) -> Path:
-        """Pictures."""
-        return self.path / "figures"
-
-    @property
-    def learning_curves(self) -> Path:
-        """The figure of every run."""
-        return self.figures / "learning_curves.png"
+        self.config = self.path / "config.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.summary = self.path / "summary.json"
+        self.lock = self.path / ".lock"
+        self.log = self.path / "train.log"
+        self.job = self.path / "job.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+        self.figures = self.path / "figures"
+        self.learning_curves = self.figures / "learning_curves.png"
 
     def evaluation(
         self, step: int, num_sequences: int, shots: int, ways: int, replica: str = ""
@@ -100,10 +74,7 @@ class Workdir:
         write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The content of summary.json; None if the run was never complete, or its file is damaged.
-
-        The next command writes it anew.
-        """
+        """The content of summary.json; None if the run was never complete, or it is damaged."""
         try:
             summary = read_object(self.summary, "summary")
         except (WorkdirError, OSError):
@@ -132,8 +103,7 @@ class Workdir:
         """Checks that the run in this folder, if there is one, is the same; writes nothing.
 
         Raises:
-          WorkdirError: the folder holds a run with another config (names the fields), or
-            is no folder.
+          WorkdirError: it is another one (names the options), or this is no folder.
         """
         if self.path.exists() and not self.path.is_dir():
             raise WorkdirError(f"{self.path} is not a folder")
@@ -145,11 +115,7 @@ class Workdir:
             )
 
     def differences(self, config: ml_collections.ConfigDict) -> list[str]:
-        """In which options the run in this folder is another one; [] if there is none.
-
-        Raises:
-          WorkdirError: its config cannot be read.
-        """
+        """In which options the run in this folder, if there is one, is another one."""
         if not self.config.exists():
             return []
         # Where rates depend on the number of steps a longer run is another run.
@@ -161,11 +127,7 @@ class Workdir:
         ]
 
     def make(self) -> None:
-        """Makes the folder, if it is not there.
-
-        Raises:
-          WorkdirError: it cannot be written.
-        """
+        """Makes the folder, if it is not there; raises WorkdirError if it cannot be written."""
         if self.path.exists() and not self.path.is_dir():
             raise WorkdirError(f"{self.path} is not a folder")
         try:
@@ -178,11 +140,7 @@ class Workdir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Inside, no other command may train here; the folder is there.
-
-        Raises:
-          WorkdirError: one does.
-        """
+        """Inside, no other command may train here; raises WorkdirError if one does."""
         with self._open_lock() as file:
             if not try_lock(file):
                 who = self.lock.read_text(encoding="utf-8").strip() or "another command"
@@ -207,15 +165,7 @@ class Workdir:
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
-    """Reads a JSON file that should hold an object; what else it holds is data, too.
-
-    Args:
-      path: of a file that is there.
-      what: it should be, in a word.
-
-    Raises:
-      WorkdirError: it is something else.
-    """
+    """Reads a JSON file that is there; raises WorkdirError unless it is an object, `what`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
