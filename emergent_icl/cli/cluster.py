@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from absl import flags
@@ -59,14 +59,6 @@ class ClusterError(RuntimeError):
     """The processes of a run do not find each other, or one of them was lost."""
 
 
-class Given(NamedTuple):
-    """The flags of their names; None where one was not given."""
-
-    coordinator_address: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
-
-
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
     """Inside, this process is one of those that the flags or a scheduler ask for.
@@ -77,8 +69,7 @@ def joined() -> Iterator[None]:
     Raises:
       ClusterError: see there.
     """
-    given = Given(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    arguments = membership(given, os.environ)
+    arguments = membership(os.environ, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if arguments is None or not _initialize(arguments):
         yield
         return
@@ -94,22 +85,25 @@ def joined() -> Iterator[None]:
         raise ClusterError(f"{why}\n{GO_ON}") from error
 
 
-def membership(given: Given, environment: Mapping[str, str]) -> dict[str, Any] | None:
+def membership(
+    environment: Mapping[str, str],
+    address: str | None = None,
+    count: int | None = None,
+    index: int | None = None,
+) -> dict[str, Any] | None:
     """Arguments of `jax.distributed.initialize`; None for a process that is alone.
 
-    Args:
-      given: by flags, all of them or none.
-      environment: of this process.
+    The flags are given all of them or none; without them the environment of the process decides.
 
     Raises:
       ClusterError: some of the flags are missing, or do not fit each other.
     """
-    flags_given = given._asdict()
-    missing = [f"--{name}" for name, value in flags_given.items() if value is None]
-    if not missing:
-        _check(given)
+    given = {"coordinator_address": address, "num_processes": count, "process_id": index}
+    missing = [f"--{name}" for name, value in given.items() if value is None]
+    if address is not None and count is not None and index is not None:
+        _check(address, count, index)
         # All devices of this process; a scheduler is not asked.
-        return {**flags_given, "cluster_detection_method": "deactivate"}
+        return {**given, "cluster_detection_method": "deactivate"}
     if len(missing) < len(given):
         raise ClusterError(
             f"{' and '.join(missing)} must be given too: a run of several processes needs "
@@ -129,17 +123,7 @@ def membership(given: Given, environment: Mapping[str, str]) -> dict[str, Any] |
     return {} if _has_tpus(environment) else None
 
 
-def _has_tpus(environment: Mapping[str, str]) -> bool:
-    platforms = environment.get("JAX_PLATFORMS", "")
-    can_use = importlib.util.find_spec("libtpu") is not None and platforms in ("", "tpu")
-    return can_use and any(Path(device).exists() for device in _TPUS)
-
-
-def _check(given: Given) -> None:
-    address, count, index = given
-    assert address is not None
-    assert count is not None
-    assert index is not None
+def _check(address: str, count: int, index: int) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ClusterError(
@@ -159,9 +143,14 @@ def _gpus(is_alone: bool) -> dict[str, Any]:
     One that is alone on its node has all of them; one that sees a single GPU has that one.
     """
     gpus = visible_gpus()
-    if gpus and (is_alone or len(gpus) == 1):
-        return {"local_device_ids": list(range(len(gpus)))}
-    return {}
+    takes_all = gpus and (is_alone or len(gpus) == 1)
+    return {"local_device_ids": list(range(len(gpus)))} if takes_all else {}
+
+
+def _has_tpus(environment: Mapping[str, str]) -> bool:
+    may_use = environment.get("JAX_PLATFORMS", "") in ("", "tpu")
+    can_use = may_use and importlib.util.find_spec("libtpu") is not None
+    return can_use and any(Path(device).exists() for device in _TPUS)
 
 
 def _initialize(arguments: Mapping[str, Any]) -> bool:
@@ -191,10 +180,10 @@ def _initialize(arguments: Mapping[str, Any]) -> bool:
 def _default_signals() -> Iterator[None]:
     """Joining answers no signal, and there is nothing to be saved."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
     try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
         yield
     finally:
         for number, handler in before.items():

@@ -36,14 +36,14 @@ def main(argv: Sequence[str]) -> None:
     console.refuse_leftovers(argv)
     workdir = Workdir(_WORKDIR.value)
     start.use_compilation_cache()
-    overrides: dict[str, object] = {"evaluation.num_sequences": _NUM_SEQUENCES.value}
-    optional = {
+    given = {
+        "evaluation.num_sequences": _NUM_SEQUENCES.value,
         "evaluation.modes": _MODES.value and tuple(_MODES.value),
         "evaluation.shots": _SHOTS.value,
         "evaluation.ways": _WAYS.value,
     }
+    overrides = {path: value for path, value in given.items() if value is not None}
     overrides |= _data_overrides()
-    overrides |= {path: value for path, value in optional.items() if value is not None}
     with console.clear_errors():
         names = [_REPLICA.value] if _REPLICA.value else replica_names(workdir.path)
         for name in names:
@@ -61,21 +61,14 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     evaluate = run.experiment.evaluator()
     results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
     evaluation = run.experiment.config.evaluation
-    asked = (evaluation.num_sequences, evaluation.shots, evaluation.ways)
-    path = workdir.evaluation(run.step, *asked, name)
+    asked = {option: evaluation[option] for option in ("num_sequences", "shots", "ways")}
+    path = workdir.evaluation(run.step, *asked.values(), name)
     # Modes evaluated before on as many sequences stay.
     evals = read_object(path, "evaluation").get("evals", {}) if path.exists() else {}
     for mode, metrics in results.items():
         evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
-    content = {
-        "step": run.step,
-        "num_sequences": evaluation.num_sequences,
-        "shots": evaluation.shots,
-        "ways": evaluation.ways,
-        "evals": evals,
-    }
     who = {"replica": name} if name else {}
-    workdir.write_json(path, who | content)
+    workdir.write_json(path, {**who, "step": run.step, **asked, "evals": evals})
     title = ", ".join(part for part in (run.experiment.config.name, name) if part)
     tables.print_evaluations(
         results, f"{title}, step {run.step}, {evaluation.num_sequences} sequences"

@@ -72,13 +72,10 @@ def _list_commands(asked: str) -> int:
     return 2
 
 
-# Signals: Ctrl-C, SIGTERM and a lost terminal are requests that a run answers at its next step.
-# Windows has neither of the last two. SIGUSR2 is a scheduler's word that time is nearly over.
-SIGNALS = tuple(
-    signal.Signals[name]
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
-    if name in signal.Signals.__members__
-)
+# Ctrl-C, SIGTERM and a lost terminal are requests that a run answers at its next step, and so is
+# SIGUSR2, a scheduler's word that time is nearly over. Windows has neither of the last two.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+SIGNALS = tuple(number for number in signal.Signals if number.name in _NAMES)
 _ORDERS = (signal.SIGINT, signal.SIGTERM)
 NOTICE = b"\nStopping after this step and saving; once more stops at once, unsaved.\n"
 
@@ -107,17 +104,15 @@ class StopSignals:
         return self._received
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number in _ORDERS:
-            if self._asked:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            self._asked = True
-        if self._received is not None:
-            return
-        self._received = signal.Signals(number)
-        # Not print, nor the progress bar: whoever was interrupted may hold their locks.
-        with contextlib.suppress(OSError):  # The terminal may be gone.
-            os.write(2, NOTICE)
+        if number in _ORDERS and self._asked:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._asked |= number in _ORDERS
+        if self._received is None:
+            self._received = signal.Signals(number)
+            # Not print, nor the progress bar: whoever was interrupted may hold their locks.
+            with contextlib.suppress(OSError):  # The terminal may be gone.
+                os.write(2, NOTICE)
 
 
 STOP_SIGNALS = StopSignals()
@@ -127,27 +122,24 @@ STOP_SIGNALS = StopSignals()
 # its temporary buffers anew at every step (a gigabyte in the paper's setting), and Linux hands them
 # out in pages of 4 KiB, a page fault each. glibc 2.35 asks for pages of 2 MiB if it was told to
 # when the process began, so the launchers begin again.
-TUNABLE = "glibc.malloc.hugetlb"
-FIRST_GLIBC = (2, 35)
+TUNABLE, FIRST_GLIBC = "glibc.malloc.hugetlb", (2, 35)
 _RESTARTED = "EMERGENT_ICL_RESTARTED"
 _MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def restart_with_huge_pages() -> None:
-    """Replaces this process by the same one with huge pages, where that changes anything.
+    """Replaces a program that has just begun by the same one with huge pages, where that helps.
 
-    To be called before the heavy imports. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 keeps it as
-    it is. Whatever is more than a program that has just begun is left alone.
+    To be called before the heavy imports. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 prevents it.
     """
     mode = _MODE.read_text(encoding="utf-8") if _MODE.exists() else ""
     tunables = wanted_tunables(mode, platform.libc_ver(), os.environ)
     # A privileged interpreter begins without its tunables, and would begin for ever.
     own = {_RESTARTED: str(os.getpid())}
-    if tunables is None or not _is_program() or own.items() <= os.environ.items():
-        return
-    environment = {**os.environ, **own, "GLIBC_TUNABLES": tunables}
-    with contextlib.suppress(OSError):  # What cannot begin again goes on as it is.
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    if tunables is not None and _is_program() and not own.items() <= os.environ.items():
+        environment = {**os.environ, **own, "GLIBC_TUNABLES": tunables}
+        with contextlib.suppress(OSError):  # What cannot begin again goes on as it is.
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def wanted_tunables(mode: str, libc: tuple[str, str], environment: Mapping[str, str]) -> str | None:
@@ -175,11 +167,8 @@ def _is_program() -> bool:
     return not is_watched and os.path.realpath("/proc/self/exe") == interpreter
 
 
-# JAX: what a process sets before JAX sees a device.
-CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-# What compiles sooner is not worth a file.
-MIN_COMPILE_SECONDS = 0.2
-DETERMINISTIC = "--xla_gpu_deterministic_ops"
+# What a process sets before JAX sees a device.
+_DETERMINISTIC = "--xla_gpu_deterministic_ops"
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -188,18 +177,16 @@ def use_compilation_cache() -> None:
 
     Another folder: JAX_COMPILATION_CACHE_DIR; none: JAX_ENABLE_COMPILATION_CACHE=false.
     """
-    if CACHE_VARIABLE in os.environ:
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     import jax
 
-    try:
-        folder = compilation_cache()
-    except (RuntimeError, OSError):  # There is no home folder.
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
-    # An executable that is not there must be compiled; that is no reason to speak or stop.
-    jax.config.update("jax_raise_persistent_cache_errors", False)
+    with contextlib.suppress(RuntimeError, OSError):  # There is no home folder.
+        jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
+        # What compiles sooner is not worth a file.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        # An executable that is not there must be compiled; that is no reason to speak or stop.
+        jax.config.update("jax_raise_persistent_cache_errors", False)
 
 
 def compilation_cache() -> Path:
@@ -210,20 +197,15 @@ def compilation_cache() -> Path:
     """
     from emergent_icl.data.sources.cache import cache_folder
 
-    features = ""
-    if _CPU_INFO.exists():
-        lines = _CPU_INFO.read_text(encoding="utf-8").splitlines()
-        features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    lines = _CPU_INFO.read_text(encoding="utf-8").splitlines() if _CPU_INFO.exists() else []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     kind = f"{platform.machine()}-{zlib.crc32(features.encode()):08x}"
     return cache_folder("") / "compiled" / kind
 
 
 def make_deterministic(config: ml_collections.ConfigDict) -> None:
     """Applies `training.deterministic`; a malformed config is left to its validation."""
-    try:
-        wanted = config.training.deterministic
-    except AttributeError:
-        return
-    set_already = os.environ.get("XLA_FLAGS", "")
-    if wanted and DETERMINISTIC not in set_already:
-        os.environ["XLA_FLAGS"] = f"{set_already} {DETERMINISTIC}=true".strip()
+    flags = os.environ.get("XLA_FLAGS", "")
+    with contextlib.suppress(AttributeError):
+        if config.training.deterministic and _DETERMINISTIC not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}=true".strip()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from emergent_icl.cli import cluster
-from emergent_icl.cli.cluster import ClusterError, Given, membership
+from emergent_icl.cli.cluster import ClusterError, membership
 
 SLURM = {
     "SLURM_STEP_NUM_TASKS": "4",
@@ -24,11 +24,11 @@ def _no_tpus(monkeypatch):
 
 
 def test_a_process_is_alone_where_nobody_says_otherwise():
-    assert membership(Given(), {}) is None
+    assert membership({}) is None
 
 
 def test_flags_are_taken_as_they_are_even_under_a_scheduler():
-    assert membership(Given("node1:1234", 2, 1), SLURM) == {
+    assert membership(SLURM, "node1:1234", 2, 1) == {
         "coordinator_address": "node1:1234",
         "num_processes": 2,
         "process_id": 1,
@@ -39,24 +39,24 @@ def test_flags_are_taken_as_they_are_even_under_a_scheduler():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (Given("node1:1234"), "--num_processes and --process_id must be given too"),
-        (Given(None, 2, 0), "--coordinator_address must be given too"),
-        (Given("node1", 2, 0), "--coordinator_address=node1 must be HOST:PORT"),
-        (Given(":80", 2, 0), "must be HOST:PORT"),
-        (Given("node1:70000", 2, 0), "port from 1 to 65535"),
-        (Given("node1:1234", 2, 2), "--process_id=2 must be below --num_processes=2"),
+        (("node1:1234",), "--num_processes and --process_id must be given too"),
+        ((None, 2, 0), "--coordinator_address must be given too"),
+        (("node1", 2, 0), "--coordinator_address=node1 must be HOST:PORT"),
+        ((":80", 2, 0), "must be HOST:PORT"),
+        (("node1:70000", 2, 0), "port from 1 to 65535"),
+        (("node1:1234", 2, 2), "--process_id=2 must be below --num_processes=2"),
     ],
 )
 def test_flags_that_are_missing_or_wrong_are_named(given, said):
     with pytest.raises(ClusterError, match=said):
-        membership(given, {})
+        membership({}, *given)
 
 
 def test_tasks_of_slurm_and_ranks_of_open_mpi_are_processes_of_one_run():
     """JAX itself knows how to ask both."""
-    assert membership(Given(), SLURM) == {}
+    assert membership(SLURM) == {}
     mpi = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_MCA_orte_hnp_uri": "1"}
-    assert membership(Given(), mpi) == {}
+    assert membership(mpi) == {}
 
 
 @pytest.mark.parametrize(
@@ -71,32 +71,30 @@ def test_tasks_of_slurm_and_ranks_of_open_mpi_are_processes_of_one_run():
 )
 def test_one_task_and_no_task_are_alone(changed):
     environment = {name: value for name, value in (SLURM | changed).items() if value}
-    assert membership(Given(), environment) is None
+    assert membership(environment) is None
 
 
 def test_an_open_mpi_that_jax_cannot_ask_is_said():
     with pytest.raises(ClusterError, match=r"version of Open MPI.*--coordinator_address"):
-        membership(Given(), {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})
-    assert membership(Given(), {"OMPI_COMM_WORLD_SIZE": "1"}) is None
+        membership({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})
+    assert membership({"OMPI_COMM_WORLD_SIZE": "1"}) is None
 
 
 def test_a_task_that_is_alone_on_its_node_has_all_of_its_gpus(monkeypatch):
     monkeypatch.setattr(cluster, "visible_gpus", lambda: ["2", "5"])
     alone = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}
-    assert membership(Given(), SLURM | alone) == {"local_device_ids": [0, 1]}
+    assert membership(SLURM | alone) == {"local_device_ids": [0, 1]}
     # Two tasks a node have one each.
-    assert membership(Given(), SLURM) == {}
+    assert membership(SLURM) == {}
     mpi = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_MCA_orte_hnp_uri": "1"}
-    assert membership(Given(), mpi | {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}) == {}
-    assert membership(Given(), mpi | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}) == {
-        "local_device_ids": [0, 1]
-    }
+    assert membership(mpi | {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}) == {}
+    assert membership(mpi | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}) == {"local_device_ids": [0, 1]}
 
 
 def test_a_task_that_sees_a_single_gpu_has_that_one(monkeypatch):
     """However many tasks its node has: `srun --gpus-per-task=1`."""
     monkeypatch.setattr(cluster, "visible_gpus", lambda: ["0"])
-    assert membership(Given(), SLURM) == {"local_device_ids": [0]}
+    assert membership(SLURM) == {"local_device_ids": [0]}
 
 
 def test_tpus_of_this_machine_alone_need_nobody(monkeypatch):
@@ -117,7 +115,7 @@ def test_tpus_are_asked_for_the_others(monkeypatch, tmp_path):
     (tmp_path / "accel0").touch()
     monkeypatch.setattr(cluster, "_TPUS", (str(tmp_path / "accel0"),))
     # Any device may be of that name.
-    assert membership(Given(), {}) is None
+    assert membership({}) is None
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    assert membership(Given(), {}) == {}
-    assert membership(Given(), {"JAX_PLATFORMS": "cpu"}) is None
+    assert membership({}) == {}
+    assert membership({"JAX_PLATFORMS": "cpu"}) is None
