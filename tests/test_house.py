@@ -16,7 +16,7 @@ AT_THE_TOP = {"__init__.py", "__main__.py", "randomness.py"}
 BACK = {
     "emergent_icl.sweeps.execute.loop",
 }  # fmt: skip
-LONG_FUNCTIONS = {}
+LONG_FUNCTIONS = set()
 LONG_FILES = set()
 MOST_LINES, MOST_LINES_OF_FUNCTIONS, MOST_LINES_OF_LAUNCHERS = 350, 50, 15
 
