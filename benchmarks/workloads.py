@@ -14,7 +14,7 @@ from emergent_icl.data.bank import ExampleBank, SourceShape
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sources.source import DataSource, DataUnavailableError
 from emergent_icl.runs.check import check
-from emergent_icl.training.build import Experiment, build_experiment
+from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.devices import CALLS_IN_FLIGHT
 from emergent_icl.training.step import initial_state, make_step
 from emergent_icl.training.update import Metrics
@@ -25,10 +25,10 @@ STAND_IN = "stand_in"
 def load(config: ml_collections.ConfigDict) -> tuple[Experiment, str]:
     """Builds a config, on random images where its own are not to be had; says which."""
     try:
-        experiment = build_experiment(config)
+        experiment = build(config)
     except DataUnavailableError:
         shape = DATA_SOURCES[config.data.source].shape(config.data)
-        experiment = build_experiment(with_stand_in(config, shape))
+        experiment = build(with_stand_in(config, shape))
         return experiment, f"random images in place of {config.data.source}"
     return experiment, experiment.bank.name
 

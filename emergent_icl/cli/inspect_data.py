@@ -23,7 +23,7 @@ from emergent_icl.plots import inspection, style
 from emergent_icl.plots.bursts import share_text
 from emergent_icl.runs.check import check
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.training.build import build_experiment
+from emergent_icl.training.build import build
 from emergent_icl.training.replicas import find_replica
 
 _CONFIG, _WORKDIR, _REPLICA = config_flag(), workdir_flag(), replica_flag()
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
             sys.exit(1)
         differences = _differences(workdir, config)
         config = replica.config
-        experiment = build_experiment(config)
+        experiment = build(config)
         workdir.make()
         subjects = inspection.draw_subjects(
             config.data.sequences.type, experiment.task, _SEED.value, _SAMPLE.value

@@ -15,7 +15,7 @@ from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
-from emergent_icl.training.build import Experiment, build_experiment
+from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.replicas import capacities
 
 
@@ -71,7 +71,7 @@ def load_run(
     config = _overridden(with_options(trained.config, capacities((trained,))), overrides or {})
     with CheckpointStore(folder.checkpoints, config=written) as store:
         step = _checkpoint(folder, store, step)
-        experiment = build_experiment(config)
+        experiment = build(config)
         state, progress = store.restore(step, experiment.state_template(len(together)))
     if trained.name in progress.diverged:
         raise DivergedError(

@@ -23,7 +23,7 @@ from emergent_icl.runs.progress import Fetch, Progress, Tracker
 from emergent_icl.runs.records import Display, MetricsWriter, Record
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training import devices
-from emergent_icl.training.build import Experiment, build_experiment
+from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.step import Step, initial_state, make_step
 from emergent_icl.training.update import TrainState
 
@@ -82,7 +82,7 @@ def train(
     replicas = check(config, jax.device_count())
     processes.check_devices()
     workdir.check(config)
-    experiment = build_experiment(config, replicas)
+    experiment = build(config, replicas)
     workdir.make()
     keep, last = config.checkpoints.keep, config.training.num_steps
     with _locked(workdir), CheckpointStore(workdir.checkpoints, keep, config) as store:

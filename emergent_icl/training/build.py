@@ -53,15 +53,8 @@ class Experiment(NamedTuple):
 
     def initializer(self) -> Callable[[np.uint32], TrainState]:
         """`init`, compiled once for many seeds."""
-        shape = self.task.shape
-        lead = (1, self.task.training.seq_len)
-        channels = (1,) if shape.kind == "image" else ()
-        dtype = np.int32 if shape.kind == "integer" else np.float32
-        examples = np.zeros((*lead, *shape.example_shape, *channels), dtype)
-        labels = np.zeros(lead, np.int32)
-        return jax.jit(
-            lambda seed: init_state(self.network, self.optimizer, seed, examples, labels)
-        )
+        inputs = blank_inputs(self.task)
+        return jax.jit(lambda seed: init_state(self.network, self.optimizer, seed, *inputs))
 
     def arrays(self) -> DeviceBank:
         """What examples are looked up in, as host arrays."""
@@ -90,6 +83,14 @@ class Experiment(NamedTuple):
         return [Evaluator(replica.config, replica.task, compiled) for replica in self.replicas]
 
 
+def blank_inputs(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Examples [1, S, ...] and labels [1, S], of the shapes and types that a network reads."""
+    shape, lead = task.shape, (1, task.training.seq_len)
+    channels = (1,) if shape.kind == "image" else ()
+    dtype = np.int32 if shape.kind == "integer" else np.float32
+    return np.zeros((*lead, *shape.example_shape, *channels), dtype), np.zeros(lead, np.int32)
+
+
 def build_network(
     config: ml_collections.ConfigDict,
     task: Task,
@@ -100,7 +101,7 @@ def build_network(
     return make_network(config.model, task.num_labels, num_positions, mean_over_devices)
 
 
-def build_experiment(
+def build(
     config: ml_collections.ConfigDict, replicas: tuple[Replica, ...] | None = None
 ) -> Experiment:
     """Loads the data and builds the model of a valid config.

@@ -22,9 +22,9 @@ from emergent_icl.data.task import Task
 from emergent_icl.evaluation.evaluate import ICL, IWL
 from emergent_icl.evaluation.metrics import Z_95
 from emergent_icl.models.tokens import num_tokens
-from emergent_icl.training.build import build_network
+from emergent_icl.training.build import blank_inputs, build_network
 from emergent_icl.training.optimizers import hyper_from_config, make_optimizer
-from emergent_icl.training.update import TrainState, init_state, make_update
+from emergent_icl.training.update import init_state, make_update
 
 # Examples of the stand-in for the data: a step costs the same whatever they show.
 STAND_IN_CLASSES, STAND_IN_EXEMPLARS = 16, 2
@@ -64,7 +64,8 @@ class Cost(NamedTuple):
 def parameters_by_module(config: ml_collections.ConfigDict, task: Task) -> dict[str, int]:
     """Numbers of parameters by top-level module; computes nothing."""
     counts: dict[str, int] = {}
-    for module, leaves in _state_shapes(config, task).params.items():
+    key, init = jax.random.PRNGKey(0), build_network(config, task).init
+    for module, leaves in jax.eval_shape(init, key, *blank_inputs(task))[0].items():
         top = module.split("/")[0]
         counts[top] = counts.get(top, 0) + sum(math.prod(leaf.shape) for leaf in leaves.values())
     return counts
@@ -79,65 +80,34 @@ def estimate_cost(config: ml_collections.ConfigDict, task: Task, measure: bool) 
       measure: compile the step for one device, and time it on random numbers. What
         differs from a real run: a single device, and nothing feeds it.
     """
-    step, arguments = _training_step(config, task)
+    training, network = config.training, build_network(config, task)
+    optimizer, materialise = make_optimizer(training), make_materialise(config.data, task.shape)
+    step = make_update(network, optimizer, materialise, training.interim_weight)
+
+    def arguments() -> tuple[Any, ...]:
+        state = init_state(network, optimizer, training.seed, *blank_inputs(task))
+        return state, hyper_from_config(config), *stand_in(task, training.batch_size)
+
     shapes = jax.eval_shape(arguments)
     flops = count_flops(step, *shapes)
-    state_bytes = _bytes(_state_shapes(config, task))
-    bank_bytes = bank_size(task.shape, config.data.augment)
+    memory = Memory(bank_size(task.shape, config.data.augment), _bytes(shapes[0]), None)
     if not measure:
-        return Cost(flops, Memory(bank_bytes, state_bytes, None), None, None)
+        return Cost(flops, memory, None, None)
     start = time.perf_counter()
     compiled = jax.jit(step).lower(*shapes).compile()
     compile_seconds = time.perf_counter() - start
-    analysis = compiled.memory_analysis()
-    step_bytes = int(analysis.temp_size_in_bytes) if analysis is not None else None
-    step_seconds = _time(compiled, jax.device_put(arguments()))
-    return Cost(flops, Memory(bank_bytes, state_bytes, step_bytes), compile_seconds, step_seconds)
+    if (analysis := compiled.memory_analysis()) is not None:
+        memory = memory._replace(step=int(analysis.temp_size_in_bytes))
+    return Cost(flops, memory, compile_seconds, _time(compiled, jax.device_put(arguments())))
 
 
 def bank_size(shape: SourceShape, augment: bool) -> int:
     """Bytes of every example, as stored: the variants of `augment` are not."""
-    width = 1 if shape.kind == "image" else 4
-    variants = 8 if augment else 1
-    return (
-        width * shape.num_classes // variants * shape.num_exemplars * math.prod(shape.example_shape)
-    )
+    bytes_each = (1 if shape.kind == "image" else 4) * math.prod(shape.example_shape)
+    return bytes_each * shape.num_exemplars * shape.num_classes // (8 if augment else 1)
 
 
-def _state_shapes(config: ml_collections.ConfigDict, task: Task) -> TrainState:
-    return jax.eval_shape(lambda: _init_state(config, task))
-
-
-def _init_state(config: ml_collections.ConfigDict, task: Task) -> TrainState:
-    network = build_network(config, task)
-    bank, batch = _stand_in(task)
-    ids = (batch.class_ids[:1], batch.exemplar_ids[:1])
-    keys = np.zeros((1, 2), np.uint32)
-    examples = make_materialise(config.data, task.shape)(bank, *ids, keys, np.float32(0))
-    optimizer = make_optimizer(config.training)
-    return init_state(network, optimizer, config.training.seed, examples, batch.labels[:1])
-
-
-def _training_step(
-    config: ml_collections.ConfigDict, task: Task
-) -> tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]:
-    """The update of one device, and a function that makes arguments for it."""
-    update = make_update(
-        build_network(config, task),
-        make_optimizer(config.training),
-        make_materialise(config.data, task.shape),
-        interim_weight=config.training.interim_weight,
-    )
-    count = config.training.batch_size
-
-    def arguments() -> tuple[Any, ...]:
-        bank, batch = _stand_in(task, count)
-        return _init_state(config, task), hyper_from_config(config), bank, batch
-
-    return update, arguments
-
-
-def _stand_in(task: Task, batch_size: int = 1) -> tuple[DeviceBank, SequenceBatch]:
+def stand_in(task: Task, batch_size: int) -> tuple[DeviceBank, SequenceBatch]:
     """A small bank of the right shape, and training sequences that look into it."""
     shape = task.shape
     dtype = {"image": np.uint8, "vector": np.float32, "integer": np.int32}[shape.kind]

@@ -20,7 +20,7 @@ from benchmarks.suites.compare import Ratio, Subject, Suite, measure
 from emergent_icl.data.task import make_task
 from emergent_icl.models.network import make_network
 from emergent_icl.presets import omniglot
-from emergent_icl.training.build import build_experiment
+from emergent_icl.training.build import build
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "performance" / "results.json"
 
@@ -222,7 +222,7 @@ def experiment():
     config = tiny.get_config("images").unlock()
     config.data.noise_scale = 0.0
     config.data.sequences.p_bursty = 1.0
-    return build_experiment(config.lock())
+    return build(config.lock())
 
 
 def test_the_baselines_sequences_are_the_papers(experiment):

@@ -7,19 +7,19 @@ import pytest
 from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.evaluation.evaluate import curves, draw_mode
 from emergent_icl.evaluation.metrics import query_metrics
-from emergent_icl.training.build import build_experiment
+from emergent_icl.training.build import build
 
 
-def build(config, **options):
+def built(config, **options):
     config.update_from_flattened_dict(options)
-    experiment = build_experiment(config.lock())
+    experiment = build(config.lock())
     state = experiment.init(config.training.seed)
     return experiment, state, jax.device_put(experiment.arrays())
 
 
 def test_embedding_each_drawing_once_equals_the_plain_way(image_config):
     config = image_config
-    experiment, state, bank = build(
+    experiment, state, bank = built(
         config,
         **{"data.noise_scale": 0.0, "evaluation.modes": ("fewshot_holdout", "no_support_zipfian")},
     )
@@ -39,7 +39,7 @@ def test_embedding_each_drawing_once_equals_the_plain_way(image_config):
 def test_results_do_not_depend_on_the_chunk(image_config):
     values = []
     for chunk in (16, 64):
-        experiment, state, bank = build(
+        experiment, state, bank = built(
             image_config.copy_and_resolve_references(), **{"evaluation.batch_size": chunk}
         )
         results = experiment.evaluator()(state.params, state.batch_stats, bank)
@@ -50,7 +50,7 @@ def test_results_do_not_depend_on_the_chunk(image_config):
 
 def test_no_more_images_at_once_than_asked_for_whatever_they_look_like(image_config):
     """What is drawn afresh is embedded in chunks of `evaluation.batch_size` images too."""
-    experiment, state, bank = build(image_config, **{"evaluation.batch_size": 20})
+    experiment, state, bank = built(image_config, **{"evaluation.batch_size": 20})
     sizes = []
 
     def encode(params, stats, examples, is_training):
@@ -67,7 +67,7 @@ def test_no_more_images_at_once_than_asked_for_whatever_they_look_like(image_con
 def test_same_seed_same_results_and_other_seed_others(config):
     losses = []
     for seed in (0, 0, 1):
-        experiment, state, bank = build(
+        experiment, state, bank = built(
             config.copy_and_resolve_references(), **{"evaluation.seed": seed}
         )
         results = experiment.evaluator()(state.params, state.batch_stats, bank)
@@ -76,7 +76,7 @@ def test_same_seed_same_results_and_other_seed_others(config):
 
 
 def test_an_untrained_model_is_at_chance(config):
-    experiment, state, bank = build(config, **{"evaluation.num_sequences": 4000})
+    experiment, state, bank = built(config, **{"evaluation.num_sequences": 4000})
     results = experiment.evaluator()(state.params, state.batch_stats, bank)
     fewshot, iwl = results["fewshot_holdout"], results["no_support_zipfian"]
     assert fewshot["accuracy_closed"].mean == pytest.approx(0.5, abs=0.06)
@@ -88,7 +88,7 @@ def test_an_untrained_model_is_at_chance(config):
 
 
 def test_modes_know_their_labels(config):
-    experiment, _, _ = build(
+    experiment, _, _ = built(
         config,
         **{
             "data.sequences.label_multiplicity": 3,
@@ -108,7 +108,7 @@ def test_modes_know_their_labels(config):
 
 
 def test_training_types_keep_the_options_of_training_in_evaluation(config):
-    experiment, _, _ = build(
+    experiment, _, _ = built(
         config, **{"data.sequences.p_bursty": 0.0, "evaluation.modes": ("bursty",)}
     )
     batch = draw_mode(config, experiment.task, "bursty").batch
@@ -122,7 +122,7 @@ def test_curves_are_none_where_their_mode_was_left_out():
 
 def test_following_context_or_weights_is_told_apart(config):
     """A flipped query has a right answer in the context, another one in the weights."""
-    experiment, _, _ = build(
+    experiment, _, _ = built(
         config,
         **{
             "data.sequences.label_multiplicity": 2,
@@ -148,7 +148,7 @@ def test_following_context_or_weights_is_told_apart(config):
 
 @pytest.mark.parametrize("mode", list(EVALUATION_MODES))
 def test_every_mode_is_evaluated(mode, config):
-    experiment, state, bank = build(
+    experiment, state, bank = built(
         config,
         **{"evaluation.modes": (mode,), "evaluation.shots": 2, "evaluation.ways": 3},
     )
@@ -162,7 +162,7 @@ def test_every_mode_is_evaluated(mode, config):
 def test_dropped_examples_are_noise_in_evaluation_too(config):
     means = []
     for options in ({}, {"model.example_dropout": 0.5}, {"model.dropout": 0.5}):
-        experiment, state, bank = build(config.copy_and_resolve_references().unlock(), **options)
+        experiment, state, bank = built(config.copy_and_resolve_references().unlock(), **options)
         results = experiment.evaluator()(state.params, state.batch_stats, bank)
         means.append(results["fewshot_holdout"]["loss"].mean)
     plain, noisy_input, dropped = means

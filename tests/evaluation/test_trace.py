@@ -10,7 +10,7 @@ from emergent_icl.runs.open import Run, load_run
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.training.build import build_experiment
+from emergent_icl.training.build import build
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def run(tmp_path_factory):
 
 def untrained(config, **options):
     config.update_from_flattened_dict(options)
-    experiment = build_experiment(config.lock())
+    experiment = build(config.lock())
     state = experiment.init(0)
     return Run(experiment, 0, state.params, state.batch_stats)
 
@@ -95,9 +95,9 @@ def test_what_is_not_there_is_refused(run):
 
 def test_the_bank_of_a_run_knows_which_classes_are_random(image_config):
     image_config.data.random_rare_images = True
-    arrays = build_experiment(image_config.lock()).arrays()
+    arrays = build(image_config.lock()).arrays()
     assert isinstance(arrays, DeviceBank)
-    split = build_experiment(image_config).task.space.split
+    split = build(image_config).task.space.split
     np.testing.assert_array_equal(
         np.sort(np.flatnonzero(arrays.is_random)), np.sort(split.class_ids[:28])
     )

@@ -15,7 +15,7 @@ from emergent_icl.runs.open import load_run
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
-from emergent_icl.training.build import build_experiment
+from emergent_icl.training.build import build
 
 pytestmark = pytest.mark.faults
 
@@ -53,7 +53,7 @@ def trained(tmp_path_factory, changes):
 
 @pytest.fixture(scope="module")
 def experiment():
-    return build_experiment(CONFIG)
+    return build(CONFIG)
 
 
 @pytest.fixture

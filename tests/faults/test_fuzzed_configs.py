@@ -12,7 +12,7 @@ from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import flatten, with_options
 from emergent_icl.config.options import OPTIONS
 from emergent_icl.runs.check import check
-from emergent_icl.training.build import build_experiment
+from emergent_icl.training.build import build
 from emergent_icl.training.optimizers import hyper_from_config
 from emergent_icl.training.step import initial_state, make_step
 from emergent_icl.training.update import make_update
@@ -97,7 +97,7 @@ def attempt(tally, preset, changes):
         assert by_path or by_name, refusal
         return
     tally.valid += 1
-    experiment = build_experiment(config)
+    experiment = build(config)
     training, rows = experiment.task.training, config.training.batch_size
     batch = training.sample(randomness.generator(0, "fuzz", 0), rows)
     assert all(leaf.shape == (rows, training.seq_len) for leaf in batch)

@@ -13,7 +13,7 @@ from launching import Processes, train_flags, unfinished, wait_for
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.records import last_step, read_metrics
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.training.build import build_experiment
+from emergent_icl.training.build import build
 
 pytestmark = pytest.mark.faults
 
@@ -69,7 +69,7 @@ def assert_same_run(left, right):
     assert [line["step"] for line in lines] == [line["step"] for line in expected]
     for line, other in zip(lines, expected, strict=True):
         assert line["train/loss"] == pytest.approx(other["train/loss"], rel=LOSS_TOLERANCE)
-    experiment = build_experiment(Workdir(left).read_config())
+    experiment = build(Workdir(left).read_config())
     states = []
     for folder in (left, right):
         with CheckpointStore(folder / "checkpoints") as store:

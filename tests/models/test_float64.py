@@ -42,7 +42,7 @@ def config(request):
 
 def inputs(config, task, batch_size=2):
     """Examples and labels of training sequences."""
-    bank, batch = cost._stand_in(task, batch_size)
+    bank, batch = cost.stand_in(task, batch_size)
     keys = jax.vmap(jax.random.PRNGKey)(np.arange(batch_size))
     materialise = make_materialise(config.data, task.shape)
     scale = np.float32(config.data.noise_scale)
@@ -78,7 +78,7 @@ def test_a_step_of_training_stays_in_float64(config):
 
     def one_step():
         state = init_state(network, optimizer, 0, *inputs(config, task, 1))
-        return state, *update(state, hyper_from_config(config), *cost._stand_in(task, 4))
+        return state, *update(state, hyper_from_config(config), *cost.stand_in(task, 4))
 
     before, after, metrics = jax.eval_shape(one_step)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), before) == jax.tree.map(

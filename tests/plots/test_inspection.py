@@ -17,14 +17,14 @@ from emergent_icl.plots.inspection import (
     show,
 )
 from emergent_icl.runs.check import check
-from emergent_icl.training.build import build_experiment
+from emergent_icl.training.build import build
 
 
 def inspected(preset="symbols", sample=50, seed=0, **changes):
     config = tiny.get_config(preset).unlock()
     config.update_from_flattened_dict(changes)
     check(config)
-    experiment = build_experiment(config)
+    experiment = build(config)
     subjects = draw_subjects(config.data.sequences.type, experiment.task, seed, sample)
     return experiment, subjects
 

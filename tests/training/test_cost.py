@@ -7,7 +7,7 @@ from emergent_icl.presets import glyphs, omniglot, omniglot_augmented
 from emergent_icl.runs.check import check
 from emergent_icl.runs.records import count_parameters
 from emergent_icl.training import cost as description
-from emergent_icl.training.build import build_experiment
+from emergent_icl.training.build import build
 from emergent_icl.training.devices import stack_replicas
 
 
@@ -19,7 +19,7 @@ def described(config, measure=False):
 @pytest.mark.parametrize("preset", ["symbols", "images", "resnet", "vectors"])
 def test_parameters_and_memory_are_those_of_the_run(preset):
     config = tiny.get_config(preset)
-    experiment = build_experiment(config)
+    experiment = build(config)
     counts = description.parameters_by_module(config, experiment.task)
     state = experiment.init(0)
     assert sum(counts.values()) == count_parameters(stack_replicas([state.params]))

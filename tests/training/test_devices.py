@@ -9,7 +9,7 @@ from emergent_icl.data.feed import FeedSpec, sample_block
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.models.network import make_network
 from emergent_icl.training import devices
-from emergent_icl.training.build import build_experiment
+from emergent_icl.training.build import build
 from emergent_icl.training.optimizers import hyper_from_config
 from emergent_icl.training.update import make_update
 
@@ -22,7 +22,7 @@ class Setting:
         config = tiny.get_config("images").unlock()
         # Adam would blow up the rounding of gradients that are zero in exact arithmetic.
         config.training.optimizer.name = "sgd"
-        self.experiment = build_experiment(config.lock())
+        self.experiment = build(config.lock())
         self.layout = layout = devices.Layout(len(seeds))
         self.update = make_update(
             make_network(
