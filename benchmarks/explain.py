@@ -28,9 +28,14 @@ from emergent_icl.training.update import make_update
 
 # -------------------------------------------------------------------------------- floor
 
-MATRIX_SIZE = 2048
-ACCELERATOR_MATRIX_SIZE = 8192
+MATRIX_SIZE, ACCELERATOR_MATRIX_SIZE = 2048, 8192
 COPIED_BYTES = 2**28
+RATES = {
+    "matmul_float32": "matrix products, float32",
+    "matmul_bfloat16": "matrix products, bfloat16",
+    "copy": "memory, read and written",
+    "read": "memory, read alone",
+}
 
 
 class StepCost(NamedTuple):
@@ -75,28 +80,27 @@ def measure_rates(found: Measurements, rounds: int, seconds: float) -> None:
     """
     size = MATRIX_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_MATRIX_SIZE
     source = jnp.ones((COPIED_BYTES // 4096, 1024), jnp.float32)
-    matrices = {name: jnp.ones((size, size), name) for name in ("float32", "bfloat16")}
     product = jax.jit(lambda matrix: matrix @ matrix)
-    flops = 2 * size**3
-    # What is done, how much of it, and its unit; no plain copy, which would be the same array.
-    work = {
-        "matmul_float32": (_repeated(product, matrices["float32"]), flops, "GFLOP/s"),
-        "matmul_bfloat16": (_repeated(product, matrices["bfloat16"]), flops, "GFLOP/s"),
-        "copy": (_repeated(jax.jit(jnp.negative), source), 2 * source.nbytes, "GB/s"),
-        "read": (_repeated(jax.jit(lambda x: jnp.sum(x, axis=1)), source), source.nbytes, "GB/s"),
+    rivals = {
+        "matmul_float32": _repeated(product, jnp.ones((size, size), jnp.float32)),
+        "matmul_bfloat16": _repeated(product, jnp.ones((size, size), jnp.bfloat16)),
+        # No plain copy, which would be the same array again.
+        "copy": _repeated(jax.jit(jnp.negative), source),
+        "read": _repeated(jax.jit(lambda x: jnp.sum(x, axis=1)), source),
     }
-    samples = time_in_turn({name: Rival(run) for name, (run, *_) in work.items()}, rounds, seconds)
-    for name, (_, amount, unit) in work.items():
-        found.record(f"rate_{name}", [amount / one / 1e9 for one in samples[name]], unit)
+    amounts = {"copy": 2 * source.nbytes, "read": source.nbytes}
+    for name, samples in time_in_turn(rivals, rounds, seconds).items():
+        amount, unit = (amounts[name], "GB/s") if name in amounts else (2 * size**3, "GFLOP/s")
+        found.record(f"rate_{name}", [amount / one / 1e9 for one in samples], unit)
 
 
 def find_floor(found: Measurements, experiment: Experiment, settings: Settings) -> None:
     """Records the least time of the step that was measured, at the best rates that were seen."""
     measure_rates(found, settings.rounds, settings.seconds / 8)
+    rates = {name: found.by_name[f"rate_{name}"] for name in RATES}
     cost = step_cost(experiment)
-    copy, read = found.by_name["rate_copy"], found.by_name["rate_read"]
-    compute_s = cost.flops / (found.by_name["rate_matmul_float32"].max * 1e9)
-    memory_s = cost.bytes / (max(copy.max, read.max) * 1e9)
+    compute_s = cost.flops / (rates["matmul_float32"].max * 1e9)
+    memory_s = cost.bytes / (max(rates["copy"].max, rates["read"].max) * 1e9)
     floor_s = max(compute_s, memory_s)
     step = found.by_name[f"step_{settings.subject}_compute_ours"].median
     over = step / 1e3 / floor_s
@@ -105,36 +109,27 @@ def find_floor(found: Measurements, experiment: Experiment, settings: Settings) 
     found.extra["floor"] = cost._asdict() | {
         "compute_s": compute_s, "memory_s": memory_s, "seconds": floor_s, "step_over_floor": over,
     }  # fmt: skip
-    rates = {
-        "matrix products, float32": "matmul_float32",
-        "matrix products, bfloat16": "matmul_bfloat16",
-        "memory, read and written": "copy",
-        "memory, read alone": "read",
+    rows = {
+        "operations of a step": f"{number(cost.flops / 1e9)} GFLOP",
+        "... as XLA counts them": f"{number(cost.xla_flops / 1e9)} GFLOP",
+        "bytes that it moves": f"{number(cost.bytes / 1e9)} GB",
+        **{RATES[name]: f"{text_of(rate)} {rate.unit}" for name, rate in rates.items()},
+        "least time by arithmetic": f"{number(compute_s * 1e3)} ms",
+        "least time by memory": f"{number(memory_s * 1e3)} ms",
+        "the step": f"{number(step)} ms",
+        "the step over its floor": f"{over:.3g} x",
     }
-    measured = {label: found.by_name[f"rate_{name}"] for label, name in rates.items()}
-    found.tabulate(
-        "The floor of a step",
-        {
-            "operations of a step": f"{number(cost.flops / 1e9)} GFLOP",
-            "... as XLA counts them": f"{number(cost.xla_flops / 1e9)} GFLOP",
-            "bytes that it moves": f"{number(cost.bytes / 1e9)} GB",
-            **{label: f"{text_of(rate)} {rate.unit}" for label, rate in measured.items()},
-            "least time by arithmetic": f"{number(compute_s * 1e3)} ms",
-            "least time by memory": f"{number(memory_s * 1e3)} ms",
-            "the step": f"{number(step)} ms",
-            "the step over its floor": f"{over:.3g} x",
-        },
-    )
+    found.tables.append(Table("The floor of a step", list(rows), {"": list(rows.values())}))
 
 
-def _repeated(function: Callable[..., Any], *arguments: Any) -> Callable[[int], None]:
-    """A function that does it some times, and waits for each."""
+def _repeated(function: Callable[..., Any], *arguments: Any) -> Rival:
+    """Calls, each of which is waited for."""
 
     def run(count: int) -> None:
         for _ in range(count):
             jax.block_until_ready(function(*arguments))
 
-    return run
+    return Rival(run)
 
 
 # -------------------------------------------------------------------------------- parts
@@ -157,13 +152,9 @@ def find_parts(
     The backward pass of the encoder is the time of both passes less that of the forward pass.
     Parts compiled apart are not fused with one another: their sum need not be the step's time.
 
-    Args:
-      found: has the step itself; takes its parts.
-      experiment: whose step.
-      feed: seconds a step for which the training loop waited, while the device computed.
-      settings: of the comparison.
+    `feed` has seconds a step for which the training loop waited, while the device computed.
     """
-    rivals = {name: Rival(run) for name, run in _compiled_parts(experiment).items()}
+    rivals = _compiled_parts(experiment)
     samples = time_in_turn(rivals, settings.rounds, settings.seconds / 2)
     passes = zip(samples.pop("encoder_both"), samples["encoder_forward"], strict=True)
     samples["encoder_backward"] = [max(both - forward, 0.0) for both, forward in passes]
@@ -184,8 +175,7 @@ def find_parts(
     found.tables.append(Table(title, headings, columns))
 
 
-def _compiled_parts(experiment: Experiment) -> dict[str, Callable[[int], None]]:
-    """Every part as a function that runs it some times."""
+def _compiled_parts(experiment: Experiment) -> dict[str, Rival]:
     network, config = experiment.network, experiment.config
     state, bank = experiment.init(0), jax.device_put(experiment.arrays())
     batch = experiment.task.training.sample(np.random.default_rng(0), config.training.batch_size)
@@ -220,11 +210,11 @@ def _compiled_parts(experiment: Experiment) -> dict[str, Callable[[int], None]]:
         "encoder_forward": _repeated(forward, params, flat),
         "encoder_both": _repeated(both, params, flat),
         "sequence_model": _repeated(sequence_model, params, embeddings),
-        "optimizer": _optimizer_run(experiment),
+        "optimizer": _optimizer_updates(experiment),
     }
 
 
-def _optimizer_run(experiment: Experiment) -> Callable[[int], None]:
+def _optimizer_updates(experiment: Experiment) -> Rival:
     """Updates of parameters that are given away, as in a step."""
     optimizer, hyper = experiment.optimizer, hyper_from_config(experiment.config)
     state = experiment.init(0)
@@ -243,7 +233,7 @@ def _optimizer_run(experiment: Experiment) -> Callable[[int], None]:
             current = donating(*current)
         jax.block_until_ready(current)
 
-    return run
+    return Rival(run)
 
 
 # ------------------------------------------------------------------------------- growth

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -96,10 +94,6 @@ class Measurements:
         if text not in self.notes:
             self.notes.append(text)
 
-    def tabulate(self, title: str, rows: Mapping[str, str]) -> None:
-        """Keeps a table of names and what is to be said of them."""
-        self.tables.append(Table(title, list(rows), {"": list(rows.values())}))
-
     def results_json(self) -> dict[str, Any]:
         """The content of results.json: every speedup and figure is there, None if not measured."""
         return {
@@ -122,12 +116,6 @@ def text_of(measured: Measurement) -> str:
 def number(value: float) -> str:
     """Three or four digits, and no powers of ten."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def machine() -> str:

@@ -11,6 +11,7 @@ Both sides run with huge pages: a conservative comparison.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from absl import flags
 
 from benchmarks import figures
 from benchmarks.processes import ProcessError
-from benchmarks.records import FIGURES, Measurements, Settings, machine, versions, write
+from benchmarks.records import FIGURES, Measurements, Settings, machine, versions
 from benchmarks.suites import GROUPS, SUITES
 from benchmarks.suites.compare import measure
 from emergent_icl.cli import console, tables
@@ -30,6 +31,7 @@ from emergent_icl.cli.flags import config_flag
 from emergent_icl.config.registry import unknown_name
 from emergent_icl.presets import omniglot
 from emergent_icl.runs.check import check
+from emergent_icl.runs.workdir import write_whole
 
 _CONFIG = config_flag()
 _SUITE = flags.DEFINE_string("suite", "default", "What to measure; see above.")
@@ -89,7 +91,8 @@ def _finish(found: Measurements, out: Path) -> None:
     numbers = {name: f"{found.figures[name]:.3g}" for name in FIGURES if name in found.figures}
     if numbers:
         tables.print_facts("Figures", numbers)
-    write(out / "results.json", found.results_json())
+    content = json.dumps(found.results_json(), indent=2, allow_nan=False)
+    write_whole(out / "results.json", f"{content}\n")
     written = [out / "results.json", *figures.draw(found, f"Measured on {machine()}", out)]
     for path in written:
         console.say(f"Written: {path}")

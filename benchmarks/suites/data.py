@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,17 @@ def subjects(settings: Settings, found: Measurements) -> Generator[Subject]:
         settings.progress(f"{subject}: sampler, feeders, generator")
         experiment, source = load(config)
         found.note(f"{subject}: {source}")
+        reason = why_not(config)
+        if reason is not None:
+            found.note(f"{subject}: no baseline generator, {reason}")
+        feeds = _feeds(experiment, with_baseline=reason is None)
+        rivals = {
+            name: Rival(functools.partial(_draw, feed), amount, at_least=4)
+            for name, (feed, amount) in feeds.items()
+        }
         with contextlib.ExitStack() as stack:
-            rivals = _ours(experiment, stack)
-            reason = why_not(config)
-            if reason is None:
-                rivals |= _theirs(experiment, stack)
-            else:
-                found.note(f"{subject}: no baseline generator, {reason}")
+            for feed, _ in feeds.values():
+                stack.callback(feed.close)
             yield Subject(subject, f"data_{subject}_{{}}", rivals)
 
 
@@ -50,35 +55,23 @@ def has_tensorflow() -> bool:
     return resolve_feeder("auto") == "tfdata"
 
 
-def _ours(experiment: Experiment, stack: contextlib.ExitStack) -> dict[str, Rival]:
-    rng = np.random.default_rng(0)
+def _feeds(experiment: Experiment, with_baseline: bool) -> dict[str, tuple[Generator, int]]:
+    """What makes sequences, and how many at a time."""
+    spec, rng = make_step(experiment).feed_spec, np.random.default_rng(0)
     sample = experiment.task.training.sample
     batches = (sample(rng, SAMPLER_SEQUENCES) for _ in itertools.count())
-    rivals = {"sampler": Rival(_draw(batches), SAMPLER_SEQUENCES, at_least=4)}
-    spec = make_step(experiment).feed_spec
+    feeds = {"sampler": (batches, SAMPLER_SEQUENCES)}
     for name, make_feed in FEEDERS.items():
         if name == "python" or has_tensorflow():
-            feed = stack.enter_context(contextlib.closing(make_feed(spec, 0)))
-            sequences = spec.batch_size * spec.steps_per_call
-            rivals[f"feed_{name}"] = Rival(_draw(feed), sequences, at_least=4)
-    return rivals
+            feeds[f"feed_{name}"] = make_feed(spec, 0), spec.batch_size * spec.steps_per_call
+    if with_baseline:
+        maker = SequenceMaker(experiment)
+        feeds["baseline_generator"] = (maker.bursty() for _ in itertools.count()), 1
+        if has_tensorflow():
+            feeds["baseline_feed"] = training_feed(experiment), spec.batch_size
+    return feeds
 
 
-def _theirs(experiment: Experiment, stack: contextlib.ExitStack) -> dict[str, Rival]:
-    generator = iter(SequenceMaker(experiment).bursty, None)
-    rivals = {"baseline_generator": Rival(_draw(generator), at_least=4)}
-    if has_tensorflow():
-        feed = stack.enter_context(contextlib.closing(training_feed(experiment)))
-        batch_size = experiment.config.training.batch_size
-        rivals["baseline_feed"] = Rival(_draw(feed), batch_size, at_least=4)
-    return rivals
-
-
-def _draw(feed: Iterator[Any]) -> Callable[[int], None]:
-    """A function that takes some from a feed."""
-
-    def run(count: int) -> None:
-        for _ in itertools.islice(feed, count):
-            pass
-
-    return run
+def _draw(feed: Iterator[Any], count: int) -> None:
+    for _ in itertools.islice(feed, count):
+        pass
