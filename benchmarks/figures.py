@@ -106,7 +106,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     else:
         axes.set_xlim(0, most / (1 - ROOM))
     if panel.unit == TIMES:
-        axes.axvline(1, color=style.GREY, linewidth=0.8, linestyle=":")
+        axes.axvline(1, color=style.GRAY, linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(bars)), list(panel.bars), size=SIZE)
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -135,7 +135,7 @@ def _draw_growth(axes: Axes, name: str, points: Sequence[Point]) -> None:
         times[0] * max(point.flops / points[0].flops, point.bytes / points[0].bytes)
         for point in points
     ]
-    axes.plot(sizes, expected, "--", color=style.GREY)
+    axes.plot(sizes, expected, "--", color=style.GRAY)
     axes.plot(sizes, times, "o-", color=style.BLUE, markersize=4)
     _plain_log(axes.set_xscale, axes.xaxis)
     _plain_log(axes.set_yscale, axes.yaxis)
@@ -146,7 +146,7 @@ def _draw_growth(axes: Axes, name: str, points: Sequence[Point]) -> None:
         f"{times[0]:,.3g} to {times[-1]:,.3g} ms a step", size=9, loc="left", color=style.BLUE
     )
     axes.text(
-        0.03, 0.97, "- -  if operations or traffic decide", size=7.5, color=style.GREY, va="top",
+        0.03, 0.97, "- -  if operations or traffic decide", size=7.5, color=style.GRAY, va="top",
         transform=axes.transAxes,
     )  # fmt: skip
     axes.set_xlabel(name)

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from emergent_icl.data.sequences.burstiness import SequenceStatistics
 from emergent_icl.plots import style
 
-# Bars up to this many are labelled with their shares.
+# Bars up to this many are labeled with their shares.
 FEW_BARS = 20
 
 

@@ -73,7 +73,7 @@ def _layout(measures: list[str]) -> dict[str, Any]:
         "annotations": [],
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "tracegroupgap": 0},
     }
-    line = {"showline": True, "linecolor": style.GREY, "ticks": "outside", "zeroline": False,
+    line = {"showline": True, "linecolor": style.GRAY, "ticks": "outside", "zeroline": False,
             "nticks": 6}  # fmt: skip
     for index, measure in enumerate(measures):
         number = _number(index)
@@ -138,7 +138,7 @@ def _chances(sweep: Json, conditions: Mapping[str, Json], measure: str) -> Itera
     for chance in data.distinct_chances(conditions, measure) if steps else ():
         yield {
             "x": [0, max(steps)], "y": [chance, chance], "mode": "lines", "name": "chance",
-            "line": {"color": style.GREY, "width": 1.2, "dash": "1px,3px"}, "showlegend": False,
+            "line": {"color": style.GRAY, "width": 1.2, "dash": "1px,3px"}, "showlegend": False,
             "hovertemplate": f"chance: {chance:.3g}<extra></extra>",
         }  # fmt: skip
 

@@ -68,7 +68,7 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     # Never shown: nowhere on a logarithmic axis.
     was_shown = counts > 0 if is_log else np.full(len(ranks), True)
     axes.plot(
-        ranks[was_shown], single[was_shown], ".", color=style.GREY, markersize=3.5, alpha=0.5,
+        ranks[was_shown], single[was_shown], ".", color=style.GRAY, markersize=3.5, alpha=0.5,
         markeredgewidth=0, label="a single class" + ", if it is shown" * is_log,
     )  # fmt: skip
     law_name = f"Zipf's law, exponent {data.exponent:g}" if is_log else "the uniform law"
@@ -88,7 +88,15 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     axes.set_xlabel("class rank (1 is the commonest)")
     axes.set_ylabel("share of the examples that are of one class")
     style.tidy(axes)
-    _name(axes, title, f"{subtitle}\n{len(data.places):,} sequences; bars are 95 % intervals.")
+    figure.suptitle(
+        "\n".join(style.wrap(title, WIDTH - 1.5, LARGE)), x=0.01, ha="left", size=LARGE,
+        weight="bold",
+    )  # fmt: skip
+    sample = f"{len(data.places):,} sequences; bars are 95 % intervals."
+    lines = style.wrap(f"{subtitle}\n{sample}", WIDTH - 1.5, SMALL)
+    # Above the names of the roles.
+    axes.set_title("\n".join(lines), size=SMALL, color=style.GRAY, loc="left", pad=22)
+    style.legend_below(figure, axes, ncols=2)
     return figure
 
 
@@ -117,7 +125,7 @@ def _mark_roles(axes: Axes, split: ClassSplit) -> None:
         )  # fmt: skip
     if split.num_rare:
         axes.text(
-            1, 1.01, f"{split.num_rare:,} rare classes", color=style.GREY, size=9, ha="right",
+            1, 1.01, f"{split.num_rare:,} rare classes", color=style.GRAY, size=9, ha="right",
             transform=axes.transAxes,
         )  # fmt: skip
 
@@ -139,25 +147,6 @@ def _draw_bins(
             hidden, np.full(len(hidden), 0.03), **(look | {"marker": "v"}), linestyle="",
             transform=axes.get_xaxis_transform(), label=_UNSEEN, zorder=4,
         )  # fmt: skip
-
-
-def _name(axes: Axes, title: str, subtitle: str) -> None:
-    """Title and subtitle above the names of the roles, the legend below."""
-    lines = style.wrap(subtitle, WIDTH - 1.5, SMALL)
-    axes.annotate(
-        "\n".join(lines), (0, 1), (0, 22), xycoords="axes fraction", textcoords="offset points",
-        size=SMALL, color=style.GREY, va="bottom",
-    )  # fmt: skip
-    titles = "\n".join(style.wrap(title, WIDTH - 1.5, LARGE))
-    axes.set_title(titles, size=LARGE, weight="bold", loc="left", pad=30 + 1.3 * SMALL * len(lines))
-    handles, labels = axes.get_legend_handles_labels()
-    entries = dict(zip(labels, handles, strict=True))
-    # One entry a label; what is absent comes last.
-    names = sorted(entries, key=lambda label: label == _UNSEEN)
-    axes.legend(
-        [entries[label] for label in names], names, frameon=False, fontsize=9, loc="upper center",
-        bbox_to_anchor=(0.5, -0.1), ncols=(len(names) + 1) // 2,
-    )  # fmt: skip
 
 
 def rank_edges(split: ClassSplit, is_log: bool) -> np.ndarray:

@@ -19,7 +19,7 @@ from emergent_icl.training.replicas import make_replicas
 
 Records = Sequence[Mapping[str, Any]]
 
-# Told apart in grey, too, by their lightness and dashes.
+# Told apart in gray, too, by their lightness and dashes.
 DASHES = ("-", "--", "-.", ":")
 REPLICAS_A_ROW = 6
 ICL_COLOR, IWL_COLOR, LOSS_COLOR = style.BLUE, style.VERMILLION, style.GREEN
@@ -72,10 +72,10 @@ def _run_figure(records: Records, chance: float | None) -> Figure:
     _finish(loss, "Training loss", LOSS)
     if chance is not None:
         accuracy.text(
-            0.99, chance - 0.05, "chance, in context", color=style.GREY, fontsize=8, ha="right",
+            0.99, chance - 0.05, "chance, in context", color=style.GRAY, fontsize=8, ha="right",
             transform=accuracy.get_yaxis_transform(),
         )  # fmt: skip
-    _legend(figure, accuracy, ncols=2)
+    style.legend_below(figure, accuracy, ncols=2)
     return figure
 
 
@@ -92,7 +92,7 @@ def _replicas_figure(records: Records, names: Sequence[str], chance: float | Non
     _finish(panels[0], ICL_NAME, ACCURACY, chance)
     _finish(panels[1], IWL_NAME, ACCURACY)
     _finish(panels[2], "training loss", LOSS)
-    _legend(figure, panels[-1], ncols=min(len(names), REPLICAS_A_ROW))
+    style.legend_below(figure, panels[-1], ncols=min(len(names), REPLICAS_A_ROW))
     return figure
 
 
@@ -106,14 +106,6 @@ def _curve(
                   markersize=3)  # fmt: skip
 
 
-def _legend(figure: Figure, axes: Axes, ncols: int) -> None:
-    """Of some of its axes, below all of them, where no curve can pass."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside lower center",
-                      ncols=ncols)  # fmt: skip
-
-
 def _finish(axes: Axes, title: str, what: str, chance: float | None = None) -> None:
     axes.set(title=title, ylabel=what, xlabel="training step")
     axes.set_xlim(left=0)
@@ -121,4 +113,4 @@ def _finish(axes: Axes, title: str, what: str, chance: float | None = None) -> N
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     style.tidy(axes)
     if chance is not None:
-        axes.axhline(chance, color=style.GREY, linewidth=0.8, linestyle=":")
+        axes.axhline(chance, color=style.GRAY, linewidth=0.8, linestyle=":")

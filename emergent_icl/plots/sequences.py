@@ -90,7 +90,7 @@ def sequences_figure(shown: Shown, title: str, subtitle: str, note: str) -> Figu
             _name_example(axes, shown, row, position, colors)
             if position == 0:
                 axes.set_ylabel(
-                    f"{row + 1}", size=TEXT, color=style.GREY, rotation=0, labelpad=9, va="center"
+                    f"{row + 1}", size=TEXT, color=style.GRAY, rotation=0, labelpad=9, va="center"
                 )
     _draw_footer(figure, shown.kind, notes, scale)
     return figure
@@ -101,7 +101,7 @@ def _draw_header(figure: Figure, titles: list[str], subtitles: list[str]) -> Non
     left, top, below = RIGHT / width, 1 - RIGHT / height, TITLE_LINE * len(titles) / height
     title = {"size": TITLE, "weight": "bold", "color": style.INK}
     figure.text(left, top, "\n".join(titles), va="top", **title)
-    figure.text(left, top - below, "\n".join(subtitles), va="top", size=TEXT, color=style.GREY,
+    figure.text(left, top - below, "\n".join(subtitles), va="top", size=TEXT, color=style.GRAY,
                 linespacing=1.5)  # fmt: skip
     top -= below + TEXT_LINE * len(subtitles) / height
     frames = (
@@ -124,7 +124,7 @@ def _draw_footer(
     """What colors and small print mean."""
     width, height = figure.get_size_inches()
     left, bottom = RIGHT / width, RIGHT / height
-    figure.text(left, bottom, "\n".join(notes), size=TEXT, color=style.GREY, va="bottom")
+    figure.text(left, bottom, "\n".join(notes), size=TEXT, color=style.GRAY, va="bottom")
     if scale is None:
         return
     middle = bottom + (TEXT_LINE * len(notes) + 0.15) / height
@@ -137,7 +137,7 @@ def _draw_footer(
     bar.spines[:].set_visible(False)
     figure.text(left + 1.48 / width, middle, f"{scale[1]:.2g}", **place)
     what = "gray of a pixel" if kind == "image" else "a number of the vector, row by row"
-    figure.text(left + 1.95 / width, middle, what, color=style.GREY, **place)
+    figure.text(left + 1.95 / width, middle, what, color=style.GRAY, **place)
 
 
 def _name_example(
@@ -156,7 +156,7 @@ def _name_example(
     )  # fmt: skip
     axes.annotate(
         shown.notes[row, position], (0.5, 0), (0, -14), xycoords="axes fraction",
-        textcoords="offset points", size=NOTE, color=style.GREY, ha="center", va="top",
+        textcoords="offset points", size=NOTE, color=style.GRAY, ha="center", va="top",
     )  # fmt: skip
 
 

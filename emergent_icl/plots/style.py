@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's colors: told apart by everyone.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"
-GREY, PALE, INK, SOFT = "#888888", "#DDDDDD", "#222222", "#555555"
+GRAY, PALE, INK, SOFT = "#888888", "#DDDDDD", "#222222", "#555555"
 
 DPI = 120
 # Pixels of a figure's longer side: a very tall picture is drawn more coarsely.
@@ -53,6 +53,17 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 def tidy(axes: Axes) -> None:
     """No lines where nothing is measured."""
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(figure: Figure, axes: Axes, ncols: int) -> None:
+    """The legend of some axes, each label once, below the figure, where no curve can pass."""
+    handles, labels = axes.get_legend_handles_labels()
+    entries = dict(zip(labels, handles, strict=True))
+    if entries:
+        figure.legend(
+            entries.values(), entries.keys(), frameon=False, fontsize=9,
+            loc="outside lower center", ncols=ncols,
+        )  # fmt: skip
 
 
 def readable(color: str) -> str:

@@ -52,7 +52,7 @@ OTHER_LOOKS = (
     Look(style.GREEN, ":", "v"),
     Look(style.PURPLE, "-.", "^"),
     Look(style.INK, "-", "X"),
-    Look(style.GREY, "--", "P"),
+    Look(style.GRAY, "--", "P"),
 )
 
 # Verdict -> a sign that needs no color, and a color dark enough for text on white.

@@ -160,9 +160,9 @@ def _draw_chances(axes: Axes, conditions: Mapping[str, Json], measure: str) -> l
     """A dotted line for each chance that differs visibly from the others."""
     chances = data.distinct_chances(conditions, measure)
     for chance in chances:
-        axes.axhline(chance, color=style.GREY, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        axes.axhline(chance, color=style.GRAY, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     right = axes.get_xlim()[1]
-    return [EndLabel("chance", style.GREY, right, chance) for chance in chances]
+    return [EndLabel("chance", style.GRAY, right, chance) for chance in chances]
 
 
 def _draw_over_training(axes: Axes, sweep: Json) -> list[EndLabel]:

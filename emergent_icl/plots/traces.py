@@ -58,7 +58,7 @@ def _draw_bars(axes: Axes, trace: Trace, row: int) -> None:
     truth = labels[trace.positions]
     of_truth = probabilities[np.arange(len(truth)), truth]
     predicted = probabilities.argmax(axis=-1)
-    colors = np.where(predicted == truth, style.BLUE, style.GREY)
+    colors = np.where(predicted == truth, style.BLUE, style.GRAY)
     bars = axes.bar(trace.positions, of_truth, color=colors, width=0.6)
     axes.bar_label(bars, predicted.astype(str), padding=2, fontsize=7)
     axes.set(xlim=(-0.5, len(labels) - 0.5), ylim=(0, 1.25), xticks=[], yticks=[0, 0.5, 1])

@@ -184,7 +184,7 @@ def test_the_summary_shows_every_run_and_every_mean():
     np.testing.assert_allclose(line.get_ydata(), np.mean(ends, axis=1))
 
 
-def test_transience_is_summarised_over_training():
+def test_transience_is_summarized_over_training():
     axes = summary_figure(RESULTS).axes[FINDINGS.index("transience")]
     assert axes.get_xlabel() == "training step"
     assert axes.get_xlim() == (0, 500_000)
@@ -286,7 +286,7 @@ def test_ordered_conditions_go_from_dark_to_light_by_their_value():
     assert contrasts == sorted(contrasts, reverse=True)
 
 
-def test_neighbouring_categories_differ_in_grey_or_dashes():
+def test_neighboring_categories_differ_in_gray_or_dashes():
     looks = list(curves.looks(conditions_of(*(None,) * 7)).values())
     for one, other in itertools.pairwise(looks):
         assert one.dashes != other.dashes
