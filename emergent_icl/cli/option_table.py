@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
 
 from emergent_icl.config.options import OPTIONS, SECTIONS
+from emergent_icl.config.rules import Option
 
 # Fills the registries, whose names are allowed values.
 from emergent_icl.runs import check as _filled  # noqa: F401
@@ -33,82 +33,52 @@ An option that is unset is derived from the others. To search in a terminal:
 """
 
 
-class Row(NamedTuple):
-    """One option as the table shows it.
-
-    Attributes:
-      path: in the config, as 'data.split.seed'.
-      default: its value, as Python writes it.
-      allowed: its values in words, after "must be".
-      meaning: what it is.
-    """
-
-    path: str
-    default: str
-    allowed: str
-    meaning: str
-
-    @property
-    def flag(self) -> str:
-        """The option on a command line."""
-        return f"--config.{self.path}"
-
-    @property
-    def section(self) -> str:
-        """Path of the section that it stands in; '' for the config itself."""
-        return self.path.rpartition(".")[0]
-
-
-def rows() -> list[Row]:
-    """Every option of the package, in the order of the table."""
-    return [
-        Row(path, _default(option.default), option.rule.text, option.help)
-        for path, option in OPTIONS.items()
-    ]
-
-
-def matching(options: Sequence[Row], word: str) -> list[Row]:
+def matching(word: str) -> dict[str, Option]:
     """The options whose path or meaning contains a word, in upper or lower case."""
     word = word.lower()
-    return [option for option in options if word in f"{option.path}\n{option.meaning}".lower()]
+    return {
+        path: option
+        for path, option in OPTIONS.items()
+        if word in f"{path}\n{option.help}".lower()
+    }
 
 
 def markdown() -> str:
     """The whole page: an introduction, and a table for each section."""
-    sections = itertools.groupby(rows(), key=lambda row: row.section)
-    tables = (_section(name, SECTIONS.get(name, ""), inside) for name, inside in sections)
-    return "\n".join([_INTRODUCTION, *tables])
+    sections = itertools.groupby(OPTIONS.items(), key=lambda item: item[0].rpartition(".")[0])
+    return "\n".join([_INTRODUCTION, *(_section(name, options) for name, options in sections)])
 
 
-def plain(options: Sequence[Row], width: int) -> str:
-    """Options for a terminal: two columns, the flag and what it is.
-
-    Args:
-      options: in order.
-      width: of the terminal, in characters.
-    """
-    left = 2 + max(len(option.flag) for option in options)
+def plain(options: Mapping[str, Option], width: int) -> str:
+    """Options for a terminal `width` characters wide: two columns, the flag and what it is."""
+    left = 2 + max(len(_flag(path)) for path in options)
     # A narrow terminal wraps lines by itself, and better than a column of one word each.
     right = max(width - left, 32)
 
-    def entry(row: Row) -> str:
-        facts = f"default {row.default}; {row.allowed}"
-        lines = textwrap.wrap(row.meaning, right) + textwrap.wrap(facts, right)
-        flags = [row.flag, *[""] * (len(lines) - 1)]
-        return "\n".join(f"{flag:<{left}}{line}" for flag, line in zip(flags, lines, strict=True))
+    def entry(path: str, option: Option) -> str:
+        facts = f"default {_default(option)}; {option.rule.text}"
+        lines = textwrap.wrap(option.help, right) + textwrap.wrap(facts, right)
+        flags = itertools.chain([_flag(path)], itertools.repeat(""))
+        return "\n".join(f"{flag:<{left}}{line}" for flag, line in zip(flags, lines, strict=False))
 
-    return "\n\n".join(entry(option) for option in options)
-
-
-def _default(value: Any) -> str:
-    return "unset" if value is None else repr(value)
+    return "\n\n".join(entry(path, option) for path, option in options.items())
 
 
-def _section(name: str, note: str, options: Iterable[Row]) -> str:
+def _flag(path: str) -> str:
+    return f"--config.{path}"
+
+
+def _default(option: Option) -> str:
+    """As Python writes it."""
+    return "unset" if option.default is None else repr(option.default)
+
+
+def _section(name: str, options: Iterable[tuple[str, Option]]) -> str:
+    note = SECTIONS.get(name, "")
     rows = (
-        f"| `{option.flag}` | `{option.default}` | {_cell(option.allowed)} "
-        f"| {_cell(option.meaning)} |"
-        for option in options
+        f"| `{_flag(path)}` | `{_default(option)}` | {_cell(option.rule.text)} "
+        f"| {_cell(option.help)} |"
+        for path, option in options
     )
     head = [f"## {name or 'The experiment'}", "", *([note, ""] if note else [])]
     head += ["| option | default | allowed | meaning |", "| --- | --- | --- | --- |"]

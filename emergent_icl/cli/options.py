@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     if _FILTER.value is None:
         print(option_table.markdown(), end="")
         return
-    found = option_table.matching(option_table.rows(), _FILTER.value)
+    found = option_table.matching(_FILTER.value)
     if not found:
         sys.exit(f"error: no option's path or meaning contains '{_FILTER.value}'")
     print(option_table.plain(found, shutil.get_terminal_size().columns))

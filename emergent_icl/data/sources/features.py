@@ -5,8 +5,9 @@ Files are data: nothing in them is executed, and pickled objects are refused.
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,6 @@ from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import ExampleBank, SourceShape
 from emergent_icl.data.sources.source import DataSource, DataUnavailableError
 
-# Shape and type of an array, read without its numbers.
-Header = tuple[tuple[int, ...], np.dtype]
-
 
 def features_shape(data: ml_collections.ConfigDict) -> SourceShape:
     """Reads the header of the file.
@@ -27,8 +25,9 @@ def features_shape(data: ml_collections.ConfigDict) -> SourceShape:
     Raises:
       ValueError: the file does not hold what is asked for; names the option.
     """
-    path, reader = _reader(data)
-    shape, dtype = _read(path, lambda: reader.header(path, data.features.array))
+    path = _path(data)
+    with _opened(path, data.features.array, header_only=True) as array:
+        shape, dtype = array.shape, array.dtype
     # An HDF5 dataset may be empty, without a shape.
     if shape is None or len(shape) != 3 or 0 in shape:
         raise ValueError(
@@ -48,13 +47,12 @@ def load_features(data: ml_collections.ConfigDict) -> ExampleBank:
     Raises:
       DataUnavailableError: the file is damaged, or not every number is finite.
     """
-    path, reader = _reader(data)
+    path = _path(data)
     try:
-        array = _read(path, lambda: reader.array(path, data.features.array))
+        with _opened(path, data.features.array) as array, np.errstate(over="ignore"):
+            vectors = np.asarray(array[()], np.float32)
     except ValueError as error:
         raise DataUnavailableError(str(error)) from error
-    with np.errstate(over="ignore"):
-        vectors = np.asarray(array, np.float32)
     finite = np.isfinite(vectors).all(axis=(1, 2))
     if not finite.all():
         bad = np.flatnonzero(~finite)
@@ -66,76 +64,65 @@ def load_features(data: ml_collections.ConfigDict) -> ExampleBank:
     return ExampleBank(f"features {path.name}", vectors, names)
 
 
-class _Reader:
-    """One file format: reads the header of an array, or the array."""
-
-    def __init__(
-        self, header: Callable[[Path, str], Header], array: Callable[[Path, str], np.ndarray]
-    ) -> None:
-        self.header, self.array = header, array
-
-
-def _npy_header(path: Path, name: str) -> Header:
-    _no_name(name, path)
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array.shape, array.dtype
+def _path(data: ml_collections.ConfigDict) -> Path:
+    path = Path(data.features.path).expanduser()
+    if path.suffix not in _READERS:
+        raise ValueError(
+            f"data.features.path = '{data.features.path}' must be a file that ends with "
+            f"{', '.join(_READERS)}"
+        )
+    return path
 
 
-def _npy_array(path: Path, name: str) -> np.ndarray:
-    _no_name(name, path)
-    return np.load(path, allow_pickle=False)
+@contextlib.contextmanager
+def _opened(path: Path, name: str, header_only: bool = False) -> Iterator[Any]:
+    """An array of a file, with shape and dtype; where reading fails, says which option is wrong."""
+    try:
+        with _READERS[path.suffix](path, name, header_only) as array:
+            yield array
+    except Exception as error:  # A damaged archive can raise nearly anything.
+        if str(error).startswith("data.features"):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"data.features.path = '{path}' cannot be read: {reason}") from error
 
 
-def _no_name(name: str, path: Path) -> None:
+@contextlib.contextmanager
+def _npy(path: Path, name: str, header_only: bool) -> Iterator[np.ndarray]:
     if name:
         raise ValueError(f"data.features.array = '{name}' must be '': {path} has a single array")
+    yield np.load(path, mmap_mode="r" if header_only else None, allow_pickle=False)
 
 
-def _npz_header(path: Path, name: str) -> Header:
+@contextlib.contextmanager
+def _npz(path: Path, name: str, header_only: bool) -> Iterator[np.ndarray]:
+    # Opened here, because NumPy leaves a file open that turns out to be no archive.
     with zipfile.ZipFile(path) as archive:
         names = [member.removesuffix(".npy") for member in archive.namelist()]
         with archive.open(_chosen(name, names) + ".npy") as member:
+            if not header_only:
+                yield np.lib.format.read_array(member, allow_pickle=False)
+                return
             version = np.lib.format.read_magic(member)
             read = {
                 (1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0,
             }[version]
             shape, _, dtype = read(member)
-    return shape, dtype
+            yield np.broadcast_to(np.empty((), dtype), shape)
 
 
-def _npz_array(path: Path, name: str) -> np.ndarray:
-    # Opened here, because NumPy leaves a file open that turns out to be no archive.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return archive[_chosen(name, archive.files)]
-
-
-def _h5_header(path: Path, name: str) -> Header:
+@contextlib.contextmanager
+def _h5(path: Path, name: str, header_only: bool) -> Iterator[Any]:
+    del header_only  # Nothing is read before it is asked for.
     import h5py
 
     with h5py.File(path, "r") as file:
-        dataset = file[_chosen(name, _h5_names(file))]
-        return dataset.shape, dataset.dtype
-
-
-def _h5_array(path: Path, name: str) -> np.ndarray:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return file[_chosen(name, _h5_names(file))][()]
-
-
-def _h5_names(file: Any) -> list[str]:
-    import h5py
-
-    names: list[str] = []
-
-    def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            names.append(name)
-
-    file.visititems(note)
-    return names
+        names: list[str] = []
+        file.visititems(
+            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+        )
+        yield file[_chosen(name, names)]
 
 
 def _chosen(name: str, names: list[str]) -> str:
@@ -147,33 +134,11 @@ def _chosen(name: str, names: list[str]) -> str:
     raise ValueError(f"data.features.array = '{name}' must be one of {', '.join(sorted(names))}")
 
 
-_READERS = {
-    ".npy": _Reader(_npy_header, _npy_array),
-    ".npz": _Reader(_npz_header, _npz_array),
-    ".h5": _Reader(_h5_header, _h5_array),
-    ".hdf5": _Reader(_h5_header, _h5_array),
+_READERS: dict[str, Callable[..., contextlib.AbstractContextManager]] = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".h5": _h5,
+    ".hdf5": _h5,
 }
-
-
-def _reader(data: ml_collections.ConfigDict) -> tuple[Path, _Reader]:
-    path = Path(data.features.path).expanduser()
-    if path.suffix not in _READERS:
-        raise ValueError(
-            f"data.features.path = '{data.features.path}' must be a file that ends with "
-            f"{', '.join(_READERS)}"
-        )
-    return path, _READERS[path.suffix]
-
-
-def _read(path: Path, read: Callable[[], Header | np.ndarray]) -> Header | np.ndarray:
-    """Reads, and says which option is wrong if that fails."""
-    try:
-        return read()
-    except Exception as error:  # A damaged archive can raise nearly anything.
-        if str(error).startswith("data.features"):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"data.features.path = '{path}' cannot be read: {reason}") from error
-
 
 DATA_SOURCES.register("features")(DataSource(features_shape, load_features))
