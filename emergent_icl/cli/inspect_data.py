@@ -17,7 +17,7 @@ from absl import flags
 
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag, data_flags, replica_flag, workdir_flag
-from emergent_icl.config.configs import differing_options
+from emergent_icl.config.identity import differing_options
 from emergent_icl.data.sequences.burstiness import SequenceStatistics, mean
 from emergent_icl.plots import inspection, style
 from emergent_icl.plots.bursts import share_text

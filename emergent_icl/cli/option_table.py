@@ -37,9 +37,7 @@ def matching(word: str) -> dict[str, Option]:
     """The options whose path or meaning contains a word, in upper or lower case."""
     word = word.lower()
     return {
-        path: option
-        for path, option in OPTIONS.items()
-        if word in f"{path}\n{option.help}".lower()
+        path: option for path, option in OPTIONS.items() if word in f"{path}\n{option.help}".lower()
     }
 
 

@@ -1,17 +1,9 @@
-"""A config as a value: made, flattened, compared, identified, read as an earlier version wrote it.
-
-Stored runs outlive new options: one that came later says what was done before it (`Option.before`),
-one that was renamed has a row in RENAMED; nothing else has to know.
-"""
+"""A config as a value: made, flattened, changed; the names of its options and of its replicas."""
 
 from __future__ import annotations
 
-import copy
-import itertools
-import json
 import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -19,17 +11,7 @@ from ml_collections.config_dict import placeholder
 
 from emergent_icl.config.options import EXTENSIONS, OPTIONS, known
 from emergent_icl.config.registry import nearest_options
-from emergent_icl.config.rules import FROM_THE_START, Option
-
-# Names that options have had -> their names today.
-RENAMED: dict[str, str] = {}
-# Options that may be left unset -> what a valid config then means by them. Modules that derive an
-# option register it here. Such an option depends neither on the machine nor on what may change in a
-# resumed run: training.steps_per_call depends on both, and is compared as it is written.
-DERIVED: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {}
-
-# Its entries map options to values; it is not a section.
-OVERRIDES = "training.replica_overrides"
+from emergent_icl.config.rules import Option
 
 
 def default_config(*extensions: str) -> ml_collections.ConfigDict:
@@ -116,148 +98,6 @@ def tuples(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(tuples(entry) for entry in value)
     return value
-
-
-def completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """A config that any version wrote, in the options of this one.
-
-    Renamed options get their names of today, options that came later what was done before them.
-
-    Args:
-      stored: the content of a config.json, nested; not changed. What no version wrote is left as
-        it is, for the validation to refuse.
-    """
-    tree = copy.deepcopy(stored)
-    for old, new in RENAMED.items():
-        section, name = _section(tree, old, make=False)
-        # One that stands there under both names is left as it is, too.
-        if section is not None and name in section and _put(tree, new, section[name]):
-            del section[name]
-    for path, value in _added().items():
-        _put(tree, path, value)
-    training = tree.get("training")
-    if isinstance(training, dict) and isinstance(training.get("replica_overrides"), list | tuple):
-        training["replica_overrides"] = [
-            _renamed(one, RENAMED) for one in training["replica_overrides"]
-        ]
-    return tree
-
-
-def differing_options(
-    old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
-) -> Iterator[tuple[str, Any, Any]]:
-    """Yields (path, old value, new value) of options that differ; None for a missing one.
-
-    One that is unset in one of them, and set in the other to what it means there, does not differ.
-    """
-    old_flat, new_flat = (flatten(tuples(config.to_dict())) for config in (old, new))
-    for path in sorted(old_flat.keys() | new_flat.keys()):
-        before, after = old_flat.get(path), new_flat.get(path)
-        if before != after and not _mean_the_same(path, old, new):
-            yield path, before, after
-
-
-def identity(config: ml_collections.ConfigDict) -> int:
-    """A checksum of all options that a resumed run must share.
-
-    It is that of the config as the first version would have written it, where it could have: an
-    option that came later counts only where it changes what is done.
-    """
-    return _checksum(flatten(tuples(config.to_dict())))
-
-
-def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
-    """The config's own identity, then those of other ways to write it: see `differing_options`."""
-    flat = flatten(tuples(config.to_dict()))
-    ways = {path: [flat.get(path), *_other_way(config, path)] for path in DERIVED}
-    written = (dict(zip(ways, values, strict=True)) for values in itertools.product(*ways.values()))
-    known = {path: value for path, value in flat.items() if path not in ways}
-    missing = {path for path in ways if path not in flat}
-    found = (
-        known | {path: value for path, value in one.items() if path not in missing}
-        for one in written
-    )
-    return tuple(dict.fromkeys(_checksum(one) for one in found))
-
-
-def _added() -> dict[str, Any]:
-    """Options that came after version 0.1.0 -> what was done before."""
-    before = {path: option.before for path, option in OPTIONS.items()}
-    return {path: value for path, value in before.items() if value is not FROM_THE_START}
-
-
-def _checksum(flat: dict[str, Any]) -> int:
-    """Of flat options by their first names, without those that change nothing."""
-    added = _added()
-    fixed = {
-        path: value
-        for path, value in flat.items()
-        if not is_resumable(path) and added.get(path, FROM_THE_START) != value
-    }
-    first_names = {new: old for old, new in reversed(RENAMED.items())}
-    if isinstance(fixed.get(OVERRIDES), tuple):
-        fixed[OVERRIDES] = tuple(_renamed(one, first_names) for one in fixed[OVERRIDES])
-    return zlib.crc32(json.dumps(_renamed(fixed, first_names), sort_keys=True).encode())
-
-
-def _renamed(options: Any, names: dict[str, str]) -> Any:
-    """The same options by other names; anything but a dictionary is returned unchanged."""
-    if not isinstance(options, dict):
-        return options
-    for old, new in names.items():
-        options = {new if path == old else path: value for path, value in options.items()}
-    return options
-
-
-def _mean_the_same(
-    path: str, old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
-) -> bool:
-    if path not in DERIVED:
-        return False
-    values = [_meant(path, config) for config in (old, new)]
-    return values[0] == values[1] and values[0] is not None
-
-
-def _meant(path: str, config: ml_collections.ConfigDict) -> Any:
-    """The value of an option that may be unset; None where that cannot be told."""
-    value = flatten(config.to_dict()).get(path)
-    if value is not None:
-        return value
-    try:
-        return DERIVED[path](config)
-    except (Exception, MemoryError):  # Of an invalid config, or of data that are not there.
-        return None
-
-
-def _other_way(config: ml_collections.ConfigDict, path: str) -> list[Any]:
-    """How else a derived option can be written: unset, or set."""
-    value = flatten(config.to_dict()).get(path)
-    if value is None:
-        meant = _meant(path, config)
-        return [] if meant is None else [meant]
-    unset = config.copy_and_resolve_references().unlock()
-    with unset.ignore_type():
-        unset.update_from_flattened_dict({path: None})
-    return [None] if _meant(path, unset) == value else []
-
-
-def _section(tree: Any, path: str, make: bool) -> tuple[Any, str]:
-    """The dictionary that holds an option, None if something else is in its place; and its name."""
-    *sections, name = path.split(".")
-    for part in sections:
-        if not isinstance(tree, dict):
-            return None, name
-        tree = tree.setdefault(part, {}) if make else tree.get(part)
-    return (tree if isinstance(tree, dict) else None), name
-
-
-def _put(tree: dict[str, Any], path: str, value: Any) -> bool:
-    """Sets an option that is not there yet; whether it could be set."""
-    section, name = _section(tree, path, make=True)
-    if section is None or name in section:
-        return False
-    section[name] = value
-    return True
 
 
 # Names stand in files' names and in TensorBoard's runs.

@@ -17,7 +17,7 @@ from emergent_icl.data.sources.source import source_shape
 MOST_LABELS = 2**24
 
 
-class Data(NamedTuple):
+class CheckedData(NamedTuple):
     """What the data of a config are, and what is wrong with them.
 
     Attributes:
@@ -31,7 +31,7 @@ class Data(NamedTuple):
     seq_len: int | None = None
 
 
-def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> Data:
+def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> CheckedData:
     """Checks `config.data`, whose options are possible by themselves.
 
     Args:
@@ -43,13 +43,26 @@ def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> Data:
     try:
         shape = source_shape(config.data)
     except (ValueError, OSError) as error:
-        return Data([*problems, str(error)])
+        return CheckedData([*problems, str(error)])
     if not with_sequences:
-        return Data(problems, shape)
+        return CheckedData(problems, shape)
     problems += _source_problems(config.data, shape)
-    found = _Sequences(config, shape)
-    problems += found.problems()
-    return Data(problems, shape, max((kind.seq_len for kind in found.kinds), default=None))
+    space = _space(config.data, shape, problems)
+    num_labels = space.num_labels(tasks.fixed_labeling(config))
+    if num_labels > MOST_LABELS:
+        problems.append(
+            f"data.sequences.label_multiplicity = {config.data.sequences.label_multiplicity} gives "
+            f"{num_labels:,} labels; there must be at most {MOST_LABELS:,}"
+        )
+        return CheckedData(problems, shape)
+    training, evaluation = _sequence_types(config, space, problems)
+    kinds = [*training, *evaluation]
+    problems += _exemplar_problems(training, evaluation, shape.num_exemplars)
+    needed = max((kind.num_labels for kind in kinds), default=0)
+    capacity = tasks.label_capacity(config, space)
+    if capacity < needed:
+        problems.append(f"model.num_labels = {capacity} must be at least {needed} for these data")
+    return CheckedData(problems, shape, max((kind.seq_len for kind in kinds), default=None))
 
 
 def _option_problems(data: ml_collections.ConfigDict) -> Iterator[str]:
@@ -84,80 +97,54 @@ def _source_problems(data: ml_collections.ConfigDict, shape: SourceShape) -> Ite
         yield "data.random_rare_images needs rare classes, but data.split.num_rare is 0"
 
 
-class _Sequences:
-    """The sequences of training and evaluation, as far as they can be drawn."""
+def _space(data: ml_collections.ConfigDict, shape: SourceShape, problems: list[str]) -> ClassSpace:
+    """The classes; as if there were enough of them, so that the rest is checked too."""
+    try:
+        return tasks.class_space(data, shape)
+    except ValueError as error:
+        problems.append(f"{error} (data.source = '{data.source}')")
+        enough = data.split.num_rare + data.split.num_common + data.split.num_holdout
+        many = shape._replace(num_classes=2 * max(enough, 1), group_size=1)
+        return tasks.class_space(data, many)
 
-    def __init__(self, config: ml_collections.ConfigDict, shape: SourceShape) -> None:
-        self.config, self.shape = config, shape
-        self.training: SequenceType | None = None
-        self.evaluation: list[SequenceType] = []
 
-    @property
-    def kinds(self) -> list[SequenceType]:
-        """All of them."""
-        return [*([self.training] if self.training else []), *self.evaluation]
-
-    def problems(self) -> Iterator[str]:
-        """Makes them; yields why one cannot be, and what they need that is not there."""
-        data, sequences = self.config.data, self.config.data.sequences
+def _sequence_types(
+    config: ml_collections.ConfigDict, space: ClassSpace, problems: list[str]
+) -> tuple[list[SequenceType], list[SequenceType]]:
+    """Those of training, one, and of evaluation, as far as there can be any."""
+    sequences = config.data.sequences
+    training, evaluation = [], []
+    try:
+        training.append(tasks.training_type(config, space))
+    except ValueError as error:
+        problems.append(f"data.sequences (type '{sequences.type}'): {error}")
+    for mode in config.evaluation.modes:
         try:
-            space = tasks.class_space(data, self.shape)
+            evaluation.append(tasks.evaluation_type(config, space, mode))
         except ValueError as error:
-            yield f"{error} (data.source = '{data.source}')"
-            # As if there were enough classes, so that the rest is checked too.
-            split = data.split
-            enough = split.num_rare + split.num_common + split.num_holdout
-            many = self.shape._replace(num_classes=2 * max(enough, 1), group_size=1)
-            space = tasks.class_space(data, many)
-        num_labels = space.num_labels(tasks.fixed_labeling(self.config))
-        if num_labels > MOST_LABELS:
+            problems.append(f"evaluation.modes: '{mode}': {error}")
+    problems += [
+        f"data.sequences.seq_len = {sequences.seq_len} must be {kind.seq_len} for type "
+        f"'{sequences.type}' with shots = {sequences.shots}, ways = {sequences.ways}"
+        for kind in training
+        if kind.seq_len != sequences.seq_len
+    ]
+    return training, evaluation
+
+
+def _exemplar_problems(
+    training: list[SequenceType], evaluation: list[SequenceType], num_exemplars: int
+) -> Iterator[str]:
+    """Of classes that are shown more often than they have exemplars.
+
+    One exemplar is a condition of its own (identical drawings); a few would be reused in some
+    sequences and not in others.
+    """
+    fewshot = [kind for kind in evaluation if kind.is_fewshot]
+    for section, kinds in (("data.sequences", training), ("evaluation", fewshot)):
+        shots = max((kind.shots for kind in kinds), default=0)
+        if shots and 1 < num_exemplars < shots + 1:
             yield (
-                f"data.sequences.label_multiplicity = {sequences.label_multiplicity} gives "
-                f"{num_labels:,} labels; there must be at most {MOST_LABELS:,}"
+                f"{section}.shots = {shots} needs {shots + 1} exemplars of a class (query "
+                f"included), but the data has {num_exemplars}"
             )
-            return
-        yield from self._make(space)
-        yield from self._exemplar_problems()
-        needed = max((kind.num_labels for kind in self.kinds), default=0)
-        capacity = tasks.label_capacity(self.config, space)
-        if capacity < needed:
-            yield f"model.num_labels = {capacity} must be at least {needed} for these data"
-
-    def _make(self, space: ClassSpace) -> Iterator[str]:
-        """Makes all types; yields why one cannot be."""
-        sequences = self.config.data.sequences
-        try:
-            self.training = tasks.training_type(self.config, space)
-        except ValueError as error:
-            yield f"data.sequences (type '{sequences.type}'): {error}"
-        else:
-            if self.training.seq_len != sequences.seq_len:
-                yield (
-                    f"data.sequences.seq_len = {sequences.seq_len} must be "
-                    f"{self.training.seq_len} for type '{sequences.type}' with shots = "
-                    f"{sequences.shots}, ways = {sequences.ways}"
-                )
-        for mode in self.config.evaluation.modes:
-            try:
-                self.evaluation.append(tasks.evaluation_type(self.config, space, mode))
-            except ValueError as error:
-                yield f"evaluation.modes: '{mode}': {error}"
-
-    def _exemplar_problems(self) -> Iterator[str]:
-        """Of classes that are shown more often than they have exemplars.
-
-        One exemplar is a condition of its own (identical drawings); a few would be reused in some
-        sequences and not in others.
-        """
-        shots = {}
-        if self.training is not None:
-            shots["data.sequences"] = self.training.shots
-        shots["evaluation"] = max(
-            (kind.shots for kind in self.evaluation if kind.is_fewshot), default=0
-        )
-        for section, count in shots.items():
-            if count and 1 < self.shape.num_exemplars < count + 1:
-                yield (
-                    f"{section}.shots = {count} needs {count + 1} exemplars of a class (query "
-                    f"included), but the data has {self.shape.num_exemplars}"
-                )

@@ -17,15 +17,11 @@ Materialise = Callable[[DeviceBank, jax.Array, jax.Array, jax.Array, jax.Array],
 
 
 def make_materialise(data: ml_collections.ConfigDict, shape: SourceShape) -> Materialise:
-    """Builds the function that turns indices into what the encoder sees.
+    """Builds the function that turns indices into what the encoder sees, for `config.data`.
 
     Images become float32 [..., H, W, 1] in [0, 1]; vectors and integers stay what they
     are. Where `noise_scale` is positive every showing is varied in the source's own way,
     unclipped (paper section 3.1). The keys are read only where `shows_afresh`.
-
-    Args:
-      data: config.data.
-      shape: what it shows.
     """
     vary = jax.vmap(DATA_SOURCES[data.source].vary, in_axes=(0, 0, None))
     is_image, is_noisy = shape.kind == "image", data.noise_scale > 0
@@ -55,18 +51,10 @@ def make_materialise(data: ml_collections.ConfigDict, shape: SourceShape) -> Mat
 
 
 def random_images(keys: jax.Array, class_ids: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Binary images of independent pixels, one a class and sequence.
+    """Binary images of independent pixels, float32 [B, S, *shape], one a class and sequence.
 
-    Fresh in each sequence, the same for all of a class's examples in it (original:
-    randomly_generate_rare).
-
-    Args:
-      keys: [B, 2], of the sequences.
-      class_ids: int [B, S].
-      shape: of an image.
-
-    Returns:
-      float32 [B, S, *shape], 0 or 1.
+    Fresh in each sequence, with its key [2], the same for all of a class's examples in it
+    (original: randomly_generate_rare).
     """
 
     def one(key: jax.Array, class_id: jax.Array) -> jax.Array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import ml_collections
 
@@ -63,23 +64,24 @@ def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
 
 
 def class_space(data: ml_collections.ConfigDict, shape: SourceShape) -> ClassSpace:
-    """Classes and roles of `config.data`."""
+    """Classes and roles of `config.data`.
+
+    Raises:
+      ValueError: there are not as many classes.
+    """
     return ClassSpace(
-        split=split_classes(data.split, shape.num_classes, shape.group_size),
-        num_bank_classes=shape.num_classes,
-        num_exemplars=shape.num_exemplars,
-        zipf_exponent=data.sequences.zipf_exponent,
-        zipf_within_roles=data.sequences.zipf_within_roles,
-        label_multiplicity=data.sequences.label_multiplicity,
-        num_shared_labels=data.sequences.num_shared_labels,
+        split_classes(data.split, shape.num_classes, shape.group_size),
+        shape.num_classes,
+        shape.num_exemplars,
+        **_fields(ClassSpace, data.sequences),
     )
 
 
 def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> SequenceType:
     """The training sequences of a config."""
     sequences = config.data.sequences
-    fewshot = _fewshot_options(sequences, sequences.labeling)
-    return SEQUENCE_TYPES[sequences.type](space, _options(config, sequences.labeling, fewshot))
+    fewshot = FewshotOptions(**_fields(FewshotOptions, sequences))
+    return SEQUENCE_TYPES[sequences.type](space, _options(sequences, sequences.labeling, fewshot))
 
 
 def evaluation_type(
@@ -89,33 +91,23 @@ def evaluation_type(
 
     What is few-shot in it has the options of `config.evaluation`, the rest those of training.
     """
-    fewshot = _fewshot_options(config.evaluation, config.evaluation.fewshot_labeling)
-    return EVALUATION_MODES[mode](space, _options(config, fixed_labeling(config), fewshot))
-
-
-def _fewshot_options(section: ml_collections.ConfigDict, labeling: str) -> FewshotOptions:
-    return FewshotOptions(
-        section.shots, section.ways, section.grouped, section.distinct_ways, labeling
-    )
+    labeling = config.evaluation.fewshot_labeling
+    fewshot = FewshotOptions(**_fields(FewshotOptions, config.evaluation), labeling=labeling)
+    options = _options(config.data.sequences, fixed_labeling(config), fewshot)
+    return EVALUATION_MODES[mode](space, options)
 
 
 def _options(
-    config: ml_collections.ConfigDict, labeling: str, fewshot: FewshotOptions
+    sequences: ml_collections.ConfigDict, labeling: str, fewshot: FewshotOptions
 ) -> SequenceOptions:
-    sequences = config.data.sequences
-    return SequenceOptions(
-        seq_len=sequences.seq_len,
-        shots=sequences.shots,
-        ways=sequences.ways,
-        p_bursty=sequences.p_bursty,
-        p_bursty_zipfian=sequences.p_bursty_zipfian,
-        p_bursty_common=sequences.p_bursty_common,
-        non_bursty=sequences.non_bursty,
-        grouped=sequences.grouped,
-        p_fewshot=sequences.p_fewshot,
-        labeling=labeling,
-        fewshot=fewshot,
-    )
+    own = _fields(SequenceOptions, sequences) | {"labeling": labeling, "fewshot": fewshot}
+    return SequenceOptions(**own)
+
+
+def _fields(kind: type, section: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The options of a section that are fields of a dataclass."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: section[name] for name in names if name in section}
 
 
 def fixed_labeling(config: ml_collections.ConfigDict) -> str:

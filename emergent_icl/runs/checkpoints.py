@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from emergent_icl.config.configs import identities, identity
+from emergent_icl.config.identity import identities, identity
 from emergent_icl.runs.progress import Progress
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.training.update import TrainState

@@ -18,7 +18,8 @@ import ml_collections
 
 # It registers what derived options mean, which configs are compared by.
 import emergent_icl.training.replicas  # noqa: F401
-from emergent_icl.config.configs import completed, differing_options, is_resumable, tuples
+from emergent_icl.config.configs import is_resumable, tuples
+from emergent_icl.config.identity import completed, differing_options
 from emergent_icl.config.registry import SCHEDULES
 from emergent_icl.runs.locks import try_lock
 

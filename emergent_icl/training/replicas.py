@@ -12,13 +12,8 @@ from typing import NamedTuple
 
 import ml_collections
 
-from emergent_icl.config.configs import (
-    DERIVED,
-    alone,
-    is_plain,
-    named_overrides,
-    with_options,
-)
+from emergent_icl.config.configs import alone, is_plain, named_overrides, with_options
+from emergent_icl.config.identity import DERIVED
 from emergent_icl.data.task import Task, make_task
 from emergent_icl.models.tokens import position_capacity
 

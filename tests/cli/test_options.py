@@ -29,7 +29,9 @@ def test_every_option_has_a_meaning_and_a_default_that_it_may_have():
     config = default_config()
     for path, option in OPTIONS.items():
         # Half sentences make no sense in a table.
-        assert option.help and not option.help.startswith("...") and not option.help.endswith("...")
+        assert option.help
+        assert not option.help.startswith("...")
+        assert not option.help.endswith("...")
         value = config
         for name in path.split("."):
             value = value[name]

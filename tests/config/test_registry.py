@@ -28,6 +28,19 @@ def test_a_name_is_taken_once():
         registry.register("a")(2)
 
 
+def test_entries_say_of_themselves_what_others_ask():
+    registry = Registry("thing", reads=("image",), is_large=True)
+    registry.register("small", is_large=False)(1)
+    registry.register("other")(2)
+    assert (registry.about("small").reads, registry.about("small").is_large) == (("image",), False)
+    assert registry.about("other").is_large
+    # A config may name what nobody registered; that is another problem of it.
+    assert registry.about("nothing").is_large
+    with pytest.raises(TypeError, match="thing 'odd': nobody asks for is_green, is_red"):
+        registry.register("odd", is_red=True, is_green=True)
+    assert "odd" not in registry
+
+
 def test_a_registry_holds_what_its_base_holds():
     base = Registry("thing")
     extended = Registry("special thing", base=base)

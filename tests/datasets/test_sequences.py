@@ -63,6 +63,24 @@ def test_shared_labels_are_dealt_out_evenly(name):
     assert owned.max() - owned.min() <= 1
 
 
+def test_what_a_type_says_of_its_role_and_its_shots_is_so():
+    for name in EVALUATION_MODES:
+        kind, batch = draw(name, 64, p_bursty=1.0)
+        roles = SPACE.roles_of(batch.class_ids)
+        allowed = {"zipfian": {"rare", "common"}, "each": {"rare", "common"}}
+        assert set(roles.ravel()) <= allowed.get(kind.role, {kind.role}), name
+        support = (batch.class_ids[:, :-1] == batch.class_ids[:, -1:]).sum(axis=1)
+        # Ordinary sequences of 'mixed' hold what they hold by chance.
+        assert kind.role == "each" or support.min() >= kind.shots, name
+
+
+def test_roles_are_those_of_the_split():
+    expected = ["rare"] * SPLIT.num_rare + ["common"] * SPLIT.num_common
+    expected += ["holdout"] * SPLIT.num_holdout
+    np.testing.assert_array_equal(SPACE.roles_of(SPLIT.class_ids), expected)
+    np.testing.assert_array_equal(SPACE.roles_of(SPLIT.class_ids[:4].reshape(2, 2)), "rare")
+
+
 def test_a_missing_role_is_named():
     space = dataclasses.replace(SPACE, split=SPLIT._replace(num_common=0, num_holdout=0))
     with pytest.raises(ValueError, match=r"needs common classes, but data\.split\.num_common is 0"):

@@ -12,8 +12,9 @@ from pathlib import Path
 import ml_collections
 from net import observe
 
-from emergent_icl.config import configs
-from emergent_icl.config.configs import completed, tuples
+from emergent_icl.config import identity as stored
+from emergent_icl.config.configs import tuples
+from emergent_icl.config.identity import completed
 from emergent_icl.config.options import OPTIONS
 from emergent_icl.config.rules import OPTIONAL_COUNT, Option, integer
 from emergent_icl.runs.open import load_run
@@ -30,8 +31,8 @@ WRITTEN = observe.run_config("images")
 
 def pretend():
     """From now on it is."""
-    configs.RENAMED[OLD] = NEW
-    configs.DERIVED[DERIVED] = lambda config: 2 * config.model.embedding_size
+    stored.RENAMED[OLD] = NEW
+    stored.DERIVED[DERIVED] = lambda config: 2 * config.model.embedding_size
     OPTIONS[NEW] = OPTIONS.pop(OLD)
     # What the sweeps start from: the default is what was done before there was a choice.
     OPTIONS[ADDED] = Option(BEFORE, integer(0), "", before=BEFORE)

@@ -27,7 +27,8 @@ import tiny
 
 from emergent_icl import findings as sweep_files
 from emergent_icl.cli import option_table
-from emergent_icl.config.configs import identity, with_options
+from emergent_icl.config.configs import with_options
+from emergent_icl.config.identity import identity
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.materialise import make_materialise
 from emergent_icl.data.sequences.classes import SequenceBatch

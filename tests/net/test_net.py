@@ -10,7 +10,8 @@ import pytest
 from launching import start
 from net import observe
 
-from emergent_icl.config.configs import completed, identity, tuples
+from emergent_icl.config.configs import tuples
+from emergent_icl.config.identity import completed, identity
 
 REFRESH = "if the change is intended: make record, and say why in the commit"
 
@@ -103,7 +104,7 @@ def test_every_preset_is_recorded():
 
 @pytest.mark.parametrize("name", observe.PRESETS)
 def test_a_preset_is_the_same_config(name):
-    """With options that came later at what was done before them; see configs.ADDED."""
+    """With options that came later at what was done before them; see Option.before."""
     config = observe.preset_config(name)
     assert tuples(completed(CONFIGS[name]["config"])) == tuples(config.to_dict()), REFRESH
     assert identity(config) == CONFIGS[name]["identity"]

@@ -95,16 +95,9 @@ def mean(shares: Distribution) -> float:
 
 
 def draw_sample(sampler: Sampler, seed: int, name: str, count: int) -> SequenceBatch:
-    """Draws `count` sequences; the first ones are the same however many are drawn.
+    """Draws `count` >= 1 sequences; the first ones are the same however many are drawn.
 
-    Args:
-      sampler: of a sequence type.
-      seed: of the sample, in [0, 2^63).
-      name: what is drawn, e.g. 'inspect/fewshot_holdout'; names are independent of each other.
-      count: >= 1.
-
-    Returns:
-      int32 [count, S].
+    Samples of other names, 'inspect/fewshot_holdout' say, are independent of each other.
     """
     blocks = []
     for block in range(-(-count // BLOCK_SEQUENCES)):
@@ -129,12 +122,9 @@ class BinnedFrequency(NamedTuple):
 
 
 def binned_frequency(ranks_BS: np.ndarray, edges: np.ndarray) -> BinnedFrequency:
-    """Frequencies of classes by their rank, averaged over bins of ranks.
+    """Frequencies of classes by class rank, averaged over bins: bin n is [edges[n], edges[n + 1]).
 
-    Args:
-      ranks_BS: int [B, S], rank of each example's class; those outside of all bins count
-        as examples of none.
-      edges: int [N + 1], ascending; bin n holds the ranks in [edges[n], edges[n + 1]).
+    Ranks outside of all bins count as examples of none.
     """
     num_sequences, seq_len = ranks_BS.shape
     total = np.zeros(len(edges) - 1)

@@ -35,7 +35,7 @@ class ClassSplit(NamedTuple):
 
     @property
     def num_train(self) -> int:
-        """Number of classes that are trained on: rare and common."""
+        """Number of rare and common classes: those that are trained on."""
         return self.num_rare + self.num_common
 
     @property
@@ -64,19 +64,12 @@ def split_classes(
 ) -> ClassSplit:
     """Splits classes by a fixed permutation, as the original does.
 
-    Args:
-      split: config.data.split: seed (1337 is the original's), num_rare, num_common,
-        num_holdout.
-      num_classes: classes that the data show.
-      group_size: consecutive classes that are variants of one another. Groups are
-        permuted, and none has members on both sides of the split between training and
-        holdout (original: preserve_ordering_every_n).
-
-    Returns:
-      The split: rare classes are the permutation's first, common the next, holdout the last.
+    Rare classes are its first, common ones the next, held-out ones its last. What is permuted are
+    groups of `group_size` consecutive classes, variants of one another, none of which has members
+    on both sides of the border between training and holdout (original: preserve_ordering_every_n).
 
     Raises:
-      ValueError: more classes are asked for than there are.
+      ValueError: `config.data.split` asks for more classes than there are.
     """
     num_train, num_holdout = split.num_rare + split.num_common, split.num_holdout
     wanted = num_train + num_holdout
@@ -105,17 +98,10 @@ def split_classes(
 
 
 def zipf_weights(num_classes: int, exponent: float) -> np.ndarray:
-    """Probabilities p(rank r) ~ 1 / r^exponent of rare and common classes, by place.
+    """Probabilities ~ 1 / rank^exponent of rare and common classes by place, float64 [num_classes].
 
-    The last place (the last common class) has rank 1, the first has rank
-    `num_classes`: common classes are the most frequent (paper section 3.2).
-
-    Args:
-      num_classes: rare and common classes together.
-      exponent: Zipf's alpha, >= 0; 0 is uniform.
-
-    Returns:
-      float64 [num_classes], summing to 1.
+    The last place (the last common class) has class rank 1, the first has rank `num_classes`:
+    common classes are the most frequent (paper section 3.2). An exponent of 0 is uniform.
     """
     ranks = np.arange(num_classes, 0, -1, dtype=np.float64)
     # Relative to rank 1, in logarithms: large exponents underflow to 0, not to NaN.
@@ -171,11 +157,7 @@ class ClassSpace:
         }[name]
 
     def distribution(self, name: str, uniform: bool = False) -> sampling.ClassDistribution:
-        """The distribution over those places from which classes are drawn.
-
-        Args:
-          name: see `places`.
-          uniform: whatever the Zipf exponent.
+        """What the classes at `places(name)` are drawn from; `uniform` whatever the Zipf exponent.
 
         Raises:
           ValueError: there are no such classes.
@@ -240,12 +222,7 @@ class ClassSpace:
         return place_of[class_ids]
 
     def roles_of(self, class_ids: np.ndarray) -> np.ndarray:
-        """What classes of this space are for: 'rare', 'common' or 'holdout'; str [...].
-
-        Args:
-          class_ids: int [...], as in SequenceBatch. What random drawings stand for, what loss or
-            accuracy is of rare classes alone: `roles_of(batch.class_ids) == "rare"`.
-        """
+        """'rare', 'common' or 'holdout' for each class that a SequenceBatch shows; str [...]."""
         places = self.places_of(class_ids)
         is_role = [places < self.split.num_rare, places < self.split.num_train]
         return np.select(is_role, ["rare", "common"], "holdout")

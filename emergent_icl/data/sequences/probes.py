@@ -33,14 +33,9 @@ DrawWays = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> SequenceType:
     """Queries whose class is absent from the context: only the weights can answer.
 
-    The query is drawn first; the context follows the same distribution without the
-    query's class (original: get_no_support_seq). With label multiplicity any of the
-    class's labels is right.
-
-    Args:
-      space: the classes.
-      options: of all types.
-      role: 'common', 'rare' or 'zipfian'.
+    The query is drawn first, from the classes of a role ('common', 'rare' or 'zipfian'); the
+    context follows the same distribution without the query's class (original:
+    get_no_support_seq). With label multiplicity any of the class's labels is right.
 
     Raises:
       ValueError: the role has fewer than two classes, or the labeling is 'unfixed'.
@@ -52,11 +47,7 @@ def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> S
 
 
 def no_support_places(space: ClassSpace, role: str, seq_len: int) -> DrawPlaces:
-    """A query, and a context without its class.
-
-    Raises:
-      ValueError: the role has fewer than two classes.
-    """
+    """A query, and a context without its class; raises ValueError below two classes of a role."""
     distribution = space.distribution(role)
     if distribution.support < 2:
         raise ValueError(f"a context without the query's class needs at least 2 {role} classes")
@@ -80,13 +71,7 @@ def make_fewshot(
     Under the 'unfixed' labeling the classes are called 0 .. ways-1 at random in each
     sequence, so that only the context can answer (original: get_fewshot_seq).
     `distinct_ways=False` draws the ways with replacement, as the original did: a class
-    may then stand under both labels.
-
-    Args:
-      space: the classes.
-      options: of all types, of which `options.fewshot` is read.
-      role: 'common', 'rare', 'zipfian' or 'holdout'.
-      labeling: instead of `options.fewshot.labeling`.
+    may then stand under both labels. `labeling` takes the place of `options.fewshot.labeling`.
 
     Raises:
       ValueError: the role has fewer classes than ways.
@@ -122,11 +107,7 @@ def make_fewshot(
 def _fewshot_places(
     distribution: sampling.ClassDistribution, fewshot: FewshotOptions, name: str, role: str
 ) -> DrawWays:
-    """Draws places [B, S] and which of the ways stands there, int [B, S].
-
-    Raises:
-      ValueError: distinct ways are asked for, and there are not as many.
-    """
+    """Draws places and ways; raises ValueError if there are fewer classes than distinct ways."""
     if fewshot.distinct_ways and distribution.support < fewshot.ways:
         raise ValueError(
             f"{name} needs at least ways = {fewshot.ways} {role} classes, "

@@ -49,15 +49,10 @@ class ClassDistribution(NamedTuple):
     def draw_excluding(
         self, rng: np.random.Generator, excluded_BK: np.ndarray, count: int
     ) -> np.ndarray:
-        """Independent places that avoid each row's excluded ones, by what is left of their mass.
+        """Independent places, int64 [B, count], that avoid each row's excluded ones.
 
-        Args:
-          rng: the source of randomness.
-          excluded_BK: int [B, K], fewer than `support` distinct places a row.
-          count: places to draw a row.
-
-        Returns:
-          int64 [B, count].
+        They are drawn by what is left of their mass; of the excluded places there are fewer than
+        `support` different ones in a row.
         """
         excluded = np.sort(excluded_BK, axis=1) - self.first
         starts = np.concatenate([[0.0], self.cumulative])[excluded]
@@ -103,13 +98,7 @@ class ClassDistribution(NamedTuple):
 def draw_distinct_rows(
     rng: np.random.Generator, batch_size: int, count: int, size: int
 ) -> np.ndarray:
-    """`count` different integers in [0, size) a row, every selection equally likely.
-
-    Args:
-      rng: the source of randomness.
-      batch_size: rows.
-      count: at most `size`.
-      size: of the range.
+    """`count` <= `size` different integers in [0, size) a row, every selection equally likely.
 
     Returns:
       int64 [batch_size, count].

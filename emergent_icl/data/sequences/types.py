@@ -110,13 +110,7 @@ def fixed_type(
 ) -> SequenceType:
     """A type whose classes carry their own labels, given how places are drawn.
 
-    Args:
-      space: the classes.
-      options: options of the type.
-      draw_places: (rng, batch size) -> places [B, S].
-      valid_labels: see SequenceType.
-      any_label: whether any label of the query's class is right.
-      **facts: what the type says of itself, see SequenceType.
+    With `any_label` every label of the query's class is right. The rest are fields of SequenceType.
     """
 
     def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:

@@ -3,14 +3,9 @@
 import pytest
 import tiny
 
-from emergent_icl.config import configs
-from emergent_icl.config.configs import (
-    completed,
-    differing_options,
-    identities,
-    identity,
-    with_options,
-)
+from emergent_icl.config import identity as stored
+from emergent_icl.config.configs import with_options
+from emergent_icl.config.identity import completed, differing_options, identities, identity
 from emergent_icl.config.options import OPTIONS
 from emergent_icl.config.rules import STRING, Option
 
@@ -18,10 +13,10 @@ from emergent_icl.config.rules import STRING, Option
 @pytest.fixture
 def history(monkeypatch):
     """Later versions: `a.x` came to be `b.y`, then `b.z`; `probes.every` and `a.new` were added."""
-    monkeypatch.setattr(configs, "RENAMED", {"a.x": "b.y", "b.y": "b.z"})
+    monkeypatch.setattr(stored, "RENAMED", {"a.x": "b.y", "b.y": "b.z"})
     added = {"probes.every": 0, "a.new": (1, 2)}
     options = {path: Option(value, STRING, "", before=value) for path, value in added.items()}
-    monkeypatch.setattr(configs, "OPTIONS", options)
+    monkeypatch.setattr(stored, "OPTIONS", options)
 
 
 def test_what_any_version_wrote_is_completed(history):
@@ -63,14 +58,14 @@ def test_what_no_version_wrote_is_left_to_the_validation(history, stored, found)
 def test_an_option_that_changes_nothing_leaves_the_identity(config, monkeypatch):
     before = identity(config)
     monkeypatch.setitem(OPTIONS, "training.patience", Option(7, STRING, "", before=3))
-    monkeypatch.setattr(configs, "RENAMED", {"data.split.seed": "data.split.permutation"})
+    monkeypatch.setattr(stored, "RENAMED", {"data.split.seed": "data.split.permutation"})
     config.training.patience = 3
     config.data.split.permutation = config.data.split.seed
     del config.data.split.seed
     assert identity(config) == before
     config.training.replica_overrides = ({"name": "n", "data.split.permutation": 1},)
     renamed = identity(config)
-    monkeypatch.setattr(configs, "RENAMED", {})
+    monkeypatch.setattr(stored, "RENAMED", {})
     assert identity(config) != renamed
     config.training.patience = 4
     assert identity(config) not in (before, renamed)

@@ -1,0 +1,157 @@
+"""A config whatever version wrote it: completed, compared, identified.
+
+Stored runs outlive new options: one that came later says what was done before it (`Option.before`),
+one that was renamed has a row in RENAMED; nothing else has to know.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ml_collections
+
+from emergent_icl.config.configs import flatten, is_resumable, tuples, with_options
+from emergent_icl.config.options import OPTIONS
+from emergent_icl.config.rules import FROM_THE_START
+
+# Names that options have had -> their names today.
+RENAMED: dict[str, str] = {}
+# Options that may be left unset -> what a valid config then means by them. Modules that derive an
+# option register it here. Such an option depends neither on the machine nor on what may change in a
+# resumed run: training.steps_per_call depends on both, and is compared as it is written.
+DERIVED: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {}
+# Its entries map options to values; it is not a section.
+OVERRIDES = "training.replica_overrides"
+
+
+def completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """A config that any version wrote, in the options of this one.
+
+    Renamed options get their names of today, options that came later what was done before them.
+
+    Args:
+      stored: the content of a config.json, nested; not changed. What no version wrote is left as
+        it is, for the validation to refuse.
+    """
+    tree = copy.deepcopy(stored)
+    for old, new in RENAMED.items():
+        section, name = _section(tree, old, make=False)
+        # One that stands there under both names is left as it is, too.
+        if section is not None and name in section and _put(tree, new, section[name]):
+            del section[name]
+    for path, value in _added().items():
+        _put(tree, path, value)
+    training = tree.get("training")
+    if isinstance(training, dict) and isinstance(training.get("replica_overrides"), list | tuple):
+        training["replica_overrides"] = [
+            _renamed(one, RENAMED) for one in training["replica_overrides"]
+        ]
+    return tree
+
+
+def differing_options(
+    old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields (path, old value, new value) of options that differ; None for a missing one.
+
+    One that is unset in one of them, and set in the other to what it means there, does not differ.
+    """
+    old_flat, new_flat = (flatten(tuples(config.to_dict())) for config in (old, new))
+    for path in sorted(old_flat.keys() | new_flat.keys()):
+        before, after = old_flat.get(path), new_flat.get(path)
+        if before == after:
+            continue
+        meant = [_meant(path, config) for config in (old, new)] if path in DERIVED else [None]
+        if None in meant or meant[0] != meant[1]:
+            yield path, before, after
+
+
+def identity(config: ml_collections.ConfigDict) -> int:
+    """A checksum of all options that a resumed run must share.
+
+    It is that of the config as the first version would have written it, where it could have: an
+    option that came later counts only where it changes what is done.
+    """
+    return _checksum(flatten(tuples(config.to_dict())))
+
+
+def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
+    """The config's own identity, then those of other ways to write it: see `differing_options`."""
+    flat = flatten(tuples(config.to_dict()))
+    ways = {path: [flat[path], *_other_way(config, path)] for path in DERIVED if path in flat}
+    written = (dict(zip(ways, values, strict=True)) for values in itertools.product(*ways.values()))
+    return tuple(dict.fromkeys(_checksum(flat | one) for one in written))
+
+
+def _added() -> dict[str, Any]:
+    """Options that came after version 0.1.0 -> what was done before."""
+    before = {path: option.before for path, option in OPTIONS.items()}
+    return {path: value for path, value in before.items() if value is not FROM_THE_START}
+
+
+def _checksum(flat: dict[str, Any]) -> int:
+    """Of flat options by their first names, without those that change nothing."""
+    added = _added()
+    fixed = {
+        path: value
+        for path, value in flat.items()
+        if not is_resumable(path) and added.get(path, FROM_THE_START) != value
+    }
+    first_names = {new: old for old, new in reversed(RENAMED.items())}
+    if isinstance(fixed.get(OVERRIDES), tuple):
+        fixed[OVERRIDES] = tuple(_renamed(one, first_names) for one in fixed[OVERRIDES])
+    return zlib.crc32(json.dumps(_renamed(fixed, first_names), sort_keys=True).encode())
+
+
+def _renamed(options: Any, names: dict[str, str]) -> Any:
+    """The same options by other names; anything but a dictionary is returned unchanged."""
+    if not isinstance(options, dict):
+        return options
+    for old, new in names.items():
+        options = {new if path == old else path: value for path, value in options.items()}
+    return options
+
+
+def _meant(path: str, config: ml_collections.ConfigDict) -> Any:
+    """The value of an option that may be unset; None where that cannot be told."""
+    value = flatten(config.to_dict()).get(path)
+    if value is not None:
+        return value
+    try:
+        return DERIVED[path](config)
+    except (Exception, MemoryError):  # Of an invalid config, or of data that are not there.
+        return None
+
+
+def _other_way(config: ml_collections.ConfigDict, path: str) -> list[Any]:
+    """How else a derived option can be written: unset, or set."""
+    value = flatten(config.to_dict()).get(path)
+    if value is None:
+        meant = _meant(path, config)
+        return [] if meant is None else [meant]
+    unset = with_options(config, {path: None})
+    return [None] if _meant(path, unset) == value else []
+
+
+def _section(tree: Any, path: str, make: bool) -> tuple[Any, str]:
+    """The dictionary that holds an option, None if something else is in its place; and its name."""
+    *sections, name = path.split(".")
+    for part in sections:
+        if not isinstance(tree, dict):
+            return None, name
+        tree = tree.setdefault(part, {}) if make else tree.get(part)
+    return (tree if isinstance(tree, dict) else None), name
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> bool:
+    """Sets an option that is not there yet; whether it could be set."""
+    section, name = _section(tree, path, make=True)
+    if section is None or name in section:
+        return False
+    section[name] = value
+    return True
