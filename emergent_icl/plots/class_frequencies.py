@@ -57,24 +57,13 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     """
     figure = style.new_figure(WIDTH, HEIGHT)
     axes = figure.subplots()
-    is_log = data.exponent > 0
-    ranks = np.arange(1, data.split.num_train + 1)
-    law = zipf_weights(data.split.num_train, data.exponent)[::-1]
-    counts = np.bincount(data.ranks.ravel(), minlength=len(ranks) + 1)[1 : len(ranks) + 1]
+    is_log, num_train = data.exponent > 0, data.split.num_train
+    law = zipf_weights(num_train, data.exponent)[::-1]
+    counts = np.bincount(data.ranks.ravel(), minlength=num_train + 1)[1 : num_train + 1]
     single = counts / data.ranks.size
     _set_scales(axes, data, law, single, is_log)
     _mark_roles(axes, data.split)
-
-    # Never shown: nowhere on a logarithmic axis.
-    was_shown = counts > 0 if is_log else np.full(len(ranks), True)
-    axes.plot(
-        ranks[was_shown], single[was_shown], ".", color=style.GRAY, markersize=3.5, alpha=0.5,
-        markeredgewidth=0, label="a single class" + ", if it is shown" * is_log,
-    )  # fmt: skip
-    law_name = f"Zipf's law, exponent {data.exponent:g}" if is_log else "the uniform law"
-    law_name += "" if data.follows_law else " (another law holds here)"
-    dashes = "-" if data.follows_law else ":"
-    axes.plot(ranks, law, dashes, color=style.INK, linewidth=1.2, label=law_name, zorder=3)
+    _draw_classes(axes, data, law, single)
     edges = rank_edges(data.split, is_log)
     where = law_ranks(edges, data.exponent)
     for positions, look, name in (
@@ -128,6 +117,21 @@ def _mark_roles(axes: Axes, split: ClassSplit) -> None:
             1, 1.01, f"{split.num_rare:,} rare classes", color=style.GRAY, size=9, ha="right",
             transform=axes.transAxes,
         )  # fmt: skip
+
+
+def _draw_classes(axes: Axes, data: ClassFrequencies, law: np.ndarray, single: np.ndarray) -> None:
+    """Each class, and what the law says of it."""
+    ranks, is_log = np.arange(1, len(law) + 1), data.exponent > 0
+    # Never shown: nowhere on a logarithmic axis.
+    was_shown = single > 0 if is_log else np.full(len(ranks), True)
+    axes.plot(
+        ranks[was_shown], single[was_shown], ".", color=style.GRAY, markersize=3.5, alpha=0.5,
+        markeredgewidth=0, label="a single class" + ", if it is shown" * is_log,
+    )  # fmt: skip
+    law_name = f"Zipf's law, exponent {data.exponent:g}" if is_log else "the uniform law"
+    law_name += "" if data.follows_law else " (another law holds here)"
+    dashes = "-" if data.follows_law else ":"
+    axes.plot(ranks, law, dashes, color=style.INK, linewidth=1.2, label=law_name, zorder=3)
 
 
 def _draw_bins(
