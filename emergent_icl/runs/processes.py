@@ -33,10 +33,7 @@ def is_primary() -> bool:
 
 
 def check_agreement(find: Callable[[], Mapping[str, Any]]) -> None:
-    """Waits for all processes, and checks that each found the same; a process alone agrees.
-
-    Args:
-      find: gives JSON-able, nested facts.
+    """Waits for all processes, and checks that each finds the same JSON-able, nested facts.
 
     Raises:
       DisagreementError: on every process; names what differs from process 0.
@@ -63,16 +60,14 @@ def check_devices() -> None:
     Raises:
       DisagreementError: on every process.
     """
-    found: dict[int, list[str]] = {}
+    found: dict[int, list[str]] = collections.defaultdict(list)
     for device in jax.devices():
-        found.setdefault(device.process_index, []).append(device.device_kind)
-    texts = {
-        index: f"{len(kinds)} x {', '.join(sorted(set(kinds)))}" for index, kinds in found.items()
-    }
-    if len(set(texts.values())) > 1:
+        found[device.process_index].append(device.device_kind)
+    texts = [f"{len(found[i])} x {', '.join(sorted(set(found[i])))}" for i in sorted(found)]
+    if len(set(texts)) > 1:
         raise DisagreementError(
             "the processes of a run must have equal devices, but process "
-            + ", process ".join(f"{index} has {text}" for index, text in sorted(texts.items()))
+            + ", process ".join(f"{index} has {text}" for index, text in enumerate(texts))
         )
 
 
@@ -101,11 +96,7 @@ class StopVote:
         self._pending: collections.deque[jax.Array] = collections.deque()
 
     def now(self, own: signal.Signals | None) -> signal.Signals | None:
-        """The signal that any process has received; waits for all of them.
-
-        Args:
-          own: that this one has received.
-        """
+        """The signal that any process has received, `own` this one; waits for all of them."""
         if self._count == 1:
             return own
         return _signal(devices.greatest_of_processes(own or 0))

@@ -45,13 +45,7 @@ class NonFiniteLossError(FloatingPointError):
     """A run diverged: a number became NaN or infinite, in training or in an evaluation."""
 
     def __init__(self, step: int, what: str, replicas: int = 1) -> None:
-        """Says what happened.
-
-        Args:
-          step: at which it was seen.
-          what: 'The loss is nan', say.
-          replicas: how many have diverged by now, of as many.
-        """
+        """Takes the step at which it was seen, what was seen, and how many replicas diverged."""
         self.step = step
         who = "" if replicas == 1 else f"All {replicas} replicas have diverged; the last: "
         super().__init__(
@@ -159,12 +153,7 @@ class Tracker:
         )
 
     def mark(self, replica: int, step: int, what: str) -> None:
-        """Notes that a replica diverged.
-
-        Args:
-          replica: its number.
-          step: at which it was seen.
-          what: was seen; see NonFiniteLossError.
+        """Notes that the replica of a number diverged, at which step that was seen, and what.
 
         Raises:
           NonFiniteLossError: it was the last one, or a run that is alone.

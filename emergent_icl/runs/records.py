@@ -63,6 +63,9 @@ class Display:
         """After everything else."""
 
 
+SILENT = Display()
+
+
 class MetricsWriter:
     """metrics.jsonl and TensorBoard events; continues exactly where a checkpoint ends."""
 
@@ -81,7 +84,8 @@ class MetricsWriter:
         os.replace(temporary, metrics)
         self._file, self._path = metrics.open("a", encoding="utf-8"), metrics
         self._tensorboard, self._resume_step = tensorboard, resume_step
-        self._events: dict[str, EventFile] = {}
+        self._events: dict[str, EventsWriter] = {}
+        self._next_flush = 0.0
 
     def __enter__(self) -> MetricsWriter:
         return self
@@ -117,43 +121,25 @@ class MetricsWriter:
             self._file.flush()
         with _named(self._tensorboard):
             for replica, record in records.items():
-                if replica not in self._events:
-                    folder = self._tensorboard / replica
-                    self._events[replica] = EventFile(folder, self._resume_step + 1)
-                self._events[replica].write(step, record)
+                numbers = [Summary.Value(tag=name, simple_value=x) for name, x in record.items()]
+                event = Event(step=step, wall_time=time.time(), summary=Summary(value=numbers))
+                self._events_of(replica).write_event(event)
+            if time.monotonic() >= self._next_flush:
+                for events in self._events.values():
+                    events.flush()
+                self._next_flush = time.monotonic() + FLUSH_SECONDS
 
-
-class EventFile:
-    """TensorBoard's file of one run: numbers by step, written by whoever logs.
-
-    Whatever it does raises OSError where the file cannot be written.
-    """
-
-    def __init__(self, folder: Path, first_step: int) -> None:
-        """Starts a file; TensorBoard drops events from `first_step` on in older files."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = EventsWriter(str(folder / "events"))
-        self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
-        self._flush()
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Adds the numbers of a step."""
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
-        self._write(Event(step=step, summary=Summary(value=values)))
-        if time.monotonic() >= self._next_flush:
-            self._flush()
-
-    def close(self) -> None:
-        """Writes what is left."""
-        self._file.close()
-
-    def _write(self, event: Event) -> None:
-        event.wall_time = time.time()
-        self._file.write_event(event)
-
-    def _flush(self) -> None:
-        self._file.flush()
-        self._next_flush = time.monotonic() + FLUSH_SECONDS
+    def _events_of(self, replica: str) -> EventsWriter:
+        """TensorBoard's file of a replica."""
+        if replica not in self._events:
+            folder = self._tensorboard / replica
+            folder.mkdir(parents=True, exist_ok=True)
+            self._events[replica] = EventsWriter(str(folder / "events"))
+            # TensorBoard drops events of this step and later ones in older files.
+            start, step = SessionLog(status=SessionLog.START), self._resume_step + 1
+            event = Event(step=step, wall_time=time.time(), session_log=start)
+            self._events[replica].write_event(event)
+        return self._events[replica]
 
 
 def read_metrics(path: Path) -> list[Record]:

@@ -20,7 +20,7 @@ from emergent_icl.runs import processes, records
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore, non_finite_leaves
 from emergent_icl.runs.progress import Fetch, Progress, Tracker
-from emergent_icl.runs.records import Display, MetricsWriter, Record
+from emergent_icl.runs.records import SILENT, Display, MetricsWriter, Record
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, build
@@ -60,7 +60,7 @@ StopRequest = Callable[[], signal.Signals | None]
 def train(
     config: ml_collections.ConfigDict,
     workdir: Workdir,
-    display: Display,
+    display: Display = SILENT,
     stop_requested: StopRequest = lambda: None,
     started: float | None = None,
     fetch: Fetch = devices.fetch,
@@ -96,8 +96,10 @@ def train(
         step = make_step(experiment, int(start.step[0]), carried.steps_per_call)
         display.started(records.facts(experiment, start, step))
         tracker = Tracker(experiment.replicas, step, carried, started, fetch)
-        with _open_lines(workdir, start) as lines:
-            results = _loop(experiment, start, step, tracker, store, lines, display, stop_requested)
+        with _open_writer(workdir, start) as writer:
+            results = _loop(
+                experiment, start, step, tracker, store, writer, display, stop_requested
+            )
         store.wait()
         summary = records.summary_of(experiment, start, results, tracker.progress())
         if processes.is_primary():  # Written last: it says that the run is complete.
@@ -155,7 +157,7 @@ def _resume(
     return state, Progress(**(carried or {}))
 
 
-def _open_lines(
+def _open_writer(
     workdir: Workdir, start: TrainState
 ) -> contextlib.AbstractContextManager[MetricsWriter | None]:
     if not processes.is_primary():
@@ -169,11 +171,11 @@ def _loop(
     step: Step,
     tracker: Tracker,
     store: CheckpointStore,
-    lines: MetricsWriter | None,
+    writer: MetricsWriter | None,
     display: Display,
     stop_requested: StopRequest,
 ) -> list[Results | None]:
-    """From a host state [R, ...] to the last step; the last evaluation of each replica."""
+    """The training loop, from a host state [R, ...] on; the last evaluation of each replica."""
     config, steps_per_call = experiment.config, step.steps_per_call
     first, last = int(start.step[0]), config.training.num_steps
     evaluators, vote = experiment.evaluators(), processes.StopVote()
@@ -189,17 +191,17 @@ def _loop(
             display.advanced(done)
 
             is_whole, at_end = done % config.training.log_every == 0, done == last
-            line: list[Record] = [{} for _ in tracker.names]
+            lines: list[Record] = [{} for _ in tracker.names]
             if is_whole or at_end:
                 # Part of a window is kept: the run may be prolonged, and complete it.
                 means, rate = tracker.line(keep=not is_whole)
                 size = config.training.batch_size
-                line = [records.training_record(own, rate, size) for own in means]
+                lines = [records.training_record(own, rate, size) for own in means]
             if done % config.evaluation.every == 0 or at_end:
                 results = _evaluate(evaluators, step, state, tracker, done)
                 evaluated = (records.evaluation_record(found or {}) for found in results)
-                line = [one | own for one, own in zip(line, evaluated, strict=True)]
-            _write(done, line, tracker, lines, display)
+                lines = [one | own for one, own in zip(lines, evaluated, strict=True)]
+            _write(done, lines, tracker, writer, display)
 
             signal_number = vote.poll(stop_requested())
             if done % config.checkpoints.every == 0 or at_end or signal_number:
@@ -240,16 +242,16 @@ def _evaluate(
 
 def _write(
     done: int,
-    line: Sequence[Record],
+    lines: Sequence[Record],
     tracker: Tracker,
-    lines: MetricsWriter | None,
+    writer: MetricsWriter | None,
     display: Display,
 ) -> None:
     """Writes what there is of each replica's line, and shows it."""
-    full = {name: own for name, own in zip(tracker.names, line, strict=True) if own}
+    full = {name: line for name, line in zip(tracker.names, lines, strict=True) if line}
     if full:
-        if lines is not None:
-            lines.write(done, full)
+        if writer is not None:
+            writer.write(done, full)
         display.logged(done, full)
     _tell_diverged(tracker, display)
 

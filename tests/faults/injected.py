@@ -80,17 +80,17 @@ def no_space_for_anything(at):
 def no_space_for_events(at):
     """Of TensorBoard's file nothing more is written."""
 
-    def flush(self, whole=records.EventFile._flush):
+    def flush(self, whole=records.EventsWriter.flush):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
         whole(self)
 
-    def write(self, step, numbers, whole=records.EventFile.write):
+    def write(self, step, lines, whole=records.MetricsWriter.write):
         if step == at:
-            records.EventFile._flush = flush
+            records.EventsWriter.flush = flush
             self._next_flush = 0
-        whole(self, step, numbers)
+        whole(self, step, lines)
 
-    records.EventFile.write = write
+    records.MetricsWriter.write = write
 
 
 def out_of_memory(at):
