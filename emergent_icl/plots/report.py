@@ -99,13 +99,11 @@ def fill(page: str, results: Json, pictures: str) -> str:
     return _BLOCK.sub(renewed, page)
 
 
-def markdown_cell(text: object) -> str:
-    """A text in a cell of Markdown: no bar ends it, no tag begins in it.
-
-    A break that a browser may make is none in a text that people search.
-    """
-    plain = str(text).replace(tables.NO_BREAK, " ").replace("|", r"\|")
-    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", plain)
+def _plain(text: object) -> str:
+    """A text of Markdown in which no tag begins, and no bar ends its cell."""
+    # A break that a browser may make is none in a text that people search.
+    searchable = str(text).replace(tables.NO_BREAK, " ")
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", searchable.replace("|", r"\|"))
 
 
 def _templates() -> Environment:
@@ -120,6 +118,6 @@ def _templates() -> Environment:
     environment.globals |= {
         "charts": charts, "data": data, "tables": tables, "duration_text": duration_text,
     }  # fmt: skip
-    environment.filters["cell"] = markdown_cell
+    environment.filters["plain"] = _plain
     environment.tests["diverged"] = data.has_diverged
     return environment

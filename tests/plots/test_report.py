@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from emergent_icl.plots import sweep_tables as tables
 from emergent_icl.plots.charts import chart, chart_text
-from emergent_icl.plots.report import report_page, write_report
+from emergent_icl.plots.report import BLOCKS, fill, report_page, write_report
 from emergent_icl.plots.sweep_figures import draw_summary
 
 RESULTS = make_results()
@@ -173,6 +173,16 @@ def test_names_and_texts_of_results_cannot_become_markup():
     assert HOSTILE in page.text
     assert sum(tag == "script" for tag, _ in page.tags) == 3
     assert page.fetched == []
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_pages_of_hostile_results_hold_no_markup_of_theirs(block):
+    results = hostile_results()
+    results["machine"] |= {"cores": HOSTILE}
+    text = fill(f"<!-- results: {block} -->\n<!-- /results -->", results, ".")
+    tags = {tag for tag, _ in PageReader(text).tags}
+    assert tags <= {"br"}
+    assert "gone" in text
 
 
 def test_charts_are_json_that_holds_no_markup():
