@@ -5,4 +5,4 @@ import sys
 from emergent_icl.cli.start import launch
 
 if __name__ == "__main__":
-    launch(sys.argv.pop(1) if len(sys.argv) > 1 else "")
+    launch(sys.argv.pop(1) if len(sys.argv) > 1 else "", "emergent_icl ")

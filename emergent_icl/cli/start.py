@@ -34,8 +34,11 @@ OURS = ("emergent_icl", "benchmarks", "ml_collections")
 STARTED = time.monotonic()
 
 
-def launch(command: str) -> None:
-    """Runs a command of this package as a program: flags in, exit code out."""
+def launch(command: str, prefix: str = "experiments.") -> None:
+    """Runs a command of this package as a program: flags in, exit code out.
+
+    The prefix is what a user types before the command, after `python -m`.
+    """
     if command not in COMMANDS:
         sys.exit(_list_commands(command))
     if command in ON_DEVICES:
@@ -43,17 +46,18 @@ def launch(command: str) -> None:
     if command in STOPPABLE:
         # A user waits for the imports, too, and may interrupt them.
         STOP_SIGNALS.install()
-    run(f"emergent_icl.cli.{command}")
+    run(f"emergent_icl.cli.{command}", prefix)
 
 
-def run(module_name: str) -> None:
+def run(module_name: str, prefix: str = "experiments.") -> None:
     """Imports a module with a `main`, and runs that as a program with all flags."""
     from absl import app, flags
 
     module = importlib.import_module(module_name)
     from emergent_icl.cli.flags import parse_flags
 
-    sys.modules["__main__"].__doc__ = module.__doc__
+    text = (module.__doc__ or "").replace("-m experiments.", f"-m {prefix}")
+    sys.modules["__main__"].__doc__ = text
     for definer, defined in flags.FLAGS.flags_by_module_dict().items():
         if definer.split(".")[0] in OURS:
             for flag in defined:

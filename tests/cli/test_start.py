@@ -51,6 +51,9 @@ def test_what_comes_before_the_heavy_imports_is_light():
 def test_the_package_runs_every_command_and_names_them():
     assert "p_bursty" in output("-m", "emergent_icl", "options", "--filter=p_bursty")
     assert "evaluate" in output("-m", "emergent_icl", "--help")
+    words = ("-m", "emergent_icl", "pages", "--help")
+    out, _ = launching.start(*words).communicate(timeout=launching.PATIENCE)
+    assert "python -m emergent_icl pages --results=" in out
     for words, said in (([], "a command is missing"), (["trai"], "'trai' is no command")):
         error = output("-m", "emergent_icl", *words, status=2)
         assert error == f"error: {said} (allowed: {', '.join(COMMANDS)})\n"
