@@ -1,6 +1,7 @@
 """How every command starts, and what it says of itself."""
 
 import re
+import shlex
 import subprocess
 import sys
 
@@ -79,3 +80,30 @@ def test_a_preset_has_a_name_wherever_it_lies(tmp_path):
 def test_flags_of_other_commands_are_not_taken():
     error = output("-m", "experiments.train", "--step=5", status=2)
     assert "Unknown command line flag 'step'" in error
+
+
+PARSED = """
+import importlib, sys
+module = importlib.import_module(sys.argv.pop(1))
+from emergent_icl.cli.flags import parse_flags
+parse_flags(sys.argv)
+"""
+README = (launching.ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+# Without those that name a user's own files, leave something out, or stand within a sentence.
+COMMAND_LINES = [
+    line
+    for line in re.findall(
+        r'python -m ((?:experiments\.|emergent_icl )(?:"[^"]*"|[^"\n])+)', README
+    )
+    if "my_" not in line and "..." not in line and "`" not in line
+]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_every_command_of_the_readme_is_understood(line):
+    command, *words = shlex.split(line.replace("emergent_icl ", "experiments."), comments=True)
+    output("-c", PARSED, MODULES[command.removeprefix("experiments.")], *words)
+
+
+def test_the_readme_has_commands():
+    assert len(COMMAND_LINES) >= 10
