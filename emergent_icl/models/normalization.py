@@ -46,13 +46,7 @@ class BatchNorm(hk.Module):
         *,
         zero_scale: bool = False,
     ) -> None:
-        """Builds the layer.
-
-        Args:
-          name: module name.
-          mean_over_devices: by which devices share their statistics in training.
-          zero_scale: start with scale 0, so that a residual branch starts silent.
-        """
+        """Devices share statistics in training; `zero_scale` lets a branch start silent."""
         super().__init__(name=name)
         self.mean_over_devices = mean_over_devices
         self.scale_init = jnp.zeros if zero_scale else jnp.ones

@@ -46,9 +46,7 @@ class RecurrentStack(hk.Module):
     def __call__(self, tokens_BTD: jax.Array, keys: jax.Array | None) -> jax.Array:
         """Maps tokens [B, T, D] to features [B, T, rnn_size]; the first state is zero.
 
-        Args:
-          tokens_BTD: float [B, T, D].
-          keys: [B, 2], one a sequence, for dropout; None for none.
+        `keys`, [B, 2], one a sequence, are for dropout; None drops nothing.
         """
         model, batch_size = self.model, tokens_BTD.shape[0]
         cells = [self.make_cell(model.rnn_size, f"layer_{i}") for i in range(model.num_layers)]

@@ -76,15 +76,9 @@ class ResNet(hk.Module):
         mean_over_devices: MeanOverDevices,
         name: str = "resnet",
     ) -> None:
-        """Builds the encoder.
+        """Takes widths and numbers of blocks of the groups; the last width is the embedding's.
 
-        Args:
-          channels: width of each group; paper: (16, 32, 32, 64). The last is the
-            embedding width.
-          blocks_per_group: number of blocks in each group; paper: (2, 2, 2, 2).
-          flatten: instead of the mean.
-          mean_over_devices: see `BatchNorm`.
-          name: module name.
+        Paper: (16, 32, 32, 64) and (2, 2, 2, 2).
         """
         super().__init__(name=name)
         self.channels, self.blocks_per_group = tuple(channels), tuple(blocks_per_group)
@@ -101,14 +95,11 @@ class ResNet(hk.Module):
             widths[-1] //= num_superpixels(images_NHWC.shape[1], len(widths))
         for group, (channels, blocks) in enumerate(zip(widths, self.blocks_per_group, strict=True)):
             for block in range(blocks):
-                first = block == 0
-                x = BottleneckBlock(
-                    channels,
-                    2 if first and group else 1,
-                    project=first,
-                    mean_over_devices=self.mean_over_devices,
-                    name=f"group_{group}_block_{block}",
-                )(x, is_training)
+                stride = 2 if group and not block else 1
+                name = f"group_{group}_block_{block}"
+                x = BottleneckBlock(channels, stride, not block, self.mean_over_devices, name)(
+                    x, is_training
+                )
         if self.flatten:
             return jnp.reshape(x, (x.shape[0], -1))
         return x.mean(axis=(1, 2))

@@ -56,14 +56,7 @@ class TokenEmbedding(hk.Module):
         num_positions: int,
         name: str = "tokens",
     ) -> None:
-        """Builds the embedding.
-
-        Args:
-          model: config.model: embedding_size, tokens, positions, dropout rates.
-          num_labels: L.
-          num_positions: most tokens that learned positions can tell apart.
-          name: module name.
-        """
+        """Takes config.model, L, and how many tokens learned positions can tell apart."""
         super().__init__(name=name)
         self.model, self.num_labels, self.num_positions = model, num_labels, num_positions
 

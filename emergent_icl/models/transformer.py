@@ -30,11 +30,8 @@ def rotate(x_BTAH: jax.Array, first: int = 0) -> jax.Array:
     """Turns queries or keys by their positions (rotary positions, Su et al. 2021).
 
     Coordinate i of the first half of a head and i of the second are turned together, by
-    position / 10,000^(2i/H); their products then depend on the distance alone.
-
-    Args:
-      x_BTAH: float [B, T, A, H], H even.
-      first: position of the first token.
+    position / 10,000^(2i/H); their products then depend on the distance alone. The first
+    token stands at position `first`; H is even.
     """
     length, half = x_BTAH.shape[1], x_BTAH.shape[-1] // 2
     angles_TH = np.arange(first, first + length)[:, None] * ROTARY_BASE ** (-np.arange(half) / half)
@@ -52,13 +49,9 @@ class CausalSelfAttention(hk.Module):
         self.num_heads, self.rotary = num_heads, rotary
 
     def __call__(self, x_BTD: jax.Array, first: int = 0) -> tuple[jax.Array, jax.Array]:
-        """Maps [B, T, D] to ([B, U, D], attention weights float32 [B, A, U, T]).
+        """Maps [B, T, D] to ([B, U, D], attention weights [B, A, U, T]) of tokens from `first` on.
 
         D is divided evenly among the heads.
-
-        Args:
-          x_BTD: float [B, T, D].
-          first: of the U = T - first tokens that are asked for.
         """
         batch, length, width = x_BTD.shape
         head_size = width // self.num_heads
@@ -90,12 +83,9 @@ class TransformerBlock(hk.Module):
     def __call__(
         self, x_BTD: jax.Array, keys: jax.Array | None, first: int = 0
     ) -> tuple[jax.Array, jax.Array]:
-        """Maps [B, T, D] to ([B, U, D], attention weights [B, A, U, T]).
+        """Maps [B, T, D] to ([B, U, D], attention weights [B, A, U, T]) of tokens from `first` on.
 
-        Args:
-          x_BTD: float [B, T, D].
-          keys: [B, 2], one a sequence, for dropout; None for none.
-          first: of the U = T - first tokens that are asked for.
+        `keys`, [B, 2], one a sequence, are for dropout; None drops nothing.
         """
         model, width = self.model, x_BTD.shape[-1]
         attention = CausalSelfAttention(model.num_heads, model.positions == "rotary")

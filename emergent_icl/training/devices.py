@@ -23,14 +23,11 @@ from emergent_icl.training.update import Metrics, TrainState, Update
 
 AXIS = "devices"
 CALLS_IN_FLIGHT = 2
-# An update of all replicas, K times: a batch [K, R, B, S] gives metrics [K, R].
-Steps = Update
-OverReplicas = Callable[[Update, int], Steps]
 Tree = TypeVar("Tree")
-# (state, hyper, bank, batch) -> (state, metrics), laid out as `Layout` says.
-TrainCall = Callable[
-    [TrainState, Hyper, DeviceBank, SequenceBatch], tuple[TrainState, dict[str, jax.Array]]
-]
+# An update of one replica, K -> that of all, K times: a batch [K, R, B, S] gives metrics [K, R].
+OverReplicas = Callable[[Update, int], Update]
+# The same on all devices, laid out as `Layout` says.
+TrainCall = Update
 
 
 def place_bank(bank: DeviceBank) -> DeviceBank:
@@ -38,9 +35,13 @@ def place_bank(bank: DeviceBank) -> DeviceBank:
 
     Left unplaced, it would travel again in every call.
     """
+    return jax.device_put(bank, _sharding())
+
+
+def _sharding(*axes: str) -> jax.sharding.NamedSharding:
+    """A leading axis AXIS lies on the local devices, one share each; without it, all on each."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.device_put(bank, everywhere)
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 def on_first_device(bank: DeviceBank) -> DeviceBank:
@@ -117,18 +118,14 @@ class Layout:
         Placed as the train call returns its state: a host array would be placed otherwise,
         and the second call would compile once more.
         """
-        local = jax.local_devices()
-        mesh = jax.sharding.Mesh(np.array(local), (AXIS,))
-        one_each = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+        count = jax.local_device_count()
 
-        def place_leaf(leaf: Array) -> jax.Array:
+        def shares(leaf: Array) -> np.ndarray:
             if self.is_spread:
-                shares = np.reshape(leaf, (len(local), -1, *np.shape(leaf)[1:]))
-            else:
-                shares = np.broadcast_to(leaf, (len(local), *np.shape(leaf)))
-            return jax.device_put(shares, one_each)
+                return np.reshape(leaf, (count, -1, *np.shape(leaf)[1:]))
+            return np.broadcast_to(leaf, (count, *np.shape(leaf)))
 
-        return jax.tree.map(place_leaf, tree)
+        return jax.device_put(jax.tree.map(shares, tree), _sharding(AXIS))
 
     def shard_batch(self, batch: SequenceBatch) -> SequenceBatch:
         """[K, R, B, S] -> what the train call takes: consecutive shares, one a device."""
@@ -171,12 +168,12 @@ class Layout:
         return jax.device_put(own, jax.local_devices()[0])
 
 
-def all_at_once(update: Update, steps_per_call: int) -> Steps:
+def all_at_once(update: Update, steps_per_call: int) -> Update:
     """Scan over K steps (vmap over R replicas (update)): for devices with room for more work."""
     return _one_by_one(jax.vmap(update, in_axes=(0, 0, None, 0)), steps_per_call)
 
 
-def in_turn(update: Update, steps_per_call: int) -> Steps:
+def in_turn(update: Update, steps_per_call: int) -> Update:
     """Map over R replicas (scan over K steps (update)): for a CPU, which has no room.
 
     There a matrix product of many small matrices takes longer than the products one by one.
@@ -195,7 +192,7 @@ def in_turn(update: Update, steps_per_call: int) -> Steps:
     return run
 
 
-def _one_by_one(update: Update, steps_per_call: int) -> Steps:
+def _one_by_one(update: Update, steps_per_call: int) -> Update:
     """K steps of a batch [K, ...]; metrics [K, ...].
 
     With K = 1 there is no scan: convolutions inside one run on a single thread on CPU.
