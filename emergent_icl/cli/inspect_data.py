@@ -66,9 +66,9 @@ def main(argv: Sequence[str]) -> None:
         workdir.write_json(written[-1], inspection.report(experiment, subjects, _SEED.value))
     who = f", {replica.name}" if replica.name else ""
     title = f"{config.name}{who}: {_SAMPLE.value:,} sequences of each type, seed {_SEED.value}"
-    tables.print_columns(
-        title, ROWS, {subject.heading: _cells(subject.statistics) for subject in subjects}
-    )
+    columns = {subject.heading: _column(subject.statistics) for subject in subjects}
+    cells = {heading: list(column.values()) for heading, column in columns.items()}
+    tables.print_columns(title, list(columns[subjects[0].heading]), cells)
     for path in written:
         console.say(f"Written: {path}")
     if differences:
@@ -77,31 +77,21 @@ def main(argv: Sequence[str]) -> None:
         )
 
 
-ROWS = (
-    "examples in a sequence",
-    "the query's class is in the context",
-    "... how many times, mean",
-    "... most often",
-    "different classes in a sequence, mean",
-    "different labels in a sequence, mean",
-    "examples that are of the sequence's commonest class",
-    "examples that are of the sample's commonest class",
-)
-
-
-def _cells(measured: SequenceStatistics) -> list[str]:
-    """A column of the table."""
+def _column(measured: SequenceStatistics) -> dict[str, str]:
+    """What the table says of a sequence type: heading of a row -> cell."""
     times, share = max(measured.support_examples.items(), key=lambda item: item[1])
-    return [
-        f"{measured.seq_len}",
-        share_text(measured.support),
-        f"{mean(measured.support_examples):.2f}",
-        f"{times} ({share_text(share)})",
-        f"{mean(measured.classes):.2f}",
-        f"{mean(measured.labels):.2f}",
-        share_text(measured.commonest_in_sequence),
-        share_text(measured.commonest_overall),
-    ]
+    return {
+        "examples in a sequence": f"{measured.seq_len}",
+        "the query's class is in the context": share_text(measured.support),
+        "... how many times, mean": f"{mean(measured.support_examples):.2f}",
+        "... most often": f"{times} ({share_text(share)})",
+        "different classes in a sequence, mean": f"{mean(measured.classes):.2f}",
+        "different labels in a sequence, mean": f"{mean(measured.labels):.2f}",
+        "examples that are of the sequence's commonest class": share_text(
+            measured.commonest_in_sequence
+        ),
+        "examples that are of the sample's commonest class": share_text(measured.commonest_overall),
+    }
 
 
 def _differences(workdir: Workdir, config: ml_collections.ConfigDict) -> list[str]:

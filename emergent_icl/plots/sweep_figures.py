@@ -143,8 +143,9 @@ def _draw_curve(axes: Axes, condition: Json, measure: str, look: Look, text: str
     runs = list(condition["runs"].values())
     for run in filter(data.has_diverged, runs):
         steps, values = data.points(run, measure)
-        axes.plot(steps, values, color=look.color, linewidth=0.7, alpha=0.7)
-        axes.plot(steps[-1:], values[-1:], "x", color=look.color, markersize=6, markeredgewidth=1.6)
+        if steps:
+            axes.plot(steps, values, color=look.color, linewidth=0.7, alpha=0.7)
+            axes.plot(steps[-1], values[-1], "x", color=look.color, markersize=6, mew=1.6)
     band = data.band(runs, measure)
     if not band.steps:
         return []

@@ -147,6 +147,7 @@ def test_curves_with_holes_and_conditions_without_curves_are_drawn():
         ("transience", {}, "no runs"),
         ("zipf", {}, "no runs"),
         ("zipf", {"0": {"curves": {}, "final": {}}}, "not measured"),
+        ("transience", {"0": {"diverged_at_step": 3}}, "not measured"),
     ],
 )
 def test_panels_without_lines_say_why(name, runs, said):
