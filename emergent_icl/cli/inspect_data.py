@@ -45,9 +45,9 @@ def main(argv: Sequence[str]) -> None:
         config = workdir.read_config() if _CONFIG.value is None else _CONFIG.value
         with config.unlocked():
             config.update_from_flattened_dict(_data_overrides())
-        check(config)
+        replicas = check(config)
         try:
-            replica = find_replica(config, _REPLICA.value)
+            replica = find_replica(replicas, _REPLICA.value)
         except ValueError as error:
             console.say_error(str(error))
             sys.exit(1)

@@ -52,11 +52,7 @@ class FeedSpec(NamedTuple):
 
 
 def sample_block(spec: FeedSpec, block: int) -> SequenceBatch:
-    """Steps [block * BLOCK_STEPS, (block + 1) * BLOCK_STEPS) of this host's share.
-
-    Returns:
-      int32 [BLOCK_STEPS, R, B / host_count, S].
-    """
+    """Steps from block * BLOCK_STEPS on, int32 [BLOCK_STEPS, R, B / host_count, S]."""
     replicas = []
     rows = spec.batch_size // spec.host_count
     mine = slice(spec.host_index * rows, (spec.host_index + 1) * rows)

@@ -16,7 +16,7 @@ from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
 from emergent_icl.training.build import Experiment, build
-from emergent_icl.training.replicas import capacities
+from emergent_icl.training.replicas import Replica, capacities
 
 
 class Run(NamedTuple):
@@ -68,10 +68,11 @@ def load_run(
     index = _index(folder, [one.name for one in together], replica)
     trained = together[index]
     # As it was trained, whatever the overrides ask of it.
-    config = _overridden(with_options(trained.config, capacities((trained,))), overrides or {})
+    fixed = with_options(trained.config, capacities((trained,)))
+    config, replicas = _overridden(fixed, overrides or {})
     with CheckpointStore(folder.checkpoints, config=written) as store:
         step = _checkpoint(folder, store, step)
-        experiment = build(config)
+        experiment = build(config, replicas)
         state, progress = store.restore(step, experiment.state_template(len(together)))
     if trained.name in progress.diverged:
         raise DivergedError(
@@ -105,8 +106,8 @@ def _index(folder: Workdir, names: list[str], replica: str | None) -> int:
 
 def _overridden(
     config: ml_collections.ConfigDict, overrides: dict[str, object]
-) -> ml_collections.ConfigDict:
-    """A valid, locked copy with some options changed."""
+) -> tuple[ml_collections.ConfigDict, tuple[Replica, ...]]:
+    """A valid, locked copy with some options changed, and what was derived from it."""
     may = prefixes("reopenable")
     fixed = [path for path in overrides if not path.startswith(may)]
     if fixed:
@@ -116,8 +117,7 @@ def _overridden(
         changed = with_options(config, overrides)
     except (KeyError, TypeError) as error:
         raise ConfigError([str(error.args[0])]) from error
-    check(changed)
-    return changed
+    return changed, check(changed)
 
 
 def _checkpoint(folder: Workdir, store: CheckpointStore, step: int | None) -> int:

@@ -63,21 +63,16 @@ def _capacity(option: str) -> Callable[[ml_collections.ConfigDict], int]:
 DERIVED.update({path: _capacity(path) for path in ("model.num_labels", "model.num_positions")})
 
 
-def find_replica(config: ml_collections.ConfigDict, name: str | None) -> Replica:
+def find_replica(replicas: tuple[Replica, ...], name: str | None) -> Replica:
     """The replica of a name, the first if that is None.
-
-    Args:
-      config: valid, but for its replicas.
-      name: of the replica.
 
     Raises:
       ValueError: there is none of that name.
     """
-    found = make_replicas(config)
-    for replica in found:
+    for replica in replicas:
         if name is None or replica.name == name:
             return replica
-    names = ", ".join(repr(replica.name) for replica in found if replica.name)
+    names = ", ".join(repr(replica.name) for replica in replicas if replica.name)
     raise ValueError(f"no replica is named {name!r}, only {names or 'a run that is alone'}")
 
 

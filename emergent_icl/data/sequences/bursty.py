@@ -49,16 +49,12 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         return np.where(is_bursty, draw_bursty(rng, batch_size), draw_non_bursty(rng, batch_size))
 
     every_label = np.arange(space.num_labels(options.labeling))
-    return fixed_type(
-        space,
-        options,
-        draw_places,
-        every_label,
-        any_label=False,
+    bursts_follow = options.p_bursty == 0 or options.p_bursty_zipfian == 1
+    rest_follows = options.p_bursty == 1 or options.non_bursty == "zipfian"
+    return fixed_type(space, options, draw_places, every_label, any_label=False)._replace(
         reads=("seq_len", "p_bursty", *_BURST_OPTIONS, "non_bursty"),
         shots=options.shots,
-        follows_zipf=(options.p_bursty == 0 or options.p_bursty_zipfian == 1)
-        and (options.p_bursty == 1 or options.non_bursty == "zipfian"),
+        follows_zipf=bursts_follow and rest_follows,
     )
 
 
@@ -97,14 +93,8 @@ def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
 
         return space.batch(rng, places_BS, new_labels)
 
-    num_labels = space.num_labels(options.labeling)
-    return SequenceType(
-        sample,
-        options.seq_len,
-        num_labels,
-        pool,
-        np.arange(num_labels),
-        options.labeling,
+    return fixed_type(space, options, draw_places, pool, any_label=False)._replace(
+        sample=sample,
         reads=("seq_len", *_BURST_OPTIONS),
         shots=options.shots,
         follows_zipf=options.p_bursty_zipfian == 1,

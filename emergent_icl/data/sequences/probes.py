@@ -43,7 +43,7 @@ def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> S
     require_fixed_labeling(f"no_support_{role}", options)
     draw_places = no_support_places(space, role, options.seq_len)
     valid = space.labels_of(space.places(role), options.labeling)
-    return fixed_type(space, options, draw_places, valid, any_label=True, role=role)
+    return fixed_type(space, options, draw_places, valid, any_label=True)._replace(role=role)
 
 
 def no_support_places(space: ClassSpace, role: str, seq_len: int) -> DrawPlaces:
@@ -93,7 +93,7 @@ def make_fewshot(
         def draw_places(rng: np.random.Generator, batch_size: int) -> np.ndarray:
             return draw(rng, batch_size)[0]
 
-        return fixed_type(space, fixed, draw_places, valid, any_label=False, **facts)
+        return fixed_type(space, fixed, draw_places, valid, any_label=False)._replace(**facts)
 
     def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
         places_BS, slots = draw(rng, batch_size)
@@ -163,18 +163,11 @@ def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
 
     num_labels = space.num_labels(options.labeling)
     valid = space.labels_of(space.split.train, options.labeling)
-    return SequenceType(
-        sample,
-        fewshot.shots * fewshot.ways + 1,
-        num_labels,
-        valid,
-        np.arange(num_labels),
-        options.labeling,
-        # Its classes are always different.
-        reads=("shots", "ways", "grouped"),
-        shots=fewshot.shots,
-        is_fewshot=True,
-    )
+    seq_len = fewshot.shots * fewshot.ways + 1
+    kind = SequenceType(sample, seq_len, num_labels, valid, np.arange(num_labels), options.labeling)
+    # Its classes are always different.
+    reads = ("shots", "ways", "grouped")
+    return kind._replace(reads=reads, shots=fewshot.shots, is_fewshot=True)
 
 
 def _register_roles(role: str) -> None:

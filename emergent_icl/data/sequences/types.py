@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -88,9 +88,6 @@ class SequenceOptions:
     fewshot: FewshotOptions = FewshotOptions()
 
 
-SequenceFactory = Callable[[ClassSpace, SequenceOptions], SequenceType]
-
-
 def require_fixed_labeling(name: str, options: SequenceOptions) -> None:
     """Raises ValueError if the labels of a type that keeps them are 'unfixed'."""
     if options.labeling == "unfixed":
@@ -106,11 +103,11 @@ def fixed_type(
     draw_places: DrawPlaces,
     valid_labels: np.ndarray,
     any_label: bool,
-    **facts: Any,
 ) -> SequenceType:
     """A type whose classes carry their own labels, given how places are drawn.
 
-    With `any_label` every label of the query's class is right. The rest are fields of SequenceType.
+    With `any_label` every label of the query's class is right. What else the type says of itself is
+    set by `_replace`.
     """
 
     def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
@@ -129,5 +126,4 @@ def fixed_type(
         valid_labels,
         space.answers(options.labeling) if any_label else np.arange(num_labels),
         options.labeling,
-        **facts,
     )

@@ -37,10 +37,7 @@ def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[],
     Args:
       path: the .npz file.
       content: what the arrays are made from, JSON-able; must match to be used.
-      build: makes the arrays.
-
-    Returns:
-      The arrays by name.
+      build: makes the arrays, by name.
     """
     header = {"format": FORMAT, "version": FORMAT_VERSION, "content": dict(content)}
     try:

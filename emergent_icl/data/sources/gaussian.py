@@ -37,10 +37,7 @@ def gaussian_shape(data: ml_collections.ConfigDict) -> SourceShape:
 def draw_around_mean(means_SD: jax.Array, key: jax.Array, epsilon: jax.Array) -> jax.Array:
     """(mean + epsilon * noise) / sqrt(1 + epsilon^2), whose scale is the mean's.
 
-    Args:
-      means_SD: float32 [S, D].
-      key: of the sequence.
-      epsilon: within-class variation, relative to that between classes; >= 0.
+    `epsilon` >= 0 is the variation within classes, relative to that between them.
     """
     noise_SD = jax.random.normal(key, means_SD.shape) / jnp.sqrt(means_SD.shape[-1])
     return (means_SD + epsilon * noise_SD) / jnp.sqrt(1 + epsilon**2)

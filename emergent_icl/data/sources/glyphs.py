@@ -37,11 +37,8 @@ def glyphs_shape(data: ml_collections.ConfigDict) -> SourceShape:
 
 def load_glyphs(data: ml_collections.ConfigDict) -> ExampleBank:
     """Draws the characters of `config.data.glyphs`, or opens them from the cache."""
-    content = {
-        "drawing": DRAWING_VERSION,
-        "image_size": data.image_size,
-        **data.glyphs.to_dict(),
-    }
+    glyphs = data.glyphs.to_dict()
+    content = {"drawing": DRAWING_VERSION, "image_size": data.image_size, **glyphs}
     key = f"{randomness.fingerprint(content):08x}"
     path = cache.cache_folder(data.cache_dir) / f"glyphs-{data.image_size}px-{key}.npz"
     images = cache.load_or_build(path, content, lambda: {"images": draw_glyphs(data)})["images"]
@@ -144,16 +141,7 @@ def stroke_lengths(skeletons: np.ndarray) -> np.ndarray:
 def draw_exemplar_strokes(
     rng: np.random.Generator, skeleton: np.ndarray, knobs: ml_collections.ConfigDict
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Variations of one class.
-
-    Args:
-      rng: the source of randomness.
-      skeleton: [max_strokes, 4, 2]; NaN where the class has fewer strokes.
-      knobs: config.data.glyphs.
-
-    Returns:
-      Control points [exemplars, strokes, 4, 2] and pen widths [exemplars].
-    """
+    """Variations of a skeleton: strokes [exemplars, strokes, 4, 2], pen widths [exemplars]."""
     count = knobs.num_exemplars
     present = skeleton[~np.isnan(skeleton[:, 0, 0])]
     strokes = present + rng.normal(0, knobs.control_jitter, size=(count, *present.shape))
@@ -176,15 +164,12 @@ def draw_exemplar_strokes(
 
 
 def render(strokes: np.ndarray, pen_width: np.ndarray, image_size: int) -> np.ndarray:
-    """Draws strokes with a round pen, antialiased.
+    """Draws strokes with a round pen, antialiased; uint8 [N, H, W], 255 is background.
 
     Args:
       strokes: control points [N, strokes, 4, 2].
       pen_width: [N], as a fraction of the side.
       image_size: H = W in pixels.
-
-    Returns:
-      uint8 [N, H, W], 255 is background.
     """
     # Points well below a pixel apart, or a thin pen would draw beads.
     points = bezier_points(strokes, 2 * image_size).reshape(len(strokes), -1, 2)

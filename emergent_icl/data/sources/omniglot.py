@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,34 +43,24 @@ def omniglot_shape(data: ml_collections.ConfigDict) -> SourceShape:
 def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
     """Classes in the order of TFDS's labels, drawings in the order of its files.
 
-    Args:
-      data: config.data: data_dir, cache_dir, image_size, omniglot.split.
-
     Raises:
       DataUnavailableError: see there.
     """
-    folder = cache.cache_folder(data.cache_dir)
-    stem = f"omniglot-{TFDS_VERSION}"
-    content = {
-        "dataset": TFDS_NAME,
-        "tfds_version": TFDS_VERSION,
-        "size": FULL_SIZE,
-    }
+    content = {"dataset": TFDS_NAME, "tfds_version": TFDS_VERSION, "size": FULL_SIZE}
+
+    def cached(size: int, how: dict[str, str], build: Callable[[], cache.Arrays]) -> cache.Arrays:
+        path = cache.cache_folder(data.cache_dir) / f"omniglot-{TFDS_VERSION}-{size}px.npz"
+        return cache.load_or_build(path, {**content, "size": size, **how}, build)
 
     def full() -> cache.Arrays:
-        return cache.load_or_build(
-            folder / f"{stem}-{FULL_SIZE}px.npz", content, lambda: _decode(data.data_dir)
-        )
+        return cached(FULL_SIZE, {}, lambda: _decode(data.data_dir))
 
-    if data.image_size == FULL_SIZE:
+    size = data.image_size
+    if size == FULL_SIZE:
         arrays = full()
         images = _unpack(arrays["packed"])
     else:
-        arrays = cache.load_or_build(
-            folder / f"{stem}-{data.image_size}px.npz",
-            {**content, "size": data.image_size, "filter": "bilinear"},
-            lambda: _resized(full(), data.image_size),
-        )
+        arrays = cached(size, {"filter": "bilinear"}, lambda: _resized(full(), size))
         images = arrays["images"]
     classes = SPLITS[data.omniglot.split]
     return ExampleBank("omniglot", images[classes], tuple(arrays["names"][classes].tolist()))
@@ -126,11 +117,8 @@ def _read(builder: Any) -> cache.Arrays:
     counts = {len(of_class) for of_class in drawings}
     if counts != {NUM_EXEMPLARS}:
         raise ValueError(f"{sorted(counts)} drawings a class instead of {NUM_EXEMPLARS}")
-    names = builder.info.features["label"].names
-    return {
-        "packed": np.stack([np.stack(of_class) for of_class in drawings]),
-        "names": np.array(names),
-    }
+    packed = np.stack([np.stack(of_class) for of_class in drawings])
+    return {"packed": packed, "names": np.array(builder.info.features["label"].names)}
 
 
 _ADVICE = """Omniglot is not available here: not in {where}, and no download ({error}).
@@ -161,11 +149,7 @@ def _resized(full: cache.Arrays, size: int) -> cache.Arrays:
     return {"images": resized, "names": full["names"]}
 
 
+_READS = ("image_size", "data_dir", "cache_dir")
 DATA_SOURCES.register("omniglot")(
-    DataSource(
-        omniglot_shape,
-        load_omniglot,
-        reads=("image_size", "data_dir", "cache_dir"),
-        has_thin_strokes=True,
-    )
+    DataSource(omniglot_shape, load_omniglot, reads=_READS, has_thin_strokes=True)
 )
