@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
 from collections.abc import Generator
+from pathlib import Path
 
 from benchmarks.processes import train_to_first_step
 from benchmarks.records import Measurements, Settings
@@ -29,22 +31,20 @@ def subjects(settings: Settings, found: Measurements) -> Generator[Subject]:
     flags = [*CONFIG, *_data_flags(found)]
     settings.progress("launches with an empty cache, and with a filled one")
     with tempfile.TemporaryDirectory() as folder:
-        runs, caches = itertools.count(), itertools.count()
-        cache = ""
+        cache, runs = Path(folder) / "compiled", itertools.count()
 
-        def launch(count: int, is_cold: bool) -> None:
-            nonlocal cache
+        def warm(count: int) -> None:
             for _ in range(count):
-                if is_cold:
-                    cache = f"{folder}/compiled_{next(caches)}"
                 workdir = f"--workdir={folder}/run_{next(runs)}"
-                train_to_first_step([*flags, workdir], {"JAX_COMPILATION_CACHE_DIR": cache})
+                train_to_first_step([*flags, workdir], {"JAX_COMPILATION_CACHE_DIR": str(cache)})
+
+        def cold(count: int) -> None:
+            for _ in range(count):
+                shutil.rmtree(cache, ignore_errors=True)
+                warm(1)
 
         # A warm launch finds what the cold one before it has compiled.
-        rivals = {
-            "cold": Rival(lambda count: launch(count, is_cold=True)),
-            "warm": Rival(lambda count: launch(count, is_cold=False)),
-        }
+        rivals = {"cold": Rival(cold), "warm": Rival(warm)}
         yield Subject("paper preset", "startup_paper_{}", rivals)
     for name in rivals:
         found.figures[f"startup_paper_{name}_s"] = found.by_name[f"startup_paper_{name}"].median
