@@ -2,7 +2,8 @@
 
 python -m experiments.train --config=FILE[:preset] --workdir=DIR [--config.x.y=z ...]
 
-Ctrl-C and SIGTERM save the run; the same command resumes it.
+Ctrl-C and SIGTERM save the run; the same command resumes it. Without --config the run in the
+folder goes on with its own.
 
 Several processes train one run together under `srun` or `mpirun`, on a TPU pod, or with
     --coordinator_address=HOST:PORT --num_processes=N --process_id=0 (... to N - 1)
@@ -14,18 +15,18 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from absl import flags
+import ml_collections
 
 from emergent_icl.cli import cluster, console, progress, start, tables
 from emergent_icl.cli.flags import config_flag, workdir_flag
 from emergent_icl.plots import learning_curves
+from emergent_icl.presets import stored
 from emergent_icl.runs import train as loop
 from emergent_icl.runs.processes import is_primary
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.workdir import Workdir
 
 _CONFIG, _WORKDIR = config_flag(), workdir_flag()
-flags.mark_flag_as_required("config")
 
 SAVED = "\nWhat was saved stands; the same command goes on from there."
 
@@ -34,19 +35,21 @@ def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: config in, exit code out."""
     console.refuse_leftovers(argv)
     start.use_compilation_cache()
-    start.make_deterministic(_CONFIG.value)
-    with console.clear_errors(cluster.ClusterError, advice=SAVED), cluster.joined():
-        _train(Workdir(_WORKDIR.value))
+    with console.clear_errors(cluster.ClusterError, advice=SAVED):
+        config = _CONFIG.value if _CONFIG.present else stored.get_config(_WORKDIR.value)
+        start.make_deterministic(config)
+        with cluster.joined():
+            _train(config, Workdir(_WORKDIR.value))
 
 
-def _train(workdir: Workdir) -> None:
+def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
     # One process speaks for all.
     display = progress.TrainingDisplay(start.STARTED) if is_primary() else Display()
     with contextlib.closing(display):
         try:
             with _drawn_at_the_end(workdir):
                 result = loop.train(
-                    _CONFIG.value, workdir, display, start.STOP_SIGNALS.poll, start.STARTED
+                    config, workdir, display, start.STOP_SIGNALS.poll, start.STARTED
                 )
         except loop.Interrupted as stop:
             display.close()

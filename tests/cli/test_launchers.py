@@ -43,6 +43,14 @@ def test_train_again_says_that_the_run_is_complete(trained):
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
+def test_train_without_a_config_takes_that_of_the_folder(trained, tmp_path):
+    done = launch("train", f"--workdir={trained[0]}")
+    assert "is complete: 40 steps. Nothing was changed." in done.stdout, done.stderr
+    done = launch("train", f"--workdir={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path} is not the work directory of a run")
+
+
 def test_evaluate_needs_nothing_but_the_workdir(trained):
     folder, _ = trained
     done = launch(
