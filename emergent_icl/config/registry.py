@@ -97,13 +97,13 @@ FEEDERS: Registry = Registry("feeder")
 # models/encoders.py: (config.model, axis_name) -> Encoder.
 #   reads: kinds of examples that it takes, see SourceShape.
 #   has_convolutions: which lose on CPU by being run in a loop; true of what is not known.
-#   is_normalised: it sees thin strokes on a background of ones.
+#   is_normalized: it sees thin strokes on a background of ones.
 #   problems: (config.model, SourceShape) -> what is wrong with an encoder of such examples.
 ENCODERS: Registry = Registry(
     "encoder",
     reads=("image", "vector", "integer"),
     has_convolutions=True,
-    is_normalised=False,
+    is_normalized=False,
     problems=no_problems,
 )
 # models/network.py: (config.model) -> SequenceModel.

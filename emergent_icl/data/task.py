@@ -111,6 +111,6 @@ def _fields(kind: type, section: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def fixed_labeling(config: ml_collections.ConfigDict) -> str:
-    """How classes are labelled where they keep their labels: as in training, if they do there."""
+    """How classes are labeled where they keep their labels: as in training, if they do there."""
     labeling = config.data.sequences.labeling
     return "ordered" if labeling == "unfixed" else labeling

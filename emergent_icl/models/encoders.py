@@ -23,7 +23,7 @@ Encoder = Callable[[jax.Array, bool], jax.Array]
 EncoderFactory = Callable[[ml_collections.ConfigDict, MeanOverDevices], Encoder]
 
 
-@ENCODERS.register("resnet", reads=("image",), is_normalised=True, problems=check.resnet_problems)
+@ENCODERS.register("resnet", reads=("image",), is_normalized=True, problems=check.resnet_problems)
 def resnet(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
     """The paper's ResNet, for images [N, H, W, 1] (original: embed_type 'resnet')."""
     options = model.resnet

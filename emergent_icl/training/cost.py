@@ -228,8 +228,8 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
     if task.shape.kind == "integer" and ICL[0] in task.evaluation:
         yield "holdout integers have embeddings that were never trained: ICL is asked of noise"
     has_thin_strokes = DATA_SOURCES[data.source].has_thin_strokes
-    is_normalised = ENCODERS.about(config.model.encoder).is_normalised
-    if has_thin_strokes and not data.inverted and not is_normalised:
+    is_normalized = ENCODERS.about(config.model.encoder).is_normalized
+    if has_thin_strokes and not data.inverted and not is_normalized:
         yield (
             f"data.inverted = False: '{config.model.encoder}' hardly sees Omniglot's thin strokes "
             f"on a background of ones (28 x 28, p_bursty 0, 9,000 steps: IWL .15, not .86)"

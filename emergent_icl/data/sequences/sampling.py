@@ -1,4 +1,4 @@
-"""Primitives of sequence sampling: vectorised over the batch, exact, seeded.
+"""Primitives of sequence sampling: vectorized over the batch, exact, seeded.
 
 Shapes: B sequences, S examples, W ways. Classes are places in the split.
 """
@@ -28,7 +28,7 @@ class ClassDistribution(NamedTuple):
 
     @classmethod
     def from_weights(cls, first: int, weights: np.ndarray) -> ClassDistribution:
-        """From unnormalised weights, float [n], of which at least one is positive."""
+        """From unnormalized weights, float [n], of which at least one is positive."""
         weights = weights / weights.sum()
         cumulative = np.cumsum(weights)
         # Rounding may leave the sum below 1, where it would give the remainder to

@@ -120,9 +120,9 @@ def _bounding_box(skeletons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _fit_into_box(skeletons: np.ndarray) -> np.ndarray:
     low, high = _bounding_box(skeletons)
-    centre = (low + high) / 2
+    center = (low + high) / 2
     scale = BOX / (high - low).max(axis=1)
-    return 0.5 + (skeletons - centre[:, None, None]) * scale[:, None, None, None]
+    return 0.5 + (skeletons - center[:, None, None]) * scale[:, None, None, None]
 
 
 def bezier_points(control: np.ndarray, count: int) -> np.ndarray:

@@ -39,7 +39,7 @@ class DataSource:
       vary: what `data.noise_scale` means: runs on the device, afresh for every example
         that is shown (images and vectors only).
       reads: options of config.data that it reads besides those of its own section.
-      has_thin_strokes: what is not normalised hardly sees on a background of ones.
+      has_thin_strokes: what is not normalized hardly sees on a background of ones.
     """
 
     shape: Callable[[ml_collections.ConfigDict], SourceShape]
