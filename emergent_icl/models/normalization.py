@@ -56,7 +56,7 @@ class BatchNorm(hk.Module):
     def __call__(
         self, x: jax.Array, is_training: bool, max_pool: MaxPool | None = None
     ) -> jax.Array:
-        """Normalises [..., C] over all axes but the last.
+        """Normalizes [..., C] over all axes but the last.
 
         Args:
           x: float [..., C].
