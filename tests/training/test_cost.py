@@ -130,9 +130,7 @@ B = jax.ShapeDtypeStruct((3, 5, 6), jnp.float32)
 
 def test_matrix_products_by_hand():
     assert count_flops(lambda a, b: a @ b, A, B) == 2 * 3 * 4 * 5 * 6
-    assert (
-        count_flops(lambda a, b: jnp.tanh(a @ b), A, B) == 2 * 3 * 4 * 5 * 6 + 3 * 4 * 6
-    )
+    assert count_flops(lambda a, b: jnp.tanh(a @ b), A, B) == 2 * 3 * 4 * 5 * 6 + 3 * 4 * 6
     assert count_flops(jax.jit(lambda a, b: a @ b), A, B) == 2 * 3 * 4 * 5 * 6
 
 
@@ -149,9 +147,7 @@ def test_loops_count_as_often_as_they_run():
 def test_branches_count_as_the_most_expensive_one():
     square = jax.ShapeDtypeStruct((7, 7), jnp.float32)
     branches = [lambda x: x, lambda x: x @ x]
-    counted = count_flops(
-        lambda x: jax.lax.switch(x[0, 0].astype(int), branches, x), square
-    )
+    counted = count_flops(lambda x: jax.lax.switch(x[0, 0].astype(int), branches, x), square)
     assert 2 * 7**3 <= counted < 2 * 7**3 + 100
 
 
@@ -169,9 +165,7 @@ def test_a_convolution_and_its_gradients_cost_about_three_convolutions(stride):
     forward = count_flops(convolve, images, kernel)
     assert forward == 2 * 4 * (32 // stride) ** 2 * 16 * 9 * 8
     gradients = jax.grad(lambda x, w: jnp.sum(jnp.sin(convolve(x, w))), argnums=(0, 1))
-    assert count_flops(gradients, images, kernel) == pytest.approx(
-        3 * forward, rel=0.05
-    )
+    assert count_flops(gradients, images, kernel) == pytest.approx(3 * forward, rel=0.05)
 
 
 def test_agrees_with_the_compiler_where_there_is_no_loop():
