@@ -5,19 +5,19 @@ import json
 from emergent_icl.sweeps.measures import MEASURES
 
 
-def finish(program, ends, diverged=(), points=2):
-    """Makes a program complete: every replica's measures go from 0 to what `ends` gives for it.
+def finish(job, ends, diverged=(), points=2):
+    """Makes a job complete: every replica's measures go from 0 to what `ends` gives for it.
 
     Args:
-      program: to be finished.
+      job: to be finished.
       ends: (measure, replica's name) -> its last value.
       diverged: replicas that did.
       points: of every curve.
     """
-    workdir, num_steps = program.workdir, program.config.training.num_steps
-    names = [one["name"] for one in program.config.training.replica_overrides]
+    workdir, num_steps = job.workdir, job.config.training.num_steps
+    names = [one["name"] for one in job.config.training.replica_overrides]
     workdir.make()
-    workdir.claim(program.config)
+    workdir.claim(job.config)
     with workdir.metrics.open("w", encoding="utf-8") as file:
         for point in range(points):
             for name in names:

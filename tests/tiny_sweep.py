@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 from emergent_icl.config.configs import with_options
-from emergent_icl.sweeps.checks import Difference, Trend
-from emergent_icl.sweeps.claims import Claim
+from emergent_icl.sweeps.claims import Claim, Difference, Trend
 from emergent_icl.sweeps.spec import Search, Sweep, over
 
 sys.path.append(str(Path(__file__).parent))

@@ -19,7 +19,7 @@ from absl import flags
 
 from emergent_icl.cli.console import say
 from emergent_icl.cli.start import SIGNALS
-from emergent_icl.sweeps.execute.slots import visible_gpus
+from emergent_icl.sweeps.execute.local import visible_gpus
 
 COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0, where several processes train one run."

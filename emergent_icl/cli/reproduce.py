@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from emergent_icl import findings as files
-from emergent_icl.cli import console, start, sweep_launcher
+from emergent_icl.cli import console, start, sweeping
 from emergent_icl.sweeps.execute.loop import PlaceError
 from emergent_icl.sweeps.spec import Sweep, SweepError, load_sweep
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     """Parses nothing itself: findings in, exit code out."""
     console.refuse_leftovers(argv)
     with console.clear_errors(SweepError, PlaceError):
-        sweep_launcher.launch(_sweeps(), {"preset": _PRESET.value}, start.STOP_SIGNALS.poll)
+        sweeping.launch(_sweeps(), {"preset": _PRESET.value}, start.STOP_SIGNALS.poll)
 
 
 def _sweeps() -> list[Sweep]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from emergent_icl.cli import console, start, sweep_launcher
+from emergent_icl.cli import console, start, sweeping
 from emergent_icl.sweeps.execute.loop import PlaceError
 from emergent_icl.sweeps.spec import SweepError, load_sweep
 
@@ -24,4 +24,4 @@ def main(argv: Sequence[str]) -> None:
     console.refuse_leftovers(argv)
     with console.clear_errors(SweepError, PlaceError):
         sweeps = [load_sweep(where) for where in _SWEEP.value]
-        sweep_launcher.launch(sweeps, {"preset": None}, start.STOP_SIGNALS.poll)
+        sweeping.launch(sweeps, {"preset": None}, start.STOP_SIGNALS.poll)

@@ -15,29 +15,27 @@ from emergent_icl.plots.style import duration_text
 from emergent_icl.plots.sweep_tables import finding_rows
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.sweeps.estimate import Estimate, StepTimes, estimate
-from emergent_icl.sweeps.execute.loop import Failure, Observer
-from emergent_icl.sweeps.jobs import Program
+from emergent_icl.sweeps.estimate import JobTime
+from emergent_icl.sweeps.execute.loop import Failure, Watcher
+from emergent_icl.sweeps.jobs import Job
 
 # Where output is no terminal: a line this often.
 LINE_SECONDS = 60.0
-# After its last step a program still evaluates, saves and draws.
+# After its last step a job still evaluates, saves and draws.
 ALMOST_DONE = 0.999
 # What is said of a process, or job, that is over.
 ENDED = "ended"
 
 
-def print_plan(
-    programs: Sequence[Program], estimates: Mapping[str, Estimate], num_slots: int
-) -> None:
-    """Prints a row a program: its runs, steps, and the time that it still takes."""
+def print_plan(jobs: Sequence[Job], estimates: Mapping[str, JobTime], num_slots: int) -> None:
+    """Prints a row a job: its runs, steps, and the time that it still takes."""
     table = Table(title="Plan", title_justify="left")
     for heading in ("program", "state"):
         table.add_column(heading, no_wrap=True)
     for heading in ("runs", "steps", "ms a step", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     left = {}
-    for one in programs:
+    for one in jobs:
         cost, done = estimates[one.name], fraction_done(one)
         left[one.name] = cost.seconds * (1 - done)
         time_left = duration_text(left[one.name]) if left[one.name] else "-"
@@ -47,23 +45,23 @@ def print_plan(
         )  # fmt: skip
     tables.print_table(table)
     total = sum(left.values())
-    # No shorter than its longest program.
+    # No shorter than its longest job.
     wall = max(total / num_slots, max(left.values(), default=0.0))
-    runs = sum(one.num_runs for one in programs)
+    runs = sum(one.num_runs for one in jobs)
     console.say(
-        f"{runs} runs in {len(programs)} programs, {duration_text(total)} of computing left: about "
+        f"{runs} runs in {len(jobs)} programs, {duration_text(total)} of computing left: about "
         f"{duration_text(wall)} with {num_slots} at a time. Steps were timed on this machine."
     )
 
 
-def print_status(programs: Sequence[Program], state: Callable[[Workdir], str]) -> None:
-    """Prints a row a program: how far it is, and what is known of its process or job."""
+def print_status(jobs: Sequence[Job], state: Callable[[Workdir], str]) -> None:
+    """Prints a row a job: how far it is, and what is known of its process or job."""
     table = Table(title="Status", title_justify="left")
     for heading in ("program", "state", "process or job"):
         table.add_column(heading, no_wrap=True)
     table.add_column("step", justify="right", no_wrap=True)
     table.add_column("last said", overflow="fold")
-    for one in programs:
+    for one in jobs:
         own, done = state(one.workdir), fraction_done(one)
         # What is neither complete nor under way has failed, if it ever began.
         is_over = not own or own.startswith(ENDED)
@@ -74,8 +72,8 @@ def print_status(programs: Sequence[Program], state: Callable[[Workdir], str]) -
             escape(one.name), _state(one, done), own or "-", f"{step:,}/{steps:,}", escape(said)
         )
     tables.print_table(table)
-    complete = sum(one.is_complete() for one in programs)
-    console.say(f"{complete} of {len(programs)} programs are complete.")
+    complete = sum(one.is_complete() for one in jobs)
+    console.say(f"{complete} of {len(jobs)} programs are complete.")
 
 
 def last_line(path: Path) -> str:
@@ -84,41 +82,36 @@ def last_line(path: Path) -> str:
     return lines[-1] if lines else ""
 
 
-def fraction_done(program: Program) -> float:
+def fraction_done(job: Job) -> float:
     """In [0, 1], by the last line of metrics; 1 for what is complete alone."""
-    if program.is_complete():
+    if job.is_complete():
         return 1.0
-    done = last_step(program.workdir.metrics) / program.config.training.num_steps
+    done = last_step(job.workdir.metrics) / job.config.training.num_steps
     return min(done, ALMOST_DONE)
 
 
-def _state(program: Program, done: float) -> str:
+def _state(job: Job, done: float) -> str:
     if done == 1:
         return "complete"
-    if program.waits_for is not None:
+    if job.waits_for is not None:
         return "waits for its search"
-    if program.twin is not None:
-        return f"as {program.twin.name}"
     return f"{done:.0%} done" if done else "to run"
 
 
-class SweepDisplay(Observer):
-    """A line when a program starts or ends, and how far all of them are, with the time left."""
+class SweepDisplay(Watcher):
+    """A line when a job starts or ends, and how far all of them are, with the time left."""
 
-    def __init__(self, programs: Sequence[Program], num_slots: int) -> None:
-        """Weighs the programs against each other."""
-        times = StepTimes(measure=False)
-        self._weights = {one.name: estimate(one, times).seconds for one in programs}
-        self._programs = {one.name: one for one in programs}
-        self._done = {one.name: fraction_done(one) for one in programs}
-        self._num_slots = num_slots
+    def __init__(self, jobs: Sequence[Job], num_slots: int) -> None:
+        """Weighs the jobs against each other, by steps of all of their runs."""
+        self._weights = {one.name: one.num_runs * one.config.training.num_steps for one in jobs}
+        self._done = {one.name: fraction_done(one) for one in jobs}
         self._bar = progress.ProgressBar("all runs")
         self._started, self._first = time.monotonic(), self._work_done()
         self._last_line = self._started
         complete = sum(done == 1 for done in self._done.values())
-        runs = sum(one.num_runs for one in programs)
+        runs = sum(one.num_runs for one in jobs)
         console.say(
-            f"{len(programs)} programs of {runs} runs, {complete} complete; {num_slots} at a time"
+            f"{len(jobs)} programs of {runs} runs, {complete} complete; {num_slots} at a time"
         )
 
     def __enter__(self) -> SweepDisplay:
@@ -132,22 +125,22 @@ class SweepDisplay(Observer):
         """Ends the bar, so that something else may be printed."""
         self._bar.close()
 
-    def started(self, program: Program) -> None:
-        """See Observer."""
-        console.say(f"started   {program.name}")
+    def started(self, job: Job) -> None:
+        """See Watcher."""
+        console.say(f"started   {job.name}")
 
-    def ended(self, program: Program, failure: Failure | None) -> None:
-        """See Observer."""
-        self._done[program.name] = fraction_done(program)
+    def ended(self, job: Job, failure: Failure | None) -> None:
+        """See Watcher."""
+        self._done[job.name] = fraction_done(job)
         if failure is None:
-            console.say(f"complete  {program.name}  {self._progress()}")
+            console.say(f"complete  {job.name}  {self._progress()}")
         else:
-            console.say(f"failed    {program.name}  ({failure.how}); others go on")
+            console.say(f"failed    {job.name}  ({failure.how}); others go on")
 
-    def polled(self, running: Sequence[Program]) -> None:
-        """See Observer."""
-        for program in running:
-            self._done[program.name] = fraction_done(program)
+    def polled(self, running: Sequence[Job]) -> None:
+        """See Watcher."""
+        for job in running:
+            self._done[job.name] = fraction_done(job)
         share = self._work_done() / max(sum(self._weights.values()), 1e-9)
         self._bar.update(share, self._progress())
         now = time.monotonic()
@@ -170,9 +163,9 @@ class SweepDisplay(Observer):
 
 
 def print_failures(failures: Sequence[Failure]) -> None:
-    """Prints what became of programs that failed, with the end of their logs."""
+    """Prints what became of jobs that failed, with the end of their logs."""
     for failure in failures:
-        console.say_error(f"{failure.program.name} failed ({failure.how}):")
+        console.say_error(f"{failure.job.name} failed ({failure.how}):")
         console.say("\n".join(f"  {line}" for line in failure.lines) + f"\n  ({failure.log})")
 
 

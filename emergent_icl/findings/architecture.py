@@ -11,9 +11,8 @@ laptop, classes are many: where ICL is easiest.
 from __future__ import annotations
 
 from emergent_icl.config.configs import with_options
-from emergent_icl.findings import presets
-from emergent_icl.sweeps.checks import Within
-from emergent_icl.sweeps.claims import Claim
+from emergent_icl.findings import scale
+from emergent_icl.sweeps.claims import Claim, Within
 from emergent_icl.sweeps.spec import Condition, Search, Sweep
 
 MODELS = ("transformer", "lstm", "rnn")
@@ -22,7 +21,7 @@ LAPTOP_SEARCH, PAPER_SEARCH = {"draws": 8, "num_steps": 6_000}, {"draws": 15}
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: laptop, paper."""
-    space = presets.by_scale(
+    space = scale.by_scale(
         preset,
         laptop={
             "training.optimizer.learning_rate": (1e-4, 3e-2),
@@ -33,7 +32,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
             "training.optimizer.warmup_steps": (1, 10_000),
         },
     )
-    base = presets.start(preset, 8_000, augmented=preset == "laptop")
+    base = scale.start(preset, 8_000, augmented=preset == "laptop")
     base = with_options(base, {"data.sequences.p_bursty": 1.0})
     return Sweep(
         name="architecture",
@@ -41,7 +40,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         axis="sequence model",
         base=base,
         conditions=tuple(Condition(name, {"model.sequence_model": name}) for name in MODELS),
-        search=Search(space, **presets.by_scale(preset, LAPTOP_SEARCH, PAPER_SEARCH)),
+        search=Search(space, **scale.by_scale(preset, LAPTOP_SEARCH, PAPER_SEARCH)),
         claim=Claim(
             "A transformer learns in context; LSTM and vanilla RNN of the same depth stay at "
             "chance with the best setting that a search finds for them.",

@@ -5,9 +5,8 @@ python -m experiments.sweep --sweep=experiments/configs/sweeps/burstiness.py --w
 
 from __future__ import annotations
 
-from emergent_icl.findings import presets
-from emergent_icl.sweeps.checks import Difference, Trend
-from emergent_icl.sweeps.claims import Claim
+from emergent_icl.findings import scale
+from emergent_icl.sweeps.claims import Claim, Difference, Trend
 from emergent_icl.sweeps.spec import Sweep, over
 
 
@@ -17,7 +16,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         name="burstiness",
         title="Burstiness",
         axis="fraction of sequences that are bursty",
-        base=presets.start(preset, 10_000),
+        base=scale.start(preset, 10_000),
         conditions=over("data.sequences.p_bursty", (0.0, 0.5, 0.9, 1.0), "p"),
         claim=Claim(
             "The more training sequences are bursty, the more is learned in context and the less "

@@ -8,9 +8,8 @@ characters, with 80 variants of 10 characters held out.
 
 from __future__ import annotations
 
-from emergent_icl.findings import presets
-from emergent_icl.sweeps.checks import Difference, Trend
-from emergent_icl.sweeps.claims import Claim
+from emergent_icl.findings import scale
+from emergent_icl.sweeps.claims import Claim, Difference, Trend
 from emergent_icl.sweeps.spec import Condition, Sweep
 
 
@@ -30,7 +29,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         name="classes",
         title="Number of classes",
         axis="training classes",
-        base=presets.start(preset, 10_000),
+        base=scale.start(preset, 10_000),
         conditions=(
             *(_condition(count, 20, augment=False) for count in (100, 400, 1600)),
             _condition(12_800, 80, augment=True),

@@ -6,9 +6,8 @@ python -m experiments.sweep --sweep=experiments/configs/sweeps/multiplicity.py \
 
 from __future__ import annotations
 
-from emergent_icl.findings import presets
-from emergent_icl.sweeps.checks import Difference, Trend
-from emergent_icl.sweeps.claims import Claim
+from emergent_icl.findings import scale
+from emergent_icl.sweeps.claims import Claim, Difference, Trend
 from emergent_icl.sweeps.spec import Sweep, over
 
 
@@ -18,7 +17,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         name="multiplicity",
         title="Label multiplicity",
         axis="labels of a class",
-        base=presets.start(preset, 10_000),
+        base=scale.start(preset, 10_000),
         conditions=over("data.sequences.label_multiplicity", (1, 2, 5, 10), "labels"),
         claim=Claim(
             "The more labels a class has, the more is learned in context.",

@@ -5,9 +5,8 @@ python -m experiments.sweep --sweep=experiments/configs/sweeps/transience.py --w
 
 from __future__ import annotations
 
-from emergent_icl.findings import presets
-from emergent_icl.sweeps.checks import Difference, Fades
-from emergent_icl.sweeps.claims import Claim
+from emergent_icl.findings import scale
+from emergent_icl.sweeps.claims import Claim, Difference, Fades
 from emergent_icl.sweeps.spec import Sweep, over
 
 
@@ -17,7 +16,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         name="transience",
         title="Long training",
         axis="weight decay",
-        base=presets.start(preset, 30_000, paper_steps=1_500_000),
+        base=scale.start(preset, 30_000, paper_steps=1_500_000),
         conditions=over("training.optimizer.weight_decay", (0.0, 0.1), "decay"),
         claim=Claim(
             "Trained for long enough, in-context learning fades; weight decay keeps more of it.",

@@ -8,9 +8,8 @@ Values are ranks: from identical drawings over pixel noise to 20 people's drawin
 
 from __future__ import annotations
 
-from emergent_icl.findings import presets
-from emergent_icl.sweeps.checks import Difference, Trend
-from emergent_icl.sweeps.claims import Claim
+from emergent_icl.findings import scale
+from emergent_icl.sweeps.claims import Claim, Difference, Trend
 from emergent_icl.sweeps.spec import Condition, Sweep
 
 
@@ -25,7 +24,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         name="variation",
         title="Variation within a class",
         axis="what an example is",
-        base=presets.start(preset, 10_000),
+        base=scale.start(preset, 10_000),
         conditions=(
             _single("single", 0.0, 0),
             _single("noise=0.1", 0.1, 1),

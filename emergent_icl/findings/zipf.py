@@ -9,9 +9,8 @@ in weights alone.
 
 from __future__ import annotations
 
-from emergent_icl.findings import presets
-from emergent_icl.sweeps.checks import Coexistence, Within
-from emergent_icl.sweeps.claims import Claim
+from emergent_icl.findings import scale
+from emergent_icl.sweeps.claims import Claim, Coexistence, Within
 from emergent_icl.sweeps.spec import Sweep, over
 
 EXPONENTS = (0.0, 0.5, 0.9, 1.0, 1.5, 2.0, 3.0)
@@ -23,7 +22,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         name="zipf",
         title="Zipf exponent",
         axis="Zipf exponent of the classes",
-        base=presets.start(preset, 20_000, augmented=True),
+        base=scale.start(preset, 20_000, augmented=True),
         conditions=over("data.sequences.zipf_exponent", EXPONENTS, "alpha"),
         claim=Claim(
             "Uniform classes: ICL alone. An exponent about 1: ICL, and IWL of the common classes, "

@@ -1,57 +1,62 @@
-"""What a sweep has to run: programs, each of which trains runs of one condition as replicas.
+"""What sweeps have to run: jobs, each of which trains runs of one condition as replicas.
 
-SWEEP/CONDITION/seeds=0-4/    the runs for the verdict; one work directory a program
+SWEEP/CONDITION/seeds=0-4/    the runs for the verdict; one work directory a job
 SWEEP/CONDITION/search/       the search's, where the sweep has one
+
+Conditions of equal configs, in one sweep or several, have their runs in one folder.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 
 from emergent_icl.config.configs import with_options
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir, WorkdirError
-from emergent_icl.sweeps.outcomes import Outcome, read_outcomes
+from emergent_icl.sweeps.measures import MeasuredRun, read_runs
 from emergent_icl.sweeps.spec import Condition, Search, Sweep
 
 SEARCH_FOLDER = "search"
+_REPLICAS = "training.replica_overrides"
 
 
-class Program(NamedTuple):
-    """One command of `experiments.train`.
+class Job(NamedTuple):
+    """One command that trains.
 
     Attributes:
-      name: of its folder below the root.
+      sweep: name of the sweep that needs it.
+      condition: name of its condition.
+      name: of its folder below the root; equal for jobs that are the same.
       workdir: of its runs.
       config: of all of them, with its replicas.
-      num_runs: replicas.
       waits_for: the search that has no outcome yet for its settings; None if they are known.
-      twin: a program of the same config, whose runs are its own too; None if it has to run.
     """
 
+    sweep: str
+    condition: str
     name: str
     workdir: Workdir
     config: ml_collections.ConfigDict
-    num_runs: int
     waits_for: Workdir | None = None
-    twin: Program | None = None
 
-    def identity(self) -> str:
-        """Equal for programs that train the same runs."""
-        return json.dumps(self.config.to_dict(), sort_keys=True)
+    @property
+    def num_runs(self) -> int:
+        """Replicas."""
+        return len(self.config.training.replica_overrides)
+
+    @property
+    def is_search(self) -> bool:
+        """Whether its runs are a search's draws."""
+        return self.workdir.path.name == SEARCH_FOLDER
 
     def is_complete(self) -> bool:
         """Whether its folder holds its runs, all of their steps done, and summarised."""
-        summary = self.workdir.read_summary()
-        if summary is None or summary["step"] != self.config.training.num_steps:
-            return False
-        return not self.workdir.differences(self.config)
+        return _has_ended(self.workdir, self.config) and not self.workdir.differences(self.config)
 
     def check(self) -> None:
         """Checks that its folder, if there is one, holds its runs or a part of them.
@@ -68,116 +73,122 @@ class Program(NamedTuple):
             )
 
 
-def make_programs(
-    sweep: Sweep, seeds: Sequence[int], root: Path, runs_per_program: int
-) -> list[Program]:
-    """Every program of a sweep, complete or not.
+def make_jobs(
+    sweeps: Sequence[Sweep], seeds: Sequence[int], root: Path, runs_per_job: int
+) -> list[Job]:
+    """Every job of every condition, complete or not; several conditions may need the same one.
 
-    Seeds that stand in a folder of the condition already are that folder's; the others are
-    dealt out to new programs.
+    Runs that have begun in a condition's own folder go on there. Else they are looked for in any
+    folder below the root that is complete and of the same config, and in those that other
+    conditions of these sweeps fill. Seeds that are nowhere are dealt out to new jobs.
 
     Args:
-      sweep: checked.
+      sweeps: checked.
       seeds: of the runs for the verdict, the same for every condition.
       root: folder of all sweeps.
-      runs_per_program: replicas of a new program, at most.
+      runs_per_job: replicas of a new job, at most.
 
     Raises:
       SweepError: a condition cannot be run.
     """
-    programs: list[Program] = []
-    for condition in sweep.conditions:
-        config, folder = sweep.config(condition), root / sweep.name / condition.name
-        waits_for = None
-        if sweep.search is not None:
-            search = search_program(sweep, condition, root)
-            programs.append(search)
-            chosen = chosen_draw(sweep.search, search) if search.is_complete() else None
-            if chosen is None:
-                waits_for = search.workdir
-            else:
-                config = with_options(config, chosen.overrides)
-        for workdir, own in _dealt_out(folder, seeds, runs_per_program):
-            replicas = [{"name": f"seed={seed}", "training.seed": seed} for seed in own]
-            own_config = with_options(config, {"training.replica_overrides": tuple(replicas)})
-            programs.append(Program(_name(workdir, root), workdir, own_config, len(own), waits_for))
-    return programs
+    folders = _Folders(root.absolute())
+    settings = [_settle(s, condition, folders) for s in sweeps for condition in s.conditions]
+    for setting in settings:
+        for workdir, own in _begun(setting.folder):
+            folders.add(setting.key, workdir, own)
+    jobs: list[Job] = []
+    for setting in settings:
+        jobs += [setting.search] if setting.search else []
+        for workdir, own in _dealt_out(setting, seeds, runs_per_job, folders):
+            config = with_options(setting.config, {_REPLICAS: _replicas(own)})
+            jobs.append(setting.job(folders.root, workdir, config))
+    return jobs
 
 
-def with_twins(programs: Sequence[Program], root: Path) -> list[Program]:
-    """The same programs; of those with one config, one runs and the others are its twins.
-
-    Findings have conditions in common, and equal configs give equal runs, bit for bit. What has
-    a folder already is nobody's twin.
-
-    Args:
-      programs: of all sweeps that are run together.
-      root: folder of all sweeps; one that is not run now may have the runs of one that is.
-    """
-    runs = {program.identity(): program for program in _complete_programs(root)}
-    # What is complete need not run at all, and what has begun will go on.
-    for program in sorted(programs, key=_how_far, reverse=True):
-        if program.waits_for is None:
-            runs.setdefault(program.identity(), program)
-
-    def twin(program: Program) -> Program | None:
-        if program.waits_for is not None or program.workdir.config.exists():
-            return None
-        found = runs[program.identity()]
-        return None if found.name == program.name else found
-
-    return [program._replace(twin=twin(program)) for program in programs]
+def distinct(jobs: Iterable[Job]) -> list[Job]:
+    """Each job once, and first those that others wait for."""
+    once: dict[str, Job] = {}
+    for job in jobs:
+        once.setdefault(job.name, job)
+    waited_for = {job.waits_for.path for job in once.values() if job.waits_for is not None}
+    return sorted(once.values(), key=lambda job: job.workdir.path not in waited_for)
 
 
-def _complete_programs(root: Path) -> Iterator[Program]:
-    for path in sorted(root.glob("*/*/seeds=*")):
-        workdir = Workdir(path)
-        if workdir.config.exists():
-            config = workdir.read_config()
-            count = len(config.training.replica_overrides)
-            program = Program(_name(workdir, root), workdir, config, count)
-            if program.is_complete():
-                yield program
+def config_key(config: ml_collections.ConfigDict) -> str:
+    """Equal for equal configs, which give equal runs, bit for bit."""
+    return json.dumps(config.to_dict(), sort_keys=True)
 
 
-def _name(workdir: Workdir, root: Path) -> str:
-    return str(workdir.path.relative_to(root.absolute()))
+class _Folders:
+    """Folders below a root with the seeds that they hold, by the config of their runs."""
+
+    def __init__(self, root: Path) -> None:
+        """Looks for those that are complete, of whatever sweep."""
+        self.root = root
+        self._found: dict[str, list[tuple[Workdir, list[int]]]] = {}
+        searches = sorted(root.glob(f"*/*/{SEARCH_FOLDER}"))
+        for workdir in map(Workdir, [*sorted(root.glob("*/*/seeds=*")), *searches]):
+            if workdir.config.exists():
+                config = workdir.read_config()
+                if _has_ended(workdir, config):
+                    is_search = workdir.path.name == SEARCH_FOLDER
+                    shared = config if is_search else with_options(config, {_REPLICAS: ()})
+                    self.add(config_key(shared), workdir, [] if is_search else _seeds_of(config))
+
+    def add(self, key: str, workdir: Workdir, seeds: list[int]) -> None:
+        """From now on it may be others' folder, too."""
+        self._found.setdefault(key, []).append((workdir, seeds))
+
+    def of(self, key: str) -> list[tuple[Workdir, list[int]]]:
+        """Those of a config, complete ones first."""
+        return self._found.get(key, [])
 
 
-def _how_far(program: Program) -> tuple[bool, bool]:
-    return program.is_complete(), program.workdir.config.exists()
+class _Setting(NamedTuple):
+    """A condition with what its search chose; `key` is equal for conditions of equal runs."""
+
+    sweep: str
+    condition: str
+    folder: Path
+    config: ml_collections.ConfigDict
+    key: str
+    search: Job | None = None
+    waits_for: Workdir | None = None
+
+    def job(self, root: Path, workdir: Workdir, config: ml_collections.ConfigDict) -> Job:
+        name = str(workdir.path.relative_to(root))
+        return Job(self.sweep, self.condition, name, workdir, config, self.waits_for)
 
 
-def copy_from_twin(program: Program) -> None:
-    """Gives a program the runs of its twin, which is complete.
+def _settle(sweep: Sweep, condition: Condition, folders: _Folders) -> _Setting:
+    config, folder = sweep.config(condition), folders.root / sweep.name / condition.name
+    config = with_options(config, {_REPLICAS: ()})
+    setting = _Setting(sweep.name, condition.name, folder, config, config_key(config))
+    if sweep.search is None:
+        return setting
+    search_config = _search_config(sweep, condition)
+    key, own = config_key(search_config), Workdir(folder / SEARCH_FOLDER)
+    if own.config.exists() or not folders.of(key):
+        folders.add(key, own, [])
+    else:
+        own = folders.of(key)[0][0]
+    search = setting.job(folders.root, own, search_config)
+    chosen = chosen_draw(sweep.search, search) if search.is_complete() else None
+    if chosen is None:
+        key = f"{search.name} {setting.key}"
+        return setting._replace(key=key, search=search, waits_for=search.workdir)
+    config = with_options(config, chosen.overrides)
+    return setting._replace(config=config, key=config_key(config), search=search)
 
-    The config comes last: a folder without one holds no run, and is filled anew.
-    """
-    assert program.twin is not None
-    source, target = program.twin.workdir, program.workdir
-    own = (source.log.name, source.config.name, source.lock.name, source.job.name)
-    for left_over in target.path.iterdir():
-        if left_over.is_dir():
-            shutil.rmtree(left_over)
-        elif left_over.name not in own:
-            left_over.unlink()
-    shutil.copytree(
-        source.path, target.path, ignore=shutil.ignore_patterns(*own), dirs_exist_ok=True
-    )
-    target.claim(program.config)
 
-
-def search_program(sweep: Sweep, condition: Condition, root: Path) -> Program:
-    """The draws of a condition's search, as replicas; the sweep has one."""
+def _search_config(sweep: Sweep, condition: Condition) -> ml_collections.ConfigDict:
+    """Of a condition's draws, as replicas; the sweep has a search."""
     assert sweep.search is not None
-    workdir = Workdir(root / sweep.name / condition.name / SEARCH_FOLDER)
     replicas = tuple(
         {"name": _draw_name(index), "training.seed": sweep.search.seed, **setting}
         for index, setting in enumerate(sweep.search.settings())
     )
-    own = {"training.replica_overrides": replicas}
-    config = with_options(sweep.search_config(condition), own)
-    return Program(_name(workdir, root), workdir, config, len(replicas))
+    return with_options(sweep.search_config(condition), {_REPLICAS: replicas})
 
 
 def _draw_name(index: int) -> str:
@@ -190,55 +201,60 @@ class Draw(NamedTuple):
     Attributes:
       name: of its replica.
       overrides: {option: value}.
-      outcome: of its run.
+      run: what came of it.
     """
 
     name: str
     overrides: dict[str, float]
-    outcome: Outcome
+    run: MeasuredRun
 
 
-def draws(search: Search, program: Program) -> list[Draw]:
-    """Every setting with what came of it; the program is the search's, and complete."""
-    outcomes = {outcome.replica: outcome for outcome in read_outcomes(program.workdir)}
-    names = (_draw_name(index) for index in range(search.draws))
-    return [
-        Draw(name, overrides, outcomes[name])
-        for name, overrides in zip(names, search.settings(), strict=True)
-    ]
+def draws(search: Search, job: Job) -> list[Draw]:
+    """Every setting with what came of it; the job is the search's, and complete."""
+    runs = {run.replica: run for run in read_runs(job.workdir)}
+    named = ((_draw_name(index), one) for index, one in enumerate(search.settings()))
+    return [Draw(name, overrides, runs[name]) for name, overrides in named]
 
 
-def chosen_draw(search: Search, program: Program) -> Draw | None:
-    """The draw with the greatest measure at its end, the first of equals; None if all diverged.
-
-    Args:
-      search: of the sweep.
-      program: the search's, and complete.
-    """
-    sound = [one for one in draws(search, program) if one.outcome.diverged_at_step is None]
-    return max(sound, key=lambda draw: draw.outcome.final[search.choose_by], default=None)
+def chosen_draw(search: Search, job: Job) -> Draw | None:
+    """The draw with the greatest measure at its end, the first of equals; None if all diverged."""
+    sound = [one for one in draws(search, job) if one.run.diverged_at_step is None]
+    return max(sound, key=lambda draw: draw.run.final[search.choose_by], default=None)
 
 
 def _dealt_out(
-    folder: Path, seeds: Sequence[int], runs_per_program: int
+    setting: _Setting, seeds: Sequence[int], runs_per_job: int, folders: _Folders
 ) -> Iterator[tuple[Workdir, list[int]]]:
-    """Folders of a condition, each with the seeds that are its replicas."""
-    there = dict(_existing(folder))
-    taken = {seed for own in there.values() for seed in own}
-    for path, own in there.items():
-        if set(own) & set(seeds):
-            yield Workdir(path), own
-    missing = [seed for seed in seeds if seed not in taken]
-    for start in range(0, len(missing), runs_per_program):
-        own = missing[start : start + runs_per_program]
-        yield Workdir(folder / f"seeds={_short(own)}"), own
+    """Folders of a condition, its own first, each with the seeds that are its replicas."""
+    missing = list(seeds)
+    for workdir, own in [*_begun(setting.folder), *folders.of(setting.key)]:
+        if set(own) & set(missing):
+            yield workdir, own
+            missing = [seed for seed in missing if seed not in own]
+    for start in range(0, len(missing), runs_per_job):
+        own = missing[start : start + runs_per_job]
+        workdir = Workdir(setting.folder / f"seeds={_short(own)}")
+        folders.add(setting.key, workdir, own)
+        yield workdir, own
 
 
-def _existing(folder: Path) -> Iterator[tuple[Path, list[int]]]:
-    for path in sorted(folder.glob("seeds=*")):
-        if Workdir(path).config.exists():
-            replicas = Workdir(path).read_config().training.replica_overrides
-            yield path, [int(replica["training.seed"]) for replica in replicas]
+def _begun(folder: Path) -> list[tuple[Workdir, list[int]]]:
+    """Folders of a condition that runs have begun in."""
+    workdirs = [Workdir(path) for path in sorted(folder.glob("seeds=*"))]
+    return [(one, _seeds_of(one.read_config())) for one in workdirs if one.config.exists()]
+
+
+def _has_ended(workdir: Workdir, config: ml_collections.ConfigDict) -> bool:
+    summary = workdir.read_summary()
+    return summary is not None and summary["step"] == config.training.num_steps
+
+
+def _seeds_of(config: ml_collections.ConfigDict) -> list[int]:
+    return [int(replica["training.seed"]) for replica in config.training.replica_overrides]
+
+
+def _replicas(seeds: Sequence[int]) -> tuple[dict[str, Any], ...]:
+    return tuple({"name": f"seed={seed}", "training.seed": seed} for seed in seeds)
 
 
 def _short(seeds: Sequence[int]) -> str:

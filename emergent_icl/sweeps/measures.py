@@ -1,11 +1,17 @@
-"""What a sweep measures of its runs: short names for the metrics that claims speak of."""
+"""What a sweep measures of its runs: short names for metrics, and their values by step."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from emergent_icl.config.configs import named_overrides
 from emergent_icl.config.registry import nearest_name
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.evaluate import ICL, IWL
 from emergent_icl.evaluation.metrics import METRICS
+from emergent_icl.runs.records import Record, read_metrics
+from emergent_icl.runs.workdir import Workdir
 
 # Name -> key of metrics.jsonl. Any other measure is an evaluation's key: 'eval/flip/accuracy'.
 MEASURES = {
@@ -43,17 +49,17 @@ def evaluation_mode(measure: str) -> str | None:
     return rest[0] if kind == "eval" and len(rest) == 2 else None
 
 
-def chance_level(measure: str, plan: Task) -> float | None:
+def chance_level(measure: str, task: Task) -> float | None:
     """What guessing gives: one of the valid labels for a closed accuracy, else one of all labels.
 
     Args:
       measure: its name or key.
-      plan: of the run.
+      task: of the run.
 
     Returns:
-      In [0, 1]; None for what is no accuracy, or of a mode that the plan lacks.
+      In [0, 1]; None for what is no accuracy, or of a mode that the task lacks.
     """
-    kind = plan.evaluation.get(evaluation_mode(measure) or "")
+    kind = task.evaluation.get(evaluation_mode(measure) or "")
     metric = metric_key(measure).rsplit("/", 1)[-1]
     if kind is None or metric not in ("accuracy", "accuracy_closed"):
         return None
@@ -61,3 +67,68 @@ def chance_level(measure: str, plan: Task) -> float | None:
     if metric == "accuracy":
         return 1 / len(set(answers[answers >= 0].tolist()))
     return 1 / len(set(answers[kind.valid_labels].tolist()))
+
+
+class MeasuredRun(NamedTuple):
+    """What one run measured.
+
+    Attributes:
+      curves: measure -> {step: value}, in the order of steps; empty where nothing was measured.
+      seed: `training.seed`.
+      replica: its name in the job.
+      diverged_at_step: None for a run that did not.
+    """
+
+    curves: Mapping[str, Mapping[int, float]]
+    seed: int = 0
+    replica: str = ""
+    diverged_at_step: int | None = None
+
+    @property
+    def final(self) -> dict[str, float]:
+        """Measure -> its last value."""
+        return {name: list(curve.values())[-1] for name, curve in self.curves.items() if curve}
+
+
+class Evidence(NamedTuple):
+    """All runs of a sweep.
+
+    Attributes:
+      runs: condition -> its runs, those that diverged left out.
+      values: condition -> its place on the axis, None where it has none.
+    """
+
+    runs: Mapping[str, tuple[MeasuredRun, ...]]
+    values: Mapping[str, float | None]
+
+    def final(self, condition: str, measure: str) -> list[float]:
+        """A measure at the end of every run of a condition."""
+        return [run.final[measure] for run in self.runs[condition]]
+
+
+def read_runs(workdir: Workdir) -> list[MeasuredRun]:
+    """The runs of a job that is complete, in the order of its replicas; [] if it is not."""
+    summary = workdir.read_summary()
+    if summary is None:
+        return []
+    config, records = workdir.read_config(), read_metrics(workdir.metrics)
+    runs = []
+    for name, overrides in named_overrides(config):
+        own = [record for record in records if record.get("replica", "") == name]
+        about = summary["replicas"][name] if name else summary
+        seed = overrides.get("training.seed", config.training.seed)
+        runs.append(MeasuredRun(_curves(own), seed, name, about.get("diverged_at_step")))
+    return runs
+
+
+def _curves(records: list[Record]) -> dict[str, dict[int, float]]:
+    """Of every named measure, and of every other metric of evaluation."""
+    named = {key: name for name, key in MEASURES.items()}
+    keys = dict.fromkeys(key for record in records for key in record)
+    measures = {named.get(key, key): key for key in keys if key in named or evaluation_mode(key)}
+    # The loss has many more lines: those of evaluations are enough for a curve.
+    lines = [one for one in records if any(key.startswith("eval/") for key in one)]
+    return {
+        name: {one["step"]: one[key] for one in lines if key in one}
+        for name, key in measures.items()
+    }

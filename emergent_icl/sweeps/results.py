@@ -12,18 +12,9 @@ from typing import Any
 from emergent_icl.config.configs import flatten
 from emergent_icl.data.task import make_task
 from emergent_icl.runs.records import PACKAGES, processor, versions
-from emergent_icl.sweeps.checks import Check, Evidence, Finding
-from emergent_icl.sweeps.claims import judge
-from emergent_icl.sweeps.jobs import (
-    Draw,
-    Program,
-    chosen_draw,
-    draws,
-    make_programs,
-    search_program,
-)
-from emergent_icl.sweeps.measures import MEASURES, chance_level
-from emergent_icl.sweeps.outcomes import Outcome, read_outcomes
+from emergent_icl.sweeps.claims import Check, CheckResult, Evidence, judge
+from emergent_icl.sweeps.jobs import Draw, Job, chosen_draw, config_key, draws, make_jobs
+from emergent_icl.sweeps.measures import MEASURES, MeasuredRun, chance_level, read_runs
 from emergent_icl.sweeps.spec import Condition, Sweep
 
 DIGITS = 5
@@ -40,11 +31,10 @@ def collect(
       root: folder of all sweeps.
       about: what else stands at the top: 'preset', None for sweeps that are not the paper's.
     """
-    programs = {sweep.name: make_programs(sweep, seeds, root, len(seeds)) for sweep in sweeps}
-    found = {sweep.name: _found(programs[sweep.name], seeds) for sweep in sweeps}
-    # By what they train, so that shared runs are counted once.
-    complete = (one for own in programs.values() for one in own if one.is_complete())
-    trained = {one.identity(): one for one in complete}.values()
+    jobs = make_jobs(sweeps, seeds, root, len(seeds))
+    found = {sweep.name: _found(sweep, jobs, seeds) for sweep in sweeps}
+    # By what they train, so that copies of runs are counted once.
+    trained = {config_key(job.config): job for job in jobs if job.is_complete()}.values()
     summaries = [summary for one in trained if (summary := one.workdir.read_summary())]
     return {
         **about,
@@ -55,7 +45,7 @@ def collect(
         "runs": sum(one.num_runs for one in trained),
         "compute_seconds": sum(summary["wall_seconds"] for summary in summaries),
         "verdicts": {one.name: _verdict(one, found[one.name], len(seeds)) for one in sweeps},
-        "sweeps": {one.name: _sweep(one, found[one.name], root) for one in sweeps},
+        "sweeps": {one.name: _sweep(one, found[one.name], jobs) for one in sweeps},
     }
 
 
@@ -73,30 +63,25 @@ def results_text(results: Any, indent: str = "") -> str:
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
 
-# Folder of a condition -> its complete runs, each with the program that it is of.
-_Found = dict[str, list[tuple[Program, Outcome]]]
+# Condition -> its complete runs by seed, each with the job that it is of.
+_Found = dict[str, list[tuple[Job, MeasuredRun]]]
 
 
-def _found(programs: Sequence[Program], seeds: Sequence[int]) -> _Found:
-    found: _Found = {}
-    for program in programs:
-        condition, kind = Path(program.name).parts[-2:]
-        runs = found.setdefault(condition, [])
-        if kind.startswith("seeds=") and program.waits_for is None and program.is_complete():
-            runs += [(program, run) for run in read_outcomes(program.workdir) if run.seed in seeds]
-    for runs in found.values():
-        runs.sort(key=lambda run: run[1].seed)
-    return found
+def _found(sweep: Sweep, jobs: Sequence[Job], seeds: Sequence[int]) -> _Found:
+    found: dict[str, dict[int, tuple[Job, MeasuredRun]]]
+    found = {condition.name: {} for condition in sweep.conditions}
+    for job in jobs:
+        if job.sweep == sweep.name and not job.is_search and not job.waits_for:
+            for run in read_runs(job.workdir) if job.is_complete() else []:
+                if run.seed in seeds:
+                    found[job.condition].setdefault(run.seed, (job, run))
+    return {name: [runs[seed] for seed in sorted(runs)] for name, runs in found.items()}
 
 
 def _verdict(sweep: Sweep, found: _Found, expected_runs: int) -> dict[str, Any]:
     evidence = Evidence(
         runs={
-            one.name: tuple(
-                outcome.measured()
-                for _, outcome in found[one.name]
-                if outcome.diverged_at_step is None
-            )
+            one.name: tuple(run for _, run in found[one.name] if run.diverged_at_step is None)
             for one in sweep.conditions
         },
         values={condition.name: condition.value for condition in sweep.conditions},
@@ -106,23 +91,23 @@ def _verdict(sweep: Sweep, found: _Found, expected_runs: int) -> dict[str, Any]:
         "verdict": judged.verdict,
         "claim": sweep.claim.text,
         "statistics": [
-            _statistics(check, finding)
-            for check, finding in zip(sweep.claim.checks, judged.findings, strict=True)
+            _statistics(check, result)
+            for check, result in zip(sweep.claim.checks, judged.results, strict=True)
         ],
         "runs": [f"{one.name} ({run.replica})" for runs in found.values() for one, run in runs],
     }
 
 
-def _statistics(check: Check, finding: Finding) -> dict[str, Any]:
+def _statistics(check: Check, found: CheckResult) -> dict[str, Any]:
     return {
         "check": check.text(),
-        "outcome": finding.outcome,
-        "numbers": {name: _rounded(value) for name, value in finding.numbers.items()},
-        "reason": finding.reason,
+        "outcome": found.outcome,
+        "numbers": {name: _rounded(value) for name, value in found.numbers.items()},
+        "reason": found.reason,
     }
 
 
-def _sweep(sweep: Sweep, found: _Found, root: Path) -> dict[str, Any]:
+def _sweep(sweep: Sweep, found: _Found, jobs: Sequence[Job]) -> dict[str, Any]:
     return {
         "title": sweep.title,
         "axis": sweep.axis,
@@ -133,50 +118,49 @@ def _sweep(sweep: Sweep, found: _Found, root: Path) -> dict[str, Any]:
         "conditions": {
             one.name: _condition(sweep, one, found[one.name]) for one in sweep.conditions
         },
-        "search": _search(sweep, root),
+        "search": _search(sweep, jobs),
     }
 
 
 def _condition(
-    sweep: Sweep, condition: Condition, runs: list[tuple[Program, Outcome]]
+    sweep: Sweep, condition: Condition, runs: list[tuple[Job, MeasuredRun]]
 ) -> dict[str, Any]:
-    plan = make_task(sweep.config(condition))
-    levels = {measure: chance_level(measure, plan) for measure in sweep.measures}
+    task = make_task(sweep.config(condition))
+    levels = {measure: chance_level(measure, task) for measure in sweep.measures}
     return {
         "value": condition.value,
         "overrides": dict(condition.overrides),
         "chance": {name: _rounded(level) for name, level in levels.items() if level is not None},
-        "runs": {str(one.seed): _run(program, one, sweep) for program, one in runs},
+        "runs": {str(run.seed): _run(job, run, sweep) for job, run in runs},
     }
 
 
-def _run(program: Program, outcome: Outcome, sweep: Sweep) -> dict[str, Any]:
+def _run(job: Job, run: MeasuredRun, sweep: Sweep) -> dict[str, Any]:
     # Of other metrics than the named measures and the sweep's own, the end is enough.
     kept = {*MEASURES, *sweep.measures}
     return {
-        "workdir": program.name,
-        "replica": outcome.replica,
-        "diverged_at_step": outcome.diverged_at_step,
+        "workdir": job.name,
+        "replica": run.replica,
+        "diverged_at_step": run.diverged_at_step,
         "curves": {
-            name: {"steps": list(curve.steps), "values": [_rounded(v) for v in curve.values]}
-            for name, curve in outcome.curves.items()
+            name: {"steps": list(curve), "values": [_rounded(v) for v in curve.values()]}
+            for name, curve in run.curves.items()
             if name in kept
         },
-        "final": {name: _rounded(value) for name, value in outcome.final.items()},
+        "final": {name: _rounded(value) for name, value in run.final.items()},
     }
 
 
-def _search(sweep: Sweep, root: Path) -> dict[str, Any] | None:
+def _search(sweep: Sweep, jobs: Sequence[Job]) -> dict[str, Any] | None:
     if sweep.search is None:
         return None
     found = {}
-    for condition in sweep.conditions:
-        program = search_program(sweep, condition, root)
-        if program.is_complete():
-            chosen = chosen_draw(sweep.search, program)
-            found[condition.name] = {
+    for job in jobs:
+        if job.sweep == sweep.name and job.is_search and job.is_complete():
+            chosen = chosen_draw(sweep.search, job)
+            found[job.condition] = {
                 "chosen": chosen.name if chosen else None,
-                "draws": {one.name: _draw(one) for one in draws(sweep.search, program)},
+                "draws": {one.name: _draw(one) for one in draws(sweep.search, job)},
             }
     return found
 
@@ -184,8 +168,8 @@ def _search(sweep: Sweep, root: Path) -> dict[str, Any] | None:
 def _draw(draw: Draw) -> dict[str, Any]:
     return {
         "overrides": draw.overrides,
-        "diverged_at_step": draw.outcome.diverged_at_step,
-        "final": {name: _rounded(value) for name, value in draw.outcome.final.items()},
+        "diverged_at_step": draw.run.diverged_at_step,
+        "final": {name: _rounded(value) for name, value in draw.run.final.items()},
     }
 
 

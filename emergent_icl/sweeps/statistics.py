@@ -10,21 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from emergent_icl.evaluation.metrics import Interval
+
 # Regroupings are all tried up to this number, else as many are drawn, from a fixed seed.
 MOST_REGROUPINGS = 20_000
 LEVEL = 0.95
 
 
-class Interval(NamedTuple):
-    """A number with its 95 % confidence interval; [-inf, inf] where nothing is known of it."""
-
-    mean: float
-    low: float
-    high: float
-
-
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Mean of independent runs with its t interval.
+    """Mean of independent runs with its t interval; [-inf, inf] of a single one.
 
     Args:
       values: one a run, at least one.
@@ -72,14 +66,14 @@ def permutation_p(high: Sequence[float], low: Sequence[float]) -> float:
     return float(np.mean(sums >= np.round(pooled[:size].sum(), 9)))
 
 
-class Trend(NamedTuple):
+class Correlation(NamedTuple):
     """Spearman's rank correlation with a one-sided p of its sign."""
 
     rho: float
     p: float
 
 
-def spearman(x: Sequence[float], y: Sequence[float], *, rising: bool) -> Trend:
+def spearman(x: Sequence[float], y: Sequence[float], *, rising: bool) -> Correlation:
     """Rank correlation of paired numbers; p by regrouping, drawn from a fixed seed.
 
     Args:
@@ -91,7 +85,7 @@ def spearman(x: Sequence[float], y: Sequence[float], *, rising: bool) -> Trend:
       rho 0 and p 1 where one of them does not vary.
     """
     if len(set(x)) < 2 or len(set(y)) < 2:
-        return Trend(0.0, 1.0)
+        return Correlation(0.0, 1.0)
     ranks_x, ranks_y = stats.rankdata(x), stats.rankdata(y)
 
     def rho(other: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -109,4 +103,4 @@ def spearman(x: Sequence[float], y: Sequence[float], *, rising: bool) -> Trend:
         n_resamples=MOST_REGROUPINGS,
         rng=np.random.default_rng(0),
     )
-    return Trend(float(test.statistic), float(test.pvalue))
+    return Correlation(float(test.statistic), float(test.pvalue))

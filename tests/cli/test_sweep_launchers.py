@@ -10,7 +10,7 @@ from launching import launch, start
 from emergent_icl.runs.records import Display, last_step, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.sweeps.outcomes import read_outcomes
+from emergent_icl.sweeps.measures import read_runs
 
 SIZES = ("compute_seconds", "machine")
 
@@ -137,7 +137,7 @@ def test_stopped_at_any_moment_the_same_command_goes_on_to_the_same_numbers(tmp_
     stopped = Workdir(metrics.parent)
     straight = Workdir(tmp_path / "straight")
     train(stopped.read_config(), straight, Display())
-    assert read_outcomes(stopped) == read_outcomes(straight)
+    assert read_runs(stopped) == read_runs(straight)
     found = numbers(tmp_path / "stopped")["sweeps"]["tiny"]["conditions"]
     assert {name: list(one["runs"]) for name, one in found.items()} == {
         "p=0": ["0", "1"],

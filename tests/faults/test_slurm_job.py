@@ -16,9 +16,10 @@ pytestmark = pytest.mark.faults
 # As submitit runs it: SIGUSR2 is its own, and ends in a job that is requeued.
 JOB = """
 import signal, sys
-from experiments import slurm_job
-slurm_job.REQUEUE_SECONDS = 0
-job = slurm_job.TrainJob(sys.argv[2:], sys.argv[1])
+from emergent_icl.sweeps.execute import slurm
+slurm.REQUEUE_SECONDS = 0
+command = [sys.executable, "-m", "emergent_icl", "train", *sys.argv[2:]]
+job = slurm.TrainJob(command, sys.argv[1])
 def requeue(number, frame):
     job.checkpoint()
     sys.exit(7)

@@ -7,9 +7,9 @@ import pytest
 from emergent_icl import findings as files
 from emergent_icl.config.configs import flatten
 from emergent_icl.data.task import make_task
-from emergent_icl.sweeps.checks import Evidence, Measured
 from emergent_icl.sweeps.claims import judge
-from emergent_icl.sweeps.jobs import make_programs
+from emergent_icl.sweeps.jobs import make_jobs
+from emergent_icl.sweeps.measures import Evidence, MeasuredRun
 from emergent_icl.sweeps.spec import load_sweep
 
 FOLDER = Path(files.__file__).parent
@@ -39,7 +39,7 @@ def load(name, preset):
 
 
 def test_every_finding_has_its_file_and_every_file_is_a_finding():
-    there = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "presets"}
+    there = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "scale"}
     assert there == set(files.FINDINGS) == set(OPTIONS)
 
 
@@ -59,8 +59,8 @@ def test_conditions_differ_in_what_the_paper_varies_and_in_nothing_else(name, pr
 @every_sweep
 def test_every_run_is_of_the_presets_scale_and_is_measured_often(name, preset, tmp_path):
     sweep = load(name, preset)
-    for program in make_programs(sweep, range(5), tmp_path, 5):
-        config = program.config
+    for job in make_jobs([sweep], range(5), tmp_path, 5):
+        config = job.config
         assert (config.data.image_size, config.model.num_layers, config.model.encoder) == (
             (28, 2, "mlp") if preset == "laptop" else (105, 12, "resnet")
         )
@@ -73,7 +73,7 @@ def test_every_run_is_of_the_presets_scale_and_is_measured_often(name, preset, t
 def test_runs_that_are_all_alike_bear_no_claim_out(name, preset, level):
     sweep = load(name, preset)
     final = dict.fromkeys(sweep.claim.measures(), level)
-    run = Measured(final, {key: {10: level, 20: level} for key in final})
+    run = MeasuredRun({key: {10: level, 20: level} for key in final})
     evidence = Evidence(
         {one.name: (run,) * 5 for one in sweep.conditions},
         {one.name: one.value for one in sweep.conditions},
@@ -95,8 +95,8 @@ def test_recurrent_models_get_a_search_and_seeds_that_it_has_not_seen(tmp_path):
         sweep = load("architecture", preset)
         searched = {"training.optimizer.learning_rate", "training.optimizer.warmup_steps"}
         assert set(sweep.search.space) == searched
-        programs = make_programs(sweep, range(5), tmp_path, 5)
-        searches = [one for one in programs if one.name.endswith("search")]
+        jobs = make_jobs([sweep], range(5), tmp_path, 5)
+        searches = [one for one in jobs if one.name.endswith("search")]
         assert [one.num_runs for one in searches] == [draws] * 3
         for one in searches:
             seeds = {r["training.seed"] for r in one.config.training.replica_overrides}

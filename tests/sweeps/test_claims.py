@@ -5,23 +5,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emergent_icl.sweeps.checks import (
+from emergent_icl.sweeps.claims import (
+    Claim,
     Coexistence,
     Difference,
-    Evidence,
     Fades,
-    Measured,
     Trend,
     Within,
+    judge,
 )
-from emergent_icl.sweeps.claims import Claim, judge
+from emergent_icl.sweeps.measures import Evidence, MeasuredRun
 
 
 def evidence(values=None, **conditions):
     """Condition -> the ICL of its runs, or dictionaries of measures."""
     runs = {
         name: tuple(
-            Measured(run, {key: {10: value} for key, value in run.items()})
+            MeasuredRun({key: {10: value} for key, value in run.items()})
             for run in (one if isinstance(one, dict) else {"icl": one} for one in own)
         )
         for name, own in conditions.items()
@@ -30,7 +30,7 @@ def evidence(values=None, **conditions):
 
 
 def outcome(check, found, expected_runs=5):
-    return judge(Claim("", (check,)), found, expected_runs).findings[0].outcome
+    return judge(Claim("", (check,)), found, expected_runs).results[0].outcome
 
 
 ABSENT = " (others are missing, or diverged)"
@@ -54,7 +54,7 @@ def test_difference(high, low, expected):
 
 def test_a_difference_of_few_runs_is_undecided_and_says_why():
     check = Difference("icl", high="a", low="b")
-    finding = judge(Claim("", (check,)), evidence(a=HIGH[:3], b=LOW[:3]), 3).findings[0]
+    finding = judge(Claim("", (check,)), evidence(a=HIGH[:3], b=LOW[:3]), 3).results[0]
     assert (finding.outcome, finding.numbers["p"]) == ("undecided", 0.05)
     assert finding.reason == "with 3 and 3 runs p is at least 0.05"
 
@@ -127,7 +127,7 @@ def test_there_is_no_coexistence_where_it_must_not_be_alone():
 
 def run_of(values, steps=None):
     steps = range(len(values)) if steps is None else steps
-    return Measured({"icl": values[-1]}, {"icl": dict(zip(steps, values, strict=True))})
+    return MeasuredRun({"icl": dict(zip(steps, values, strict=True))})
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ def test_one_of_many_conditions_is_above_a_bound_by_chance_as_seldom_as_one_of_o
 
 def test_a_check_does_not_hold_without_all_runs():
     check = Within("icl", "a", low=0.75)
-    finding = judge(Claim("", (check,)), evidence(a=HIGH[:4]), 5).findings[0]
+    finding = judge(Claim("", (check,)), evidence(a=HIGH[:4]), 5).results[0]
     assert (finding.outcome, finding.reason) == ("undecided", f"a has 4 of 5 runs{ABSENT}")
-    nothing = judge(Claim("", (check,)), evidence(a=()), 5).findings[0]
+    nothing = judge(Claim("", (check,)), evidence(a=()), 5).results[0]
     assert (nothing.outcome, nothing.reason) == ("undecided", "no runs of a")
     # What it does not speak of may be missing.
     assert outcome(check, evidence(a=HIGH, b=())) == "holds"

@@ -1,4 +1,4 @@
-"""Where programs run: no core and no GPU is promised to two of them without need."""
+"""Where jobs run: no core and no GPU is promised to two of them without need."""
 
 import dataclasses
 import errno
@@ -10,10 +10,9 @@ import tiny_sweep
 from finished_runs import Ends, finish
 from launching import ROOT, start
 
-from emergent_icl.sweeps.execute.local import LocalProcesses
-from emergent_icl.sweeps.execute.loop import Observer, run_programs
-from emergent_icl.sweeps.execute.slots import machine_slots
-from emergent_icl.sweeps.jobs import make_programs, with_twins
+from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
+from emergent_icl.sweeps.execute.loop import Watcher, run_jobs
+from emergent_icl.sweeps.jobs import distinct, make_jobs
 
 # Not on macOS and Windows, where there is nothing to be tested.
 needs_affinity = pytest.mark.skipif(
@@ -95,42 +94,46 @@ def test_where_cores_cannot_be_chosen_one_program_has_them_all(monkeypatch):
     assert [set(slot.cores) for slot in machine_slots()] == [set()]
 
 
-class Ended(Observer):
+class Ended(Watcher):
     """Remembers what it was told."""
 
     def __init__(self):
         self.names, self.failed = [], []
 
-    def ended(self, program, failure):
-        (self.failed if failure else self.names).append(program.name)
+    def ended(self, job, failure):
+        (self.failed if failure else self.names).append(job.name)
 
 
-def twins_plan(folder):
-    """Of two sweeps of equal programs; those of the first are complete."""
-    sweeps = (tiny_sweep.get_sweep(), tiny_sweep.get_sweep("renamed"))
-
-    def plan():
-        return with_twins([p for s in sweeps for p in make_programs(s, (0,), folder, 1)], folder)
-
-    for program in plan()[:2]:
-        finish(program, Ends(icl=0.5))
-    return plan
+def train(workdir):
+    return ["train", str(workdir.path)]
 
 
-def test_a_program_with_a_complete_twin_is_not_run(tmp_path, monkeypatch):
-    plan = twins_plan(tmp_path)
+def test_runs_that_others_have_are_not_run_again(tmp_path, monkeypatch):
+    """Of two sweeps of equal jobs, searches included; those of the first are complete."""
+    searched = tiny_sweep.get_sweep("searched")
+    sweeps = (searched, dataclasses.replace(searched, name="renamed"))
+    ends = Ends(icl={"draw=0": 0.5, "draw=1": 0.7, "seed=0": 0.6})
+    for _ in range(2):  # The searches, and what waited for them.
+        for job in make_jobs(sweeps[:1], (0,), tmp_path, 1):
+            if job.waits_for is None:
+                finish(job, ends)
+
+    def find_jobs():
+        return distinct(make_jobs(sweeps, (0,), tmp_path, 1))
+
     monkeypatch.setattr("subprocess.Popen", None)
-    observer = Ended()
-    assert run_programs(plan, LocalProcesses(machine_slots(1)), observer, lambda: None) == []
-    assert observer.names == ["renamed/p=0/seeds=0", "renamed/p=1/seeds=0"]
-    assert all(one.is_complete() for one in plan())
+    watcher = Ended()
+    place = LocalProcesses(machine_slots(1), train)
+    assert run_jobs(find_jobs, place, watcher, lambda: None) == watcher.names == []
+    assert all(job.is_complete() for job in find_jobs())
+    assert not (tmp_path / "renamed").exists()
 
 
 def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monkeypatch):
-    """One's log cannot be written; in the other's folder runs a program whose launcher is gone."""
+    """One's log cannot be written; in the other's folder runs a job whose launcher is gone."""
 
     def plan():
-        return make_programs(tiny_sweep.get_sweep(), (0, 1), tmp_path, 1)
+        return make_jobs([tiny_sweep.get_sweep()], (0, 1), tmp_path, 1)
 
     first, second, third, fourth = plan()
     for one in (third, fourth):
@@ -140,13 +143,13 @@ def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monk
     with _locked(second.workdir.path / "train.log") as log:
         runs = subprocess.Popen(["sleep", "60"], stdout=log)
     monkeypatch.setattr("subprocess.Popen", None)
-    observer = Ended()
+    watcher = Ended()
     try:
-        failures = run_programs(plan, LocalProcesses(machine_slots(1)), observer, lambda: None)
+        failures = run_jobs(plan, LocalProcesses(machine_slots(1), train), watcher, lambda: None)
     finally:
         runs.kill()
         runs.wait()
-    assert [one.program.name for one in failures] == [first.name, second.name] == observer.failed
+    assert [one.job.name for one in failures] == [first.name, second.name] == watcher.failed
     assert [one.how for one in failures] == ["not started", "not started"]
     assert "Is a directory" in failures[0].lines[0]
     assert "a program of another command still runs in" in failures[1].lines[0]
@@ -154,59 +157,23 @@ def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monk
     assert [path.name for path in second.workdir.path.iterdir()] == ["train.log"]
 
 
-def test_runs_start_when_their_search_was_only_copied(tmp_path, monkeypatch):
-    searched = tiny_sweep.get_sweep("searched")
-    sweeps = (searched, dataclasses.replace(searched, name="renamed"))
-
-    def plan():
-        return with_twins(
-            [p for s in sweeps for p in make_programs(s, (0,), tmp_path, 1)], tmp_path
-        )
-
-    ends = Ends(icl={"draw=0": 0.5, "draw=1": 0.7, "seed=0": 0.6})
-    for _ in range(2):  # The searches, and what waited for them.
-        for program in plan():
-            if program.name.startswith("tiny/") and program.waits_for is None:
-                finish(program, ends)
-    monkeypatch.setattr("subprocess.Popen", None)
-    observer = Ended()
-    assert run_programs(plan, LocalProcesses(machine_slots(1)), observer, lambda: None) == []
-    assert observer.names == [
-        "renamed/p=0/search", "renamed/p=1/search", "renamed/p=0/seeds=0", "renamed/p=1/seeds=0",
-    ]  # fmt: skip
-    assert all(one.is_complete() for one in plan())
-
-
-def test_a_twin_is_not_copied_over_what_another_launcher_does(tmp_path, monkeypatch):
-    plan = twins_plan(tmp_path)
-    busy = plan()[2].workdir
-    busy.make()
-    (busy.path / "checkpoints").mkdir()
-    monkeypatch.setattr("subprocess.Popen", None)
-    with _locked(busy.log):
-        failures = run_programs(plan, LocalProcesses(machine_slots(1)), Observer(), lambda: None)
-    assert [one.program.name for one in failures] == ["renamed/p=0/seeds=0"]
-    assert "a program of another command still runs in" in failures[0].lines[0]
-    assert (busy.path / "checkpoints").is_dir()
-
-
 def test_runs_of_another_setting_than_their_search_chose_are_a_failure(tmp_path, monkeypatch):
     def plan():
-        return make_programs(tiny_sweep.get_sweep("searched"), (0,), tmp_path, 1)
+        return make_jobs([tiny_sweep.get_sweep("searched")], (0,), tmp_path, 1)
 
     def search(better):
-        for program in plan():
-            if program.name.endswith("search"):
-                finish(program, Ends(icl={"draw=0": 0.6, "draw=1": better}))
+        for job in plan():
+            if job.name.endswith("search"):
+                finish(job, Ends(icl={"draw=0": 0.6, "draw=1": better}))
 
     search(0.7)
-    for program in plan():
-        if not program.is_complete():
-            finish(program, Ends(icl=0.5))
+    for job in plan():
+        if not job.is_complete():
+            finish(job, Ends(icl=0.5))
     search(0.5)
     monkeypatch.setattr("subprocess.Popen", None)
-    failures = run_programs(plan, LocalProcesses(machine_slots(1)), Observer(), lambda: None)
-    assert [one.program.name for one in failures] == ["tiny/p=0/seeds=0", "tiny/p=1/seeds=0"]
+    failures = run_jobs(plan, LocalProcesses(machine_slots(1), train), Watcher(), lambda: None)
+    assert [one.job.name for one in failures] == ["tiny/p=0/seeds=0", "tiny/p=1/seeds=0"]
     assert all("holds a run with another config" in one.lines[0] for one in failures)
 
 
@@ -218,11 +185,11 @@ def test_a_file_system_without_locks_is_none_to_fail_of(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     monkeypatch.setattr("subprocess.Popen", lambda *words, **settings: _Done())
-    programs = make_programs(tiny_sweep.get_sweep(), (0,), tmp_path, 1)
-    for one in programs[1:]:
+    jobs = make_jobs([tiny_sweep.get_sweep()], (0,), tmp_path, 1)
+    for one in jobs[1:]:
         finish(one, Ends(icl=0.5))
-    failures = run_programs(
-        lambda: programs, LocalProcesses(machine_slots(1)), Observer(), lambda: None
+    failures = run_jobs(
+        lambda: jobs, LocalProcesses(machine_slots(1), train), Watcher(), lambda: None
     )
     # It was started, if to no avail.
     assert [one.how for one in failures] == ["exit status 3"]
@@ -243,21 +210,19 @@ def _locked(path):
 
 
 def test_a_launcher_takes_no_device(tmp_path):
-    """Or its programs could not have the whole GPU."""
-    program = """
+    """Or its jobs could not have the whole GPU."""
+    job = """
 import tiny_sweep
 from jax._src import xla_bridge
 from pathlib import Path
-from emergent_icl.sweeps.jobs import make_programs
+from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.results import collect
-from emergent_icl.sweeps.estimate import StepTimes, estimate
 sweep = tiny_sweep.get_sweep("searched")
 sweep.check()
-for one in make_programs(sweep, (0,), Path(ROOT), 1):
-    estimate(one, StepTimes(measure=False))
+assert len(make_jobs([sweep], (0,), Path(ROOT), 1)) == 4
 collect([sweep], (0,), Path(ROOT), {})
 print(len(xla_bridge._backends))
 """
-    words = ("-c", program.replace("ROOT", repr(str(tmp_path))))
+    words = ("-c", job.replace("ROOT", repr(str(tmp_path))))
     out, err = start(*words, env={"PYTHONPATH": str(ROOT / "tests")}).communicate(timeout=120)
     assert out == "0\n", err

@@ -8,7 +8,7 @@ import pytest
 import tiny_sweep
 from finished_runs import Ends, finish
 
-from emergent_icl.sweeps.jobs import make_programs
+from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.results import collect, results_text
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
@@ -18,8 +18,8 @@ EXTRA = "eval/fewshot_holdout/predicts_context"
 ABSENT = " (others are missing, or diverged)"
 
 
-def ends(program):
-    bursty = "p=1" in program.name
+def ends(job):
+    bursty = "p=1" in job.name
     spread = {f"seed={seed}": seed / 100 for seed in SEEDS}
     icl = {name: 0.5 + 0.3 * bursty + one for name, one in spread.items()}
     iwl = {name: 0.8 - 0.6 * bursty + one for name, one in spread.items()}
@@ -27,9 +27,9 @@ def ends(program):
 
 
 def finished(root, sweep=PLAIN, skip=(), **options):
-    for program in make_programs(sweep, SEEDS, root, len(SEEDS)):
-        if program.name not in skip:
-            finish(program, ends(program), **options)
+    for job in make_jobs([sweep], SEEDS, root, len(SEEDS)):
+        if job.name not in skip:
+            finish(job, ends(job), **options)
     return collect([sweep], SEEDS, root, {"preset": "tiny"})
 
 
@@ -102,11 +102,11 @@ def test_seeds_that_are_not_asked_for_do_not_count(tmp_path):
 
 
 def test_searches_are_told_with_what_they_chose(tmp_path):
-    for program in make_programs(SEARCHED, SEEDS, tmp_path, 5):
-        if program.name == "tiny/p=0/search":
-            finish(program, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
-        if program.name == "tiny/p=1/search":
-            finish(program, Ends(icl=0.5), diverged=("draw=0", "draw=1"))
+    for job in make_jobs([SEARCHED], SEEDS, tmp_path, 5):
+        if job.name == "tiny/p=0/search":
+            finish(job, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
+        if job.name == "tiny/p=1/search":
+            finish(job, Ends(icl=0.5), diverged=("draw=0", "draw=1"))
     search = collect([SEARCHED], SEEDS, tmp_path, {})["sweeps"]["tiny"]["search"]
     assert search["p=0"]["chosen"] == "draw=1"
     assert search["p=1"]["chosen"] is None

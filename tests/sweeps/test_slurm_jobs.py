@@ -5,15 +5,23 @@ What a real one does with them is tested in tests/integration.
 
 import json
 import os
+import sys
 
 import pytest
 import tiny_sweep
 from finished_runs import Ends, finish
 
 from emergent_icl.sweeps.execute import slurm
-from emergent_icl.sweeps.execute.slurm import Request, SlurmError, SlurmJobs, job_of, queued_jobs
-from emergent_icl.sweeps.execute.slurm_job import TrainJob
-from emergent_icl.sweeps.jobs import make_programs
+from emergent_icl.sweeps.execute.slurm import (
+    Request,
+    SlurmError,
+    SlurmJobs,
+    TrainJob,
+    queued_jobs,
+    submission_of,
+)
+from emergent_icl.sweeps.jobs import make_jobs
+from experiments import slurm_job as queued
 
 SBATCH = """#!/bin/sh
 cp "$1" {folder}/script
@@ -50,9 +58,13 @@ def command(folder, name, text):
     path.chmod(0o755)
 
 
-def programs(root, **options):
+def tiny_jobs(root, **options):
     changes = {name.replace("__", "."): value for name, value in options.items()}
-    return make_programs(tiny_sweep.get_sweep().with_base_options(changes), (0, 1), root, 2)
+    return make_jobs([tiny_sweep.get_sweep().with_base_options(changes)], (0, 1), root, 2)
+
+
+def train(workdir):
+    return ["train", str(workdir.path)]
 
 
 def names(found):
@@ -61,8 +73,8 @@ def names(found):
 
 def test_a_request_is_what_sbatch_is_given(cluster, tmp_path):
     request = Request("gpu", 90, gpus=2, cpus=8, memory_gb=1.5, at_once=1, grace_seconds=40)
-    all_ = programs(tmp_path)
-    assert SlurmJobs(tmp_path, request).start(all_) == dict.fromkeys(names(all_))
+    all_ = tiny_jobs(tmp_path)
+    assert SlurmJobs(tmp_path, request, train).start(all_) == dict.fromkeys(names(all_))
     lines = (cluster / "script").read_text().splitlines()
     for option in (
         "partition=gpu", "time=90", "gpus-per-node=2", "cpus-per-task=8", "mem=1536MB",
@@ -74,10 +86,10 @@ def test_a_request_is_what_sbatch_is_given(cluster, tmp_path):
 
 
 def test_jobs_end_complete_or_with_the_place_of_what_they_said(cluster, tmp_path):
-    done, failed = programs(tmp_path)
-    jobs = SlurmJobs(tmp_path, Request())
+    done, failed = tiny_jobs(tmp_path)
+    jobs = SlurmJobs(tmp_path, Request(), train)
     jobs.start([done, failed])
-    assert [job_of(one.workdir).id for one in (done, failed)] == ["1_0", "1_1"]
+    assert [submission_of(one.workdir).id for one in (done, failed)] == ["1_0", "1_1"]
     (cluster / "queue").write_text("1_0 RUNNING\n1_1 PENDING\n")
     assert jobs.ended() == {}
     (cluster / "queue").write_text("")
@@ -93,40 +105,40 @@ def test_jobs_end_complete_or_with_the_place_of_what_they_said(cluster, tmp_path
 
 
 def test_a_later_command_takes_up_what_is_queued(cluster, tmp_path):
-    all_ = programs(tmp_path)
-    SlurmJobs(tmp_path, Request()).start(all_)
+    all_ = tiny_jobs(tmp_path)
+    SlurmJobs(tmp_path, Request(), train).start(all_)
     (cluster / "queue").write_text("1_0 RUNNING\n1_1 PENDING\n")
-    jobs = SlurmJobs(tmp_path, Request())
+    jobs = SlurmJobs(tmp_path, Request(), train)
     assert jobs.start(all_) == dict.fromkeys(names(all_))
     assert (cluster / "count").read_text() == "1\n"
     assert jobs.leave() == "Left; 2 jobs go on (to end them: scancel 1_0 1_1)."
 
 
 def test_what_failed_is_submitted_anew_when_asked_alone(cluster, tmp_path):
-    all_ = programs(tmp_path)
-    SlurmJobs(tmp_path, Request()).start(all_)
-    found = SlurmJobs(tmp_path, Request()).start(all_)
+    all_ = tiny_jobs(tmp_path)
+    SlurmJobs(tmp_path, Request(), train).start(all_)
+    found = SlurmJobs(tmp_path, Request(), train).start(all_)
     assert "--retry_failed submits it anew" in found[all_[0].name].how
-    assert SlurmJobs(tmp_path, Request(), retry_failed=True).start(all_) == dict.fromkeys(
+    assert SlurmJobs(tmp_path, Request(), train, retry_failed=True).start(all_) == dict.fromkeys(
         names(all_)
     )
-    assert [job_of(one.workdir).id for one in all_] == ["2_0", "2_1"]
+    assert [submission_of(one.workdir).id for one in all_] == ["2_0", "2_1"]
 
 
 def test_prolonged_runs_have_not_failed(cluster, tmp_path):
-    all_ = programs(tmp_path)
-    SlurmJobs(tmp_path, Request()).start(all_)
+    all_ = tiny_jobs(tmp_path)
+    SlurmJobs(tmp_path, Request(), train).start(all_)
     for one in all_:
         finish(one, Ends(icl=0.5))
-    longer = programs(tmp_path, training__num_steps=80)
-    assert SlurmJobs(tmp_path, Request()).start(longer) == dict.fromkeys(names(longer))
-    assert job_of(longer[0].workdir) == ("2_0", 80)
+    longer = tiny_jobs(tmp_path, training__num_steps=80)
+    assert SlurmJobs(tmp_path, Request(), train).start(longer) == dict.fromkeys(names(longer))
+    assert submission_of(longer[0].workdir) == ("2_0", 80)
 
 
 def test_a_slurm_that_is_busy_is_asked_again(cluster, tmp_path, monkeypatch):
-    all_ = programs(tmp_path)
+    all_ = tiny_jobs(tmp_path)
     command(cluster, "squeue", "#!/bin/sh\necho 'slurm_load_jobs error' >&2; exit 1\n")
-    jobs = SlurmJobs(tmp_path, Request())
+    jobs = SlurmJobs(tmp_path, Request(), train)
     assert jobs.start(all_) == {}
     assert jobs.ended() == {}
     monkeypatch.setattr(slurm, "MOST_UNANSWERED", 2)
@@ -142,7 +154,7 @@ def test_what_squeue_says_besides_is_no_job(cluster):
 def test_what_sbatch_refuses_is_said(cluster, tmp_path):
     command(cluster, "sbatch", "#!/bin/sh\necho 'invalid partition specified: gpu' >&2; exit 1\n")
     with pytest.raises(SlurmError, match=r"SLURM refuses the jobs: .*invalid partition"):
-        SlurmJobs(tmp_path, Request("gpu")).start(programs(tmp_path))
+        SlurmJobs(tmp_path, Request("gpu"), train).start(tiny_jobs(tmp_path))
 
 
 @pytest.mark.parametrize("missing", [("sbatch",), ("srun",), ("sbatch", "squeue", "srun")])
@@ -153,7 +165,7 @@ def test_without_slurm_it_is_said_and_nothing_is_written(cluster, tmp_path, monk
         (cluster / name).unlink()
     said = f"needs SLURM, but {', '.join(missing)} cannot be found on PATH"
     with pytest.raises(SlurmError, match=said):
-        SlurmJobs(tmp_path / "sweeps", Request())
+        SlurmJobs(tmp_path / "sweeps", Request(), train)
     if "squeue" in missing:
         with pytest.raises(SlurmError, match="needs SLURM, but squeue cannot be found on PATH"):
             queued_jobs()
@@ -164,17 +176,26 @@ def test_without_slurm_it_is_said_and_nothing_is_written(cluster, tmp_path, monk
 
 def test_a_job_without_time_is_refused(cluster, tmp_path):
     with pytest.raises(SlurmError, match="--grace=90 seconds must be less than --minutes=1"):
-        SlurmJobs(tmp_path, Request(minutes=1))
+        SlurmJobs(tmp_path, Request(minutes=1), train)
 
 
 def test_a_damaged_record_is_none(cluster, tmp_path):
-    (one, _) = programs(tmp_path)
+    (one, _) = tiny_jobs(tmp_path)
     one.workdir.make()
     for content in ("", "[]", '{"job": 1}', json.dumps({"id": "1", "num_steps": 1, "more": 2})):
         one.workdir.job.write_text(content)
-        assert job_of(one.workdir) is None
+        assert submission_of(one.workdir) is None
 
 
 def test_a_job_that_has_not_begun_is_requeued_as_it_is():
     job = TrainJob(["--config=x"], "/nowhere")
     assert job.checkpoint().function.__dict__ == job.__dict__
+
+
+def test_what_an_earlier_version_queued_trains_all_the_same():
+    """Its pickles name a class of experiments.slurm_job, and words without their beginning."""
+    job = queued.TrainJob.__new__(queued.TrainJob)
+    job.__setstate__({"_words": ("--config=x",), "_workdir": "/nowhere", "_process": None})
+    again = job.checkpoint().function
+    assert again._command == (sys.executable, "-m", "experiments.train", "--config=x")
+    assert (type(again), again._workdir) == (TrainJob, "/nowhere")

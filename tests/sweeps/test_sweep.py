@@ -9,8 +9,7 @@ import tiny_sweep
 from scipy import stats
 
 from emergent_icl.config.configs import with_options
-from emergent_icl.sweeps.checks import Trend, Within
-from emergent_icl.sweeps.claims import Claim
+from emergent_icl.sweeps.claims import Claim, Trend, Within
 from emergent_icl.sweeps.spec import Condition, Search, SweepError, load_sweep, over
 
 SWEEP = tiny_sweep.get_sweep()

@@ -1,27 +1,41 @@
-"""Programs as processes of this machine, side by side, each on cores or a GPU of its own."""
+"""Jobs as processes of this machine, side by side, each on cores or a GPU of its own."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import itertools
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, NamedTuple
 
 from emergent_icl.runs.workdir import WorkdirError
-from emergent_icl.sweeps.execute.loop import Failure, attempt, outcome, own_log, train_words
-from emergent_icl.sweeps.execute.slots import Slot
-from emergent_icl.sweeps.jobs import Program
+from emergent_icl.sweeps.execute.loop import Command, Failure, attempt, failure_of, own_log
+from emergent_icl.sweeps.jobs import Job
 
-# How long a program may take to save its state when it is asked to stop.
+# How long a job may take to save its state when it is asked to stop.
 GRACE_SECONDS = 120
+_GPU_VARIABLE, _MEMORY_VARIABLE = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"
+
+
+class Slot(NamedTuple):
+    """Where one job runs at a time.
+
+    Attributes:
+      cores: of the processor, that it is bound to; empty for any.
+      environment: what its process has besides this one's.
+    """
+
+    cores: frozenset[int]
+    environment: Mapping[str, str]
 
 
 class _Running(NamedTuple):
-    program: Program
+    job: Job
     slot: Slot
     process: subprocess.Popen[bytes]
     log: IO[bytes]
@@ -32,29 +46,29 @@ class LocalProcesses:
 
     poll_seconds = 0.0
 
-    def __init__(self, slots: Sequence[Slot], flags: Sequence[str] = ()) -> None:
-        """Takes a slot for each program at a time, and further flags of `experiments.train`."""
-        self._free, self._flags = list(slots), tuple(flags)
+    def __init__(self, slots: Sequence[Slot], command: Command) -> None:
+        """Takes a slot for each job at a time, and what starts one."""
+        self._free, self._command = list(slots), command
         self._running: dict[str, _Running] = {}
 
-    def start(self, programs: Sequence[Program]) -> Mapping[str, Failure | None]:
+    def start(self, jobs: Sequence[Job]) -> Mapping[str, Failure | None]:
         """See Place."""
         started: dict[str, Failure | None] = {}
-        for program in programs:
+        for job in jobs:
             if not self._free:
                 break
-            started[program.name] = attempt(program, lambda one=program: self._start(one))
+            started[job.name] = attempt(job, lambda one=job: self._start(one))
         return started
 
     def ended(self) -> Mapping[str, Failure | None]:
         """See Place."""
         over = [one for one in self._running.values() if one.process.poll() is not None]
         for one in over:
-            del self._running[one.program.name]
+            del self._running[one.job.name]
             self._free.append(one.slot)
             one.log.close()
         return {
-            one.program.name: outcome(one.program, f"exit status {one.process.returncode}")
+            one.job.name: failure_of(one.job, f"exit status {one.process.returncode}")
             for one in over
         }
 
@@ -70,19 +84,19 @@ class LocalProcesses:
             except subprocess.TimeoutExpired:
                 one.process.kill()
                 one.process.wait()
-                unsaved.append(one.program.name)
+                unsaved.append(one.job.name)
             one.log.close()
         but = f" but {', '.join(unsaved)}, killed after their time" if unsaved else ""
         return f"Stopped; every run is saved{but}."
 
-    def _start(self, program: Program) -> None:
-        program.check()
-        slot, log = self._free[0], own_log(program.workdir)
+    def _start(self, job: Job) -> None:
+        job.check()
+        slot, log = self._free[0], own_log(job.workdir)
         try:
-            program.workdir.claim(program.config)
+            job.workdir.claim(job.config)
             with _bound_to(slot.cores):
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "experiments.train", *train_words(program, self._flags)],
+                    self._command(job.workdir),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -94,7 +108,7 @@ class LocalProcesses:
             log.close()
             raise
         self._free.pop(0)
-        self._running[program.name] = _Running(program, slot, process, log)
+        self._running[job.name] = _Running(job, slot, process, log)
 
 
 @contextlib.contextmanager
@@ -109,3 +123,47 @@ def _bound_to(cores: frozenset[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def machine_slots(workers: int = 0) -> list[Slot]:
+    """A slot for every GPU; without any, for every core: small models gain nothing from two.
+
+    Where jobs cannot be bound to cores one at a time uses all of them.
+
+    Args:
+      workers: how many jobs at a time; 0 derives it. More than there are GPUs, or cores,
+        share them.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    gpus = visible_gpus()
+    count = workers or len(gpus) or len(cores) or 1
+    slots = []
+    for index in range(count):
+        own = cores[index::count] or cores[index % max(len(cores), 1) :][:1]
+        slots.append(Slot(frozenset(own), _gpu_environment(gpus, index, count)))
+    return slots
+
+
+def _gpu_environment(gpus: Sequence[str], index: int, count: int) -> dict[str, str]:
+    """One GPU for a slot, and its share of that GPU's memory, of which JAX takes 75 % at once."""
+    if not gpus:
+        return {}
+    environment = {_GPU_VARIABLE: gpus[index % len(gpus)]}
+    sharers = len(range(index % len(gpus), count, len(gpus)))
+    if sharers > 1:
+        environment[_MEMORY_VARIABLE] = f"{0.75 / sharers:.3f}"
+    return environment
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use; JAX is not asked, it would take them."""
+    # JAX runs on the processor, whatever lies beside it, without a plugin for something else.
+    can_use = importlib.metadata.entry_points(group="jax_plugins")
+    if not can_use or os.environ.get("JAX_PLATFORMS", "") == "cpu":
+        return []
+    if _GPU_VARIABLE in os.environ:
+        names = os.environ[_GPU_VARIABLE].split(",")
+        # CUDA stops reading at the first that is none; '-1' hides them all.
+        valid = itertools.takewhile(lambda name: name and not name.startswith("-"), names)
+        return list(valid)
+    return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]

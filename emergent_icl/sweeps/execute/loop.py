@@ -1,60 +1,61 @@
-"""Runs programs somewhere, several at a time; one that fails does not keep the others."""
+"""Runs jobs somewhere, several at a time; one that fails does not keep the others."""
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
-from emergent_icl.presets import stored
 from emergent_icl.runs.locks import try_lock
 from emergent_icl.runs.workdir import Workdir, WorkdirError
-from emergent_icl.sweeps.jobs import Program, copy_from_twin
+from emergent_icl.sweeps.jobs import Job
+
+# What starts the training of a work directory in which its config lies.
+Command = Callable[[Workdir], Sequence[str]]
 
 POLL_SECONDS = 0.5
-# Lines of a log that are shown of a program that failed.
+# Lines of a log that are shown of a job that failed.
 SHOWN_LINES = 5
 
 
 class Failure(NamedTuple):
-    """A program that ended otherwise than it should.
+    """A job that ended otherwise than it should.
 
     Attributes:
-      program: it.
+      job: it.
       how: 'exit status 1', 'not started' ...
       log: where its output is.
       lines: the last of that.
     """
 
-    program: Program
+    job: Job
     how: str
     log: Path
     lines: tuple[str, ...]
 
 
-class Observer:
-    """Told of what an executor does; this one ignores it."""
+class Watcher:
+    """Told of what the loop does; this one ignores it."""
 
-    def polled(self, running: Sequence[Program]) -> None:
+    def polled(self, running: Sequence[Job]) -> None:
         """Whenever the place was looked at."""
 
-    def started(self, program: Program) -> None:
+    def started(self, job: Job) -> None:
         """After it was started."""
 
-    def ended(self, program: Program, failure: Failure | None) -> None:
+    def ended(self, job: Job, failure: Failure | None) -> None:
         """After it ended; `failure` is None if it is complete."""
 
 
 class Stopped(Exception):  # noqa: N818  (not an error: it was asked for)
-    """The executor was asked to stop.
+    """The loop was asked to stop.
 
     Attributes:
       signal: that asked for it.
-      said: what became of the programs that ran.
-      failures: of programs that failed before.
+      said: what became of the jobs that ran.
+      failures: of jobs that failed before.
     """
 
     def __init__(
@@ -65,11 +66,11 @@ class Stopped(Exception):  # noqa: N818  (not an error: it was asked for)
 
 
 class PlaceError(RuntimeError):
-    """Programs cannot be run where they should."""
+    """Jobs cannot be run where they should."""
 
 
 class Place(Protocol):
-    """Where programs run.
+    """Where jobs run.
 
     Attributes:
       poll_seconds: between two looks at it, at least.
@@ -77,7 +78,7 @@ class Place(Protocol):
 
     poll_seconds: float
 
-    def start(self, programs: Sequence[Program]) -> Mapping[str, Failure | None]:
+    def start(self, jobs: Sequence[Job]) -> Mapping[str, Failure | None]:
         """Starts some of them, as many as there is room for, the first ones first.
 
         Returns:
@@ -94,148 +95,103 @@ class Place(Protocol):
         ...
 
 
-def run_programs(
-    plan: Callable[[], Sequence[Program]],
+def run_jobs(
+    find_jobs: Callable[[], Sequence[Job]],
     place: Place,
-    observer: Observer,
+    watcher: Watcher,
     stop_requested: Callable[[], signal.Signals | None],
 ) -> list[Failure]:
-    """Runs whatever of a plan is not complete.
+    """Runs whatever is not complete.
 
     Args:
-      plan: gives every program, in the order in which they are to be started; asked again
+      find_jobs: gives every job, in the order in which they are to be started; asked again
         whenever one ended, since its outcome may be what others wait for.
       place: where.
-      observer: told of what happens.
+      watcher: told of what happens.
       stop_requested: polled; a signal to stop for, or None.
 
     Returns:
-      The programs that failed, in order.
+      The jobs that failed, in order.
 
     Raises:
       Stopped: asked to.
     """
-    executor = _Executor(plan, place, observer)
-    next_look = 0.0
+    state, next_look = _State(find_jobs, place, watcher), 0.0
     try:
-        executor.find_ready()
-        executor.start()
-        while executor.running or executor.waiting:
+        waiting = state.start(state.ready())
+        while state.running or waiting:
             if signal_number := stop_requested():
-                said = place.leave()
-                raise Stopped(signal_number, said, list(executor.failures.values()))
+                raise Stopped(signal_number, place.leave(), list(state.failures.values()))
             time.sleep(POLL_SECONDS)
             if time.monotonic() < next_look:
                 continue
             next_look = time.monotonic() + place.poll_seconds
-            observer.polled(list(executor.running.values()))
-            if executor.end():
-                executor.find_ready()
-            executor.start()
+            watcher.polled(list(state.running.values()))
+            ended = place.ended()
+            for name, failure in ended.items():
+                state.end(state.running.pop(name), failure)
+            waiting = state.start(state.ready() if ended else waiting)
     finally:
         place.leave()
-    return list(executor.failures.values())
+    return list(state.failures.values())
 
 
-class _Executor:
-    """What runs, what waits for room, and what failed."""
+class _State:
+    """What runs, and what failed."""
 
     def __init__(
-        self, plan: Callable[[], Sequence[Program]], place: Place, observer: Observer
+        self, find_jobs: Callable[[], Sequence[Job]], place: Place, watcher: Watcher
     ) -> None:
-        self.plan, self.place, self.observer = plan, place, observer
-        self.running: dict[str, Program] = {}
+        self.find_jobs, self.place, self.watcher = find_jobs, place, watcher
+        self.running: dict[str, Job] = {}
         self.failures: dict[str, Failure] = {}
-        self.waiting: list[Program] = []
 
-    def find_ready(self) -> None:
-        """Asks the plan what may be started; what needs no place is done at once."""
-        found = self._ready()
-        # A search that has a twin is no sooner copied than runs wait for it no longer.
-        while copies := [one for one in found if one.twin is not None]:
-            for program in copies:
-                self._ended(program, copy(program))
-            found = self._ready()
-        self.waiting = found
+    def ready(self) -> list[Job]:
+        """What may be started now."""
+        over = {*self.running, *self.failures}
+        found = [job for job in self.find_jobs() if job.waits_for is None and job.name not in over]
+        return [job for job in found if not job.is_complete()]
 
-    def start(self) -> None:
-        """Starts as many as there is room for."""
-        if not self.waiting:
-            return
-        started = self.place.start(self.waiting)
-        for program in [one for one in self.waiting if one.name in started]:
-            failure = started[program.name]
-            if failure is None:
-                self.running[program.name] = program
-                self.observer.started(program)
+    def start(self, waiting: list[Job]) -> list[Job]:
+        """Starts as many as there is room for; the others go on waiting."""
+        started = self.place.start(waiting) if waiting else {}
+        for job in [one for one in waiting if one.name in started]:
+            if started[job.name] is None:
+                self.running[job.name] = job
+                self.watcher.started(job)
             else:
-                self._ended(program, failure)
-        self.waiting = [one for one in self.waiting if one.name not in started]
+                self.end(job, started[job.name])
+        return [one for one in waiting if one.name not in started]
 
-    def end(self) -> bool:
-        """Takes note of the programs that ended; whether there were any."""
-        ended = self.place.ended()
-        for name, failure in ended.items():
-            self._ended(self.running.pop(name), failure)
-        return bool(ended)
-
-    def _ended(self, program: Program, failure: Failure | None) -> None:
+    def end(self, job: Job, failure: Failure | None) -> None:
+        """Takes note that a job ended."""
         if failure is not None:
-            self.failures[program.name] = failure
-        self.observer.ended(program, failure)
-
-    def _ready(self) -> list[Program]:
-        return [
-            program
-            for program in self.plan()
-            if program.waits_for is None
-            and (program.twin is None or program.twin.is_complete())
-            and program.name not in self.running
-            and program.name not in self.failures
-            and not program.is_complete()
-        ]
+            self.failures[job.name] = failure
+        self.watcher.ended(job, failure)
 
 
-def copy(program: Program) -> Failure | None:
-    """Gives a program its twin's runs; None, or why that cannot be."""
-
-    def copy_alone() -> None:
-        with contextlib.closing(own_log(program.workdir)):
-            # Another launcher may have been faster.
-            if not program.workdir.config.exists():
-                copy_from_twin(program)
-
-    return attempt(program, copy_alone)
-
-
-def attempt(program: Program, do: Callable[[], None]) -> Failure | None:
-    """None, or what kept a program from being started: that does not keep the others."""
+def attempt(job: Job, do: Callable[[], None]) -> Failure | None:
+    """None, or what kept a job from being started: that does not keep the others."""
     try:
         do()
     except (OSError, WorkdirError) as error:
-        return Failure(program, "not started", program.workdir.log, (str(error),))
+        return Failure(job, "not started", job.workdir.log, (str(error),))
     return None
 
 
-def outcome(program: Program, how: str) -> Failure | None:
-    """None for a program that is complete; else its failure, with the end of its log."""
-    if program.is_complete():
+def failure_of(job: Job, how: str) -> Failure | None:
+    """None for a job that is complete; else its failure, with the end of its log."""
+    if job.is_complete():
         return None
-    path = program.workdir.log
+    path = job.workdir.log
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    return Failure(program, how, path, tuple(text.strip().splitlines()[-SHOWN_LINES:]))
-
-
-def train_words(program: Program, flags: Sequence[str]) -> list[str]:
-    """What follows `python -m experiments.train` for a program whose folder is prepared."""
-    folder = program.workdir.path
-    return [f"--config={stored.__file__}:{folder}", f"--workdir={folder}", *flags]
+    return Failure(job, how, path, tuple(text.strip().splitlines()[-SHOWN_LINES:]))
 
 
 def own_log(workdir: Workdir) -> IO[bytes]:
-    """Opens a program's log, and so keeps a second launcher from the folder while it runs.
+    """Opens a job's log, and so keeps a second launcher from the folder while it runs.
 
-    A process that inherits the file inherits the lock: it lasts as long as the program, also
+    A process that inherits the file inherits the lock: it lasts as long as the job, also
     where the launcher was killed.
 
     Raises:

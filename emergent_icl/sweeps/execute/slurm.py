@@ -1,9 +1,10 @@
-"""Programs as jobs of SLURM, through submitit; they go on when the command is left."""
+"""Jobs of SLURM, through submitit: they go on when the command is left. What runs on the node."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -12,15 +13,16 @@ from typing import Any, NamedTuple
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.helpers import DelayedSubmission
 
+from emergent_icl.runs.locks import try_lock
 from emergent_icl.runs.workdir import Workdir, WorkdirError, read_object
-from emergent_icl.sweeps.execute.loop import Failure, PlaceError, attempt, outcome, train_words
-from emergent_icl.sweeps.execute.slurm_job import TrainJob
-from emergent_icl.sweeps.jobs import Program
+from emergent_icl.sweeps.execute.loop import Command, Failure, PlaceError, attempt, failure_of
+from emergent_icl.sweeps.jobs import Job
 
 # submitit calls the first and, in its script, the last; we call the second.
 COMMANDS = ("sbatch", "squeue", "srun")
-# Of submitit: what it submits, and what a job says besides its program's log.
+# Of submitit: what it submits, and what a job says besides its job's log.
 FOLDER = "slurm"
 # A job that is gone from the queue may have written files that are not seen here yet.
 GONE_SECONDS = 30.0
@@ -29,6 +31,15 @@ MOST_UNANSWERED = 60
 REFUSALS = (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError)
 # How often the time of a job may be over before it is given up.
 MOST_TIMEOUTS = 10_000
+POLL_SECONDS = 0.5
+# How long a job whose state is saved waits for SLURM to end and requeue it.
+REQUEUE_SECONDS = 600
+# A lock of a node that died may outlive it on a shared file system.
+LOCK_SECONDS = 120
+# What a job that was told to stop ends with: saved, or before it had begun.
+STOPPED = (
+    128 + signal.SIGUSR2, 128 + signal.SIGTERM, -signal.SIGUSR2, -signal.SIGTERM
+)  # fmt: skip
 
 
 class SlurmError(PlaceError):
@@ -63,14 +74,14 @@ class SlurmJobs:
     poll_seconds = 5.0
 
     def __init__(
-        self, root: Path, request: Request, flags: Sequence[str] = (), retry_failed: bool = False
+        self, root: Path, request: Request, command: Command, retry_failed: bool = False
     ) -> None:
         """Looks for SLURM.
 
         Args:
           root: folder of all sweeps, on a file system that the nodes share.
           request: of each job.
-          flags: further flags of `experiments.train`.
+          command: what starts one.
           retry_failed: submit anew what a job of an earlier command failed in.
 
         Raises:
@@ -85,36 +96,36 @@ class SlurmJobs:
         self._folder = root / FOLDER
         self._submitit = submitit.SlurmExecutor(self._folder, max_num_timeout=MOST_TIMEOUTS)
         self._submitit.update_parameters(**_parameters(request))
-        self._flags, self._retry_failed = tuple(flags), retry_failed
-        self._jobs: dict[str, tuple[Program, str]] = {}
+        self._command, self._retry_failed = command, retry_failed
+        self._jobs: dict[str, tuple[Job, str]] = {}
         self._gone_since: dict[str, float] = {}
         self._unanswered = 0
 
-    def start(self, programs: Sequence[Program]) -> Mapping[str, Failure | None]:
+    def start(self, jobs: Sequence[Job]) -> Mapping[str, Failure | None]:
         """See Place; all of them, the queue is SLURM's."""
         alive = self._alive()
         if alive is None:
             return {}
         started: dict[str, Failure | None] = {}
-        fresh: list[Program] = []
-        for program in programs:
-            job = job_of(program.workdir)
-            if job is not None and job.id in alive:
+        fresh: list[Job] = []
+        for job in jobs:
+            own = submission_of(job.workdir)
+            if own is not None and own.id in alive:
                 # Submitted by an earlier command.
-                self._jobs[program.name] = (program, job.id)
-                started[program.name] = None
-            elif job is not None and job.is_of(program) and not self._retry_failed:
-                how = f"job {job.id} ended before its time; --retry_failed submits it anew"
-                failure = outcome(program, how)
+                self._jobs[job.name] = (job, own.id)
+                started[job.name] = None
+            elif own is not None and own.is_of(job) and not self._retry_failed:
+                how = f"job {own.id} ended before its time; --retry_failed submits it anew"
+                failure = failure_of(job, how)
                 if failure is None:  # It was the last that it did.
-                    self._jobs[program.name] = (program, job.id)
-                started[program.name] = failure
+                    self._jobs[job.name] = (job, own.id)
+                started[job.name] = failure
             else:
-                started[program.name] = attempt(program, lambda one=program: _prepare(one))
-                fresh += [] if started[program.name] else [program]
-        for program, job_id in zip(fresh, self._submit(fresh), strict=True):
-            Job(job_id, program.config.training.num_steps).record(program.workdir)
-            self._jobs[program.name] = (program, job_id)
+                started[job.name] = attempt(job, lambda one=job: _prepare(one))
+                fresh += [] if started[job.name] else [job]
+        for job, job_id in zip(fresh, self._submit(fresh), strict=True):
+            Submission(job_id, job.config.training.num_steps).record(job.workdir)
+            self._jobs[job.name] = (job, job_id)
         return started
 
     def ended(self) -> Mapping[str, Failure | None]:
@@ -123,14 +134,14 @@ class SlurmJobs:
         if alive is None:
             return {}
         over = {}
-        for name, (program, job) in list(self._jobs.items()):
-            if job in alive:
+        for name, (job, slurm_id) in list(self._jobs.items()):
+            if slurm_id in alive:
                 self._gone_since.pop(name, None)
                 continue
             since = self._gone_since.setdefault(name, time.monotonic())
-            if program.is_complete() or time.monotonic() >= since + GONE_SECONDS:
-                own = self._folder / f"{job}_0_log.err"
-                over[name] = outcome(program, f"job {job} ended; of itself it says: {own}")
+            if job.is_complete() or time.monotonic() >= since + GONE_SECONDS:
+                own = self._folder / f"{slurm_id}_0_log.err"
+                over[name] = failure_of(job, f"job {slurm_id} ended; of itself it says: {own}")
                 del self._jobs[name], self._gone_since[name]
         return over
 
@@ -152,23 +163,23 @@ class SlurmJobs:
 
     def leave(self) -> str:
         """See Place; its jobs go on."""
-        jobs = " ".join(job for _, job in self._jobs.values())
+        jobs = " ".join(slurm_id for _, slurm_id in self._jobs.values())
         count = len(self._jobs)
         self._jobs = {}
         if not count:
             return "Left; no job was running."
         return f"Left; {count} jobs go on (to end them: scancel {jobs})."
 
-    def _submit(self, programs: Sequence[Program]) -> list[str]:
-        if not programs:
+    def _submit(self, jobs: Sequence[Job]) -> list[str]:
+        if not jobs:
             return []
-        calls = [TrainJob(train_words(one, self._flags), str(one.workdir.path)) for one in programs]
+        calls = [TrainJob(self._command(one.workdir), str(one.workdir.path)) for one in jobs]
         try:
             with self._submitit.batch():
-                jobs = [self._submitit.submit(call) for call in calls]
+                submitted = [self._submitit.submit(call) for call in calls]
         except REFUSALS as error:
             raise SlurmError(f"SLURM refuses the jobs: {error}") from error
-        return [job.job_id for job in jobs]
+        return [one.job_id for one in submitted]
 
 
 def check_commands(commands: Sequence[str] = COMMANDS) -> None:
@@ -182,10 +193,10 @@ def check_commands(commands: Sequence[str] = COMMANDS) -> None:
         )
 
 
-def _prepare(program: Program) -> None:
-    program.check()
-    program.workdir.make()
-    program.workdir.claim(program.config)
+def _prepare(job: Job) -> None:
+    job.check()
+    job.workdir.make()
+    job.workdir.claim(job.config)
 
 
 def _parameters(request: Request) -> dict[str, Any]:
@@ -208,25 +219,25 @@ def _parameters(request: Request) -> dict[str, Any]:
     return parameters
 
 
-class Job(NamedTuple):
-    """A job that was submitted for a program: its id, and how long the runs were to be."""
+class Submission(NamedTuple):
+    """What was submitted to SLURM for a job: its id there, and how long the runs were to be."""
 
     id: str
     num_steps: int
 
-    def is_of(self, program: Program) -> bool:
-        """Whether it was to do what the program still has to do; runs may have been prolonged."""
-        return self.num_steps == program.config.training.num_steps
+    def is_of(self, job: Job) -> bool:
+        """Whether it was to do what the job still has to do; runs may have been prolonged."""
+        return self.num_steps == job.config.training.num_steps
 
     def record(self, workdir: Workdir) -> None:
-        """Writes it into a program's folder."""
+        """Writes it into a job's folder."""
         workdir.write_json(workdir.job, self._asdict())
 
 
-def job_of(workdir: Workdir) -> Job | None:
-    """The job that was submitted last for a program; None if none was, or nobody can read it."""
+def submission_of(workdir: Workdir) -> Submission | None:
+    """The job that was submitted last for a job; None if none was, or nobody can read it."""
     try:
-        return Job(**read_object(workdir.job, "record of a job"))
+        return Submission(**read_object(workdir.job, "record of a job"))
     except (WorkdirError, OSError, TypeError):
         return None
 
@@ -248,3 +259,70 @@ def queued_jobs() -> dict[str, str]:
     # Besides its answer it may warn.
     pairs = [line.split() for line in done.stdout.splitlines()]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+
+class TrainJob:
+    """Trains the runs of a work directory; saved, requeued and gone on with where it is preempted.
+
+    SLURM's signals reach this process, and on some clusters the job as well. SIGUSR2 says that
+    the job's time is nearly over, or that it is about to be preempted: submitit answers it with
+    `checkpoint`, and requeues the job. SIGTERM says that SLURM itself ends and requeues it. A job
+    that is requeued is called again from its beginning: the work directory knows the rest.
+    """
+
+    def __init__(self, command: Sequence[str], workdir: str) -> None:
+        """Takes the command that trains there, and the folder."""
+        self._command, self._workdir = tuple(command), workdir
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> None:
+        """Trains to the end.
+
+        Raises:
+          WorkdirError: another command trains there.
+          RuntimeError: the job failed.
+        """
+        folder = Workdir(self._workdir)
+        with folder.log.open("ab") as log:
+            if not try_lock(log, LOCK_SECONDS):
+                raise WorkdirError(f"a job of another command still runs in {folder.path}")
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Signals are this process's to pass on.
+                start_new_session=True,
+            )
+        signal.signal(signal.SIGTERM, lambda number, frame: self._ask_to_stop())
+        status = self._process.wait()
+        if status in STOPPED:
+            time.sleep(REQUEUE_SECONDS)
+        if status:
+            raise RuntimeError(f"exit status {status}; its output is in {folder.log}")
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit, in a signal's handler, when the job is to be requeued."""
+        self._ask_to_stop()
+        # However long: SLURM kills it when its grace is over, and nothing saved is lost.
+        while not self._has_ended():
+            time.sleep(POLL_SECONDS)
+        return DelayedSubmission(TrainJob(self._command, self._workdir))
+
+    def _ask_to_stop(self) -> None:
+        # Not SIGTERM: where the job has SLURM's own, a second one would be an order.
+        if self._process is not None and not self._has_ended():
+            os.kill(self._process.pid, signal.SIGUSR2)
+
+    def _has_ended(self) -> bool:
+        """Asks the system, not `subprocess`: whom the handler interrupts may hold its lock."""
+        if self._process is None:
+            return True
+        try:
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self._process.pid, flags) is not None
+        except ChildProcessError:  # Somebody has waited for it already.
+            return True
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_process": None}

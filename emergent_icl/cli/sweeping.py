@@ -1,8 +1,10 @@
-"""What the launchers of sweeps share: their flags, and the way from sweeps to an exit code."""
+"""What `sweep` and `reproduce` share: their flags, and the way from sweeps to an exit code."""
 
 from __future__ import annotations
 
 import ast
+import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +14,30 @@ from typing import Any
 
 from absl import flags
 
-from emergent_icl.cli import campaign, console
+from emergent_icl.cli import console
 from emergent_icl.cli.flags import EXTENSIONS, workdir_flag
-from emergent_icl.cli.sweep_display import ENDED, print_failures
+from emergent_icl.cli.sweep_display import (
+    ENDED,
+    SweepDisplay,
+    print_failures,
+    print_plan,
+    print_status,
+    print_verdicts,
+)
+from emergent_icl.plots.report import write_report
+from emergent_icl.plots.sweep_data import context_text
+from emergent_icl.plots.sweep_figures import draw_finding, draw_summary
+from emergent_icl.presets import stored
 from emergent_icl.runs.locks import is_locked
-from emergent_icl.runs.workdir import Workdir
-from emergent_icl.sweeps.execute.local import LocalProcesses
-from emergent_icl.sweeps.execute.loop import Place, PlaceError, Stopped
-from emergent_icl.sweeps.execute.slots import machine_slots
+from emergent_icl.runs.workdir import Workdir, write_whole
+from emergent_icl.sweeps.estimate import estimate
+from emergent_icl.sweeps.execute.local import LocalProcesses, Slot, machine_slots
+from emergent_icl.sweeps.execute.loop import Failure, Place, PlaceError, Stopped, run_jobs
+from emergent_icl.sweeps.jobs import Job, distinct, make_jobs
+from emergent_icl.sweeps.results import collect, results_text
 from emergent_icl.sweeps.spec import FIRST_TUNING_SEED, Sweep, SweepError
+
+RESULTS = "results.json"
 
 _WORKDIR = workdir_flag()
 _SEEDS = flags.DEFINE_integer(
@@ -76,28 +93,34 @@ def launch(
       SweepError: a sweep cannot be run; nothing was touched.
       WorkdirError: a folder holds other runs; nothing was touched.
     """
-    campaign.check_names(sweeps)
     changes = _changes(_SET.value)
     sweeps = [sweep.with_base_options(changes) for sweep in sweeps]
-    for sweep in sweeps:
+    for sweep in _checked(sweeps):
         sweep.check()
-    seeds = tuple(range(_SEEDS.value))
-    together = _RUNS.value or len(seeds)
     about = {**about, "changes": changes}
-    whole = campaign.Campaign(tuple(sweeps), seeds, Path(_WORKDIR.value), together, about)
-    if _PLAN.value:
-        campaign.show_plan(whole, machine_slots(_WORKERS.value))
-        return
+    root, seeds = Path(_WORKDIR.value), tuple(range(_SEEDS.value))
+
+    def find_jobs() -> list[Job]:
+        return distinct(make_jobs(sweeps, seeds, root, _RUNS.value or len(seeds)))
+
     if _STATUS.value:
-        campaign.show_status(whole, _job_states())
+        print_status(find_jobs(), _job_states())
         return
-    place, at_once = _place(whole.root)
+    for job in find_jobs():
+        # Of what waits for a search nobody knows yet which runs they are.
+        if job.waits_for is None:
+            job.check()
+    if _PLAN.value:
+        _show_plan(find_jobs(), machine_slots(_WORKERS.value))
+        return
     try:
-        _, failures = campaign.run(whole, place, at_once, stop_requested)
+        failures = _run(find_jobs, root, stop_requested)
     except Stopped as stop:
+        judge_and_draw(sweeps, seeds, root, about)
         print_failures(stop.failures)
         console.say(f"{stop.said} To go on:\n  {console.command_line()}")
         sys.exit(128 + stop.signal)
+    judge_and_draw(sweeps, seeds, root, about)
     print_failures(failures)
     if failures:
         retry = "" if _EXECUTOR.value == "local" or _RETRY.value else " --retry_failed"
@@ -105,12 +128,63 @@ def launch(
         sys.exit(1)
 
 
-def _place(root: Path) -> tuple[Place, int]:
-    """Where programs run, and how many at a time, as the flags say."""
+def _checked(sweeps: Sequence[Sweep]) -> Sequence[Sweep]:
+    """The same; raises SweepError if two sweeps would share a folder."""
+    names = [sweep.name for sweep in sweeps]
+    for name in {name for name in names if names.count(name) > 1}:
+        raise SweepError(f"two sweeps are named '{name}'")
+    return sweeps
+
+
+def _show_plan(jobs: Sequence[Job], slots: Sequence[Slot]) -> None:
+    """Prints every run with its estimated time; runs nothing but the timed steps."""
+    # As a job will run: on the cores of one slot.
+    if slots[0].cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, slots[0].cores)
+    print_plan(jobs, estimate(jobs), len(slots))
+
+
+def _run(
+    find_jobs: Callable[[], list[Job]],
+    root: Path,
+    stop_requested: Callable[[], signal.Signals | None],
+) -> list[Failure]:
+    """Runs what is missing; gives the jobs that failed, or raises Stopped."""
+    place, at_once = _place(root)
+    with SweepDisplay(find_jobs(), at_once) as display:
+        return run_jobs(find_jobs, place, display, stop_requested)
+
+
+def judge_and_draw(
+    sweeps: Sequence[Sweep], seeds: Sequence[int], root: Path, about: Mapping[str, Any]
+) -> None:
+    """Writes results.json, figures/ and report.html of what is there, and prints the verdicts."""
+    found = collect(sweeps, seeds, root, about)
+    # As a reader of the file sees it: tuples have become lists.
+    results = json.loads(json.dumps(found))
+    write_whole(root / RESULTS, results_text(results) + "\n")
+    for name, sweep in results["sweeps"].items():
+        verdict, stem = results["verdicts"][name], root / "figures" / name
+        draw_finding(name, sweep, verdict, stem, context_text(results))
+    draw_summary(results, root / "figures" / "summary")
+    write_report(results, root / "figures", root / "report.html")
+    print_verdicts(results)
+    console.say(f"Numbers: {root / RESULTS}\nReport: {root / 'report.html'}")
+
+
+def _command(workdir: Workdir) -> list[str]:
+    """What trains the runs of a work directory, from the config that lies there."""
+    folder = workdir.path
+    words = ["-m", "emergent_icl", "train", f"--config={stored.__file__}:{folder}"]
     further = [f"--extensions={','.join(EXTENSIONS.value)}"] if EXTENSIONS.value else []
+    return [sys.executable, *words, f"--workdir={folder}", *further]
+
+
+def _place(root: Path) -> tuple[Place, int]:
+    """Where jobs run, and how many at a time, as the flags say."""
     if _EXECUTOR.value == "local":
         slots = machine_slots(_WORKERS.value)
-        return LocalProcesses(slots, further), len(slots)
+        return LocalProcesses(slots, _command), len(slots)
     slurm = _slurm()
     request = slurm.Request(
         partition=_PARTITION.value,
@@ -121,7 +195,7 @@ def _place(root: Path) -> tuple[Place, int]:
         at_once=_WORKERS.value or slurm.Request().at_once,
         grace_seconds=_GRACE.value,
     )
-    jobs = slurm.SlurmJobs(root, request, further, _RETRY.value)
+    jobs = slurm.SlurmJobs(root, request, _command, _RETRY.value)
     return jobs, request.at_once
 
 
@@ -137,14 +211,14 @@ def _slurm() -> ModuleType:
 
 
 def _job_states() -> Callable[[Workdir], str]:
-    """What the scheduler says of a program's job; '' where there is none."""
+    """What the scheduler says of a job; '' where there is none."""
     if _EXECUTOR.value == "local":
         return lambda workdir: "running" if is_locked(workdir.log) else ""
     slurm = _slurm()
     alive = slurm.queued_jobs()
 
     def state(workdir: Workdir) -> str:
-        job = slurm.job_of(workdir)
+        job = slurm.submission_of(workdir)
         return f"{alive.get(job.id, ENDED).lower()} (job {job.id})" if job else ""
 
     return state
