@@ -145,7 +145,7 @@ class _Folders:
 
 
 class _Setting(NamedTuple):
-    """A condition with what its search chose; `key` is equal for conditions of equal runs."""
+    """A condition with what its search chose; `key` is equal for those of equal runs."""
 
     sweep: str
     condition: str

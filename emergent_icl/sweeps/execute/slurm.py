@@ -1,4 +1,4 @@
-"""Jobs of SLURM, through submitit: they go on when the command is left. What runs on the node."""
+"""SLURM as a place, through submitit: jobs go on when the command is left; what a node runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from emergent_icl.sweeps.jobs import Job
 
 # submitit calls the first and, in its script, the last; we call the second.
 COMMANDS = ("sbatch", "squeue", "srun")
-# Of submitit: what it submits, and what a job says besides its job's log.
+# Of submitit: what it submits, and what a node says besides the job's log.
 FOLDER = "slurm"
 # A job that is gone from the queue may have written files that are not seen here yet.
 GONE_SECONDS = 30.0
@@ -235,7 +235,7 @@ class Submission(NamedTuple):
 
 
 def submission_of(workdir: Workdir) -> Submission | None:
-    """The job that was submitted last for a job; None if none was, or nobody can read it."""
+    """What was submitted last for a job; None if nothing was, or nobody can read it."""
     try:
         return Submission(**read_object(workdir.job, "record of a job"))
     except (WorkdirError, OSError, TypeError):
