@@ -66,6 +66,8 @@ def begun(monkeypatch, tmp_path):
     monkeypatch.setattr("platform.libc_ver", lambda: GLIBC)
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setattr("sys.gettrace", lambda: None)
+    # Another test of this process may have imported it.
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
     begun = []
     monkeypatch.setattr("os.execve", lambda *arguments: begun.append(arguments))
     return begun
