@@ -19,12 +19,10 @@ import optax
 
 from benchmarks.records import Measurements, Settings, Table, number, text_of
 from benchmarks.timing import Rival, time_in_turn
-from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.models.losses import query_loss
 from emergent_icl.training.build import Experiment
-from emergent_icl.training.cost import count_flops
+from emergent_icl.training.cost import step_cost
 from emergent_icl.training.optimizers import hyper_from_config
-from emergent_icl.training.update import make_update
 
 # -------------------------------------------------------------------------------- floor
 
@@ -36,41 +34,6 @@ RATES = {
     "copy": "memory, read and written",
     "read": "memory, read alone",
 }
-
-
-class StepCost(NamedTuple):
-    """What a step of one device takes.
-
-    Attributes:
-      flops: operations; see `count_flops`.
-      xla_flops: XLA's own count, in which the body of a loop counts once.
-      bytes: read and written by the compiled step, as XLA counts them (loops likewise).
-    """
-
-    flops: float
-    xla_flops: float
-    bytes: float
-
-
-def step_cost(experiment: Experiment) -> StepCost:
-    """Counts the operations and bytes of the update on one device, without any mapping."""
-    config = experiment.config
-    update = make_update(
-        experiment.network,
-        experiment.optimizer,
-        experiment.materialise,
-        interim_weight=config.training.interim_weight,
-    )
-    shape = (config.training.batch_size, experiment.task.training.seq_len)
-    ids = jax.ShapeDtypeStruct(shape, jnp.int32)
-    state = jax.eval_shape(lambda: experiment.init(0))
-    bank = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), experiment.arrays()
-    )
-    arguments = (state, hyper_from_config(config), bank, SequenceBatch(ids, ids, ids))
-    compiled = jax.jit(update, donate_argnums=0).lower(*arguments).compile().cost_analysis()
-    flops = float(count_flops(update, *arguments))
-    return StepCost(flops, float(compiled["flops"]), float(compiled["bytes accessed"]))
 
 
 def measure_rates(found: Measurements, rounds: int, seconds: float) -> None:
@@ -98,21 +61,22 @@ def find_floor(found: Measurements, experiment: Experiment, settings: Settings) 
     """Records the least time of the step that was measured, at the best rates that were seen."""
     measure_rates(found, settings.rounds, settings.seconds / 8)
     rates = {name: found.by_name[f"rate_{name}"] for name in RATES}
-    cost = step_cost(experiment)
+    cost = step_cost(experiment.config, experiment.task, compiled=True)
     compute_s = cost.flops / (rates["matmul_float32"].max * 1e9)
-    memory_s = cost.bytes / (max(rates["copy"].max, rates["read"].max) * 1e9)
+    memory_s = cost.moved_bytes / (max(rates["copy"].max, rates["read"].max) * 1e9)
     floor_s = max(compute_s, memory_s)
     step = found.by_name[f"step_{settings.subject}_compute_ours"].median
     over = step / 1e3 / floor_s
     if settings.subject == "paper":
         found.figures["paper_step_over_floor"] = over
-    found.extra["floor"] = cost._asdict() | {
+    found.extra["floor"] = {
+        "flops": cost.flops, "xla_flops": cost.xla_flops, "bytes": cost.moved_bytes,
         "compute_s": compute_s, "memory_s": memory_s, "seconds": floor_s, "step_over_floor": over,
     }  # fmt: skip
     rows = {
         "operations of a step": f"{number(cost.flops / 1e9)} GFLOP",
         "... as XLA counts them": f"{number(cost.xla_flops / 1e9)} GFLOP",
-        "bytes that it moves": f"{number(cost.bytes / 1e9)} GB",
+        "bytes that it moves": f"{number(cost.moved_bytes / 1e9)} GB",
         **{RATES[name]: f"{text_of(rate)} {rate.unit}" for name, rate in rates.items()},
         "least time by arithmetic": f"{number(compute_s * 1e3)} ms",
         "least time by memory": f"{number(memory_s * 1e3)} ms",

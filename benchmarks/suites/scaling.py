@@ -8,13 +8,14 @@ from collections.abc import Generator
 import jax
 import ml_collections
 
-from benchmarks.explain import Growth, Point, growths, step_cost, verdict
+from benchmarks.explain import Growth, Point, growths, verdict
 from benchmarks.processes import elsewhere
 from benchmarks.records import Measurements, Settings, Table, number
 from benchmarks.suites.compare import Subject
 from benchmarks.workloads import OurTrainer, changed, load, with_stand_in
 from emergent_icl.data.bank import SourceShape
 from emergent_icl.presets import omniglot
+from emergent_icl.training.cost import step_cost
 
 BATCHES = (8, 32, 128, 512)
 CLASSES = (100, 1_000, 10_000, 100_000)
@@ -36,7 +37,7 @@ def subjects(settings: Settings, found: Measurements) -> Generator[Subject]:
         for size, config in variants.items():
             name = f"scaling_{axis}_{size}"
             experiment, _ = load(config)
-            cost = step_cost(experiment)
+            cost = step_cost(experiment.config, experiment.task, compiled=True)
             with contextlib.ExitStack() as stack:
                 if axis == "devices":
                     flag = f"--xla_force_host_platform_device_count={size}"
@@ -45,7 +46,9 @@ def subjects(settings: Settings, found: Measurements) -> Generator[Subject]:
                     trainer = contextlib.closing(OurTrainer(experiment))
                     rival = stack.enter_context(trainer).rival("compute")
                 yield Subject(f"{axis} {size}", name, {"ours": rival})
-            points.append(Point(size, found.by_name[name].median / 1e3, cost.flops, cost.bytes))
+            points.append(
+                Point(size, found.by_name[name].median / 1e3, cost.flops, cost.moved_bytes)
+            )
         grown[axis] = growths(points)
         found.tables.append(_table(axis, points, grown[axis]))
         axes[axis] = {

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
         counts = description.parameters_by_module(config, task)
         rows = {name: f"{count:,}" for name, count in counts.items()}
         tables.print_facts("Parameters", rows | {"all": f"{sum(counts.values()):,}"})
-        cost = description.estimate_cost(config, task, _MEASURE.value)
+        cost = description.step_cost(config, task, timed=_MEASURE.value)
         tables.print_facts("Cost", _cost_facts(config, cost))
         for replica in replicas:
             who = f"{replica.name}: " if replica.name else ""
@@ -77,17 +77,16 @@ def _sequence_facts(name: str, seq_len: int) -> str:
     return f"{name}, {seq_len - 1} pairs and a query"
 
 
-def _cost_facts(config: ml_collections.ConfigDict, cost: description.Cost) -> dict[str, str]:
+def _cost_facts(config: ml_collections.ConfigDict, cost: description.StepCost) -> dict[str, str]:
     training = config.training
     sequences = training.num_steps * training.batch_size
-    memory = cost.memory
     facts = {
         "training": f"{training.num_steps:,} steps x {training.batch_size} sequences = "
         f"{sequences:,} sequences",
         "operations": f"{cost.flops / 1e9:,.3g} GFLOP a step, "
         f"{cost.flops * training.num_steps / 1e15:,.3g} PFLOP in all",
-        "memory": f"{_size(memory.bank)} examples, {_size(memory.state)} state"
-        + ("" if memory.step is None else f", {_size(memory.step)} a step"),
+        "memory": f"{_size(cost.bank_bytes)} examples, {_size(cost.state_bytes)} state"
+        + ("" if cost.temporary_bytes is None else f", {_size(cost.temporary_bytes)} a step"),
     }
     if cost.step_seconds is not None:
         device = f"{jax.devices()[0].device_kind}, one device of {jax.device_count()}"

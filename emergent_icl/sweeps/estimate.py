@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from emergent_icl.sweeps.jobs import Job
-from emergent_icl.training.cost import estimate_cost
+from emergent_icl.training.cost import step_cost
 from emergent_icl.training.replicas import make_replicas
 
 # From launch to the first step, with a filled compilation cache: imports, mostly.
@@ -41,7 +41,7 @@ def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:
             task.training.seq_len, task.num_labels,
         )  # fmt: skip
         if shape not in step_seconds:
-            step_seconds[shape] = estimate_cost(config, task, measure=True).step_seconds
+            step_seconds[shape] = step_cost(config, task, timed=True).step_seconds
         seconds, steps = step_seconds[shape], config.training.num_steps
         batches = config.evaluation.num_sequences / config.training.batch_size
         evaluations = math.ceil(steps / config.evaluation.every) * len(config.evaluation.modes)

@@ -6,6 +6,7 @@ import math
 import os
 import statistics
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -28,37 +29,31 @@ from emergent_icl.training.update import init_state, make_update
 
 # Examples of the stand-in for the data: a step costs the same whatever they show.
 STAND_IN_CLASSES, STAND_IN_EXEMPLARS = 16, 2
-MIN_TIMED_STEPS, MAX_TIMED_STEPS, TIMING_SECONDS = 3, 50, 2.0
+TIMED_BLOCKS = 3
 
 
-class Memory(NamedTuple):
-    """Bytes on a device.
-
-    Attributes:
-      bank: every example, as stored.
-      state: parameters, BatchNorm averages and the optimizer's state.
-      step: what one step needs besides, as the compiler says; None if it was not compiled.
-    """
-
-    bank: int
-    state: int
-    step: int | None
-
-
-class Cost(NamedTuple):
-    """What a training step costs.
+class StepCost(NamedTuple):
+    """What a training step costs on one device; None where it was not compiled, or not timed.
 
     Attributes:
-      flops: operations of a step on the whole batch; see `count_flops`.
-      memory: on the device.
-      compile_seconds: of the step; None if it was not compiled.
-      step_seconds: median of some steps on this machine; None if none was run.
+      flops: operations on the whole batch; see `count_flops`.
+      bank_bytes: of every example, as stored.
+      state_bytes: of parameters, BatchNorm's averages and the optimizer's state.
+      temporary_bytes: that the compiled step needs besides.
+      moved_bytes: read and written by the compiled step, as XLA counts them; see xla_flops.
+      xla_flops: XLA's own count of operations, in which the body of a loop counts once.
+      compile_seconds: of the step.
+      step_seconds: of a step on this machine; nothing feeds it.
     """
 
     flops: int
-    memory: Memory
-    compile_seconds: float | None
-    step_seconds: float | None
+    bank_bytes: int
+    state_bytes: int
+    temporary_bytes: int | None = None
+    moved_bytes: float | None = None
+    xla_flops: float | None = None
+    compile_seconds: float | None = None
+    step_seconds: float | None = None
 
 
 def parameters_by_module(config: ml_collections.ConfigDict, task: Task) -> dict[str, int]:
@@ -71,34 +66,50 @@ def parameters_by_module(config: ml_collections.ConfigDict, task: Task) -> dict[
     return counts
 
 
-def estimate_cost(config: ml_collections.ConfigDict, task: Task, measure: bool) -> Cost:
-    """Counts the operations and bytes of a step; loads no data.
+def step_cost(
+    config: ml_collections.ConfigDict, task: Task, compiled: bool = False, timed: bool = False
+) -> StepCost:
+    """Counts the operations and bytes of a step, without any mapping; loads no data.
 
     Args:
       config: valid.
       task: of that config.
-      measure: compile the step for one device, and time it on random numbers. What
-        differs from a real run: a single device, and nothing feeds it.
+      compiled: ask the compiler, too.
+      timed: ask the compiler, and run some steps on random examples.
     """
     training, network = config.training, build_network(config, task)
     optimizer, materialise = make_optimizer(training), make_materialise(config.data, task.shape)
-    step = make_update(network, optimizer, materialise, training.interim_weight)
+    update = make_update(network, optimizer, materialise, training.interim_weight)
 
     def arguments() -> tuple[Any, ...]:
         state = init_state(network, optimizer, training.seed, *blank_inputs(task))
         return state, hyper_from_config(config), *stand_in(task, training.batch_size)
 
     shapes = jax.eval_shape(arguments)
-    flops = count_flops(step, *shapes)
-    memory = Memory(bank_size(task.shape, config.data.augment), _bytes(shapes[0]), None)
-    if not measure:
-        return Cost(flops, memory, None, None)
+    state_bytes = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes[0]))
+    bank_bytes = bank_size(task.shape, config.data.augment)
+    cost = StepCost(count_flops(update, *shapes), bank_bytes, state_bytes)
+    if not (compiled or timed):
+        return cost
     start = time.perf_counter()
-    compiled = jax.jit(step).lower(*shapes).compile()
-    compile_seconds = time.perf_counter() - start
-    if (analysis := compiled.memory_analysis()) is not None:
-        memory = memory._replace(step=int(analysis.temp_size_in_bytes))
-    return Cost(flops, memory, compile_seconds, _time(compiled, jax.device_put(arguments())))
+    step = jax.jit(update).lower(*shapes).compile()
+    cost = cost._replace(compile_seconds=time.perf_counter() - start)
+    found, memory = step.cost_analysis() or {}, step.memory_analysis()
+    cost = cost._replace(
+        temporary_bytes=None if memory is None else int(memory.temp_size_in_bytes),
+        moved_bytes=found.get("bytes accessed"),
+        xla_flops=found.get("flops"),
+    )
+    return cost._replace(step_seconds=_seconds(step, arguments())) if timed else cost
+
+
+def _seconds(step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    """Of one step: the median of some blocks of steps, of at least a fifth of a second each."""
+    placed = jax.device_put(arguments)
+    timer = timeit.Timer(lambda: jax.block_until_ready(step(*placed)))
+    # What finds out how many steps make a block pays for what is set up once.
+    count, _ = timer.autorange()
+    return statistics.median(timer.repeat(TIMED_BLOCKS, count)) / count
 
 
 def bank_size(shape: SourceShape, augment: bool) -> int:
@@ -113,29 +124,9 @@ def stand_in(task: Task, batch_size: int) -> tuple[DeviceBank, SequenceBatch]:
     dtype = {"image": np.uint8, "vector": np.float32, "integer": np.int32}[shape.kind]
     size = (STAND_IN_CLASSES, min(STAND_IN_EXEMPLARS, shape.num_exemplars), *shape.example_shape)
     examples = np.random.default_rng(0).integers(0, 2, size).astype(dtype)
-    batch = task.training.sample(np.random.default_rng(0), batch_size)
-    inside = SequenceBatch(
-        batch.class_ids % STAND_IN_CLASSES, batch.exemplar_ids % size[1], batch.labels
-    )
+    ids, exemplars, labels = task.training.sample(np.random.default_rng(0), batch_size)
+    inside = SequenceBatch(ids % STAND_IN_CLASSES, exemplars % size[1], labels)
     return DeviceBank(examples, np.zeros(STAND_IN_CLASSES, bool)), inside
-
-
-def _time(step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
-    state, *others = arguments
-    seconds: list[float] = []
-    # The first call pays for what is set up once.
-    state = jax.block_until_ready(step(state, *others)[0])
-    while len(seconds) < MIN_TIMED_STEPS or (
-        sum(seconds) < TIMING_SECONDS and len(seconds) < MAX_TIMED_STEPS
-    ):
-        start = time.perf_counter()
-        state = jax.block_until_ready(step(state, *others)[0])
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
-def _bytes(tree: Any) -> int:
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 # -------------------------------------------------------------------------- operations

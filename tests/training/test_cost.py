@@ -16,7 +16,7 @@ from emergent_icl.training.devices import stack_replicas
 
 def described(config, measure=False):
     check(config)
-    return description.estimate_cost(config, make_task(config), measure)
+    return description.step_cost(config, make_task(config), timed=measure)
 
 
 @pytest.mark.parametrize("preset", ["symbols", "images", "resnet", "vectors"])
@@ -27,15 +27,15 @@ def test_parameters_and_memory_are_those_of_the_run(preset):
     state = experiment.init(0)
     assert sum(counts.values()) == count_parameters(stack_replicas([state.params]))
     assert {"tokens", "transformer", "head"} < set(counts)
-    memory = described(config).memory
-    assert memory.bank == experiment.bank.examples.nbytes
+    cost = described(config)
+    assert cost.bank_bytes == experiment.bank.examples.nbytes
     # Adam keeps two numbers a parameter.
-    assert memory.state >= 3 * 4 * sum(counts.values())
+    assert cost.state_bytes >= 3 * 4 * sum(counts.values())
 
 
 def test_augmented_variants_take_no_memory():
     plain, augmented = omniglot.get_config("small"), omniglot_augmented.get_config("small")
-    assert described(plain).memory.bank == described(augmented).memory.bank == 1623 * 20 * 28 * 28
+    assert described(plain).bank_bytes == described(augmented).bank_bytes == 1623 * 20 * 28 * 28
 
 
 def test_operations_grow_with_the_batch_and_with_every_layer():
@@ -55,15 +55,17 @@ def test_operations_grow_with_the_batch_and_with_every_layer():
 def test_the_paper_model_costs_what_the_paper_model_costs():
     cost = described(omniglot.get_config("paper"))
     assert 15e9 < cost.flops < 30e9
-    assert cost.memory.bank == 1623 * 20 * 105 * 105
-    assert (cost.step_seconds, cost.memory.step) == (None, None)
+    assert cost.bank_bytes == 1623 * 20 * 105 * 105
+    assert (cost.step_seconds, cost.temporary_bytes) == (None, None)
 
 
 def test_measuring_compiles_and_times_a_step():
     cost = described(tiny.get_config("images"), measure=True)
     assert 0 < cost.step_seconds < 5
     assert cost.compile_seconds > 0
-    assert cost.memory.step > 0
+    assert cost.temporary_bytes > 0
+    assert 0 < cost.xla_flops < 2 * cost.flops
+    assert cost.moved_bytes > cost.state_bytes
 
 
 WARNINGS = {
