@@ -24,8 +24,9 @@ from emergent_icl.randomness import sequence_keys
 
 # {mode: {metric: interval}}
 Results = dict[str, dict[str, Interval]]
-# What is evaluated, as `Compiled.embed` takes it.
-_Model = tuple[Params, BatchStats, DeviceBank, np.float32]
+# What is evaluated: parameters, BatchNorm's averages, bank, noise scale.
+Model = tuple[Params, BatchStats, DeviceBank, np.float32]
+Array = jax.Array | np.ndarray
 # The modes that the paper's two curves show, and which of their metrics.
 ICL = ("fewshot_holdout", "accuracy_closed")
 IWL = ("no_support_zipfian", "accuracy")
@@ -49,11 +50,10 @@ class DrawnMode(NamedTuple):
 
 def draw_mode(config: ml_collections.ConfigDict, task: Task, name: str) -> DrawnMode:
     """Draws the sequences of a mode from `evaluation.seed` and its name."""
-    evaluation = config.evaluation
-    kind = task.evaluation[name]
-    rng = randomness.generator(evaluation.seed, f"evaluation/{name}")
-    key = jax.random.fold_in(jax.random.PRNGKey(evaluation.seed), zlib.crc32(name.encode()))
-    batch = kind.sample(rng, evaluation.num_sequences)
+    seed, kind = config.evaluation.seed, task.evaluation[name]
+    rng = randomness.generator(seed, f"evaluation/{name}")
+    key = jax.random.fold_in(jax.random.PRNGKey(seed), zlib.crc32(name.encode()))
+    batch = kind.sample(rng, config.evaluation.num_sequences)
     judgement = make_judgement(config, task, kind)
     queries = task.space.places_of(batch.class_ids[:, -1])
     labels = task.space.first_labels(queries, fixed_labeling(config))
@@ -87,8 +87,8 @@ class Compiled(NamedTuple):
     Attributes:
       network: what is evaluated.
       materialise: indices -> examples.
-      embed: indices -> embeddings.
-      judge: embeddings -> metrics.
+      embed: (model, class_ids [B, S], exemplar_ids [B, S], keys [B, 2]) -> embeddings [B, S, D].
+      judge: (params, judgement, keys, embeddings, labels [B, S], own [B]) -> metrics [B].
     """
 
     network: Network
@@ -100,32 +100,23 @@ class Compiled(NamedTuple):
 def compile_evaluation(network: Network, materialise: Materialise) -> Compiled:
     """Jits the parts of an evaluation; they compile when they are first called."""
 
-    @jax.jit
-    def embed(
-        params: Params,
-        batch_stats: BatchStats,
-        bank: DeviceBank,
-        noise_scale: jax.Array,
-        class_ids: jax.Array,
-        exemplar_ids: jax.Array,
-        keys: jax.Array,
-    ) -> jax.Array:
+    def embed(model: Model, class_ids: Array, exemplar_ids: Array, keys: Array) -> jax.Array:
+        params, batch_stats, bank, noise_scale = model
         examples = materialise(bank, class_ids, exemplar_ids, keys, noise_scale)
         return embed_sequences(network, params, batch_stats, examples)
 
-    @jax.jit
     def judge(
         params: Params,
         judgement: Judgement,
-        keys: jax.Array,
-        embeddings_BSD: jax.Array,
-        labels_BS: jax.Array,
-        own_B: jax.Array,
+        keys: Array,
+        embeddings_BSD: Array,
+        labels_BS: Array,
+        own_B: Array,
     ) -> dict[str, jax.Array]:
         logits_BL = network.predict(params, keys, embeddings_BSD, labels_BS)
         return query_metrics(logits_BL, labels_BS, own_B, judgement)
 
-    return Compiled(network, materialise, embed, judge)
+    return Compiled(network, materialise, jax.jit(embed), jax.jit(judge))
 
 
 def embed_sequences(
@@ -154,58 +145,44 @@ class Evaluator:
         self._chunk = config.evaluation.batch_size
 
     def __call__(self, params: Params, batch_stats: BatchStats, bank: DeviceBank) -> Results:
-        """Evaluates every mode.
-
-        Args:
-          params: of one replica, on one device or the host.
-          batch_stats: likewise.
-          bank: on the same device.
-        """
-        afresh = shows_afresh(self.config.data)
-        embed = self._embed_each if afresh else self._embed_distinct
+        """Evaluates every mode, given the arrays of one replica on the device of the bank."""
         model = (params, batch_stats, bank, np.float32(self.config.data.noise_scale))
         results = {}
         for name, mode in self.modes.items():
             keys = sequence_keys(mode.key, jnp.arange(len(mode.own)))
             judge = functools.partial(self.compiled.judge, params, mode.judgement)
-            rows = (keys, embed(mode, keys, model), mode.batch.labels, mode.own)
+            rows = (keys, self._embed(mode, keys, model), mode.batch.labels, mode.own)
             pieces = jax.device_get(_in_parts(judge, self._chunk, *rows))
-            per_sequence = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
-            count = len(mode.own)
-            results[name] = intervals(
-                {metric: values[:count] for metric, values in per_sequence.items()}
-            )
+            whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+            results[name] = intervals({key: row[: len(mode.own)] for key, row in whole.items()})
         return results
 
-    def _embed_distinct(self, mode: DrawnMode, keys: jax.Array, model: _Model) -> jax.Array:
-        """Embeds each drawing of the mode once, and looks the sequences up; [N, S, D]."""
-        del keys  # Nothing is drawn.
-        pairs = np.stack([mode.batch.class_ids.ravel(), mode.batch.exemplar_ids.ravel()], axis=1)
+    def _embed(self, mode: DrawnMode, keys: jax.Array, model: Model) -> jax.Array:
+        """Embeddings [N, S, D] of a mode's sequences."""
+        embed = functools.partial(self.compiled.embed, model)
+        class_ids, exemplar_ids, labels_NS = mode.batch
+        if shows_afresh(self.config.data):
+            # Every showing is another image: as many of them at once as below.
+            size = max(1, self._chunk // labels_NS.shape[1])
+            parts = _in_parts(embed, size, class_ids, exemplar_ids, keys)
+            return jnp.concatenate(parts)[: len(labels_NS)]
+        # Each drawing once, as a sequence of length 1 without random numbers; then looked up.
+        pairs = np.stack([class_ids.ravel(), exemplar_ids.ravel()], axis=1)
         distinct, where = np.unique(pairs, axis=0, return_inverse=True)
-        # Single examples, seen as sequences of length 1.
         rows = (distinct[:, :1], distinct[:, 1:], np.zeros((len(distinct), 2), np.uint32))
-        embed = functools.partial(self.compiled.embed, *model)
         table_MD = jnp.concatenate(_in_parts(embed, self._chunk, *rows))[:, 0]
-        return table_MD[where.reshape(mode.batch.labels.shape)]
-
-    def _embed_each(self, mode: DrawnMode, keys: jax.Array, model: _Model) -> jax.Array:
-        """Embeds every example of every sequence, each drawn afresh; [N, S, D]."""
-        count, length = mode.batch.labels.shape
-        rows = (mode.batch.class_ids, mode.batch.exemplar_ids, keys)
-        embed = functools.partial(self.compiled.embed, *model)
-        # As many images at once as elsewhere.
-        return jnp.concatenate(_in_parts(embed, max(1, self._chunk // length), *rows))[:count]
+        return table_MD[where.reshape(labels_NS.shape)]
 
 
-def _in_parts(compiled: Callable[..., Any], size: int, *rows: jax.Array | np.ndarray) -> list[Any]:
+def _in_parts(compiled: Callable[..., Any], size: int, *rows: Array) -> list[Any]:
     """Calls a function on `size` rows at a time; the last are padded, so that it compiles once."""
-    firsts = range(0, len(rows[0]), size)
     return [
-        compiled(*(_padded(row[first : first + size], size) for row in rows)) for first in firsts
+        compiled(*(_padded(row[first : first + size], size) for row in rows))
+        for first in range(0, len(rows[0]), size)
     ]
 
 
-def _padded(rows: jax.Array | np.ndarray, size: int) -> jax.Array | np.ndarray:
+def _padded(rows: Array, size: int) -> Array:
     """Repeats the first row up to `size` rows."""
     missing = size - len(rows)
     if not missing:
@@ -215,27 +192,22 @@ def _padded(rows: jax.Array | np.ndarray, size: int) -> jax.Array | np.ndarray:
 
 
 def curves(results: Results) -> dict[str, float | None]:
-    """The paper's two numbers, None where their mode was not evaluated.
-
-    icl is the closed accuracy on fewshot_holdout, iwl the accuracy on no_support_zipfian.
-    """
-    numbers = {}
-    for name, (mode, metric) in {"icl": ICL, "iwl": IWL}.items():
-        numbers[name] = results[mode][metric].mean if mode in results else None
-    return numbers
+    """The paper's two numbers, ICL and IWL; None where their mode was not evaluated."""
+    numbers = {"icl": ICL, "iwl": IWL}
+    return {
+        name: results[mode][metric].mean if mode in results else None
+        for name, (mode, metric) in numbers.items()
+    }
 
 
 def chance(task: Task) -> float | None:
-    """What guessing gives in context: one over the valid labels of fewshot_holdout.
-
-    None where that mode is not evaluated.
-    """
+    """The ICL of guessing: one over the valid labels of its mode; None if that is not evaluated."""
     mode, _ = ICL
     return 1 / len(task.evaluation[mode].valid_labels) if mode in task.evaluation else None
 
 
-def results_json(results: Results) -> dict[str, dict[str, float]]:
-    """Means alone, as summaries hold them."""
+def means(results: Results) -> dict[str, dict[str, float]]:
+    """Means without their intervals."""
     return {
         mode: {metric: interval.mean for metric, interval in found.items()}
         for mode, found in results.items()

@@ -49,18 +49,13 @@ class Judgement(NamedTuple):
 def query_metrics(
     logits_BL: jax.Array, labels_BS: jax.Array, own_B: jax.Array, judgement: Judgement
 ) -> dict[str, jax.Array]:
-    """Every metric of every query (the original's `metrics`), float32 [B] each.
+    """Every metric of every query (the original's `metrics`), float [B] each.
 
     `accuracy` is over all labels ("open"); `accuracy_closed` is over the valid labels
     alone, which is the number that the paper plots as in-context learning. `predicts_*`
-    say how often the open prediction is a label of that kind; `predicts_own_label`, one
-    that the query's class owns in the weights, whatever the context says.
-
-    Args:
-      logits_BL: of the queries.
-      labels_BS: of the sequences.
-      own_B: int [B], what `judgement.owners` says of the labels of the query's class.
-      judgement: what counts as what.
+    say whether the open prediction is a label of that kind; `predicts_own_label`, one
+    that the query's class owns in the weights, whatever the context says: `own_B` is what
+    `judgement.owners` says of the labels of that class.
     """
     labels = labels_BS[:, -1]
     prediction = greatest(logits_BL)

@@ -49,23 +49,14 @@ def trace(
 ) -> Trace:
     """Sends some sequences of an evaluation mode through a trained model.
 
-    They are the sequences, drawn with the same noise, that it is evaluated on.
-
-    Args:
-      evaluator: of the model's config.
-      params: the model's.
-      batch_stats: likewise.
-      bank: on a device.
-      mode: among the evaluator's.
-      rows: which of the mode's sequences.
+    They are the sequences, drawn with the same noise, that it is evaluated on: the `rows` of those.
 
     Raises:
       ValueError: the evaluator lacks that mode, or the mode has fewer sequences.
     """
+    config, (network, materialise, *_) = evaluator.config, evaluator.compiled
     drawn = _checked(evaluator, mode, rows)
-    network, materialise, *_ = evaluator.compiled
-    scale = np.float32(evaluator.config.data.noise_scale)
-    interleaved = evaluator.config.model.tokens == "interleaved"
+    scale, interleaved = np.float32(config.data.noise_scale), config.model.tokens == "interleaved"
     chosen = np.asarray(rows)
     batch = SequenceBatch(*(leaf[chosen] for leaf in drawn.batch))
     keys = sequence_keys(drawn.key, jnp.asarray(chosen))
@@ -78,8 +69,7 @@ def trace(
         attention = network.attend(params, keys, embeddings, batch.labels)
         return examples, jax.nn.softmax(logits, axis=-1), attention
 
-    found = jax.device_get(compute(params, batch_stats, bank))
-    examples, probabilities, attention = found
+    examples, probabilities, attention = jax.device_get(compute(params, batch_stats, bank))
     positions = np.arange(batch.labels.shape[1])
     if not interleaved:
         positions, probabilities = positions[-1:], probabilities[:, -1:]
@@ -88,16 +78,12 @@ def trace(
 
 
 def _checked(evaluator: Evaluator, mode: str, rows: Sequence[int]) -> DrawnMode:
-    evaluation = evaluator.config.evaluation
-    if mode not in evaluator.modes:
-        raise ValueError(f"mode '{mode}' is not among evaluation.modes = {tuple(evaluation.modes)}")
-    outside = [row for row in rows if not 0 <= row < evaluation.num_sequences]
-    if outside:
-        raise ValueError(
-            f"sequences {outside} must be below evaluation.num_sequences = "
-            f"{evaluation.num_sequences}"
-        )
-    return evaluator.modes[mode]
+    modes, count = evaluator.modes, evaluator.config.evaluation.num_sequences
+    if mode not in modes:
+        raise ValueError(f"mode '{mode}' is not among evaluation.modes = {tuple(modes)}")
+    if outside := [row for row in rows if not 0 <= row < count]:
+        raise ValueError(f"sequences {outside} must be below evaluation.num_sequences = {count}")
+    return modes[mode]
 
 
 def token_names(labels_BS: np.ndarray, interleaved: bool) -> np.ndarray:

@@ -21,7 +21,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from emergent_icl.evaluation.evaluate import Results, curves, results_json
+from emergent_icl.evaluation.evaluate import Results, curves, means
 from emergent_icl.models.network import Params
 from emergent_icl.runs.progress import Progress
 from emergent_icl.runs.workdir import WorkdirError
@@ -233,7 +233,7 @@ def summary_of(
         if diverged is not None:
             own[name]["diverged_at_step"] = diverged
         elif found is not None:
-            own[name] |= {**curves(found), "evals": results_json(found)}
+            own[name] |= {**curves(found), "evals": means(found)}
     return {
         "step": config.training.num_steps,
         "wall_seconds": progress.wall_seconds,
