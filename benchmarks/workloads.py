@@ -86,7 +86,7 @@ class OurTrainer:
     def __init__(self, experiment: Experiment) -> None:
         """Compiles nothing yet."""
         self._step = make_step(experiment)
-        self._state = self._step.place(initial_state(experiment))
+        self._state = self._step.layout.place(initial_state(experiment))
         self._feed = self._step.feed(0)
         self._batch = next(self._feed)
         self.waits: list[tuple[float, float]] = []

@@ -180,7 +180,7 @@ def _loop(
     first, last = int(start.step[0]), config.training.num_steps
     evaluators, vote = experiment.evaluators(), processes.StopVote()
     results: list[Results | None] = []
-    state = step.place(start)
+    state = step.layout.place(start)
     if signal_number := vote.now(stop_requested()):
         raise Interrupted(signal_number, first)
 

@@ -27,8 +27,8 @@ class Experiment(NamedTuple):
 
     Attributes:
       config: locked; the user's own, never changed.
-      replicas: the runs that are trained together, each with its config and task; a single
-        one without a name, where nothing is replicated.
+      replicas: the runs that are trained together; a single one without a name, where nothing is
+        replicated.
       bank: every example, on the host.
       network: for one device.
       materialise: indices -> examples.
@@ -60,15 +60,14 @@ class Experiment(NamedTuple):
         """What examples are looked up in, as host arrays."""
         if not self.config.data.random_rare_images:
             return DeviceBank(self.bank.examples)
-        split = self.task.space.split
-        is_random = np.zeros(self.task.space.num_bank_classes, bool)
-        is_random[split.class_ids[: split.num_rare]] = True
-        return DeviceBank(self.bank.examples, is_random)
+        space = self.task.space
+        rare = space.split.class_ids[: space.split.num_rare]
+        return DeviceBank(self.bank.examples, np.isin(np.arange(space.num_bank_classes), rare))
 
     def state_template(self, num_replicas: int | None = None) -> TrainState:
         """Shapes of a checkpoint's state, [R, ...] a leaf; computes nothing."""
-        count = len(self.replicas) if num_replicas is None else num_replicas
-        shapes = jax.eval_shape(lambda: self.init(self.config.training.seed))
+        count = num_replicas or len(self.replicas)
+        shapes = jax.eval_shape(self.initializer(), np.uint32(0))
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), shapes
         )
@@ -104,11 +103,7 @@ def build_network(
 def build(
     config: ml_collections.ConfigDict, replicas: tuple[Replica, ...] | None = None
 ) -> Experiment:
-    """Loads the data and builds the model of a valid config.
-
-    Args:
-      config: valid.
-      replicas: what its check derived; None derives it anew.
+    """Loads the data and builds the model of a valid config, given what its check derived.
 
     Raises:
       DataUnavailableError: its data are not to be had.

@@ -17,29 +17,19 @@ from emergent_icl.config.configs import (
 from emergent_icl.config.registry import nearest_name
 from emergent_icl.training.optimizers import check_optimizer
 from emergent_icl.training.replicas import Replica
+from emergent_icl.training.step import intervals
 
 
 def training_problems(config: ml_collections.ConfigDict, num_devices: int) -> Iterator[str]:
     """Contradictions between intervals, devices and loss; or an optimizer that does not work.
 
-    Args:
-      config: whose options of training, evaluation, checkpoints and model are possible by
-        themselves.
-      num_devices: over which the batch is spread, on all hosts.
+    The options of training, evaluation, checkpoints and model are possible by themselves; the
+    batch is spread over `num_devices`, on all hosts.
     """
-    training = config.training
-    intervals = {
-        "training.num_steps": training.num_steps,
-        "training.log_every": training.log_every,
-        "evaluation.every": config.evaluation.every,
-        "checkpoints.every": config.checkpoints.every,
-    }
-    for name, value in intervals.items():
-        if training.steps_per_call is not None and value % training.steps_per_call:
-            yield (
-                f"{name} = {value} must be a multiple of "
-                f"training.steps_per_call = {training.steps_per_call}"
-            )
+    training, steps = config.training, config.training.steps_per_call
+    for name, value in intervals(config).items():
+        if steps is not None and value % steps:
+            yield f"{name} = {value} must be a multiple of training.steps_per_call = {steps}"
     if training.spread_replicas:
         count = len(named_overrides(config))
         if count % num_devices:

@@ -31,10 +31,7 @@ TrainCall = Update
 
 
 def place_bank(bank: DeviceBank) -> DeviceBank:
-    """Copies a bank of host arrays to every device of this process, once.
-
-    Left unplaced, it would travel again in every call.
-    """
+    """Copies a bank of host arrays to every device of this process, lest each call do it anew."""
     return jax.device_put(bank, _sharding())
 
 
@@ -61,8 +58,7 @@ def calls_in_flight() -> int:
 
 def greatest_of_processes(number: int) -> jax.Array:
     """The greatest of the numbers that all processes pass, [D]; does not wait."""
-    own = np.full(jax.local_device_count(), number, np.int32)
-    return _greatest(own)
+    return _greatest(np.full(jax.local_device_count(), number, np.int32))
 
 
 @functools.partial(jax.pmap, axis_name=AXIS)
@@ -72,7 +68,7 @@ def _greatest(number: jax.Array) -> jax.Array:
 
 def stack_replicas(trees: list[Tree]) -> Tree:
     """R trees -> one tree of host arrays with a leading axis [R]."""
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def fetch(tree: Any) -> Any:
@@ -147,17 +143,11 @@ class Layout:
 
     def state_on_host(self, copied: Tree) -> Tree:
         """A copy of what is `needed` of a state -> [R, ...]."""
-        if not self.is_spread:
-            return jax.tree.map(lambda leaf: leaf[0], copied)
         return jax.tree.map(lambda leaf: np.reshape(leaf, (-1, *leaf.shape[2:])), copied)
 
     def metrics_on_host(self, copied: Tree) -> Tree:
         """A copy of what is `needed` of the metrics -> [K, R]."""
-        if not self.is_spread:
-            return jax.tree.map(lambda leaf: leaf[0], copied)
-        return jax.tree.map(
-            lambda leaf: np.reshape(np.moveaxis(leaf, 0, 1), (leaf.shape[1], -1)), copied
-        )
+        return jax.tree.map(lambda leaf: np.concatenate(leaf, axis=1), copied)
 
     def replica(self, tree: Tree, index: int) -> Tree:
         """One replica's arrays of a state, without leading axes, on the first local device."""
@@ -215,15 +205,9 @@ def _one_by_one(update: Update, steps_per_call: int) -> Update:
 def make_train_call(
     update: Update, steps_per_call: int, over_replicas: OverReplicas = all_at_once
 ) -> TrainCall:
-    """pmap(scan over K steps (vmap over R replicas (update))), or map(scan(update)) within.
+    """The call of all devices: K steps of an update with the averages and rows of the layout.
 
-    Args:
-      update: of one replica, made with the averages and rows of the layout.
-      steps_per_call: K.
-      over_replicas: `all_at_once`, or `in_turn`.
-
-    Returns:
-      The call. It donates the state: the caller must not use the one that it passed.
+    It donates the state: the caller must not use the one that it passed.
     """
     call = over_replicas(update, steps_per_call)
     return jax.pmap(call, axis_name=AXIS, in_axes=(0, 0, None, 0), donate_argnums=(0,))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -36,14 +37,8 @@ class Hyper(NamedTuple):
 
 def hyper_from_config(config: ml_collections.ConfigDict) -> Hyper:
     """Reads the traced settings from the config."""
-    optimizer, dtype = config.training.optimizer, jnp.result_type(float)
-    values = (
-        optimizer.learning_rate,
-        optimizer.warmup_steps,
-        optimizer.weight_decay,
-        config.data.noise_scale,
-    )
-    return Hyper(*(dtype.type(value) for value in values))
+    values = {**config.training.optimizer, "noise_scale": config.data.noise_scale}
+    return Hyper(*(jnp.result_type(float).type(values[name]) for name in Hyper._fields))
 
 
 # (update number, from 1; hyper; total number of updates) -> learning rate
@@ -155,25 +150,21 @@ def decayed(params: Params) -> Params:
     }
 
 
-def _optimizer_names() -> list[str]:
-    return [
-        name
-        for name, entry in vars(optax).items()
-        if inspect.isfunction(entry) and "learning_rate" in inspect.signature(entry).parameters
-    ]
+@functools.cache
+def _optimizers() -> dict[str, Mapping[str, inspect.Parameter]]:
+    """What each optimizer of optax can be given, by name: whatever takes a learning rate."""
+    functions = {name: entry for name, entry in vars(optax).items() if inspect.isfunction(entry)}
+    found = {name: inspect.signature(entry).parameters for name, entry in functions.items()}
+    return {name: parameters for name, parameters in found.items() if "learning_rate" in parameters}
 
 
 def _optax_factory(name: str, options: ml_collections.ConfigDict) -> Callable[[Any], Any]:
-    optimizer = getattr(optax, name, None)
-    parameters = inspect.signature(optimizer).parameters if inspect.isfunction(optimizer) else {}
-    if "learning_rate" not in parameters:
-        hint = nearest_name(name, _optimizer_names())
+    if name not in _optimizers():
+        hint = nearest_name(name, _optimizers())
         raise ValueError(f"optax has no optimizer '{name}' that takes a learning rate{hint}")
-    unknown = sorted(set(options) - (set(parameters) - {"learning_rate", "weight_decay"}))
-    if unknown:
+    parameters = set(_optimizers()[name])
+    if unknown := sorted(set(options) - (parameters - {"learning_rate", "weight_decay"})):
         raise ValueError(f"optax.{name} does not take {', '.join(unknown)}")
-    keywords = dict(options)
-    if "weight_decay" in parameters:
-        # One decay for all optimizers, the decoupled one; theirs must not be added to it.
-        keywords["weight_decay"] = 0.0
-    return lambda rate: optimizer(learning_rate=rate, **keywords)
+    # One decay for all optimizers, the decoupled one; theirs must not be added to it.
+    undecayed = {"weight_decay": 0.0} if "weight_decay" in parameters else {}
+    return lambda rate: getattr(optax, name)(learning_rate=rate, **options, **undecayed)

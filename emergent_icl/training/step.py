@@ -31,8 +31,7 @@ class Step(NamedTuple):
     Attributes:
       layout: of replicas on devices.
       train_call: (state, hyper, bank, batch) -> (state, metrics), K steps; donates the state.
-      hyper: placed.
-      bank: placed.
+      hyper, bank: placed.
       feed_spec: what the batches depend on.
       feeder: its name.
     """
@@ -55,22 +54,15 @@ class Step(NamedTuple):
             for batch in batches:
                 yield self.layout.shard_batch(batch)
 
-    def place(self, state: TrainState) -> TrainState:
-        """A host state [R, ...] as `call` takes it."""
-        return self.layout.place(state)
-
     def call(self, state: TrainState, batch: SequenceBatch) -> tuple[TrainState, Metrics]:
-        """K steps; the state that is passed must not be used again."""
+        """K steps of a placed state, which must not be used again."""
         return self.train_call(state, self.hyper, self.bank, batch)
 
 
 def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_call: int = 0) -> Step:
-    """Places the data and builds the step; it compiles when it is first called.
+    """Places the data and builds the step from `first_step` on; it compiles when first called.
 
-    Args:
-      experiment: what to train.
-      first_step: from which on.
-      carried_steps_per_call: K of the command before, 0 for none; kept where it still fits.
+    `carried_steps_per_call`, K of the command before, is kept where it still fits.
 
     Raises:
       ConfigError: replicas cannot be spread over several hosts.
@@ -97,14 +89,26 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
         host_count=jax.process_count(),
     )
     hyper = devices.stack_replicas([hyper_from_config(replica.config) for replica in replicas])
+    one_by_one = jax.default_backend() == "cpu" and len(replicas) > 1
+    over_replicas = devices.in_turn if one_by_one else devices.all_at_once
     return Step(
         layout,
-        devices.make_train_call(update, spec.steps_per_call, over_replicas(experiment)),
+        devices.make_train_call(update, spec.steps_per_call, over_replicas),
         layout.place(hyper),
         devices.place_bank(experiment.arrays()),
         spec,
         resolve_feeder(config.data.feeder),
     )
+
+
+def intervals(config: ml_collections.ConfigDict) -> dict[str, int]:
+    """Options after whose multiples a call must end: K divides them."""
+    return {
+        "training.num_steps": config.training.num_steps,
+        "training.log_every": config.training.log_every,
+        "evaluation.every": config.evaluation.every,
+        "checkpoints.every": config.checkpoints.every,
+    }
 
 
 def resolve_steps_per_call(
@@ -118,8 +122,8 @@ def resolve_steps_per_call(
     Args:
       config: valid.
       first_step: K divides it, too: the same calls end where a line or a checkpoint is due.
-      carried: K of the command before, 0 for none. Kept where it still divides everything: a
-        run that is prolonged computes the same bits.
+      carried: K of the command before, 0 for none; kept where it still divides everything, so
+        that a run that is prolonged computes the same bits.
       backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
     """
     training = config.training
@@ -128,27 +132,10 @@ def resolve_steps_per_call(
     most = MOST_STEPS
     if (backend or jax.default_backend()) == "cpu":
         most = 1 if ENCODERS.about(config.model.encoder).has_convolutions else MOST_STEPS_ON_CPU
-    common = math.gcd(
-        training.num_steps,
-        training.log_every,
-        config.evaluation.every,
-        config.checkpoints.every,
-        first_step,
-    )
+    common = math.gcd(first_step, *intervals(config).values())
     if carried and common % carried == 0:
         return carried
     return max(steps for steps in range(1, most + 1) if common % steps == 0)
-
-
-def over_replicas(experiment: Experiment, backend: str | None = None) -> devices.OverReplicas:
-    """How an update becomes that of all replicas.
-
-    Args:
-      experiment: what to train.
-      backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
-    """
-    on_cpu = (backend or jax.default_backend()) == "cpu"
-    return devices.in_turn if on_cpu and len(experiment.replicas) > 1 else devices.all_at_once
 
 
 def initial_state(experiment: Experiment) -> TrainState:

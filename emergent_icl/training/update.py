@@ -48,14 +48,9 @@ def init_state(
     examples: jax.Array,
     labels: jax.Array,
 ) -> TrainState:
-    """The state before the first step.
+    """The state before the first step of a run with a seed in [0, 2^32).
 
-    Args:
-      network: see `make_network`.
-      optimizer: the optimizer.
-      seed: of the run, in [0, 2^32).
-      examples: [B, S, ...], for their shape and type alone.
-      labels: int [B, S], likewise.
+    Of the examples [B, S, ...] and labels [B, S] only shapes and types matter.
     """
     init_key, run_key = jax.random.split(jax.random.PRNGKey(seed))
     params, batch_stats = network.init(init_key, examples, labels)
@@ -70,19 +65,17 @@ def make_update(
     mean_over_devices: MeanOverDevices = one_device,
     rows: Callable[[int], jax.Array] = jnp.arange,
 ) -> Update:
-    """Builds update(state, hyper, bank, batch) -> (state, metrics).
+    """Builds the update of one replica on this device's share of the batch, [B/D, S].
+
+    Its metrics are scalars, averaged over the devices: loss, accuracy, grad_norm, learning_rate.
 
     Args:
       network: whose BatchNorm averages over the same devices.
-      optimizer: the optimizer.
+      optimizer: with its schedule.
       materialise: indices -> examples.
       interim_weight: see `interim_loss`; 0 computes the logits of the query alone.
       mean_over_devices: of gradients, loss and accuracy.
       rows: number of this device's sequences -> where in the global batch they stand.
-
-    Returns:
-      The update of one replica on this device's share of the batch, [B/D, S]. Metrics are
-      scalars: loss, accuracy, grad_norm, learning_rate, averaged over the devices.
     """
     loss_and_gradients = jax.value_and_grad(_make_loss(network, interim_weight), has_aux=True)
 

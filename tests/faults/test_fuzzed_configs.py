@@ -125,7 +125,7 @@ def attempt(tally, preset, changes):
 
 def step(experiment):
     own = make_step(experiment)
-    state = own.place(initial_state(experiment))
+    state = own.layout.place(initial_state(experiment))
     feed = own.feed(0)
     batch = next(feed)
     feed.close()
