@@ -146,7 +146,7 @@ def _compiled_parts(experiment: Experiment) -> dict[str, Rival]:
     keys = jnp.zeros((config.training.batch_size, 2), jnp.uint32)
     params, stats = state.params, state.batch_stats
 
-    look_up = jax.jit(experiment.materialise)
+    look_up = jax.jit(experiment.materialize)
     noise_scale = hyper_from_config(config).noise_scale
     ids = (bank, batch.class_ids, batch.exemplar_ids, keys, noise_scale)
     examples = look_up(*ids)

@@ -54,7 +54,7 @@ def set_up_environment():
             signal.signal(number, lambda *_: None)
 
 
-# Of functions that run for an instant: code is not optimised, and not generated in the newest way,
+# Of functions that run for an instant: code is not optimized, and not generated in the newest way,
 # which takes three times as long.
 FAST_COMPILATION = (
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "

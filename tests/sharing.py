@@ -45,7 +45,7 @@ def share(monkeypatch):
         return _shared("init", self, lambda: own_initializer(self))
 
     def evaluators(self):
-        parts = (self.network, self.materialise)
+        parts = (self.network, self.materialize)
         compiled = _shared("evaluation", self, lambda: evaluation.compile_evaluation(*parts))
         return [evaluation.Evaluator(one.config, one.task, compiled) for one in self.replicas]
 

@@ -99,7 +99,7 @@ def tfdata_feed(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
     items = max(1, ELEMENT_STEPS // spec.steps_per_call)
     steps = items * spec.steps_per_call
     shape = (steps, len(spec.samplers), rows, spec.seq_len)
-    # A block may serve several elements, and neighbours are sampled at the same time.
+    # A block may serve several elements, and neighbors are sampled at the same time.
     block = functools.lru_cache(maxsize=2 * PREFETCH_BLOCKS)(functools.partial(sample_block, spec))
 
     def sample(element: Any) -> tuple[Any, ...]:

@@ -14,11 +14,11 @@ import numpy as np
 
 from emergent_icl import randomness
 from emergent_icl.data.bank import DeviceBank
-from emergent_icl.data.materialise import Materialise, shows_afresh
+from emergent_icl.data.materialize import Materialize, shows_afresh
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fixed_labeling
-from emergent_icl.evaluation.metrics import Interval, Judgement, intervals, query_metrics
+from emergent_icl.evaluation.metrics import Interval, Judgment, intervals, query_metrics
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.randomness import sequence_keys
 
@@ -37,14 +37,14 @@ class DrawnMode(NamedTuple):
 
     Attributes:
       batch: int32 [N, S], the same at every evaluation.
-      own: int32 [N], owner of the labels of the query's class; see Judgement.
-      judgement: what counts as right.
+      own: int32 [N], owner of the labels of the query's class; see Judgment.
+      judgment: what counts as right.
       key: for what is drawn on the device.
     """
 
     batch: SequenceBatch
     own: np.ndarray
-    judgement: Judgement
+    judgment: Judgment
     key: jax.Array
 
 
@@ -54,13 +54,13 @@ def draw_mode(config: ml_collections.ConfigDict, task: Task, name: str) -> Drawn
     rng = randomness.generator(seed, f"evaluation/{name}")
     key = jax.random.fold_in(jax.random.PRNGKey(seed), zlib.crc32(name.encode()))
     batch = kind.sample(rng, config.evaluation.num_sequences)
-    judgement = make_judgement(config, task, kind)
+    judgment = make_judgment(config, task, kind)
     queries = task.space.places_of(batch.class_ids[:, -1])
     labels = task.space.first_labels(queries, fixed_labeling(config))
-    return DrawnMode(batch, judgement.owners[labels].astype(np.int32), judgement, key)
+    return DrawnMode(batch, judgment.owners[labels].astype(np.int32), judgment, key)
 
 
-def make_judgement(config: ml_collections.ConfigDict, task: Task, kind: SequenceType) -> Judgement:
+def make_judgment(config: ml_collections.ConfigDict, task: Task, kind: SequenceType) -> Judgment:
     """Label sets of a sequence type, as arrays over the model's L labels."""
     space, labeling = task.space, fixed_labeling(config)
 
@@ -71,7 +71,7 @@ def make_judgement(config: ml_collections.ConfigDict, task: Task, kind: Sequence
         # Labels beyond those in use are never right: no label's answer is negative.
         return np.pad(values, (0, task.num_labels - len(values)), constant_values=-1)
 
-    return Judgement(
+    return Judgment(
         is_valid=among(kind.valid_labels),
         answers=over_all_labels(kind.answers),
         is_common=among(space.labels_of(space.split.common, labeling)),
@@ -86,37 +86,37 @@ class Compiled(NamedTuple):
 
     Attributes:
       network: what is evaluated.
-      materialise: indices -> examples.
+      materialize: indices -> examples.
       embed: (model, class_ids [B, S], exemplar_ids [B, S], keys [B, 2]) -> embeddings [B, S, D].
-      judge: (params, judgement, keys, embeddings, labels [B, S], own [B]) -> metrics [B].
+      judge: (params, judgment, keys, embeddings, labels [B, S], own [B]) -> metrics [B].
     """
 
     network: Network
-    materialise: Materialise
+    materialize: Materialize
     embed: Callable[..., jax.Array]
     judge: Callable[..., dict[str, jax.Array]]
 
 
-def compile_evaluation(network: Network, materialise: Materialise) -> Compiled:
+def compile_evaluation(network: Network, materialize: Materialize) -> Compiled:
     """Jits the parts of an evaluation; they compile when they are first called."""
 
     def embed(model: Model, class_ids: Array, exemplar_ids: Array, keys: Array) -> jax.Array:
         params, batch_stats, bank, noise_scale = model
-        examples = materialise(bank, class_ids, exemplar_ids, keys, noise_scale)
+        examples = materialize(bank, class_ids, exemplar_ids, keys, noise_scale)
         return embed_sequences(network, params, batch_stats, examples)
 
     def judge(
         params: Params,
-        judgement: Judgement,
+        judgment: Judgment,
         keys: Array,
         embeddings_BSD: Array,
         labels_BS: Array,
         own_B: Array,
     ) -> dict[str, jax.Array]:
         logits_BL = network.predict(params, keys, embeddings_BSD, labels_BS)
-        return query_metrics(logits_BL, labels_BS, own_B, judgement)
+        return query_metrics(logits_BL, labels_BS, own_B, judgment)
 
-    return Compiled(network, materialise, jax.jit(embed), jax.jit(judge))
+    return Compiled(network, materialize, jax.jit(embed), jax.jit(judge))
 
 
 def embed_sequences(
@@ -150,7 +150,7 @@ class Evaluator:
         results = {}
         for name, mode in self.modes.items():
             keys = sequence_keys(mode.key, jnp.arange(len(mode.own)))
-            judge = functools.partial(self.compiled.judge, params, mode.judgement)
+            judge = functools.partial(self.compiled.judge, params, mode.judgment)
             rows = (keys, self._embed(mode, keys, model), mode.batch.labels, mode.own)
             pieces = jax.device_get(_in_parts(judge, self._chunk, *rows))
             whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)

@@ -26,7 +26,7 @@ METRICS = (
 )
 
 
-class Judgement(NamedTuple):
+class Judgment(NamedTuple):
     """What counts as what among L labels; see SequenceType for the first two.
 
     Attributes:
@@ -47,7 +47,7 @@ class Judgement(NamedTuple):
 
 
 def query_metrics(
-    logits_BL: jax.Array, labels_BS: jax.Array, own_B: jax.Array, judgement: Judgement
+    logits_BL: jax.Array, labels_BS: jax.Array, own_B: jax.Array, judgment: Judgment
 ) -> dict[str, jax.Array]:
     """Every metric of every query (the original's `metrics`), float [B] each.
 
@@ -55,20 +55,20 @@ def query_metrics(
     alone, which is the number that the paper plots as in-context learning. `predicts_*`
     say whether the open prediction is a label of that kind; `predicts_own_label`, one
     that the query's class owns in the weights, whatever the context says: `own_B` is what
-    `judgement.owners` says of the labels of that class.
+    `judgment.owners` says of the labels of that class.
     """
     labels = labels_BS[:, -1]
     prediction = greatest(logits_BL)
-    closed = greatest(jnp.where(judgement.is_valid, logits_BL, -jnp.inf))
-    right = judgement.answers[labels]
+    closed = greatest(jnp.where(judgment.is_valid, logits_BL, -jnp.inf))
+    right = judgment.answers[labels]
     metrics = {
         "loss": query_loss(logits_BL, labels_BS),
-        "accuracy": judgement.answers[prediction] == right,
-        "accuracy_closed": judgement.answers[closed] == right,
-        "predicts_common": judgement.is_common[prediction],
-        "predicts_rare": judgement.is_rare[prediction],
-        "predicts_fewshot": judgement.is_fewshot[prediction],
-        "predicts_own_label": judgement.owners[prediction] == own_B,
+        "accuracy": judgment.answers[prediction] == right,
+        "accuracy_closed": judgment.answers[closed] == right,
+        "predicts_common": judgment.is_common[prediction],
+        "predicts_rare": judgment.is_rare[prediction],
+        "predicts_fewshot": judgment.is_fewshot[prediction],
+        "predicts_own_label": judgment.owners[prediction] == own_B,
         "predicts_context": (prediction[:, None] == labels_BS[:, :-1]).any(axis=-1),
     }
     return {name: value.astype(float) for name, value in metrics.items()}

@@ -54,7 +54,7 @@ def trace(
     Raises:
       ValueError: the evaluator lacks that mode, or the mode has fewer sequences.
     """
-    config, (network, materialise, *_) = evaluator.config, evaluator.compiled
+    config, (network, materialize, *_) = evaluator.config, evaluator.compiled
     drawn = _checked(evaluator, mode, rows)
     scale, interleaved = np.float32(config.data.noise_scale), config.model.tokens == "interleaved"
     chosen = np.asarray(rows)
@@ -63,7 +63,7 @@ def trace(
 
     @jax.jit
     def compute(params: Params, stats: BatchStats, bank: DeviceBank) -> tuple[jax.Array, ...]:
-        examples = materialise(bank, batch.class_ids, batch.exemplar_ids, keys, scale)
+        examples = materialize(bank, batch.class_ids, batch.exemplar_ids, keys, scale)
         embeddings = embed_sequences(network, params, stats, examples)
         logits = network.predict(params, keys, embeddings, batch.labels, at="examples")
         attention = network.attend(params, keys, embeddings, batch.labels)

@@ -20,7 +20,7 @@ from emergent_icl.data.sequences.burstiness import (
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fixed_labeling
-from emergent_icl.evaluation.evaluate import make_judgement
+from emergent_icl.evaluation.evaluate import make_judgment
 from emergent_icl.plots.bursts import bursts_figure
 from emergent_icl.plots.captions import describe_data, describe_sequences
 from emergent_icl.plots.class_frequencies import ClassFrequencies, class_frequencies_figure
@@ -133,7 +133,7 @@ def show(
     key = jax.random.PRNGKey(rng.integers(2**32, dtype=np.uint32))
     keys = sequence_keys(key, jnp.arange(count))
     noise_scale = np.float32(experiment.config.data.noise_scale)
-    examples = jax.jit(experiment.materialise)(bank, class_ids, exemplar_ids, keys, noise_scale)
+    examples = jax.jit(experiment.materialize)(bank, class_ids, exemplar_ids, keys, noise_scale)
     notes = _notes(experiment, subject.kind, class_ids, labels)
     return Shown(experiment.task.shape.kind, np.asarray(examples), class_ids, labels, notes)
 
@@ -146,7 +146,7 @@ def _notes(
     roles = task.space.roles_of(class_ids)
     own = task.space.first_labels(task.space.places_of(class_ids), fixed_labeling(config))
     # With label multiplicity any label of the class is its own.
-    owners = make_judgement(config, task, kind).owners
+    owners = make_judgment(config, task, kind).owners
     is_renamed = (owners[labels] != owners[own]) & (roles != "holdout")
     names = np.where(roles == "holdout", "held-out", roles)
     renamed = np.char.add(np.char.add(names, "\nown "), own.astype(str))

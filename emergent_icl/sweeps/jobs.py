@@ -55,7 +55,7 @@ class Job(NamedTuple):
         return self.workdir.path.name == SEARCH_FOLDER
 
     def is_complete(self) -> bool:
-        """Whether its folder holds its runs, all of their steps done, and summarised."""
+        """Whether its folder holds its runs, all of their steps done, and summarized."""
         return _has_ended(self.workdir, self.config) and not self.workdir.differences(self.config)
 
     def check(self) -> None:

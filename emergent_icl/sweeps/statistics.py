@@ -89,10 +89,10 @@ def spearman(x: Sequence[float], y: Sequence[float], *, rising: bool) -> Correla
     ranks_x, ranks_y = stats.rankdata(x), stats.rankdata(y)
 
     def rho(other: np.ndarray, axis: int = -1) -> np.ndarray:
-        centred = other - other.mean(axis=axis, keepdims=True)
+        centered = other - other.mean(axis=axis, keepdims=True)
         own = ranks_x - ranks_x.mean()
-        norms = np.linalg.norm(own) * np.linalg.norm(centred, axis=axis)
-        return (own * centred).sum(axis=axis) / norms
+        norms = np.linalg.norm(own) * np.linalg.norm(centered, axis=axis)
+        return (own * centered).sum(axis=axis) / norms
 
     test = stats.permutation_test(
         (ranks_y,),

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from emergent_icl.data.bank import DeviceBank, ExampleBank
-from emergent_icl.data.materialise import Materialise, make_materialise
+from emergent_icl.data.materialize import Materialize, make_materialize
 from emergent_icl.data.sources.source import load_bank
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.evaluate import Evaluator, compile_evaluation
@@ -31,7 +31,7 @@ class Experiment(NamedTuple):
         replicated.
       bank: every example, on the host.
       network: for one device.
-      materialise: indices -> examples.
+      materialize: indices -> examples.
       optimizer: with its schedule.
     """
 
@@ -39,7 +39,7 @@ class Experiment(NamedTuple):
     replicas: tuple[Replica, ...]
     bank: ExampleBank
     network: Network
-    materialise: Materialise
+    materialize: Materialize
     optimizer: Optimizer
 
     @property
@@ -78,7 +78,7 @@ class Experiment(NamedTuple):
 
     def evaluators(self) -> list[Evaluator]:
         """The same of each replica; they compile together."""
-        compiled = compile_evaluation(self.network, self.materialise)
+        compiled = compile_evaluation(self.network, self.materialize)
         return [Evaluator(replica.config, replica.task, compiled) for replica in self.replicas]
 
 
@@ -115,6 +115,6 @@ def build(
         replicas,
         load_bank(data),
         build_network(config, task),
-        make_materialise(data, task.shape),
+        make_materialize(data, task.shape),
         make_optimizer(config.training),
     )

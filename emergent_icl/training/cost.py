@@ -17,7 +17,7 @@ from jax.extend import core
 
 from emergent_icl.config.registry import DATA_SOURCES, ENCODERS
 from emergent_icl.data.bank import DeviceBank, SourceShape
-from emergent_icl.data.materialise import make_materialise, shows_afresh
+from emergent_icl.data.materialize import make_materialize, shows_afresh
 from emergent_icl.data.sequences.classes import SequenceBatch, zipf_weights
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.evaluate import ICL, IWL
@@ -78,8 +78,8 @@ def step_cost(
       timed: ask the compiler, and run some steps on random examples.
     """
     training, network = config.training, build_network(config, task)
-    optimizer, materialise = make_optimizer(training), make_materialise(config.data, task.shape)
-    update = make_update(network, optimizer, materialise, training.interim_weight)
+    optimizer, materialize = make_optimizer(training), make_materialize(config.data, task.shape)
+    update = make_update(network, optimizer, materialize, training.interim_weight)
 
     def arguments() -> tuple[Any, ...]:
         state = init_state(network, optimizer, training.seed, *blank_inputs(task))

@@ -74,7 +74,7 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     update = make_update(
         build_network(config, task, layout.mean_over_devices),
         experiment.optimizer,
-        experiment.materialise,
+        experiment.materialize,
         config.training.interim_weight,
         layout.mean_of_gradients,
         layout.rows,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from emergent_icl.data.bank import DeviceBank
-from emergent_icl.data.materialise import Materialise
+from emergent_icl.data.materialize import Materialize
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.models.losses import greatest, interim_loss, query_loss
 from emergent_icl.models.network import BatchStats, Network, Params
@@ -60,7 +60,7 @@ def init_state(
 def make_update(
     network: Network,
     optimizer: Optimizer,
-    materialise: Materialise,
+    materialize: Materialize,
     interim_weight: float = 0.0,
     mean_over_devices: MeanOverDevices = one_device,
     rows: Callable[[int], jax.Array] = jnp.arange,
@@ -72,7 +72,7 @@ def make_update(
     Args:
       network: whose BatchNorm averages over the same devices.
       optimizer: with its schedule.
-      materialise: indices -> examples.
+      materialize: indices -> examples.
       interim_weight: see `interim_loss`; 0 computes the logits of the query alone.
       mean_over_devices: of gradients, loss and accuracy.
       rows: number of this device's sequences -> where in the global batch they stand.
@@ -84,7 +84,7 @@ def make_update(
     ) -> tuple[TrainState, Metrics]:
         places = rows(batch.labels.shape[0])
         keys = sequence_keys(jax.random.fold_in(state.key, state.step), places)
-        examples = materialise(bank, batch.class_ids, batch.exemplar_ids, keys, hyper.noise_scale)
+        examples = materialize(bank, batch.class_ids, batch.exemplar_ids, keys, hyper.noise_scale)
         (loss, (batch_stats, logits_BL)), gradients = loss_and_gradients(
             state.params, state.batch_stats, keys, examples, batch.labels
         )

@@ -34,7 +34,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("path", UNKNOWN)
-def test_a_misspelt_option_names_the_nearest_one_first(path):
+def test_a_misspelled_option_names_the_nearest_one_first(path):
     (problem,) = problems(f"--config.{path}=1")
     assert problem.startswith(f"{path} is not an option; did you mean {UNKNOWN[path]}")
 

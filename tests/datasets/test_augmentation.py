@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from emergent_icl.data.bank import NUM_VARIANTS
-from emergent_icl.data.materialise import show_variants, split_class_ids
+from emergent_icl.data.materialize import show_variants, split_class_ids
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 2, 6, 6)).astype(np.uint8)
 

@@ -27,7 +27,7 @@ def ink(images):
 def test_shape_and_range(images):
     assert images.shape == (130, 20, 28, 28)
     assert images.dtype == np.uint8
-    # Background at the corners, ink as dark as it gets, and grey between.
+    # Background at the corners, ink as dark as it gets, and gray between.
     assert (images[:, :, 0, 0] == 255).mean() > 0.99
     assert images.min() == 0
     assert ((images > 0) & (images < 255)).any()

@@ -30,7 +30,7 @@ def test_embedding_each_drawing_once_equals_the_plain_way(image_config):
         logits, _ = experiment.network.apply(
             state.params, state.batch_stats, None, examples, mode.batch.labels, False
         )
-        plain = query_metrics(logits, mode.batch.labels, mode.own, mode.judgement)
+        plain = query_metrics(logits, mode.batch.labels, mode.own, mode.judgment)
         assert set(plain) == set(metrics)
         for metric, values in plain.items():
             assert metrics[metric].mean == pytest.approx(float(values.mean()), abs=1e-5)
@@ -97,7 +97,7 @@ def test_modes_know_their_labels(config):
     )
     task = experiment.task
     assert task.num_labels == 3 * 32 + 8
-    judge = {name: draw_mode(config, task, name).judgement for name in task.evaluation}
+    judge = {name: draw_mode(config, task, name).judgment for name in task.evaluation}
     np.testing.assert_array_equal(np.flatnonzero(judge["fewshot_holdout"].is_valid), [0, 1])
     common, rare = range(3 * 28, 3 * 32), range(3 * 28)
     np.testing.assert_array_equal(np.flatnonzero(judge["no_support_common"].is_valid), common)
@@ -131,17 +131,17 @@ def test_following_context_or_weights_is_told_apart(config):
     )
     task = experiment.task
     mode = draw_mode(config, task, "flip")
-    owner_of_label = mode.judgement.owners[mode.batch.labels[:, -1]]
+    owner_of_label = mode.judgment.owners[mode.batch.labels[:, -1]]
     assert (owner_of_label != mode.own).all()
     # Someone who knows the weights by heart, and ignores the context.
     place = task.space.places_of(mode.batch.class_ids[:, -1])
     by_heart = np.eye(task.num_labels, dtype=np.float32)[2 * place + 1]
-    metrics = query_metrics(by_heart, mode.batch.labels, mode.own, mode.judgement)
+    metrics = query_metrics(by_heart, mode.batch.labels, mode.own, mode.judgment)
     assert metrics["predicts_own_label"].mean() == 1
     assert metrics["accuracy"].mean() == 0
     # Someone who copies from the context.
     copied = np.eye(task.num_labels, dtype=np.float32)[mode.batch.labels[:, -1]]
-    metrics = query_metrics(copied, mode.batch.labels, mode.own, mode.judgement)
+    metrics = query_metrics(copied, mode.batch.labels, mode.own, mode.judgment)
     assert metrics["predicts_own_label"].mean() == 0
     assert metrics["accuracy"].mean() == metrics["predicts_context"].mean() == 1
 

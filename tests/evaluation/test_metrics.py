@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emergent_icl.evaluation.metrics import Judgement, interval, intervals, query_metrics
+from emergent_icl.evaluation.metrics import Judgment, interval, intervals, query_metrics
 
 # Labels 0, 1: few-shot; 0..3 rare, 4..5 common, 6 unused.
-JUDGEMENT = Judgement(
+JUDGMENT = Judgment(
     is_valid=np.array([1, 1, 0, 0, 0, 0, 0], bool),
     answers=np.array([0, 1, 2, 3, 4, 5, -1]),
     is_common=np.array([0, 0, 0, 0, 1, 1, 0], bool),
@@ -30,7 +30,7 @@ LOGITS = jnp.array(
 
 
 def test_every_metric_by_hand():
-    metrics = query_metrics(LOGITS, LABELS, OWN, JUDGEMENT)
+    metrics = query_metrics(LOGITS, LABELS, OWN, JUDGMENT)
     expected = {
         "accuracy": [1, 0, 0, 0],
         "accuracy_closed": [1, 1, 0, 1],
@@ -49,7 +49,7 @@ def test_every_metric_by_hand():
 
 
 def test_labels_of_one_class_are_one_answer():
-    either = JUDGEMENT._replace(answers=np.array([0, 0, 2, 3, 4, 4, -1]))
+    either = JUDGMENT._replace(answers=np.array([0, 0, 2, 3, 4, 4, -1]))
     labels = np.array([[2, 1], [2, 0], [2, 4], [2, 4]])
     accuracy = query_metrics(LOGITS, labels, OWN, either)["accuracy"]
     np.testing.assert_array_equal(accuracy, [1, 0, 1, 0])

@@ -106,7 +106,7 @@ def attempt(tally, preset, changes):
     update = make_update(
         experiment.network,
         experiment.optimizer,
-        experiment.materialise,
+        experiment.materialize,
         config.training.interim_weight,
     )
     state = jax.eval_shape(lambda: experiment.init(0))

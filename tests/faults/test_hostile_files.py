@@ -79,7 +79,7 @@ def test_no_file_of_the_project_executes_what_it_loads():
     assert {str(path): list(executing(path)) for path in paths if list(executing(path))} == {}
 
 
-def test_what_would_execute_is_recognised(tmp_path):
+def test_what_would_execute_is_recognized(tmp_path):
     path = tmp_path / "bad.py"
     path.write_text(
         "import pickle\nfrom joblib import load\neval('1')\nnp.load(path, allow_pickle=True)\n"

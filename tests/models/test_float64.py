@@ -6,7 +6,7 @@ import pytest
 import tiny
 from jax.test_util import check_grads
 
-from emergent_icl.data.materialise import make_materialise
+from emergent_icl.data.materialize import make_materialize
 from emergent_icl.data.task import make_task
 from emergent_icl.models.losses import query_loss
 from emergent_icl.models.network import make_network
@@ -44,9 +44,9 @@ def inputs(config, task, batch_size=2):
     """Examples and labels of training sequences."""
     bank, batch = cost.stand_in(task, batch_size)
     keys = jax.vmap(jax.random.PRNGKey)(np.arange(batch_size))
-    materialise = make_materialise(config.data, task.shape)
+    materialize = make_materialize(config.data, task.shape)
     scale = np.float32(config.data.noise_scale)
-    return materialise(bank, batch.class_ids, batch.exemplar_ids, keys, scale), batch.labels
+    return materialize(bank, batch.class_ids, batch.exemplar_ids, keys, scale), batch.labels
 
 
 @pytest.mark.usefixtures("x64")
@@ -73,8 +73,8 @@ def test_a_step_of_training_stays_in_float64(config):
     task = make_task(config)
     network = make_network(config.model, task.num_labels)
     optimizer = make_optimizer(config.training)
-    materialise = make_materialise(config.data, task.shape)
-    update = make_update(network, optimizer, materialise)
+    materialize = make_materialize(config.data, task.shape)
+    update = make_update(network, optimizer, materialize)
 
     def one_step():
         state = init_state(network, optimizer, 0, *inputs(config, task, 1))

@@ -30,7 +30,7 @@ from emergent_icl.cli import option_table
 from emergent_icl.config.configs import with_options
 from emergent_icl.config.identity import identity
 from emergent_icl.data.bank import DeviceBank
-from emergent_icl.data.materialise import make_materialise
+from emergent_icl.data.materialize import make_materialize
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.task import make_task
 from emergent_icl.models.network import make_network
@@ -176,13 +176,13 @@ def step_text(name):
     task = make_task(config)
     shape = task.shape
     optimizer = make_optimizer(config.training)
-    materialise = make_materialise(config.data, shape)
+    materialize = make_materialize(config.data, shape)
     parts = (config.model, task.num_labels, position_capacity(config.model, task.longest_seq_len))
     layout = devices.Layout()
     network = make_network(*parts, layout.mean_over_devices)
     weight = config.training.interim_weight
     update = make_update(
-        network, optimizer, materialise, weight, layout.mean_of_gradients, layout.rows
+        network, optimizer, materialize, weight, layout.mean_of_gradients, layout.rows
     )
     steps, size = resolve_steps_per_call(config, backend="cpu"), config.training.batch_size
     channels = (1,) if shape.kind == "image" else ()

@@ -323,7 +323,7 @@ def test_a_bad_value_hides_no_contradiction_elsewhere():
         ("data.sequences.type", "burtsy", "'bursty'"),
     ],
 )
-def test_misspelt_values_come_with_the_nearest_name(path, value, hint):
+def test_misspelled_values_come_with_the_nearest_name(path, value, hint):
     config = omniglot.get_config("small").unlock()
     config.update_from_flattened_dict({path: value})
     with pytest.raises(ConfigError, match=f"did you mean {hint}"):

@@ -31,7 +31,7 @@ class Setting:
                 mean_over_devices=layout.mean_over_devices,
             ),
             self.experiment.optimizer,
-            self.experiment.materialise,
+            self.experiment.materialize,
             mean_over_devices=layout.mean_of_gradients,
             rows=layout.rows,
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emergent_icl.data.bank import DeviceBank, SourceShape
-from emergent_icl.data.materialise import make_materialise, shows_afresh
+from emergent_icl.data.materialize import make_materialize, shows_afresh
 from emergent_icl.data.sources import gaussian
 from emergent_icl.presets import base
 from emergent_icl.randomness import sequence_keys
@@ -16,14 +16,14 @@ EXEMPLARS = np.array([[0, 1], [2, 0]])
 KEYS = sequence_keys(jax.random.PRNGKey(0), jnp.arange(2))
 
 
-def materialise(shape, **options):
+def materialize(shape, **options):
     data = base.get_config().data.unlock()
     data.update({"source": "glyphs", **options})
-    return make_materialise(data, shape)
+    return make_materialize(data, shape)
 
 
 def test_images_are_gathered_and_scaled():
-    shown = materialise(IMAGES)(BANK, CLASSES, EXEMPLARS, KEYS, 0.0)
+    shown = materialize(IMAGES)(BANK, CLASSES, EXEMPLARS, KEYS, 0.0)
     assert shown.shape == (2, 2, 4, 5, 1)
     assert shown.dtype == jnp.float32
     np.testing.assert_allclose(shown[0, 1, ..., 0], BANK.examples[3, 1] / 255.0, rtol=1e-6)
@@ -32,14 +32,14 @@ def test_images_are_gathered_and_scaled():
 
 def test_inverted_images_add_up_to_one_with_the_others():
     plain, inverted = (
-        materialise(IMAGES, inverted=flag)(BANK, CLASSES, EXEMPLARS, KEYS, 0.0)
+        materialize(IMAGES, inverted=flag)(BANK, CLASSES, EXEMPLARS, KEYS, 0.0)
         for flag in (False, True)
     )
     np.testing.assert_allclose(plain + inverted, 1, atol=1e-6)
 
 
 def test_integers_stay_integers():
-    symbols = materialise(SourceShape(5, 1, (), "integer"), source="symbolic")
+    symbols = materialize(SourceShape(5, 1, (), "integer"), source="symbolic")
     bank = DeviceBank(np.arange(5, dtype=np.int32)[:, None])
     classes = np.array([[4, 0, 2]])
     shown = symbols(bank, classes, np.zeros_like(classes), KEYS[:1], 0.0)
@@ -49,7 +49,7 @@ def test_integers_stay_integers():
 
 def test_noise_is_gaussian_unclipped_and_of_the_given_scale():
     bank = DeviceBank(np.full((1, 1, 40, 40), 255, np.uint8))
-    noisy = materialise(SourceShape(1, 1, (40, 40), "image"), noise_scale=0.5)
+    noisy = materialize(SourceShape(1, 1, (40, 40), "image"), noise_scale=0.5)
     zeros = np.zeros((4, 3), int)
     keys = sequence_keys(jax.random.PRNGKey(1), jnp.arange(4))
     noise = np.asarray(noisy(bank, zeros, zeros, keys, 0.5)) - 1
@@ -61,7 +61,7 @@ def test_noise_is_gaussian_unclipped_and_of_the_given_scale():
 
 
 def test_noise_follows_the_row_of_the_global_batch():
-    noisy = materialise(IMAGES, noise_scale=0.1)
+    noisy = materialize(IMAGES, noise_scale=0.1)
     key = jax.random.PRNGKey(2)
     whole = noisy(BANK, CLASSES, EXEMPLARS, sequence_keys(key, jnp.arange(2)), 0.1)
     second = noisy(BANK, CLASSES[1:], EXEMPLARS[1:], sequence_keys(key, jnp.array([1])), 0.1)
@@ -70,7 +70,7 @@ def test_noise_follows_the_row_of_the_global_batch():
 
 def test_augmented_classes_show_variants_of_the_banks():
     bank = DeviceBank(np.random.default_rng(1).integers(0, 256, (7, 3, 5, 5)).astype(np.uint8))
-    show = materialise(SourceShape(56, 3, (5, 5), "image"), augment=True)
+    show = materialize(SourceShape(56, 3, (5, 5), "image"), augment=True)
     classes = np.array([[8 * 3, 8 * 6 + 5]])
     shown = show(bank, classes, np.array([[1, 2]]), KEYS[:1], 0.0)
     np.testing.assert_allclose(shown[0, 0, ..., 0], bank.examples[3, 1] / 255.0, rtol=1e-6)
@@ -80,7 +80,7 @@ def test_augmented_classes_show_variants_of_the_banks():
 
 def test_rare_classes_may_be_random_images_fresh_in_each_sequence():
     is_random = np.arange(7) < 5
-    show = materialise(SourceShape(7, 3, (9, 9), "image"), random_rare_images=True)
+    show = materialize(SourceShape(7, 3, (9, 9), "image"), random_rare_images=True)
     bank = DeviceBank(np.full((7, 3, 9, 9), 128, np.uint8), is_random)
     classes = np.array([[0, 1, 0, 6], [0, 1, 2, 6]])
     exemplars = np.array([[0, 1, 2, 0], [0, 0, 0, 1]])
@@ -98,9 +98,9 @@ def test_vectors_vary_in_the_way_of_their_source():
     bank = DeviceBank(np.ones((2, 1, 6), np.float32))
     classes = np.zeros((2, 3), int)
     shape = SourceShape(2, 1, (6,), "vector")
-    plain = materialise(shape, source="gaussian")(bank, classes, classes, KEYS, 0.0)
+    plain = materialize(shape, source="gaussian")(bank, classes, classes, KEYS, 0.0)
     np.testing.assert_array_equal(plain, 1)
-    varied = materialise(shape, source="gaussian", noise_scale=2.0)
+    varied = materialize(shape, source="gaussian", noise_scale=2.0)
     shown = varied(bank, classes, classes, KEYS, 2.0)
     expected = gaussian.draw_around_mean(bank.examples[[0, 0, 0], 0], KEYS[1], 2.0)
     np.testing.assert_allclose(shown[1], expected, rtol=1e-5)

@@ -13,10 +13,10 @@ from emergent_icl.data.bank import NUM_VARIANTS, WHITE, DeviceBank, SourceShape
 from emergent_icl.randomness import named_keys
 
 # (bank, class_ids [B, S], exemplar_ids [B, S], keys [B, 2], noise scale) -> examples [B, S, ...]
-Materialise = Callable[[DeviceBank, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+Materialize = Callable[[DeviceBank, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def make_materialise(data: ml_collections.ConfigDict, shape: SourceShape) -> Materialise:
+def make_materialize(data: ml_collections.ConfigDict, shape: SourceShape) -> Materialize:
     """Builds the function that turns indices into what the encoder sees, for `config.data`.
 
     Images become float32 [..., H, W, 1] in [0, 1]; vectors and integers stay what they
@@ -26,7 +26,7 @@ def make_materialise(data: ml_collections.ConfigDict, shape: SourceShape) -> Mat
     vary = jax.vmap(DATA_SOURCES[data.source].vary, in_axes=(0, 0, None))
     is_image, is_noisy = shape.kind == "image", data.noise_scale > 0
 
-    def materialise(
+    def materialize(
         bank: DeviceBank,
         class_ids: jax.Array,
         exemplar_ids: jax.Array,
@@ -47,7 +47,7 @@ def make_materialise(data: ml_collections.ConfigDict, shape: SourceShape) -> Mat
             examples = jnp.where(is_random[..., None, None, None], made_up, examples)
         return vary(examples, keys, noise_scale) if is_noisy else examples
 
-    return materialise
+    return materialize
 
 
 def random_images(keys: jax.Array, class_ids: jax.Array, shape: tuple[int, ...]) -> jax.Array:
