@@ -170,25 +170,29 @@ class Evaluator:
         pairs = np.stack([class_ids.ravel(), exemplar_ids.ravel()], axis=1)
         distinct, where = np.unique(pairs, axis=0, return_inverse=True)
         rows = (distinct[:, :1], distinct[:, 1:], np.zeros((len(distinct), 2), np.uint32))
-        table_MD = jnp.concatenate(_in_parts(embed, self._chunk, *rows))[:, 0]
-        return table_MD[where.reshape(labels_NS.shape)]
+        return _look_up(_in_parts(embed, self._chunk, *rows), where.reshape(labels_NS.shape))
 
 
 def _in_parts(compiled: Callable[..., Any], size: int, *rows: Array) -> list[Any]:
-    """Calls a function on `size` rows at a time; the last are padded, so that it compiles once."""
-    return [
-        compiled(*(_padded(row[first : first + size], size) for row in rows))
-        for first in range(0, len(rows[0]), size)
-    ]
+    """Calls a function on `size` rows at a time."""
+    return [compiled(*part) for part in _split(rows, size)]
 
 
-def _padded(rows: Array, size: int) -> Array:
-    """Repeats the first row up to `size` rows."""
-    missing = size - len(rows)
-    if not missing:
-        return rows
-    library = jnp if isinstance(rows, jax.Array) else np
-    return library.concatenate([rows, library.repeat(rows[:1], missing, axis=0)])
+@functools.partial(jax.jit, static_argnums=1)
+def _split(rows: tuple[Array, ...], size: int) -> list[tuple[jax.Array, ...]]:
+    """Parts of `size` rows; the last is filled up, so that the next function compiles once."""
+
+    def split(leaf: jax.Array) -> list[jax.Array]:
+        filled = jnp.concatenate([leaf, jnp.repeat(leaf[:1], -len(leaf) % size, axis=0)])
+        return jnp.split(filled, len(filled) // size)
+
+    return list(zip(*map(split, rows), strict=True))
+
+
+@jax.jit
+def _look_up(parts: list[jax.Array], where: jax.Array) -> jax.Array:
+    """Embeddings [m, 1, D] of one drawing each, and places [N, S] among them -> [N, S, D]."""
+    return jnp.concatenate(parts)[:, 0][where]
 
 
 def curves(results: Results) -> dict[str, float | None]:

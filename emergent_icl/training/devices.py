@@ -152,10 +152,16 @@ class Layout:
     def replica(self, tree: Tree, index: int) -> Tree:
         """One replica's arrays of a state, without leading axes, on the first local device."""
         if not self.is_spread:
-            return jax.tree.map(lambda leaf: leaf.addressable_data(0)[0, index], tree)
+            return _take(self.needed(tree), index)
         device, place = divmod(index, self.num_replicas // jax.local_device_count())
-        own = jax.tree.map(lambda leaf: leaf.addressable_data(device)[0, place], tree)
-        return jax.device_put(own, jax.local_devices()[0])
+        own = jax.tree.map(lambda leaf: leaf.addressable_data(device), tree)
+        return jax.device_put(_take(own, place), jax.local_devices()[0])
+
+
+@jax.jit
+def _take(tree: Tree, place: int) -> Tree:
+    """[1, R, ...] -> [...], of all leaves by one program."""
+    return jax.tree.map(lambda leaf: leaf[0, place], tree)
 
 
 def all_at_once(update: Update, steps_per_call: int) -> Update:
