@@ -3,7 +3,6 @@
 import atexit
 import contextlib
 import functools
-import json
 import os
 import signal
 import socket
@@ -13,6 +12,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+from forking import ask, write_stand_in
 
 from emergent_icl.runs.records import read_metrics
 
@@ -30,22 +31,20 @@ NO_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
 class Forked:
     """A process of the fork server; what of `subprocess.Popen` the tests use."""
 
-    def __init__(self, words, cwd, env):
-        """Starts it."""
+    def __init__(self, words, cwd, env, children_too=False):
+        """Starts it; the Python processes that it starts are forked, too, if they shall be."""
         self.args, self.returncode = words, None
         out, self_out = os.pipe()
         err, self_err = os.pipe()
-        request = {"words": [str(word) for word in words], "cwd": str(cwd), "env": env}
-        self._connection = socket.socket(socket.AF_UNIX)
-        self._connection.connect(_server())
+        server, more = _server(), {}
+        if children_too:
+            more["executable"] = server.replace("socket", "python")
         with open(os.devnull, "rb") as nothing:
             streams = [nothing.fileno(), self_out, self_err]
-            socket.send_fds(self._connection, [b"!"], streams)
-            self._connection.sendall(json.dumps(request).encode() + b"\n")
+            self._connection, self._answers = ask(server, words, cwd, env, streams, **more)
         os.close(self_out)
         os.close(self_err)
         self.stdout, self.stderr = (os.fdopen(one, encoding="utf-8") for one in (out, err))
-        self._answers = self._connection.makefile()
         self.pid = int(self._answers.readline())
         self._over = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -110,6 +109,7 @@ def _server():
     """Path of the socket of this process's fork server, which it starts."""
     folder = tempfile.TemporaryDirectory(prefix="forks-", ignore_cleanup_errors=True)
     path = str(Path(folder.name) / "socket")
+    write_stand_in(Path(folder.name) / "python", path)
     server = subprocess.Popen(
         [sys.executable, str(ROOT / "tests" / "forkserver.py"), path],
         cwd=ROOT,
@@ -130,7 +130,7 @@ def _server():
     return path
 
 
-def start(*words, cwd=ROOT, env=None, fresh=False, prefix=()):
+def start(*words, cwd=ROOT, env=None, fresh=False, prefix=(), children_too=False):
     """`python WORDS ...` as a process of its own, with pipes for its output.
 
     Args:
@@ -155,7 +155,7 @@ def start(*words, cwd=ROOT, env=None, fresh=False, prefix=()):
             stderr=subprocess.PIPE,
             text=True,
         )
-    return Forked(words, cwd, {**NO_HUGE_PAGES, **environment})
+    return Forked(words, cwd, {**NO_HUGE_PAGES, **environment}, children_too)
 
 
 def xla_flags(devices):
@@ -167,7 +167,7 @@ def xla_flags(devices):
 def launch(module, *flags, devices=1, **how):
     """A command of `experiments` to its end; it may fail, but not with a traceback."""
     env = {**xla_flags(devices), **how.pop("env", {})}
-    process = start("-m", f"experiments.{module}", *flags, env=env, **how)
+    process = start("-m", f"experiments.{module}", *flags, env=env, children_too=True, **how)
     out, err = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in err, err
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

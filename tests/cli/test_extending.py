@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 def launch(folder, module, *flags, **how):
     """From a user's folder; the package is found as an installed one would be."""
     env = {"PYTHONPATH": str(ROOT)}
-    process = launching.start("-m", module, *flags, cwd=folder, env=env, **how)
+    process = launching.start("-m", module, *flags, cwd=folder, env=env, children_too=True, **how)
     out, err = process.communicate(timeout=launching.PATIENCE)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
