@@ -45,9 +45,8 @@ _SECONDS = flags.DEFINE_float(
 
 def main(argv: Sequence[str]) -> None:
     """Measures, prints, draws, writes."""
-    console.refuse_leftovers(argv)
     names = _suite_names(_SUITE.value)
-    with console.clear_errors(ProcessError, BrokenProcessPool):
+    with console.command(argv, ProcessError, BrokenProcessPool):
         settings = _settings()
         check(settings.config)
         tables.print_facts("Machine", {"machine": machine(), **versions()})

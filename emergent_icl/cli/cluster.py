@@ -51,6 +51,7 @@ _SIGNS_OF_LOSS = (
     "gloo", "nccl", "connection", "socket", "unavailable", "aborted", "deadline", "heartbeat",
     "coordination", "barrier",
 )  # fmt: skip
+FLAGS = "--coordinator_address, --num_processes and --process_id"
 GO_ON = "What was saved stands; to go on, start all of them again."
 _TPUS = ("/dev/accel0", "/dev/vfio/0")
 
@@ -101,40 +102,40 @@ def membership(
     given = {"coordinator_address": address, "num_processes": count, "process_id": index}
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if address is not None and count is not None and index is not None:
-        _check(address, count, index)
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise ClusterError(
+                f"--coordinator_address={address} must be HOST:PORT, with a port from 1 to 65535"
+            )
+        if index >= count:
+            raise ClusterError(f"--process_id={index} must be below --num_processes={count}")
         # All devices of this process; a scheduler is not asked.
         return {**given, "cluster_detection_method": "deactivate"}
     if len(missing) < len(given):
         raise ClusterError(
             f"{' and '.join(missing)} must be given too: a run of several processes needs "
-            "--coordinator_address, --num_processes and --process_id, or none of them under a "
-            "scheduler"
+            f"{FLAGS}, or none of them under a scheduler"
         )
-    if _has_several(environment, SLURM):
+    return _of_scheduler(environment)
+
+
+def _of_scheduler(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    def has_several(variables: Sequence[str]) -> bool:
+        return environment.keys() >= set(variables) and int(environment[variables[0]]) > 1
+
+    if has_several(SLURM):
         nodes = environment.get("SLURM_STEP_NUM_NODES")
         return _gpus(is_alone=nodes == environment["SLURM_STEP_NUM_TASKS"])
-    if _has_several(environment, OPEN_MPI):
+    if has_several(OPEN_MPI):
         return _gpus(is_alone=environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1")
-    if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+    if has_several(OPEN_MPI[:1]):
         raise ClusterError(
             "JAX cannot ask this version of Open MPI for the processes of the run: give each of "
-            "them --coordinator_address, --num_processes and --process_id"
+            f"them {FLAGS}"
         )
-    return {} if _has_tpus(environment) else None
-
-
-def _check(address: str, count: int, index: int) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ClusterError(
-            f"--coordinator_address={address} must be HOST:PORT, with a port from 1 to 65535"
-        )
-    if index >= count:
-        raise ClusterError(f"--process_id={index} must be below --num_processes={count}")
-
-
-def _has_several(environment: Mapping[str, str], variables: Sequence[str]) -> bool:
-    return environment.keys() >= set(variables) and int(environment[variables[0]]) > 1
+    may_use_tpus = environment.get("JAX_PLATFORMS", "") in ("", "tpu")
+    can_use_tpus = may_use_tpus and importlib.util.find_spec("libtpu") is not None
+    return {} if can_use_tpus and any(Path(device).exists() for device in _TPUS) else None
 
 
 def _gpus(is_alone: bool) -> dict[str, Any]:
@@ -145,12 +146,6 @@ def _gpus(is_alone: bool) -> dict[str, Any]:
     gpus = visible_gpus()
     takes_all = gpus and (is_alone or len(gpus) == 1)
     return {"local_device_ids": list(range(len(gpus)))} if takes_all else {}
-
-
-def _has_tpus(environment: Mapping[str, str]) -> bool:
-    may_use = environment.get("JAX_PLATFORMS", "") in ("", "tpu")
-    can_use = may_use and importlib.util.find_spec("libtpu") is not None
-    return can_use and any(Path(device).exists() for device in _TPUS)
 
 
 def _initialize(arguments: Mapping[str, Any]) -> bool:
@@ -179,12 +174,9 @@ def _initialize(arguments: Mapping[str, Any]) -> bool:
 @contextlib.contextmanager
 def _default_signals() -> Iterator[None]:
     """Joining answers no signal, and there is nothing to be saved."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
+    with contextlib.ExitStack() as afterwards:
+        for number in SIGNALS:
+            if (handler := signal.getsignal(number)) is not signal.SIG_IGN:
+                afterwards.callback(signal.signal, number, handler)
                 signal.signal(number, signal.SIG_DFL)
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

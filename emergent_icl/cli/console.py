@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 from rich.console import Console
@@ -25,19 +25,15 @@ from emergent_icl.runs.processes import DisagreementError
 from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.workdir import WorkdirError
 
-CONSOLE = Console(highlight=False, soft_wrap=True)
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# Text is shown as it is, whatever brackets and colons it holds.
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+CONSOLE = Console(soft_wrap=True, **PLAIN)
+_errors = Console(stderr=True, soft_wrap=True, **PLAIN)
 
 # Errors whose message tells a user all there is to know; anything else is a bug.
 EXPECTED_ERRORS = (
-    ConfigError,
-    WorkdirError,
-    DataUnavailableError,
-    NonFiniteLossError,
-    NonFiniteStateError,
-)
-
-
+    ConfigError, WorkdirError, DataUnavailableError, NonFiniteLossError, NonFiniteStateError,
+)  # fmt: skip
 # What processes that were started alike all find: none has to be told by another one's end.
 SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError, NonFiniteStateError)
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
@@ -48,13 +44,19 @@ LESS_MEMORY = (
 
 
 def say(text: str) -> None:
-    """Prints plain text, whatever brackets it holds."""
-    CONSOLE.print(_printable(text), markup=False)
+    """Prints plain text."""
+    CONSOLE.print(_printable(text))
 
 
 def say_error(text: str) -> None:
     """Prints one error message on the standard error stream."""
-    _errors.print(f"error: {_printable(text)}", markup=False)
+    _errors.print(f"error: {_printable(text)}")
+
+
+def fail(text: str, status: int = 1) -> NoReturn:
+    """Exits with an error message; status 2 is for a command line that is not understood."""
+    say_error(text)
+    sys.exit(status)
 
 
 def _printable(text: str) -> str:
@@ -72,15 +74,18 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def clear_errors(*also: type[Exception], advice: str = "") -> Iterator[None]:
-    """Turns expected errors into one message and exit status 1; others keep their traceback.
+def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> Iterator[None]:
+    """Inside, expected errors end in one message and exit status 1; others keep their traceback.
 
-    Ctrl-C, where the launcher does not answer it in its own way, ends at once.
+    Ctrl-C, where the command does not answer it in its own way, ends at once.
 
     Args:
+      argv: words that no flag took, after the first; there must be none.
       *also: expected besides EXPECTED_ERRORS.
       advice: to be added where the machine failed, not the user.
     """
+    if len(argv) > 1:
+        fail(f"not understood: {' '.join(argv[1:])}", 2)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     # Of every try of a download: that it failed in the end is enough.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -94,8 +99,7 @@ def clear_errors(*also: type[Exception], advice: str = "") -> Iterator[None]:
         alone = jax.distributed.is_initialized() and not isinstance(error, SHARED_ERRORS)
         if alone or isinstance(error, CheckpointError):
             _fail_at_once(str(error))
-        say_error(str(error))
-        sys.exit(1)
+        fail(str(error))
     except OSError as error:  # Of the machine: no space, no permission, a folder that is gone.
         where = f": {error.filename}" if error.filename else ""
         _fail_at_once(f"{error.strerror or error}{where}{advice}")
@@ -123,27 +127,9 @@ def _fail_at_once(text: str = "") -> NoReturn:
         os._exit(1)
 
 
-def refuse_leftovers(argv: Sequence[str]) -> None:
-    """Exits if words are left that no flag took."""
-    if len(argv) > 1:
-        say_error(f"not understood: {' '.join(argv[1:])}")
-        sys.exit(2)
-
-
 def command_line() -> str:
     """The command that is running, to be typed again."""
-    return shlex.join([_interpreter(), *sys.orig_argv[1:]])
-
-
-def say_stopped(step: int) -> None:
-    """Says where a run stopped, and the command that goes on with it."""
-    if step:
-        say(f"Stopped after step {step}; the state is saved. To resume:\n  {command_line()}")
-    else:
-        say("Stopped before the first step; there was nothing to save.")
-
-
-def _interpreter() -> str:
-    """The interpreter that has the dependencies; relative where it lies under this folder."""
-    path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    here, interpreter = Path.cwd(), Path(sys.executable)
+    if interpreter.is_relative_to(here):
+        interpreter = interpreter.relative_to(here)
+    return shlex.join([str(interpreter), *sys.orig_argv[1:]])

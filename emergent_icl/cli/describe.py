@@ -16,41 +16,39 @@ from absl import flags
 
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
+from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task
 from emergent_icl.plots.style import duration_text
 from emergent_icl.runs.check import check
-from emergent_icl.training import cost as description
+from emergent_icl.training import cost
 
 _CONFIG = config_flag()
 flags.mark_flag_as_required("config")
-
 _MEASURE = flags.DEFINE_boolean("measure", True, "Compile a training step and time it here.")
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints tables; writes nothing."""
-    console.refuse_leftovers(argv)
-    with console.clear_errors():
-        config = _CONFIG.value
-        replicas = check(config)
+    with console.command(argv):
+        replicas = check(_CONFIG.value)
         # Shapes are common to all: what follows is said of the first.
-        config, task = replicas[0].config, replicas[0].task
+        first, config, task = replicas[0]
         tables.print_facts(config.name, _data_facts(config, task))
-        if replicas[0].name:
+        if first:
             facts = {
                 "names": ", ".join(replica.name for replica in replicas),
-                "below": f"of one of them, {replicas[0].name}; all {len(replicas)} take "
+                "below": f"of one of them, {first}; all {len(replicas)} take "
                 "as many times its state, memory and operations",
             }
             tables.print_facts("Replicas", facts)
-        counts = description.parameters_by_module(config, task)
-        rows = {name: f"{count:,}" for name, count in counts.items()}
-        tables.print_facts("Parameters", rows | {"all": f"{sum(counts.values()):,}"})
-        cost = description.step_cost(config, task, timed=_MEASURE.value)
-        tables.print_facts("Cost", _cost_facts(config, cost))
-        for replica in replicas:
-            who = f"{replica.name}: " if replica.name else ""
-            for warning in description.warnings(replica.config, replica.task):
+        counts = cost.parameters_by_module(config, task)
+        counts["all"] = sum(counts.values())
+        tables.print_facts("Parameters", {name: f"{count:,}" for name, count in counts.items()})
+        found = cost.step_cost(config, task, timed=_MEASURE.value)
+        tables.print_facts("Cost", _cost_facts(config, found))
+        for name, config, task in replicas:
+            who = f"{name}: " if name else ""
+            for warning in cost.warnings(config, task):
                 console.say(f"warning: {who}{warning}")
 
 
@@ -64,41 +62,39 @@ def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]
         f"{space.split.num_holdout:,} held out",
         "labels": f"{task.num_labels:,} (labeling '{sequences.labeling}', "
         f"{sequences.label_multiplicity} a class)",
-        "training": _sequence_facts(sequences.type, task.training.seq_len),
+        "training": _shown(sequences.type, task.training),
     }
     for mode, kind in task.evaluation.items():
-        facts[f"evaluation: {mode}"] = (
-            f"{_sequence_facts(mode, kind.seq_len)}, closed chance 1 / {len(kind.valid_labels):,}"
-        )
+        chance = f"closed chance 1 / {len(kind.valid_labels):,}"
+        facts[f"evaluation: {mode}"] = f"{_shown(mode, kind)}, {chance}"
     return facts
 
 
-def _sequence_facts(name: str, seq_len: int) -> str:
-    return f"{name}, {seq_len - 1} pairs and a query"
+def _shown(name: str, kind: SequenceType) -> str:
+    return f"{name}, {kind.seq_len - 1} pairs and a query"
 
 
-def _cost_facts(config: ml_collections.ConfigDict, cost: description.StepCost) -> dict[str, str]:
-    training = config.training
-    sequences = training.num_steps * training.batch_size
+def _cost_facts(config: ml_collections.ConfigDict, found: cost.StepCost) -> dict[str, str]:
+    steps, batch = config.training.num_steps, config.training.batch_size
+    state = f"{_size(found.bank_bytes)} examples, {_size(found.state_bytes)} state"
+    temporary = found.temporary_bytes
     facts = {
-        "training": f"{training.num_steps:,} steps x {training.batch_size} sequences = "
-        f"{sequences:,} sequences",
-        "operations": f"{cost.flops / 1e9:,.3g} GFLOP a step, "
-        f"{cost.flops * training.num_steps / 1e15:,.3g} PFLOP in all",
-        "memory": f"{_size(cost.bank_bytes)} examples, {_size(cost.state_bytes)} state"
-        + ("" if cost.temporary_bytes is None else f", {_size(cost.temporary_bytes)} a step"),
+        "training": f"{steps:,} steps x {batch} sequences = {steps * batch:,} sequences",
+        "operations": f"{found.flops / 1e9:,.3g} GFLOP a step, "
+        f"{found.flops * steps / 1e15:,.3g} PFLOP in all",
+        "memory": state if temporary is None else f"{state}, {_size(temporary)} a step",
     }
-    if cost.step_seconds is not None:
+    if found.step_seconds is not None:
         device = f"{jax.devices()[0].device_kind}, one device of {jax.device_count()}"
         facts["time"] = (
-            f"{cost.step_seconds * 1e3:,.3g} ms a step on this machine ({device}), "
-            f"{duration_text(cost.step_seconds * training.num_steps)} in all; evaluations and "
-            f"{cost.compile_seconds:.0f} s of compilation come on top"
+            f"{found.step_seconds * 1e3:,.3g} ms a step on this machine ({device}), "
+            f"{duration_text(found.step_seconds * steps)} in all; evaluations and "
+            f"{found.compile_seconds:.0f} s of compilation come on top"
         )
     return facts
 
 
-def _size(count: int) -> str:
+def _size(count: float) -> str:
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.3g} {unit}"

@@ -33,9 +33,7 @@ _NUM_SEQUENCES = flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table and writes it as JSON beside the run."""
-    console.refuse_leftovers(argv)
     workdir = Workdir(_WORKDIR.value)
-    start.use_compilation_cache()
     given = {
         "evaluation.num_sequences": _NUM_SEQUENCES.value,
         "evaluation.modes": _MODES.value and tuple(_MODES.value),
@@ -44,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
     }
     overrides = {path: value for path, value in given.items() if value is not None}
     overrides |= _data_overrides()
-    with console.clear_errors():
+    with console.command(argv):
+        start.use_compilation_cache()
         names = [_REPLICA.value] if _REPLICA.value else replica_names(workdir.path)
         for name in names:
             try:
@@ -53,8 +52,8 @@ def main(argv: Sequence[str]) -> None:
                 if len(names) == 1:
                     raise
                 console.say(str(error))
-                continue
-            _evaluate(run, workdir, name)
+            else:
+                _evaluate(run, workdir, name)
 
 
 def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
@@ -69,8 +68,6 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
         evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
     who = {"replica": name} if name else {}
     workdir.write_json(path, {**who, "step": run.step, **asked, "evals": evals})
-    title = ", ".join(part for part in (run.experiment.config.name, name) if part)
-    tables.print_evaluations(
-        results, f"{title}, step {run.step}, {evaluation.num_sequences} sequences"
-    )
+    title = ", ".join(filter(None, (run.experiment.config.name, name, f"step {run.step}")))
+    tables.print_evaluations(results, f"{title}, {evaluation.num_sequences} sequences")
     console.say(f"Written: {path}")

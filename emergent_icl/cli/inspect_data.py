@@ -9,10 +9,8 @@ Of several replicas it shows the one of --replica=NAME, or the first.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-import ml_collections
 from absl import flags
 
 from emergent_icl.cli import console, tables
@@ -39,42 +37,37 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of everything that is drawn.", lower_bo
 
 def main(argv: Sequence[str]) -> None:
     """Draws, measures, writes, and prints the table."""
-    console.refuse_leftovers(argv)
     workdir = Workdir(_WORKDIR.value)
-    with console.clear_errors():
+    with console.command(argv):
         config = workdir.read_config() if _CONFIG.value is None else _CONFIG.value
         with config.unlocked():
             config.update_from_flattened_dict(_data_overrides())
-        replicas = check(config)
         try:
-            replica = find_replica(replicas, _REPLICA.value)
+            replica = find_replica(check(config), _REPLICA.value)
         except ValueError as error:
-            console.say_error(str(error))
-            sys.exit(1)
-        differences = _differences(workdir, config)
-        config = replica.config
-        experiment = build(config)
+            console.fail(str(error))
+        there = workdir.read_config() if workdir.config.exists() else config
+        different = [path for path, *_ in differing_options(there, config)]
+        experiment = build(replica.config)
         workdir.make()
-        subjects = inspection.draw_subjects(
-            config.data.sequences.type, experiment.task, _SEED.value, _SAMPLE.value
-        )
+        seed, sample = _SEED.value, _SAMPLE.value
+        kind = replica.config.data.sequences.type
+        subjects = inspection.draw_subjects(kind, experiment.task, seed, sample)
         written = []
-        for name, figure in inspection.figures(experiment, subjects, _ROWS.value, _SEED.value):
+        for name, figure in inspection.figures(experiment, subjects, _ROWS.value, seed):
             written.append(workdir.figures / name)
             style.save(figure, written[-1])
         written.append(workdir.path / "inspection.json")
-        workdir.write_json(written[-1], inspection.report(experiment, subjects, _SEED.value))
-    who = f", {replica.name}" if replica.name else ""
-    title = f"{config.name}{who}: {_SAMPLE.value:,} sequences of each type, seed {_SEED.value}"
+        workdir.write_json(written[-1], inspection.report(experiment, subjects, seed))
+    who = ", ".join(filter(None, (config.name, replica.name)))
     columns = {subject.heading: _column(subject.statistics) for subject in subjects}
-    cells = {heading: list(column.values()) for heading, column in columns.items()}
-    tables.print_columns(title, list(columns[subjects[0].heading]), cells)
+    headings = list(columns[subjects[0].heading])
+    cells = {name: list(column.values()) for name, column in columns.items()}
+    tables.print_columns(f"{who}: {sample:,} sequences of each type, seed {seed}", headings, cells)
     for path in written:
         console.say(f"Written: {path}")
-    if differences:
-        console.say(
-            f"Note: the run in {workdir.path} has another config: {', '.join(differences)}."
-        )
+    if different:
+        console.say(f"Note: the run in {workdir.path} has another config: {', '.join(different)}.")
 
 
 def _column(measured: SequenceStatistics) -> dict[str, str]:
@@ -92,10 +85,3 @@ def _column(measured: SequenceStatistics) -> dict[str, str]:
         ),
         "examples that are of the sample's commonest class": share_text(measured.commonest_overall),
     }
-
-
-def _differences(workdir: Workdir, config: ml_collections.ConfigDict) -> list[str]:
-    """Options in which the run in the folder differs, if there is one."""
-    if not workdir.config.exists():
-        return []
-    return [path for path, *_ in differing_options(workdir.read_config(), config)]

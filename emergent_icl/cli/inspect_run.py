@@ -6,7 +6,6 @@ python -m experiments.inspect_run --workdir=DIR [--mode=fewshot_holdout] [--sequ
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -28,32 +27,30 @@ _SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Which of its seque
 
 def main(argv: Sequence[str]) -> None:
     """Draws the figures into the run's folder; changes nothing else there."""
-    console.refuse_leftovers(argv)
     if not all(word.isdecimal() for word in _SEQUENCES.value) or not _SEQUENCES.value:
-        console.say_error(f"--sequences={','.join(_SEQUENCES.value)} must be numbers from 0")
-        sys.exit(2)
-    rows = list(dict.fromkeys(int(word) for word in _SEQUENCES.value))
-    workdir = Workdir(_WORKDIR.value)
-    start.use_compilation_cache()
-    overrides = {"evaluation.modes": (_MODE.value,), **_data_overrides()}
-    with console.clear_errors():
-        run = load_run(workdir.path, _STEP.value, overrides, _REPLICA.value)
+        console.fail(f"--sequences={','.join(_SEQUENCES.value)} must be numbers from 0", 2)
+    rows = list(dict.fromkeys(map(int, _SEQUENCES.value)))
+    workdir, replica, mode = Workdir(_WORKDIR.value), _REPLICA.value, _MODE.value
+    with console.command(argv):
+        start.use_compilation_cache()
+        overrides = {"evaluation.modes": (mode,), **_data_overrides()}
+        run = load_run(workdir.path, _STEP.value, overrides, replica)
         try:
             model = (run.params, run.batch_stats, run.device_bank())
-            found = trace(run.experiment.evaluator(), *model, _MODE.value, rows)
+            found = trace(run.experiment.evaluator(), *model, mode, rows)
         except ValueError as error:
-            console.say_error(str(error))
-            sys.exit(1)
-    who = f", {_REPLICA.value}" if _REPLICA.value else ""
-    title = f"{run.experiment.config.name}{who}, step {run.step:,}, {_MODE.value}"
-    stem = f"{_MODE.value}_step_{run.step}" + (f"_{_REPLICA.value}" if _REPLICA.value else "")
-    path = workdir.figures / f"predictions_{stem}.png"
-    style.save(predictions_figure(found, title), path)
-    console.say(f"Written: {path}")
+            console.fail(str(error))
+    config = run.experiment.config
+    title = ", ".join(filter(None, (config.name, replica, f"step {run.step:,}", mode)))
+    stem = "_".join(filter(None, (mode, f"step_{run.step}", replica)))
+    pictures = {f"predictions_{stem}": predictions_figure(found, title)}
     if found.attention is None:
-        console.say(f"{run.experiment.config.model.sequence_model} has no attention to show.")
-        return
-    for index, row in enumerate(rows):
-        path = workdir.figures / f"attention_{stem}_sequence_{row}.png"
-        style.save(attention_figure(found, index, f"{title}, sequence {row}"), path)
+        console.say(f"{config.model.sequence_model} has no attention to show.")
+    else:
+        for index, row in enumerate(rows):
+            figure = attention_figure(found, index, f"{title}, sequence {row}")
+            pictures[f"attention_{stem}_sequence_{row}"] = figure
+    for name, figure in pictures.items():
+        path = workdir.figures / f"{name}.png"
+        style.save(figure, path)
         console.say(f"Written: {path}")

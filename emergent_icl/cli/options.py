@@ -7,26 +7,105 @@ Without a filter: the Markdown of docs/options.md.
 
 from __future__ import annotations
 
+import itertools
 import shutil
-import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 
 from absl import flags
 
-from emergent_icl.cli import console, option_table
+from emergent_icl.cli import console
+from emergent_icl.config.options import OPTIONS, SECTIONS
+from emergent_icl.config.rules import Option
+
+# Fills the registries, whose names are allowed values.
+from emergent_icl.runs import check as _filled  # noqa: F401
 
 _FILTER = flags.DEFINE_string(
     "filter", None, "Print only the options whose path or meaning contains this, as a plain table."
 )
 
+_INTRODUCTION = """\
+# Options
+
+*Made from [emergent_icl/config/options.py](../emergent_icl/config/options.py) by `make docs`,
+that is `python -m experiments.options > docs/options.md`. To change this page, change that file.*
+
+Every option of every experiment. The defaults are the paper's setting, as far as a single file
+can have one; the other files of [experiments/configs](../experiments/configs) change some of
+them, and so does the command line. Names need no quotes there, a tuple does:
+
+```
+python -m experiments.train --config=experiments/configs/omniglot.py:small --workdir=runs/mine \\
+    --config.data.drawings=single --config.data.sequences.p_bursty=0.5 \\
+    --config.evaluation.modes="('fewshot_holdout', 'fewshot_rare')"
+```
+
+An option that is unset is derived from the others. To search in a terminal:
+`python -m experiments.options --filter=burst`.
+"""
+
 
 def main(argv: Sequence[str]) -> None:
     """Prints the page, or what the filter leaves of it."""
-    console.refuse_leftovers(argv)
-    if _FILTER.value is None:
-        print(option_table.markdown(), end="")
-        return
-    found = option_table.matching(_FILTER.value)
-    if not found:
-        sys.exit(f"error: no option's path or meaning contains '{_FILTER.value}'")
-    print(option_table.plain(found, shutil.get_terminal_size().columns))
+    with console.command(argv):
+        if _FILTER.value is None:
+            print(markdown(), end="")
+        elif found := matching(_FILTER.value):
+            print(plain(found, shutil.get_terminal_size().columns))
+        else:
+            console.fail(f"no option's path or meaning contains '{_FILTER.value}'")
+
+
+def matching(word: str) -> dict[str, Option]:
+    """The options whose path or meaning contains a word, in upper or lower case."""
+    texts = {path: f"{path}\n{option.help}".lower() for path, option in OPTIONS.items()}
+    return {path: OPTIONS[path] for path, text in texts.items() if word.lower() in text}
+
+
+def plain(options: Mapping[str, Option], width: int) -> str:
+    """Options for a terminal `width` characters wide: two columns, the flag and what it is."""
+    left = 2 + max(len(_flag(path)) for path in options)
+    # A narrow terminal wraps lines by itself, and better than a column of one word each.
+    width = max(width, left + 32)
+
+    def entry(path: str, option: Option) -> str:
+        facts = f"default {_default(option)}; {option.rule.text}"
+        first, others = f"{_flag(path):<{left}}", " " * left
+        meaning = textwrap.fill(option.help, width, initial_indent=first, subsequent_indent=others)
+        return f"{meaning}\n{textwrap.indent(textwrap.fill(facts, width - left), others)}"
+
+    return "\n\n".join(entry(path, option) for path, option in options.items())
+
+
+def markdown() -> str:
+    """The whole page: an introduction, and a table for each section."""
+    sections = itertools.groupby(OPTIONS.items(), key=lambda item: item[0].rpartition(".")[0])
+    return "\n".join([_INTRODUCTION, *(_section(name, options) for name, options in sections)])
+
+
+def _section(name: str, options: Iterable[tuple[str, Option]]) -> str:
+    head = [f"## {name or 'The experiment'}", ""]
+    if name in SECTIONS:
+        head += [SECTIONS[name], ""]
+    head += ["| option | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    rows = (
+        f"| `{_flag(path)}` | `{_default(option)}` | {_cell(option.rule.text)} "
+        f"| {_cell(option.help)} |"
+        for path, option in options
+    )
+    return "\n".join([*head, *rows, ""])
+
+
+def _flag(path: str) -> str:
+    return f"--config.{path}"
+
+
+def _default(option: Option) -> str:
+    """As Python writes it."""
+    return "unset" if option.default is None else repr(option.default)
+
+
+def _cell(text: str) -> str:
+    """Text whose stars and bars mean nothing to Markdown."""
+    return text.replace("*", r"\*").replace("|", r"\|")

@@ -1,4 +1,4 @@
-"""What a user sees of work under way: of a run, and of a whole of many."""
+"""What a user sees of a run under way."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ from emergent_icl.evaluation.evaluate import ICL, IWL
 from emergent_icl.runs.records import Display, Record
 
 
-class Bar(Progress):
-    """A bar on a terminal; nothing elsewhere."""
-
-    def __init__(self, *columns: ProgressColumn) -> None:
-        """Takes what stands before the text about the latest."""
-        latest = TextColumn("{task.description}")
-        super().__init__(*columns, latest, console=CONSOLE, disable=not CONSOLE.is_terminal)
+def make_bar(*columns: ProgressColumn) -> Progress:
+    """A bar on a terminal, nothing elsewhere: some columns, then a text about the latest."""
+    latest = TextColumn("{task.description}")
+    return Progress(*columns, latest, console=CONSOLE, disable=not CONSOLE.is_terminal)
 
 
 class TrainingDisplay(Display):
-    """A progress bar on a terminal, a line a log elsewhere."""
+    """A progress bar on a terminal, a line a log elsewhere.
+
+    Attributes:
+      has_started: whether the run began, and the folder is its own.
+    """
 
     def __init__(self, started: float) -> None:
         """Takes `time.monotonic()` at which the command started."""
+        self.has_started = False
         self._started: float | None = started
-        self._bar = Bar(
+        self._bar = make_bar(
             TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(),
@@ -54,6 +56,7 @@ class TrainingDisplay(Display):
 
     def started(self, facts: dict[str, Any]) -> None:
         """Says what will run; see Display."""
+        self.has_started = True
         for name in ("experiment", "data", "labels", "model", "replicas", "devices", "feeder"):
             if facts[name]:
                 say(f"{name:>10}  {facts[name]}")
@@ -114,19 +117,3 @@ def _short(latest: Sequence[Record]) -> Iterator[str]:
     if rates:
         yield f"{rates[0]['steps_per_second']:.1f} steps/s"
         yield f"{sum(record['sequences_per_second'] for record in rates):.0f} sequences/s"
-
-
-class ProgressBar:
-    """A bar over a whole."""
-
-    def __init__(self, title: str) -> None:
-        share = TextColumn("{task.percentage:>3.0f} %")
-        self._bar = Bar(TextColumn(title), BarColumn(), share, TimeElapsedColumn())
-        self._task = self._bar.add_task("", total=1.0)
-        self.is_shown = not self._bar.disable
-        # Its end lets something else be printed.
-        self.start, self.close = self._bar.start, self._bar.stop
-
-    def update(self, share: float, text: str) -> None:
-        """Moves it to a share in [0, 1]."""
-        self._bar.update(self._task, completed=share, description=text)

@@ -14,22 +14,19 @@ from pathlib import Path
 from absl import flags
 
 from emergent_icl import findings as files
-from emergent_icl.cli import console, start, sweeping
-from emergent_icl.sweeps.execute.loop import PlaceError
+from emergent_icl.cli import sweeping
 from emergent_icl.sweeps.spec import Sweep, SweepError, load_sweep
-
-DATASETS = ("omniglot", "glyphs")
 
 _PRESET = flags.DEFINE_enum("preset", "laptop", files.PRESETS, "Scale of data and models.")
 _FINDINGS = flags.DEFINE_list("findings", list(files.FINDINGS), "Which findings, with commas.")
-_DATASET = flags.DEFINE_enum("dataset", "omniglot", DATASETS, "Real or procedural characters.")
+_DATASET = flags.DEFINE_enum(
+    "dataset", "omniglot", ["omniglot", "glyphs"], "Real or procedural characters."
+)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses nothing itself: findings in, exit code out."""
-    console.refuse_leftovers(argv)
-    with console.clear_errors(SweepError, PlaceError):
-        sweeping.launch(_sweeps(), {"preset": _PRESET.value}, start.STOP_SIGNALS.poll)
+    """Findings in, exit code out."""
+    sweeping.launch(argv, _sweeps, _PRESET.value)
 
 
 def _sweeps() -> list[Sweep]:

@@ -39,8 +39,14 @@ def launch(command: str, prefix: str = "experiments.") -> None:
 
     The prefix is what a user types before the command, after `python -m`.
     """
+    allowed = ", ".join(COMMANDS)
+    if command in ("--help", "-h"):
+        print(f"Commands: {allowed}. Each of them takes --help.")
+        return
     if command not in COMMANDS:
-        sys.exit(_list_commands(command))
+        wrong = f"'{command}' is no command" if command else "a command is missing"
+        print(f"error: {wrong} (allowed: {allowed})", file=sys.stderr)
+        sys.exit(2)
     if command in ON_DEVICES:
         restart_with_huge_pages()
     if command in STOPPABLE:
@@ -66,20 +72,11 @@ def run(module_name: str, prefix: str = "experiments.") -> None:
     app.run(module.main, flags_parser=parse_flags)
 
 
-def _list_commands(asked: str) -> int:
-    """Prints them all for whoever asks for help, and in an error for others; an exit code."""
-    if asked in ("--help", "-h"):
-        print(f"Commands: {', '.join(COMMANDS)}. Each of them takes --help.")
-        return 0
-    wrong = f"'{asked}' is no command" if asked else "a command is missing"
-    print(f"error: {wrong} (allowed: {', '.join(COMMANDS)})", file=sys.stderr)
-    return 2
-
-
 # Ctrl-C, SIGTERM and a lost terminal are requests that a run answers at its next step, and so is
 # SIGUSR2, a scheduler's word that time is nearly over. Windows has neither of the last two.
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
-SIGNALS = tuple(number for number in signal.Signals if number.name in _NAMES)
+SIGNALS = tuple(
+    one for one in signal.Signals if one.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+)
 _ORDERS = (signal.SIGINT, signal.SIGTERM)
 NOTICE = b"\nStopping after this step and saving; once more stops at once, unsaved.\n"
 
@@ -149,19 +146,15 @@ def restart_with_huge_pages() -> None:
 def wanted_tunables(mode: str, libc: tuple[str, str], environment: Mapping[str, str]) -> str | None:
     """GLIBC_TUNABLES of a process with huge pages; None where there is nothing to gain.
 
-    Args:
-      mode: what Linux does: 'always madvise [never]', the chosen one in brackets; '' where
-        there are no huge pages. Only 'madvise' waits to be asked.
-      libc: name and version of the C library.
-      environment: of this process.
+    `mode` is what Linux does, as in 'always madvise [never]', the chosen one in brackets; only
+    'madvise' waits to be asked. `libc` is name and version of the C library.
     """
     name, version = libc
     present = environment.get("GLIBC_TUNABLES", "")
     if "[madvise]" not in mode or name != "glibc" or TUNABLE in present:
         return None
-    if tuple(int(part) for part in version.split(".")[:2]) < FIRST_GLIBC:
-        return None
-    return f"{present}:{TUNABLE}=1".lstrip(":")
+    is_new = tuple(map(int, version.split(".")[:2])) >= FIRST_GLIBC
+    return f"{present}:{TUNABLE}=1".lstrip(":") if is_new else None
 
 
 def _is_program() -> bool:

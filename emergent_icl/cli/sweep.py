@@ -12,16 +12,12 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from emergent_icl.cli import console, start, sweeping
-from emergent_icl.sweeps.execute.loop import PlaceError
-from emergent_icl.sweeps.spec import SweepError, load_sweep
+from emergent_icl.cli import sweeping
+from emergent_icl.sweeps.spec import load_sweep
 
 _SWEEP = flags.DEFINE_list("sweep", None, "FILE[:preset] of the sweep, or several.", required=True)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses nothing itself: sweeps in, exit code out."""
-    console.refuse_leftovers(argv)
-    with console.clear_errors(SweepError, PlaceError):
-        sweeps = [load_sweep(where) for where in _SWEEP.value]
-        sweeping.launch(sweeps, {"preset": None}, start.STOP_SIGNALS.poll)
+    """Sweeps in, exit code out."""
+    sweeping.launch(argv, lambda: [load_sweep(where) for where in _SWEEP.value])

@@ -1,22 +1,22 @@
-"""What `experiments.sweep` and `experiments.reproduce` print: the plan, progress, verdicts."""
+"""What `sweep` and `reproduce` print: the plan, the status, progress, failures, verdicts."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from emergent_icl.cli import console, progress, tables
+from emergent_icl.cli import console
+from emergent_icl.cli.progress import make_bar
+from emergent_icl.cli.tables import NAME, NUMBER, TEXT, print_table
 from emergent_icl.plots.style import duration_text
 from emergent_icl.plots.sweep_tables import finding_rows
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.estimate import JobTime
-from emergent_icl.sweeps.execute.loop import Failure, Watcher
+from emergent_icl.sweeps.execute.loop import Failure, Watcher, failure_of
 from emergent_icl.sweeps.jobs import Job
 
 # Where output is no terminal: a line this often.
@@ -29,57 +29,46 @@ ENDED = "ended"
 
 def print_plan(jobs: Sequence[Job], estimates: Mapping[str, JobTime], num_slots: int) -> None:
     """Prints a row a job: its runs, steps, and the time that it still takes."""
-    table = Table(title="Plan", title_justify="left")
-    for heading in ("program", "state"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("runs", "steps", "ms a step", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    left = {}
-    for one in jobs:
-        cost, done = estimates[one.name], fraction_done(one)
-        left[one.name] = cost.seconds * (1 - done)
-        time_left = duration_text(left[one.name]) if left[one.name] else "-"
-        table.add_row(
-            escape(one.name), _state(one, done), str(one.num_runs), f"{cost.steps:,}",
-            f"{1e3 * cost.step_seconds:.3g}", time_left,
-        )  # fmt: skip
-    tables.print_table(table)
-    total = sum(left.values())
+    rows, left = [], []
+    for job in jobs:
+        cost, done = estimates[job.name], fraction_done(job)
+        left.append(cost.seconds * (1 - done))
+        time_left = duration_text(left[-1]) if left[-1] else "-"
+        step = f"{1e3 * cost.step_seconds:.3g}"
+        rows.append(
+            (job.name, _state(job, done), str(job.num_runs), f"{cost.steps:,}", step, time_left)
+        )
+    numbers = ("runs", "steps", "ms a step", "time")
+    columns = [("program", NAME), ("state", NAME), *((heading, NUMBER) for heading in numbers)]
+    print_table("Plan", columns, rows)
     # No shorter than its longest job.
-    wall = max(total / num_slots, max(left.values(), default=0.0))
-    runs = sum(one.num_runs for one in jobs)
+    wall = max(sum(left) / num_slots, max(left, default=0.0))
     console.say(
-        f"{runs} runs in {len(jobs)} programs, {duration_text(total)} of computing left: about "
-        f"{duration_text(wall)} with {num_slots} at a time. Steps were timed on this machine."
+        f"{_runs(jobs)} runs in {len(jobs)} programs, {duration_text(sum(left))} of computing "
+        f"left: about {duration_text(wall)} with {num_slots} at a time. Steps were timed on this "
+        "machine."
     )
 
 
 def print_status(jobs: Sequence[Job], state: Callable[[Workdir], str]) -> None:
     """Prints a row a job: how far it is, and what is known of its process or job."""
-    table = Table(title="Status", title_justify="left")
-    for heading in ("program", "state", "process or job"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("step", justify="right", no_wrap=True)
-    table.add_column("last said", overflow="fold")
-    for one in jobs:
-        own, done = state(one.workdir), fraction_done(one)
+    rows = []
+    for job in jobs:
+        own, done = state(job.workdir), fraction_done(job)
         # What is neither complete nor under way has failed, if it ever began.
         is_over = not own or own.startswith(ENDED)
-        failed = done < 1 and one.workdir.log.exists() and is_over
-        said = last_line(one.workdir.log) if failed else ""
-        step, steps = last_step(one.workdir.metrics), one.config.training.num_steps
-        table.add_row(
-            escape(one.name), _state(one, done), own or "-", f"{step:,}/{steps:,}", escape(said)
-        )
-    tables.print_table(table)
-    complete = sum(one.is_complete() for one in jobs)
-    console.say(f"{complete} of {len(jobs)} programs are complete.")
+        failure = failure_of(job, own) if is_over and job.workdir.log.exists() else None
+        said = failure.lines[-1] if failure and failure.lines else ""
+        step, steps = last_step(job.workdir.metrics), job.config.training.num_steps
+        rows.append((job.name, _state(job, done), own or "-", f"{step:,}/{steps:,}", said))
+    names = ("program", "state", "process or job")
+    columns = [*((heading, NAME) for heading in names), ("step", NUMBER), ("last said", TEXT)]
+    print_table("Status", columns, rows)
+    console.say(f"{sum(job.is_complete() for job in jobs)} of {len(jobs)} programs are complete.")
 
 
-def last_line(path: Path) -> str:
-    """Of a log; '' for an empty one."""
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
+def _runs(jobs: Sequence[Job]) -> int:
+    return sum(job.num_runs for job in jobs)
 
 
 def fraction_done(job: Job) -> float:
@@ -99,31 +88,25 @@ def _state(job: Job, done: float) -> str:
 
 
 class SweepDisplay(Watcher):
-    """A line when a job starts or ends, and how far all of them are, with the time left."""
+    """A line when a job starts or ends, and how far all of them are, with the time left.
+
+    Attributes:
+      bar: to be entered before the first job starts.
+    """
 
     def __init__(self, jobs: Sequence[Job], num_slots: int) -> None:
         """Weighs the jobs against each other, by steps of all of their runs."""
-        self._weights = {one.name: one.num_runs * one.config.training.num_steps for one in jobs}
-        self._done = {one.name: fraction_done(one) for one in jobs}
-        self._bar = progress.ProgressBar("all runs")
+        self._weights = {job.name: job.num_runs * job.config.training.num_steps for job in jobs}
+        self._done = {job.name: fraction_done(job) for job in jobs}
+        share = TextColumn("{task.percentage:>3.0f} %")
+        self.bar = make_bar(TextColumn("all runs"), BarColumn(), share, TimeElapsedColumn())
+        self._task = self.bar.add_task("", total=1.0)
         self._started, self._first = time.monotonic(), self._work_done()
         self._last_line = self._started
-        complete = sum(done == 1 for done in self._done.values())
-        runs = sum(one.num_runs for one in jobs)
         console.say(
-            f"{len(jobs)} programs of {runs} runs, {complete} complete; {num_slots} at a time"
+            f"{len(jobs)} programs of {_runs(jobs)} runs, {self._num_complete()} complete; "
+            f"{num_slots} at a time"
         )
-
-    def __enter__(self) -> SweepDisplay:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the bar, so that something else may be printed."""
-        self._bar.close()
 
     def started(self, job: Job) -> None:
         """See Watcher."""
@@ -142,19 +125,21 @@ class SweepDisplay(Watcher):
         for job in running:
             self._done[job.name] = fraction_done(job)
         share = self._work_done() / max(sum(self._weights.values()), 1e-9)
-        self._bar.update(share, self._progress())
+        self.bar.update(self._task, completed=share, description=self._progress())
         now = time.monotonic()
-        if not self._bar.is_shown and now - self._last_line >= LINE_SECONDS:
+        if self.bar.disable and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
-            names = ", ".join(f"{one.name} {self._done[one.name]:.0%}" for one in running)
+            names = ", ".join(f"{job.name} {self._done[job.name]:.0%}" for job in running)
             console.say(f"running   {self._progress()}  ({names})")
 
     def _work_done(self) -> float:
         return sum(weight * self._done[name] for name, weight in self._weights.items())
 
+    def _num_complete(self) -> int:
+        return sum(done == 1 for done in self._done.values())
+
     def _progress(self) -> str:
-        complete = sum(done == 1 for done in self._done.values())
-        text = f"{complete}/{len(self._done)} programs"
+        text = f"{self._num_complete()}/{len(self._done)} programs"
         done, passed = self._work_done() - self._first, time.monotonic() - self._started
         left = sum(self._weights.values()) - self._work_done()
         if done > 0 and left > 0:
@@ -171,20 +156,17 @@ def print_failures(failures: Sequence[Failure]) -> None:
 
 def print_verdicts(results: Mapping[str, Any]) -> None:
     """Prints a row a finding, and a row a check below it."""
-    table = Table(title="Verdicts", title_justify="left")
-    table.add_column("finding", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("what was claimed, and measured", overflow="fold")
+    rows = []
     for finding in finding_rows(results):
-        table.add_row(escape(finding.name), finding.verdict, escape(finding.claim), style="bold")
-        for one in finding.checks:
-            text = escape(f"{one.check}: {one.said}")
-            table.add_row("", f"  {one.sign} {one.outcome}", text)
-        table.add_section()
-    tables.print_table(table)
+        rows.append((finding.name, finding.verdict, finding.claim))
+        rows += [
+            ("", f"  {one.sign} {one.outcome}", f"{one.check}: {one.said}")
+            for one in finding.checks
+        ]
+    columns = [("finding", NAME), ("verdict", NAME), ("what was claimed, and measured", TEXT)]
+    print_table("Verdicts", columns, rows, is_grouped=True)
     for name, sweep in results["sweeps"].items():
         for condition, search in (sweep["search"] or {}).items():
             if search["chosen"] is None:
-                console.say(
-                    f"{name}/{condition}: every draw of the search diverged; it has no runs"
-                )
+                why = "every draw of the search diverged; it has no runs"
+                console.say(f"{name}/{condition}: {why}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from absl import flags
 
 from emergent_icl.cli import console
 from emergent_icl.cli.flags import EXTENSIONS, workdir_flag
+from emergent_icl.cli.start import STOP_SIGNALS
 from emergent_icl.cli.sweep_display import (
     ENDED,
     SweepDisplay,
@@ -27,12 +27,11 @@ from emergent_icl.cli.sweep_display import (
 from emergent_icl.plots.report import write_report
 from emergent_icl.plots.sweep_data import context_text
 from emergent_icl.plots.sweep_figures import draw_finding, draw_summary
-from emergent_icl.presets import stored
 from emergent_icl.runs.locks import is_locked
 from emergent_icl.runs.workdir import Workdir, write_whole
 from emergent_icl.sweeps.estimate import estimate
-from emergent_icl.sweeps.execute.local import LocalProcesses, Slot, machine_slots
-from emergent_icl.sweeps.execute.loop import Failure, Place, PlaceError, Stopped, run_jobs
+from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
+from emergent_icl.sweeps.execute.loop import Place, PlaceError, Stopped, run_jobs
 from emergent_icl.sweeps.jobs import Job, distinct, make_jobs
 from emergent_icl.sweeps.results import collect, results_text
 from emergent_icl.sweeps.spec import FIRST_TUNING_SEED, Sweep, SweepError
@@ -45,10 +44,7 @@ _SEEDS = flags.DEFINE_integer(
     upper_bound=FIRST_TUNING_SEED,
 )  # fmt: skip
 _WORKERS = flags.DEFINE_integer(
-    "workers",
-    0,
-    "Programs at a time; 0: one for each GPU, else for each core.",
-    lower_bound=0,
+    "workers", 0, "Programs at a time; 0: one for each GPU, else for each core.", lower_bound=0
 )
 _RUNS = flags.DEFINE_integer(
     "runs_per_program", 0, "Seeds that one program trains together; 0: all of a condition.",
@@ -78,26 +74,30 @@ _SET = flags.DEFINE_multi_string(
 
 
 def launch(
-    sweeps: Sequence[Sweep],
-    about: Mapping[str, Any],
-    stop_requested: Callable[[], signal.Signals | None],
+    argv: Sequence[str], find_sweeps: Callable[[], Sequence[Sweep]], preset: str | None = None
 ) -> None:
     """Runs, judges and draws; exits with 1 if a program failed, 128 + n if stopped by signal n.
 
-    Args:
-      sweeps: to run together.
-      about: what else stands in results.json.
-      stop_requested: polled; a signal to stop for, or None.
+    What cannot be run is said before anything is touched.
 
-    Raises:
-      SweepError: a sweep cannot be run; nothing was touched.
-      WorkdirError: a folder holds other runs; nothing was touched.
+    Args:
+      argv: of the command, flags taken out.
+      find_sweeps: gives those that are to be run together; may raise SweepError.
+      preset: of all of them, where they have one.
     """
-    changes = _changes(_SET.value)
-    sweeps = [sweep.with_base_options(changes) for sweep in sweeps]
-    for sweep in _checked(sweeps):
-        sweep.check()
-    about = {**about, "changes": changes}
+    with console.command(argv, SweepError, PlaceError):
+        changes = _changes(_SET.value)
+        sweeps = [sweep.with_base_options(changes) for sweep in find_sweeps()]
+        names = [sweep.name for sweep in sweeps]
+        for sweep in sweeps:
+            if names.count(sweep.name) > 1:
+                raise SweepError(f"two sweeps are named '{sweep.name}'")
+            sweep.check()
+        _launch(sweeps, {"preset": preset, "changes": changes})
+
+
+def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
+    """Does what the flags ask for."""
     root, seeds = Path(_WORKDIR.value), tuple(range(_SEEDS.value))
 
     def find_jobs() -> list[Job]:
@@ -111,73 +111,52 @@ def launch(
         if job.waits_for is None:
             job.check()
     if _PLAN.value:
-        _show_plan(find_jobs(), machine_slots(_WORKERS.value))
+        slots = machine_slots(_WORKERS.value)
+        # Steps are timed as a job will run: on the cores of one slot.
+        if slots[0].cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, slots[0].cores)
+        print_plan(find_jobs(), estimate(find_jobs()), len(slots))
         return
+    place, at_once = _place(root)
+    display, stop = SweepDisplay(find_jobs(), at_once), None
     try:
-        failures = _run(find_jobs, root, stop_requested)
-    except Stopped as stop:
-        judge_and_draw(sweeps, seeds, root, about)
-        print_failures(stop.failures)
-        console.say(f"{stop.said} To go on:\n  {console.command_line()}")
-        sys.exit(128 + stop.signal)
+        with display.bar:
+            failures = run_jobs(find_jobs, place, display, STOP_SIGNALS.poll)
+    except Stopped as error:
+        stop, failures = error, error.failures
     judge_and_draw(sweeps, seeds, root, about)
     print_failures(failures)
+    if stop:
+        console.say(f"{stop.said} To go on:\n  {console.command_line()}")
+        sys.exit(128 + stop.signal)
     if failures:
         retry = "" if _EXECUTOR.value == "local" or _RETRY.value else " --retry_failed"
         console.say(f"To try again what failed:\n  {console.command_line()}{retry}")
         sys.exit(1)
 
 
-def _checked(sweeps: Sequence[Sweep]) -> Sequence[Sweep]:
-    """The same; raises SweepError if two sweeps would share a folder."""
-    names = [sweep.name for sweep in sweeps]
-    for name in {name for name in names if names.count(name) > 1}:
-        raise SweepError(f"two sweeps are named '{name}'")
-    return sweeps
-
-
-def _show_plan(jobs: Sequence[Job], slots: Sequence[Slot]) -> None:
-    """Prints every run with its estimated time; runs nothing but the timed steps."""
-    # As a job will run: on the cores of one slot.
-    if slots[0].cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, slots[0].cores)
-    print_plan(jobs, estimate(jobs), len(slots))
-
-
-def _run(
-    find_jobs: Callable[[], list[Job]],
-    root: Path,
-    stop_requested: Callable[[], signal.Signals | None],
-) -> list[Failure]:
-    """Runs what is missing; gives the jobs that failed, or raises Stopped."""
-    place, at_once = _place(root)
-    with SweepDisplay(find_jobs(), at_once) as display:
-        return run_jobs(find_jobs, place, display, stop_requested)
-
-
 def judge_and_draw(
     sweeps: Sequence[Sweep], seeds: Sequence[int], root: Path, about: Mapping[str, Any]
 ) -> None:
     """Writes results.json, figures/ and report.html of what is there, and prints the verdicts."""
-    found = collect(sweeps, seeds, root, about)
     # As a reader of the file sees it: tuples have become lists.
-    results = json.loads(json.dumps(found))
+    results = json.loads(json.dumps(collect(sweeps, seeds, root, about)))
     write_whole(root / RESULTS, results_text(results) + "\n")
+    figures = root / "figures"
     for name, sweep in results["sweeps"].items():
-        verdict, stem = results["verdicts"][name], root / "figures" / name
-        draw_finding(name, sweep, verdict, stem, context_text(results))
-    draw_summary(results, root / "figures" / "summary")
-    write_report(results, root / "figures", root / "report.html")
+        verdict = results["verdicts"][name]
+        draw_finding(name, sweep, verdict, figures / name, context_text(results))
+    draw_summary(results, figures / "summary")
+    write_report(results, figures, root / "report.html")
     print_verdicts(results)
     console.say(f"Numbers: {root / RESULTS}\nReport: {root / 'report.html'}")
 
 
 def _command(workdir: Workdir) -> list[str]:
     """What trains the runs of a work directory, from the config that lies there."""
-    folder = workdir.path
-    words = ["-m", "emergent_icl", "train", f"--config={stored.__file__}:{folder}"]
     further = [f"--extensions={','.join(EXTENSIONS.value)}"] if EXTENSIONS.value else []
-    return [sys.executable, *words, f"--workdir={folder}", *further]
+    words = ("-m", "emergent_icl", "train", f"--workdir={workdir.path}")
+    return [sys.executable, *words, *further]
 
 
 def _place(root: Path) -> tuple[Place, int]:
@@ -195,8 +174,7 @@ def _place(root: Path) -> tuple[Place, int]:
         at_once=_WORKERS.value or slurm.Request().at_once,
         grace_seconds=_GRACE.value,
     )
-    jobs = slurm.SlurmJobs(root, request, _command, _RETRY.value)
-    return jobs, request.at_once
+    return slurm.SlurmJobs(root, request, _command, _RETRY.value), request.at_once
 
 
 def _slurm() -> ModuleType:

@@ -1,18 +1,24 @@
-"""The tables that the launchers print."""
+"""The tables that commands print."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from emergent_icl.cli.console import CONSOLE, say
+from emergent_icl.cli.console import CONSOLE, PLAIN, say
 from emergent_icl.evaluation.metrics import Interval
 
-ROWS = {
+# What stands in a column: names, numbers, or text that may take several lines.
+NAME: dict[str, Any] = {"no_wrap": True}
+NUMBER: dict[str, Any] = {"no_wrap": True, "justify": "right"}
+TEXT: dict[str, Any] = {"overflow": "fold"}
+# Characters in a line where there is no terminal.
+PAGE_WIDTH = 120
+
+METRICS = {
     "loss": "loss",
     "accuracy_closed": "closed accuracy",
     "accuracy": "accuracy",
@@ -24,58 +30,68 @@ ROWS = {
 }
 
 
-def print_evaluations(evals: Mapping[str, Mapping[str, float | Interval]], title: str) -> None:
-    """Prints a table: a row a metric, a column a mode, with intervals where there are any."""
-    columns = {mode: [_cell(metrics[name]) for name in ROWS] for mode, metrics in evals.items()}
-    print_columns(title, list(ROWS.values()), columns, "metric")
+def print_table(
+    title: str,
+    columns: Sequence[tuple[str, Mapping[str, Any]]],
+    rows: Iterable[Sequence[str]],
+    is_grouped: bool = False,
+) -> None:
+    """Prints a table.
 
-
-def _cell(value: float | Interval) -> str:
-    if isinstance(value, Interval):
-        return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
-    return f"{value:.3f}"
+    Args:
+      title: above it.
+      columns: a heading each, and what stands below it: NAME, NUMBER or TEXT.
+      rows: of cells.
+      is_grouped: rows whose first cell is not empty are bold and begin a group.
+    """
+    has_headings = any(heading for heading, _ in columns)
+    table = Table(title=title, title_justify="left", show_header=has_headings, min_width=len(title))
+    for heading, kind in columns:
+        table.add_column(heading, **kind)
+    for row in rows:
+        begins = is_grouped and bool(row[0])
+        if begins:
+            table.add_section()
+        table.add_row(*row, style="bold" if begins else None)
+    width = CONSOLE.width if CONSOLE.is_terminal else PAGE_WIDTH
+    if all(kind is not TEXT for _, kind in columns):
+        # As wide as it takes: a number that is cut is worse than a line that wraps.
+        width = max(width, Console(width=10_000, **PLAIN).measure(table).maximum)
+    Console(width=width, **PLAIN).print(table)
 
 
 def print_facts(title: str, facts: Mapping[str, str]) -> None:
     """Prints a table of names and what is to be said of them."""
-    table = Table(title=title, title_justify="left", show_header=False, min_width=len(title))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in facts.items():
-        table.add_row(escape(name), escape(text))
-    CONSOLE.print(table)
+    print_table(title, [("", NAME), ("", TEXT)], facts.items())
 
 
 def print_columns(
     title: str, headings: Sequence[str], columns: Mapping[str, Sequence[str]], corner: str = ""
 ) -> None:
     """Prints a table: a heading for each row, a column of cells for each name."""
-    table = Table(title=escape(title), title_justify="left", min_width=len(title))
-    table.add_column(corner, no_wrap=True)
-    for name in columns:
-        table.add_column(escape(name), justify="right", no_wrap=True)
-    for row in zip(headings, *columns.values(), strict=True):
-        table.add_row(*map(escape, row))
-    # As wide as it takes: a number that is cut is worse than a line that wraps.
-    width = max(CONSOLE.width, Console(width=10_000).measure(table).maximum)
-    Console(highlight=False, width=width).print(table)
+    kinds = [(corner, NAME), *((name, NUMBER) for name in columns)]
+    print_table(title, kinds, zip(headings, *columns.values(), strict=True))
 
 
-def print_table(table: Table) -> None:
-    """Prints a table as wide as the terminal, or where there is none, as a page."""
-    if CONSOLE.is_terminal:
-        CONSOLE.print(table)
-    else:
-        Console(highlight=False, width=120).print(table)
+def print_evaluations(evals: Mapping[str, Mapping[str, float | Interval]], title: str) -> None:
+    """Prints a table: a row a metric, a column a mode, with intervals where there are any."""
+    columns = {mode: [_cell(metrics[name]) for name in METRICS] for mode, metrics in evals.items()}
+    print_columns(title, list(METRICS.values()), columns, "metric")
+
+
+def _cell(value: float | Interval | None) -> str:
+    if isinstance(value, Interval):
+        return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return "-" if value is None else f"{value:.3f}"
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Prints how a run ended, or each of its replicas."""
-    step = summary["step"]
+    title = f"Evaluation after step {summary['step']}"
     if "replicas" in summary:
-        _print_replicas(summary["replicas"], f"Evaluation after step {step}")
+        _print_replicas(summary["replicas"], title)
     else:
-        print_evaluations(summary["evals"], f"Evaluation after step {step}")
+        print_evaluations(summary["evals"], title)
         for name, what in (("icl", "in-context (ICL)"), ("iwl", "in-weights (IWL)")):
             if summary[name] is not None:
                 say(f"{what}: {summary[name]:.3f}")
@@ -85,12 +101,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 
 
 def _print_replicas(replicas: Mapping[str, Mapping[str, Any]], title: str) -> None:
-    columns: dict[str, list[str]] = {"ICL": [], "IWL": [], "diverged": []}
-    for own in replicas.values():
-        for name in ("icl", "iwl"):
-            columns[name.upper()].append("-" if own[name] is None else f"{own[name]:.3f}")
-        step = own.get("diverged_at_step")
-        columns["diverged"].append("" if step is None else f"at step {step}")
-    if not any(columns["diverged"]):
-        del columns["diverged"]
-    print_columns(title, list(replicas), columns)
+    columns = {
+        name.upper(): [_cell(one[name]) for one in replicas.values()] for name in ("icl", "iwl")
+    }
+    steps = [one.get("diverged_at_step") for one in replicas.values()]
+    ends = ["" if step is None else f"at step {step}" for step in steps]
+    print_columns(title, list(replicas), columns | ({"diverged": ends} if any(ends) else {}))

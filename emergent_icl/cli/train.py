@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 
 import ml_collections
 
-from emergent_icl.cli import cluster, console, progress, start, tables
+from emergent_icl.cli import cluster, console, start, tables
 from emergent_icl.cli.flags import config_flag, workdir_flag
+from emergent_icl.cli.progress import TrainingDisplay
 from emergent_icl.plots import learning_curves
 from emergent_icl.presets import stored
 from emergent_icl.runs import train as loop
@@ -32,10 +33,9 @@ SAVED = "\nWhat was saved stands; the same command goes on from there."
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses nothing itself: config in, exit code out."""
-    console.refuse_leftovers(argv)
-    start.use_compilation_cache()
-    with console.clear_errors(cluster.ClusterError, advice=SAVED):
+    """Config in, exit code out."""
+    with console.command(argv, cluster.ClusterError, advice=SAVED):
+        start.use_compilation_cache()
         config = _CONFIG.value if _CONFIG.present else stored.get_config(_WORKDIR.value)
         start.make_deterministic(config)
         with cluster.joined():
@@ -44,47 +44,45 @@ def main(argv: Sequence[str]) -> None:
 
 def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
     # One process speaks for all.
-    display = progress.TrainingDisplay(start.STARTED) if is_primary() else Display()
-    with contextlib.closing(display):
-        try:
-            with _drawn_at_the_end(workdir):
-                result = loop.train(
-                    config, workdir, display, start.STOP_SIGNALS.poll, start.STARTED
-                )
-        except loop.Interrupted as stop:
-            display.close()
-            if is_primary():
-                console.say_stopped(stop.step)
-            sys.exit(128 + stop.signal)
+    display = TrainingDisplay(start.STARTED) if is_primary() else Display()
+    try:
+        with _drawn_at_the_end(display, workdir):
+            result = loop.train(config, workdir, display, start.STOP_SIGNALS.poll, start.STARTED)
+    except loop.Interrupted as stop:
+        if is_primary():
+            _say_stopped(stop.step)
+        sys.exit(128 + stop.signal)
     if is_primary():
         _say_result(result, workdir)
 
 
 @contextlib.contextmanager
-def _drawn_at_the_end(workdir: Workdir) -> Iterator[None]:
+def _drawn_at_the_end(display: Display, workdir: Workdir) -> Iterator[None]:
     """Draws the learning curves, also of a run that was stopped; not of one that never began."""
-    before = _lines_file(workdir)
     try:
         yield
     finally:
+        display.close()
         # Nothing that goes wrong here may hide what ended the run.
         with contextlib.suppress(Exception):
-            if is_primary() and _lines_file(workdir) != before:
+            if isinstance(display, TrainingDisplay) and display.has_started:
                 learning_curves.draw(workdir)
 
 
-def _lines_file(workdir: Workdir) -> int:
-    """Which file holds the lines of metrics; a command that trains begins with another one."""
-    return workdir.metrics.stat().st_ino if workdir.metrics.exists() else 0
+def _say_stopped(step: int) -> None:
+    if step:
+        resume = f"To resume:\n  {console.command_line()}"
+        console.say(f"Stopped after step {step}; the state is saved. {resume}")
+    else:
+        console.say("Stopped before the first step; there was nothing to save.")
 
 
 def _say_result(result: loop.TrainResult, workdir: Workdir) -> None:
     if result.was_complete:
         console.say(
             f"The run in {workdir.path} is complete: {result.summary['step']} steps. "
-            f"Nothing was changed.\n"
-            f"To start anew: another --workdir, or remove that folder. "
-            f"To train longer: a larger --config.training.num_steps."
+            "Nothing was changed.\nTo start anew: another --workdir, or remove that folder. "
+            "To train longer: a larger --config.training.num_steps."
         )
     tables.print_summary(result.summary)
     console.say(f"Figure: {workdir.learning_curves}")

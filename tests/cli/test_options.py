@@ -6,7 +6,7 @@ import pytest
 from launching import ROOT, launch
 from ml_collections import ConfigDict
 
-from emergent_icl.cli import option_table
+from emergent_icl.cli import options
 from emergent_icl.config.configs import default_config
 from emergent_icl.config.options import OPTIONS
 
@@ -48,13 +48,13 @@ def test_every_option_has_a_meaning_and_a_default_that_it_may_have():
     ],
 )
 def test_a_filter_finds_words_in_paths_and_meanings(word, found, missing):
-    paths = set(option_table.matching(word))
+    paths = set(options.matching(word))
     assert f"data.{found}" in paths
     assert f"data.{missing}" not in paths
 
 
 def test_the_plain_table_fits_the_terminal():
-    text = option_table.plain(OPTIONS, 100)
+    text = options.plain(OPTIONS, 100)
     assert max(map(len, text.splitlines())) <= 100
     for path, option in OPTIONS.items():
         assert f"--config.{path} " in text

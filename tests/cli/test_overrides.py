@@ -3,7 +3,7 @@
 import pytest
 from launching import launch, train_flags
 
-from emergent_icl.cli.overrides import find_problems
+from emergent_icl.cli.flags import find_problems
 
 # ml_collections loads config files in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module.. method:DeprecationWarning")

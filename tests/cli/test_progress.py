@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from emergent_icl.cli import console, progress
+from emergent_icl.cli import console, progress, sweep_display
 
 FACTS = {
     "experiment": "tiny", "data": "symbolic", "labels": 4, "model": "rnn", "replicas": "",
@@ -55,12 +55,10 @@ def test_of_several_replicas_the_least_and_the_greatest_are_shown(shown):
     assert "replica 'c' diverged at step 100; the others go on" in text()
 
 
-def test_a_whole_is_a_bar_or_nothing(shown):
+def test_a_sweep_is_a_bar_or_lines(shown):
     is_terminal, text = shown
-    bar = progress.ProgressBar("all runs")
-    bar.start()
-    bar.update(0.5, "3 running")
-    bar.close()
-    assert bar.is_shown == is_terminal
-    assert ("50 %" in text() and "3 running" in text()) == is_terminal
-    assert is_terminal or not text()
+    display = sweep_display.SweepDisplay([], 2)
+    with display.bar:
+        display.polled([])
+    assert "0 programs of 0 runs, 0 complete; 2 at a time" in text()
+    assert ("all runs" in text() and "0/0 programs" in text()) == is_terminal

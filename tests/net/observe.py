@@ -26,7 +26,7 @@ import sharing
 import tiny
 
 from emergent_icl import findings as sweep_files
-from emergent_icl.cli import option_table
+from emergent_icl.cli import options
 from emergent_icl.config.configs import with_options
 from emergent_icl.config.identity import identity
 from emergent_icl.data.bank import DeviceBank
@@ -266,7 +266,7 @@ PAGE_MOVED = (
 
 def options_page():
     """docs/options.md as the code would write it."""
-    return option_table.markdown()
+    return options.markdown()
 
 
 def verdicts():
