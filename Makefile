@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-PACKAGING := setup.py requirements.lock
+PACKAGING := pyproject.toml requirements.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test test-bare test-faults test-services record lint docs wheel lock
@@ -19,7 +19,7 @@ help:
 	@echo "make lint      run ruff"
 	@echo "make docs      renew docs/options.md, and what pages say of docs/reproduction/results.json"
 	@echo "make wheel     build dist/*.whl and try it in a clean environment"
-	@echo "make lock      renew requirements.lock from the ranges in setup.py"
+	@echo "make lock      renew requirements.lock from the ranges in pyproject.toml"
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -68,5 +68,5 @@ wheel: $(BIN)/python
 
 lock: $(BIN)/python
 	$(PIP) install --quiet uv
-	$(BIN)/uv pip compile setup.py --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --upgrade --output-file requirements.lock

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +13,6 @@ from ml_collections.config_dict import placeholder
 
 from emergent_icl.config.options import EXTENSIONS, OPTIONS, known
 from emergent_icl.config.registry import nearest_options
-from emergent_icl.config.rules import Option
 
 
 def default_config(*extensions: str) -> ml_collections.ConfigDict:
@@ -29,23 +30,15 @@ def default_config(*extensions: str) -> ml_collections.ConfigDict:
     for name in extensions:
         if not any(path.startswith(f"{name}.") for path in EXTENSIONS):
             raise KeyError(f"no option of '{name}' is declared: is its extension imported?")
-    config = ml_collections.ConfigDict()
+    tree: dict[str, Any] = {}
     for path, option in known().items():
         if path in OPTIONS or path.startswith(tuple(f"{name}." for name in extensions)):
             *sections, name = path.split(".")
-            section = config
+            section = tree
             for part in sections:
-                if part not in section:
-                    section[part] = ml_collections.ConfigDict()
-                section = section[part]
-            section[name] = _initial(option)
-    return config.lock()
-
-
-def _initial(option: Option) -> Any:
-    if option.default is None:
-        return placeholder(int)
-    return ml_collections.ConfigDict() if option.default == {} else option.default
+                section = section.setdefault(part, {})
+            section[name] = placeholder(int) if option.default is None else option.default
+    return ml_collections.ConfigDict(tree).lock()
 
 
 def prefixes(flag: str) -> tuple[str, ...]:
@@ -154,19 +147,15 @@ def with_options(
     """A locked copy with some options changed; types are not checked.
 
     Raises:
-      KeyError, TypeError: there is no such option.
+      KeyError: there is no such option.
     """
+    known = flatten(config.to_dict())
     changed = config.copy_and_resolve_references().unlock()
     # `update_from_flattened_dict` would take the dictionaries in a value for sections.
     with changed.ignore_type():
         for path, value in values.items():
-            *sections, name = path.split(".")
-            section = changed
-            for part in sections:
-                inside = section.get(part, {})
-                section = inside if isinstance(inside, ml_collections.ConfigDict) else {}
-            if name not in section or isinstance(section[name], ml_collections.ConfigDict):
-                known = flatten(config.to_dict())
+            if path not in known:
                 raise KeyError(f"{path} is not an option{nearest_options(path, known)}")
-            section[name] = value
+            *sections, name = path.split(".")
+            functools.reduce(operator.getitem, sections, changed)[name] = value
     return changed.lock()

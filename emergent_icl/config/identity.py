@@ -40,17 +40,15 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """
     tree = copy.deepcopy(stored)
     for old, new in RENAMED.items():
-        section, name = _section(tree, old, make=False)
+        section, name = _section(tree, old), old.rpartition(".")[2]
         # One that stands there under both names is left as it is, too.
-        if section is not None and name in section and _put(tree, new, section[name]):
+        if name in section and _put(tree, new, section[name]):
             del section[name]
     for path, value in _added().items():
         _put(tree, path, value)
-    training = tree.get("training")
-    if isinstance(training, dict) and isinstance(training.get("replica_overrides"), list | tuple):
-        training["replica_overrides"] = [
-            _renamed(one, RENAMED) for one in training["replica_overrides"]
-        ]
+    replicas = _section(tree, OVERRIDES).get("replica_overrides")
+    if isinstance(replicas, list | tuple):
+        tree["training"]["replica_overrides"] = [_renamed(one, RENAMED) for one in replicas]
     return tree
 
 
@@ -66,9 +64,12 @@ def differing_options(
         before, after = old_flat.get(path), new_flat.get(path)
         if before == after:
             continue
-        meant = [_meant(path, config) for config in (old, new)] if path in DERIVED else [None]
-        if None in meant or meant[0] != meant[1]:
-            yield path, before, after
+        if path in DERIVED:
+            meant = [_derived(path, old) if before is None else before]
+            meant.append(_derived(path, new) if after is None else after)
+            if None not in meant and meant[0] == meant[1]:
+                continue
+        yield path, before, after
 
 
 def identity(config: ml_collections.ConfigDict) -> int:
@@ -83,7 +84,7 @@ def identity(config: ml_collections.ConfigDict) -> int:
 def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     """The config's own identity, then those of other ways to write it: see `differing_options`."""
     flat = flatten(tuples(config.to_dict()))
-    ways = {path: [flat[path], *_other_way(config, path)] for path in DERIVED if path in flat}
+    ways = {path: _ways(path, flat[path], config) for path in DERIVED if path in flat}
     written = (dict(zip(ways, values, strict=True)) for values in itertools.product(*ways.values()))
     return tuple(dict.fromkeys(_checksum(flat | one) for one in written))
 
@@ -117,41 +118,35 @@ def _renamed(options: Any, names: dict[str, str]) -> Any:
     return options
 
 
-def _meant(path: str, config: ml_collections.ConfigDict) -> Any:
-    """The value of an option that may be unset; None where that cannot be told."""
-    value = flatten(config.to_dict()).get(path)
-    if value is not None:
-        return value
+def _derived(path: str, config: ml_collections.ConfigDict) -> Any:
+    """What an option means that is unset; None where that cannot be told."""
     try:
-        return DERIVED[path](config)
+        return DERIVED[path](with_options(config, {path: None}))
     except (Exception, MemoryError):  # Of an invalid config, or of data that are not there.
         return None
 
 
-def _other_way(config: ml_collections.ConfigDict, path: str) -> list[Any]:
-    """How else a derived option can be written: unset, or set."""
-    value = flatten(config.to_dict()).get(path)
-    if value is None:
-        meant = _meant(path, config)
-        return [] if meant is None else [meant]
-    unset = with_options(config, {path: None})
-    return [None] if _meant(path, unset) == value else []
+def _ways(path: str, value: Any, config: ml_collections.ConfigDict) -> list[Any]:
+    """How a derived option can be written: as it is, and if that means the same, unset or set."""
+    meant = _derived(path, config)
+    if meant is None or value not in (None, meant):
+        return [value]
+    return [value, meant if value is None else None]
 
 
-def _section(tree: Any, path: str, make: bool) -> tuple[Any, str]:
-    """The dictionary that holds an option, None if something else is in its place; and its name."""
+def _section(tree: Any, path: str) -> dict[str, Any]:
+    """The dictionary that holds an option; an empty one if something else is in its place."""
+    for part in path.split(".")[:-1]:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree if isinstance(tree, dict) else {}
+
+
+def _put(tree: Any, path: str, value: Any) -> bool:
+    """Sets an option that is not there yet; whether it could be set."""
     *sections, name = path.split(".")
     for part in sections:
-        if not isinstance(tree, dict):
-            return None, name
-        tree = tree.setdefault(part, {}) if make else tree.get(part)
-    return (tree if isinstance(tree, dict) else None), name
-
-
-def _put(tree: dict[str, Any], path: str, value: Any) -> bool:
-    """Sets an option that is not there yet; whether it could be set."""
-    section, name = _section(tree, path, make=True)
-    if section is None or name in section:
+        tree = tree.setdefault(part, {}) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or name in tree:
         return False
-    section[name] = value
+    tree[name] = value
     return True

@@ -5,22 +5,7 @@ Whoever adds an option adds a row, see Option, and calls `make docs`.
 
 from __future__ import annotations
 
-from emergent_icl.config.registry import (
-    DATA_SOURCES,
-    DRAWINGS,
-    ENCODERS,
-    EVALUATION_MODES,
-    FEEDERS,
-    LABELINGS,
-    NON_BURSTY_TYPES,
-    OMNIGLOT_SPLITS,
-    POSITIONS,
-    PRECISIONS,
-    SCHEDULES,
-    SEQUENCE_MODELS,
-    SEQUENCE_TYPES,
-    TOKEN_LAYOUTS,
-)
+from emergent_icl.config import registry
 from emergent_icl.config.rules import (
     BOOLEAN,
     DROPOUT,
@@ -40,6 +25,7 @@ from emergent_icl.config.rules import (
     some_of,
 )
 
+_LABELINGS = ("ordered", "original", "shared", "unfixed")
 # What several options mean together.
 _ROLES = (
     "Classes of each role, dealt out in the order of that permutation: rare, common, holdout. "
@@ -62,7 +48,7 @@ def _section(path: str, options: dict[str, Option], **flags: bool) -> dict[str, 
 OPTIONS: dict[str, Option] = {
     "name": Option("base", STRING, "Name of the experiment in summaries and figures."),
     **_section("data", {
-        "source": Option("omniglot", one_of(DATA_SOURCES),
+        "source": Option("omniglot", one_of(registry.DATA_SOURCES),
             "What is shown: 'omniglot', 'glyphs' (procedural characters), 'gaussian' (clouds of "
             "vectors), 'features' (vectors from a file of yours) or 'symbolic' (integers)."),
         "data_dir": Option("", STRING, "Where TFDS keeps its datasets; '' means TFDS_DATA_DIR, "
@@ -71,9 +57,10 @@ OPTIONS: dict[str, Option] = {
             "user's cache folder.", per_machine=True, reopenable=True),
         "image_size": Option(105, integer(8, 105), "Height and width in pixels, 8 to 105; below "
             "105 Omniglot is resized with antialiasing."),
-        "drawings": Option("all", one_of(DRAWINGS), "Which drawings of a class are shown: 'all', "
-            "'single' for the first alone, or 'separated': each drawing is a class of its own "
-            "(those of one character stay on one side of the split).", per_replica=True),
+        "drawings": Option("all", one_of(("all", "single", "separated")),
+            "Which drawings of a class are shown: 'all', 'single' for the first alone, or "
+            "'separated': each drawing is a class of its own (those of one character stay on one "
+            "side of the split).", per_replica=True),
         "augment": Option(False, BOOLEAN, "Flips and quarter turns as classes of their own, 8 for "
             "each: class 8 c + 4 flip + rotation."),
         "random_rare_images": Option(False, BOOLEAN, "Rare classes are shown as random binary "
@@ -85,7 +72,7 @@ OPTIONS: dict[str, Option] = {
             "example is shown: standard deviation of Gaussian noise on every pixel in [0, 1] "
             "(unclipped) or number of a vector. For 'gaussian' it is epsilon: an exemplar is (mean "
             "+ epsilon * noise) / sqrt(1 + epsilon^2).", per_replica=True, reopenable=True),
-        "feeder": Option("auto", one_of(FEEDERS, ("auto",)),
+        "feeder": Option("auto", one_of(registry.FEEDERS, ("auto",)),
             "How batches reach the training loop: 'tfdata', 'python', or 'auto' for tf.data "
             "where TensorFlow is installed. All yield the same batches.", per_machine=True),
     }),
@@ -96,7 +83,7 @@ OPTIONS: dict[str, Option] = {
         "num_holdout": Option(10, integer(0), _ROLES),
     }, per_replica=True),
     **_section("data.sequences", {
-        "type": Option("bursty", one_of(SEQUENCE_TYPES),
+        "type": Option("bursty", one_of(registry.SEQUENCE_TYPES),
             "The training sequences: 'bursty' (the paper's), 'relabelled' (new labels in every "
             "sequence), 'mixed' (few-shot and ordinary ones), 'flip' (classes under each other's "
             "labels), 'no_support_*' or 'fewshot_*' (common, rare or zipfian)."),
@@ -111,7 +98,7 @@ OPTIONS: dict[str, Option] = {
         "p_bursty_common": Option(0.0, PROBABILITY,
             "Of the bursty ones, the fraction with common classes bursting among rare ones. What "
             "p_bursty_zipfian and this leave has rare classes bursting among common ones."),
-        "non_bursty": Option("zipfian", one_of(NON_BURSTY_TYPES),
+        "non_bursty": Option("zipfian", one_of(("zipfian", "common_uniform", "common_no_support")),
             "Sequences that are not bursty: 'zipfian', 'common_uniform' or 'common_no_support'."),
         "grouped": Option(False, BOOLEAN,
             "Bursting examples come in blocks that hold each of the `ways` classes once."),
@@ -124,7 +111,7 @@ OPTIONS: dict[str, Option] = {
             "rare and common classes; 0 is uniform."),
         "zipf_within_roles": Option(False, BOOLEAN, "Draws from the rare or the common classes "
             "alone follow the Zipf weights too; otherwise they are uniform."),
-        "labeling": Option("ordered", one_of(LABELINGS),
+        "labeling": Option("ordered", one_of(_LABELINGS),
             "Class -> label: 'ordered' (place in the split), 'original' (the dataset's own "
             "number), 'shared' (classes are dealt out among fewer labels), or 'unfixed' (a fresh "
             "assignment to 0..ways-1 in each few-shot sequence)."),
@@ -134,8 +121,8 @@ OPTIONS: dict[str, Option] = {
             "one drawn per class and sequence (\"polysemy\")."),
     }, per_replica=True),
     **_section("data.omniglot", {
-        "split": Option("all", one_of(OMNIGLOT_SPLITS), "Characters of the dataset's own split: "
-            "'train' (964), 'test' (659) or 'all' (1,623)."),
+        "split": Option("all", one_of(("train", "test", "all")), "Characters of the dataset's own "
+            "split: 'train' (964), 'test' (659) or 'all' (1,623)."),
     }),
     **_section("data.glyphs", {
         "num_classes": Option(1700, integer(1, MOST_CLASSES),
@@ -178,17 +165,17 @@ OPTIONS: dict[str, Option] = {
             "Classes: each has one example, its own integer."),
     }),
     **_section("model", {
-        "encoder": Option("resnet", one_of(ENCODERS),
+        "encoder": Option("resnet", one_of(registry.ENCODERS),
             "One example -> one embedding: 'resnet', 'mlp', 'linear' or 'embedding' (integers)."),
         "embedding_size": Option(64, integer(2), "Width of example and label embeddings."),
-        "tokens": Option("interleaved", one_of(TOKEN_LAYOUTS),
+        "tokens": Option("interleaved", one_of(("interleaved", "concatenated")),
             "'interleaved' (x1 y1 x2 y2 ... query) or 'concatenated' tokens."),
-        "positions": Option("sinusoidal", one_of(POSITIONS),
+        "positions": Option("sinusoidal", one_of(("sinusoidal", "learned", "rotary", "none")),
             "What is added to tokens: 'sinusoidal', 'learned' or 'none'; or 'rotary', which "
             "turns the transformer's queries and keys instead."),
         "num_positions": Option(None, OPTIONAL_COUNT, "Capacity of learned positions, in tokens; "
             "derived when unset: the longest sequence of training and evaluation."),
-        "sequence_model": Option("transformer", one_of(SEQUENCE_MODELS),
+        "sequence_model": Option("transformer", one_of(registry.SEQUENCE_MODELS),
             "What reads the tokens: 'transformer', 'lstm', 'gru' or 'rnn'."),
         "num_layers": Option(12, integer(1), "Layers of the sequence model."),
         "num_heads": Option(8, integer(1), "Transformer: attention heads of a layer."),
@@ -206,7 +193,7 @@ OPTIONS: dict[str, Option] = {
             "Dropout, in training, of what positions add to tokens."),
         "dropout": Option(0.0, DROPOUT, "Dropout, in training, of the residual branches "
             "(transformer) or of the inputs of every layer but the first (recurrent models)."),
-        "precision": Option("float32", one_of(PRECISIONS),
+        "precision": Option("float32", one_of(("float32", "bfloat16")),
             "Arithmetic: 'float32', or 'bfloat16' on float32 parameters and normalisation."),
         "num_labels": Option(None, OPTIONAL_COUNT, "Capacity of label table and head; derived when "
             "unset, larger to share shapes between runs."),
@@ -253,7 +240,7 @@ OPTIONS: dict[str, Option] = {
             "Further keyword arguments of that optimizer; set them in a config file."),
         "learning_rate": Option(3e-4, number(0, above=True),
             "Learning rate at the schedule's peak.", per_replica=True),
-        "schedule": Option("paper", one_of(SCHEDULES),
+        "schedule": Option("paper", one_of(registry.SCHEDULES),
             "'paper' (inverse square root), 'constant' or 'cosine', each after a linear warm-up."),
         "warmup_steps": Option(4000, integer(0), "Updates until the peak.", per_replica=True),
         "weight_decay": Option(0.0, number(0), "Decoupled weight decay on weights and tables (not "
@@ -262,7 +249,8 @@ OPTIONS: dict[str, Option] = {
             "Gradients are scaled down to this global norm; 0 leaves them alone."),
     }),
     **_section("evaluation", {
-        "modes": Option(("fewshot_holdout", "no_support_zipfian"), some_of(EVALUATION_MODES),
+        "modes": Option(
+            ("fewshot_holdout", "no_support_zipfian"), some_of(registry.EVALUATION_MODES),
             "What to evaluate on, any sequence type among it: the default's two are the paper's "
             "ICL and IWL. Whatever is few-shot has the options of this section, the rest those "
             "of training."),
@@ -279,7 +267,7 @@ OPTIONS: dict[str, Option] = {
             "The original drew them with replacement (docs/fidelity.md)."),
         "grouped": Option(False, BOOLEAN,
             "Few-shot modes: the context comes in blocks that hold each class once."),
-        "fewshot_labeling": Option("unfixed", one_of(LABELINGS),
+        "fewshot_labeling": Option("unfixed", one_of(_LABELINGS),
             "Labels of few-shot modes: 'unfixed' (0..ways-1, assigned afresh in each sequence), "
             "or 'ordered', 'original' or 'shared' to keep fixed ones."),
     }, reopenable=True),

@@ -7,14 +7,15 @@ each room fills its own when it is imported.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class Registry(Mapping[str, T], Generic[T]):
+class Registry(ChainMap[str, T]):
     """A mapping from names to entries of one kind, with errors that help.
 
     Entries are added by decorator, from inside or outside this package::
@@ -23,27 +24,23 @@ class Registry(Mapping[str, T], Generic[T]):
         def my_type(...): ...
     """
 
-    def __init__(self, kind: str, base: Registry[T] | None = None, **facts: Any) -> None:
+    def __init__(self, kind: str, *bases: Registry[T], **facts: Any) -> None:
         """Makes an empty registry.
 
         Args:
           kind: what the entries are, for error messages.
-          base: a registry whose entries belong to this one too.
+          *bases: registries whose entries belong to this one too.
           **facts: what others may ask about an entry, and the answer for an entry that does not
             say.
         """
-        self.kind = kind
-        self._base = base
-        self._defaults = facts
-        self._own: dict[str, T] = {}
+        super().__init__({}, *bases)
+        self.kind, self._defaults = kind, facts
         self._facts: dict[str, dict[str, Any]] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
-        """Returns a decorator that adds its argument under `name`.
+        """A decorator that adds its argument under `name`.
 
-        Args:
-          name: of the entry.
-          **facts: what differs from the registry's own answers about an entry.
+        `facts` differ from the registry's own answers about an entry.
 
         Raises:
           ValueError: the name is taken by another entry.
@@ -56,7 +53,7 @@ class Registry(Mapping[str, T], Generic[T]):
         def add(entry: T) -> T:
             if name in self:
                 raise ValueError(f"{self.kind} '{name}' is registered already")
-            self._own[name], self._facts[name] = entry, facts
+            self[name], self._facts[name] = entry, facts
             return entry
 
         return add
@@ -65,20 +62,8 @@ class Registry(Mapping[str, T], Generic[T]):
         """What the entry of a name says of itself; of an unknown name, what is assumed of all."""
         return SimpleNamespace(**(self._defaults | self._facts.get(name, {})))
 
-    def __getitem__(self, name: str) -> T:
-        entries = self._entries()
-        if name not in entries:
-            raise KeyError(unknown_name(self.kind, name, entries))
-        return entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries())
-
-    def __len__(self) -> int:
-        return len(self._entries())
-
-    def _entries(self) -> dict[str, T]:
-        return {**(self._base or {}), **self._own}
+    def __missing__(self, name: str) -> T:
+        raise KeyError(unknown_name(self.kind, name, self))
 
 
 def no_problems(*_: Any) -> tuple[str, ...]:
@@ -91,7 +76,7 @@ DATA_SOURCES: Registry = Registry("data source")
 # data/sequences: (ClassSpace, SequenceOptions) -> SequenceType.
 SEQUENCE_TYPES: Registry = Registry("sequence type")
 # Every sequence type can be evaluated on; what is registered here alone cannot be trained on.
-EVALUATION_MODES: Registry = Registry("evaluation mode", base=SEQUENCE_TYPES)
+EVALUATION_MODES: Registry = Registry("evaluation mode", SEQUENCE_TYPES)
 # data/feed.py: (FeedSpec, first step) -> iterator of batches.
 FEEDERS: Registry = Registry("feeder")
 # models/encoders.py: (config.model, axis_name) -> Encoder.
@@ -112,18 +97,6 @@ SEQUENCE_MODELS: Registry = Registry("sequence model", problems=no_problems)
 # training/optimizers.py: (update number, Hyper, number of updates) -> learning rate.
 #   reads_num_steps: a run that is prolonged is another run.
 SCHEDULES: Registry = Registry("schedule", reads_num_steps=True)
-
-# Which drawings of a class are shown.
-DRAWINGS = ("all", "single", "separated")
-OMNIGLOT_SPLITS = ("train", "test", "all")
-# What stands in sequences that are not bursty.
-NON_BURSTY_TYPES = ("zipfian", "common_uniform", "common_no_support")
-# Labels that belong to a class for good; 'unfixed' ones are drawn in each sequence.
-FIXED_LABELINGS = ("ordered", "original", "shared")
-LABELINGS = (*FIXED_LABELINGS, "unfixed")
-TOKEN_LAYOUTS = ("interleaved", "concatenated")
-POSITIONS = ("sinusoidal", "learned", "rotary", "none")
-PRECISIONS = ("float32", "bfloat16")
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> str:
@@ -151,13 +124,12 @@ def nearest_options(path: str, known: Iterable[str]) -> str:
 
     An option that is only in the wrong section comes first.
     """
-    known = list(known)
-    name = path.rsplit(".", 1)[-1]
-    names = [option.rsplit(".", 1)[-1] for option in known]
-    similar = difflib.get_close_matches(name, names, n=3, cutoff=0.75)
+    names = {option: option.rpartition(".")[2] for option in known}
+    name = path.rpartition(".")[2]
+    similar = difflib.get_close_matches(name, names.values(), n=3, cutoff=0.75)
     found = [
-        *(option for option, own in zip(known, names, strict=True) if own == name),
-        *difflib.get_close_matches(path, known, n=3, cutoff=0.8),
-        *(option for option, own in zip(known, names, strict=True) if own in similar),
+        *(option for option in names if names[option] == name),
+        *difflib.get_close_matches(path, names, n=3, cutoff=0.8),
+        *(option for option in names if names[option] in similar),
     ]
     return did_you_mean(list(dict.fromkeys(found))[:3])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
@@ -10,8 +9,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 
-@dataclasses.dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """What a single option may be.
 
     Attributes:
@@ -66,63 +64,50 @@ class Option(NamedTuple):
     before: Any = FROM_THE_START
 
 
-def integer(low: int, high: int | None = None) -> Rule:
+def integer(low: int, high: float = math.inf) -> Rule:
     """A whole number in [low, high]."""
-    text = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
-    return Rule(lambda v: _is_int(v) and v >= low and (high is None or v <= high), text)
+    text = f"an integer >= {low}" if high == math.inf else f"an integer from {low} to {high}"
+    return Rule(lambda v: _is_int(v) and low <= v <= high, text)
 
 
-def number(low: float, high: float | None = None, *, above: bool = False) -> Rule:
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
     """A finite number in [low, high], or (low, high] if `above`."""
-    bound = f"> {low:g}" if above else f">= {low:g}"
-    text = f"a number {bound}" if high is None else f"a number {bound} and <= {high:g}"
+    text = f"a number > {low:g}" if above else f"a number >= {low:g}"
 
     def allows(value: Any) -> bool:
         # An integer may be too large to become a float.
         is_finite = _is_int(value) or (isinstance(value, float) and math.isfinite(value))
-        return (
-            is_finite
-            and (value > low if above else value >= low)
-            and (high is None or value <= high)
-        )
+        return is_finite and low <= value <= high and not (above and value == low)
 
-    return Rule(allows, text)
+    return Rule(allows, text if high == math.inf else f"{text} and <= {high:g}")
 
 
 def one_of(*choices: Collection[str]) -> Rule:
     """One of some names."""
-
-    def allows(value: Any) -> bool:
-        return isinstance(value, str) and any(value in names for names in choices)
-
-    return Rule(allows, "one of ", choices)
+    return Rule(
+        lambda v: isinstance(v, str) and any(v in names for names in choices), "one of ", choices
+    )
 
 
 def some_of(names: Collection[str]) -> Rule:
     """A tuple of at least one of some names, each once."""
 
     def allows(value: Any) -> bool:
-        return (
-            isinstance(value, tuple)
-            and len(value) > 0
-            and all(isinstance(name, str) and name in names for name in value)
-            and len(set(value)) == len(value)
-        )
+        are_names = isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+        return are_names and 0 < len(value) == len(set(value)) and set(value) <= {*names}
 
     return Rule(allows, "a tuple of different names among ", (names,))
 
 
 def integers(at_least: int = 0) -> Rule:
     """A tuple of positive integers, of some length."""
-    text = "a tuple of integers >= 1"
-    if at_least:
-        text += f", at least {at_least} of them"
 
     def allows(value: Any) -> bool:
         is_long_enough = isinstance(value, tuple) and len(value) >= at_least
         return is_long_enough and all(_is_int(v) and v >= 1 for v in value)
 
-    return Rule(allows, text)
+    length = f", at least {at_least} of them" if at_least else ""
+    return Rule(allows, f"a tuple of integers >= 1{length}")
 
 
 def _is_int(value: Any) -> bool:

@@ -43,7 +43,7 @@ def test_entries_say_of_themselves_what_others_ask():
 
 def test_a_registry_holds_what_its_base_holds():
     base = Registry("thing")
-    extended = Registry("special thing", base=base)
+    extended = Registry("special thing", base)
     base.register("plain")(1)
     extended.register("special")(2)
     assert dict(extended) == {"plain": 1, "special": 2}
