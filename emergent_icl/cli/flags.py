@@ -120,9 +120,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def find_problems(argv: Sequence[str]) -> list[str]:
     """What is wrong with the overrides of a config on a command line; empty if nothing is.
 
-    Unknown options come with the nearest valid names, wrong types with what is allowed.
-    If there are any, out-of-range values and contradictions of the other overrides are
-    listed too; otherwise they are left to the command's own validation.
+    If there are unknown options or values of a wrong type, what else is wrong with the config is
+    listed too; otherwise that is left to the command's own validation.
 
     Raises:
       flags.Error, OSError: the config file itself cannot be loaded.

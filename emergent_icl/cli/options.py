@@ -65,13 +65,13 @@ def matching(word: str) -> dict[str, Option]:
 
 def plain(options: Mapping[str, Option], width: int) -> str:
     """Options for a terminal `width` characters wide: two columns, the flag and what it is."""
-    left = 2 + max(len(_flag(path)) for path in options)
+    left = 2 + max(len(f"--config.{path}") for path in options)
     # A narrow terminal wraps lines by itself, and better than a column of one word each.
     width = max(width, left + 32)
 
     def entry(path: str, option: Option) -> str:
         facts = f"default {_default(option)}; {option.rule.text}"
-        first, others = f"{_flag(path):<{left}}", " " * left
+        first, others = f"--config.{path}".ljust(left), " " * left
         meaning = textwrap.fill(option.help, width, initial_indent=first, subsequent_indent=others)
         return f"{meaning}\n{textwrap.indent(textwrap.fill(facts, width - left), others)}"
 
@@ -90,15 +90,11 @@ def _section(name: str, options: Iterable[tuple[str, Option]]) -> str:
         head += [SECTIONS[name], ""]
     head += ["| option | default | allowed | meaning |", "| --- | --- | --- | --- |"]
     rows = (
-        f"| `{_flag(path)}` | `{_default(option)}` | {_cell(option.rule.text)} "
+        f"| `--config.{path}` | `{_default(option)}` | {_cell(option.rule.text)} "
         f"| {_cell(option.help)} |"
         for path, option in options
     )
     return "\n".join([*head, *rows, ""])
-
-
-def _flag(path: str) -> str:
-    return f"--config.{path}"
 
 
 def _default(option: Option) -> str:

@@ -84,20 +84,18 @@ NOTICE = b"\nStopping after this step and saving; once more stops at once, unsav
 class StopSignals:
     """The first signal is a request, the second SIGINT or SIGTERM an order.
 
-    A lost terminal is only ever a request: it is told of by the shell and by the system. Under
-    `nohup` it is none. So is a scheduler's word, which its SIGTERM follows while the run is saving.
+    A lost terminal is only ever a request: shell and system both tell of it. Under `nohup` it is
+    ignored. A scheduler's word is a request, too: its SIGTERM follows while the run is saving.
     """
 
-    def __init__(self) -> None:
-        self._received: signal.Signals | None = None
-        self._asked = False
+    _received: signal.Signals | None = None
+    _asked = False
 
     def install(self) -> None:
         """From now on signals are requests."""
         for number in SIGNALS:
             # A shell ignores SIGINT for what it starts in the background; `kill -INT` is meant.
-            is_nohup = number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
-            if not is_nohup:
+            if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
     def poll(self) -> signal.Signals | None:
@@ -119,27 +117,26 @@ class StopSignals:
 STOP_SIGNALS = StopSignals()
 
 
-# Huge pages: on CPU, half of a paper-size step went into small ones. XLA asks the C library for
-# its temporary buffers anew at every step (a gigabyte in the paper's setting), and Linux hands them
-# out in pages of 4 KiB, a page fault each. glibc 2.35 asks for pages of 2 MiB if it was told to
-# when the process began, so the launchers begin again.
+# On CPU, half of a paper-size step went into page faults: XLA asks the C library for its temporary
+# buffers anew at every step (a gigabyte in the paper's setting), and Linux hands them out in pages
+# of 4 KiB. glibc 2.35 asks for pages of 2 MiB if it was told to before the process started.
 TUNABLE, FIRST_GLIBC = "glibc.malloc.hugetlb", (2, 35)
 _RESTARTED = "EMERGENT_ICL_RESTARTED"
 _MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def restart_with_huge_pages() -> None:
-    """Replaces a program that has just begun by the same one with huge pages, where that helps.
+    """Starts a program that has just started again, with huge pages, where that helps.
 
     To be called before the heavy imports. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 prevents it.
     """
     mode = _MODE.read_text(encoding="utf-8") if _MODE.exists() else ""
     tunables = wanted_tunables(mode, platform.libc_ver(), os.environ)
-    # A privileged interpreter begins without its tunables, and would begin for ever.
-    own = {_RESTARTED: str(os.getpid())}
-    if tunables is not None and _is_program() and not own.items() <= os.environ.items():
-        environment = {**os.environ, **own, "GLIBC_TUNABLES": tunables}
-        with contextlib.suppress(OSError):  # What cannot begin again goes on as it is.
+    # A privileged interpreter starts without its tunables, and would start over for ever.
+    pid = str(os.getpid())
+    if tunables is not None and _is_program() and os.environ.get(_RESTARTED) != pid:
+        environment = {**os.environ, _RESTARTED: pid, "GLIBC_TUNABLES": tunables}
+        with contextlib.suppress(OSError):  # Without, it only runs more slowly.
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
@@ -174,10 +171,10 @@ def use_compilation_cache() -> None:
 
     Another folder: JAX_COMPILATION_CACHE_DIR; none: JAX_ENABLE_COMPILATION_CACHE=false.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
     import jax
 
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
     with contextlib.suppress(RuntimeError, OSError):  # There is no home folder.
         jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
         # What compiles sooner is not worth a file.
@@ -187,11 +184,7 @@ def use_compilation_cache() -> None:
 
 
 def compilation_cache() -> Path:
-    """The folder for this kind of machine.
-
-    A cluster shares home folders between machines of different processors, and code that was
-    compiled for one may not run on another.
-    """
+    """The folder for this kind of processor: clusters share home folders between several."""
     from emergent_icl.data.sources.cache import cache_folder
 
     lines = _CPU_INFO.read_text(encoding="utf-8").splitlines() if _CPU_INFO.exists() else []

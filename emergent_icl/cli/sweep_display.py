@@ -33,14 +33,11 @@ def print_plan(jobs: Sequence[Job], estimates: Mapping[str, JobTime], num_slots:
     for job in jobs:
         cost, done = estimates[job.name], fraction_done(job)
         left.append(cost.seconds * (1 - done))
+        numbers = (job.num_runs, f"{cost.steps:,}", f"{1e3 * cost.step_seconds:.3g}")
         time_left = duration_text(left[-1]) if left[-1] else "-"
-        step = f"{1e3 * cost.step_seconds:.3g}"
-        rows.append(
-            (job.name, _state(job, done), str(job.num_runs), f"{cost.steps:,}", step, time_left)
-        )
-    numbers = ("runs", "steps", "ms a step", "time")
-    columns = [("program", NAME), ("state", NAME), *((heading, NUMBER) for heading in numbers)]
-    print_table("Plan", columns, rows)
+        rows.append((job.name, _state(job, done), *map(str, numbers), time_left))
+    numbers = dict.fromkeys(("runs", "steps", "ms a step", "time"), NUMBER)
+    print_table("Plan", {"program": NAME, "state": NAME, **numbers}, rows)
     # No shorter than its longest job.
     wall = max(sum(left) / num_slots, max(left, default=0.0))
     console.say(
@@ -61,9 +58,8 @@ def print_status(jobs: Sequence[Job], state: Callable[[Workdir], str]) -> None:
         said = failure.lines[-1] if failure and failure.lines else ""
         step, steps = last_step(job.workdir.metrics), job.config.training.num_steps
         rows.append((job.name, _state(job, done), own or "-", f"{step:,}/{steps:,}", said))
-    names = ("program", "state", "process or job")
-    columns = [*((heading, NAME) for heading in names), ("step", NUMBER), ("last said", TEXT)]
-    print_table("Status", columns, rows)
+    names = dict.fromkeys(("program", "state", "process or job"), NAME)
+    print_table("Status", {**names, "step": NUMBER, "last said": TEXT}, rows)
     console.say(f"{sum(job.is_complete() for job in jobs)} of {len(jobs)} programs are complete.")
 
 
@@ -98,11 +94,11 @@ class SweepDisplay(Watcher):
         """Weighs the jobs against each other, by steps of all of their runs."""
         self._weights = {job.name: job.num_runs * job.config.training.num_steps for job in jobs}
         self._done = {job.name: fraction_done(job) for job in jobs}
+        self._started = self._last_line = time.monotonic()
+        self._all, self._first = max(sum(self._weights.values()), 1), self._work_done()
         share = TextColumn("{task.percentage:>3.0f} %")
         self.bar = make_bar(TextColumn("all runs"), BarColumn(), share, TimeElapsedColumn())
-        self._task = self.bar.add_task("", total=1.0)
-        self._started, self._first = time.monotonic(), self._work_done()
-        self._last_line = self._started
+        self._task = self.bar.add_task("", total=self._all)
         console.say(
             f"{len(jobs)} programs of {_runs(jobs)} runs, {self._num_complete()} complete; "
             f"{num_slots} at a time"
@@ -124,8 +120,7 @@ class SweepDisplay(Watcher):
         """See Watcher."""
         for job in running:
             self._done[job.name] = fraction_done(job)
-        share = self._work_done() / max(sum(self._weights.values()), 1e-9)
-        self.bar.update(self._task, completed=share, description=self._progress())
+        self.bar.update(self._task, completed=self._work_done(), description=self._progress())
         now = time.monotonic()
         if self.bar.disable and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
@@ -141,10 +136,9 @@ class SweepDisplay(Watcher):
     def _progress(self) -> str:
         text = f"{self._num_complete()}/{len(self._done)} programs"
         done, passed = self._work_done() - self._first, time.monotonic() - self._started
-        left = sum(self._weights.values()) - self._work_done()
-        if done > 0 and left > 0:
-            text += f", {duration_text(left * passed / done)} left"
-        return text
+        left = self._all - self._work_done()
+        is_known = done > 0 and left > 0
+        return f"{text}, {duration_text(left * passed / done)} left" if is_known else text
 
 
 def print_failures(failures: Sequence[Failure]) -> None:
@@ -159,11 +153,9 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
     rows = []
     for finding in finding_rows(results):
         rows.append((finding.name, finding.verdict, finding.claim))
-        rows += [
-            ("", f"  {one.sign} {one.outcome}", f"{one.check}: {one.said}")
-            for one in finding.checks
-        ]
-    columns = [("finding", NAME), ("verdict", NAME), ("what was claimed, and measured", TEXT)]
+        for one in finding.checks:
+            rows.append(("", f"  {one.sign} {one.outcome}", f"{one.check}: {one.said}"))
+    columns = {"finding": NAME, "verdict": NAME, "what was claimed, and measured": TEXT}
     print_table("Verdicts", columns, rows, is_grouped=True)
     for name, sweep in results["sweeps"].items():
         for condition, search in (sweep["search"] or {}).items():

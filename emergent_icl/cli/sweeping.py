@@ -13,17 +13,9 @@ from typing import Any
 
 from absl import flags
 
-from emergent_icl.cli import console
+from emergent_icl.cli import console, sweep_display
 from emergent_icl.cli.flags import EXTENSIONS, workdir_flag
 from emergent_icl.cli.start import STOP_SIGNALS
-from emergent_icl.cli.sweep_display import (
-    ENDED,
-    SweepDisplay,
-    print_failures,
-    print_plan,
-    print_status,
-    print_verdicts,
-)
 from emergent_icl.plots.report import write_report
 from emergent_icl.plots.sweep_data import context_text
 from emergent_icl.plots.sweep_figures import draw_finding, draw_summary
@@ -58,16 +50,21 @@ _EXECUTOR = flags.DEFINE_enum(
 _RETRY = flags.DEFINE_boolean(
     "retry_failed", False, "Submit anew what failed under SLURM; on this machine it always is."
 )
-_PARTITION = flags.DEFINE_string("partition", "", "Of SLURM, for each job.")
-_MINUTES = flags.DEFINE_integer(
-    "minutes", 240, "Time of a job, after which it is requeued and goes on.", lower_bound=1
-)
-_GPUS = flags.DEFINE_integer("gpus", 0, "Of each job.", lower_bound=0)
-_CPUS = flags.DEFINE_integer("cpus", 1, "Cores of each job.", lower_bound=1)
-_MEMORY = flags.DEFINE_float("memory_gb", 0.0, "Of each job; 0: the cluster's own.", lower_bound=0)
-_GRACE = flags.DEFINE_integer(
-    "grace", 90, "Seconds before its end in which a job saves.", lower_bound=1
-)
+# What each job of SLURM asks for, see Request.
+_REQUEST = {
+    "partition": flags.DEFINE_string("partition", "", "Of SLURM, for each job."),
+    "minutes": flags.DEFINE_integer(
+        "minutes", 240, "Time of a job, after which it is requeued and goes on.", lower_bound=1
+    ),
+    "gpus": flags.DEFINE_integer("gpus", 0, "Of each job.", lower_bound=0),
+    "cpus": flags.DEFINE_integer("cpus", 1, "Cores of each job.", lower_bound=1),
+    "memory_gb": flags.DEFINE_float(
+        "memory_gb", 0.0, "Of each job; 0: the cluster's own.", lower_bound=0
+    ),
+    "grace_seconds": flags.DEFINE_integer(
+        "grace", 90, "Seconds before its end in which a job saves.", lower_bound=1
+    ),
+}
 _SET = flags.DEFINE_multi_string(
     "set", [], "option=value of the config that all conditions start from; may be repeated."
 )
@@ -78,12 +75,8 @@ def launch(
 ) -> None:
     """Runs, judges and draws; exits with 1 if a program failed, 128 + n if stopped by signal n.
 
-    What cannot be run is said before anything is touched.
-
-    Args:
-      argv: of the command, flags taken out.
-      find_sweeps: gives those that are to be run together; may raise SweepError.
-      preset: of all of them, where they have one.
+    What cannot be run is said before anything is touched. `find_sweeps` may raise SweepError;
+    `preset` is that of all of them, where they have one.
     """
     with console.command(argv, SweepError, PlaceError):
         changes = _changes(_SET.value)
@@ -104,7 +97,7 @@ def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
         return distinct(make_jobs(sweeps, seeds, root, _RUNS.value or len(seeds)))
 
     if _STATUS.value:
-        print_status(find_jobs(), _job_states())
+        sweep_display.print_status(find_jobs(), _job_states())
         return
     for job in find_jobs():
         # Of what waits for a search nobody knows yet which runs they are.
@@ -115,17 +108,17 @@ def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
         # Steps are timed as a job will run: on the cores of one slot.
         if slots[0].cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, slots[0].cores)
-        print_plan(find_jobs(), estimate(find_jobs()), len(slots))
+        sweep_display.print_plan(find_jobs(), estimate(find_jobs()), len(slots))
         return
     place, at_once = _place(root)
-    display, stop = SweepDisplay(find_jobs(), at_once), None
+    display, stop = sweep_display.SweepDisplay(find_jobs(), at_once), None
     try:
         with display.bar:
             failures = run_jobs(find_jobs, place, display, STOP_SIGNALS.poll)
     except Stopped as error:
         stop, failures = error, error.failures
     judge_and_draw(sweeps, seeds, root, about)
-    print_failures(failures)
+    sweep_display.print_failures(failures)
     if stop:
         console.say(f"{stop.said} To go on:\n  {console.command_line()}")
         sys.exit(128 + stop.signal)
@@ -148,7 +141,7 @@ def judge_and_draw(
         draw_finding(name, sweep, verdict, figures / name, context_text(results))
     draw_summary(results, figures / "summary")
     write_report(results, figures, root / "report.html")
-    print_verdicts(results)
+    sweep_display.print_verdicts(results)
     console.say(f"Numbers: {root / RESULTS}\nReport: {root / 'report.html'}")
 
 
@@ -165,15 +158,8 @@ def _place(root: Path) -> tuple[Place, int]:
         slots = machine_slots(_WORKERS.value)
         return LocalProcesses(slots, _command), len(slots)
     slurm = _slurm()
-    request = slurm.Request(
-        partition=_PARTITION.value,
-        minutes=_MINUTES.value,
-        gpus=_GPUS.value,
-        cpus=_CPUS.value,
-        memory_gb=_MEMORY.value,
-        at_once=_WORKERS.value or slurm.Request().at_once,
-        grace_seconds=_GRACE.value,
-    )
+    request = slurm.Request(**{name: flag.value for name, flag in _REQUEST.items()})
+    request = request._replace(at_once=_WORKERS.value or request.at_once)
     return slurm.SlurmJobs(root, request, _command, _RETRY.value), request.at_once
 
 
@@ -197,7 +183,7 @@ def _job_states() -> Callable[[Workdir], str]:
 
     def state(workdir: Workdir) -> str:
         job = slurm.submission_of(workdir)
-        return f"{alive.get(job.id, ENDED).lower()} (job {job.id})" if job else ""
+        return f"{alive.get(job.id, sweep_display.ENDED).lower()} (job {job.id})" if job else ""
 
     return state
 

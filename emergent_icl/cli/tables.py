@@ -32,21 +32,18 @@ METRICS = {
 
 def print_table(
     title: str,
-    columns: Sequence[tuple[str, Mapping[str, Any]]],
+    columns: Mapping[str, Mapping[str, Any]],
     rows: Iterable[Sequence[str]],
+    *,
+    has_headings: bool = True,
     is_grouped: bool = False,
 ) -> None:
-    """Prints a table.
+    """Prints rows of cells below headings; of each column it is told whether NAME, NUMBER or TEXT.
 
-    Args:
-      title: above it.
-      columns: a heading each, and what stands below it: NAME, NUMBER or TEXT.
-      rows: of cells.
-      is_grouped: rows whose first cell is not empty are bold and begin a group.
+    In groups, a row whose first cell is not empty is bold and begins one.
     """
-    has_headings = any(heading for heading, _ in columns)
     table = Table(title=title, title_justify="left", show_header=has_headings, min_width=len(title))
-    for heading, kind in columns:
+    for heading, kind in columns.items():
         table.add_column(heading, **kind)
     for row in rows:
         begins = is_grouped and bool(row[0])
@@ -54,7 +51,7 @@ def print_table(
             table.add_section()
         table.add_row(*row, style="bold" if begins else None)
     width = CONSOLE.width if CONSOLE.is_terminal else PAGE_WIDTH
-    if all(kind is not TEXT for _, kind in columns):
+    if TEXT not in columns.values():
         # As wide as it takes: a number that is cut is worse than a line that wraps.
         width = max(width, Console(width=10_000, **PLAIN).measure(table).maximum)
     Console(width=width, **PLAIN).print(table)
@@ -62,14 +59,14 @@ def print_table(
 
 def print_facts(title: str, facts: Mapping[str, str]) -> None:
     """Prints a table of names and what is to be said of them."""
-    print_table(title, [("", NAME), ("", TEXT)], facts.items())
+    print_table(title, {"name": NAME, "text": TEXT}, facts.items(), has_headings=False)
 
 
 def print_columns(
     title: str, headings: Sequence[str], columns: Mapping[str, Sequence[str]], corner: str = ""
 ) -> None:
     """Prints a table: a heading for each row, a column of cells for each name."""
-    kinds = [(corner, NAME), *((name, NUMBER) for name in columns)]
+    kinds = {corner: NAME, **dict.fromkeys(columns, NUMBER)}
     print_table(title, kinds, zip(headings, *columns.values(), strict=True))
 
 

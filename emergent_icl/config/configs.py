@@ -18,11 +18,8 @@ from emergent_icl.config.registry import nearest_options
 def default_config(*extensions: str) -> ml_collections.ConfigDict:
     """Every option at its default: the paper's setting, as far as one config can be that; locked.
 
-    Tuples stay tuples, integers integers; an option that is unset takes an integer.
-
-    Args:
-      *extensions: sections that the config shall have besides, as 'data.mosaics'; their options
-        are those that were declared.
+    Tuples stay tuples, integers integers; an option that is unset takes an integer. `extensions`
+    are further sections, as 'data.mosaics', whose options were declared.
 
     Raises:
       KeyError: nothing was declared for a section.
@@ -33,19 +30,25 @@ def default_config(*extensions: str) -> ml_collections.ConfigDict:
     tree: dict[str, Any] = {}
     for path, option in known().items():
         if path in OPTIONS or path.startswith(tuple(f"{name}." for name in extensions)):
-            *sections, name = path.split(".")
-            section = tree
-            for part in sections:
-                section = section.setdefault(part, {})
-            section[name] = placeholder(int) if option.default is None else option.default
+            put(tree, path, placeholder(int) if option.default is None else option.default)
     return ml_collections.ConfigDict(tree).lock()
 
 
-def prefixes(flag: str) -> tuple[str, ...]:
-    """The options that have a flag, as `str.startswith` takes them: a whole section as 'section.'.
+def put(tree: Any, path: str, value: Any) -> bool:
+    """Sets an option in nested dictionaries unless it is there; whether it could be set."""
+    *sections, name = path.split(".")
+    for part in sections:
+        tree = tree.setdefault(part, {}) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or name in tree:
+        return False
+    tree[name] = value
+    return True
 
-    Args:
-      flag: name of an attribute of Option.
+
+def prefixes(flag: str) -> tuple[str, ...]:
+    """The options that have a flag, an attribute of Option, as `str.startswith` takes them.
+
+    A whole section is 'section.'.
     """
     flags = {path: getattr(option, flag) for path, option in known().items()}
 
@@ -115,18 +118,16 @@ def named_overrides(config: ml_collections.ConfigDict) -> list[tuple[str, dict[s
     """
     training = config.training
     if training.replica_overrides:
-        return [_named(dict(overrides)) for overrides in training.replica_overrides]
+        return [_named(**overrides) for overrides in training.replica_overrides]
     if is_plain(config):
         return [("", {})]
     seeds = range(training.seed, training.seed + training.replicas)
     return [(f"seed={seed}", {"training.seed": seed}) for seed in seeds]
 
 
-def _named(overrides: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    name = overrides.pop("name", None)
-    if name is None:
-        name = ",".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in overrides.items())
-    return name, overrides
+def _named(*, name: str | None = None, **overrides: Any) -> tuple[str, dict[str, Any]]:
+    short = (f"{path.rpartition('.')[2]}={value}" for path, value in overrides.items())
+    return (",".join(short) if name is None else name), overrides
 
 
 def alone(

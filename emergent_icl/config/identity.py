@@ -15,7 +15,7 @@ from typing import Any
 
 import ml_collections
 
-from emergent_icl.config.configs import flatten, is_resumable, tuples, with_options
+from emergent_icl.config.configs import flatten, is_resumable, put, tuples, with_options
 from emergent_icl.config.options import OPTIONS
 from emergent_icl.config.rules import FROM_THE_START
 
@@ -33,19 +33,16 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """A config that any version wrote, in the options of this one.
 
     Renamed options get their names of today, options that came later what was done before them.
-
-    Args:
-      stored: the content of a config.json, nested; not changed. What no version wrote is left as
-        it is, for the validation to refuse.
+    What no version wrote is left as it is, for the validation to refuse.
     """
     tree = copy.deepcopy(stored)
     for old, new in RENAMED.items():
         section, name = _section(tree, old), old.rpartition(".")[2]
         # One that stands there under both names is left as it is, too.
-        if name in section and _put(tree, new, section[name]):
+        if name in section and put(tree, new, section[name]):
             del section[name]
     for path, value in _added().items():
-        _put(tree, path, value)
+        put(tree, path, value)
     replicas = _section(tree, OVERRIDES).get("replica_overrides")
     if isinstance(replicas, list | tuple):
         tree["training"]["replica_overrides"] = [_renamed(one, RENAMED) for one in replicas]
@@ -139,14 +136,3 @@ def _section(tree: Any, path: str) -> dict[str, Any]:
     for part in path.split(".")[:-1]:
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree if isinstance(tree, dict) else {}
-
-
-def _put(tree: Any, path: str, value: Any) -> bool:
-    """Sets an option that is not there yet; whether it could be set."""
-    *sections, name = path.split(".")
-    for part in sections:
-        tree = tree.setdefault(part, {}) if isinstance(tree, dict) else None
-    if not isinstance(tree, dict) or name in tree:
-        return False
-    tree[name] = value
-    return True

@@ -25,22 +25,17 @@ class Registry(ChainMap[str, T]):
     """
 
     def __init__(self, kind: str, *bases: Registry[T], **facts: Any) -> None:
-        """Makes an empty registry.
+        """Makes an empty registry of entries of some kind, as error messages call it.
 
-        Args:
-          kind: what the entries are, for error messages.
-          *bases: registries whose entries belong to this one too.
-          **facts: what others may ask about an entry, and the answer for an entry that does not
-            say.
+        Entries of `bases` belong to it too. `facts` are what others may ask about an entry, and
+        the answer for an entry that does not say.
         """
         super().__init__({}, *bases)
         self.kind, self._defaults = kind, facts
         self._facts: dict[str, dict[str, Any]] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
-        """A decorator that adds its argument under `name`.
-
-        `facts` differ from the registry's own answers about an entry.
+        """A decorator that adds its argument; `facts` are the entry's own answers.
 
         Raises:
           ValueError: the name is taken by another entry.
@@ -85,12 +80,9 @@ FEEDERS: Registry = Registry("feeder")
 #   is_normalized: it sees thin strokes on a background of ones.
 #   problems: (config.model, SourceShape) -> what is wrong with an encoder of such examples.
 ENCODERS: Registry = Registry(
-    "encoder",
-    reads=("image", "vector", "integer"),
-    has_convolutions=True,
-    is_normalized=False,
+    "encoder", reads=("image", "vector", "integer"), has_convolutions=True, is_normalized=False,
     problems=no_problems,
-)
+)  # fmt: skip
 # models/network.py: (config.model) -> SequenceModel.
 #   problems: (config.model, width of a token) -> what is wrong with such a model.
 SEQUENCE_MODELS: Registry = Registry("sequence model", problems=no_problems)
@@ -108,15 +100,12 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> str:
 
 def nearest_name(name: object, allowed: Iterable[str]) -> str:
     """'; did you mean ...?' for a name that resembles an allowed one, else ''."""
-    near = difflib.get_close_matches(name, list(allowed), n=1) if isinstance(name, str) else []
-    return did_you_mean(near)
+    is_text = isinstance(name, str)
+    return _did_you_mean(difflib.get_close_matches(name, list(allowed), n=1) if is_text else [])
 
 
-def did_you_mean(names: Sequence[str]) -> str:
-    """'; did you mean 'a' or 'b'?', or '' for no names."""
-    if not names:
-        return ""
-    return f"; did you mean {' or '.join(repr(name) for name in names)}?"
+def _did_you_mean(names: Sequence[str]) -> str:
+    return f"; did you mean {' or '.join(map(repr, names))}?" if names else ""
 
 
 def nearest_options(path: str, known: Iterable[str]) -> str:
@@ -132,4 +121,4 @@ def nearest_options(path: str, known: Iterable[str]) -> str:
         *difflib.get_close_matches(path, names, n=3, cutoff=0.8),
         *(option for option in names if names[option] in similar),
     ]
-    return did_you_mean(list(dict.fromkeys(found))[:3])
+    return _did_you_mean(list(dict.fromkeys(found))[:3])
