@@ -1,8 +1,5 @@
 """Finding 6: a transformer learns in context, recurrent models do not, however they are tuned.
 
-    python -m experiments.sweep --sweep=experiments/configs/sweeps/architecture.py \
-        --workdir=runs/sweeps
-
 Learning rate and warm-up of each model are searched first, by what is best for ICL; the chosen
 setting is then judged on seeds that the search has not seen. All sequences are bursty and, on a
 laptop, classes are many: where ICL is easiest.
@@ -16,22 +13,15 @@ from emergent_icl.sweeps.claims import Claim, Within
 from emergent_icl.sweeps.spec import Condition, Search, Sweep
 
 MODELS = ("transformer", "lstm", "rnn")
-LAPTOP_SEARCH, PAPER_SEARCH = {"draws": 8, "num_steps": 6_000}, {"draws": 15}
+RATE, WARMUP = "training.optimizer.learning_rate", "training.optimizer.warmup_steps"
+SEARCHES = {
+    "laptop": Search({RATE: (1e-4, 3e-2), WARMUP: (10, 2000)}, draws=8, num_steps=6_000),
+    "paper": Search({RATE: (1e-5, 1e-1), WARMUP: (1, 10_000)}, draws=15),
+}
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: laptop, paper."""
-    space = scale.by_scale(
-        preset,
-        laptop={
-            "training.optimizer.learning_rate": (1e-4, 3e-2),
-            "training.optimizer.warmup_steps": (10, 2000),
-        },
-        paper={
-            "training.optimizer.learning_rate": (1e-5, 1e-1),
-            "training.optimizer.warmup_steps": (1, 10_000),
-        },
-    )
     base = scale.start(preset, 8_000, augmented=preset == "laptop")
     base = with_options(base, {"data.sequences.p_bursty": 1.0})
     return Sweep(
@@ -40,7 +30,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         axis="sequence model",
         base=base,
         conditions=tuple(Condition(name, {"model.sequence_model": name}) for name in MODELS),
-        search=Search(space, **scale.by_scale(preset, LAPTOP_SEARCH, PAPER_SEARCH)),
+        search=SEARCHES[preset],
         claim=Claim(
             "A transformer learns in context; LSTM and vanilla RNN of the same depth stay at "
             "chance with the best setting that a search finds for them.",

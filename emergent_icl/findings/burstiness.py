@@ -1,7 +1,4 @@
-"""Finding 1: the more sequences are bursty, the more ICL and the less IWL.
-
-python -m experiments.sweep --sweep=experiments/configs/sweeps/burstiness.py --workdir=runs/sweeps
-"""
+"""Finding 1: the more sequences are bursty, the more ICL and the less IWL."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Finding 2: the more classes (each the rarer), the more ICL and the less IWL.
 
-    python -m experiments.sweep --sweep=experiments/configs/sweeps/classes.py --workdir=runs/sweeps
-
 20 characters are held out; the 12,800 classes are the flips and quarter turns of 1,600
 characters, with 80 variants of 10 characters held out.
 """

@@ -1,8 +1,4 @@
-"""Finding 3: the more labels a class has ("dynamic meanings"), the more ICL.
-
-python -m experiments.sweep --sweep=experiments/configs/sweeps/multiplicity.py \
-        --workdir=runs/sweeps
-"""
+"""Finding 3: the more labels a class has ("dynamic meanings"), the more ICL."""
 
 from __future__ import annotations
 

@@ -6,9 +6,6 @@ paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for accelerators.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import with_options
@@ -36,19 +33,6 @@ def start(
     base.check_preset(preset, PRESETS)
     source = omniglot_augmented if augmented else omniglot
     config = source.get_config("small" if preset == "laptop" else "paper")
-    paper_steps = paper_steps or config.training.num_steps
-    steps = laptop_steps if preset == "laptop" else paper_steps
-    return with_options(
-        config,
-        {
-            "training.num_steps": steps,
-            "evaluation.every": steps // EVALUATIONS,
-            "checkpoints.every": steps // EVALUATIONS,
-            "checkpoints.keep": 1,
-        },
-    )
-
-
-def by_scale(preset: str, laptop: Mapping[str, Any], paper: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of one scale."""
-    return dict(laptop if preset == "laptop" else paper)
+    steps = laptop_steps if preset == "laptop" else paper_steps or config.training.num_steps
+    often = dict.fromkeys(("evaluation.every", "checkpoints.every"), steps // EVALUATIONS)
+    return with_options(config, {"training.num_steps": steps, **often, "checkpoints.keep": 1})

@@ -1,7 +1,4 @@
-"""Beyond the paper: ICL fades as training goes on (Singh et al. 2023), less so with weight decay.
-
-python -m experiments.sweep --sweep=experiments/configs/sweeps/transience.py --workdir=runs/sweeps
-"""
+"""Beyond the paper: ICL fades with training (Singh et al. 2023), less so with weight decay."""
 
 from __future__ import annotations
 

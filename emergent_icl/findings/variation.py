@@ -1,8 +1,5 @@
 """Finding 4: the more the examples of a class vary, the more ICL and the less IWL.
 
-    python -m experiments.sweep --sweep=experiments/configs/sweeps/variation.py \
-        --workdir=runs/sweeps
-
 Values are ranks: from identical drawings over pixel noise to 20 people's drawings.
 """
 

@@ -1,7 +1,5 @@
 """Finding 5: at a Zipf exponent about 1, ICL and IWL coexist in one model.
 
-    python -m experiments.sweep --sweep=experiments/configs/sweeps/zipf.py --workdir=runs/sweeps
-
 12,800 classes (8 variants of characters), of which the 100 most frequent are the common ones.
 Uniform classes are learned in context alone; under strong skew the few that matter are learned
 in weights alone.

@@ -25,7 +25,5 @@ def check_preset(preset: str, allowed: tuple[str, ...]) -> None:
 def train_briefly(config: ConfigDict, num_steps: int, evaluate_every: int) -> None:
     """Settings of training that small models share: a higher, constant rate, soon reached."""
     config.training.num_steps = num_steps
-    config.training.optimizer.learning_rate = 1e-3
-    config.training.optimizer.schedule = "constant"
-    config.training.optimizer.warmup_steps = 500
+    config.training.optimizer.update(learning_rate=1e-3, schedule="constant", warmup_steps=500)
     config.evaluation.every = evaluate_every

@@ -29,22 +29,12 @@ def get_config(preset: str = "reddy") -> ConfigDict:
     base.check_preset(preset, ("reddy",))
     config = base.get_config().unlock()
     config.name = "Gaussian classes, after Reddy 2023"
-    config.data.source = "gaussian"
-    config.data.noise_scale = 0.1
-    config.data.gaussian.num_classes = 1124
-    config.data.gaussian.dimension = 64
-    config.data.split.num_rare = 1024
-    config.data.split.num_common = 0
-    config.data.split.num_holdout = 100
-    config.data.sequences.labeling = "shared"
-    config.data.sequences.num_shared_labels = 32
-    config.data.sequences.shots = 4
-    config.data.sequences.ways = 2
-    config.data.sequences.p_bursty = 1.0
-    config.model.encoder = "linear"
-    config.model.num_layers = 2
-    config.model.num_heads = 1
-    config.model.attention_only = True
+    config.data.update(source="gaussian", noise_scale=0.1)
+    config.data.gaussian.update(num_classes=1124, dimension=64)
+    config.data.split.update(num_rare=1024, num_common=0, num_holdout=100)
+    config.data.sequences.update(labeling="shared", num_shared_labels=32)
+    config.data.sequences.update(shots=4, ways=2, p_bursty=1.0)
+    config.model.update(encoder="linear", num_layers=2, num_heads=1, attention_only=True)
     config.model.head_hidden_sizes = (128, 128, 128)
     base.train_briefly(config, num_steps=6_000, evaluate_every=250)
     config.training.batch_size = 128

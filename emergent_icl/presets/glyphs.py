@@ -24,10 +24,8 @@ def get_config(preset: str = "demo") -> ConfigDict:
     base.check_preset(preset, ("demo",))
     config = omniglot.get_config("small").unlock()
     config.name = "glyphs demo: fully bursty sequences"
-    config.data.source = "glyphs"
-    config.data.inverted = False
-    config.data.split.num_rare = 1600
-    config.data.split.num_holdout = 100
+    config.data.update(source="glyphs", inverted=False)
+    config.data.split.update(num_rare=1600, num_holdout=100)
     config.data.sequences.p_bursty = 1.0
     config.training.num_steps = 4000
     config.evaluation.every = 250

@@ -29,21 +29,11 @@ def get_config(preset: str = "small") -> ConfigDict:
     """Presets: paper, small."""
     base.check_preset(preset, ("paper", "small"))
     config = base.get_config().unlock()
-    if preset == "paper":
-        config.name = "Omniglot, the paper's setting"
-    else:
+    config.name = "Omniglot, the paper's setting"
+    if preset == "small":
         config.name = "Omniglot, small"
-        _make_small(config)
+        config.data.update(image_size=28, inverted=True)
+        config.data.split.update(num_rare=1523, num_common=0, num_holdout=100)
+        config.model.update(encoder="mlp", num_layers=2)
+        base.train_briefly(config, num_steps=10_000, evaluate_every=500)
     return config.lock()
-
-
-def _make_small(config: ConfigDict) -> None:
-    """A model and images that two CPU cores train in minutes."""
-    config.data.image_size = 28
-    config.data.inverted = True
-    config.data.split.num_rare = 1523
-    config.data.split.num_common = 0
-    config.data.split.num_holdout = 100
-    config.model.encoder = "mlp"
-    config.model.num_layers = 2
-    base.train_briefly(config, num_steps=10_000, evaluate_every=500)

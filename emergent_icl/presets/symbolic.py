@@ -21,10 +21,7 @@ def get_config(preset: str = "small") -> ConfigDict:
     config = base.get_config().unlock()
     config.name = "integer tokens"
     config.data.source = "symbolic"
-    config.data.split.num_rare = 1600
-    config.data.split.num_common = 0
-    config.data.split.num_holdout = 100
-    config.model.encoder = "embedding"
-    config.model.num_layers = 2
+    config.data.split.update(num_rare=1600, num_common=0, num_holdout=100)
+    config.model.update(encoder="embedding", num_layers=2)
     base.train_briefly(config, num_steps=10_000, evaluate_every=500)
     return config.lock()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,9 @@ ALPHA = 0.05
 
 Decision = Literal["holds", "fails", "undecided"]
 Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
+# From best to worst.
 VERDICTS: Mapping[Decision, Verdict] = {
-    "holds": "reproduced", "fails": "not reproduced", "undecided": "inconclusive"
+    "holds": "reproduced", "undecided": "inconclusive", "fails": "not reproduced"
 }  # fmt: skip
 # A number, the name of a condition, or an interval.
 Number = float | str | tuple[float, float]
@@ -50,52 +51,38 @@ class CheckResult(NamedTuple):
     reason: str = ""
 
 
-class Check(Protocol):
-    """One statement that a claim is made of; a frozen dataclass."""
+class Check:
+    """One statement that a claim is made of: a frozen dataclass.
 
-    def text(self) -> str:
-        """The statement in words, with its bounds."""
-        ...
-
-    def conditions(self) -> set[str]:
-        """Conditions that it names.
-
-        With an attribute `needs_all = True` it needs the runs of all there are, with
-        `needs_values = True` a value of each.
-        """
-        ...
-
-    def measures(self) -> set[str]:
-        """Measures that it reads."""
-        ...
-
-    def judge(self, evidence: Evidence) -> CheckResult:
-        """Decides it; every condition that it needs has a run."""
-        ...
-
-
-class FieldsCheck:
-    """A check that says by its fields what it is about.
-
-    `measure` and `together` are measures; whatever else is a word names a condition.
+    Its fields say what it is about: `measure` and `together` are measures, whatever else is a
+    word names a condition. With `needs_all` it needs the runs of every condition there is, with
+    `needs_values` a value of each. Any object with the same four methods will do.
     """
 
     needs_all: ClassVar[bool] = False
     needs_values: ClassVar[bool] = False
 
+    def text(self) -> str:
+        """The statement in words, with its bounds."""
+        raise NotImplementedError
+
     def conditions(self) -> set[str]:
-        """See Check."""
+        """Conditions that it names."""
         fields = vars(self).items()
         return {value for name, value in fields if isinstance(value, str) and name != "measure"}
 
     def measures(self) -> set[str]:
-        """See Check."""
+        """Measures that it reads."""
         fields = vars(self)
         return set(fields["together"] if "together" in fields else [fields["measure"]])
 
+    def judge(self, evidence: Evidence) -> CheckResult:
+        """Decides it; every condition that it needs has a run."""
+        raise NotImplementedError
+
 
 @dataclasses.dataclass(frozen=True)
-class Difference(FieldsCheck):
+class Difference(Check):
     """The mean at `high` exceeds that at `low` by more than `more_than`, and surely by something.
 
     The exact p is of a difference above zero; how sure the bound is, the interval tells.
@@ -124,17 +111,19 @@ class Difference(FieldsCheck):
             **_interval_numbers("difference", difference),
             "p": p,
         }
-        if difference.mean > self.more_than:
-            least = 1 / math.comb(len(high) + len(low), len(low))
-            few = f"with {len(high)} and {len(low)} runs p is at least {least:.2g}"
-            if p < ALPHA:
-                return CheckResult("holds", numbers)
-            return CheckResult("undecided", numbers, few if least >= ALPHA else "")
-        return CheckResult("fails" if difference.high <= self.more_than else "undecided", numbers)
+        if difference.high <= self.more_than:
+            return CheckResult("fails", numbers)
+        if difference.mean <= self.more_than:
+            return CheckResult("undecided", numbers)
+        if p < ALPHA:
+            return CheckResult("holds", numbers)
+        least = 1 / math.comb(len(high) + len(low), len(low))
+        few = f"with {len(high)} and {len(low)} runs p is at least {least:.2g}"
+        return CheckResult("undecided", numbers, few if least >= ALPHA else "")
 
 
 @dataclasses.dataclass(frozen=True)
-class Trend(FieldsCheck):
+class Trend(Check):
     """Spearman's rank correlation of the conditions' values with a measure, over all runs."""
 
     measure: str
@@ -165,7 +154,7 @@ class Trend(FieldsCheck):
 
 
 @dataclasses.dataclass(frozen=True)
-class Within(FieldsCheck):
+class Within(Check):
     """The mean at a condition lies in a range: all of its 95 % interval does."""
 
     measure: str
@@ -175,11 +164,11 @@ class Within(FieldsCheck):
 
     def text(self) -> str:
         """See Check."""
+        where = f"within {self.low:g} and {self.high:g}"
         if self.low == -math.inf:
             where = f"below {self.high:g}"
-        else:
-            is_open = self.high == math.inf
-            where = f"above {self.low:g}" if is_open else f"within {self.low:g} and {self.high:g}"
+        elif self.high == math.inf:
+            where = f"above {self.low:g}"
         return f"{self.measure}: mean at {self.condition} is {where} (95 % interval)"
 
     def judge(self, evidence: Evidence) -> CheckResult:
@@ -189,7 +178,7 @@ class Within(FieldsCheck):
 
 
 @dataclasses.dataclass(frozen=True)
-class Coexistence(FieldsCheck):
+class Coexistence(Check):
     """At some condition every one of some measures is above a bound in the same model.
 
     Decided by the least of the measures of each run: its mean over seeds is above the bound at
@@ -223,17 +212,17 @@ class Coexistence(FieldsCheck):
         level = 1 - (1 - LEVEL) / len(lesser)
         elsewhere = {name: mean_interval(values, level) for name, values in lesser.items()}
         best = max(elsewhere, key=lambda name: (elsewhere[name].low, elsewhere[name].mean))
-        somewhere = any_of(_where(found, self.above, math.inf) for found in elsewhere.values())
+        somewhere = best_of(_where(found, self.above, math.inf) for found in elsewhere.values())
         numbers = {
             "best condition": best,
             **_interval_numbers("lesser measure there", elsewhere[best], level),
             **_interval_numbers(f"lesser measure at {self.not_at}", missing),
         }
-        return CheckResult(all_of([somewhere, _where(missing, -math.inf, self.above)]), numbers)
+        return CheckResult(worst_of([somewhere, _where(missing, -math.inf, self.above)]), numbers)
 
 
 @dataclasses.dataclass(frozen=True)
-class Fades(FieldsCheck):
+class Fades(Check):
     """A measure ends by more than `by` below what it was at its height, run by run.
 
     A run's height is its value at the step at which the mean of the *other* runs is greatest:
@@ -284,16 +273,14 @@ def _where(interval: Interval, low: float, high: float) -> Decision:
     return "fails" if interval.high <= low or interval.low >= high else "undecided"
 
 
-def all_of(decisions: Iterable[Decision]) -> Decision:
-    """Whether all hold."""
-    found = set(decisions)
-    return "fails" if "fails" in found else "undecided" if "undecided" in found else "holds"
+def worst_of(decisions: Iterable[Decision]) -> Decision:
+    """'holds' if all do."""
+    return max(decisions, key=list(VERDICTS).index)
 
 
-def any_of(decisions: Iterable[Decision]) -> Decision:
-    """Whether one holds."""
-    found = set(decisions)
-    return "holds" if "holds" in found else "undecided" if "undecided" in found else "fails"
+def best_of(decisions: Iterable[Decision]) -> Decision:
+    """'holds' if one does."""
+    return min(decisions, key=list(VERDICTS).index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,18 +289,6 @@ class Claim:
 
     text: str
     checks: tuple[Check, ...]
-
-    def conditions(self) -> set[str]:
-        """Conditions that are named."""
-        return set[str]().union(*(check.conditions() for check in self.checks))
-
-    def measures(self) -> set[str]:
-        """Measures that are read."""
-        return set[str]().union(*(check.measures() for check in self.checks))
-
-    def needs_values(self) -> bool:
-        """Whether every condition must have a value."""
-        return any(getattr(check, "needs_values", False) for check in self.checks)
 
 
 class Judged(NamedTuple):
@@ -325,25 +300,19 @@ class Judged(NamedTuple):
 
 def judge(claim: Claim, evidence: Evidence, expected_runs: int) -> Judged:
     """Decides a claim; where a condition has fewer runs than expected, no check can hold."""
-    results = [_judge_check(check, evidence, expected_runs) for check in claim.checks]
-    outcome = all_of(one.outcome for one in results)
-    return Judged(VERDICTS[outcome], tuple(results))
+    results = tuple(_judge_check(check, evidence, expected_runs) for check in claim.checks)
+    return Judged(VERDICTS[worst_of(one.outcome for one in results)], results)
 
 
 def _judge_check(check: Check, evidence: Evidence, expected_runs: int) -> CheckResult:
-    needs_all = getattr(check, "needs_all", False)
-    needed = set(evidence.runs) if needs_all else check.conditions()
+    needed = set(evidence.runs) if getattr(check, "needs_all", False) else check.conditions()
     counts = {name: len(runs) for name, runs in evidence.runs.items() if name in needed}
-    short = {name: count for name, count in counts.items() if count < expected_runs}
-    reason = _absence(short, expected_runs)
-    if 0 in counts.values() or not counts:
+    absent = [name for name, count in counts.items() if count == 0]
+    few = {name: count for name, count in counts.items() if 0 < count < expected_runs}
+    reasons = [f"no runs of {', '.join(absent)}"] if absent else []
+    but = f"of {expected_runs} runs (others are missing, or diverged)"
+    reason = "; ".join([*reasons, *(f"{name} has {count} {but}" for name, count in few.items())])
+    if absent or not counts:
         return CheckResult("undecided", {}, reason or "there are no runs")
     found = check.judge(evidence)
-    return CheckResult("undecided", found.numbers, reason) if short else found
-
-
-def _absence(counts: Mapping[str, int], expected_runs: int) -> str:
-    none = [name for name, count in counts.items() if count == 0]
-    parts = [f"no runs of {', '.join(none)}"] if none else []
-    but = f"of {expected_runs} runs (others are missing, or diverged)"
-    return "; ".join([*parts, *(f"{name} has {n} {but}" for name, n in counts.items() if n)])
+    return CheckResult("undecided", found.numbers, reason) if few else found

@@ -9,9 +9,10 @@ Conditions of equal configs, in one sweep or several, have their runs in one fol
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_collections
 
@@ -24,6 +25,9 @@ from emergent_icl.sweeps.spec import Condition, Search, Sweep
 SEARCH_FOLDER = "search"
 _REPLICAS = "training.replica_overrides"
 
+# Key of a config -> the folders of its runs, each with the seeds that it holds.
+_Folders = defaultdict[str, list[tuple[Workdir, list[int]]]]
+
 
 class Job(NamedTuple):
     """One command that trains.
@@ -31,18 +35,21 @@ class Job(NamedTuple):
     Attributes:
       sweep: name of the sweep that needs it.
       condition: name of its condition.
-      name: of its folder below the root; equal for jobs that are the same.
       workdir: of its runs.
       config: of all of them, with its replicas.
-      waits_for: the search that has no outcome yet for its settings; None if they are known.
+      waits_for: the search that has not chosen its settings yet; None if they are known.
     """
 
     sweep: str
     condition: str
-    name: str
     workdir: Workdir
     config: ml_collections.ConfigDict
     waits_for: Workdir | None = None
+
+    @property
+    def name(self) -> str:
+        """SWEEP/CONDITION/FOLDER, which lies below the root; equal for jobs that are the same."""
+        return "/".join(self.workdir.path.parts[-3:])
 
     @property
     def num_runs(self) -> int:
@@ -91,17 +98,18 @@ def make_jobs(
     Raises:
       SweepError: a condition cannot be run.
     """
-    folders = _Folders(root.absolute())
-    settings = [_settle(s, condition, folders) for s in sweeps for condition in s.conditions]
+    root = root.absolute()
+    folders = _complete_folders(root)
+    settings = [_settle(sweep, one, root, folders) for sweep in sweeps for one in sweep.conditions]
     for setting in settings:
-        for workdir, own in _begun(setting.folder):
-            folders.add(setting.key, workdir, own)
+        folders[setting.key] += _begun(setting.folder)
     jobs: list[Job] = []
     for setting in settings:
         jobs += [setting.search] if setting.search else []
         for workdir, own in _dealt_out(setting, seeds, runs_per_job, folders):
-            config = with_options(setting.config, {_REPLICAS: _replicas(own)})
-            jobs.append(setting.job(folders.root, workdir, config))
+            replicas = tuple({"name": f"seed={seed}", "training.seed": seed} for seed in own)
+            config = with_options(setting.config, {_REPLICAS: replicas})
+            jobs.append(Job(setting.sweep, setting.condition, workdir, config, setting.waits_for))
     return jobs
 
 
@@ -119,29 +127,18 @@ def config_key(config: ml_collections.ConfigDict) -> str:
     return json.dumps(config.to_dict(), sort_keys=True)
 
 
-class _Folders:
-    """Folders below a root with the seeds that they hold, by the config of their runs."""
-
-    def __init__(self, root: Path) -> None:
-        """Looks for those that are complete, of whatever sweep."""
-        self.root = root
-        self._found: dict[str, list[tuple[Workdir, list[int]]]] = {}
-        searches = sorted(root.glob(f"*/*/{SEARCH_FOLDER}"))
-        for workdir in map(Workdir, [*sorted(root.glob("*/*/seeds=*")), *searches]):
-            if workdir.config.exists():
-                config = workdir.read_config()
-                if _has_ended(workdir, config):
-                    is_search = workdir.path.name == SEARCH_FOLDER
-                    shared = config if is_search else with_options(config, {_REPLICAS: ()})
-                    self.add(config_key(shared), workdir, [] if is_search else _seeds_of(config))
-
-    def add(self, key: str, workdir: Workdir, seeds: list[int]) -> None:
-        """From now on it may be others' folder, too."""
-        self._found.setdefault(key, []).append((workdir, seeds))
-
-    def of(self, key: str) -> list[tuple[Workdir, list[int]]]:
-        """Those of a config, complete ones first."""
-        return self._found.get(key, [])
+def _complete_folders(root: Path) -> _Folders:
+    """Those below a root, of whatever sweep."""
+    folders: _Folders = defaultdict(list)
+    searches = sorted(root.glob(f"*/*/{SEARCH_FOLDER}"))
+    for workdir in map(Workdir, [*sorted(root.glob("*/*/seeds=*")), *searches]):
+        if workdir.config.exists() and _has_ended(workdir, config := workdir.read_config()):
+            if workdir.path.name == SEARCH_FOLDER:
+                folders[config_key(config)].append((workdir, []))
+            else:
+                shared = with_options(config, {_REPLICAS: ()})
+                folders[config_key(shared)].append((workdir, _seeds_of(config)))
+    return folders
 
 
 class _Setting(NamedTuple):
@@ -155,24 +152,24 @@ class _Setting(NamedTuple):
     search: Job | None = None
     waits_for: Workdir | None = None
 
-    def job(self, root: Path, workdir: Workdir, config: ml_collections.ConfigDict) -> Job:
-        name = str(workdir.path.relative_to(root))
-        return Job(self.sweep, self.condition, name, workdir, config, self.waits_for)
 
-
-def _settle(sweep: Sweep, condition: Condition, folders: _Folders) -> _Setting:
-    config, folder = sweep.config(condition), folders.root / sweep.name / condition.name
-    config = with_options(config, {_REPLICAS: ()})
+def _settle(sweep: Sweep, condition: Condition, root: Path, folders: _Folders) -> _Setting:
+    config = with_options(sweep.config(condition), {_REPLICAS: ()})
+    folder = root / sweep.name / condition.name
     setting = _Setting(sweep.name, condition.name, folder, config, config_key(config))
     if sweep.search is None:
         return setting
-    search_config = _search_config(sweep, condition)
-    key, own = config_key(search_config), Workdir(folder / SEARCH_FOLDER)
-    if own.config.exists() or not folders.of(key):
-        folders.add(key, own, [])
+    replicas = tuple(
+        {"name": f"draw={index}", "training.seed": sweep.search.seed, **overrides}
+        for index, overrides in enumerate(sweep.search.settings())
+    )
+    search_config = with_options(sweep.search_config(condition), {_REPLICAS: replicas})
+    there, own = folders[config_key(search_config)], Workdir(folder / SEARCH_FOLDER)
+    if own.config.exists() or not there:
+        there.append((own, []))
     else:
-        own = folders.of(key)[0][0]
-    search = setting.job(folders.root, own, search_config)
+        own = there[0][0]
+    search = Job(sweep.name, condition.name, own, search_config)
     chosen = chosen_draw(sweep.search, search) if search.is_complete() else None
     if chosen is None:
         key = f"{search.name} {setting.key}"
@@ -181,39 +178,16 @@ def _settle(sweep: Sweep, condition: Condition, folders: _Folders) -> _Setting:
     return setting._replace(config=config, key=config_key(config), search=search)
 
 
-def _search_config(sweep: Sweep, condition: Condition) -> ml_collections.ConfigDict:
-    """Of a condition's draws, as replicas; the sweep has a search."""
-    assert sweep.search is not None
-    replicas = tuple(
-        {"name": _draw_name(index), "training.seed": sweep.search.seed, **setting}
-        for index, setting in enumerate(sweep.search.settings())
-    )
-    return with_options(sweep.search_config(condition), {_REPLICAS: replicas})
-
-
-def _draw_name(index: int) -> str:
-    return f"draw={index}"
-
-
 class Draw(NamedTuple):
-    """A setting that a search tried.
+    """A setting that a search tried, {option: value}, and what came of it."""
 
-    Attributes:
-      name: of its replica.
-      overrides: {option: value}.
-      run: what came of it.
-    """
-
-    name: str
     overrides: dict[str, float]
     run: MeasuredRun
 
 
 def draws(search: Search, job: Job) -> list[Draw]:
     """Every setting with what came of it; the job is the search's, and complete."""
-    runs = {run.replica: run for run in read_runs(job.workdir)}
-    named = ((_draw_name(index), one) for index, one in enumerate(search.settings()))
-    return [Draw(name, overrides, runs[name]) for name, overrides in named]
+    return list(map(Draw, search.settings(), read_runs(job.workdir)))
 
 
 def chosen_draw(search: Search, job: Job) -> Draw | None:
@@ -227,14 +201,14 @@ def _dealt_out(
 ) -> Iterator[tuple[Workdir, list[int]]]:
     """Folders of a condition, its own first, each with the seeds that are its replicas."""
     missing = list(seeds)
-    for workdir, own in [*_begun(setting.folder), *folders.of(setting.key)]:
+    for workdir, own in [*_begun(setting.folder), *folders[setting.key]]:
         if set(own) & set(missing):
             yield workdir, own
             missing = [seed for seed in missing if seed not in own]
     for start in range(0, len(missing), runs_per_job):
         own = missing[start : start + runs_per_job]
         workdir = Workdir(setting.folder / f"seeds={_short(own)}")
-        folders.add(setting.key, workdir, own)
+        folders[setting.key].append((workdir, own))
         yield workdir, own
 
 
@@ -251,10 +225,6 @@ def _has_ended(workdir: Workdir, config: ml_collections.ConfigDict) -> bool:
 
 def _seeds_of(config: ml_collections.ConfigDict) -> list[int]:
     return [int(replica["training.seed"]) for replica in config.training.replica_overrides]
-
-
-def _replicas(seeds: Sequence[int]) -> tuple[dict[str, Any], ...]:
-    return tuple({"name": f"seed={seed}", "training.seed": seed} for seed in seeds)
 
 
 def _short(seeds: Sequence[int]) -> str:

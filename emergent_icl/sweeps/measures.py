@@ -28,19 +28,16 @@ def metric_key(measure: str) -> str:
     return MEASURES.get(measure, measure)
 
 
-def check_measure(measure: str) -> None:
-    """Checks that runs can have measured it.
-
-    Raises:
-      ValueError: it is no measure's name, and no 'eval/MODE/METRIC'; says what is allowed.
-    """
+def measure_problem(measure: str) -> str:
+    """What is wrong with a measure: '' for a name in MEASURES, or 'eval/MODE/METRIC'."""
     _, _, metric = metric_key(measure).rpartition("/")
     known = metric in METRICS and evaluation_mode(measure) is not None
-    if measure not in MEASURES and not known:
-        raise ValueError(
-            f"there is no measure '{measure}'{nearest_name(measure, MEASURES)} (allowed: "
-            f"{', '.join(MEASURES)}, or eval/MODE/METRIC, with METRIC one of {', '.join(METRICS)})"
-        )
+    if measure in MEASURES or known:
+        return ""
+    return (
+        f"there is no measure '{measure}'{nearest_name(measure, MEASURES)} (allowed: "
+        f"{', '.join(MEASURES)}, or eval/MODE/METRIC, with METRIC one of {', '.join(METRICS)})"
+    )
 
 
 def evaluation_mode(measure: str) -> str | None:
@@ -49,35 +46,21 @@ def evaluation_mode(measure: str) -> str | None:
     return rest[0] if kind == "eval" and len(rest) == 2 else None
 
 
-def chance_level(measure: str, task: Task) -> float | None:
-    """What guessing gives: one of the valid labels for a closed accuracy, else one of all labels.
+def chance(measure: str, task: Task) -> float | None:
+    """What guessing gives, in [0, 1]: of the valid labels for a closed accuracy, else of all.
 
-    Args:
-      measure: its name or key.
-      task: of the run.
-
-    Returns:
-      In [0, 1]; None for what is no accuracy, or of a mode that the task lacks.
+    None for what is not an accuracy, or of a mode that the task lacks.
     """
     kind = task.evaluation.get(evaluation_mode(measure) or "")
     metric = metric_key(measure).rsplit("/", 1)[-1]
     if kind is None or metric not in ("accuracy", "accuracy_closed"):
         return None
-    answers = kind.answers
-    if metric == "accuracy":
-        return 1 / len(set(answers[answers >= 0].tolist()))
-    return 1 / len(set(answers[kind.valid_labels].tolist()))
+    chosen_from = kind.valid_labels if metric == "accuracy_closed" else kind.answers >= 0
+    return 1 / len(set(kind.answers[chosen_from].tolist()))
 
 
 class MeasuredRun(NamedTuple):
-    """What one run measured.
-
-    Attributes:
-      curves: measure -> {step: value}, in the order of steps; empty where nothing was measured.
-      seed: `training.seed`.
-      replica: its name in the job.
-      diverged_at_step: None for a run that did not.
-    """
+    """What one run, a replica of a job, measured: measure -> {step: value}, steps increasing."""
 
     curves: Mapping[str, Mapping[int, float]]
     seed: int = 0
@@ -91,12 +74,7 @@ class MeasuredRun(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """All runs of a sweep.
-
-    Attributes:
-      runs: condition -> its runs, those that diverged left out.
-      values: condition -> its place on the axis, None where it has none.
-    """
+    """The runs of each condition, without those that diverged, and its place on the axis."""
 
     runs: Mapping[str, tuple[MeasuredRun, ...]]
     values: Mapping[str, float | None]

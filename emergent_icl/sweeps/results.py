@@ -12,9 +12,9 @@ from typing import Any
 from emergent_icl.config.configs import flatten
 from emergent_icl.data.task import make_task
 from emergent_icl.runs.records import PACKAGES, processor, versions
-from emergent_icl.sweeps.claims import Check, CheckResult, Evidence, judge
-from emergent_icl.sweeps.jobs import Draw, Job, chosen_draw, config_key, draws, make_jobs
-from emergent_icl.sweeps.measures import MEASURES, MeasuredRun, chance_level, read_runs
+from emergent_icl.sweeps.claims import judge
+from emergent_icl.sweeps.jobs import Job, chosen_draw, config_key, draws, make_jobs
+from emergent_icl.sweeps.measures import MEASURES, Evidence, MeasuredRun, chance, read_runs
 from emergent_icl.sweeps.spec import Condition, Sweep
 
 DIGITS = 5
@@ -79,31 +79,20 @@ def _found(sweep: Sweep, jobs: Sequence[Job], seeds: Sequence[int]) -> _Found:
 
 
 def _verdict(sweep: Sweep, found: _Found, expected_runs: int) -> dict[str, Any]:
-    evidence = Evidence(
-        runs={
-            one.name: tuple(run for _, run in found[one.name] if run.diverged_at_step is None)
-            for one in sweep.conditions
-        },
-        values={condition.name: condition.value for condition in sweep.conditions},
-    )
-    judged = judge(sweep.claim, evidence, expected_runs)
+    runs = {
+        name: tuple(run for _, run in own if run.diverged_at_step is None)
+        for name, own in found.items()
+    }
+    values = {condition.name: condition.value for condition in sweep.conditions}
+    judged = judge(sweep.claim, Evidence(runs, values), expected_runs)
     return {
         "verdict": judged.verdict,
         "claim": sweep.claim.text,
         "statistics": [
-            _statistics(check, result)
+            {"check": check.text(), **_rounded(result._asdict())}
             for check, result in zip(sweep.claim.checks, judged.results, strict=True)
         ],
-        "runs": [f"{one.name} ({run.replica})" for runs in found.values() for one, run in runs],
-    }
-
-
-def _statistics(check: Check, found: CheckResult) -> dict[str, Any]:
-    return {
-        "check": check.text(),
-        "outcome": found.outcome,
-        "numbers": {name: _rounded(value) for name, value in found.numbers.items()},
-        "reason": found.reason,
+        "runs": [f"{one.name} ({run.replica})" for own in found.values() for one, run in own],
     }
 
 
@@ -126,28 +115,27 @@ def _condition(
     sweep: Sweep, condition: Condition, runs: list[tuple[Job, MeasuredRun]]
 ) -> dict[str, Any]:
     task = make_task(sweep.config(condition))
-    levels = {measure: chance_level(measure, task) for measure in sweep.measures}
-    return {
-        "value": condition.value,
-        "overrides": dict(condition.overrides),
-        "chance": {name: _rounded(level) for name, level in levels.items() if level is not None},
-        "runs": {str(run.seed): _run(job, run, sweep) for job, run in runs},
-    }
-
-
-def _run(job: Job, run: MeasuredRun, sweep: Sweep) -> dict[str, Any]:
+    chances = {measure: chance(measure, task) for measure in sweep.measures}
     # Of other metrics than the named measures and the sweep's own, the end is enough.
     kept = {*MEASURES, *sweep.measures}
     return {
-        "workdir": job.name,
-        "replica": run.replica,
-        "diverged_at_step": run.diverged_at_step,
-        "curves": {
-            name: {"steps": list(curve), "values": [_rounded(v) for v in curve.values()]}
-            for name, curve in run.curves.items()
-            if name in kept
+        "value": condition.value,
+        "overrides": dict(condition.overrides),
+        "chance": _rounded({name: one for name, one in chances.items() if one is not None}),
+        "runs": {
+            str(run.seed): {
+                "workdir": job.name,
+                "replica": run.replica,
+                "diverged_at_step": run.diverged_at_step,
+                "curves": {
+                    name: {"steps": list(curve), "values": _rounded(list(curve.values()))}
+                    for name, curve in run.curves.items()
+                    if name in kept
+                },
+                "final": _rounded(run.final),
+            }
+            for job, run in runs
         },
-        "final": {name: _rounded(value) for name, value in run.final.items()},
     }
 
 
@@ -159,18 +147,17 @@ def _search(sweep: Sweep, jobs: Sequence[Job]) -> dict[str, Any] | None:
         if job.sweep == sweep.name and job.is_search and job.is_complete():
             chosen = chosen_draw(sweep.search, job)
             found[job.condition] = {
-                "chosen": chosen.name if chosen else None,
-                "draws": {one.name: _draw(one) for one in draws(sweep.search, job)},
+                "chosen": chosen.run.replica if chosen else None,
+                "draws": {
+                    run.replica: {
+                        "overrides": overrides,
+                        "diverged_at_step": run.diverged_at_step,
+                        "final": _rounded(run.final),
+                    }
+                    for overrides, run in draws(sweep.search, job)
+                },
             }
     return found
-
-
-def _draw(draw: Draw) -> dict[str, Any]:
-    return {
-        "overrides": draw.overrides,
-        "diverged_at_step": draw.run.diverged_at_step,
-        "final": {name: _rounded(value) for name, value in draw.run.final.items()},
-    }
 
 
 def _versions(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -194,6 +181,9 @@ def _machine(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> Any:
-    if isinstance(value, tuple):
+    """The same, with DIGITS of every number in it."""
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
         return [_rounded(one) for one in value]
     return round(value, DIGITS) if isinstance(value, float) else value

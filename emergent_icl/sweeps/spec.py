@@ -7,7 +7,7 @@ import importlib.util
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -19,7 +19,7 @@ from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import NAME_RULE, in_words, is_name, prefixes, with_options
 from emergent_icl.runs.check import check
 from emergent_icl.sweeps.claims import Claim
-from emergent_icl.sweeps.measures import check_measure, evaluation_mode
+from emergent_icl.sweeps.measures import evaluation_mode, measure_problem
 
 # Seeds from here on choose settings; verdicts have those below.
 FIRST_TUNING_SEED = 1000
@@ -32,17 +32,11 @@ class SweepError(ValueError):
 
 
 class Condition(NamedTuple):
-    """One setting that is compared with others.
-
-    Attributes:
-      name: in folders and figures.
-      overrides: {option: value}, any options of the config.
-      value: its place on the sweep's axis; None where it has none.
-    """
+    """One setting that is compared with others; `name` stands in folders and figures."""
 
     name: str
-    overrides: Mapping[str, Any]
-    value: float | None = None
+    overrides: Mapping[str, Any]  # {option: value}, any options of the config.
+    value: float | None = None  # Its place on the sweep's axis.
 
 
 def over(option: str, values: Sequence[float], label: str) -> tuple[Condition, ...]:
@@ -85,12 +79,21 @@ class Search:
         """{option: value} of the draws' length, given the config of a condition."""
         whole = config.training.num_steps
         steps = self.num_steps or whole
-        intervals = {
-            "evaluation.every": config.evaluation.every,
-            "checkpoints.every": config.checkpoints.every,
-        }
-        scaled = {path: max(every * steps // whole, 1) for path, every in intervals.items()}
+        sections = ("evaluation", "checkpoints")
+        scaled = {f"{one}.every": max(config[one].every * steps // whole, 1) for one in sections}
         return {"training.num_steps": steps, **scaled}
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
+        may = prefixes("per_replica")
+        for option, span in self.space.items():
+            if not option.startswith(may):
+                yield f"search.space: {option} must be one of {in_words(may)}"
+            if len(span) != 2 or not 0 < span[0] < span[1]:
+                yield f"search.space: {option} = {span!r} must be (low, high) with 0 < low < high"
+        for name, least in (("draws", 1), ("num_steps", 0), ("seed", FIRST_TUNING_SEED)):
+            if (value := getattr(self, name)) < least:
+                yield f"search.{name} = {value} must be at least {least}"
 
 
 def _as_typed(option: str, value: float) -> float:
@@ -174,73 +177,45 @@ class Sweep:
         Raises:
           SweepError: says what is wrong.
         """
+        for problem in self._problems():
+            raise SweepError(f"sweep '{self.name}': {problem}")
+
+    def _problems(self) -> Iterator[str]:
         names = [condition.name for condition in self.conditions]
         for name in (self.name, *names):
             if not is_name(name):
-                raise SweepError(f"sweep '{self.name}': the name {name!r} must be {NAME_RULE}")
-        for problem in self._problems(names):
-            raise SweepError(f"sweep '{self.name}': {problem}")
-        for measure in sorted(self._all_measures()):
-            try:
-                check_measure(measure)
-            except ValueError as error:
-                raise SweepError(f"sweep '{self.name}': {error}") from error
+                yield f"the name {name!r} must be {NAME_RULE}"
+        if not names:
+            yield "there must be at least one condition"
+        if len({name.lower() for name in names}) < len(names):
+            yield f"the names of conditions must differ, not {names}"
+        if not self.claim.checks:
+            yield "the claim must have at least one check"
+        checks = self.claim.checks
+        if unknown := sorted(set().union(*(one.conditions() for one in checks)) - set(names)):
+            yield f"the claim speaks of {unknown}, but the conditions are {names}"
+        needy = [one.name for one in self.conditions if one.value is None]
+        if needy and any(getattr(one, "needs_values", False) for one in checks):
+            yield f"the claim is of a trend, but {needy} have no value"
+        if self.plot not in get_args(Plot):
+            yield f"plot = {self.plot!r} must be one of {', '.join(get_args(Plot))}"
+        chosen_by = []
+        if self.search is not None:
+            yield from self.search.problems()
+            chosen_by = [self.search.choose_by]
+        measures = {*self.measures, *chosen_by}.union(*(one.measures() for one in checks))
+        yield from filter(None, map(measure_problem, sorted(measures)))
         for condition in self.conditions:
             modes = self.config(condition).evaluation.modes
             if self.search is not None:
                 self.search_config(condition)
-            for measure in sorted(self._all_measures()):
+            for measure in sorted(measures):
                 mode = evaluation_mode(measure)
                 if mode is not None and mode not in modes:
-                    raise SweepError(
-                        f"sweep '{self.name}': {measure} needs evaluation.modes to hold '{mode}', "
-                        f"but condition '{condition.name}' has {modes}"
+                    yield (
+                        f"{measure} needs evaluation.modes to hold '{mode}', but condition "
+                        f"'{condition.name}' has {modes}"
                     )
-
-    def _all_measures(self) -> set[str]:
-        chosen_by = set() if self.search is None else {self.search.choose_by}
-        return {*self.measures, *self.claim.measures(), *chosen_by}
-
-    def _problems(self, names: list[str]) -> list[str]:
-        problems = []
-        if not names:
-            problems.append("there must be at least one condition")
-        if len({name.lower() for name in names}) < len(names):
-            problems.append(f"the names of conditions must differ, not {names}")
-        if not self.claim.checks:
-            problems.append("the claim must have at least one check")
-        unknown = sorted(self.claim.conditions() - set(names))
-        if unknown:
-            problems.append(f"the claim speaks of {unknown}, but the conditions are {names}")
-        needy = [one.name for one in self.conditions if one.value is None]
-        if needy and self.claim.needs_values():
-            problems.append(f"the claim is of a trend, but {needy} have no value")
-        if self.plot not in get_args(Plot):
-            problems.append(f"plot = {self.plot!r} must be one of {', '.join(get_args(Plot))}")
-        if self.search is not None:
-            problems += _search_problems(self.search)
-        return problems
-
-
-def _search_problems(search: Search) -> list[str]:
-    may = prefixes("per_replica")
-    problems = [
-        f"search.space: {option} must be one of {in_words(may)}"
-        for option in search.space
-        if not option.startswith(may)
-    ]
-    problems += [
-        f"search.space: {option} = {span!r} must be (low, high) with 0 < low < high"
-        for option, span in search.space.items()
-        if len(span) != 2 or not 0 < span[0] < span[1]
-    ]
-    if search.draws < 1:
-        problems.append(f"search.draws = {search.draws} must be at least 1")
-    if search.num_steps < 0:
-        problems.append(f"search.num_steps = {search.num_steps} must be at least 0")
-    if search.seed < FIRST_TUNING_SEED:
-        problems.append(f"search.seed = {search.seed} must be at least {FIRST_TUNING_SEED}")
-    return problems
 
 
 def load_sweep(where: str) -> Sweep:

@@ -18,12 +18,7 @@ LEVEL = 0.95
 
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Mean of independent runs with its t interval; [-inf, inf] of a single one.
-
-    Args:
-      values: one a run, at least one.
-      level: of the interval, in (0, 1).
-    """
+    """Mean of independent runs, at least one, with its t interval; [-inf, inf] of a single one."""
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return Interval(mean, -np.inf, np.inf)
@@ -74,23 +69,17 @@ class Correlation(NamedTuple):
 
 
 def spearman(x: Sequence[float], y: Sequence[float], *, rising: bool) -> Correlation:
-    """Rank correlation of paired numbers; p by regrouping, drawn from a fixed seed.
+    """Rank correlation over runs of their conditions' places, x, with what was measured, y.
 
-    Args:
-      x: of each run, its condition's place.
-      y: of each run, what was measured.
-      rising: the sign that is claimed.
-
-    Returns:
-      rho 0 and p 1 where one of them does not vary.
+    p is of the sign that is claimed, by regrouping, drawn from a fixed seed; rho is 0 and p is 1
+    where x or y does not vary.
     """
     if len(set(x)) < 2 or len(set(y)) < 2:
         return Correlation(0.0, 1.0)
     ranks_x, ranks_y = stats.rankdata(x), stats.rankdata(y)
 
     def rho(other: np.ndarray, axis: int = -1) -> np.ndarray:
-        centered = other - other.mean(axis=axis, keepdims=True)
-        own = ranks_x - ranks_x.mean()
+        own, centered = ranks_x - ranks_x.mean(), other - other.mean(axis=axis, keepdims=True)
         norms = np.linalg.norm(own) * np.linalg.norm(centered, axis=axis)
         return (own * centered).sum(axis=axis) / norms
 

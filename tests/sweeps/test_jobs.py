@@ -111,7 +111,7 @@ def test_draws_may_be_shorter_and_are_measured_as_often(tmp_path):
 def test_a_draw_that_diverged_is_never_chosen(tmp_path):
     search = make_jobs([SEARCHED], (), tmp_path, 1)[0]
     finish(search, Ends(icl=0.7), diverged=("draw=0",))
-    assert chosen_draw(SEARCHED.search, search).name == "draw=1"
+    assert chosen_draw(SEARCHED.search, search).run.replica == "draw=1"
     assert [one.run.diverged_at_step for one in draws(SEARCHED.search, search)] == [1, None]
     finish(search, Ends(icl=0.7), diverged=("draw=0", "draw=1"))
     assert chosen_draw(SEARCHED.search, search) is None

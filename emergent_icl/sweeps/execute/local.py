@@ -23,15 +23,10 @@ _GPU_VARIABLE, _MEMORY_VARIABLE = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM
 
 
 class Slot(NamedTuple):
-    """Where one job runs at a time.
+    """Where one job runs at a time."""
 
-    Attributes:
-      cores: of the processor, that it is bound to; empty for any.
-      environment: what its process has besides this one's.
-    """
-
-    cores: frozenset[int]
-    environment: Mapping[str, str]
+    cores: frozenset[int]  # That it is bound to; empty for any.
+    environment: Mapping[str, str]  # What its process has besides this one's.
 
 
 class _Running(NamedTuple):
@@ -44,10 +39,9 @@ class _Running(NamedTuple):
 class LocalProcesses:
     """A place (see there) of this machine; leaving it stops what runs."""
 
-    poll_seconds = 0.0
+    poll_seconds = 0.5
 
     def __init__(self, slots: Sequence[Slot], command: Command) -> None:
-        """Takes a slot for each job at a time, and what starts one."""
         self._free, self._command = list(slots), command
         self._running: dict[str, _Running] = {}
 
@@ -55,22 +49,20 @@ class LocalProcesses:
         """See Place."""
         started: dict[str, Failure | None] = {}
         for job in jobs:
-            if not self._free:
-                break
-            started[job.name] = attempt(job, lambda one=job: self._start(one))
+            if self._free:
+                started[job.name] = attempt(job, lambda one=job: self._start(one))
         return started
 
     def ended(self) -> Mapping[str, Failure | None]:
         """See Place."""
-        over = [one for one in self._running.values() if one.process.poll() is not None]
-        for one in over:
-            del self._running[one.job.name]
-            self._free.append(one.slot)
-            one.log.close()
-        return {
-            one.job.name: failure_of(one.job, f"exit status {one.process.returncode}")
-            for one in over
-        }
+        over = {}
+        for name, one in list(self._running.items()):
+            if (status := one.process.poll()) is not None:
+                del self._running[name]
+                self._free.append(one.slot)
+                one.log.close()
+                over[name] = failure_of(one.job, f"exit status {status}")
+        return over
 
     def leave(self) -> str:
         """See Place; asks all of them to save and stop, and waits until they have."""
@@ -140,19 +132,15 @@ def machine_slots(workers: int = 0) -> list[Slot]:
     slots = []
     for index in range(count):
         own = cores[index::count] or cores[index % max(len(cores), 1) :][:1]
-        slots.append(Slot(frozenset(own), _gpu_environment(gpus, index, count)))
+        environment = {}
+        if gpus:
+            environment[_GPU_VARIABLE] = gpus[index % len(gpus)]
+            sharers = len(range(index % len(gpus), count, len(gpus)))
+            # Of a GPU's memory JAX takes 75 % at once.
+            shared = {_MEMORY_VARIABLE: f"{0.75 / sharers:.3f}"}
+            environment |= shared if sharers > 1 else {}
+        slots.append(Slot(frozenset(own), environment))
     return slots
-
-
-def _gpu_environment(gpus: Sequence[str], index: int, count: int) -> dict[str, str]:
-    """One GPU for a slot, and its share of that GPU's memory, of which JAX takes 75 % at once."""
-    if not gpus:
-        return {}
-    environment = {_GPU_VARIABLE: gpus[index % len(gpus)]}
-    sharers = len(range(index % len(gpus), count, len(gpus)))
-    if sharers > 1:
-        environment[_MEMORY_VARIABLE] = f"{0.75 / sharers:.3f}"
-    return environment
 
 
 def visible_gpus() -> list[str]:
@@ -164,6 +152,5 @@ def visible_gpus() -> list[str]:
     if _GPU_VARIABLE in os.environ:
         names = os.environ[_GPU_VARIABLE].split(",")
         # CUDA stops reading at the first that is none; '-1' hides them all.
-        valid = itertools.takewhile(lambda name: name and not name.startswith("-"), names)
-        return list(valid)
+        return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
     return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]

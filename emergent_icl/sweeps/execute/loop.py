@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
@@ -21,14 +21,7 @@ SHOWN_LINES = 5
 
 
 class Failure(NamedTuple):
-    """A job that ended otherwise than it should.
-
-    Attributes:
-      job: it.
-      how: 'exit status 1', 'not started' ...
-      log: where its output is.
-      lines: the last of that.
-    """
+    """A job that ended otherwise than it should: how, its log, and the last lines of that."""
 
     job: Job
     how: str
@@ -50,19 +43,11 @@ class Watcher:
 
 
 class Stopped(Exception):  # noqa: N818  (not an error: it was asked for)
-    """The loop was asked to stop.
+    """A signal asked the loop to stop: what became of jobs that ran, and what failed before."""
 
-    Attributes:
-      signal: that asked for it.
-      said: what became of the jobs that ran.
-      failures: of jobs that failed before.
-    """
-
-    def __init__(
-        self, signal_number: signal.Signals, said: str, failures: Sequence[Failure]
-    ) -> None:
-        self.signal, self.said, self.failures = signal_number, said, failures
-        super().__init__(f"stopped by {signal_number.name}")
+    def __init__(self, number: signal.Signals, said: str, failures: Sequence[Failure]) -> None:
+        super().__init__(f"stopped by {number.name}")
+        self.signal, self.said, self.failures = number, said, failures
 
 
 class PlaceError(RuntimeError):
@@ -70,16 +55,12 @@ class PlaceError(RuntimeError):
 
 
 class Place(Protocol):
-    """Where jobs run.
-
-    Attributes:
-      poll_seconds: between two looks at it, at least.
-    """
+    """Where jobs run; it is looked at every `poll_seconds`."""
 
     poll_seconds: float
 
     def start(self, jobs: Sequence[Job]) -> Mapping[str, Failure | None]:
-        """Starts some of them, as many as there is room for, the first ones first.
+        """Starts as many as there is room for, the first ones first.
 
         Returns:
           Name -> None for one that runs now, or why it could not be started.
@@ -101,73 +82,57 @@ def run_jobs(
     watcher: Watcher,
     stop_requested: Callable[[], signal.Signals | None],
 ) -> list[Failure]:
-    """Runs whatever is not complete.
+    """Runs whatever is not complete; gives the jobs that failed, in order.
 
     Args:
       find_jobs: gives every job, in the order in which they are to be started; asked again
         whenever one ended, since its outcome may be what others wait for.
-      place: where.
+      place: where they run.
       watcher: told of what happens.
-      stop_requested: polled; a signal to stop for, or None.
-
-    Returns:
-      The jobs that failed, in order.
-
-    Raises:
-      Stopped: asked to.
+      stop_requested: polled; a signal to raise Stopped for, or None.
     """
-    state, next_look = _State(find_jobs, place, watcher), 0.0
+    running: dict[str, Job] = {}
+    failures: dict[str, Failure] = {}
+
+    def end(job: Job, failure: Failure | None) -> None:
+        failures.update({job.name: failure} if failure else {})
+        watcher.ended(job, failure)
+
+    waiting = _ready(find_jobs(), ())
     try:
-        waiting = state.start(state.ready())
-        while state.running or waiting:
-            if signal_number := stop_requested():
-                raise Stopped(signal_number, place.leave(), list(state.failures.values()))
-            time.sleep(POLL_SECONDS)
-            if time.monotonic() < next_look:
-                continue
+        while True:
+            started = place.start(waiting) if waiting else {}
+            for job in [one for one in waiting if one.name in started]:
+                if started[job.name] is None:
+                    running[job.name] = job
+                    watcher.started(job)
+                else:
+                    end(job, started[job.name])
+            waiting = [one for one in waiting if one.name not in started]
+            if not running and not waiting:
+                return list(failures.values())
             next_look = time.monotonic() + place.poll_seconds
-            watcher.polled(list(state.running.values()))
+            while time.monotonic() < next_look:
+                if signal_number := stop_requested():
+                    raise Stopped(signal_number, place.leave(), list(failures.values()))
+                time.sleep(POLL_SECONDS)
+            watcher.polled(list(running.values()))
             ended = place.ended()
             for name, failure in ended.items():
-                state.end(state.running.pop(name), failure)
-            waiting = state.start(state.ready() if ended else waiting)
+                end(running.pop(name), failure)
+            if ended:
+                waiting = _ready(find_jobs(), {*running, *failures})
     finally:
         place.leave()
-    return list(state.failures.values())
 
 
-class _State:
-    """What runs, and what failed."""
-
-    def __init__(
-        self, find_jobs: Callable[[], Sequence[Job]], place: Place, watcher: Watcher
-    ) -> None:
-        self.find_jobs, self.place, self.watcher = find_jobs, place, watcher
-        self.running: dict[str, Job] = {}
-        self.failures: dict[str, Failure] = {}
-
-    def ready(self) -> list[Job]:
-        """What may be started now."""
-        over = {*self.running, *self.failures}
-        found = [job for job in self.find_jobs() if job.waits_for is None and job.name not in over]
-        return [job for job in found if not job.is_complete()]
-
-    def start(self, waiting: list[Job]) -> list[Job]:
-        """Starts as many as there is room for; the others go on waiting."""
-        started = self.place.start(waiting) if waiting else {}
-        for job in [one for one in waiting if one.name in started]:
-            if started[job.name] is None:
-                self.running[job.name] = job
-                self.watcher.started(job)
-            else:
-                self.end(job, started[job.name])
-        return [one for one in waiting if one.name not in started]
-
-    def end(self, job: Job, failure: Failure | None) -> None:
-        """Takes note that a job ended."""
-        if failure is not None:
-            self.failures[job.name] = failure
-        self.watcher.ended(job, failure)
+def _ready(jobs: Sequence[Job], over: Collection[str]) -> list[Job]:
+    """What may be started now, but for the jobs that are named."""
+    return [
+        job
+        for job in jobs
+        if job.waits_for is None and job.name not in over and not job.is_complete()
+    ]
 
 
 def attempt(job: Job, do: Callable[[], None]) -> Failure | None:

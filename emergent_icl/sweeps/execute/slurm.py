@@ -47,25 +47,31 @@ class SlurmError(PlaceError):
 
 
 class Request(NamedTuple):
-    """What each job asks for.
+    """What each job asks for."""
 
-    Attributes:
-      partition: '' is the cluster's own choice.
-      minutes: after which a job is requeued, and goes on.
-      gpus: of its node.
-      cpus: cores.
-      memory_gb: 0 is the cluster's own choice.
-      at_once: jobs that run at a time, at most.
-      grace_seconds: before its end in which a job saves.
-    """
-
-    partition: str = ""
-    minutes: int = 240
+    partition: str = ""  # The cluster's own choice.
+    minutes: int = 240  # After which it is requeued, and goes on.
     gpus: int = 0
     cpus: int = 1
-    memory_gb: float = 0.0
-    at_once: int = 256
-    grace_seconds: int = 90
+    memory_gb: float = 0.0  # The cluster's own choice.
+    at_once: int = 256  # Jobs that run at a time, at most.
+    grace_seconds: int = 90  # Before its end, in which it saves.
+
+    def parameters(self) -> dict[str, Any]:
+        """The same for submitit."""
+        memory = f"{round(1024 * self.memory_gb)}MB" if self.memory_gb else ""
+        chosen = {"partition": self.partition, "gpus_per_node": self.gpus, "mem": memory}
+        return {
+            "job_name": "emergent_icl",
+            "time": self.minutes,
+            "cpus_per_task": self.cpus,
+            "array_parallelism": self.at_once,
+            "signal_delay_s": self.grace_seconds,
+            # Of some versions a step does not inherit it.
+            "srun_args": [f"--cpus-per-task={self.cpus}"],
+            "additional_parameters": {"requeue": True},
+            **{name: value for name, value in chosen.items() if value},
+        }
 
 
 class SlurmJobs:
@@ -76,13 +82,9 @@ class SlurmJobs:
     def __init__(
         self, root: Path, request: Request, command: Command, retry_failed: bool = False
     ) -> None:
-        """Looks for SLURM.
+        """Looks for SLURM; the nodes share the file system of the root, the folder of all sweeps.
 
-        Args:
-          root: folder of all sweeps, on a file system that the nodes share.
-          request: of each job.
-          command: what starts one.
-          retry_failed: submit anew what a job of an earlier command failed in.
+        With `retry_failed` what a job of an earlier command failed in is submitted anew.
 
         Raises:
           SlurmError: there is none, or jobs would have no time.
@@ -95,7 +97,7 @@ class SlurmJobs:
             )
         self._folder = root / FOLDER
         self._submitit = submitit.SlurmExecutor(self._folder, max_num_timeout=MOST_TIMEOUTS)
-        self._submitit.update_parameters(**_parameters(request))
+        self._submitit.update_parameters(**request.parameters())
         self._command, self._retry_failed = command, retry_failed
         self._jobs: dict[str, tuple[Job, str]] = {}
         self._gone_since: dict[str, float] = {}
@@ -109,22 +111,22 @@ class SlurmJobs:
         started: dict[str, Failure | None] = {}
         fresh: list[Job] = []
         for job in jobs:
-            own = submission_of(job.workdir)
+            own, num_steps = submission_of(job.workdir), job.config.training.num_steps
             if own is not None and own.id in alive:
                 # Submitted by an earlier command.
                 self._jobs[job.name] = (job, own.id)
                 started[job.name] = None
-            elif own is not None and own.is_of(job) and not self._retry_failed:
+            elif own is not None and own.num_steps == num_steps and not self._retry_failed:
                 how = f"job {own.id} ended before its time; --retry_failed submits it anew"
-                failure = failure_of(job, how)
-                if failure is None:  # It was the last that it did.
+                started[job.name] = failure_of(job, how)
+                if started[job.name] is None:  # It was the last that it did.
                     self._jobs[job.name] = (job, own.id)
-                started[job.name] = failure
             else:
                 started[job.name] = attempt(job, lambda one=job: _prepare(one))
                 fresh += [] if started[job.name] else [job]
         for job, job_id in zip(fresh, self._submit(fresh), strict=True):
-            Submission(job_id, job.config.training.num_steps).record(job.workdir)
+            submission = Submission(job_id, job.config.training.num_steps)
+            job.workdir.write_json(job.workdir.job, submission._asdict())
             self._jobs[job.name] = (job, job_id)
         return started
 
@@ -166,9 +168,8 @@ class SlurmJobs:
         jobs = " ".join(slurm_id for _, slurm_id in self._jobs.values())
         count = len(self._jobs)
         self._jobs = {}
-        if not count:
-            return "Left; no job was running."
-        return f"Left; {count} jobs go on (to end them: scancel {jobs})."
+        go_on = f"{count} jobs go on (to end them: scancel {jobs})"
+        return f"Left; {go_on if count else 'no job was running'}."
 
     def _submit(self, jobs: Sequence[Job]) -> list[str]:
         if not jobs:
@@ -199,39 +200,14 @@ def _prepare(job: Job) -> None:
     job.workdir.claim(job.config)
 
 
-def _parameters(request: Request) -> dict[str, Any]:
-    parameters: dict[str, Any] = {
-        "job_name": "emergent_icl",
-        "time": request.minutes,
-        "cpus_per_task": request.cpus,
-        "array_parallelism": request.at_once,
-        "signal_delay_s": request.grace_seconds,
-        # Of some versions a step does not inherit it.
-        "srun_args": [f"--cpus-per-task={request.cpus}"],
-        "additional_parameters": {"requeue": True},
-    }
-    if request.partition:
-        parameters["partition"] = request.partition
-    if request.gpus:
-        parameters["gpus_per_node"] = request.gpus
-    if request.memory_gb:
-        parameters["mem"] = f"{round(1024 * request.memory_gb)}MB"
-    return parameters
-
-
 class Submission(NamedTuple):
-    """What was submitted to SLURM for a job: its id there, and how long the runs were to be."""
+    """What was submitted to SLURM for a job: its id there, and how long the runs were to be.
+
+    Runs may have been prolonged since then: what ended as it should is submitted once more.
+    """
 
     id: str
     num_steps: int
-
-    def is_of(self, job: Job) -> bool:
-        """Whether it was to do what the job still has to do; runs may have been prolonged."""
-        return self.num_steps == job.config.training.num_steps
-
-    def record(self, workdir: Workdir) -> None:
-        """Writes it into a job's folder."""
-        workdir.write_json(workdir.job, self._asdict())
 
 
 def submission_of(workdir: Workdir) -> Submission | None:
