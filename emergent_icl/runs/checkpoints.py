@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import re
 import sys
@@ -35,27 +36,19 @@ class NonFiniteStateError(FloatingPointError):
 PATIENCE_SECONDS = 10 * 365 * 24 * 3600
 
 
-class Unreadable(NamedTuple):
-    """A checkpoint that is damaged, or not one of this run: its step, and what is wrong."""
-
-    step: int
-    why: str
-
-
 class Found(NamedTuple):
-    """The newest checkpoint that can be read, host arrays [R, ...]; and newer ones that cannot."""
+    """The newest checkpoint that can be read, and newer ones that cannot."""
 
-    state: TrainState
+    state: TrainState  # host arrays [R, ...]
     progress: Progress
-    unreadable: tuple[Unreadable, ...]
+    unreadable: dict[int, str]  # step -> what is wrong: damaged, or not of this run
 
 
 class CheckpointStore:
-    """Checkpoints of one run, by step.
+    """Checkpoints of one run by step: the state as host arrays [R, ...], the progress as JSON.
 
-    A checkpoint holds the host's copy of the state, [R, ...] a leaf, and the progress
-    as JSON. Use as a context manager: leaving it waits for what is being written. Where several
-    processes train the run, all of them save; reading is each one's own.
+    Use as a context manager: leaving it waits for what is being written. Where several processes
+    train the run, all of them save; reading is each one's own.
     """
 
     def __init__(
@@ -64,12 +57,9 @@ class CheckpointStore:
         keep: int | None = None,
         config: ml_collections.ConfigDict | None = None,
     ) -> None:
-        """Opens the folder, which is made when something is saved.
+        """Opens the folder, which is made when something is saved; the newest `keep` stay, or all.
 
-        Args:
-          folder: of the checkpoints.
-          keep: newest checkpoints to keep; None keeps all.
-          config: of the run; its identity is saved with each and asked of each. None asks nothing.
+        The identity of the run's config is saved with each and asked of each; None asks nothing.
         """
         _hush()
         self._folder, self._keep, self._config = folder, keep, config
@@ -97,20 +87,13 @@ class CheckpointStore:
         if not self._folder.is_dir():
             raise CheckpointError(f"{self._folder} is not a folder")
         # One that is being written has a longer name.
-        names = [path.name for path in self._folder.iterdir()]
+        names = (path.name for path in self._folder.iterdir())
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
-    def latest(self) -> int | None:
-        """Step of the newest complete checkpoint, None if there is none."""
-        return max(self.steps(), default=None)
-
     def save(self, state: TrainState, progress: Progress, diverged: Collection[int] = ()) -> None:
-        """Starts to save; a step that is not newer than what is saved is left alone.
+        """Starts to save host arrays [R, ...]; a step that is not newer than others is left alone.
 
-        Args:
-          state: host arrays, [R, ...] a leaf.
-          progress: goes with it.
-          diverged: indices of replicas that are known to hold anything.
+        Replicas that are known to have `diverged`, by index, may hold anything.
 
         Raises:
           NonFiniteStateError: the state holds a NaN or an infinity; nothing is written.
@@ -126,15 +109,11 @@ class CheckpointStore:
             self._folder.mkdir(exist_ok=True)
             if self._manager is None:
                 self._manager = _manager(self._folder, self._keep)
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(about)
-                ),
-                # Several must not find by themselves what there is: a shared folder's listing is
-                # not the same everywhere at once.
-                force=jax.process_count() > 1,
-            )
+            content = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(about)}
+            # Several processes must not find by themselves what there is: a shared folder's listing
+            # is not the same everywhere at once.
+            force = jax.process_count() > 1
+            self._manager.save(step, args=ocp.args.Composite(**content), force=force)
 
     def wait(self) -> None:
         """Waits until everything is on disk; raises CheckpointError if it cannot be."""
@@ -155,11 +134,7 @@ class CheckpointStore:
             ) from error
 
     def restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
-        """Reads the checkpoint of one of `steps()`: the state as host arrays, and the progress.
-
-        Args:
-          step: of the checkpoint.
-          template: a TrainState of arrays or shapes, [R, ...] a leaf.
+        """Reads the checkpoint of one of `steps()`, given a TrainState of shapes [R, ...].
 
         Raises:
           CheckpointError: it is damaged, or of another run.
@@ -178,7 +153,7 @@ class CheckpointStore:
         Raises:
           CheckpointError: there are some, but none is good, or the machine cannot read one now.
         """
-        bad: list[Unreadable] = []
+        bad: dict[int, str] = {}
         for step in reversed(self.steps()):
             self._check_access(step)
             try:
@@ -186,11 +161,11 @@ class CheckpointStore:
             except MemoryError:
                 raise
             except Exception as error:  # See `restore`.
-                bad.append(Unreadable(step, _in_a_line(error)))
+                bad[step] = _in_a_line(error)
             else:
-                return Found(state, progress, tuple(bad))
+                return Found(state, progress, bad)
         if bad:
-            why = "".join(f"\n  step {step}: {why}" for step, why in bad)
+            why = "".join(f"\n  step {step}: {why}" for step, why in bad.items())
             raise CheckpointError(
                 f"no checkpoint in {self._folder} can be read:{why}\n"
                 "To start anew: another --workdir, or remove that folder."
@@ -201,12 +176,10 @@ class CheckpointStore:
         """Moves a checkpoint out of the way; returns its new place."""
         aside = self._folder.with_name(f"{self._folder.name}_unreadable")
         aside.mkdir(exist_ok=True)
-        place, count = aside / str(step), 1
+        place, copies = aside / str(step), itertools.count(2)
         while place.exists():
-            count += 1
-            place = aside / f"{step}-{count}"
-        (self._folder / str(step)).rename(place)
-        return place
+            place = aside / f"{step}-{next(copies)}"
+        return (self._folder / str(step)).rename(place)
 
     def _is_own(self, found: int | None) -> bool:
         """Whether an identity is that of this run, however its config was written."""
@@ -228,12 +201,10 @@ class CheckpointStore:
 
     def _restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        restored = _reader().restore(
-            self._folder / str(step),
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore()
-            ),
+        content = ocp.args.Composite(
+            state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore()
         )
+        restored = _reader().restore(self._folder / str(step), args=content)
         state, about = restored.state, dict(restored.progress)
         # Orbax compares names alone.
         leaves = jax.tree_util.tree_leaves_with_path(template)

@@ -20,19 +20,12 @@ from emergent_icl.training.replicas import Replica, capacities
 
 
 class Run(NamedTuple):
-    """A trained run, opened.
-
-    Attributes:
-      experiment: what it is made of: config, bank, network ...
-      step: of the checkpoint.
-      params: the network's parameters, host arrays.
-      batch_stats: BatchNorm's running averages, host arrays.
-    """
+    """A trained run, opened, as of a checkpoint; host arrays."""
 
     experiment: Experiment
     step: int
     params: Params
-    batch_stats: BatchStats
+    batch_stats: BatchStats  # BatchNorm's running averages
 
     def device_bank(self) -> DeviceBank:
         """The bank on the default device."""
@@ -50,10 +43,9 @@ def load_run(
     Args:
       workdir: the folder that `experiments.train` wrote.
       step: of the checkpoint; None is the newest.
-      overrides: {'evaluation.num_sequences': 10_000, ...}, options to change, among
-        those that are `reopenable`: others would make it another run.
-      replica: name of the one to open, where several were trained together; it then is the
-        run that it would be alone.
+      overrides: {'evaluation.num_sequences': 10_000, ...}, among the options that are
+        `reopenable`: others would make it another run.
+      replica: name of the one to open as if it were alone, where several were trained together.
 
     Raises:
       WorkdirError: no run there, no such checkpoint or replica; DivergedError, one of these,

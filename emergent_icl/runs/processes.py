@@ -7,9 +7,10 @@ same, and they must stop after the same step: both are agreed upon here.
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -20,7 +21,7 @@ from emergent_icl.config.configs import flatten
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.training import devices
 
-Tree = TypeVar("Tree")
+T, Tree = TypeVar("T"), TypeVar("Tree")
 
 
 class DisagreementError(WorkdirError):
@@ -30,6 +31,13 @@ class DisagreementError(WorkdirError):
 def is_primary() -> bool:
     """Whether this process writes what the run leaves."""
     return jax.process_index() == 0
+
+
+def on_primary(
+    enter: Callable[[], contextlib.AbstractContextManager[T]],
+) -> contextlib.AbstractContextManager[T | None]:
+    """What process 0 alone enters; the others have None."""
+    return enter() if is_primary() else contextlib.nullcontext()
 
 
 def check_agreement(find: Callable[[], Mapping[str, Any]]) -> None:
@@ -88,27 +96,23 @@ def state_of_primary(state: Tree) -> Tree:
     )
 
 
-class StopVote:
-    """Whether any process was asked to stop: all of them learn it at the same step."""
+def stop_votes(
+    requested: Callable[[], signal.Signals | None],
+) -> Iterator[signal.Signals | None]:
+    """Asks again and again whether any process was asked to stop: all learn it at the same step.
 
-    def __init__(self) -> None:
-        self._count = jax.process_count()
-        self._pending: collections.deque[jax.Array] = collections.deque()
-
-    def now(self, own: signal.Signals | None) -> signal.Signals | None:
-        """The signal that any process has received, `own` this one; waits for all of them."""
-        if self._count == 1:
-            return own
-        return _signal(devices.greatest_of_processes(own or 0))
-
-    def poll(self, own: signal.Signals | None) -> signal.Signals | None:
-        """The same, of as many calls ago as may be under way; so nobody waits."""
-        if self._count == 1:
-            return own
-        self._pending.append(devices.greatest_of_processes(own or 0))
-        if len(self._pending) <= devices.calls_in_flight():
-            return None
-        return _signal(self._pending.popleft())
+    The first answer is about now, and waits for all processes. The others are about as many calls
+    ago as may be under way, so that nobody waits.
+    """
+    if jax.process_count() == 1:
+        while True:
+            yield requested()
+    pending = collections.deque([devices.greatest_of_processes(requested() or 0)])
+    yield _signal(pending.popleft())
+    while True:
+        pending.append(devices.greatest_of_processes(requested() or 0))
+        is_due = len(pending) > devices.calls_in_flight()
+        yield _signal(pending.popleft()) if is_due else None
 
 
 def _signal(greatest: jax.Array) -> signal.Signals | None:

@@ -19,6 +19,8 @@ MOST_CALLS = 1000
 
 # Device arrays -> host arrays.
 Fetch = Callable[[Any], Any]
+# Of each replica: {metric: values}.
+Window = list[dict[str, list[float]]]
 
 
 class Progress(NamedTuple):
@@ -28,7 +30,7 @@ class Progress(NamedTuple):
       wall_seconds: time spent so far, all commands together.
       train_seconds: of that, time spent in timed updates ...
       train_steps: ... and how many updates that were.
-      window: metrics of steps that are not logged yet, {metric: values} of each replica.
+      window: metrics of steps that are not logged yet.
       diverged: name of each replica that diverged -> the step at which it was seen.
       steps_per_call: K; 0 where nothing was computed yet.
     """
@@ -36,7 +38,7 @@ class Progress(NamedTuple):
     wall_seconds: float = 0.0
     train_seconds: float = 0.0
     train_steps: int = 0
-    window: list[dict[str, list[float]]] = []  # noqa: RUF012  (defaults are never mutated)
+    window: Window = []  # noqa: RUF012  (defaults are never mutated)
     diverged: dict[str, int] = {}  # noqa: RUF012
     steps_per_call: int = 0
 
@@ -70,26 +72,20 @@ class Tracker:
         started: float,
         fetch: Fetch,
     ) -> None:
-        """Goes on from what a checkpoint carried over.
+        """Goes on from the `carried` progress of a checkpoint, in a command that has `started`.
 
-        Args:
-          replicas: that are trained together.
-          step: what trains them.
-          carried: from the checkpoint.
-          started: `time.monotonic()` at which this command started.
-          fetch: the one way of metrics to the host; called once a line.
+        That is a `time.monotonic()`; `fetch` brings metrics to the host, and is called once a line.
         """
         self.names, self.fetch = tuple(replica.name for replica in replicas), fetch
-        self.diverged = dict(carried.diverged)
-        self._layout, self._steps_per_call = step.layout, step.steps_per_call
-        self._carried, self._started, self._told = carried, started, set(carried.diverged)
-        window = carried.window or [{} for _ in replicas]
-        self._values = [{name: list(own) for name, own in one.items()} for one in window]
+        self.diverged, self._told = dict(carried.diverged), set(carried.diverged)
+        self._step, self._started = step, started - carried.wall_seconds
+        self._window = _copied(carried.window or [{} for _ in replicas])
         # (step before the call, its metrics), not on the host yet.
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
         self._most_in_flight = calls_in_flight()
-        self._seconds, self._steps = 0.0, 0
-        self._lap_seconds, self._lap_steps = 0.0, 0
+        # Timed updates: of all commands, and until the last line.
+        self._seconds, self._steps = carried.train_seconds, carried.train_steps
+        self._lap = (self._seconds, self._steps)
         self._since: float | None = None
 
     def add(self, first_step: int, metrics: dict[str, jax.Array]) -> None:
@@ -100,28 +96,33 @@ class Tracker:
             jax.block_until_ready(earlier["loss"])
         if len(self._in_flight) == MOST_CALLS:
             self._settle()
-        self._advance(self._steps_per_call)
+        self._advance(self._step.steps_per_call)
 
-    def line(self, keep: bool) -> tuple[list[dict[str, float]], float | None]:
-        """Waits for all calls, and averages their metrics since the last line.
+    def line(self, keep: bool) -> dict[str, dict[str, float]]:
+        """Waits for all calls; what there is to say of each replica's training since the last line.
 
-        Args:
-          keep: go on collecting metrics, instead of starting anew.
-
-        Returns:
-          Means, {} of a replica that diverged, and updates a second, None if none was timed.
+        Nothing of one that diverged. With `keep` the next line is about the same steps, too.
 
         Raises:
           NonFiniteLossError: no replica is left whose numbers are finite.
         """
         self._settle()
-        means = [{name: float(np.mean(own)) for name, own in one.items()} for one in self._values]
-        if not keep:
-            self._values = [{} for _ in self.names]
         self._advance(0)
-        seconds, steps = self._seconds - self._lap_seconds, self._steps - self._lap_steps
-        self._lap_seconds, self._lap_steps = self._seconds, self._steps
-        return means, steps / seconds if steps and seconds > 0 else None
+        seconds, steps = self._seconds - self._lap[0], self._steps - self._lap[1]
+        self._lap = (self._seconds, self._steps)
+        rates = {}
+        if steps and seconds > 0:
+            batch_size = self._step.feed_spec.batch_size
+            rates["steps_per_second"] = steps / seconds
+            rates["sequences_per_second"] = steps / seconds * batch_size
+        lines = {
+            name: {f"train/{metric}": float(np.mean(own)) for metric, own in window.items()} | rates
+            for name, window in zip(self.names, self._window, strict=True)
+            if window
+        }
+        if not keep:
+            self._window = [{} for _ in self.names]
+        return lines
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -143,13 +144,13 @@ class Tracker:
         """What a checkpoint carries on; waits for all calls."""
         self._settle()
         return Progress(
-            self._carried.wall_seconds + time.monotonic() - self._started,
-            self._carried.train_seconds + self._seconds,
-            self._carried.train_steps + self._steps,
+            time.monotonic() - self._started,
+            self._seconds,
+            self._steps,
             # Copies: it may be written while the next steps are added.
-            [{name: list(own) for name, own in one.items()} for one in self._values],
+            _copied(self._window),
             dict(self.diverged),
-            self._steps_per_call,
+            self._step.steps_per_call,
         )
 
     def mark(self, replica: int, step: int, what: str) -> None:
@@ -159,7 +160,7 @@ class Tracker:
           NonFiniteLossError: it was the last one, or a run that is alone.
         """
         self.diverged.setdefault(self.names[replica], step)
-        self._values[replica] = {}
+        self._window[replica] = {}
         if len(self.diverged) == len(self.names):
             raise NonFiniteLossError(step, what, len(self.names))
 
@@ -181,9 +182,10 @@ class Tracker:
         """Waits for all calls, and takes their metrics to the host."""
         if not self._in_flight:
             return
-        needed = [self._layout.needed(metrics) for _, metrics in self._in_flight]
-        fetched = [self._layout.metrics_on_host(host) for host in self.fetch(needed)]
-        for (first_step, _), host in zip(self._in_flight, fetched, strict=True):
+        layout = self._step.layout
+        copied = self.fetch([layout.needed(metrics) for _, metrics in self._in_flight])
+        for (first_step, _), metrics in zip(self._in_flight, copied, strict=True):
+            host = layout.metrics_on_host(metrics)
             for replica, name in enumerate(self.names):
                 if name not in self.diverged:
                     self._take(replica, first_step, host)
@@ -199,5 +201,8 @@ class Tracker:
                 self.mark(replica, step, f"The {metric} at step {step} is {value}")
                 return
         for metric, values_KR in host.items():
-            own = self._values[replica].setdefault(metric, [])
-            own.extend(float(value) for value in values_KR[:, replica])
+            self._window[replica].setdefault(metric, []).extend(values_KR[:, replica].tolist())
+
+
+def _copied(window: Window) -> Window:
+    return [{metric: list(values) for metric, values in own.items()} for own in window]

@@ -70,13 +70,7 @@ class MetricsWriter:
     """metrics.jsonl and TensorBoard events; continues exactly where a checkpoint ends."""
 
     def __init__(self, metrics: Path, tensorboard: Path, resume_step: int) -> None:
-        """Opens both, without what a killed run wrote beyond its checkpoint.
-
-        Args:
-          metrics: the .jsonl file.
-          tensorboard: folder of the event files.
-          resume_step: lines of later steps are dropped, and so is half a line.
-        """
+        """Opens both, without what a killed run wrote after `resume_step`, or half wrote."""
         kept = [record for record in read_metrics(metrics) if record["step"] <= resume_step]
         temporary = metrics.with_name(metrics.name + ".tmp")
         with temporary.open("w", encoding="utf-8") as file:
@@ -102,10 +96,7 @@ class MetricsWriter:
     def write(self, step: int, records: Mapping[str, Record]) -> None:
         """Adds a line for each replica, and one event for each number in it.
 
-        Args:
-          step: of all of them.
-          records: by the replica's name, which stands in the line and is a run of its own
-            in TensorBoard; '' for a run that is alone.
+        A replica's name stands in its line, and is a run of its own in TensorBoard; '' is no name.
 
         Raises:
           OSError: they cannot be written, or the file was deleted.
@@ -192,17 +183,6 @@ def facts(experiment: Experiment, state: TrainState, step: Step) -> dict[str, An
     }
 
 
-def training_record(
-    means: Mapping[str, float], steps_per_second: float | None, batch_size: int
-) -> Record:
-    """A line's numbers about training, of one replica; none of one that diverged."""
-    record: Record = {f"train/{name}": value for name, value in means.items()}
-    if means and steps_per_second is not None:
-        record["steps_per_second"] = steps_per_second
-        record["sequences_per_second"] = steps_per_second * batch_size
-    return record
-
-
 def evaluation_record(results: Results) -> Record:
     """A line's numbers about evaluations, of one replica."""
     return {
@@ -215,10 +195,10 @@ def evaluation_record(results: Results) -> Record:
 def summary_of(
     experiment: Experiment,
     state: TrainState,
-    results: list[Results | None],
+    results: Mapping[str, Results],
     progress: Progress,
 ) -> dict[str, Any]:
-    """The content of summary.json.
+    """The content of summary.json, given the last evaluation of each replica.
 
     What is a replica's own stands under 'replicas' and its name; a run that is alone has it
     at the top. Of one that diverged, `diverged_at_step` is all that is known.
@@ -227,13 +207,12 @@ def summary_of(
     sequences = progress.train_steps * config.training.batch_size * len(replicas)
     seconds = progress.train_seconds
     own: dict[str, dict[str, Any]] = {}
-    for (name, one, _), found in zip(replicas, results, strict=True):
-        diverged = progress.diverged.get(name)
+    for name, one, _ in replicas:
         own[name] = {"seed": one.training.seed, "icl": None, "iwl": None, "evals": {}}
-        if diverged is not None:
-            own[name]["diverged_at_step"] = diverged
-        elif found is not None:
-            own[name] |= {**curves(found), "evals": means(found)}
+        if name in progress.diverged:
+            own[name]["diverged_at_step"] = progress.diverged[name]
+        else:
+            own[name] |= {**curves(results[name]), "evals": means(results[name])}
     return {
         "step": config.training.num_steps,
         "wall_seconds": progress.wall_seconds,

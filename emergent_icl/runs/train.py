@@ -20,7 +20,7 @@ from emergent_icl.runs import processes, records
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore, non_finite_leaves
 from emergent_icl.runs.progress import Fetch, Progress, Tracker
-from emergent_icl.runs.records import SILENT, Display, MetricsWriter, Record
+from emergent_icl.runs.records import SILENT, Display, MetricsWriter
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, build
@@ -29,12 +29,7 @@ from emergent_icl.training.update import TrainState
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the run was asked to stop, and did)
-    """The run was asked to stop; its state is saved.
-
-    Attributes:
-      signal: that asked for it.
-      step: of the checkpoint that was saved.
-    """
+    """The run was asked to stop by a signal; its state after a step is saved."""
 
     def __init__(self, signal_number: signal.Signals, step: int) -> None:
         self.signal, self.step = signal_number, step
@@ -42,15 +37,10 @@ class Interrupted(Exception):  # noqa: N818  (not an error: the run was asked to
 
 
 class TrainResult(NamedTuple):
-    """How a call of `train` ended.
+    """How a call of `train` ended."""
 
-    Attributes:
-      summary: the content of summary.json.
-      was_complete: whether there was nothing left to do.
-    """
-
-    summary: dict[str, Any]
-    was_complete: bool
+    summary: dict[str, Any]  # the content of summary.json
+    was_complete: bool  # there was nothing left to do
 
 
 # Polled after every call of the device: a signal to stop for, or None.
@@ -85,7 +75,8 @@ def train(
     experiment = build(config, replicas)
     workdir.make()
     keep, last = config.checkpoints.keep, config.training.num_steps
-    with _locked(workdir), CheckpointStore(workdir.checkpoints, keep, config) as store:
+    lock = processes.on_primary(workdir.locked)
+    with lock, CheckpointStore(workdir.checkpoints, keep, config) as store:
         workdir.check(config)  # Once more, now that nobody else can change it.
         complete = _summary_if_complete(workdir, store, last)
         processes.check_agreement(lambda: _what_must_agree(experiment))
@@ -96,7 +87,8 @@ def train(
         step = make_step(experiment, int(start.step[0]), carried.steps_per_call)
         display.started(records.facts(experiment, start, step))
         tracker = Tracker(experiment.replicas, step, carried, started, fetch)
-        with _open_writer(workdir, start) as writer:
+        files = (workdir.metrics, workdir.tensorboard, int(start.step[0]))
+        with processes.on_primary(lambda: MetricsWriter(*files)) as writer:
             results = _loop(
                 experiment, start, step, tracker, store, writer, display, stop_requested
             )
@@ -107,16 +99,12 @@ def train(
     return TrainResult(summary, was_complete=False)
 
 
-def _locked(workdir: Workdir) -> contextlib.AbstractContextManager[None]:
-    return workdir.locked() if processes.is_primary() else contextlib.nullcontext()
-
-
 def _summary_if_complete(
     workdir: Workdir, store: CheckpointStore, last: int
 ) -> dict[str, Any] | None:
     """The summary of a run that has nothing left to do."""
-    latest = store.latest()
-    if latest is not None and latest > last:
+    latest = max(store.steps(), default=0)
+    if latest > last:
         raise WorkdirError(
             f"{workdir.path} is at step {latest} already, beyond training.num_steps = {last}"
         )
@@ -144,7 +132,7 @@ def _resume(
     found = None
     if processes.is_primary():
         found = store.newest(template)
-        for step, why in found.unreadable if found else ():
+        for step, why in found.unreadable.items() if found else ():
             display.set_aside(step, why, store.set_aside(step))
         state = found.state if found else initial_state(experiment)
     else:
@@ -157,14 +145,6 @@ def _resume(
     return state, Progress(**(carried or {}))
 
 
-def _open_writer(
-    workdir: Workdir, start: TrainState
-) -> contextlib.AbstractContextManager[MetricsWriter | None]:
-    if not processes.is_primary():
-        return contextlib.nullcontext()
-    return MetricsWriter(workdir.metrics, workdir.tensorboard, int(start.step[0]))
-
-
 def _loop(
     experiment: Experiment,
     start: TrainState,
@@ -174,14 +154,14 @@ def _loop(
     writer: MetricsWriter | None,
     display: Display,
     stop_requested: StopRequest,
-) -> list[Results | None]:
+) -> dict[str, Results]:
     """The training loop, from a host state [R, ...] on; the last evaluation of each replica."""
     config, steps_per_call = experiment.config, step.steps_per_call
     first, last = int(start.step[0]), config.training.num_steps
-    evaluators, vote = experiment.evaluators(), processes.StopVote()
-    results: list[Results | None] = []
+    evaluators, votes = experiment.evaluators(), processes.stop_votes(stop_requested)
+    results: dict[str, Results] = {}
     state = step.layout.place(start)
-    if signal_number := vote.now(stop_requested()):
+    if signal_number := next(votes):
         raise Interrupted(signal_number, first)
 
     with contextlib.closing(step.feed(first)) as feed:
@@ -191,22 +171,22 @@ def _loop(
             display.advanced(done)
 
             is_whole, at_end = done % config.training.log_every == 0, done == last
-            lines: list[Record] = [{} for _ in tracker.names]
-            if is_whole or at_end:
-                # Part of a window is kept: the run may be prolonged, and complete it.
-                means, rate = tracker.line(keep=not is_whole)
-                size = config.training.batch_size
-                lines = [records.training_record(own, rate, size) for own in means]
+            # Part of a line's steps are kept: the run may be prolonged, and complete it.
+            lines = tracker.line(keep=not is_whole) if is_whole or at_end else {}
             if done % config.evaluation.every == 0 or at_end:
                 results = _evaluate(evaluators, step, state, tracker, done)
-                evaluated = (records.evaluation_record(found or {}) for found in results)
-                lines = [one | own for one, own in zip(lines, evaluated, strict=True)]
-            _write(done, lines, tracker, writer, display)
+                for name, found in results.items():
+                    lines[name] = lines.get(name, {}) | records.evaluation_record(found)
+            if lines:
+                if writer is not None:
+                    writer.write(done, lines)
+                display.logged(done, lines)
 
-            signal_number = vote.poll(stop_requested())
+            signal_number = next(votes)
             if done % config.checkpoints.every == 0 or at_end or signal_number:
                 _save(store, step, state, tracker, done)
-                _tell_diverged(tracker, display)
+            for name, seen in tracker.newly_diverged().items():
+                display.diverged(name, seen)
             if signal_number and not at_end:
                 store.wait()
                 raise Interrupted(signal_number, done)
@@ -221,9 +201,9 @@ def _evaluate(
     state: TrainState,
     tracker: Tracker,
     done: int,
-) -> list[Results | None]:
-    """Evaluates every replica; None of one that has diverged by now."""
-    results: list[Results | None] = [None for _ in evaluators]
+) -> dict[str, Results]:
+    """Evaluates every replica that has not diverged by now."""
+    results = {}
     with tracker.paused():
         bank = devices.on_first_device(step.bank)
         for index, name in enumerate(tracker.names):
@@ -232,28 +212,11 @@ def _evaluate(
             model = step.layout.replica((state.params, state.batch_stats), index)
             found = evaluators[index](*model, bank)
             for mode, metrics in found.items():
-                loss = metrics["loss"].mean
-                if not math.isfinite(loss):
+                if not math.isfinite(loss := metrics["loss"].mean):
                     tracker.mark(index, done, f"The loss on {mode} at step {done} is {loss}")
             if name not in tracker.diverged:
-                results[index] = found
+                results[name] = found
     return results
-
-
-def _write(
-    done: int,
-    lines: Sequence[Record],
-    tracker: Tracker,
-    writer: MetricsWriter | None,
-    display: Display,
-) -> None:
-    """Writes what there is of each replica's line, and shows it."""
-    full = {name: line for name, line in zip(tracker.names, lines, strict=True) if line}
-    if full:
-        if writer is not None:
-            writer.write(done, full)
-        display.logged(done, full)
-    _tell_diverged(tracker, display)
 
 
 def _save(
@@ -263,15 +226,8 @@ def _save(
     with tracker.paused():
         host = step.layout.state_on_host(tracker.fetch(step.layout.needed(state)))
         for index, name in enumerate(tracker.names):
-            # The store itself refuses the state of a run that is alone.
-            known = not name or name in tracker.diverged
-            if not known and (leaves := non_finite_leaves(host, index)):
+            if name not in tracker.diverged and (leaves := non_finite_leaves(host, index)):
                 what = f"The state after step {done} is not finite in {', '.join(leaves)}"
                 tracker.mark(index, done, what)
         bad = [index for index, name in enumerate(tracker.names) if name in tracker.diverged]
         store.save(host, tracker.progress(), bad)
-
-
-def _tell_diverged(tracker: Tracker, display: Display) -> None:
-    for name, step in tracker.newly_diverged().items():
-        display.diverged(name, step)

@@ -33,28 +33,17 @@ class DivergedError(WorkdirError):
 
 
 class Workdir:
-    """Paths and small files of one run.
-
-    Attributes:
-      path: of the folder, absolute.
-      config: the whole config, as JSON.
-      metrics: one JSON object a line and logged step.
-      summary: what came out, once the run is complete.
-      lock: held by the command that trains here; who that is.
-      log: output of the run, where a launcher of many started it.
-      job: which job of a cluster trains here, where a launcher of many submitted it.
-      checkpoints: Orbax's folder.
-      tensorboard: folder of event files.
-      figures: folder of pictures.
-      learning_curves: the figure of every run.
-    """
+    """Paths and small files of one run."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.jsonl"
+        # What came out, once the run is complete.
         self.summary = self.path / "summary.json"
+        # Held by the command that trains here; who that is.
         self.lock = self.path / ".lock"
+        # Where a launcher of many started the run: its output, and which job of a cluster it is.
         self.log = self.path / "train.log"
         self.job = self.path / "job.json"
         self.checkpoints = self.path / "checkpoints"
@@ -108,11 +97,10 @@ class Workdir:
         """
         if self.path.exists() and not self.path.is_dir():
             raise WorkdirError(f"{self.path} is not a folder")
-        if differences := self.differences(config):
+        if differences := "\n  ".join(self.differences(config)):
             raise WorkdirError(
-                f"{self.path} holds a run with another config:\n  "
-                + "\n  ".join(differences)
-                + "\nUse another --workdir, or the same config to resume."
+                f"{self.path} holds a run with another config:\n  {differences}\n"
+                "Use another --workdir, or the same config to resume."
             )
 
     def differences(self, config: ml_collections.ConfigDict) -> list[str]:
@@ -129,8 +117,6 @@ class Workdir:
 
     def make(self) -> None:
         """Makes the folder, if it is not there; raises WorkdirError if it cannot be written."""
-        if self.path.exists() and not self.path.is_dir():
-            raise WorkdirError(f"{self.path} is not a folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             writable = os.access(self.path, os.W_OK)

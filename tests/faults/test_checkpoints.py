@@ -119,8 +119,8 @@ def test_the_newest_good_one_is_used(damage, killed, other, experiment):
     with CheckpointStore(killed / "checkpoints", config=CONFIG) as store:
         found = store.newest(experiment.state_template())
     assert int(found.state.step[0]) == 20
-    assert [one.step for one in found.unreadable] == [30]
-    assert found.unreadable[0].why
+    assert list(found.unreadable) == [30]
+    assert found.unreadable[30]
     with pytest.raises(CheckpointError, match=r"the checkpoint of step 30 in .* cannot be read: "):
         load_run(killed)
     assert load_run(killed, step=20).step == 20
@@ -130,7 +130,7 @@ def test_of_another_run_it_is_told_by_its_config(killed, other, experiment):
     of_another_run(killed / "checkpoints" / "30", other)
     with CheckpointStore(killed / "checkpoints", config=CONFIG) as store:
         found = store.newest(experiment.state_template())
-    assert [one.why for one in found.unreadable] == ["it is of a run with another config"]
+    assert found.unreadable == {30: "it is of a run with another config"}
 
 
 def test_without_an_identity_it_is_told_by_its_shapes(killed, wider):

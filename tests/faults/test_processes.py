@@ -136,7 +136,7 @@ def test_one_that_is_killed_ends_the_others_and_all_resume(lost, saving, tmp_pat
     assert "What was saved stands; to go on, start all of them again." in first
     assert took < 3 * HEARTBEAT
     with CheckpointStore(folder / "checkpoints") as store:
-        saved = store.latest()
+        saved = store.steps()[-1]
     assert saved >= 10
     longer = train_flags(
         preset="symbols",
@@ -156,7 +156,7 @@ def test_a_signal_to_one_stops_all_of_them_after_the_same_step(tmp_path):
         ends = [processes.wait(index) for index in (0, 1)]
     assert [status for status, _, _ in ends] == [128 + signal.SIGTERM] * 2
     with CheckpointStore(folder / "checkpoints") as store:
-        saved = store.latest()
+        saved = store.steps()[-1]
     assert f"Stopped after step {saved}; the state is saved." in ends[0][1]
 
 
