@@ -25,7 +25,7 @@ class SequenceMaker:
         self._config: ml_collections.ConfigDict = config
         self._images = experiment.bank.examples
         self._class_ids = split.class_ids
-        self._holdout = np.asarray(split.holdout)
+        self._holdout = np.asarray(split.places("holdout"))
         self._weights = zipf_weights(split.num_train, config.data.sequences.zipf_exponent)
         self._rng = np.random.default_rng(seed)
 

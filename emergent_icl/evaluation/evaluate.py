@@ -74,8 +74,8 @@ def make_judgment(config: ml_collections.ConfigDict, task: Task, kind: SequenceT
     return Judgment(
         is_valid=among(kind.valid_labels),
         answers=over_all_labels(kind.answers),
-        is_common=among(space.labels_of(space.split.common, labeling)),
-        is_rare=among(space.labels_of(space.split.rare, labeling)),
+        is_common=among(space.labels_of("common", labeling)),
+        is_rare=among(space.labels_of("rare", labeling)),
         is_fewshot=np.arange(task.num_labels) < config.evaluation.ways,
         owners=over_all_labels(space.answers(labeling)),
     )

@@ -12,6 +12,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from emergent_icl.data.sequences.burstiness import BinnedFrequency, binned_frequency
 from emergent_icl.data.sequences.classes import ClassSplit, zipf_weights
+from emergent_icl.evaluation.metrics import Z_95
 from emergent_icl.plots import style
 
 BINS_PER_DECADE, LINEAR_BINS = 6, 24
@@ -138,7 +139,7 @@ def _draw_bins(
     axes: Axes, ranks: np.ndarray, binned: BinnedFrequency, look: dict[str, Any], name: str
 ) -> None:
     was_shown = binned.frequency > 0
-    frequency, error = binned.frequency[was_shown], binned.error[was_shown]
+    frequency, error = binned.frequency[was_shown], Z_95 * binned.error[was_shown]
     # On a logarithmic axis a bar that reaches 0 would reach out of the picture.
     below = np.minimum(error, np.maximum(frequency - axes.get_ylim()[0], 0.0))
     axes.errorbar(

@@ -14,7 +14,7 @@ TRAIN = RARE + COMMON
 SPLIT = ClassSplit(np.arange(100, 100 - TRAIN - HOLDOUT, -1, dtype=np.int32), RARE, COMMON, HOLDOUT)
 SPACE = ClassSpace(SPLIT, num_bank_classes=101, num_exemplars=20)
 OPTIONS = SequenceOptions()
-ROLES = {"rare": SPLIT.rare, "common": SPLIT.common, "zipfian": SPLIT.train}
+ROLES = {role: SPLIT.places(role) for role in ("rare", "common", "zipfian", "holdout")}
 FEWSHOT = ("fewshot_rare", "fewshot_common", "fewshot_zipfian", "fewshot_holdout")
 # Types that read the few-shot options.
 READ_FEWSHOT = (*FEWSHOT, "flip", "mixed")

@@ -14,7 +14,7 @@ from emergent_icl.data.sequences.classes import zipf_weights
 # -------------------------------------------------------------------------- no_support
 
 
-@pytest.mark.parametrize("role", list(ROLES))
+@pytest.mark.parametrize("role", ["rare", "common", "zipfian"])
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), exponent=st.floats(0, 4))
 def test_the_querys_class_is_never_in_the_context(role, seed, exponent):
@@ -50,7 +50,7 @@ def test_fewshot_shows_two_new_names_four_times_each(name):
         assert np.bincount(labels[:-1]).tolist() == [4, 4]
         assert len(set(row)) == 2
         assert len(set(zip(row, labels, strict=True))) == 2
-    role = {**ROLES, "holdout": SPLIT.holdout}[name.removeprefix("fewshot_")]
+    role = ROLES[name.removeprefix("fewshot_")]
     assert np.isin(places(batch), role).all()
 
 
@@ -72,7 +72,7 @@ def test_ways_with_replacement_show_one_class_under_both_names():
 def test_fewshot_may_keep_the_labels_of_training():
     kind, batch = draw("fewshot_holdout", labeling="ordered")
     np.testing.assert_array_equal(batch.labels, places(batch))
-    np.testing.assert_array_equal(kind.valid_labels, list(SPLIT.holdout))
+    np.testing.assert_array_equal(kind.valid_labels, list(ROLES["holdout"]))
 
 
 def test_fewshot_needs_as_many_classes_as_ways():
@@ -108,7 +108,7 @@ def share_of_distinct_pairs(weights):
 def test_fewshot_queries_follow_their_role(name):
     space = dataclasses.replace(SPACE, zipf_exponent=1.0)
     _, batch = draw(name, 20_000, space=space)
-    role = {**ROLES, "holdout": SPLIT.holdout}[name.removeprefix("fewshot_")]
+    role = ROLES[name.removeprefix("fewshot_")]
     counts = np.bincount(places(batch)[:, -1] - role.start, minlength=len(role))
     if name != "fewshot_zipfian":
         assert_distributed(counts, np.full(len(role), 1 / len(role)))

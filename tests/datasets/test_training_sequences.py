@@ -62,17 +62,17 @@ def test_bursts_of_common_classes_stand_among_rare_ones_and_the_reverse():
 
 def test_kinds_of_bursts_mix_as_told():
     _, batch = draw("bursty", 20_000, p_bursty_zipfian=0.0, p_bursty_common=0.25)
-    assert np.isin(places(batch)[:, -1], SPLIT.common).mean() == pytest.approx(0.25, abs=0.015)
+    assert np.isin(places(batch)[:, -1], ROLES["common"]).mean() == pytest.approx(0.25, abs=0.015)
 
 
 def test_non_bursty_types():
     _, uniform = draw("bursty", p_bursty=0.0, non_bursty="common_uniform")
-    assert np.isin(places(uniform), SPLIT.common).all()
+    assert np.isin(places(uniform), ROLES["common"]).all()
     skewed = dataclasses.replace(SPACE, zipf_exponent=2.0, zipf_within_roles=True)
     _, uniform = draw("bursty", 20_000, space=skewed, p_bursty=0.0, non_bursty="common_uniform")
     assert_distributed(np.bincount(places(uniform)[:, 0] - RARE), np.full(COMMON, 1 / COMMON))
     _, alone = draw("bursty", p_bursty=0.0, non_bursty="common_no_support")
-    assert np.isin(places(alone), SPLIT.common).all()
+    assert np.isin(places(alone), ROLES["common"]).all()
     assert (alone.class_ids[:, :-1] != alone.class_ids[:, -1:]).all()
 
 
@@ -197,7 +197,7 @@ def test_relabelled_classes_draw_from_the_labels_of_their_labeling():
 def test_mixed_sequences_are_fewshot_ones_or_ordinary_ones():
     kind, batch = draw("mixed", 20_000, p_fewshot=0.3, shots=4)
     assert kind.seq_len == 9
-    rare = np.isin(places(batch), SPLIT.rare)
+    rare = np.isin(places(batch), ROLES["rare"])
     is_few = rare.all(axis=1)
     assert (is_few | ~rare.any(axis=1)).all()
     assert is_few.mean() == pytest.approx(0.3, abs=0.015)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,6 @@ Distribution = dict[int, float]
 
 # Sequences of one draw. Part of what a seed means: another value gives another sample.
 BLOCK_SEQUENCES = 1000
-# Half of a 95 % interval, in standard errors.
-Z_95 = 1.96
 
 
 class SequenceStatistics(NamedTuple):
@@ -75,12 +72,10 @@ def count_distinct(ids_BS: np.ndarray) -> np.ndarray:
 
 def count_commonest(ids_BS: np.ndarray) -> np.ndarray:
     """How often the commonest value of each row occurs; int [B], in [1, S]."""
-    ordered = np.sort(ids_BS, axis=1)
-    position = np.broadcast_to(np.arange(ids_BS.shape[1]), ids_BS.shape)
-    is_first = np.ones(ids_BS.shape, bool)
-    is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    start = np.maximum.accumulate(np.where(is_first, position, 0), axis=1)
-    return (position - start).max(axis=1) + 1
+    ordered, length = np.sort(ids_BS, axis=1), ids_BS.shape[1]
+    # A value occurs more than k times where entries that are k apart are equal.
+    repeats = [ordered[:, k:] == ordered[:, : length - k] for k in range(length)]
+    return np.sum([is_equal.any(axis=1) for is_equal in repeats], axis=0)
 
 
 def distribution(values: np.ndarray) -> Distribution:
@@ -113,8 +108,8 @@ class BinnedFrequency(NamedTuple):
     Attributes:
       frequency: float64 [N], the mean over the bin's classes of the probability that an
         example is of that class.
-      error: float64 [N], half of its 95 % interval. Sequences are independent of each
-        other, the examples of a bursty one are not: errors come from whole sequences.
+      error: float64 [N], its standard error. Sequences are independent of each other, the
+        examples of a bursty one are not: errors come from whole sequences.
     """
 
     frequency: np.ndarray
@@ -124,28 +119,10 @@ class BinnedFrequency(NamedTuple):
 def binned_frequency(ranks_BS: np.ndarray, edges: np.ndarray) -> BinnedFrequency:
     """Frequencies of classes by class rank, averaged over bins: bin n is [edges[n], edges[n + 1]).
 
-    Ranks outside of all bins count as examples of none.
+    Ranks outside all bins count as examples of none.
     """
-    num_sequences, seq_len = ranks_BS.shape
-    total = np.zeros(len(edges) - 1)
-    squares = np.zeros(len(edges) - 1)
-    for counts in _counts_by_bin(ranks_BS, edges):
-        shares = counts / seq_len
-        total += shares.sum(axis=0)
-        squares += np.square(shares).sum(axis=0)
-    means = total / num_sequences
-    variance = np.maximum(squares / num_sequences - means**2, 0.0)
+    bins_BS = np.searchsorted(edges, ranks_BS, side="right") - 1
+    shares_NB = np.stack([np.mean(bins_BS == n, axis=1) for n in range(len(edges) - 1)])
     widths = np.diff(edges)
-    return BinnedFrequency(means / widths, Z_95 * np.sqrt(variance / num_sequences) / widths)
-
-
-def _counts_by_bin(ranks_BS: np.ndarray, edges: np.ndarray) -> Iterator[np.ndarray]:
-    """Examples of each sequence in each bin, int [b, N], a block of sequences at a time."""
-    num_bins = len(edges) - 1
-    for start in range(0, len(ranks_BS), BLOCK_SEQUENCES):
-        ranks = ranks_BS[start : start + BLOCK_SEQUENCES]
-        # Two bins more, for what lies below and above.
-        bins = np.searchsorted(edges, ranks, side="right")
-        rows = np.arange(len(ranks))[:, None] * (num_bins + 2)
-        counts = np.bincount((rows + bins).ravel(), minlength=len(ranks) * (num_bins + 2))
-        yield counts.reshape(len(ranks), num_bins + 2)[:, 1:-1]
+    errors = shares_NB.std(axis=1) / np.sqrt(len(ranks_BS))
+    return BinnedFrequency(shares_NB.mean(axis=1) / widths, errors / widths)

@@ -39,14 +39,15 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         classes, or the labeling is 'unfixed'.
     """
     require_fixed_labeling("bursty", options)
+    # What is never drawn may ask for classes that need not exist.
     draw_bursty = _bursty_places(space, options) if options.p_bursty > 0 else None
     draw_non_bursty = _non_bursty_places(space, options) if options.p_bursty < 1 else None
 
-    def draw_places(rng: np.random.Generator, batch_size: int) -> np.ndarray:
-        if draw_bursty is None or draw_non_bursty is None:
-            return (draw_bursty or draw_non_bursty)(rng, batch_size)
+    def draw_either(rng: np.random.Generator, batch_size: int) -> np.ndarray:
         is_bursty = rng.random((batch_size, 1)) < options.p_bursty
         return np.where(is_bursty, draw_bursty(rng, batch_size), draw_non_bursty(rng, batch_size))
+
+    draw_places = draw_either if draw_bursty and draw_non_bursty else draw_bursty or draw_non_bursty
 
     every_label = np.arange(space.num_labels(options.labeling))
     bursts_follow = options.p_bursty == 0 or options.p_bursty_zipfian == 1
@@ -71,7 +72,7 @@ def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     """
     require_fixed_labeling("relabelled", options)
     draw_places = _bursty_places(space, options)
-    pool = space.labels_of(space.split.train, options.labeling)
+    pool = space.labels_of("zipfian", options.labeling)
     # The bursting classes, one of which is the query's, and the rest of the context.
     remaining = options.seq_len - 1 - options.shots * options.ways
     most = min(options.ways + remaining, space.split.num_train)
@@ -81,17 +82,14 @@ def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         )
 
     def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
-        places_BS = draw_places(rng, batch_size)
-
         def new_labels(occurrences: sampling.Occurrences) -> np.ndarray:
             # A class's number in its sequence: 0 for the first class that is shown, ...
-            is_first = occurrences.rank == 0
-            numbers = np.cumsum(is_first, axis=1) - 1
+            numbers = np.cumsum(occurrences.rank == 0, axis=1) - 1
             numbers = np.take_along_axis(numbers, occurrences.first, axis=1)
             drawn = sampling.draw_distinct_rows(rng, batch_size, most, len(pool))
             return pool[np.take_along_axis(drawn, numbers, axis=1)]
 
-        return space.batch(rng, places_BS, new_labels)
+        return space.batch(rng, draw_places(rng, batch_size), new_labels)
 
     return fixed_type(space, options, draw_places, pool, any_label=False)._replace(
         sample=sample,
@@ -114,11 +112,7 @@ def mixed(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     """
     require_fixed_labeling("mixed", options)
     few = make_fewshot(space, options, "rare", labeling="unfixed")
-    common = space.distribution("common")
-
-    def draw_common(rng: np.random.Generator, batch_size: int) -> np.ndarray:
-        return common.draw(rng, (batch_size, few.seq_len))
-
+    draw_common = _independent_places(space.distribution("common"), few.seq_len)
     labels = np.arange(max(space.num_labels(options.labeling), few.num_labels))
     same_length = dataclasses.replace(options, seq_len=few.seq_len)
     ordinary = fixed_type(space, same_length, draw_common, labels, any_label=False)
@@ -149,23 +143,20 @@ def _bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
         )
     # Which classes burst, which fill the rest of the context, and how often.
     p_zipfian, p_common = options.p_bursty_zipfian, options.p_bursty_common
-    mixture = [
-        (space.distribution(burst), space.distribution(rest), p)
-        for burst, rest, p in (
-            ("zipfian", "zipfian", p_zipfian),
-            ("common", "rare", p_common),
-            ("rare", "common", max(0.0, 1.0 - p_zipfian - p_common)),
-        )
-        # A probability that is only rounding would ask for classes that need not exist.
-        if p > 1e-9
-    ]
-    probabilities = np.array([p for _, _, p in mixture])
-    draw_kind = sampling.ClassDistribution.from_weights(0, probabilities)
+    kinds = (
+        ("zipfian", "zipfian", p_zipfian),
+        ("common", "rare", p_common),
+        ("rare", "common", 1.0 - p_zipfian - p_common),
+    )
+    # A probability that is only rounding would ask for classes that need not exist.
+    kinds = [kind for kind in kinds if kind[2] > 1e-9]
+    mixture = [(space.distribution(burst), space.distribution(rest)) for burst, rest, _ in kinds]
+    draw_kind = sampling.ClassDistribution.from_weights(0, np.array([p for *_, p in kinds]))
 
     def draw_bursty(rng: np.random.Generator, batch_size: int) -> np.ndarray:
         kind = draw_kind.draw(rng, (batch_size, 1)) if len(mixture) > 1 else 0
         ways_BW, rest_BN = 0, 0
-        for i, (burst, rest, _) in enumerate(mixture):
+        for i, (burst, rest) in enumerate(mixture):
             ways = burst.draw(rng, (batch_size, options.ways))
             ways_BW = np.where(kind == i, ways, ways_BW)
             rest_BN = np.where(kind == i, rest.draw(rng, (batch_size, remaining)), rest_BN)
@@ -182,8 +173,10 @@ def _bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
 def _non_bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
     if options.non_bursty == "common_no_support":
         return no_support_places(space, "common", options.seq_len)
-    if options.non_bursty == "common_uniform":
-        distribution = space.distribution("common", uniform=True)
-    else:
-        distribution = space.distribution("zipfian")
-    return lambda rng, batch_size: distribution.draw(rng, (batch_size, options.seq_len))
+    is_uniform = options.non_bursty == "common_uniform"
+    distribution = space.distribution("common" if is_uniform else "zipfian", uniform=is_uniform)
+    return _independent_places(distribution, options.seq_len)
+
+
+def _independent_places(distribution: sampling.ClassDistribution, seq_len: int) -> DrawPlaces:
+    return lambda rng, batch_size: distribution.draw(rng, (batch_size, seq_len))

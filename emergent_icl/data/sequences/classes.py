@@ -23,9 +23,9 @@ class ClassSplit(NamedTuple):
 
     Attributes:
       class_ids: int32 [num_rare + num_common + num_holdout], place -> class of the bank.
-      num_rare: number of rare classes, at places 0 .. num_rare - 1.
-      num_common: number of common classes, at the places that follow.
-      num_holdout: number of classes never trained on, at the last places.
+      num_rare: number of rare classes.
+      num_common: number of common classes.
+      num_holdout: number of classes that are never trained on.
     """
 
     class_ids: np.ndarray
@@ -38,25 +38,15 @@ class ClassSplit(NamedTuple):
         """Number of rare and common classes: those that are trained on."""
         return self.num_rare + self.num_common
 
-    @property
-    def rare(self) -> range:
-        """Places of the rare classes."""
-        return range(self.num_rare)
-
-    @property
-    def common(self) -> range:
-        """Places of the common classes."""
-        return range(self.num_rare, self.num_train)
-
-    @property
-    def train(self) -> range:
-        """Places of all classes that are trained on."""
-        return range(self.num_train)
-
-    @property
-    def holdout(self) -> range:
-        """Places of the holdout classes."""
-        return range(self.num_train, self.num_train + self.num_holdout)
+    def places(self, role: str) -> range:
+        """Places of the classes 'zipfian' (rare and common), 'rare', 'common' or 'holdout'."""
+        start, stop = {
+            "zipfian": (0, self.num_train),
+            "rare": (0, self.num_rare),
+            "common": (self.num_rare, self.num_train),
+            "holdout": (self.num_train, self.num_train + self.num_holdout),
+        }[role]
+        return range(start, stop)
 
 
 def split_classes(
@@ -146,28 +136,18 @@ class ClassSpace:
     label_multiplicity: int = 1
     num_shared_labels: int = 32
 
-    def places(self, name: str) -> range:
-        """Places of the classes 'zipfian' (rare and common), 'rare', 'common' or 'holdout'."""
-        split = self.split
-        return {
-            "zipfian": split.train,
-            "rare": split.rare,
-            "common": split.common,
-            "holdout": split.holdout,
-        }[name]
-
-    def distribution(self, name: str, uniform: bool = False) -> sampling.ClassDistribution:
-        """What the classes at `places(name)` are drawn from; `uniform` whatever the Zipf exponent.
+    def distribution(self, role: str, uniform: bool = False) -> sampling.ClassDistribution:
+        """What the classes of a role are drawn from; `uniform` whatever the Zipf exponent.
 
         Raises:
           ValueError: there are no such classes.
         """
-        places = self.places(name)
+        places = self.split.places(role)
         if not places:
-            needed = {"zipfian": "num_rare + num_common"}.get(name, f"num_{name}")
-            raise ValueError(f"needs {name} classes, but data.split.{needed} is 0")
+            needed = {"zipfian": "num_rare + num_common"}.get(role, f"num_{role}")
+            raise ValueError(f"needs {role} classes, but data.split.{needed} is 0")
         weights = np.ones(len(places))
-        if not uniform and (name == "zipfian" or (self.zipf_within_roles and name != "holdout")):
+        if not uniform and (role == "zipfian" or (self.zipf_within_roles and role != "holdout")):
             joint = zipf_weights(self.split.num_train, self.zipf_exponent)
             weights = joint[places.start : places.stop]
         return sampling.ClassDistribution.from_weights(places.start, weights)
@@ -180,14 +160,22 @@ class ClassSpace:
             return self.num_shared_labels
         return self.label_multiplicity * self.split.num_train + self.split.num_holdout
 
-    def labels_of(self, places: range, labeling: str) -> np.ndarray:
-        """Every label that classes at `places` may carry under a fixed labeling; int [n]."""
+    def first_labels(self, places: np.ndarray, labeling: str) -> np.ndarray:
+        """The (first) label of the class at each place, under a fixed labeling; int [...]."""
         if labeling == "original":
-            return self.split.class_ids[places.start : places.stop].astype(np.int64)
+            return self.split.class_ids[places]
         if labeling == "shared":
-            return np.unique(np.asarray(places) % self.num_shared_labels)
-        start, stop = self._first_label(np.array([places.start, places.stop]))
-        return np.arange(start, stop)
+            return places % self.num_shared_labels
+        beyond = np.maximum(places - self.split.num_train, 0)
+        return self.label_multiplicity * np.minimum(places, self.split.num_train) + beyond
+
+    def labels_of(self, role: str, labeling: str) -> np.ndarray:
+        """Every label that classes of a role may carry under a fixed labeling; int64 [n]."""
+        places = self.split.places(role)
+        if labeling == "ordered":
+            return np.arange(*self.first_labels(np.array([places.start, places.stop]), labeling))
+        labels = self.first_labels(np.asarray(places, np.int64), labeling)
+        return np.unique(labels) if labeling == "shared" else labels.astype(np.int64)
 
     def draw_labels(
         self,
@@ -207,14 +195,6 @@ class ClassSpace:
             labels = labels + np.where(places_BS < self.split.num_train, drawn, 0)
         return labels
 
-    def first_labels(self, places: np.ndarray, labeling: str) -> np.ndarray:
-        """The (first) label of the class at each place, under a fixed labeling; int [...]."""
-        if labeling == "original":
-            return self.split.class_ids[places]
-        if labeling == "shared":
-            return places % self.num_shared_labels
-        return self._first_label(places)
-
     def places_of(self, class_ids: np.ndarray) -> np.ndarray:
         """Where classes of this space stand in it: the inverse of `split.class_ids`; int [...]."""
         place_of = np.zeros(self.num_bank_classes, np.int64)
@@ -226,11 +206,6 @@ class ClassSpace:
         places = self.places_of(class_ids)
         is_role = [places < self.split.num_rare, places < self.split.num_train]
         return np.select(is_role, ["rare", "common"], "holdout")
-
-    def _first_label(self, places: np.ndarray) -> np.ndarray:
-        num_train = self.split.num_train
-        beyond = np.maximum(places - num_train, 0)
-        return self.label_multiplicity * np.minimum(places, num_train) + beyond
 
     def answers(self, labeling: str) -> np.ndarray:
         """Label -> the class that owns it, under a fixed labeling; int [num_labels]."""

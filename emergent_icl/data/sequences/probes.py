@@ -7,6 +7,7 @@ Singh et al. 2025 (arXiv 2503.05631).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -27,9 +28,6 @@ from emergent_icl.data.sequences.types import (
 DrawWays = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
 
-# ------------------------------------------------------------------------- in weights
-
-
 def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> SequenceType:
     """Queries whose class is absent from the context: only the weights can answer.
 
@@ -42,7 +40,7 @@ def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> S
     """
     require_fixed_labeling(f"no_support_{role}", options)
     draw_places = no_support_places(space, role, options.seq_len)
-    valid = space.labels_of(space.places(role), options.labeling)
+    valid = space.labels_of(role, options.labeling)
     return fixed_type(space, options, draw_places, valid, any_label=True)._replace(role=role)
 
 
@@ -58,9 +56,6 @@ def no_support_places(space: ClassSpace, role: str, seq_len: int) -> DrawPlaces:
         return np.concatenate([context, query], axis=1)
 
     return draw_places
-
-
-# ------------------------------------------------------------------------- in context
 
 
 def make_fewshot(
@@ -79,29 +74,21 @@ def make_fewshot(
     fewshot = options.fewshot
     labeling = labeling or fewshot.labeling
     draw = _fewshot_places(space.distribution(role), fewshot, f"fewshot_{role}", role)
-    seq_len = fewshot.shots * fewshot.ways + 1
-    facts = {
-        "reads": ("shots", "ways", "grouped", "distinct_ways"),
-        "role": role,
-        "shots": fewshot.shots,
-        "is_fewshot": True,
-    }
-    if labeling != "unfixed":
-        fixed = dataclasses.replace(options, seq_len=seq_len, labeling=labeling)
-        valid = space.labels_of(space.places(role), labeling)
+    if labeling == "unfixed":
 
-        def draw_places(rng: np.random.Generator, batch_size: int) -> np.ndarray:
-            return draw(rng, batch_size)[0]
+        def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
+            places_BS, slots = draw(rng, batch_size)
+            names = sampling.shuffled_rows(rng, np.arange(fewshot.ways), batch_size)
+            return space.batch(rng, places_BS, lambda _: np.take_along_axis(names, slots, axis=1))
 
-        return fixed_type(space, fixed, draw_places, valid, any_label=False)._replace(**facts)
-
-    def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
-        places_BS, slots = draw(rng, batch_size)
-        names = sampling.shuffled_rows(rng, np.arange(fewshot.ways), batch_size)
-        return space.batch(rng, places_BS, lambda _: np.take_along_axis(names, slots, axis=1))
-
-    labels = np.arange(fewshot.ways)
-    return SequenceType(sample, seq_len, fewshot.ways, labels, labels, labeling, **facts)
+        labels = np.arange(fewshot.ways)
+        kind = SequenceType(sample, fewshot.seq_len, fewshot.ways, labels, labels, labeling)
+    else:
+        fixed = dataclasses.replace(options, seq_len=fewshot.seq_len, labeling=labeling)
+        valid = space.labels_of(role, labeling)
+        kind = fixed_type(space, fixed, lambda *args: draw(*args)[0], valid, any_label=False)
+    reads = ("shots", "ways", "grouped", "distinct_ways")
+    return kind._replace(reads=reads, role=role, shots=fewshot.shots, is_fewshot=True)
 
 
 def _fewshot_places(
@@ -142,7 +129,7 @@ def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         labeling is 'unfixed'.
     """
     require_fixed_labeling("flip", options)
-    fewshot = dataclasses.replace(options.fewshot, distinct_ways=True)
+    fewshot, labeling = dataclasses.replace(options.fewshot, distinct_ways=True), options.labeling
     if fewshot.ways < 2:
         raise ValueError(f"flip needs at least 2 ways, not {fewshot.ways}")
     draw = _fewshot_places(space.distribution("zipfian"), fewshot, "flip", "trained")
@@ -154,39 +141,27 @@ def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         where = np.argmax(slots[:, None] == np.arange(fewshot.ways)[:, None], axis=-1)
         ways_BW = np.take_along_axis(places_BS, where, axis=1)
         others_BS = np.take_along_axis(ways_BW, (slots + shift) % fewshot.ways, axis=1)
+        # Others repeat exactly where the classes themselves do.
+        return space.batch(
+            rng, places_BS, lambda repeats: space.draw_labels(rng, others_BS, repeats, labeling)
+        )
 
-        def labels_of_others(occurrences: sampling.Occurrences) -> np.ndarray:
-            # Others repeat exactly where the classes themselves do.
-            return space.draw_labels(rng, others_BS, occurrences, options.labeling)
-
-        return space.batch(rng, places_BS, labels_of_others)
-
-    num_labels = space.num_labels(options.labeling)
-    valid = space.labels_of(space.split.train, options.labeling)
-    seq_len = fewshot.shots * fewshot.ways + 1
-    kind = SequenceType(sample, seq_len, num_labels, valid, np.arange(num_labels), options.labeling)
-    # Its classes are always different.
-    reads = ("shots", "ways", "grouped")
-    return kind._replace(reads=reads, shots=fewshot.shots, is_fewshot=True)
-
-
-def _register_roles(role: str) -> None:
-    @SEQUENCE_TYPES.register(f"no_support_{role}")
-    def no_support(space: ClassSpace, options: SequenceOptions) -> SequenceType:
-        """See `make_no_support`."""
-        return make_no_support(space, options, role)
-
-    @SEQUENCE_TYPES.register(f"fewshot_{role}")
-    def fewshot(space: ClassSpace, options: SequenceOptions) -> SequenceType:
-        """See `make_fewshot`."""
-        return make_fewshot(space, options, role)
+    num_labels = space.num_labels(labeling)
+    return SequenceType(
+        sample,
+        fewshot.seq_len,
+        num_labels,
+        valid_labels=space.labels_of("zipfian", labeling),
+        answers=np.arange(num_labels),
+        labeling=labeling,
+        reads=("shots", "ways", "grouped"),  # Its classes are always different.
+        shots=fewshot.shots,
+        is_fewshot=True,
+    )
 
 
 for _role in ("common", "rare", "zipfian"):
-    _register_roles(_role)
-
-
-@EVALUATION_MODES.register("fewshot_holdout")
-def fewshot_holdout(space: ClassSpace, options: SequenceOptions) -> SequenceType:
-    """Classes never trained on, which is why it is no type of training; see `make_fewshot`."""
-    return make_fewshot(space, options, "holdout")
+    SEQUENCE_TYPES.register(f"no_support_{_role}")(functools.partial(make_no_support, role=_role))
+    SEQUENCE_TYPES.register(f"fewshot_{_role}")(functools.partial(make_fewshot, role=_role))
+# Classes never trained on, which is why it is no type of training.
+EVALUATION_MODES.register("fewshot_holdout")(functools.partial(make_fewshot, role="holdout"))

@@ -14,12 +14,10 @@ LITTLE_MASS = 1e-6
 
 
 class ClassDistribution(NamedTuple):
-    """A categorical distribution over consecutive places.
+    """A categorical distribution over the places from `first` on.
 
-    Attributes:
-      first: the first place.
-      weights: float64 [n], probabilities.
-      cumulative: float64 [n], their sums; the last is exactly 1.
+    `weights` are probabilities, float64 [n]; `cumulative` their sums, of which the last is
+    exactly 1.
     """
 
     first: int
@@ -63,23 +61,18 @@ class ClassDistribution(NamedTuple):
         # In the order of places: whatever lies beyond an excluded one moves by its mass.
         for k in range(excluded.shape[1]):
             uniform += np.where(uniform >= starts[:, k : k + 1], masses[:, k : k + 1], 0.0)
-        beyond = np.nextafter(1.0, 0.0)
-        drawn = self.first + np.searchsorted(
-            self.cumulative, np.minimum(uniform, beyond), side="right"
-        )
+        uniform = np.minimum(uniform, np.nextafter(1.0, 0.0))
+        drawn = self.first + np.searchsorted(self.cumulative, uniform, side="right")
         # Rounding may have put a draw across a border; and where hardly any mass is left,
         # what is left of it is rounding.
         clash = (drawn[:, :, None] == excluded_BK[:, None, :]).any(axis=(1, 2))
         for row in np.flatnonzero(clash | (left[:, 0] < LITTLE_MASS)):
-            drawn[row] = self._without(excluded[row]).draw(rng, count)
+            weights = self.weights.copy()
+            weights[excluded[row]] = 0.0
+            if not weights.any():
+                raise ValueError(f"all {self.support} classes are excluded: none is left to draw")
+            drawn[row] = self.from_weights(self.first, weights).draw(rng, count)
         return drawn
-
-    def _without(self, excluded: np.ndarray) -> ClassDistribution:
-        weights = self.weights.copy()
-        weights[excluded] = 0.0
-        if not weights.any():
-            raise ValueError(f"all {self.support} classes are excluded: none is left to draw")
-        return self.from_weights(self.first, weights)
 
     def draw_distinct(self, rng: np.random.Generator, batch_size: int, count: int) -> np.ndarray:
         """`count` different places a row, drawn one after the other; int64 [B, count].
@@ -98,11 +91,7 @@ class ClassDistribution(NamedTuple):
 def draw_distinct_rows(
     rng: np.random.Generator, batch_size: int, count: int, size: int
 ) -> np.ndarray:
-    """`count` <= `size` different integers in [0, size) a row, every selection equally likely.
-
-    Returns:
-      int64 [batch_size, count].
-    """
+    """`count` <= `size` different integers in [0, size) a row, every selection equally likely."""
     if size < count**2:
         keys = rng.random((batch_size, size), dtype=np.float32)
         return np.argsort(keys, axis=1)[:, :count]
@@ -125,11 +114,9 @@ def shuffled_rows(rng: np.random.Generator, row: np.ndarray, num_rows: int) -> n
 def draw_slots(
     rng: np.random.Generator, batch_size: int, shots: int, ways: int, grouped: bool
 ) -> np.ndarray:
-    """The order in which a few-shot context shows its ways.
+    """The order in which a few-shot context shows its ways, int64 [B, shots * ways].
 
-    Returns:
-      int64 [B, shots * ways]; every way occurs `shots` times a row, and once in each
-      consecutive block of `ways` if `grouped`.
+    Every way occurs `shots` times a row, and once in each consecutive block of `ways` if `grouped`.
     """
     if grouped:
         blocks = shuffled_rows(rng, np.arange(ways), batch_size * shots)
@@ -151,11 +138,9 @@ def interleave_at_random(
 
 
 class Occurrences(NamedTuple):
-    """Where the classes of a sequence repeat.
+    """Where the classes of a sequence repeat, int [B, S].
 
-    Attributes:
-      first: int [B, S], position of the first example of the same class in the row.
-      rank: int [B, S], how many examples of the same class stand before.
+    Of each example the position of the first of its class, and how many of its class stand before.
     """
 
     first: np.ndarray
@@ -173,12 +158,9 @@ def find_occurrences(places_BS: np.ndarray) -> Occurrences:
 def draw_exemplars(
     rng: np.random.Generator, occurrences: Occurrences, num_exemplars: int
 ) -> np.ndarray:
-    """Exemplars without replacement within a class and sequence.
+    """Exemplars without replacement within a class and sequence; int64 [B, S].
 
     Where a class occurs more often than it has exemplars, they are reused evenly.
-
-    Returns:
-      int64 [B, S], in [0, num_exemplars).
     """
     first, rank = occurrences
     if num_exemplars == 1:

@@ -33,7 +33,7 @@ class SequenceType(NamedTuple):
         label. Differs from the label itself only where a class owns several labels
         and nothing in the sequence tells which is meant.
       labeling: how classes are labeled; '' where captions need not say it.
-      reads: names of the options that it depends on, besides the classes and their labels.
+      reads: the options that it depends on, besides the classes and their labels.
       role: of the classes that it draws: 'zipfian' (rare and common by their joint distribution),
         'rare', 'common', 'holdout', or 'each' (rare and common, each by itself).
       shots: examples of the query's class that a context is made to hold; 0 for none.
@@ -64,6 +64,11 @@ class FewshotOptions:
     grouped: bool = False
     distinct_ways: bool = True
     labeling: str = "unfixed"
+
+    @property
+    def seq_len(self) -> int:
+        """Examples in a sequence, query included."""
+        return self.shots * self.ways + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,21 +114,13 @@ def fixed_type(
     With `any_label` every label of the query's class is right. What else the type says of itself is
     set by `_replace`.
     """
+    labeling, num_labels = options.labeling, space.num_labels(options.labeling)
 
     def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
         places_BS = draw_places(rng, batch_size)
         return space.batch(
-            rng,
-            places_BS,
-            lambda occurrences: space.draw_labels(rng, places_BS, occurrences, options.labeling),
+            rng, places_BS, lambda repeats: space.draw_labels(rng, places_BS, repeats, labeling)
         )
 
-    num_labels = space.num_labels(options.labeling)
-    return SequenceType(
-        sample,
-        options.seq_len,
-        num_labels,
-        valid_labels,
-        space.answers(options.labeling) if any_label else np.arange(num_labels),
-        options.labeling,
-    )
+    answers = space.answers(labeling) if any_label else np.arange(num_labels)
+    return SequenceType(sample, options.seq_len, num_labels, valid_labels, answers, labeling)
