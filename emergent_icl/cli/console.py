@@ -20,7 +20,7 @@ from rich.console import Console
 
 from emergent_icl.config.check import ConfigError
 from emergent_icl.data.sources.source import DataUnavailableError
-from emergent_icl.runs.checkpoints import CheckpointError, NonFiniteStateError
+from emergent_icl.runs.checkpoints import CheckpointError
 from emergent_icl.runs.processes import DisagreementError
 from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.workdir import WorkdirError
@@ -31,11 +31,9 @@ CONSOLE = Console(soft_wrap=True, **PLAIN)
 _errors = Console(stderr=True, soft_wrap=True, **PLAIN)
 
 # Errors whose message tells a user all there is to know; anything else is a bug.
-EXPECTED_ERRORS = (
-    ConfigError, WorkdirError, DataUnavailableError, NonFiniteLossError, NonFiniteStateError,
-)  # fmt: skip
+EXPECTED_ERRORS = (ConfigError, WorkdirError, DataUnavailableError, NonFiniteLossError)
 # What processes that were started alike all find: none has to be told by another one's end.
-SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError, NonFiniteStateError)
+SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError)
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 LESS_MEMORY = (
     "Less takes: a smaller training.batch_size, model.precision=bfloat16, fewer "

@@ -18,7 +18,7 @@ from emergent_icl.data.materialize import Materialize, shows_afresh
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fixed_labeling
-from emergent_icl.evaluation.metrics import Interval, Judgment, intervals, query_metrics
+from emergent_icl.evaluation.metrics import Array, Interval, Judgment, intervals, query_metrics
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.randomness import sequence_keys
 
@@ -26,26 +26,18 @@ from emergent_icl.randomness import sequence_keys
 Results = dict[str, dict[str, Interval]]
 # What is evaluated: parameters, BatchNorm's averages, bank, noise scale.
 Model = tuple[Params, BatchStats, DeviceBank, np.float32]
-Array = jax.Array | np.ndarray
 # The modes that the paper's two curves show, and which of their metrics.
 ICL = ("fewshot_holdout", "accuracy_closed")
 IWL = ("no_support_zipfian", "accuracy")
 
 
 class DrawnMode(NamedTuple):
-    """An evaluation mode with its sequences drawn.
+    """An evaluation mode with its sequences drawn."""
 
-    Attributes:
-      batch: int32 [N, S], the same at every evaluation.
-      own: int32 [N], owner of the labels of the query's class; see Judgment.
-      judgment: what counts as right.
-      key: for what is drawn on the device.
-    """
-
-    batch: SequenceBatch
-    own: np.ndarray
+    batch: SequenceBatch  # int32 [N, S], the same at every evaluation
+    own: np.ndarray  # int32 [N], owner of the labels of the query's class; see Judgment
     judgment: Judgment
-    key: jax.Array
+    key: jax.Array  # for what is drawn on the device
 
 
 def draw_mode(config: ml_collections.ConfigDict, task: Task, name: str) -> DrawnMode:
@@ -82,18 +74,13 @@ def make_judgment(config: ml_collections.ConfigDict, task: Task, kind: SequenceT
 
 
 class Compiled(NamedTuple):
-    """A network, with the two jitted parts of an evaluation; replicas share them.
-
-    Attributes:
-      network: what is evaluated.
-      materialize: indices -> examples.
-      embed: (model, class_ids [B, S], exemplar_ids [B, S], keys [B, 2]) -> embeddings [B, S, D].
-      judge: (params, judgment, keys, embeddings, labels [B, S], own [B]) -> metrics [B].
-    """
+    """A network, with the two jitted parts of an evaluation; replicas share them."""
 
     network: Network
     materialize: Materialize
+    # (model, class_ids [B, S], exemplar_ids [B, S], keys [B, 2]) -> embeddings [B, S, D]
     embed: Callable[..., jax.Array]
+    # (params, judgment, keys, embeddings, labels [B, S], own [B]) -> metrics [B]
     judge: Callable[..., dict[str, jax.Array]]
 
 
@@ -129,18 +116,11 @@ def embed_sequences(
 
 
 class Evaluator:
-    """Runs evaluation modes; draws every mode's sequences once.
-
-    Attributes:
-      config: of the run whose parameters are evaluated.
-      task: of that config.
-      compiled: see `compile_evaluation`.
-      modes: those of `config.evaluation.modes`, by name.
-    """
+    """Runs the modes of `config.evaluation`; draws the sequences of each once."""
 
     def __init__(self, config: ml_collections.ConfigDict, task: Task, compiled: Compiled) -> None:
-        """Draws the sequences."""
-        self.config, self.task, self.compiled = config, task, compiled
+        """Takes the config of the run whose parameters are evaluated, and its task."""
+        self.config, self.compiled = config, compiled
         self.modes = {name: draw_mode(config, task, name) for name in config.evaluation.modes}
         self._chunk = config.evaluation.batch_size
 

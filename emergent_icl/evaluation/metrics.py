@@ -10,6 +10,7 @@ import numpy as np
 
 from emergent_icl.models.losses import greatest, query_loss
 
+Array = jax.Array | np.ndarray
 Z_95 = 1.959963984540054
 # Metrics that are real numbers; the others are means of zeros and ones.
 REAL_VALUED = ("loss",)
@@ -27,23 +28,14 @@ METRICS = (
 
 
 class Judgment(NamedTuple):
-    """What counts as what among L labels; see SequenceType for the first two.
+    """What counts as what among L labels; see SequenceType for the first two."""
 
-    Attributes:
-      is_valid: bool [L], labels among which the closed accuracy chooses.
-      answers: int [L], two labels are the same answer where these are equal.
-      is_common: bool [L], labels of common classes.
-      is_rare: bool [L], labels of rare classes.
-      is_fewshot: bool [L], labels 0 .. ways-1 of few-shot sequences.
-      owners: int [L], number of the class that owns the label in the weights, -1 for none.
-    """
-
-    is_valid: jax.Array | np.ndarray
-    answers: jax.Array | np.ndarray
-    is_common: jax.Array | np.ndarray
-    is_rare: jax.Array | np.ndarray
-    is_fewshot: jax.Array | np.ndarray
-    owners: jax.Array | np.ndarray
+    is_valid: Array  # bool [L], labels among which the closed accuracy chooses
+    answers: Array  # int [L], two labels are the same answer where these are equal
+    is_common: Array  # bool [L], labels of common classes
+    is_rare: Array  # bool [L], labels of rare classes
+    is_fewshot: Array  # bool [L], labels 0 .. ways-1 of few-shot sequences
+    owners: Array  # int [L], the class that owns the label in the weights, -1 for none
 
 
 def query_metrics(

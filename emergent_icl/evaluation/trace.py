@@ -17,26 +17,18 @@ from emergent_icl.randomness import sequence_keys
 
 
 class Trace(NamedTuple):
-    """B sequences on their way through a trained model; host arrays.
+    """B sequences on their way through a trained model; host arrays."""
 
-    Attributes:
-      batch: classes, exemplars and labels, int32 [B, S].
-      examples: what the encoder sees, [B, S, ...].
-      probabilities: float32 [B, P, L], of each label at each of P predictions.
-      positions: int [P], the examples that the predictions are about: all of them, or the
-        query alone where a token shows the label that it would predict (concatenated).
-      attention: float32 [layers, B, heads, T, T], row t sums to 1 over what token t looks
-        at; None for a model without attention.
-      tokens: str [B, T], what each token is: 'x 17' an example with label 17, 'y 17' that
-        label, 'query'.
-    """
-
-    batch: SequenceBatch
-    examples: np.ndarray
-    probabilities: np.ndarray
+    batch: SequenceBatch  # int32 [B, S]
+    examples: np.ndarray  # [B, S, ...], what the encoder sees
+    probabilities: np.ndarray  # float32 [B, P, L], of each label at each of P predictions
+    # int [P], the examples that the predictions are about: all of them, or the query alone where a
+    # token shows the label that it would predict (concatenated).
     positions: np.ndarray
+    # float32 [layers, B, heads, T, T], row t sums to 1 over what token t looks at; None for a model
+    # without attention.
     attention: np.ndarray | None
-    tokens: np.ndarray
+    tokens: np.ndarray  # str [B, T]: 'x 17' is an example with label 17, 'y 17' that label, 'query'
 
 
 def trace(

@@ -25,14 +25,9 @@ SECTIONS = ("data", "model", "training", "evaluation", "checkpoints")
 
 
 def check(config: ml_collections.ConfigDict, num_devices: int = 1) -> tuple[Replica, ...]:
-    """Checks types, ranges, and what the options mean together.
+    """Checks types, ranges, and what the options mean together, on so many devices of all hosts.
 
-    Args:
-      config: the whole config.
-      num_devices: over which the batch is spread, on all hosts.
-
-    Returns:
-      The runs that it describes, usually one; with what was derived for each.
+    Gives the runs that the config describes, usually one, with what was derived for each.
 
     Raises:
       ConfigError: names every problem with its field, value and what is allowed.

@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +25,6 @@ from emergent_icl.training.update import TrainState
 
 class CheckpointError(WorkdirError):
     """A checkpoint cannot be written, or not be read."""
-
-
-class NonFiniteStateError(FloatingPointError):
-    """A state with a NaN or an infinity was about to be saved."""
 
 
 # Orbax counts by the time of day, which may be set while it waits; where folders are made at once
@@ -90,19 +86,12 @@ class CheckpointStore:
         names = (path.name for path in self._folder.iterdir())
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
-    def save(self, state: TrainState, progress: Progress, diverged: Collection[int] = ()) -> None:
+    def save(self, state: TrainState, progress: Progress) -> None:
         """Starts to save host arrays [R, ...]; a step that is not newer than others is left alone.
 
-        Replicas that are known to have `diverged`, by index, may hold anything.
-
         Raises:
-          NonFiniteStateError: the state holds a NaN or an infinity; nothing is written.
           CheckpointError: this one, or the one before, could not be written.
         """
-        step = int(state.step[0])
-        for replica in set(range(len(state.step))) - set(diverged):
-            if bad := non_finite_leaves(state, replica):
-                raise NonFiniteStateError(f"not finite after step {step}: {', '.join(bad)}")
         about = {"checksum": _checksum(state), "identity": self._identity, **progress._asdict()}
         with self._saving():
             # Not with its parents: a run whose folder was deleted does not make it anew.
@@ -113,7 +102,7 @@ class CheckpointStore:
             # Several processes must not find by themselves what there is: a shared folder's listing
             # is not the same everywhere at once.
             force = jax.process_count() > 1
-            self._manager.save(step, args=ocp.args.Composite(**content), force=force)
+            self._manager.save(int(state.step[0]), args=ocp.args.Composite(**content), force=force)
 
     def wait(self) -> None:
         """Waits until everything is on disk; raises CheckpointError if it cannot be."""
@@ -275,13 +264,3 @@ def _hush() -> None:
 
 def _in_a_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def non_finite_leaves(state: TrainState, replica: int = 0) -> list[str]:
-    """Names of the leaves [R, ...] that hold a NaN or an infinity in a replica's part."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return [
-        jax.tree_util.keystr(path)
-        for path, leaf in leaves
-        if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf[replica]).all()
-    ]

@@ -27,24 +27,20 @@ def is_locked(path: Path) -> bool:
 def try_lock(file: IO, patience_seconds: float = 1.0) -> bool:
     """Locks an open file until it is closed here, and in every process that inherits it.
 
-    Tries for a while: whoever asks whether it is locked holds it for an instant.
-
-    Returns:
-      Whether no other process holds it; True also where there are no locks.
+    Tries for a while: whoever asks whether it is locked holds it for an instant. False if another
+    process holds it; True also where there are no locks.
     """
-    if fcntl is None:
-        return True
     deadline = time.monotonic() + patience_seconds
-    while True:
+    while fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.05)
         except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            return True
-        else:
-            return True
+            if error.errno in NO_LOCKS:
+                break
+            raise
+    return True

@@ -24,23 +24,16 @@ Window = list[dict[str, list[float]]]
 
 
 class Progress(NamedTuple):
-    """What a run must know besides its state to go on as if it had not stopped.
+    """What a run must know besides its state to go on as if it had not stopped."""
 
-    Attributes:
-      wall_seconds: time spent so far, all commands together.
-      train_seconds: of that, time spent in timed updates ...
-      train_steps: ... and how many updates that were.
-      window: metrics of steps that are not logged yet.
-      diverged: name of each replica that diverged -> the step at which it was seen.
-      steps_per_call: K; 0 where nothing was computed yet.
-    """
-
-    wall_seconds: float = 0.0
-    train_seconds: float = 0.0
-    train_steps: int = 0
-    window: Window = []  # noqa: RUF012  (defaults are never mutated)
+    wall_seconds: float = 0.0  # of all commands together
+    train_seconds: float = 0.0  # of that, in timed updates ...
+    train_steps: int = 0  # ... and how many updates that were
+    # Defaults are never mutated: metrics of steps that are not logged yet, and the step at which a
+    # replica was seen to have diverged, by its name.
+    window: Window = []  # noqa: RUF012
     diverged: dict[str, int] = {}  # noqa: RUF012
-    steps_per_call: int = 0
+    steps_per_call: int = 0  # K; 0 where nothing was computed yet
 
 
 class NonFiniteLossError(FloatingPointError):

@@ -18,7 +18,7 @@ from emergent_icl.config.configs import flatten, has
 from emergent_icl.evaluation.evaluate import Evaluator, Results
 from emergent_icl.runs import processes, records
 from emergent_icl.runs.check import check
-from emergent_icl.runs.checkpoints import CheckpointStore, non_finite_leaves
+from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.progress import Fetch, Progress, Tracker
 from emergent_icl.runs.records import SILENT, Display, MetricsWriter
 from emergent_icl.runs.workdir import Workdir, WorkdirError
@@ -229,5 +229,14 @@ def _save(
             if name not in tracker.diverged and (leaves := non_finite_leaves(host, index)):
                 what = f"The state after step {done} is not finite in {', '.join(leaves)}"
                 tracker.mark(index, done, what)
-        bad = [index for index, name in enumerate(tracker.names) if name in tracker.diverged]
-        store.save(host, tracker.progress(), bad)
+        store.save(host, tracker.progress())
+
+
+def non_finite_leaves(state: TrainState, replica: int = 0) -> list[str]:
+    """Names of the leaves [R, ...] that hold a NaN or an infinity in a replica's part."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return [
+        jax.tree_util.keystr(path)
+        for path, leaf in leaves
+        if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf[replica]).all()
+    ]

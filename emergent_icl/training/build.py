@@ -23,22 +23,13 @@ from emergent_icl.training.update import TrainState, init_state
 
 
 class Experiment(NamedTuple):
-    """A config, built.
+    """A config, built."""
 
-    Attributes:
-      config: locked; the user's own, never changed.
-      replicas: the runs that are trained together; a single one without a name, where nothing is
-        replicated.
-      bank: every example, on the host.
-      network: for one device.
-      materialize: indices -> examples.
-      optimizer: with its schedule.
-    """
-
-    config: ml_collections.ConfigDict
+    config: ml_collections.ConfigDict  # locked; the user's own, never changed
+    # Trained together; a single one, without a name, where nothing is replicated.
     replicas: tuple[Replica, ...]
     bank: ExampleBank
-    network: Network
+    network: Network  # for one device
     materialize: Materialize
     optimizer: Optimizer
 

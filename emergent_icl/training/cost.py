@@ -33,27 +33,18 @@ TIMED_BLOCKS = 3
 
 
 class StepCost(NamedTuple):
-    """What a training step costs on one device; None where it was not compiled, or not timed.
+    """What a training step costs on one device; None where it was not compiled, or not timed."""
 
-    Attributes:
-      flops: operations on the whole batch; see `count_flops`.
-      bank_bytes: of every example, as stored.
-      state_bytes: of parameters, BatchNorm's averages and the optimizer's state.
-      temporary_bytes: that the compiled step needs besides.
-      moved_bytes: read and written by the compiled step, as XLA counts them; see xla_flops.
-      xla_flops: XLA's own count of operations, in which the body of a loop counts once.
-      compile_seconds: of the step.
-      step_seconds: of a step on this machine; nothing feeds it.
-    """
-
-    flops: int
-    bank_bytes: int
-    state_bytes: int
-    temporary_bytes: int | None = None
+    flops: int  # on the whole batch, see `count_flops`
+    bank_bytes: int  # every example, as stored
+    state_bytes: int  # parameters, BatchNorm's averages and the optimizer's state
+    temporary_bytes: int | None = None  # that the compiled step needs besides
+    # Read and written by the compiled step, and its operations, as XLA counts them: the body of a
+    # loop once.
     moved_bytes: float | None = None
     xla_flops: float | None = None
     compile_seconds: float | None = None
-    step_seconds: float | None = None
+    step_seconds: float | None = None  # on this machine, where nothing feeds it
 
 
 def parameters_by_module(config: ml_collections.ConfigDict, task: Task) -> dict[str, int]:
@@ -141,11 +132,7 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     Matrix products and convolutions count two for each multiplication, products with the
     padding of a convolution included and with the zeros of a dilated one excluded;
     everything else counts one for each number that it yields. Loops of unknown length
-    count once, branches as the most expensive of them.
-
-    Args:
-      function: of arrays.
-      *arguments: arrays, or their shapes.
+    count once, branches as the most expensive of them. Arguments are arrays or their shapes.
     """
     return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -173,13 +160,10 @@ def _of_equation(equation: core.JaxprEqn) -> int:
     return size
 
 
-def _inner_jaxprs(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:
-    for value in equation.params.values():
-        for entry in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(entry, core.ClosedJaxpr):
-                yield entry.jaxpr
-            elif isinstance(entry, core.Jaxpr):
-                yield entry
+def _inner_jaxprs(equation: core.JaxprEqn) -> list[core.Jaxpr]:
+    leaves = jax.tree.leaves(equation.params)
+    kinds = core.ClosedJaxpr | core.Jaxpr
+    return [getattr(leaf, "jaxpr", leaf) for leaf in leaves if isinstance(leaf, kinds)]
 
 
 # ---------------------------------------------------------------------------- warnings

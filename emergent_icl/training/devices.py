@@ -197,12 +197,9 @@ def _one_by_one(update: Update, steps_per_call: int) -> Update:
     def steps(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
     ) -> tuple[TrainState, Metrics]:
-        def body(state: TrainState, step_batch: SequenceBatch) -> tuple[TrainState, Metrics]:
-            return update(state, hyper, bank, step_batch)
-
         if steps_per_call > 1:
-            return jax.lax.scan(body, state, batch)
-        state, metrics = body(state, jax.tree.map(lambda leaf: leaf[0], batch))
+            return jax.lax.scan(lambda state, one: update(state, hyper, bank, one), state, batch)
+        state, metrics = update(state, hyper, bank, jax.tree.map(lambda leaf: leaf[0], batch))
         return state, jax.tree.map(lambda leaf: leaf[None], metrics)
 
     return steps

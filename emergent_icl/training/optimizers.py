@@ -20,19 +20,12 @@ Array = jax.Array | np.ndarray
 
 
 class Hyper(NamedTuple):
-    """Settings that are traced, so that replicas may differ in them; float32 [] each.
+    """Settings that are traced, so that replicas may differ in them; float [] each."""
 
-    Attributes:
-      learning_rate: peak of the schedule.
-      warmup_steps: length of the linear warm-up, in steps.
-      weight_decay: decoupled weight decay.
-      noise_scale: standard deviation of pixel noise.
-    """
-
-    learning_rate: Array
-    warmup_steps: Array
-    weight_decay: Array
-    noise_scale: Array
+    learning_rate: Array  # peak of the schedule
+    warmup_steps: Array  # of the linear warm-up
+    weight_decay: Array  # decoupled
+    noise_scale: Array  # standard deviation of pixel noise
 
 
 def hyper_from_config(config: ml_collections.ConfigDict) -> Hyper:
@@ -73,18 +66,12 @@ def _warmup(step: jax.Array, hyper: Hyper) -> jax.Array:
 
 
 class Optimizer(NamedTuple):
-    """An optimizer whose settings are traced.
+    """An optimizer whose settings are traced; `step` counts the updates done before."""
 
-    Attributes:
-      init: params -> opt_state.
-      update: (gradients, opt_state, params, hyper, step) -> (updates, opt_state), where
-        step counts the updates done before.
-      learning_rate: (hyper, step) -> the rate of that update.
-    """
-
-    init: Callable[[Params], Any]
+    init: Callable[[Params], Any]  # params -> opt_state
+    # (gradients, opt_state, params, hyper, step) -> (updates, opt_state)
     update: Callable[[Params, Any, Params, Hyper, jax.Array], tuple[Params, Any]]
-    learning_rate: Callable[[Hyper, jax.Array], jax.Array]
+    learning_rate: Callable[[Hyper, jax.Array], jax.Array]  # (hyper, step) -> rate
 
 
 def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:

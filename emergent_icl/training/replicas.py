@@ -19,16 +19,10 @@ from emergent_icl.models.tokens import position_capacity
 
 
 class Replica(NamedTuple):
-    """One of the runs that are trained together.
+    """One of the runs that are trained together."""
 
-    Attributes:
-      name: of the replica; '' for a run that is alone.
-      config: the whole config of the run that it would be alone, locked.
-      task: of that config.
-    """
-
-    name: str
-    config: ml_collections.ConfigDict
+    name: str  # '' for a run that is alone
+    config: ml_collections.ConfigDict  # whole, of the run that it would be alone; locked
     task: Task
 
 

@@ -26,19 +26,12 @@ MOST_STEPS_ON_CPU, MOST_STEPS = 10, 25
 
 
 class Step(NamedTuple):
-    """A training step, compiled and placed, with the feed for it.
-
-    Attributes:
-      layout: of replicas on devices.
-      train_call: (state, hyper, bank, batch) -> (state, metrics), K steps; donates the state.
-      hyper, bank: placed.
-      feed_spec: what the batches depend on.
-      feeder: its name.
-    """
+    """A training step, compiled and placed, with the feed for it."""
 
     layout: devices.Layout
+    # (state, hyper, bank, batch) -> (state, metrics), K steps; donates the state.
     train_call: devices.TrainCall
-    hyper: Hyper
+    hyper: Hyper  # placed, as the bank is
     bank: DeviceBank
     feed_spec: FeedSpec
     feeder: str
@@ -119,12 +112,9 @@ def resolve_steps_per_call(
 ) -> int:
     """K: `training.steps_per_call`, or what suits the machine and divides every interval.
 
-    Args:
-      config: valid.
-      first_step: K divides it, too: the same calls end where a line or a checkpoint is due.
-      carried: K of the command before, 0 for none; kept where it still divides everything, so
-        that a run that is prolonged computes the same bits.
-      backend: 'cpu', 'gpu' or 'tpu'; None asks JAX.
+    It divides the first step, too: the same calls end where a line or a checkpoint is due. K of the
+    command before, `carried`, is kept where it still divides everything, so that a run that is
+    prolonged computes the same bits. `backend` is 'cpu', 'gpu' or 'tpu'; None asks JAX.
     """
     training = config.training
     if training.steps_per_call is not None:

@@ -20,20 +20,12 @@ from emergent_icl.training.optimizers import Array, Hyper, Optimizer
 
 
 class TrainState(NamedTuple):
-    """Everything that training changes; of one replica, unless said otherwise.
+    """Everything that training changes; of one replica, unless said otherwise."""
 
-    Attributes:
-      step: int32 [], updates done.
-      key: uint32 [2], the run's random key; never changes, steps are folded into it.
-      params: the network's parameters.
-      batch_stats: BatchNorm's running averages.
-      opt_state: the optimizer's state.
-    """
-
-    step: Array
-    key: Array
+    step: Array  # int32 [], updates done
+    key: Array  # uint32 [2], the run's; never changes, steps are folded into it
     params: Params
-    batch_stats: BatchStats
+    batch_stats: BatchStats  # BatchNorm's running averages
     opt_state: Any
 
 

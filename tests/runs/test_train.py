@@ -7,12 +7,14 @@ import pytest
 
 from emergent_icl.config.check import ConfigError
 from emergent_icl.plots.learning_curves import draw
-from emergent_icl.runs.checkpoints import CheckpointStore, NonFiniteStateError, Progress
+from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.open import load_run
 from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.records import Display, MetricsWriter, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.training import devices
+from emergent_icl.training.update import TrainState
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
@@ -154,7 +156,6 @@ def test_a_run_in_several_steps_a_call(finished, config, tmp_path):
 
 def test_waiting_for_the_device_before_an_evaluation_is_on_the_clock(config, tmp_path):
     """What is queued when an evaluation begins is training, wherever it is waited for."""
-    from emergent_icl.training import devices
 
     def slowly(tree):
         time.sleep(0.5)
@@ -208,13 +209,21 @@ def test_a_run_that_diverges_in_its_last_step_is_not_complete(config, tmp_path):
     assert not Workdir(tmp_path).summary.exists()
 
 
-def test_a_state_that_is_not_finite_is_refused(finished, tmp_path):
-    state = stored_state(finished[0], 40)
-    state.params["head"]["w"][0, 0, 0] = np.nan
-    with CheckpointStore(tmp_path / "checkpoints", keep=1) as store:
-        with pytest.raises(NonFiniteStateError, match=r"step 40.*head"):
-            store.save(state, Progress())
+def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path):
+    """Even where every loss was finite."""
+
+    def poisoned(tree):
+        host = devices.fetch(tree)
+        if not isinstance(host, TrainState):
+            return host
+        head = {name: np.full_like(leaf, np.nan) for name, leaf in host.params["head"].items()}
+        return host._replace(params={**host.params, "head": head})
+
+    with pytest.raises(NonFiniteLossError, match=r"state after step 20 is not finite in .*head"):
+        run(config, tmp_path, fetch=poisoned)
+    with CheckpointStore(tmp_path / "checkpoints") as store:
         assert store.steps() == []
+    assert not Workdir(tmp_path).summary.exists()
 
 
 def test_another_config_in_the_same_folder_is_refused(finished, config):
