@@ -139,9 +139,9 @@ def _of_scheduler(environment: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _gpus(is_alone: bool) -> dict[str, Any]:
-    """JAX gives each process the GPU of its number on the node.
+    """All GPUs that it sees for a process alone on its node, or that sees a single one.
 
-    One that is alone on its node has all of them; one that sees a single GPU has that one.
+    To any other JAX gives the GPU of its number on the node.
     """
     gpus = visible_gpus()
     takes_all = gpus and (is_alone or len(gpus) == 1)
@@ -156,7 +156,12 @@ def _initialize(arguments: Mapping[str, Any]) -> bool:
     # The runtime would answer SIGTERM itself.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        with _default_signals():
+        with contextlib.ExitStack() as afterwards:
+            # Joining answers no request to stop, and there is nothing to be saved.
+            for number in SIGNALS:
+                if (handler := signal.getsignal(number)) is not signal.SIG_IGN:
+                    afterwards.callback(signal.signal, number, handler)
+                    signal.signal(number, signal.SIG_DFL)
             jax.distributed.initialize(
                 **arguments,
                 initialization_timeout=JOIN_SECONDS.value,
@@ -169,14 +174,3 @@ def _initialize(arguments: Mapping[str, Any]) -> bool:
         why = str(error).splitlines()[0]
         raise ClusterError(f"the processes of the run could not be joined: {why}") from error
     return True
-
-
-@contextlib.contextmanager
-def _default_signals() -> Iterator[None]:
-    """Joining answers no signal, and there is nothing to be saved."""
-    with contextlib.ExitStack() as afterwards:
-        for number in SIGNALS:
-            if (handler := signal.getsignal(number)) is not signal.SIG_IGN:
-                afterwards.callback(signal.signal, number, handler)
-                signal.signal(number, signal.SIG_DFL)
-        yield

@@ -43,23 +43,18 @@ LESS_MEMORY = (
 
 def say(text: str) -> None:
     """Prints plain text."""
-    CONSOLE.print(_printable(text))
+    CONSOLE.print(text)
 
 
 def say_error(text: str) -> None:
     """Prints one error message on the standard error stream."""
-    _errors.print(f"error: {_printable(text)}")
+    _errors.print(f"error: {text}")
 
 
 def fail(text: str, status: int = 1) -> NoReturn:
     """Exits with an error message; status 2 is for a command line that is not understood."""
     say_error(text)
     sys.exit(status)
-
-
-def _printable(text: str) -> str:
-    """Names from files may hold what no stream takes: halves of surrogate pairs."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def _stop_at_once(number: int, frame: FrameType | None) -> None:
@@ -75,15 +70,14 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
 def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> Iterator[None]:
     """Inside, expected errors end in one message and exit status 1; others keep their traceback.
 
-    Ctrl-C, where the command does not answer it in its own way, ends at once.
-
-    Args:
-      argv: words that no flag took, after the first; there must be none.
-      *also: expected besides EXPECTED_ERRORS.
-      advice: to be added where the machine failed, not the user.
+    Ctrl-C, where the command does not answer it in its own way, ends at once. `argv` holds what no
+    flag took, after the program itself: it must be nothing. `also` are expected besides
+    EXPECTED_ERRORS; `advice` is added where the machine failed, not the user.
     """
     if len(argv) > 1:
         fail(f"not understood: {' '.join(argv[1:])}", 2)
+    # Names from files may hold what no stream takes: halves of surrogate pairs.
+    sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     # Of every try of a download: that it failed in the end is enough.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

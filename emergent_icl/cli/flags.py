@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-import itertools
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import ml_collections
 from absl import flags
@@ -82,20 +81,16 @@ def data_flags() -> Callable[[], dict[str, str]]:
     return lambda: {path: flag.value for path, flag in places.items() if flag.value is not None}
 
 
-class _Given(NamedTuple):
-    """A flag as typed: the index of its first word, its words, one or two; no value if bare."""
-
-    index: int
-    words: tuple[str, ...]
-    name: str
-    value: str | None
+# What is read of a command line before absl parses it: name and, if there is one, value.
+_READ = re.compile(r"--?(extensions|config|(?:no)?config\.[^=]+)(?:=(.*))?", re.DOTALL)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses flags for `app.run`; what is wrong is said without a traceback."""
     try:
+        argv = _joined(argv)
         _import_extensions(argv)
-        argv = _with_files_of_presets(argv)
+        argv = [_with_file_of_preset(word) for word in argv]
         if "config" in flags.FLAGS and (problems := find_problems(argv)):
             fail(str(ConfigError(problems)), 2)
         rest = flags.FLAGS(argv)
@@ -126,42 +121,36 @@ def find_problems(argv: Sequence[str]) -> list[str]:
     Raises:
       flags.Error, OSError: the config file itself cannot be loaded.
     """
-    given = list(_given(argv))
-    files = [one.value for one in given if one.name == "config"]
-    overrides = [
-        one._replace(name=one.name.partition(".")[2])
-        for one in given
-        if one.name.startswith(("config.", "noconfig."))
-    ]
+    config_file, overrides = None, []
+    for match in filter(None, map(_READ.fullmatch, _joined(argv))):
+        if match[1] == "config":
+            config_file = match[2]
+        elif match[1] != "extensions":
+            overrides.append((match[1].partition(".")[2], match[2], match[0]))
     if not overrides:
         return []
-    if not files or files[-1] is None:
-        return [f"{overrides[0].name} is given, but no --config=FILE whose option it is"]
-    known = flatten(_load(files[-1]).to_dict())
-    found = [_problem(one, known, files[-1]) for one in overrides]
-    problems = [problem for problem in found if problem]
-    if problems:
-        good = [one for one, problem in zip(overrides, found, strict=True) if not problem]
+    if config_file is None:
+        return [f"{overrides[0][0]} is given, but no --config=FILE whose option it is"]
+    known, problems, good = flatten(_load(config_file).to_dict()), [], []
+    for path, value, word in overrides:
+        if path not in known:
+            problems.append(f"{path} is not an option{_advice(path, known)}")
+            continue
         try:
-            check(_load(files[-1], good))
+            _load(config_file, word)
+            good.append(word)
+        except (flags.Error, ValueError, TypeError, KeyError):
+            option = options.known().get(path)
+            allowed = f"must be {option.rule.text}" if option else "is of the wrong type"
+            problems.append(f"{path} = {value!r} {allowed}")
+    if problems:
+        try:
+            check(_load(config_file, *good))
         except ConfigError as error:
             problems += error.problems
         except (flags.Error, KeyError, ValueError, TypeError):
             pass  # What was found already says enough.
     return problems
-
-
-def _problem(override: _Given, known: dict[str, object], config_file: str) -> str | None:
-    path = override.name
-    if path not in known:
-        return f"{path} is not an option{_advice(path, known)}"
-    try:
-        _load(config_file, (override,))
-    except (flags.Error, ValueError, TypeError, KeyError):
-        option = options.known().get(path)
-        allowed = f" must be {option.rule.text}" if option else " is of the wrong type"
-        return f"{path} = {override.value!r}{allowed}"
-    return None
 
 
 def _advice(path: str, known: dict[str, object]) -> str:
@@ -173,58 +162,45 @@ def _advice(path: str, known: dict[str, object]) -> str:
     return nearest_options(path, known)
 
 
-def _load(config_file: str, overrides: Iterable[_Given] = ()) -> ml_collections.ConfigDict:
+def _load(config_file: str, *overrides: str) -> ml_collections.ConfigDict:
     """The config with some overrides, as ml_collections parses them."""
-    argv = ["_", f"--config={config_file}", *(word for one in overrides for word in one.words)]
+    argv = ["_", f"--config={config_file}", *overrides]
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
     return holder.value
 
 
-def _given(argv: Sequence[str]) -> Iterator[_Given]:
-    """Every flag of a command line, by its name without dashes."""
-    pairs = itertools.zip_longest(argv[1:], argv[2:], fillvalue="-")
-    for index, (word, following) in enumerate(pairs, start=1):
-        name, is_joined, value = word.partition("=")
-        name = name.lstrip("-")
-        if not word.startswith("-"):
-            continue
-        if is_joined:
-            yield _Given(index, (word,), name, value)
-        elif following.startswith("-"):
-            yield _Given(index, (word,), name, None)
+def _joined(argv: Sequence[str]) -> list[str]:
+    """The command line, with `--config FILE` as `--config=FILE`, and so for all that is read."""
+    words = list(argv[:1])
+    for word in argv[1:]:
+        before = _READ.fullmatch(words[-1])
+        if before and before[2] is None and not word.startswith("-"):
+            words[-1] += f"={word}"
         else:
-            yield _Given(index, (word, following), name, following)
-
-
-def _import_extensions(argv: Sequence[str]) -> None:
-    for given in _given(argv):
-        names = (given.value or "").split(",") if given.name == "extensions" else ()
-        for name in filter(None, names):
-            try:
-                importlib.import_module(name)
-            except Exception as error:  # Whatever the user's own module raises.
-                reason = f"{type(error).__name__}: {error}"
-                raise flags.Error(f"--extensions: {name} cannot be imported ({reason})") from error
-
-
-def _with_files_of_presets(argv: Sequence[str]) -> list[str]:
-    """The command line, with `--config=NAME[:preset]` as `--config=FILE[:preset]`."""
-    words = list(argv)
-    for index, given, name, value in _given(argv):
-        if name == "config" and value:
-            last = index + len(given) - 1
-            words[last] = given[-1].removesuffix(value) + _file_of_preset(value)
+            words.append(word)
     return words
 
 
-def _file_of_preset(where: str) -> str:
-    """FILE[:preset] of what may be NAME[:preset]: presets have no other place where installed."""
+def _import_extensions(argv: Sequence[str]) -> None:
+    read = filter(None, map(_READ.fullmatch, argv))
+    values = (match[2] or "" for match in read if match[1] == "extensions")
+    for name in filter(None, ",".join(values).split(",")):
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # Whatever the user's own module raises.
+            reason = f"{type(error).__name__}: {error}"
+            raise flags.Error(f"--extensions: {name} cannot be imported ({reason})") from error
+
+
+def _with_file_of_preset(word: str) -> str:
+    """--config=FILE[:preset] for --config=NAME[:preset], which alone is known where installed."""
+    flag, _, where = word.partition("=")
     name, colon, preset = where.partition(":")
-    if not name.isidentifier() or Path(name).exists():
-        return where
+    if flag.lstrip("-") != "config" or not name.isidentifier() or Path(name).exists():
+        return word
     names = [module.name for module in pkgutil.iter_modules(presets.__path__)]
     if name not in names:
-        raise flags.Error(f"--config={where} is no file, and {unknown_name('preset', name, names)}")
-    return f"{Path(presets.__path__[0], name)}.py{colon}{preset}"
+        raise flags.Error(f"{word} is no file, and {unknown_name('preset', name, names)}")
+    return f"--config={Path(presets.__path__[0], name)}.py{colon}{preset}"

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
+from emergent_icl.cli import console
 from emergent_icl.plots.report import fill
 from emergent_icl.runs.workdir import write_whole
 
@@ -24,12 +24,9 @@ _RESULTS = flags.DEFINE_string("results", None, "results.json of a reproduction.
 
 def main(argv: Sequence[str]) -> None:
     """Pages in, the same pages out."""
-    try:
-        for name in argv[1:]:
-            path = Path(name)
+    with console.command(argv[:1], ValueError):
+        for path in map(Path, argv[1:]):
             write_whole(path, filled(path, Path(_RESULTS.value)))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
 
 
 def filled(page: Path, results: Path) -> str:

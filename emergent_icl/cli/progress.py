@@ -7,25 +7,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+import rich.progress
 
 from emergent_icl.cli.console import CONSOLE, say, say_error
 from emergent_icl.evaluation.evaluate import ICL, IWL
 from emergent_icl.runs.records import Display, Record
 
+SHOWN = {"loss": "train/loss", "ICL": "eval/" + "/".join(ICL), "IWL": "eval/" + "/".join(IWL)}
 
-def make_bar(*columns: ProgressColumn) -> Progress:
+
+def make_bar(*columns: str | rich.progress.ProgressColumn) -> rich.progress.Progress:
     """A bar on a terminal, nothing elsewhere: some columns, then a text about the latest."""
-    latest = TextColumn("{task.description}")
-    return Progress(*columns, latest, console=CONSOLE, disable=not CONSOLE.is_terminal)
+    is_hidden = not CONSOLE.is_terminal
+    return rich.progress.Progress(
+        *columns, "{task.description}", console=CONSOLE, disable=is_hidden
+    )
 
 
 class TrainingDisplay(Display):
@@ -39,14 +35,9 @@ class TrainingDisplay(Display):
         """Takes `time.monotonic()` at which the command started."""
         self.has_started = False
         self._started: float | None = started
-        self._bar = make_bar(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
+        parts = rich.progress
+        done = ("step", parts.MofNCompleteColumn(), parts.BarColumn(), parts.TimeElapsedColumn())
+        self._bar = make_bar(*done, "left", parts.TimeRemainingColumn())
         self._last_step = 0
         self._latest: dict[str, Record] = {}
 
@@ -103,16 +94,11 @@ class TrainingDisplay(Display):
 
 def _short(latest: Sequence[Record]) -> Iterator[str]:
     """The newest numbers of all replicas: one each, or the least and the greatest."""
-    for name, metric in (
-        ("loss", "train/loss"),
-        ("ICL", "eval/{}/{}".format(*ICL)),
-        ("IWL", "eval/{}/{}".format(*IWL)),
-    ):
+    for name, metric in SHOWN.items():
         values = [record[metric] for record in latest if metric in record]
         if values:
-            yield f"{name} " + "..".join(
-                f"{v:.3f}" for v in dict.fromkeys((min(values), max(values)))
-            )
+            ends = dict.fromkeys((min(values), max(values)))
+            yield f"{name} {'..'.join(f'{end:.3f}' for end in ends)}"
     rates = [record for record in latest if "steps_per_second" in record]
     if rates:
         yield f"{rates[0]['steps_per_second']:.1f} steps/s"

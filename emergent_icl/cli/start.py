@@ -126,7 +126,7 @@ _MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def restart_with_huge_pages() -> None:
-    """Starts a program that has just started again, with huge pages, where that helps.
+    """Starts this program anew, with huge pages, where that helps.
 
     To be called before the heavy imports. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 prevents it.
     """

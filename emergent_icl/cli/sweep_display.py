@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TimeElapsedColumn
 
 from emergent_icl.cli import console
 from emergent_icl.cli.progress import make_bar
@@ -96,8 +96,8 @@ class SweepDisplay(Watcher):
         self._done = {job.name: fraction_done(job) for job in jobs}
         self._started = self._last_line = time.monotonic()
         self._all, self._first = max(sum(self._weights.values()), 1), self._work_done()
-        share = TextColumn("{task.percentage:>3.0f} %")
-        self.bar = make_bar(TextColumn("all runs"), BarColumn(), share, TimeElapsedColumn())
+        share = "{task.percentage:>3.0f} %"
+        self.bar = make_bar("all runs", BarColumn(), share, TimeElapsedColumn())
         self._task = self.bar.add_task("", total=self._all)
         console.say(
             f"{len(jobs)} programs of {_runs(jobs)} runs, {self._num_complete()} complete; "

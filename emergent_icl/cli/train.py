@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import ml_collections
 
@@ -46,7 +46,8 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
     # One process speaks for all.
     display = TrainingDisplay(start.STARTED) if is_primary() else Display()
     try:
-        with _drawn_at_the_end(display, workdir):
+        with contextlib.ExitStack() as afterwards:
+            afterwards.callback(_close, display, workdir)
             result = loop.train(config, workdir, display, start.STOP_SIGNALS.poll, start.STARTED)
     except loop.Interrupted as stop:
         if is_primary():
@@ -56,17 +57,13 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
         _say_result(result, workdir)
 
 
-@contextlib.contextmanager
-def _drawn_at_the_end(display: Display, workdir: Workdir) -> Iterator[None]:
+def _close(display: Display, workdir: Workdir) -> None:
     """Draws the learning curves, also of a run that was stopped; not of one that never began."""
-    try:
-        yield
-    finally:
-        display.close()
-        # Nothing that goes wrong here may hide what ended the run.
-        with contextlib.suppress(Exception):
-            if isinstance(display, TrainingDisplay) and display.has_started:
-                learning_curves.draw(workdir)
+    display.close()
+    # Nothing that goes wrong here may hide what ended the run.
+    with contextlib.suppress(Exception):
+        if isinstance(display, TrainingDisplay) and display.has_started:
+            learning_curves.draw(workdir)
 
 
 def _say_stopped(step: int) -> None:

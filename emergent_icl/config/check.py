@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from emergent_icl.config.configs import flatten
+from emergent_icl.config.configs import flatten, place
 from emergent_icl.config.options import EXTENSIONS, known
 from emergent_icl.config.registry import nearest_name, nearest_options
 
@@ -29,11 +29,12 @@ class ConfigError(ValueError):
 
 def option_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     """Options that are missing, out of range, of another type or unknown, each by its path."""
-    options = known()
+    options, flat = known(), flatten(config.to_dict())
     # An extension's options are only needed where its data are used.
-    source = f"data.{_value(config, 'data.source')}."
+    source = f"data.{flat.get('data.source')}."
     for path, option in options.items():
-        value, rule = _value(config, path), option.rule
+        section, name = place(config, path)
+        value, rule = (section or {}).get(name, _MISSING), option.rule
         if value is _MISSING:
             if path not in EXTENSIONS or path.startswith(source):
                 yield f"{path} is missing"
@@ -41,18 +42,9 @@ def option_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
             yield f"{path} = {value!r} must be {rule.text}, and at most {LARGEST}"
         elif not rule.allows(value):
             yield f"{path} = {value!r} must be {rule.text}{_hint(value, rule.names)}"
-    for path in flatten(config.to_dict()):
+    for path in flat:
         if path not in options and not path.startswith(OPTIMIZER_OPTIONS):
             yield f"{path} is not an option{nearest_options(path, options)}"
-
-
-def _value(config: ml_collections.ConfigDict, path: str) -> Any:
-    value: Any = config
-    for part in path.split("."):
-        if not isinstance(value, ml_collections.ConfigDict) or part not in value:
-            return _MISSING
-        value = value[part]
-    return value
 
 
 def _hint(value: Any, names: tuple[str, ...]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -30,19 +28,22 @@ def default_config(*extensions: str) -> ml_collections.ConfigDict:
     tree: dict[str, Any] = {}
     for path, option in known().items():
         if path in OPTIONS or path.startswith(tuple(f"{name}." for name in extensions)):
-            put(tree, path, placeholder(int) if option.default is None else option.default)
+            section, name = place(tree, path, make=True)
+            section[name] = placeholder(int) if option.default is None else option.default
     return ml_collections.ConfigDict(tree).lock()
 
 
-def put(tree: Any, path: str, value: Any) -> bool:
-    """Sets an option in nested dictionaries unless it is there; whether it could be set."""
+def place(tree: Any, path: str, *, make: bool = False) -> tuple[Any, str]:
+    """The section of nested dictionaries, or of a config, that holds an option; its name there.
+
+    The section is None if something else is in its place, or if it is neither there nor made.
+    """
     *sections, name = path.split(".")
     for part in sections:
-        tree = tree.setdefault(part, {}) if isinstance(tree, dict) else None
-    if not isinstance(tree, dict) or name in tree:
-        return False
-    tree[name] = value
-    return True
+        if not isinstance(tree, dict | ml_collections.ConfigDict):
+            return None, name
+        tree = tree.setdefault(part, {}) if make else tree.get(part)
+    return (tree if isinstance(tree, dict | ml_collections.ConfigDict) else None), name
 
 
 def prefixes(flag: str) -> tuple[str, ...]:
@@ -157,6 +158,6 @@ def with_options(
         for path, value in values.items():
             if path not in known:
                 raise KeyError(f"{path} is not an option{nearest_options(path, known)}")
-            *sections, name = path.split(".")
-            functools.reduce(operator.getitem, sections, changed)[name] = value
+            section, name = place(changed, path)
+            section[name] = value
     return changed.lock()

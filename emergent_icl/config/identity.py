@@ -15,7 +15,7 @@ from typing import Any
 
 import ml_collections
 
-from emergent_icl.config.configs import flatten, is_resumable, put, tuples, with_options
+from emergent_icl.config.configs import flatten, is_resumable, place, tuples, with_options
 from emergent_icl.config.options import OPTIONS
 from emergent_icl.config.rules import FROM_THE_START
 
@@ -37,15 +37,15 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """
     tree = copy.deepcopy(stored)
     for old, new in RENAMED.items():
-        section, name = _section(tree, old), old.rpartition(".")[2]
+        section, name = place(tree, old)
         # One that stands there under both names is left as it is, too.
-        if name in section and put(tree, new, section[name]):
+        if section is not None and name in section and _add(tree, new, section[name]):
             del section[name]
     for path, value in _added().items():
-        put(tree, path, value)
-    replicas = _section(tree, OVERRIDES).get("replica_overrides")
-    if isinstance(replicas, list | tuple):
-        tree["training"]["replica_overrides"] = [_renamed(one, RENAMED) for one in replicas]
+        _add(tree, path, value)
+    training, name = place(tree, OVERRIDES)
+    if training is not None and isinstance(training.get(name), list | tuple):
+        training[name] = [_renamed(one, RENAMED) for one in training[name]]
     return tree
 
 
@@ -84,6 +84,15 @@ def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     ways = {path: _ways(path, flat[path], config) for path in DERIVED if path in flat}
     written = (dict(zip(ways, values, strict=True)) for values in itertools.product(*ways.values()))
     return tuple(dict.fromkeys(_checksum(flat | one) for one in written))
+
+
+def _add(tree: dict[str, Any], path: str, value: Any) -> bool:
+    """Sets an option that is not there yet; whether it could be set."""
+    section, name = place(tree, path, make=True)
+    if section is None or name in section:
+        return False
+    section[name] = value
+    return True
 
 
 def _added() -> dict[str, Any]:
@@ -129,10 +138,3 @@ def _ways(path: str, value: Any, config: ml_collections.ConfigDict) -> list[Any]
     if meant is None or value not in (None, meant):
         return [value]
     return [value, meant if value is None else None]
-
-
-def _section(tree: Any, path: str) -> dict[str, Any]:
-    """The dictionary that holds an option; an empty one if something else is in its place."""
-    for part in path.split(".")[:-1]:
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree if isinstance(tree, dict) else {}

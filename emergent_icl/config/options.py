@@ -10,7 +10,6 @@ from emergent_icl.config.rules import (
     BOOLEAN,
     DROPOUT,
     KEYWORDS,
-    MOST_CLASSES,
     MOST_REPLICAS,
     OPTIONAL_COUNT,
     OVERRIDES,
@@ -25,6 +24,8 @@ from emergent_icl.config.rules import (
     some_of,
 )
 
+# What is made up has no other end.
+MOST_CLASSES = 1_000_000
 _LABELINGS = ("ordered", "original", "shared", "unfixed")
 # What several options mean together.
 _ROLES = (

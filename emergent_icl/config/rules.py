@@ -133,5 +133,3 @@ OVERRIDES = Rule(
     f"a tuple of at most {MOST_REPLICAS} dictionaries {{'name': ..., 'option': value}}, a single "
     f"one with a comma behind it",
 )
-# What is made up has no other end.
-MOST_CLASSES = 1_000_000
