@@ -39,14 +39,14 @@ JOIN_SECONDS = flags.DEFINE_integer(
     lower_bound=1,
 )  # fmt: skip
 
-# Where a scheduler has started several processes, it has set all of these; the first is how many.
+# A scheduler that starts several processes sets all of these variables; the first is their number.
 SLURM = (
-    # Of the step: an interactive shell in an allocation of many tasks is one task.
+    # Of the step, since an interactive shell in an allocation of many tasks is a single one.
     "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID",
     "SLURM_LOCALID",
 )  # fmt: skip
 OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_MCA_orte_hnp_uri")
-# What the runtime says where a process is gone; anything else that it says is another matter.
+# Words in the runtime's message when another process is gone.
 _SIGNS_OF_LOSS = (
     "gloo", "nccl", "connection", "socket", "unavailable", "aborted", "deadline", "heartbeat",
     "coordination", "barrier",
@@ -62,10 +62,10 @@ class ClusterError(RuntimeError):
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Inside, this process is one of those that the flags or a scheduler ask for.
+    """Inside, this process has joined the others that the flags or a scheduler ask for, if any.
 
-    The runtime ends a process that does not find the others, or loses them, without asking: what a
-    user must know then is said before.
+    The runtime ends a process that does not find the others or loses them. What a user must know
+    then is therefore said beforehand.
 
     Raises:
       ClusterError: see there.
@@ -94,10 +94,10 @@ def membership(
 ) -> dict[str, Any] | None:
     """Arguments of `jax.distributed.initialize`; None for a process that is alone.
 
-    The flags are given all of them or none; without them the environment of the process decides.
+    Either all of the flags are given, or none, and the environment of the process decides.
 
     Raises:
-      ClusterError: some of the flags are missing, or do not fit each other.
+      ClusterError: some of the flags are missing or contradict each other.
     """
     given = {"coordinator_address": address, "num_processes": count, "process_id": index}
     missing = [f"--{name}" for name, value in given.items() if value is None]
@@ -139,9 +139,9 @@ def _of_scheduler(environment: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _gpus(is_alone: bool) -> dict[str, Any]:
-    """All GPUs that it sees for a process alone on its node, or that sees a single one.
+    """All visible GPUs, for a process that is alone on its node or sees a single one.
 
-    To any other JAX gives the GPU of its number on the node.
+    To any other process JAX assigns the GPU of its number on the node.
     """
     gpus = visible_gpus()
     takes_all = gpus and (is_alone or len(gpus) == 1)
@@ -153,11 +153,11 @@ def _initialize(arguments: Mapping[str, Any]) -> bool:
     if place := arguments.get("coordinator_address"):
         waits = f"waits for the other processes of the run, {JOIN_SECONDS.value} s at most"
         say(f"{'joins':>10}  {place}; {waits} (--join_timeout)")
-    # The runtime would answer SIGTERM itself.
+    # Otherwise the runtime would answer SIGTERM itself.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         with contextlib.ExitStack() as afterwards:
-            # Joining answers no request to stop, and there is nothing to be saved.
+            # A signal ends the process while it waits: there is nothing to save yet.
             for number in SIGNALS:
                 if (handler := signal.getsignal(number)) is not signal.SIG_IGN:
                     afterwards.callback(signal.signal, number, handler)

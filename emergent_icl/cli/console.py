@@ -32,7 +32,7 @@ _errors = Console(stderr=True, soft_wrap=True, **PLAIN)
 
 # Errors whose message tells a user all there is to know; anything else is a bug.
 EXPECTED_ERRORS = (ConfigError, WorkdirError, DataUnavailableError, NonFiniteLossError)
-# What processes that were started alike all find: none has to be told by another one's end.
+# Errors that all processes of a run meet alike: none of them waits for the others.
 SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError)
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 LESS_MEMORY = (
@@ -76,12 +76,12 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
     """
     if len(argv) > 1:
         fail(f"not understood: {' '.join(argv[1:])}", 2)
-    # Names from files may hold what no stream takes: halves of surrogate pairs.
+    # Names of files may hold lone surrogates, which no encoding takes.
     sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    # Of every try of a download: that it failed in the end is enough.
+    # It would warn of every attempt at a download; the last failure is an error anyway.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    # TensorFlow Datasets and Orbax speak of their own affairs.
+    # TensorFlow Datasets and Orbax warn about their own internals.
     warnings.filterwarnings("ignore", module="tensorflow_datasets|orbax")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop_at_once)
@@ -105,10 +105,10 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
 
 
 def _fail_at_once(text: str = "") -> NoReturn:
-    """Not sys.exit: whatever waits at the end of the interpreter is not waited for.
+    """Exits without the interpreter's own shutdown, which may wait for ever.
 
-    The runtime would wait for the other processes of a run; where a save failed, Orbax's threads
-    for the save's other parts. Where the disk that is full holds the output, too, nothing is said.
+    JAX's runtime would wait for the other processes of a run, Orbax's threads for the other parts
+    of a save that failed. If the full disk holds the output as well, nothing is said.
     """
     try:
         if text:

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints tables; writes nothing."""
     with console.command(argv):
         replicas = check(_CONFIG.value)
-        # Shapes are common to all: what follows is said of the first.
+        # Replicas have shapes in common, so the following describes the first.
         first, config, task = replicas[0]
         tables.print_facts(config.name, _data_facts(config, task))
         if first:

@@ -1,4 +1,4 @@
-"""Evaluates a trained run on every mode, with 95 % intervals.
+"""Evaluates a trained run on every mode, with 95% intervals.
 
 python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_sequences=10000]
     [--shots=4] [--ways=2] [--replica=NAME]
@@ -62,7 +62,7 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     evaluation = run.experiment.config.evaluation
     asked = {option: evaluation[option] for option in ("num_sequences", "shots", "ways")}
     path = workdir.evaluation(run.step, *asked.values(), name)
-    # Modes evaluated before on as many sequences stay.
+    # Modes that were evaluated before, on as many sequences, are kept.
     evals = read_object(path, "evaluation").get("evals", {}) if path.exists() else {}
     for mode, metrics in results.items():
         evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}

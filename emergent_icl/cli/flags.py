@@ -1,10 +1,10 @@
 """Flags: those that commands share, extensions, presets by name, and how all of them are parsed.
 
-A command calls for the shared flags that it reads, so that it takes and lists no others. absl's
-flags belong to the whole process: one that is called for twice is the same.
+A command defines only the shared flags that it reads, so that it accepts and lists no others.
+absl's flags belong to the whole process, so each is defined once.
 
-ml_collections stops at the first override of a config, `--config.x.y=z`, that it cannot take; here
-it is asked one override at a time, and all problems are told at once.
+ml_collections stops at the first override `--config.x.y=z` that it cannot parse. It is therefore
+asked about one override at a time, so that all problems can be reported at once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from emergent_icl.config.configs import flatten
 from emergent_icl.config.registry import nearest_options, unknown_name
 from emergent_icl.runs.check import check
 
-# Every command has it. Here for --help: its value is read before flags are parsed, because those
-# may speak of what is registered.
+# Defined for --help: its value is read before flags are parsed, which may name what it registers.
 EXTENSIONS = flags.DEFINE_list(
     "extensions",
     [],
@@ -81,7 +80,7 @@ def data_flags() -> Callable[[], dict[str, str]]:
     return lambda: {path: flag.value for path, flag in places.items() if flag.value is not None}
 
 
-# What is read of a command line before absl parses it: name and, if there is one, value.
+# Flags that are read before absl parses the command line: name and, if given, value.
 _READ = re.compile(r"--?(extensions|config|(?:no)?config\.[^=]+)(?:=(.*))?", re.DOTALL)
 
 
@@ -95,13 +94,13 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
             fail(str(ConfigError(problems)), 2)
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-            # A file that is not there is only reported when its config is first used.
+            # A missing file is only reported when its config is first used.
             _ = flags.FLAGS.config.is_locked
         return rest
     except (KeyError, AttributeError) as error:
         # ml_collections' own message, with the nearest name, without the quotes of a key.
         message = "unknown option " + " ".join(str(error.args[0]).replace('"', "").split())
-    except OSError as error:  # The config file was not found: one line a place, all the same.
+    except OSError as error:  # The config file was not found; a line for each place searched.
         where = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         message = where.splitlines()[-1].strip()
     except flags.Error as error:
@@ -115,8 +114,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def find_problems(argv: Sequence[str]) -> list[str]:
     """What is wrong with the overrides of a config on a command line; empty if nothing is.
 
-    If there are unknown options or values of a wrong type, what else is wrong with the config is
-    listed too; otherwise that is left to the command's own validation.
+    Only if there are unknown options or values of a wrong type are the other problems of the config
+    listed too; otherwise they are left to the command's own validation.
 
     Raises:
       flags.Error, OSError: the config file itself cannot be loaded.
@@ -172,7 +171,7 @@ def _load(config_file: str, *overrides: str) -> ml_collections.ConfigDict:
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
-    """The command line, with `--config FILE` as `--config=FILE`, and so for all that is read."""
+    """The command line, with `--config FILE` as `--config=FILE`; the same for all of _READ."""
     words = list(argv[:1])
     for word in argv[1:]:
         before = _READ.fullmatch(words[-1])
@@ -195,7 +194,7 @@ def _import_extensions(argv: Sequence[str]) -> None:
 
 
 def _with_file_of_preset(word: str) -> str:
-    """--config=FILE[:preset] for --config=NAME[:preset], which alone is known where installed."""
+    """--config=NAME[:preset] as --config=FILE[:preset]; other words are returned unchanged."""
     flag, _, where = word.partition("=")
     name, colon, preset = where.partition(":")
     if flag.lstrip("-") != "config" or not name.isidentifier() or Path(name).exists():

@@ -32,7 +32,7 @@ _ROWS = flags.DEFINE_integer(
 _SAMPLE = flags.DEFINE_integer(
     "sample", 10_000, "Sequences of each type to measure.", lower_bound=1, upper_bound=1_000_000
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of everything that is drawn.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.", lower_bound=0)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _column(measured: SequenceStatistics) -> dict[str, str]:
-    """What the table says of a sequence type: heading of a row -> cell."""
+    """The table's column for a sequence type: {heading of a row: cell}."""
     times, share = max(measured.support_examples.items(), key=lambda item: item[1])
     return {
         "examples in a sequence": f"{measured.seq_len}",

@@ -18,7 +18,7 @@ from emergent_icl.cli import console
 from emergent_icl.config.options import OPTIONS, SECTIONS
 from emergent_icl.config.rules import Option
 
-# Fills the registries, whose names are allowed values.
+# Fills the registries, whose names are allowed values of options.
 from emergent_icl.runs import check as _filled  # noqa: F401
 
 _FILTER = flags.DEFINE_string(
@@ -66,7 +66,7 @@ def matching(word: str) -> dict[str, Option]:
 def plain(options: Mapping[str, Option], width: int) -> str:
     """Options for a terminal `width` characters wide: two columns, the flag and what it is."""
     left = 2 + max(len(f"--config.{path}") for path in options)
-    # A narrow terminal wraps lines by itself, and better than a column of one word each.
+    # A narrow terminal wraps lines better than a column of single words would.
     width = max(width, left + 32)
 
     def entry(path: str, option: Option) -> str:
@@ -103,5 +103,5 @@ def _default(option: Option) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text whose stars and bars mean nothing to Markdown."""
+    """Text with Markdown's stars and bars escaped."""
     return text.replace("*", r"\*").replace("|", r"\|")

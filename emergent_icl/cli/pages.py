@@ -1,8 +1,8 @@
-"""Renews what pages say of a reproduction, from its results.json.
+"""Updates what pages say about a reproduction, from its results.json.
 
 python -m experiments.pages --results=docs/reproduction/results.json README.md docs/reproduction.md
 
-What stands between '<!-- results: NAME -->' and '<!-- /results -->' is written anew. Pictures are
+What stands between '<!-- results: NAME -->' and '<!-- /results -->' is replaced. Pictures are
 looked for beside results.json.
 """
 
@@ -30,11 +30,11 @@ def main(argv: Sequence[str]) -> None:
 
 
 def filled(page: Path, results: Path) -> str:
-    """A page as it should be.
+    """The updated text of a page.
 
     Raises:
-      OSError: one of the files is not there.
-      ValueError: results is no JSON, or a block of the page cannot be filled; says which page.
+      OSError: one of the files cannot be read.
+      ValueError: results is not JSON, or a block of the page cannot be filled.
     """
     content = json.loads(results.read_text(encoding="utf-8"))
     pictures = os.path.relpath(results.parent, page.parent)

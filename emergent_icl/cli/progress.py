@@ -1,4 +1,4 @@
-"""What a user sees of a run under way."""
+"""What a user sees of a run in progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = {"loss": "train/loss", "ICL": "eval/" + "/".join(ICL), "IWL": "eval/" + 
 
 
 def make_bar(*columns: str | rich.progress.ProgressColumn) -> rich.progress.Progress:
-    """A bar on a terminal, nothing elsewhere: some columns, then a text about the latest."""
+    """A bar on a terminal, nothing elsewhere: some columns, then the task's description."""
     is_hidden = not CONSOLE.is_terminal
     return rich.progress.Progress(
         *columns, "{task.description}", console=CONSOLE, disable=is_hidden
@@ -25,10 +25,10 @@ def make_bar(*columns: str | rich.progress.ProgressColumn) -> rich.progress.Prog
 
 
 class TrainingDisplay(Display):
-    """A progress bar on a terminal, a line a log elsewhere.
+    """A progress bar on a terminal, occasional lines elsewhere.
 
     Attributes:
-      has_started: whether the run began, and the folder is its own.
+      has_started: whether the run began; from then on the folder is its own.
     """
 
     def __init__(self, started: float) -> None:
@@ -58,11 +58,11 @@ class TrainingDisplay(Display):
         self._bar.start()
 
     def set_aside(self, step: int, why: str, place: Path) -> None:
-        """Says which checkpoint is no good; see Display."""
+        """Reports an unreadable checkpoint; see Display."""
         say_error(f"the checkpoint of step {step} cannot be read: {why}\n  It is kept in {place}.")
 
     def advanced(self, step: int) -> None:
-        """Moves the bar, and says when the first step was out; see Display."""
+        """Moves the bar, and reports the end of compilation; see Display."""
         if self._started is not None:
             say(f"{'compiled':>10}  {time.monotonic() - self._started:.0f} s after the start")
             self._started = None
@@ -80,7 +80,7 @@ class TrainingDisplay(Display):
             say(f"step {step:>7}/{self._last_step}  {text}{self._time_left(step)}")
 
     def diverged(self, name: str, step: int) -> None:
-        """Says who dropped out; see Display."""
+        """Reports a replica that diverged; see Display."""
         self._latest.pop(name, None)
         say(f"replica '{name}' diverged at step {step}; the others go on")
 
@@ -93,7 +93,7 @@ class TrainingDisplay(Display):
 
 
 def _short(latest: Sequence[Record]) -> Iterator[str]:
-    """The newest numbers of all replicas: one each, or the least and the greatest."""
+    """The newest numbers: of several replicas, the smallest and the largest."""
     for name, metric in SHOWN.items():
         values = [record[metric] for record in latest if metric in record]
         if values:

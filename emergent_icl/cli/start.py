@@ -1,6 +1,6 @@
-"""How every command starts: what must happen before the seconds that its imports take.
+"""How every command starts: what must happen before its slow imports.
 
-Signals, huge pages, and the settings of JAX, which is imported when they are made.
+Signals, huge pages, and settings of JAX, which only the functions that need it import.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMMANDS = (
 # Commands that compute, and those that a signal may stop at any step.
 ON_DEVICES = ("train", "evaluate", "describe")
 STOPPABLE = ("train", "sweep", "reproduce")
-# Who defines the flags that --help lists; others are of absl's own affairs.
+# Packages whose flags --help lists; the others are absl's own.
 OURS = ("emergent_icl", "benchmarks", "ml_collections")
 
 STARTED = time.monotonic()
@@ -50,13 +50,13 @@ def launch(command: str, prefix: str = "experiments.") -> None:
     if command in ON_DEVICES:
         restart_with_huge_pages()
     if command in STOPPABLE:
-        # A user waits for the imports, too, and may interrupt them.
+        # Already during the imports a user may interrupt.
         STOP_SIGNALS.install()
     run(f"emergent_icl.cli.{command}", prefix)
 
 
 def run(module_name: str, prefix: str = "experiments.") -> None:
-    """Imports a module with a `main`, and runs that as a program with all flags."""
+    """Imports a module and runs its `main` as a program."""
     from absl import app, flags
 
     module = importlib.import_module(module_name)
@@ -72,8 +72,8 @@ def run(module_name: str, prefix: str = "experiments.") -> None:
     app.run(module.main, flags_parser=parse_flags)
 
 
-# Ctrl-C, SIGTERM and a lost terminal are requests that a run answers at its next step, and so is
-# SIGUSR2, a scheduler's word that time is nearly over. Windows has neither of the last two.
+# Requests that a run answers at its next step: Ctrl-C, SIGTERM, a lost terminal, and SIGUSR2, by
+# which a scheduler says that time is nearly over. Windows lacks the last two.
 SIGNALS = tuple(
     one for one in signal.Signals if one.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
 )
@@ -82,10 +82,10 @@ NOTICE = b"\nStopping after this step and saving; once more stops at once, unsav
 
 
 class StopSignals:
-    """The first signal is a request, the second SIGINT or SIGTERM an order.
+    """The first signal is a request to stop; a second SIGINT or SIGTERM stops at once.
 
-    A lost terminal is only ever a request: shell and system both tell of it. Under `nohup` it is
-    ignored. A scheduler's word is a request, too: its SIGTERM follows while the run is saving.
+    SIGHUP is only ever a request, since shell and system both send it; under `nohup` it is ignored.
+    SIGUSR2 is one, too: the scheduler's SIGTERM follows while the run is saving.
     """
 
     _received: signal.Signals | None = None
@@ -94,7 +94,7 @@ class StopSignals:
     def install(self) -> None:
         """From now on signals are requests."""
         for number in SIGNALS:
-            # A shell ignores SIGINT for what it starts in the background; `kill -INT` is meant.
+            # SIGINT is ignored in what a shell starts in the background, but `kill -INT` is meant.
             if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
@@ -109,7 +109,7 @@ class StopSignals:
         self._asked |= number in _ORDERS
         if self._received is None:
             self._received = signal.Signals(number)
-            # Not print, nor the progress bar: whoever was interrupted may hold their locks.
+            # Not print nor the progress bar: the interrupted code may hold their locks.
             with contextlib.suppress(OSError):  # The terminal may be gone.
                 os.write(2, NOTICE)
 
@@ -161,7 +161,7 @@ def _is_program() -> bool:
     return not is_watched and os.path.realpath("/proc/self/exe") == interpreter
 
 
-# What a process sets before JAX sees a device.
+# Settings that must be made before JAX looks for devices.
 _DETERMINISTIC = "--xla_gpu_deterministic_ops"
 _CPU_INFO = Path("/proc/cpuinfo")
 
@@ -177,14 +177,14 @@ def use_compilation_cache() -> None:
         return
     with contextlib.suppress(RuntimeError, OSError):  # There is no home folder.
         jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
-        # What compiles sooner is not worth a file.
+        # Faster compilations are not worth a file.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-        # An executable that is not there must be compiled; that is no reason to speak or stop.
+        # A cache that cannot be read or written only costs time.
         jax.config.update("jax_raise_persistent_cache_errors", False)
 
 
 def compilation_cache() -> Path:
-    """The folder for this kind of processor: clusters share home folders between several."""
+    """The folder for this kind of processor, since machines of a cluster share home folders."""
     from emergent_icl.data.sources.cache import cache_folder
 
     lines = _CPU_INFO.read_text(encoding="utf-8").splitlines() if _CPU_INFO.exists() else []
@@ -194,7 +194,7 @@ def compilation_cache() -> Path:
 
 
 def make_deterministic(config: ml_collections.ConfigDict) -> None:
-    """Applies `training.deterministic`; a malformed config is left to its validation."""
+    """Applies `training.deterministic`; a malformed config is reported later, by its check."""
     flags = os.environ.get("XLA_FLAGS", "")
     with contextlib.suppress(AttributeError):
         if config.training.deterministic and _DETERMINISTIC not in flags:

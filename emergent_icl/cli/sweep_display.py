@@ -19,16 +19,16 @@ from emergent_icl.sweeps.estimate import JobTime
 from emergent_icl.sweeps.execute.loop import Failure, Watcher, failure_of
 from emergent_icl.sweeps.jobs import Job
 
-# Where output is no terminal: a line this often.
+# Seconds between two lines where output is not a terminal.
 LINE_SECONDS = 60.0
 # After its last step a job still evaluates, saves and draws.
 ALMOST_DONE = 0.999
-# What is said of a process, or job, that is over.
+# State of a process or job that is over.
 ENDED = "ended"
 
 
 def print_plan(jobs: Sequence[Job], estimates: Mapping[str, JobTime], num_slots: int) -> None:
-    """Prints a row a job: its runs, steps, and the time that it still takes."""
+    """Prints a row for each job: its runs, steps, and remaining time."""
     rows, left = [], []
     for job in jobs:
         cost, done = estimates[job.name], fraction_done(job)
@@ -48,11 +48,11 @@ def print_plan(jobs: Sequence[Job], estimates: Mapping[str, JobTime], num_slots:
 
 
 def print_status(jobs: Sequence[Job], state: Callable[[Workdir], str]) -> None:
-    """Prints a row a job: how far it is, and what is known of its process or job."""
+    """Prints a row for each job: its progress, and the state of its process."""
     rows = []
     for job in jobs:
         own, done = state(job.workdir), fraction_done(job)
-        # What is neither complete nor under way has failed, if it ever began.
+        # A job that is neither complete nor running has failed, if it ever started.
         is_over = not own or own.startswith(ENDED)
         failure = failure_of(job, own) if is_over and job.workdir.log.exists() else None
         said = failure.lines[-1] if failure and failure.lines else ""
@@ -68,7 +68,7 @@ def _runs(jobs: Sequence[Job]) -> int:
 
 
 def fraction_done(job: Job) -> float:
-    """In [0, 1], by the last line of metrics; 1 for what is complete alone."""
+    """In [0, 1], by the last line of metrics; 1 only for a job that is complete."""
     if job.is_complete():
         return 1.0
     done = last_step(job.workdir.metrics) / job.config.training.num_steps
@@ -84,14 +84,14 @@ def _state(job: Job, done: float) -> str:
 
 
 class SweepDisplay(Watcher):
-    """A line when a job starts or ends, and how far all of them are, with the time left.
+    """A line whenever a job starts or ends, and the progress of all, with the remaining time.
 
     Attributes:
       bar: to be entered before the first job starts.
     """
 
     def __init__(self, jobs: Sequence[Job], num_slots: int) -> None:
-        """Weighs the jobs against each other, by steps of all of their runs."""
+        """Weights jobs by the steps of all of their runs."""
         self._weights = {job.name: job.num_runs * job.config.training.num_steps for job in jobs}
         self._done = {job.name: fraction_done(job) for job in jobs}
         self._started = self._last_line = time.monotonic()
@@ -142,14 +142,14 @@ class SweepDisplay(Watcher):
 
 
 def print_failures(failures: Sequence[Failure]) -> None:
-    """Prints what became of jobs that failed, with the end of their logs."""
+    """Prints how jobs failed, with the ends of their logs."""
     for failure in failures:
         console.say_error(f"{failure.job.name} failed ({failure.how}):")
         console.say("\n".join(f"  {line}" for line in failure.lines) + f"\n  ({failure.log})")
 
 
 def print_verdicts(results: Mapping[str, Any]) -> None:
-    """Prints a row a finding, and a row a check below it."""
+    """Prints a row for each finding, and below it one for each check."""
     rows = []
     for finding in finding_rows(results):
         rows.append((finding.name, finding.verdict, finding.claim))

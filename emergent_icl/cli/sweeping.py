@@ -1,4 +1,4 @@
-"""What `sweep` and `reproduce` share: their flags, and the way from sweeps to an exit code."""
+"""What `sweep` and `reproduce` share: flags, and the way from sweeps to an exit code."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def launch(
 ) -> None:
     """Runs, judges and draws; exits with 1 if a program failed, 128 + n if stopped by signal n.
 
-    What cannot be run is said before anything is touched. `find_sweeps` may raise SweepError;
-    `preset` is that of all of them, where they have one.
+    Errors are reported before anything is written. `find_sweeps` may raise SweepError; `preset` is
+    that of all sweeps, if they have one.
     """
     with console.command(argv, SweepError, PlaceError):
         changes = _changes(_SET.value)
@@ -100,7 +100,7 @@ def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
         sweep_display.print_status(find_jobs(), _job_states())
         return
     for job in find_jobs():
-        # Of what waits for a search nobody knows yet which runs they are.
+        # Which runs a job has that waits for a search is not known yet.
         if job.waits_for is None:
             job.check()
     if _PLAN.value:
@@ -131,8 +131,8 @@ def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
 def judge_and_draw(
     sweeps: Sequence[Sweep], seeds: Sequence[int], root: Path, about: Mapping[str, Any]
 ) -> None:
-    """Writes results.json, figures/ and report.html of what is there, and prints the verdicts."""
-    # As a reader of the file sees it: tuples have become lists.
+    """Writes results.json, figures/ and report.html from existing runs; prints the verdicts."""
+    # As read from the file: tuples have become lists.
     results = json.loads(json.dumps(collect(sweeps, seeds, root, about)))
     write_whole(root / RESULTS, results_text(results) + "\n")
     figures = root / "figures"
@@ -146,14 +146,14 @@ def judge_and_draw(
 
 
 def _command(workdir: Workdir) -> list[str]:
-    """What trains the runs of a work directory, from the config that lies there."""
+    """The command that trains the runs of a work directory, from the config stored there."""
     further = [f"--extensions={','.join(EXTENSIONS.value)}"] if EXTENSIONS.value else []
     words = ("-m", "emergent_icl", "train", f"--workdir={workdir.path}")
     return [sys.executable, *words, *further]
 
 
 def _place(root: Path) -> tuple[Place, int]:
-    """Where jobs run, and how many at a time, as the flags say."""
+    """Where jobs run according to the flags, and how many at a time."""
     if _EXECUTOR.value == "local":
         slots = machine_slots(_WORKERS.value)
         return LocalProcesses(slots, _command), len(slots)
@@ -164,7 +164,7 @@ def _place(root: Path) -> tuple[Place, int]:
 
 
 def _slurm() -> ModuleType:
-    # Only here, so that nobody else needs submitit.
+    # Imported only here, since submitit is an optional dependency.
     try:
         from emergent_icl.sweeps.execute import slurm
     except ImportError as error:
@@ -175,7 +175,7 @@ def _slurm() -> ModuleType:
 
 
 def _job_states() -> Callable[[Workdir], str]:
-    """What the scheduler says of a job; '' where there is none."""
+    """A function that gives the state of a work directory's process or job, '' if there is none."""
     if _EXECUTOR.value == "local":
         return lambda workdir: "running" if is_locked(workdir.log) else ""
     slurm = _slurm()
@@ -189,7 +189,7 @@ def _job_states() -> Callable[[Workdir], str]:
 
 
 def _changes(words: Sequence[str]) -> dict[str, Any]:
-    """Values are Python literals; what is none is a string."""
+    """Options of --set; a value that is not a Python literal is a string."""
     changes: dict[str, Any] = {}
     for word in words:
         path, equals, text = word.partition("=")

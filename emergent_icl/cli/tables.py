@@ -11,11 +11,11 @@ from rich.table import Table
 from emergent_icl.cli.console import CONSOLE, PLAIN, say
 from emergent_icl.evaluation.metrics import Interval
 
-# What stands in a column: names, numbers, or text that may take several lines.
+# Kinds of columns: names, numbers, or text that may take several lines.
 NAME: dict[str, Any] = {"no_wrap": True}
 NUMBER: dict[str, Any] = {"no_wrap": True, "justify": "right"}
 TEXT: dict[str, Any] = {"overflow": "fold"}
-# Characters in a line where there is no terminal.
+# Width of a line where output is not a terminal.
 PAGE_WIDTH = 120
 
 METRICS = {
@@ -38,9 +38,9 @@ def print_table(
     has_headings: bool = True,
     is_grouped: bool = False,
 ) -> None:
-    """Prints rows of cells below headings; of each column it is told whether NAME, NUMBER or TEXT.
+    """Prints a table of columns {heading: NAME, NUMBER or TEXT}.
 
-    In groups, a row whose first cell is not empty is bold and begins one.
+    If it is grouped, a row whose first cell is not empty is bold and starts a group.
     """
     table = Table(title=title, title_justify="left", show_header=has_headings, min_width=len(title))
     for heading, kind in columns.items():
@@ -52,26 +52,26 @@ def print_table(
         table.add_row(*row, style="bold" if begins else None)
     width = CONSOLE.width if CONSOLE.is_terminal else PAGE_WIDTH
     if TEXT not in columns.values():
-        # As wide as it takes: a number that is cut is worse than a line that wraps.
+        # As wide as needed: a truncated number is worse than a wrapped line.
         width = max(width, Console(width=10_000, **PLAIN).measure(table).maximum)
     Console(width=width, **PLAIN).print(table)
 
 
 def print_facts(title: str, facts: Mapping[str, str]) -> None:
-    """Prints a table of names and what is to be said of them."""
+    """Prints a table of names and facts, without headings."""
     print_table(title, {"name": NAME, "text": TEXT}, facts.items(), has_headings=False)
 
 
 def print_columns(
     title: str, headings: Sequence[str], columns: Mapping[str, Sequence[str]], corner: str = ""
 ) -> None:
-    """Prints a table: a heading for each row, a column of cells for each name."""
+    """Prints a table with a heading for each row, and a named column of cells for each entry."""
     kinds = {corner: NAME, **dict.fromkeys(columns, NUMBER)}
     print_table(title, kinds, zip(headings, *columns.values(), strict=True))
 
 
 def print_evaluations(evals: Mapping[str, Mapping[str, float | Interval]], title: str) -> None:
-    """Prints a table: a row a metric, a column a mode, with intervals where there are any."""
+    """Prints a row for each metric and a column for each mode, with intervals if there are any."""
     columns = {mode: [_cell(metrics[name]) for name in METRICS] for mode, metrics in evals.items()}
     print_columns(title, list(METRICS.values()), columns, "metric")
 
@@ -83,7 +83,7 @@ def _cell(value: float | Interval | None) -> str:
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
-    """Prints how a run ended, or each of its replicas."""
+    """Prints the results of a run, or of each of its replicas."""
     title = f"Evaluation after step {summary['step']}"
     if "replicas" in summary:
         _print_replicas(summary["replicas"], title)

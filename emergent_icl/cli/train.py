@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
-    # One process speaks for all.
+    # Of several processes only the first one prints.
     display = TrainingDisplay(start.STARTED) if is_primary() else Display()
     try:
         with contextlib.ExitStack() as afterwards:
@@ -58,9 +58,9 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
 
 
 def _close(display: Display, workdir: Workdir) -> None:
-    """Draws the learning curves, also of a run that was stopped; not of one that never began."""
+    """Draws the learning curves of a run that has started, even if it was stopped or failed."""
     display.close()
-    # Nothing that goes wrong here may hide what ended the run.
+    # An error in drawing must not hide the one that ended the run.
     with contextlib.suppress(Exception):
         if isinstance(display, TrainingDisplay) and display.has_started:
             learning_curves.draw(workdir)

@@ -47,9 +47,9 @@ def place(tree: Any, path: str, *, make: bool = False) -> tuple[Any, str]:
 
 
 def prefixes(flag: str) -> tuple[str, ...]:
-    """The options that have a flag, an attribute of Option, as `str.startswith` takes them.
+    """Paths of options for which an attribute of Option is true, for `str.startswith`.
 
-    A whole section is 'section.'.
+    A section all of whose options have it is shortened to 'section.'.
     """
     flags = {path: getattr(option, flag) for path, option in known().items()}
 
@@ -67,13 +67,13 @@ def in_words(prefixes: tuple[str, ...]) -> str:
 
 
 def has(path: str, flag: str) -> bool:
-    """Whether there is such an option and it has a flag: an attribute of Option."""
+    """Whether there is such an option, and an attribute of Option is true for it."""
     option = known().get(path)
     return option is not None and getattr(option, flag)
 
 
 def is_resumable(path: str) -> bool:
-    """Whether an option may be another one when a run is resumed."""
+    """Whether an option may change when a run is resumed."""
     return has(path, "resumable") or has(path, "per_machine")
 
 
@@ -89,7 +89,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def tuples(value: Any) -> Any:
-    """The same with tuples for lists: JSON has only lists, configs have only tuples."""
+    """A value with tuples for lists: JSON has only lists, configs have only tuples."""
     if isinstance(value, dict):
         return {name: tuples(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -97,25 +97,25 @@ def tuples(value: Any) -> Any:
     return value
 
 
-# Names stand in files' names and in TensorBoard's runs.
+# Names become names of files and of TensorBoard's runs.
 _NAME = re.compile(r"[A-Za-z0-9][\w.=,+-]{0,99}", re.ASCII)
 NAME_RULE = "a letter or digit, then up to 99 letters, digits or any of _ . = , + -"
 
 
 def is_name(name: object) -> bool:
-    """Whether something may be the name of a replica, or of anything else that is a folder."""
+    """Whether something may be the name of a replica, or of anything else that gets a folder."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def is_plain(config: ml_collections.ConfigDict) -> bool:
-    """Whether the config is that of a run that is alone, without a name."""
+    """Whether the config is that of a single run, which has no name."""
     return config.training.replicas == 1 and not config.training.replica_overrides
 
 
 def named_overrides(config: ml_collections.ConfigDict) -> list[tuple[str, dict[str, Any]]]:
-    """(name, {option: value}) of each replica; a plain run is one without a name.
+    """(name, {option: value}) of each replica; a single run is one without a name.
 
-    Several replicas without overrides are as many seeds, from the config's own upwards.
+    Several replicas without overrides differ in their seeds, from the config's own upwards.
     """
     training = config.training
     if training.replica_overrides:
@@ -134,7 +134,7 @@ def _named(*, name: str | None = None, **overrides: Any) -> tuple[str, dict[str,
 def alone(
     config: ml_collections.ConfigDict, overrides: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
-    """The config of a run on its own, with these options.
+    """The config of a single run, with these options.
 
     Raises:
       KeyError: there is no such option.

@@ -1,7 +1,7 @@
-"""A config whatever version wrote it: completed, compared, identified.
+"""Configs of any version: completed, compared, identified.
 
-Stored runs outlive new options: one that came later says what was done before it (`Option.before`),
-one that was renamed has a row in RENAMED; nothing else has to know.
+Stored runs outlive new options: a later option says what was done before it (`Option.before`), a
+renamed one has a row in RENAMED.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from emergent_icl.config.rules import FROM_THE_START
 
 # Names that options have had -> their names today.
 RENAMED: dict[str, str] = {}
-# Options that may be left unset -> what a valid config then means by them. Modules that derive an
-# option register it here. Such an option depends neither on the machine nor on what may change in a
-# resumed run: training.steps_per_call depends on both, and is compared as it is written.
+# Options that may be left unset -> the value that is then derived from a valid config. Modules that
+# derive an option register it here, unless it depends on the machine or on what may change in a
+# resumed run, as training.steps_per_call does, which is compared as written.
 DERIVED: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {}
-# Its entries map options to values; it is not a section.
+# A tuple of dictionaries, each from options to values.
 OVERRIDES = "training.replica_overrides"
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """A config that any version wrote, in the options of this one.
+    """A config that any version wrote, with the options of this one.
 
-    Renamed options get their names of today, options that came later what was done before them.
-    What no version wrote is left as it is, for the validation to refuse.
+    Renamed options get their current names, later options the value of what was done before them.
+    What no version wrote is left as it is, to be refused by the checks.
     """
     tree = copy.deepcopy(stored)
     for old, new in RENAMED.items():
         section, name = place(tree, old)
-        # One that stands there under both names is left as it is, too.
+        # An option that is there under both names is left as it is.
         if section is not None and name in section and _add(tree, new, section[name]):
             del section[name]
     for path, value in _added().items():
@@ -54,7 +54,7 @@ def differing_options(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Yields (path, old value, new value) of options that differ; None for a missing one.
 
-    One that is unset in one of them, and set in the other to what it means there, does not differ.
+    An option that is unset in one config, and set in the other to what it means, does not differ.
     """
     old_flat, new_flat = (flatten(tuples(config.to_dict())) for config in (old, new))
     for path in sorted(old_flat.keys() | new_flat.keys()):
@@ -72,14 +72,14 @@ def differing_options(
 def identity(config: ml_collections.ConfigDict) -> int:
     """A checksum of all options that a resumed run must share.
 
-    It is that of the config as the first version would have written it, where it could have: an
-    option that came later counts only where it changes what is done.
+    It is computed from the config as the first version would have written it: a later option counts
+    only if it changes what is done.
     """
     return _checksum(flatten(tuples(config.to_dict())))
 
 
 def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
-    """The config's own identity, then those of other ways to write it: see `differing_options`."""
+    """The config's own identity, then those of its equivalents (see `differing_options`)."""
     flat = flatten(tuples(config.to_dict()))
     ways = {path: _ways(path, flat[path], config) for path in DERIVED if path in flat}
     written = (dict(zip(ways, values, strict=True)) for values in itertools.product(*ways.values()))
@@ -87,7 +87,7 @@ def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
 
 
 def _add(tree: dict[str, Any], path: str, value: Any) -> bool:
-    """Sets an option that is not there yet; whether it could be set."""
+    """Sets an option that is missing; returns whether it could be set."""
     section, name = place(tree, path, make=True)
     if section is None or name in section:
         return False
@@ -96,13 +96,13 @@ def _add(tree: dict[str, Any], path: str, value: Any) -> bool:
 
 
 def _added() -> dict[str, Any]:
-    """Options that came after version 0.1.0 -> what was done before."""
+    """Options that came after version 0.1.0 -> the value of what was done before."""
     before = {path: option.before for path, option in OPTIONS.items()}
     return {path: value for path, value in before.items() if value is not FROM_THE_START}
 
 
 def _checksum(flat: dict[str, Any]) -> int:
-    """Of flat options by their first names, without those that change nothing."""
+    """Of options by their first names, without those that change nothing."""
     added = _added()
     fixed = {
         path: value
@@ -125,15 +125,15 @@ def _renamed(options: Any, names: dict[str, str]) -> Any:
 
 
 def _derived(path: str, config: ml_collections.ConfigDict) -> Any:
-    """What an option means that is unset; None where that cannot be told."""
+    """What an unset option means; None if that cannot be derived."""
     try:
         return DERIVED[path](with_options(config, {path: None}))
-    except (Exception, MemoryError):  # Of an invalid config, or of data that are not there.
+    except (Exception, MemoryError):  # An invalid config, or data that are missing.
         return None
 
 
 def _ways(path: str, value: Any, config: ml_collections.ConfigDict) -> list[Any]:
-    """How a derived option can be written: as it is, and if that means the same, unset or set."""
+    """A derived option's value, then unset or set, where that means the same."""
     meant = _derived(path, config)
     if meant is None or value not in (None, meant):
         return [value]

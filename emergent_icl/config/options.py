@@ -1,6 +1,6 @@
-"""Every option of every experiment, one row each: flags, checks and docs/options.md come from it.
+"""Every option of every experiment, in one row: flags, checks and docs/options.md come from it.
 
-Whoever adds an option adds a row, see Option, and calls `make docs`.
+To add an option, add a row (see Option) and call `make docs`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from emergent_icl.config.rules import (
     some_of,
 )
 
-# What is made up has no other end.
+# For data that are made up, and have no natural limit.
 MOST_CLASSES = 1_000_000
 _LABELINGS = ("ordered", "original", "shared", "unfixed")
-# What several options mean together.
+# Help that several options share.
 _ROLES = (
     "Classes of each role, dealt out in the order of that permutation: rare, common, holdout. "
     "Holdout classes are never trained on."
@@ -279,7 +279,7 @@ OPTIONS: dict[str, Option] = {
     }),
 }
 # fmt: on
-# What the options of a section are for, where that is not plain.
+# What the options of a section are for, if that is not obvious.
 SECTIONS = {
     "data.omniglot": "For data.source 'omniglot'.",
     "data.glyphs": "For data.source 'glyphs': procedural characters.",
@@ -289,7 +289,7 @@ SECTIONS = {
     "model.resnet": "For the 'resnet' encoder.",
     "model.mlp": "For the 'mlp' encoder.",
 }
-# Options of extensions: a config has them only where it uses what they are for.
+# Options of extensions: a config has them only if it uses the extension.
 EXTENSIONS: dict[str, Option] = {}
 
 

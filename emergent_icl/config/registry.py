@@ -1,7 +1,7 @@
-"""Named choices that anyone can extend: one function, one registry line.
+"""Named choices that anyone can extend by one function and one line.
 
-The registries stand here, empty, so that options can name what a room has without importing it;
-each room fills its own when it is imported.
+The registries are defined here, empty, so that options can refer to a room's entries without
+importing it; each room fills its own when it is imported.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class Registry(ChainMap[str, T]):
     """
 
     def __init__(self, kind: str, *bases: Registry[T], **facts: Any) -> None:
-        """Makes an empty registry of entries of some kind, as error messages call it.
+        """Makes an empty registry; `kind` is what error messages call its entries.
 
-        Entries of `bases` belong to it too. `facts` are what others may ask about an entry, and
-        the answer for an entry that does not say.
+        Entries of `bases` belong to it too. `facts` are what others may ask about an entry, with
+        the defaults.
         """
         super().__init__({}, *bases)
         self.kind, self._defaults = kind, facts
         self._facts: dict[str, dict[str, Any]] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
-        """A decorator that adds its argument; `facts` are the entry's own answers.
+        """A decorator that adds its argument; `facts` are those that differ from the defaults.
 
         Raises:
           ValueError: the name is taken by another entry.
@@ -54,7 +54,7 @@ class Registry(ChainMap[str, T]):
         return add
 
     def about(self, name: str) -> SimpleNamespace:
-        """What the entry of a name says of itself; of an unknown name, what is assumed of all."""
+        """The facts about an entry; for an unknown name the defaults."""
         return SimpleNamespace(**(self._defaults | self._facts.get(name, {})))
 
     def __missing__(self, name: str) -> T:
@@ -62,7 +62,7 @@ class Registry(ChainMap[str, T]):
 
 
 def no_problems(*_: Any) -> tuple[str, ...]:
-    """Of an entry that fits everything."""
+    """For entries that fit everything."""
     return ()
 
 
@@ -76,9 +76,9 @@ EVALUATION_MODES: Registry = Registry("evaluation mode", SEQUENCE_TYPES)
 FEEDERS: Registry = Registry("feeder")
 # models/encoders.py: (config.model, axis_name) -> Encoder.
 #   reads: kinds of examples that it takes, see SourceShape.
-#   has_convolutions: which lose on CPU by being run in a loop; true of what is not known.
-#   is_normalized: it sees thin strokes on a background of ones.
-#   problems: (config.model, SourceShape) -> what is wrong with an encoder of such examples.
+#   has_convolutions: slower in a loop on CPU; assumed of unknown encoders.
+#   is_normalized: it learns from thin strokes on a background of ones.
+#   problems: (config.model, SourceShape) -> why such examples cannot be encoded.
 ENCODERS: Registry = Registry(
     "encoder", reads=("image", "vector", "integer"), has_convolutions=True, is_normalized=False,
     problems=no_problems,
@@ -87,12 +87,12 @@ ENCODERS: Registry = Registry(
 #   problems: (config.model, width of a token) -> what is wrong with such a model.
 SEQUENCE_MODELS: Registry = Registry("sequence model", problems=no_problems)
 # training/optimizers.py: (update number, Hyper, number of updates) -> learning rate.
-#   reads_num_steps: a run that is prolonged is another run.
+#   reads_num_steps: rates depend on the number of steps, so a longer run is another run.
 SCHEDULES: Registry = Registry("schedule", reads_num_steps=True)
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> str:
-    """The message for a name that is not among the allowed ones: nearest first."""
+    """The message for a name that is not allowed, with those that are and the nearest."""
     allowed = sorted(allowed)
     hint = nearest_name(name, allowed)
     return f"{kind} '{name}' is unknown (allowed: {', '.join(allowed)}){hint}"

@@ -15,7 +15,7 @@ class Rule(NamedTuple):
     Attributes:
       allows: value -> bool.
       words: the allowed values in words, after "must be", up to the names.
-      choices: the allowed values where they are names; registries among them may still fill.
+      choices: the allowed values if they are names, in registries that may still fill.
     """
 
     allows: Callable[[Any], bool]
@@ -33,7 +33,7 @@ class Rule(NamedTuple):
         return self.words + ", ".join(self.names)
 
 
-# `Option.before` of what version 0.1.0 had.
+# `Option.before` of options of version 0.1.0.
 FROM_THE_START = object()
 
 
@@ -41,17 +41,17 @@ class Option(NamedTuple):
     """One option.
 
     Attributes:
-      default: its value in the paper's setting, as far as there is one; None is unset, which
-        means that it is derived from the others; {} is a section for keyword arguments.
-      rule: what it may be.
-      help: what it is.
-      per_replica: replicas that are trained together may differ in it: it leaves shapes alone.
-      resumable: it may be another one when a run is resumed: it changes nothing that was computed.
-      per_machine: where a machine has its data and how it reads them; resumable, and it need not
-        be the same in all processes of a run.
-      reopenable: it may be another one when a trained run is opened.
-      before: of an option that came after version 0.1.0: the value that says what was done before
-        there was a choice. It need not be the default.
+      default: its value in the paper's setting, as far as there is one; None means unset, to be
+        derived from the others; {} is a section for keyword arguments.
+      rule: which values are allowed.
+      help: its meaning.
+      per_replica: replicas that are trained together may differ in it, since it changes no shapes.
+      resumable: it may change when a run is resumed, since it does not affect what was computed.
+      per_machine: where a machine has its data and how it reads them; may change when a run is
+        resumed, and may differ between the processes of a run.
+      reopenable: it may change when a trained run is opened.
+      before: for an option that came after version 0.1.0, the value of what was done before there
+        was a choice; not necessarily the default.
     """
 
     default: Any
@@ -126,7 +126,7 @@ DROPOUT = number(0, 0.99)
 OPTIONAL_COUNT = Rule(lambda v: v is None or (_is_int(v) and v >= 1), "an integer >= 1, or unset")
 SEED = integer(0, 2**32 - 1)
 KEYWORDS = Rule(lambda v: isinstance(v, ml_collections.ConfigDict), "keyword arguments")
-# Each keeps files and threads of its own open.
+# Each replica keeps files and threads of its own open.
 MOST_REPLICAS = 256
 OVERRIDES = Rule(
     lambda v: isinstance(v, tuple) and len(v) <= MOST_REPLICAS and all(map(_is_overrides, v)),
