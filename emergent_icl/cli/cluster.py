@@ -31,13 +31,11 @@ PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "Which of them this is, from 0 on.", lower_bound=0
 )
 HEARTBEAT_SECONDS = flags.DEFINE_integer(
-    "heartbeat_timeout", 60, "Seconds of silence after which a process counts as gone.",
-    lower_bound=5,
-)  # fmt: skip
+    "heartbeat_timeout", 60, "Seconds of silence until a process counts as lost.", lower_bound=5
+)
 JOIN_SECONDS = flags.DEFINE_integer(
-    "join_timeout", 300, "Seconds that the processes of a run wait for each other at its start.",
-    lower_bound=1,
-)  # fmt: skip
+    "join_timeout", 300, "Seconds that processes wait for each other at first.", lower_bound=1
+)
 
 # A scheduler that starts several processes sets all of these variables; the first is their number.
 SLURM = (

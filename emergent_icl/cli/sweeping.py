@@ -32,16 +32,14 @@ RESULTS = "results.json"
 
 _WORKDIR = workdir_flag()
 _SEEDS = flags.DEFINE_integer(
-    "seeds", 5, "Runs of each condition, seeds 0 and up.", lower_bound=1,
-    upper_bound=FIRST_TUNING_SEED,
-)  # fmt: skip
+    "seeds", 5, "Seeds of each condition, 0 and up.", lower_bound=1, upper_bound=FIRST_TUNING_SEED
+)
 _WORKERS = flags.DEFINE_integer(
     "workers", 0, "Programs at a time; 0: one for each GPU, else for each core.", lower_bound=0
 )
 _RUNS = flags.DEFINE_integer(
-    "runs_per_program", 0, "Seeds that one program trains together; 0: all of a condition.",
-    lower_bound=0,
-)  # fmt: skip
+    "runs_per_program", 0, "Seeds that one program trains; 0: all of a condition.", lower_bound=0
+)
 _PLAN = flags.DEFINE_boolean("plan", False, "Print every run with its estimated time, and stop.")
 _STATUS = flags.DEFINE_boolean("status", False, "Print what became of every program, and stop.")
 _EXECUTOR = flags.DEFINE_enum(

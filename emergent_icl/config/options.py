@@ -5,24 +5,8 @@ To add an option, add a row (see Option) and call `make docs`.
 
 from __future__ import annotations
 
-from emergent_icl.config import registry
-from emergent_icl.config.rules import (
-    BOOLEAN,
-    DROPOUT,
-    KEYWORDS,
-    MOST_REPLICAS,
-    OPTIONAL_COUNT,
-    OVERRIDES,
-    PROBABILITY,
-    SEED,
-    STRING,
-    Option,
-    integer,
-    integers,
-    number,
-    one_of,
-    some_of,
-)
+from emergent_icl.config import registry, rules
+from emergent_icl.config.rules import Option, integer, integers, number, one_of, some_of
 
 # For data that are made up, and have no natural limit.
 MOST_CLASSES = 1_000_000
@@ -47,28 +31,28 @@ def _section(path: str, options: dict[str, Option], **flags: bool) -> dict[str, 
 
 # fmt: off
 OPTIONS: dict[str, Option] = {
-    "name": Option("base", STRING, "Name of the experiment in summaries and figures."),
+    "name": Option("base", rules.STRING, "Name of the experiment in summaries and figures."),
     **_section("data", {
         "source": Option("omniglot", one_of(registry.DATA_SOURCES),
             "What is shown: 'omniglot', 'glyphs' (procedural characters), 'gaussian' (clouds of "
             "vectors), 'features' (vectors from a file of yours) or 'symbolic' (integers)."),
-        "data_dir": Option("", STRING, "Where TFDS keeps its datasets; '' means TFDS_DATA_DIR, "
-            "else TFDS's own default.", per_machine=True, reopenable=True),
-        "cache_dir": Option("", STRING, "Where decoded and generated images are kept; '' means the "
-            "user's cache folder.", per_machine=True, reopenable=True),
+        "data_dir": Option("", rules.STRING, "Where TFDS keeps its datasets; '' means "
+            "TFDS_DATA_DIR, else TFDS's own default.", per_machine=True, reopenable=True),
+        "cache_dir": Option("", rules.STRING, "Where decoded and generated images are kept; '' "
+            "means the user's cache folder.", per_machine=True, reopenable=True),
         "image_size": Option(105, integer(8, 105), "Height and width in pixels, 8 to 105; below "
             "105 Omniglot is resized with antialiasing."),
         "drawings": Option("all", one_of(("all", "single", "separated")),
             "Which drawings of a class are shown: 'all', 'single' for the first alone, or "
             "'separated': each drawing is a class of its own (those of one character stay on one "
             "side of the split).", per_replica=True),
-        "augment": Option(False, BOOLEAN, "Flips and quarter turns as classes of their own, 8 for "
-            "each: class 8 c + 4 flip + rotation."),
-        "random_rare_images": Option(False, BOOLEAN, "Rare classes are shown as random binary "
-            "images, drawn anew for each class and sequence."),
-        "inverted": Option(False, BOOLEAN, "False: background 1 and ink 0, as the dataset and the "
-            "paper have it. True: background 0 and ink 1, which encoders without normalisation "
-            "learn from much sooner."),
+        "augment": Option(False, rules.BOOLEAN, "Flips and quarter turns as classes of their own, "
+            "8 for each: class 8 c + 4 flip + rotation."),
+        "random_rare_images": Option(False, rules.BOOLEAN, "Rare classes are shown as random "
+            "binary images, drawn anew for each class and sequence."),
+        "inverted": Option(False, rules.BOOLEAN,
+            "False: background 1 and ink 0, as the dataset and the paper have it. True: background "
+            "0 and ink 1, which encoders without normalisation learn from much sooner."),
         "noise_scale": Option(0.0, number(0, 100), "Variation that is drawn afresh each time an "
             "example is shown: standard deviation of Gaussian noise on every pixel in [0, 1] "
             "(unclipped) or number of a vector. For 'gaussian' it is epsilon: an exemplar is (mean "
@@ -78,7 +62,8 @@ OPTIONS: dict[str, Option] = {
             "where TensorFlow is installed. All yield the same batches.", per_machine=True),
     }),
     **_section("data.split", {
-        "seed": Option(1337, SEED, "Seed of the permutation of classes; 1337 is the original's."),
+        "seed": Option(1337, rules.SEED,
+            "Seed of the permutation of classes; 1337 is the original's."),
         "num_rare": Option(1603, integer(0), _ROLES),
         "num_common": Option(10, integer(0), _ROLES),
         "num_holdout": Option(10, integer(0), _ROLES),
@@ -92,26 +77,26 @@ OPTIONS: dict[str, Option] = {
         "seq_len": Option(9, integer(2, 257), "Examples in a sequence, the query included."),
         "shots": Option(3, integer(1), _BURSTS),
         "ways": Option(2, integer(1), _BURSTS),
-        "p_bursty": Option(0.9, PROBABILITY,
+        "p_bursty": Option(0.9, rules.PROBABILITY,
             "Fraction of sequences that are bursty, in [0, 1]. ('relabelled' ones all are.)"),
-        "p_bursty_zipfian": Option(1.0, PROBABILITY, "Of the bursty ones, the fraction whose "
+        "p_bursty_zipfian": Option(1.0, rules.PROBABILITY, "Of the bursty ones, the fraction whose "
             "classes come from the joint Zipf distribution."),
-        "p_bursty_common": Option(0.0, PROBABILITY,
+        "p_bursty_common": Option(0.0, rules.PROBABILITY,
             "Of the bursty ones, the fraction with common classes bursting among rare ones. What "
             "p_bursty_zipfian and this leave has rare classes bursting among common ones."),
         "non_bursty": Option("zipfian", one_of(("zipfian", "common_uniform", "common_no_support")),
             "Sequences that are not bursty: 'zipfian', 'common_uniform' or 'common_no_support'."),
-        "grouped": Option(False, BOOLEAN,
+        "grouped": Option(False, rules.BOOLEAN,
             "Bursting examples come in blocks that hold each of the `ways` classes once."),
-        "distinct_ways": Option(True, BOOLEAN,
+        "distinct_ways": Option(True, rules.BOOLEAN,
             "Few-shot training sequences (fewshot_*, mixed): draw the ways without replacement."),
-        "p_fewshot": Option(0.1, PROBABILITY,
+        "p_fewshot": Option(0.1, rules.PROBABILITY,
             "Type 'mixed': fraction of few-shot sequences of rare classes, in [0, 1]."),
         # Beyond 10 every class but the first is drawn less than once in a thousand times.
         "zipf_exponent": Option(0.0, number(0, 10), "p(class of rank r) ~ 1 / r^zipf_exponent over "
             "rare and common classes; 0 is uniform."),
-        "zipf_within_roles": Option(False, BOOLEAN, "Draws from the rare or the common classes "
-            "alone follow the Zipf weights too; otherwise they are uniform."),
+        "zipf_within_roles": Option(False, rules.BOOLEAN, "Draws from the rare or the common "
+            "classes alone follow the Zipf weights too; otherwise they are uniform."),
         "labeling": Option("ordered", one_of(_LABELINGS),
             "Class -> label: 'ordered' (place in the split), 'original' (the dataset's own "
             "number), 'shared' (classes are dealt out among fewer labels), or 'unfixed' (a fresh "
@@ -129,13 +114,13 @@ OPTIONS: dict[str, Option] = {
         "num_classes": Option(1700, integer(1, MOST_CLASSES),
             "Characters; each is the same whatever their number."),
         "num_exemplars": Option(20, integer(1), "Drawings of each character."),
-        "seed": Option(0, SEED, "Seed of characters and drawings."),
+        "seed": Option(0, rules.SEED, "Seed of characters and drawings."),
         "min_strokes": Option(2, integer(1), _STROKES),
         "max_strokes": Option(4, integer(1, 16), _STROKES),
         # Many longer ones hardly ever fit into the box.
         "min_stroke_length": Option(0.35, number(0, 0.5),
             "Least arc length of a stroke, in sides of the image."),
-        "p_connected": Option(0.7, PROBABILITY,
+        "p_connected": Option(0.7, rules.PROBABILITY,
             "Probability that a stroke starts on an earlier one, as in handwriting."),
         "min_pen_width": Option(0.055, number(0, 0.5, above=True), _PEN_WIDTH),
         "max_pen_width": Option(0.085, number(0, 0.5, above=True), _PEN_WIDTH),
@@ -153,12 +138,13 @@ OPTIONS: dict[str, Option] = {
     **_section("data.gaussian", {
         "num_classes": Option(1100, integer(1, MOST_CLASSES), "Clouds, each of them a class."),
         "dimension": Option(64, integer(1), "Numbers in a vector: D."),
-        "seed": Option(0, SEED, "Seed of the clouds' means, which are drawn from N(0, I / D)."),
+        "seed": Option(0, rules.SEED,
+            "Seed of the clouds' means, which are drawn from N(0, I / D)."),
     }),
     **_section("data.features", {
-        "path": Option("", STRING, "A .npy, .npz or .h5 file with an array of classes x exemplars "
-            "x D.", per_machine=True, reopenable=True),
-        "array": Option("", STRING,
+        "path": Option("", rules.STRING, "A .npy, .npz or .h5 file with an array of classes x "
+            "exemplars x D.", per_machine=True, reopenable=True),
+        "array": Option("", rules.STRING,
             "Name of the array in a .npz or .h5 file; '' where there is only one."),
     }),
     **_section("data.symbolic", {
@@ -174,30 +160,30 @@ OPTIONS: dict[str, Option] = {
         "positions": Option("sinusoidal", one_of(("sinusoidal", "learned", "rotary", "none")),
             "What is added to tokens: 'sinusoidal', 'learned' or 'none'; or 'rotary', which "
             "turns the transformer's queries and keys instead."),
-        "num_positions": Option(None, OPTIONAL_COUNT, "Capacity of learned positions, in tokens; "
-            "derived when unset: the longest sequence of training and evaluation."),
+        "num_positions": Option(None, rules.OPTIONAL_COUNT, "Capacity of learned positions, in "
+            "tokens; derived when unset: the longest sequence of training and evaluation."),
         "sequence_model": Option("transformer", one_of(registry.SEQUENCE_MODELS),
             "What reads the tokens: 'transformer', 'lstm', 'gru' or 'rnn'."),
         "num_layers": Option(12, integer(1), "Layers of the sequence model."),
         "num_heads": Option(8, integer(1), "Transformer: attention heads of a layer."),
         "mlp_ratio": Option(4, integer(1),
             "Transformer: hidden width of a layer's MLP, in widths of a token."),
-        "attention_only": Option(False, BOOLEAN, "Transformer: blocks without their MLP."),
-        "scan_layers": Option(False, BOOLEAN, "Transformer: run the layers as a scan, which "
+        "attention_only": Option(False, rules.BOOLEAN, "Transformer: blocks without their MLP."),
+        "scan_layers": Option(False, rules.BOOLEAN, "Transformer: run the layers as a scan, which "
             "compiles sooner; a small model then runs a little slower."),
         "rnn_size": Option(64, integer(1), "Recurrent models: width of each layer."),
         "head_hidden_sizes": Option((), integers(),
             "Widths of hidden ReLU layers between the sequence model and the logits."),
-        "example_dropout": Option(0.0, DROPOUT, "Dropout of numbers of example embeddings, in "
-            "evaluation too: it is noise on the input."),
-        "positional_dropout": Option(0.0, DROPOUT,
+        "example_dropout": Option(0.0, rules.DROPOUT, "Dropout of numbers of example embeddings, "
+            "in evaluation too: it is noise on the input."),
+        "positional_dropout": Option(0.0, rules.DROPOUT,
             "Dropout, in training, of what positions add to tokens."),
-        "dropout": Option(0.0, DROPOUT, "Dropout, in training, of the residual branches "
+        "dropout": Option(0.0, rules.DROPOUT, "Dropout, in training, of the residual branches "
             "(transformer) or of the inputs of every layer but the first (recurrent models)."),
         "precision": Option("float32", one_of(("float32", "bfloat16")),
             "Arithmetic: 'float32', or 'bfloat16' on float32 parameters and normalisation."),
-        "num_labels": Option(None, OPTIONAL_COUNT, "Capacity of label table and head; derived when "
-            "unset, larger to share shapes between runs."),
+        "num_labels": Option(None, rules.OPTIONAL_COUNT, "Capacity of label table and head; "
+            "derived when unset, larger to share shapes between runs."),
         "num_symbols": Option(1700, integer(1),
             "Capacity of the 'embedding' encoder; must cover the data's integers."),
     }),
@@ -205,8 +191,8 @@ OPTIONS: dict[str, Option] = {
         "channels": Option((16, 32, 32, 64), integers(at_least=1),
             "Width of each group of blocks, any number of them; the last is the embedding's."),
         "blocks_per_group": Option((2, 2, 2, 2), integers(at_least=1), "Blocks in each group."),
-        "flatten_superpixels": Option(False, BOOLEAN, "Lay the last group's superpixels side by "
-            "side, each narrower, instead of their mean."),
+        "flatten_superpixels": Option(False, rules.BOOLEAN,
+            "Lay the last group's superpixels side by side, each narrower, instead of their mean."),
     }),
     **_section("model.mlp", {
         "hidden_sizes": Option((256,), integers(), "Widths of the hidden ReLU layers."),
@@ -214,30 +200,30 @@ OPTIONS: dict[str, Option] = {
     **_section("training", {
         "num_steps": Option(500_000, integer(1), "Optimizer updates.", resumable=True),
         "batch_size": Option(32, integer(1), "Sequences in a batch, over all devices."),
-        "seed": Option(0, SEED, "Every random draw of the run derives from this: data, initial "
-            "parameters, noise.", per_replica=True),
-        "steps_per_call": Option(None, OPTIONAL_COUNT,
+        "seed": Option(0, rules.SEED, "Every random draw of the run derives from this: data, "
+            "initial parameters, noise.", per_replica=True),
+        "steps_per_call": Option(None, rules.OPTIONAL_COUNT,
             "Updates in one call of the device; divides every interval. Derived when unset: 1 "
             "for a convolutional encoder on CPU, where convolutions in a loop run on one thread; "
             "else up to 10 on CPU and 25 on an accelerator."),
-        "replicas": Option(1, integer(1, MOST_REPLICAS), "Runs that are trained together, by one "
-            "program; alone, this option means as many seeds."),
-        "replica_overrides": Option((), OVERRIDES, "What each replica has for itself: ({'name': "
-            "'even', 'data.sequences.p_bursty': 0.0}, ...), among seed, learning rate, warm-up, "
-            "weight decay, noise, drawings, split, sequences."),
-        "spread_replicas": Option(False, BOOLEAN,
+        "replicas": Option(1, integer(1, rules.MOST_REPLICAS), "Runs that are trained together, by "
+            "one program; alone, this option means as many seeds."),
+        "replica_overrides": Option((), rules.OVERRIDES, "What each replica has for itself: "
+            "({'name': 'even', 'data.sequences.p_bursty': 0.0}, ...), among seed, learning rate, "
+            "warm-up, weight decay, noise, drawings, split, sequences."),
+        "spread_replicas": Option(False, rules.BOOLEAN,
             "Put different replicas on different devices, instead of a share of each on all."),
-        "deterministic": Option(True, BOOLEAN,
+        "deterministic": Option(True, rules.BOOLEAN,
             "experiments.train: the same bits at every repetition on a GPU, too, where some "
             "operations otherwise add up in any order; a CPU always repeats."),
         "log_every": Option(50, integer(1),
             "Steps between two lines of metrics, each the mean of the steps since the last."),
-        "interim_weight": Option(0.0, PROBABILITY, "Share of the loss that is on predictions of "
-            "the context's labels; the rest is on the query."),
+        "interim_weight": Option(0.0, rules.PROBABILITY, "Share of the loss that is on predictions "
+            "of the context's labels; the rest is on the query."),
     }),
     **_section("training.optimizer", {
-        "name": Option("adam", STRING, "Any optimizer of optax that takes a learning rate."),
-        "options": Option({}, KEYWORDS,
+        "name": Option("adam", rules.STRING, "Any optimizer of optax that takes a learning rate."),
+        "options": Option({}, rules.KEYWORDS,
             "Further keyword arguments of that optimizer; set them in a config file."),
         "learning_rate": Option(3e-4, number(0, above=True),
             "Learning rate at the schedule's peak.", per_replica=True),
@@ -253,20 +239,20 @@ OPTIONS: dict[str, Option] = {
         "modes": Option(
             ("fewshot_holdout", "no_support_zipfian"), some_of(registry.EVALUATION_MODES),
             "What to evaluate on, any sequence type among it: the default's two are the paper's "
-            "ICL and IWL. Whatever is few-shot has the options of this section, the rest those "
-            "of training."),
+            "ICL and IWL. Whatever is few-shot has the options of this section, the rest those of "
+            "training."),
         "every": Option(1000, integer(1),
             "Steps between evaluations; the last step is always evaluated."),
         # An interval needs two.
         "num_sequences": Option(2000, integer(2),
             "Sequences a mode, the same at every evaluation."),
         "batch_size": Option(256, integer(1), "Sequences, and images, that are evaluated at once."),
-        "seed": Option(0, SEED, "Every random draw of the evaluation derives from this."),
+        "seed": Option(0, rules.SEED, "Every random draw of the evaluation derives from this."),
         "shots": Option(4, integer(1), _FEWSHOT),
         "ways": Option(2, integer(2), _FEWSHOT),
-        "distinct_ways": Option(True, BOOLEAN, "Few-shot modes: draw the ways without replacement. "
-            "The original drew them with replacement (docs/fidelity.md)."),
-        "grouped": Option(False, BOOLEAN,
+        "distinct_ways": Option(True, rules.BOOLEAN, "Few-shot modes: draw the ways without "
+            "replacement. The original drew them with replacement (docs/fidelity.md)."),
+        "grouped": Option(False, rules.BOOLEAN,
             "Few-shot modes: the context comes in blocks that hold each class once."),
         "fewshot_labeling": Option("unfixed", one_of(_LABELINGS),
             "Labels of few-shot modes: 'unfixed' (0..ways-1, assigned afresh in each sequence), "
