@@ -18,7 +18,7 @@ from emergent_icl.cli.flags import EXTENSIONS, workdir_flag
 from emergent_icl.cli.start import STOP_SIGNALS
 from emergent_icl.plots.report import write_report
 from emergent_icl.plots.sweep_data import context_text
-from emergent_icl.plots.sweep_figures import draw_finding, draw_summary
+from emergent_icl.plots.sweep_figures import finding_figure, save, summary_figure
 from emergent_icl.runs.locks import is_locked
 from emergent_icl.runs.workdir import Workdir, write_whole
 from emergent_icl.sweeps.estimate import estimate
@@ -136,8 +136,8 @@ def judge_and_draw(
     figures = root / "figures"
     for name, sweep in results["sweeps"].items():
         verdict = results["verdicts"][name]
-        draw_finding(name, sweep, verdict, figures / name, context_text(results))
-    draw_summary(results, figures / "summary")
+        save(finding_figure(name, sweep, verdict, context_text(results)), figures / name)
+    save(summary_figure(results), figures / "summary")
     write_report(results, figures, root / "report.html")
     sweep_display.print_verdicts(results)
     console.say(f"Numbers: {root / RESULTS}\nReport: {root / 'report.html'}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from matplotlib.colors import to_rgb
@@ -25,16 +26,18 @@ Trace = dict[str, Any]
 
 def has_curves(sweep: Json) -> bool:
     """Whether there is anything to draw."""
-    return any(
-        data.points(run, measure)[0] for run in data.runs_of(sweep) for measure in sweep["measures"]
-    )
+    return any(_all_steps(sweep, measure) for measure in sweep["measures"])
+
+
+def _all_steps(sweep: Json, measure: str) -> set[int]:
+    return {step for run in data.runs_of(sweep) for step in data.points(run, measure)}
 
 
 def chart(sweep: Json) -> dict[str, Any]:
     """A sweep's measures over training, a panel each: 'data' and 'layout' for Plotly, as JSON.
 
     The panels have axes of their own, but no place yet: report.js puts them beside or below each
-    other. The traces of a condition are one legend group over all panels.
+    other. The traces of a condition are one legend group over all panels, and named there once.
     """
     conditions = data.in_order(sweep["conditions"])
     looks = data.looks(conditions)
@@ -44,15 +47,11 @@ def chart(sweep: Json) -> dict[str, Any]:
         panel = list(_chances(sweep, conditions, measure))
         for group, (name, condition) in enumerate(conditions.items()):
             for trace in _condition_traces(name, condition["runs"], measure, looks[name]):
-                # The legend has each condition once.
-                trace["showlegend"] = trace["showlegend"] and name not in named
-                named |= {name} if trace["showlegend"] else set()
-                panel.append(trace | {"legendgroup": f"condition {group}"})
-        number = _number(index)
-        traces += [
-            {"type": "scatter", "xaxis": f"x{number}", "yaxis": f"y{number}"} | trace
-            for trace in panel
-        ]
+                is_first = trace["showlegend"] and name not in named
+                named |= {name} if is_first else set()
+                panel.append(trace | {"showlegend": is_first, "legendgroup": f"condition {group}"})
+        axes = {"xaxis": f"x{_number(index)}", "yaxis": f"y{_number(index)}"}
+        traces += [{"type": "scatter"} | axes | trace for trace in panel]
     return {"data": traces, "layout": _layout(sweep["measures"])}
 
 
@@ -103,30 +102,30 @@ def _condition_traces(
     name: str, runs: Mapping[str, Json], measure: str, look: Look
 ) -> Iterator[Trace]:
     """Band, mean and diverged runs; the one that says showlegend stands for the condition."""
-    band = data.band(runs.values(), measure)
+    band, shown_name = data.band(runs.values(), measure), chart_text(name)
     if band.steps:
         xs, ys = _outline(band)
         yield {
             "x": xs, "y": ys, "mode": "lines", "line": {"width": 0}, "fill": "toself",
-            "fillcolor": _pale(look.color), "hoverinfo": "skip", "name": chart_text(name),
+            "fillcolor": _pale(look.color), "hoverinfo": "skip", "name": shown_name,
             "showlegend": False,
         }  # fmt: skip
         yield {
-            "x": band.steps, "y": _rounded(band.mean), "mode": "lines", "name": chart_text(name),
+            "x": band.steps, "y": _rounded(band.mean), "mode": "lines", "name": shown_name,
             "line": {"color": look.color, "width": 2, "dash": DASHES[look.dashes]},
             "customdata": _numbers(runs, measure, band), "hovertemplate": _hover(runs),
             "showlegend": True,
         }  # fmt: skip
     for seed, run in runs.items():
-        steps, values = data.points(run, measure)
-        if data.has_diverged(run) and steps:
-            said = f"{chart_text(name)}, seed {chart_text(seed)}"
+        points = data.points(run, measure)
+        if data.has_diverged(run) and points:
+            said = f"{shown_name}, seed {chart_text(seed)}"
             said += f"<br>diverged at step {run['diverged_at_step']:,}"
             yield {
-                "x": steps, "y": _rounded(values), "mode": "lines+markers",
-                "name": chart_text(name), "line": {"color": look.color, "width": 1}, "opacity": 0.8,
+                "x": list(points), "y": _rounded(points.values()), "mode": "lines+markers",
+                "name": shown_name, "line": {"color": look.color, "width": 1}, "opacity": 0.8,
                 # A cross at its end alone.
-                "marker": {"symbol": "x-thin", "size": [0] * (len(steps) - 1) + [9],
+                "marker": {"symbol": "x-thin", "size": [0] * (len(points) - 1) + [9],
                            "line": {"width": 2, "color": look.color}},
                 "hovertemplate": f"{said}<br>%{{y}} at step %{{x}}<extra></extra>",
                 "showlegend": not band.steps,
@@ -134,7 +133,7 @@ def _condition_traces(
 
 
 def _chances(sweep: Json, conditions: Mapping[str, Json], measure: str) -> Iterator[Trace]:
-    steps = [step for run in data.runs_of(sweep) for step in data.points(run, measure)[0]]
+    steps = _all_steps(sweep, measure)
     for chance in data.distinct_chances(conditions, measure) if steps else ():
         yield {
             "x": [0, max(steps)], "y": [chance, chance], "mode": "lines", "name": "chance",
@@ -145,7 +144,7 @@ def _chances(sweep: Json, conditions: Mapping[str, Json], measure: str) -> Itera
 
 def _numbers(runs: Mapping[str, Json], measure: str, band: Band) -> list[list[float | str]]:
     """At each step the band's ends, and what every run has there."""
-    own = [dict(zip(*data.points(run, measure), strict=True)) for run in runs.values()]
+    own = [data.points(run, measure) for run in runs.values()]
     return [
         [_or_unknown(value) for value in (low, high, *(values.get(step) for values in own))]
         for step, low, high in zip(band.steps, band.low, band.high, strict=True)
@@ -154,35 +153,26 @@ def _numbers(runs: Mapping[str, Json], measure: str, band: Band) -> list[list[fl
 
 def _hover(runs: Mapping[str, Json]) -> str:
     """Plotly's template for what `_numbers` gives."""
-    seeds = [
-        f"seed {chart_text(seed)}: %{{customdata[{index + 2}]}}" for index, seed in enumerate(runs)
-    ]
-    lines = [
-        ",  ".join(seeds[start : start + SEEDS_A_LINE])
-        for start in range(0, len(seeds), SEEDS_A_LINE)
-    ]
-    mean = "mean %{y} [%{customdata[0]}, %{customdata[1]}]"
-    return "<br>".join(["<b>%{fullData.name}</b>, step %{x}", mean, *lines]) + "<extra></extra>"
+    lines = ["<b>%{fullData.name}</b>, step %{x}", "mean %{y} [%{customdata[0]}, %{customdata[1]}]"]
+    seeds = [f"seed {chart_text(seed)}: %{{customdata[{i}]}}" for i, seed in enumerate(runs, 2)]
+    for start in range(0, len(seeds), SEEDS_A_LINE):
+        lines.append(",  ".join(seeds[start : start + SEEDS_A_LINE]))
+    return "<br>".join(lines) + "<extra></extra>"
 
 
 def _outline(band: Band) -> tuple[list[int | None], list[float | None]]:
     """A closed line around each stretch of steps where the band is known, None between them."""
     xs: list[int | None] = []
     ys: list[float | None] = []
-    stretches: list[list[int]] = [[]]
-    for index, low in enumerate(band.low):
-        if math.isnan(low):
-            stretches.append([])
-        else:
-            stretches[-1].append(index)
-    for stretch in filter(None, stretches):
+    known = itertools.groupby(range(len(band.low)), lambda i: not math.isnan(band.low[i]))
+    for stretch in [list(indices) for is_known, indices in known if is_known]:
         back = stretch[::-1]
         xs += [*(band.steps[i] for i in stretch + back), None]
         ys += [*_rounded([band.high[i] for i in stretch] + [band.low[i] for i in back]), None]
     return xs[:-1], ys[:-1]
 
 
-def _rounded(values: list[float]) -> list[float]:
+def _rounded(values: Iterable[float]) -> list[float]:
     return [round(value, DIGITS) for value in values]
 
 

@@ -20,9 +20,11 @@ BINS_PER_DECADE, LINEAR_BINS = 6, 24
 WIDTH, HEIGHT = 9.0, 5.6
 LARGE, SMALL = 12.0, 8.5
 # A ring around a point: both are seen where they agree.
-_ALL = {"color": style.BLUE, "marker": "o", "markersize": 8, "fillstyle": "none"}
-_QUERIES = {"color": style.VERMILLION, "marker": "D", "markersize": 3.5}
-_UNSEEN = "no class of a bin is shown"
+_ALL = {"label": "mean of a bin: all examples", "color": style.BLUE, "marker": "o",
+        "markersize": 8, "fillstyle": "none"}  # fmt: skip
+_QUERIES = {"label": "mean of a bin: queries", "color": style.VERMILLION, "marker": "D",
+            "markersize": 3.5}  # fmt: skip
+_UNSEEN = {"label": "no class of a bin is shown", "marker": "v"}
 
 
 class ClassFrequencies(NamedTuple):
@@ -49,12 +51,8 @@ class ClassFrequencies(NamedTuple):
 def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) -> Figure:
     """Class rank and frequency; both logarithmic unless the law is uniform.
 
-    Shows single classes, means over bins of ranks with 95 % intervals, and the law.
-
-    Args:
-      data: the sequences.
-      title: what they are.
-      subtitle: the options that matter.
+    Shows single classes, means over bins of ranks with 95 % intervals, and the law. The title
+    says what the sequences are, the subtitle the options that matter.
     """
     figure = style.new_figure(WIDTH, HEIGHT)
     axes = figure.subplots()
@@ -67,21 +65,16 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     _draw_classes(axes, data, law, single)
     edges = rank_edges(data.split, is_log)
     where = law_ranks(edges, data.exponent)
-    for positions, look, name in (
-        (data.ranks, _ALL, "mean of a bin: all examples"),
-        (data.ranks[:, -1:], _QUERIES, "mean of a bin: queries"),
-    ):
-        _draw_bins(axes, where, binned_frequency(positions, edges), look, name)
+    _draw_bins(axes, where, binned_frequency(data.ranks, edges), _ALL)
+    _draw_bins(axes, where, binned_frequency(data.ranks[:, -1:], edges), _QUERIES)
     if not is_log:
         # Bars of few sequences reach far.
         axes.set_ylim(0, 1.05 * axes.dataLim.y1)
     axes.set_xlabel("class rank (1 is the commonest)")
     axes.set_ylabel("share of the examples that are of one class")
     style.tidy(axes)
-    figure.suptitle(
-        "\n".join(style.wrap(title, WIDTH - 1.5, LARGE)), x=0.01, ha="left", size=LARGE,
-        weight="bold",
-    )  # fmt: skip
+    titles = style.wrap(title, WIDTH - 1.5, LARGE)
+    figure.suptitle("\n".join(titles), x=0.01, ha="left", size=LARGE, weight="bold")
     sample = f"{len(data.places):,} sequences; bars are 95 % intervals."
     lines = style.wrap(f"{subtitle}\n{sample}", WIDTH - 1.5, SMALL)
     # Above the names of the roles.
@@ -106,18 +99,13 @@ def _set_scales(
 
 def _mark_roles(axes: Axes, split: ClassSplit) -> None:
     """A pale ground under the common classes, and names above."""
-    if split.num_common:
-        border = split.num_common + 0.5
-        axes.axvspan(axes.get_xlim()[0], border, color=style.GREEN, alpha=0.12, linewidth=0)
-        axes.text(
-            0, 1.01, f"{split.num_common:,} common classes", color=style.GREEN, size=9,
-            transform=axes.transAxes,
-        )  # fmt: skip
-    if split.num_rare:
-        axes.text(
-            1, 1.01, f"{split.num_rare:,} rare classes", color=style.GRAY, size=9, ha="right",
-            transform=axes.transAxes,
-        )  # fmt: skip
+    text = {"size": 9, "transform": axes.transAxes}
+    if count := split.num_common:
+        left = axes.get_xlim()[0]
+        axes.axvspan(left, count + 0.5, color=style.GREEN, alpha=0.12, linewidth=0)
+        axes.text(0, 1.01, f"{count:,} common classes", color=style.GREEN, **text)
+    if count := split.num_rare:
+        axes.text(1, 1.01, f"{count:,} rare classes", color=style.GRAY, ha="right", **text)
 
 
 def _draw_classes(axes: Axes, data: ClassFrequencies, law: np.ndarray, single: np.ndarray) -> None:
@@ -129,28 +117,26 @@ def _draw_classes(axes: Axes, data: ClassFrequencies, law: np.ndarray, single: n
         ranks[was_shown], single[was_shown], ".", color=style.GRAY, markersize=3.5, alpha=0.5,
         markeredgewidth=0, label="a single class" + ", if it is shown" * is_log,
     )  # fmt: skip
-    law_name = f"Zipf's law, exponent {data.exponent:g}" if is_log else "the uniform law"
-    law_name += "" if data.follows_law else " (another law holds here)"
-    dashes = "-" if data.follows_law else ":"
-    axes.plot(ranks, law, dashes, color=style.INK, linewidth=1.2, label=law_name, zorder=3)
+    name = f"Zipf's law, exponent {data.exponent:g}" if is_log else "the uniform law"
+    dashes, note = ("-", "") if data.follows_law else (":", " (another law holds here)")
+    axes.plot(ranks, law, dashes, color=style.INK, linewidth=1.2, label=name + note, zorder=3)
 
 
 def _draw_bins(
-    axes: Axes, ranks: np.ndarray, binned: BinnedFrequency, look: dict[str, Any], name: str
+    axes: Axes, ranks: np.ndarray, binned: BinnedFrequency, look: dict[str, Any]
 ) -> None:
     was_shown = binned.frequency > 0
     frequency, error = binned.frequency[was_shown], Z_95 * binned.error[was_shown]
     # On a logarithmic axis a bar that reaches 0 would reach out of the picture.
     below = np.minimum(error, np.maximum(frequency - axes.get_ylim()[0], 0.0))
     axes.errorbar(
-        ranks[was_shown], frequency, (below, error), **look, linestyle="", linewidth=1, label=name,
-        zorder=4,
-    )  # fmt: skip
+        ranks[was_shown], frequency, (below, error), **look, linestyle="", linewidth=1, zorder=4
+    )
     if axes.get_yscale() == "log" and not was_shown.all():
         hidden = ranks[~was_shown]
         axes.plot(
-            hidden, np.full(len(hidden), 0.03), **(look | {"marker": "v"}), linestyle="",
-            transform=axes.get_xaxis_transform(), label=_UNSEEN, zorder=4,
+            hidden, np.full(len(hidden), 0.03), **(look | _UNSEEN), linestyle="", zorder=4,
+            transform=axes.get_xaxis_transform(),
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,6 +26,29 @@ LETTER_WIDTH = 0.58
 # Our colors no lighter than this (of HLS) have a contrast of at least 4.5 with white, as WCAG 2
 # asks of text.
 TEXT_LIGHTNESS = 0.25
+DASHES = ("-", "--", "-.", ":")
+
+
+class Look(NamedTuple):
+    """How something is drawn, in Matplotlib's terms; one of the three tells it from others.
+
+    Measures have names, too: a short one at a line's end, a long one above a panel.
+    """
+
+    color: str
+    dashes: str
+    marker: str
+    short: str = ""
+    long: str = ""
+
+
+LOOKS = {
+    "icl": Look(BLUE, "-", "o", "ICL", "in-context (ICL): accuracy on held-out classes"),
+    "iwl": Look(VERMILLION, "--", "s", "IWL", "in-weights (IWL): accuracy without support"),
+    "iwl_common": Look(ORANGE, ":", "D", "IWL, common", "in-weights (IWL) on common classes"),
+    "iwl_rare": Look(PURPLE, "-.", "^", "IWL, rare", "in-weights (IWL) on rare classes"),
+    "loss": Look(GREEN, ":", "v", "loss", "training loss (nats)"),
+}
 
 
 def new_figure(width: float, height: float, *, constrained: bool = True) -> Figure:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,49 +12,17 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from emergent_icl.plots import style
+from emergent_icl.plots.style import DASHES, LOOKS, Look
 from emergent_icl.sweeps.statistics import mean_interval
 
 # Of results.json.
 Json = Mapping[str, Any]
 
 
-class Look(NamedTuple):
-    """How something is drawn, in Matplotlib's terms; one of them tells it from others."""
-
-    color: str
-    dashes: str
-    marker: str
-
-
-class MeasureLook(NamedTuple):
-    """How a measure is named at a line's end and above a panel, and drawn beside others."""
-
-    short: str
-    long: str
-    look: Look
-
-
-LOOKS = {
-    "icl": MeasureLook(
-        "ICL", "in-context (ICL): accuracy on held-out classes", Look(style.BLUE, "-", "o")
-    ),
-    "iwl": MeasureLook(
-        "IWL", "in-weights (IWL): accuracy without support", Look(style.VERMILLION, "--", "s")
-    ),
-    "iwl_common": MeasureLook(
-        "IWL, common", "in-weights (IWL) on common classes", Look(style.ORANGE, ":", "D")
-    ),
-    "iwl_rare": MeasureLook(
-        "IWL, rare", "in-weights (IWL) on rare classes", Look(style.PURPLE, "-.", "^")
-    ),
-    "loss": MeasureLook("loss", "training loss (nats)", Look(style.GREEN, ":", "v")),
-}
 OTHER_LOOKS = (
-    Look(style.GREEN, ":", "v"),
-    Look(style.PURPLE, "-.", "^"),
-    Look(style.INK, "-", "X"),
-    Look(style.GRAY, "--", "P"),
-)
+    Look(style.GREEN, ":", "v"), Look(style.PURPLE, "-.", "^"),
+    Look(style.INK, "-", "X"), Look(style.GRAY, "--", "P"),
+)  # fmt: skip
 
 # Verdict -> a sign that needs no color, and a color dark enough for text on white.
 VERDICTS = {
@@ -63,7 +32,6 @@ VERDICTS = {
 }
 NO_VERDICT = ("∅", style.SOFT)
 
-DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Neighbors are far apart in lightness.
 CATEGORIES = (
@@ -78,13 +46,9 @@ SAME_CHANCE = 0.02
 
 
 class Band(NamedTuple):
-    """A measure over training, over independent runs.
+    """A measure over training: at each step the mean of the runs that have it, and its interval.
 
-    Attributes:
-      steps: increasing.
-      mean: at each step, of the runs that have it.
-      low: of the 95 % t interval; nan where fewer than two runs have the step.
-      high: likewise.
+    Low and high are the ends of the 95 % t interval, nan where fewer than two runs have the step.
     """
 
     steps: list[int]
@@ -93,10 +57,11 @@ class Band(NamedTuple):
     high: list[float]
 
 
-def look_of(measure: str) -> MeasureLook:
+def look_of(measure: str) -> Look:
     """The look of a measure; one that is unknown bears its own name."""
-    look = OTHER_LOOKS[sum(measure.encode()) % len(OTHER_LOOKS)]
-    return LOOKS.get(measure, MeasureLook(measure.removeprefix("eval/"), measure, look))
+    other = OTHER_LOOKS[sum(measure.encode()) % len(OTHER_LOOKS)]
+    own_name = other._replace(short=measure.removeprefix("eval/"), long=measure)
+    return LOOKS.get(measure, own_name)
 
 
 def is_share(measure: str) -> bool:
@@ -120,12 +85,11 @@ def has_diverged(run: Json) -> bool:
     return run.get("diverged_at_step") is not None
 
 
-def points(run: Json, measure: str) -> tuple[list[int], list[float]]:
-    """Steps and values of a run's curve; both empty where it has none."""
+def points(run: Json, measure: str) -> dict[int, float]:
+    """A run's curve, {step: value}; empty where it has none."""
     curve = run.get("curves", {}).get(measure) or {"steps": [], "values": []}
-    pairs = [pair for pair in zip(curve["steps"], curve["values"], strict=True)
-             if is_number(pair[1])]  # fmt: skip
-    return [step for step, _ in pairs], [value for _, value in pairs]
+    pairs = zip(curve["steps"], curve["values"], strict=True)
+    return {step: value for step, value in pairs if is_number(value)}
 
 
 def band(runs: Iterable[Json], measure: str) -> Band:
@@ -135,9 +99,8 @@ def band(runs: Iterable[Json], measure: str) -> Band:
     """
     at: dict[int, list[float]] = {}
     for run in runs:
-        if not has_diverged(run):
-            for step, value in zip(*points(run, measure), strict=True):
-                at.setdefault(step, []).append(value)
+        for step, value in () if has_diverged(run) else points(run, measure).items():
+            at.setdefault(step, []).append(value)
     least, most = (0.0, 1.0) if is_share(measure) else (-math.inf, math.inf)
     found = Band([], [], [], [])
     for step in sorted(at):
@@ -159,10 +122,9 @@ def finals(condition: Json, measure: str) -> list[float]:
 
 def distinct_chances(conditions: Mapping[str, Json], measure: str) -> list[float]:
     """What guessing gives in any condition; of those too near to be told apart, the least."""
+    known = filter(is_number, (one["chance"].get(measure) for one in conditions.values()))
     found: list[float] = []
-    for chance in sorted(
-        filter(is_number, (c["chance"].get(measure) for c in conditions.values()))
-    ):
+    for chance in sorted(known):
         if not found or chance - found[-1] > SAME_CHANCE:
             found.append(chance)
     return found
@@ -200,17 +162,13 @@ def axis_places(conditions: Mapping[str, Json]) -> tuple[list[float], str]:
 
 def looks(conditions: Mapping[str, Json]) -> dict[str, Look]:
     """A look for each condition: from dark to light where they have an order."""
-    ordered, last = in_order(conditions), max(len(conditions) - 1, 1)
-    return {
-        name: Look(
-            to_hex(colormaps["viridis"](PALEST * index / last))
-            if is_ordered(conditions)
-            else CATEGORIES[index % len(CATEGORIES)],
-            DASHES[index % len(DASHES)],
-            MARKERS[index % len(MARKERS)],
-        )
-        for index, name in enumerate(ordered)
-    }
+    colors: Sequence[str] = CATEGORIES
+    if is_ordered(conditions):
+        shades = colormaps["viridis"](np.linspace(0, PALEST, len(conditions)))
+        colors = [to_hex(shade) for shade in shades]
+    cycled = zip(*map(itertools.cycle, (colors, DASHES, MARKERS)), strict=True)
+    named = zip(in_order(conditions), cycled, strict=False)
+    return {name: Look(*look) for name, look in named}
 
 
 def title_of(name: str, sweep: Json | None) -> str:
@@ -218,9 +176,9 @@ def title_of(name: str, sweep: Json | None) -> str:
     return (sweep or {}).get("title") or name
 
 
-def seeds_text(seeds: Collection[object]) -> str:
+def count(number: int, what: str) -> str:
     """'1 seed', '5 seeds'."""
-    return f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def count_text(sweep: Json) -> str:
@@ -231,9 +189,9 @@ def count_text(sweep: Json) -> str:
     conditions = sweep["conditions"].values()
     seeds = {seed for one in conditions for seed in one["runs"]}
     planned = len(seeds) * len(conditions)
-    counts = {"missing": planned - len(runs), "diverged": sum(map(has_diverged, runs))}
-    odd = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return f"n = {seeds_text(seeds)}" + (f" ({odd} of {planned} runs)" if odd else "")
+    odd = {"missing": planned - len(runs), "diverged": sum(map(has_diverged, runs))}
+    said = ", ".join(f"{number} {what}" for what, number in odd.items() if number)
+    return f"n = {count(len(seeds), 'seed')}" + (f" ({said} of {planned} runs)" if said else "")
 
 
 def verdict_text(verdict: Json | None) -> tuple[str, str]:
@@ -246,9 +204,8 @@ def verdict_text(verdict: Json | None) -> tuple[str, str]:
 
 def headline(verdicts: Mapping[str, Json]) -> str:
     """How many findings were reproduced, in a sentence's beginning."""
-    kinds = [verdict["verdict"] for verdict in verdicts.values()]
-    count = len(kinds)
-    return f"{kinds.count('reproduced')} of {count} finding{'s' * (count != 1)} reproduced"
+    reproduced = sum(verdict["verdict"] == "reproduced" for verdict in verdicts.values())
+    return f"{reproduced} of {count(len(verdicts), 'finding')} reproduced"
 
 
 def context_text(results: Json) -> str:

@@ -43,16 +43,11 @@ class EndLabel(NamedTuple):
     y: float
 
 
-def draw_finding(
-    name: str, sweep: Json, verdict: Json | None, path_stem: Path, context: str = ""
-) -> None:
-    """Draws a finding as STEM.png and STEM.svg, whose folder is made; see `finding_figure`."""
-    _save(finding_figure(name, sweep, verdict, context), path_stem)
-
-
-def draw_summary(results: Json, path_stem: Path) -> None:
-    """Draws all findings as STEM.png and STEM.svg, whose folder is made; see `summary_figure`."""
-    _save(summary_figure(results), path_stem)
+def save(figure: Figure, path_stem: Path) -> None:
+    """Writes STEM.png and STEM.svg, whose folder is made; equal figures are equal bytes."""
+    style.save(figure, Path(f"{path_stem}.png"))
+    with matplotlib.rc_context({"svg.hashsalt": "emergent-icl"}):
+        figure.savefig(Path(f"{path_stem}.svg"), metadata={"Date": None})
 
 
 def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = "") -> Figure:
@@ -62,11 +57,8 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
     runs have the step, and chance. A run that diverged is a thin line of its own that ends in a
     cross; conditions without runs are named below.
 
-    Args:
-      name: of the sweep, if it has no title.
-      sweep: its part of results.json.
-      verdict: its part of the verdicts, None if it has none.
-      context: what else is in the small print: see `sweep_data.context_text`.
+    Sweep and verdict are their parts of results.json; the context (`sweep_data.context_text`)
+    stands in the small print.
     """
     measures, conditions = sweep["measures"], data.in_order(sweep["conditions"])
     # Every label must find its place beside the axes.
@@ -79,11 +71,9 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
         _set_up(axes, measure)
         axes.set_title(data.look_of(measure).long, fontsize=9.5, loc="left")
         axes.set_ylabel("accuracy" if data.is_share(measure) else "")
-        labels = [
-            label
-            for condition, one in conditions.items()
-            for label in _draw_curve(axes, one, measure, looks[condition], condition)
-        ]
+        labels: list[EndLabel] = []
+        for condition, one in conditions.items():
+            labels += _draw_curve(axes, one, measure, looks[condition], condition)
         _over_steps(axes, sweep)
         ends.append(labels + _draw_chances(axes, conditions, measure))
     _headline(figure, data.title_of(name, sweep), *data.verdict_text(verdict))
@@ -100,10 +90,10 @@ def _finding_notes(sweep: Json, context: str) -> str:
     if len(empty) < len(conditions):
         by = f", by {sweep['axis']}" if sweep["axis"] else ""
         parts.append(f"Lines: means over seeds{by}; bands: their 95 % intervals")
-        parts += [f"No runs of {', '.join(empty)}"] if empty else []
+        parts.append(f"No runs of {', '.join(empty)}" if empty else "")
         if any(map(data.has_diverged, data.runs_of(sweep))):
             parts.append("Crosses: runs that diverged, in no mean")
-    return "".join(f"{part}. " for part in parts if part).rstrip()
+    return " ".join(f"{part}." for part in parts if part)
 
 
 def summary_figure(results: Json) -> Figure:
@@ -129,7 +119,7 @@ def summary_figure(results: Json) -> Figure:
     _headline(figure, data.headline(verdicts))
     _small_print(
         figure,
-        f"{data.context_text(results)}, {data.seeds_text(results['seeds'])}. At the end of "
+        f"{data.context_text(results)}, {data.count(len(results['seeds']), 'seed')}. At the end of "
         "training, or over training where steps are the axis. Points: single runs; lines and "
         "bars: means over seeds. ICL: in-context, accuracy on held-out classes; IWL: in-weights, "
         "accuracy without support. Dotted: chance in context.",
@@ -142,10 +132,9 @@ def _draw_curve(axes: Axes, condition: Json, measure: str, look: Look, text: str
     """Mean, band and diverged runs of a condition; the label of its end, if there is one."""
     runs = list(condition["runs"].values())
     for run in filter(data.has_diverged, runs):
-        steps, values = data.points(run, measure)
-        if steps:
-            axes.plot(steps, values, color=look.color, linewidth=0.7, alpha=0.7)
-            axes.plot(steps[-1], values[-1], "x", color=look.color, markersize=6, mew=1.6)
+        if points := list(data.points(run, measure).items()):
+            axes.plot(*zip(*points, strict=True), color=look.color, linewidth=0.7, alpha=0.7)
+            axes.plot(*points[-1], "x", color=look.color, markersize=6, mew=1.6)
     band = data.band(runs, measure)
     if not band.steps:
         return []
@@ -172,10 +161,10 @@ def _draw_over_training(axes: Axes, sweep: Json) -> list[EndLabel]:
     _set_up(axes, *measures)
     for index, (name, condition) in enumerate(data.in_order(sweep["conditions"]).items()):
         for measure in measures:
-            shown = data.look_of(measure)
-            look = shown.look._replace(dashes=data.DASHES[index % len(data.DASHES)])
+            look = data.look_of(measure)
+            look = look._replace(dashes=data.DASHES[index % len(data.DASHES)])
             is_alone = len(sweep["conditions"]) == 1
-            text = shown.short if is_alone else f"{shown.short}, {name}"
+            text = look.short if is_alone else f"{look.short}, {name}"
             labels += _draw_curve(axes, condition, measure, look, text)
     _over_steps(axes, sweep)
     return labels
@@ -188,10 +177,9 @@ def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
     _set_up(axes, *measures)
     labels = []
     for index, name in enumerate(measures):
-        short_name, _, look = data.look_of(name)
-        shift = APART * (2 * index - len(measures) + 1)
-        ends = [(place, data.finals(one, name))
-                for place, one in zip(places, conditions.values(), strict=True)]  # fmt: skip
+        look, shift = data.look_of(name), APART * (2 * index - len(measures) + 1)
+        finals = [data.finals(one, name) for one in conditions.values()]
+        ends = list(zip(places, finals, strict=True))
         dots = [(place + shift, value) for place, values in ends for value in values]
         means = [(place, float(np.mean(values))) for place, values in ends if values]
         if not means:
@@ -206,7 +194,7 @@ def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
             half = 0.1 / max(len(conditions) - 1, 1)
             for x, mean in means:
                 axes.hlines(mean, x - half, x + half, color=look.color, linewidth=2)
-        labels.append(EndLabel(short_name, look.color, *means[-1]))
+        labels.append(EndLabel(look.short, look.color, *means[-1]))
     texts = [_tick_text(name, one["value"]) for name, one in conditions.items()]
     is_long = max(map(len, texts), default=0) * len(texts) > 44
     axes.set_xticks(places, texts, fontsize=8, rotation=20 if is_long else 0)
@@ -258,9 +246,7 @@ def _label_ends(figure: Figure, panels: Sequence[Axes], ends: Sequence[list[EndL
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
     """Places in [gap / 2, 1 - gap / 2], at least `gap` apart, in the order of those wanted.
 
-    Args:
-      wanted: places along an axis in [0, 1], in any order, at least one.
-      gap: between neighbors, at most 1 / their number.
+    At least one is wanted; the gap is at most 1 / their number.
     """
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(order))
@@ -327,10 +313,3 @@ def _panels(
     for axes in panels[max(count, 1) :]:
         axes.set_axis_off()
     return figure, panels
-
-
-def _save(figure: Figure, path_stem: Path) -> None:
-    """PNG and SVG; equal figures are equal bytes."""
-    style.save(figure, Path(f"{path_stem}.png"))
-    with matplotlib.rc_context({"svg.hashsalt": "emergent-icl"}):
-        figure.savefig(Path(f"{path_stem}.svg"), metadata={"Date": None})

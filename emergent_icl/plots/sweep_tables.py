@@ -29,12 +29,12 @@ class Table(NamedTuple):
 
     caption: str
     headers: tuple[str, ...]
-    rows: list[tuple[Cell, ...]]
+    rows: Sequence[tuple[Cell, ...]]
     kind: str = ""
 
 
 class CheckRow(NamedTuple):
-    """A check of a claim: what it asks, how it came out, with what numbers, and why."""
+    """A check of a claim: how it came out, what it asks, with what numbers, and why."""
 
     sign: str
     outcome: str
@@ -73,19 +73,16 @@ def finding_rows(results: Json) -> list[FindingRow]:
     sweeps, verdicts = results["sweeps"], results["verdicts"]
     rows = []
     for name in dict.fromkeys([*sweeps, *verdicts]):
-        found = verdicts.get(name)
+        verdict = verdicts.get(name, {})
         checks = tuple(
             CheckRow(
-                OUTCOMES.get(one["outcome"], UNKNOWN),
-                one["outcome"],
-                one["check"],
-                numbers_text(one["numbers"]),
-                one["reason"],
+                OUTCOMES.get(one["outcome"], UNKNOWN), one["outcome"], one["check"],
+                numbers_text(one["numbers"]), one["reason"],
             )
-            for one in (found or {}).get("statistics", ())
-        )
-        title, claim = data.title_of(name, sweeps.get(name)), (found or {}).get("claim", "")
-        rows.append(FindingRow(name, title, *data.verdict_text(found), claim, checks))
+            for one in verdict.get("statistics", ())
+        )  # fmt: skip
+        title, claim = data.title_of(name, sweeps.get(name)), verdict.get("claim", "")
+        rows.append(FindingRow(name, title, *data.verdict_text(verdict), claim, checks))
     return rows
 
 
@@ -94,10 +91,9 @@ def condition_rows(sweep: Json) -> list[ConditionRow]:
     rows = []
     for name, one in data.in_order(sweep["conditions"]).items():
         ends = tuple(mean_text(data.finals(one, measure)) for measure in sweep["measures"])
-        count = str(len(one["runs"]))
         diverged = sum(map(data.has_diverged, one["runs"].values()))
-        count += f", {diverged} diverged" if diverged else ""
-        rows.append(ConditionRow(name, ends, count, options(one["overrides"])))
+        runs = f"{len(one['runs'])}" + (f", {diverged} diverged" if diverged else "")
+        rows.append(ConditionRow(name, ends, runs, options(one["overrides"])))
     return rows
 
 
@@ -108,12 +104,11 @@ def measure_headers(sweep: Json) -> tuple[str, ...]:
 
 def checks_table(checks: Sequence[CheckRow]) -> Table:
     """Every check of a claim."""
-    headers: tuple[str, ...] = ("Check", "Outcome", "Numbers", "Why")
-    rows: list[tuple[Cell, ...]] = [
-        (one.check, f"{one.sign} {one.outcome}", one.numbers, one.reason) for one in checks
-    ]
-    if not any(one.reason for one in checks):
-        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    # Reasons have a column where there are any.
+    shown = 4 if any(one.reason for one in checks) else 3
+    headers = ("Check", "Outcome", "Numbers", "Why")[:shown]
+    cells = [(one.check, f"{one.sign} {one.outcome}", one.numbers, one.reason) for one in checks]
+    rows = [row[:shown] for row in cells]
     return Table("What the claim asks of the runs", headers, rows, "statistics cards")
 
 
@@ -143,7 +138,7 @@ def search_tables(sweep: Json) -> list[Table]:
 
 def runs_table(sweep: Json) -> Table:
     """Where each run lies."""
-    rows: list[tuple[Cell, ...]] = [
+    rows = [
         (f"{name}, seed {seed}", (run["workdir"],), run["replica"], _diverged(run) or "complete")
         for name, condition in data.in_order(sweep["conditions"]).items()
         for seed, run in condition["runs"].items()
@@ -153,23 +148,13 @@ def runs_table(sweep: Json) -> Table:
 
 def pairs_table(caption: str, headers: tuple[str, str], values: Mapping[str, Any]) -> Table:
     """Names and values."""
-    rows: list[tuple[Cell, ...]] = [(name, (value_text(one),)) for name, one in values.items()]
+    rows = [(name, (value_text(one),)) for name, one in values.items()]
     return Table(caption, headers, rows, "pairs")
 
 
 def options(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Options of a config, a line each."""
     return tuple(f"{name} = {value_text(value)}" for name, value in values.items())
-
-
-def chosen_settings(search: Json) -> list[tuple[str, tuple[str, ...], int]]:
-    """Condition, chosen options (none if all draws diverged), and number of draws."""
-    rows = []
-    for condition, found in search.items():
-        values = {} if found["chosen"] is None else found["draws"][found["chosen"]]["overrides"]
-        texts = tuple(f"{path}={value_text(value)}" for path, value in values.items())
-        rows.append((condition, texts, len(found["draws"])))
-    return rows
 
 
 def number_text(value: object, digits: int = 3) -> str:
@@ -193,18 +178,13 @@ def numbers_text(numbers: Json) -> str:
             level = name.rpartition(", ")[2].replace(" ", NO_BREAK)
             said = "" if level == f"95{NO_BREAK}%" else f"{NO_BREAK}({level})"
             text += f" [{', '.join(number_text(bound) for bound in value)}]{said}"
-        else:
-            text += (", " if text else "") + _named_number(name, value)
+            continue
+        is_tiny = name == "p" and data.is_number(value) and value < LEAST_P
+        said = f"= {number_text(value, 2)}" if name == "p" else number_text(value)
+        said = f"< {LEAST_P:.4f}" if is_tiny else said
+        # A name and its number are not parted at a line's end.
+        text += f"{', ' if text else ''}{name}{NO_BREAK}{said.replace(' ', NO_BREAK)}"
     return text
-
-
-def _named_number(name: str, value: object) -> str:
-    # A name and its number are not parted at a line's end.
-    if name != "p":
-        return f"{name}{NO_BREAK}{number_text(value)}"
-    if data.is_number(value) and value < LEAST_P:
-        return f"p{NO_BREAK}<{NO_BREAK}{LEAST_P:.4f}"
-    return f"p{NO_BREAK}={NO_BREAK}{number_text(value, 2)}"
 
 
 def mean_text(values: Sequence[float]) -> str:

@@ -3,12 +3,10 @@ import pytest
 from PIL import Image
 
 from emergent_icl.plots import style
-from emergent_icl.plots.learning_curves import (
-    ICL_COLOR,
-    IWL_COLOR,
-    LOSS_COLOR,
-    learning_curves_figure,
-)
+from emergent_icl.plots.learning_curves import learning_curves_figure
+from emergent_icl.plots.style import LOOKS
+
+ICL_COLOR, IWL_COLOR, LOSS_COLOR = (LOOKS[measure].color for measure in ("icl", "iwl", "loss"))
 
 RECORDS = [
     {

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from emergent_icl.plots import sweep_tables as tables
 from emergent_icl.plots.charts import chart, chart_text
 from emergent_icl.plots.report import BLOCKS, fill, report_page, write_report
-from emergent_icl.plots.sweep_figures import draw_summary
+from emergent_icl.plots.sweep_figures import save, summary_figure
 
 RESULTS = make_results()
 # Of each chart; nothing of "variation" was run.
@@ -31,7 +31,7 @@ needs_browser = pytest.mark.skipif(
 def page(tmp_path_factory):
     """The report with its figures, where it lies."""
     folder = tmp_path_factory.mktemp("report")
-    draw_summary(RESULTS, folder / "figures" / "summary")
+    save(summary_figure(RESULTS), folder / "figures" / "summary")
     # Its own picture, for readers without scripts.
     (folder / "figures" / "classes.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     write_report(RESULTS, folder / "figures", folder / "made" / "report.html")

@@ -20,9 +20,8 @@ from emergent_icl.plots import style
 from emergent_icl.plots import sweep_data as curves
 from emergent_icl.plots.sweep_data import context_text
 from emergent_icl.plots.sweep_figures import (
-    draw_finding,
-    draw_summary,
     finding_figure,
+    save,
     spread,
     summary_figure,
 )
@@ -49,9 +48,9 @@ def test_both_files_are_pictures(name, tmp_path):
     # A dot in a name is no suffix.
     stem = tmp_path / "figures" / f"{name}=0.5"
     if name == "summary":
-        draw_summary(RESULTS, stem)
+        save(summary_figure(RESULTS), stem)
     else:
-        draw_finding(name, RESULTS["sweeps"][name], RESULTS["verdicts"][name], stem)
+        save(finding(name), stem)
     image = np.asarray(Image.open(f"{stem}.png").convert("L"))
     ink = (image < 200).mean()
     assert 0.002 < ink < 0.3
@@ -62,7 +61,7 @@ def test_both_files_are_pictures(name, tmp_path):
 
 def test_equal_results_give_equal_files(tmp_path):
     for stem in ("one", "other"):
-        draw_summary(RESULTS, tmp_path / stem)
+        save(summary_figure(RESULTS), tmp_path / stem)
     for suffix in ("png", "svg"):
         one, other = (tmp_path / f"{stem}.{suffix}" for stem in ("one", "other"))
         assert one.read_bytes() == other.read_bytes()
@@ -275,7 +274,7 @@ def test_colors_stand_out_and_their_text_can_be_read(values):
         assert contrast_with_white(style.readable(look.color)) >= 4.5
 
 
-@pytest.mark.parametrize("look", [one.look for one in curves.LOOKS.values()])
+@pytest.mark.parametrize("look", curves.LOOKS.values())
 def test_names_of_measures_can_be_read(look):
     assert contrast_with_white(style.readable(look.color)) >= 4.5
 
