@@ -5,13 +5,4 @@ from emergent_icl.data import feed
 from emergent_icl.data.sequences import bursty, probes
 from emergent_icl.data.sources import features, gaussian, glyphs, omniglot, symbolic
 
-__all__ = [
-    "bursty",
-    "features",
-    "feed",
-    "gaussian",
-    "glyphs",
-    "omniglot",
-    "probes",
-    "symbolic",
-]
+__all__ = ["bursty", "features", "feed", "gaussian", "glyphs", "omniglot", "probes", "symbolic"]

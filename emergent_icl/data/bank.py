@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal, NamedTuple
 
 import jax
@@ -16,39 +15,23 @@ WHITE = 255
 NUM_VARIANTS = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class ExampleBank:
-    """Every example of every class, on the host.
+class ExampleBank(NamedTuple):
+    """Every example of every class of a data source, on the host.
 
-    Attributes:
-      name: of the data source.
-      examples: images uint8 [classes, exemplars, H, W] (255 is background, 0 is ink),
-        vectors float32 [classes, exemplars, D], or integers int32 [classes, exemplars].
-      class_names: one a class.
+    `examples` are images uint8 [classes, exemplars, H, W] (255 is background, 0 is ink), vectors
+    float32 [classes, exemplars, D], or integers int32 [classes, exemplars].
     """
 
     name: str
     examples: np.ndarray
     class_names: tuple[str, ...]
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.examples.shape[0]
-
-    @property
-    def num_exemplars(self) -> int:
-        """Number of exemplars of each class."""
-        return self.examples.shape[1]
-
 
 class DeviceBank(NamedTuple):
-    """What the compiled step looks examples up in; the same on every device.
+    """The examples that the compiled step looks up; the same on every device.
 
-    Attributes:
-      examples: those of the ExampleBank.
-      is_random: bool [classes], whose images are made up in each sequence; None where
-        every class shows what the bank holds.
+    `is_random`, bool [classes], says whose images are made up in each sequence; None where every
+    class shows what the bank holds.
     """
 
     examples: jax.Array | np.ndarray
@@ -59,8 +42,7 @@ class SourceShape(NamedTuple):
     """What a source will hold, known without loading it.
 
     Attributes:
-      num_classes: number of classes.
-      num_exemplars: exemplars of each class.
+      num_classes, num_exemplars: classes, and exemplars of each.
       example_shape: shape of one example as stored: (H, W), (D,), or () for an integer.
       kind: 'image' (uint8 pixels, which the device scales to [0, 1]), 'vector' (float32
         numbers) or 'integer' (int32).

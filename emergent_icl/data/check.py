@@ -18,12 +18,10 @@ MOST_LABELS = 2**24
 
 
 class CheckedData(NamedTuple):
-    """What the data of a config are, and what is wrong with them.
+    """What is wrong with the data of a config, a sentence each, and what they are.
 
-    Attributes:
-      problems: a sentence each.
-      shape: of what the source shows; None where it cannot be told.
-      seq_len: examples in the longest sequence; None where no sequence can be drawn.
+    That is the `shape` of what the source shows, None where it cannot be told, and examples in the
+    longest sequence, `seq_len`, None where no sequence can be drawn.
     """
 
     problems: list[str]
@@ -34,10 +32,7 @@ class CheckedData(NamedTuple):
 def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> CheckedData:
     """Checks `config.data`, whose options are possible by themselves.
 
-    Args:
-      config: the whole config.
-      with_sequences: whether the options of evaluation and model are possible by themselves too,
-        so that sequences can be checked.
+    With sequences, where the options of evaluation and model are possible by themselves too.
     """
     problems = list(_option_problems(config.data))
     try:
@@ -57,7 +52,9 @@ def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> Check
         return CheckedData(problems, shape)
     training, evaluation = _sequence_types(config, space, problems)
     kinds = [*training, *evaluation]
-    problems += _exemplar_problems(training, evaluation, shape.num_exemplars)
+    problems += _exemplar_problems("data.sequences", training, shape)
+    fewshot = [kind for kind in evaluation if kind.is_fewshot]
+    problems += _exemplar_problems("evaluation", fewshot, shape)
     needed = max((kind.num_labels for kind in kinds), default=0)
     capacity = tasks.label_capacity(config, space)
     if capacity < needed:
@@ -115,7 +112,13 @@ def _sequence_types(
     sequences = config.data.sequences
     training, evaluation = [], []
     try:
-        training.append(tasks.training_type(config, space))
+        kind = tasks.training_type(config, space)
+        training.append(kind)
+        if kind.seq_len != sequences.seq_len:
+            problems.append(
+                f"data.sequences.seq_len = {sequences.seq_len} must be {kind.seq_len} for type "
+                f"'{sequences.type}' with shots = {sequences.shots}, ways = {sequences.ways}"
+            )
     except ValueError as error:
         problems.append(f"data.sequences (type '{sequences.type}'): {error}")
     for mode in config.evaluation.modes:
@@ -123,28 +126,18 @@ def _sequence_types(
             evaluation.append(tasks.evaluation_type(config, space, mode))
         except ValueError as error:
             problems.append(f"evaluation.modes: '{mode}': {error}")
-    problems += [
-        f"data.sequences.seq_len = {sequences.seq_len} must be {kind.seq_len} for type "
-        f"'{sequences.type}' with shots = {sequences.shots}, ways = {sequences.ways}"
-        for kind in training
-        if kind.seq_len != sequences.seq_len
-    ]
     return training, evaluation
 
 
 def _exemplar_problems(
-    training: list[SequenceType], evaluation: list[SequenceType], num_exemplars: int
+    section: str, kinds: list[SequenceType], shape: SourceShape
 ) -> Iterator[str]:
-    """Of classes that are shown more often than they have exemplars.
-
-    One exemplar is a condition of its own (identical drawings); a few would be reused in some
-    sequences and not in others.
-    """
-    fewshot = [kind for kind in evaluation if kind.is_fewshot]
-    for section, kinds in (("data.sequences", training), ("evaluation", fewshot)):
-        shots = max((kind.shots for kind in kinds), default=0)
-        if shots and 1 < num_exemplars < shots + 1:
-            yield (
-                f"{section}.shots = {shots} needs {shots + 1} exemplars of a class (query "
-                f"included), but the data has {num_exemplars}"
-            )
+    """Of classes that are shown more often than they have exemplars."""
+    shots = max((kind.shots for kind in kinds), default=0)
+    # One exemplar is a condition of its own (identical drawings); a few would be reused in some
+    # sequences and not in others.
+    if shots and 1 < shape.num_exemplars < shots + 1:
+        yield (
+            f"{section}.shots = {shots} needs {shots + 1} exemplars of a class (query "
+            f"included), but the data has {shape.num_exemplars}"
+        )

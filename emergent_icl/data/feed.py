@@ -1,17 +1,19 @@
 """The way of the indices: sampler -> blocks of steps -> host shard -> training loop.
 
-A batch is a pure function of (seed, step). Two feeders yield the same batches: one on
-tf.data, one in plain Python for machines without TensorFlow. Either starts at any
-step without replaying what came before.
+A batch is a pure function of (seed, step). Two feeders yield the same batches, int32
+[K, R, B / host_count, S] for a first step and every K-th after it, without end: one on tf.data,
+one in plain Python for machines without TensorFlow. Neither replays what came before.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
 import importlib.util
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,9 +26,13 @@ from emergent_icl.data.tensorflow import import_tensorflow
 # Steps drawn by one call of a sampler. Part of what a seed means: another value would
 # give every run other data.
 BLOCK_STEPS = 32
-PREFETCH_BLOCKS = 2
-# Steps in an element of tf.data, unless a single item has more.
+# Steps that are drawn at once, unless an item of the feed has more: to ask tf.data for an element
+# takes nearly a millisecond, whatever it holds. And how many elements are drawn ahead.
 ELEMENT_STEPS = 64
+PREFETCH = 2
+
+# Three arrays [steps, R, B / host_count, S]: the leaves of a SequenceBatch.
+Leaves = list[np.ndarray]
 
 
 class FeedSpec(NamedTuple):
@@ -38,8 +44,7 @@ class FeedSpec(NamedTuple):
       batch_size: B, sequences of a replica over all hosts.
       seq_len: S.
       steps_per_call: K, steps in one item of the feed.
-      host_index: which contiguous share of the B sequences is this host's ...
-      host_count: ... of how many.
+      host_index: which contiguous share of the B sequences is this host's, of `host_count`.
     """
 
     samplers: Sequence[Sampler]
@@ -64,91 +69,71 @@ def sample_block(spec: FeedSpec, block: int) -> SequenceBatch:
     return SequenceBatch(*(np.stack(leaves, axis=1) for leaves in zip(*replicas, strict=True)))
 
 
+@FEEDERS.register("python")
 def python_feed(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
-    """Yields [K, R, B / host_count, S] for start_step, start_step + K, ...; never ends."""
-    steps = _python_steps(spec, start_step)
-    while True:
-        group = [next(steps) for _ in range(spec.steps_per_call)]
-        yield SequenceBatch(*(np.stack(leaves) for leaves in zip(*group, strict=True)))
+    """Samples in one thread."""
+    element = _element_sampler(spec, start_step)
+    pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
+    try:
+        ahead = collections.deque(pool.submit(element, index) for index in range(PREFETCH))
+        for index in itertools.count(PREFETCH):
+            leaves = ahead.popleft().result()
+            ahead.append(pool.submit(element, index))
+            yield from _items(leaves, spec.steps_per_call)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _python_steps(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
-    block, offset = divmod(start_step, BLOCK_STEPS)
-    with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
-        ahead = [pool.submit(sample_block, spec, block + i) for i in range(PREFETCH_BLOCKS)]
-        try:
-            while True:
-                current = ahead.pop(0).result()
-                ahead.append(pool.submit(sample_block, spec, block + PREFETCH_BLOCKS))
-                for step in range(offset, BLOCK_STEPS):
-                    yield SequenceBatch(*(leaf[step] for leaf in current))
-                block, offset = block + 1, 0
-        finally:
-            for future in ahead:
-                future.cancel()
-
-
+@FEEDERS.register("tfdata")
 def tfdata_feed(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
-    """The same batches as `python_feed`, sampled by tf.data's own threads.
-
-    An element of the dataset holds several items of the feed: to ask for one takes nearly a
-    millisecond, whatever it holds.
-    """
+    """Samples in tf.data's own threads."""
     tf = import_tensorflow()
-    rows = spec.batch_size // spec.host_count
-    items = max(1, ELEMENT_STEPS // spec.steps_per_call)
-    steps = items * spec.steps_per_call
-    shape = (steps, len(spec.samplers), rows, spec.seq_len)
-    # A block may serve several elements, and neighbors are sampled at the same time.
-    block = functools.lru_cache(maxsize=2 * PREFETCH_BLOCKS)(functools.partial(sample_block, spec))
-
-    def sample(element: Any) -> tuple[Any, ...]:
-        leaves = tf.numpy_function(
-            lambda i: _steps(block, start_step + int(i) * steps, steps),
-            [element],
-            [tf.int32] * 3,
-            stateful=False,
-        )
-        return tuple(tf.ensure_shape(leaf, shape) for leaf in leaves)
-
+    element = _element_sampler(spec, start_step)
     dataset = (
         tf.data.Dataset.range(np.iinfo(np.int64).max)
-        .map(sample, num_parallel_calls=PREFETCH_BLOCKS, deterministic=True)
+        .map(
+            lambda index: tf.numpy_function(element, [index], [tf.int32] * 3, stateful=False),
+            num_parallel_calls=PREFETCH,
+            deterministic=True,
+        )
         .prefetch(tf.data.AUTOTUNE)
     )
     iterator = dataset.as_numpy_iterator()
     try:
         for leaves in iterator:
-            for first in range(0, steps, spec.steps_per_call):
-                yield SequenceBatch(*(leaf[first : first + spec.steps_per_call] for leaf in leaves))
+            yield from _items(leaves, spec.steps_per_call)
     finally:
         # Its threads call back into Python: they must end before the interpreter does.
         del iterator
 
 
-def _steps(block: Callable[[int], SequenceBatch], start: int, count: int) -> tuple[np.ndarray, ...]:
-    """Steps [start, start + count) out of their blocks, [count, R, B / host_count, S] a leaf."""
-    first, last = start // BLOCK_STEPS, (start + count - 1) // BLOCK_STEPS
-    offset = start - first * BLOCK_STEPS
-    pieces = [block(index) for index in range(first, last + 1)]
-    return tuple(
-        np.concatenate(leaves)[offset : offset + count] for leaves in zip(*pieces, strict=True)
-    )
+def _element_sampler(spec: FeedSpec, start_step: int) -> Callable[[int], Leaves]:
+    """The function that gives element 0, 1, ... of the steps from `start_step` on."""
+    # A block may serve several elements, and neighbors are sampled at the same time.
+    block = functools.lru_cache(maxsize=2 * PREFETCH)(functools.partial(sample_block, spec))
+    count = max(1, ELEMENT_STEPS // spec.steps_per_call) * spec.steps_per_call
+
+    def element(index: int) -> Leaves:
+        start = start_step + int(index) * count
+        first, last = start // BLOCK_STEPS, (start + count - 1) // BLOCK_STEPS
+        wanted = slice(start - first * BLOCK_STEPS, start - first * BLOCK_STEPS + count)
+        blocks = [block(index) for index in range(first, last + 1)]
+        return [np.concatenate(leaves)[wanted] for leaves in zip(*blocks, strict=True)]
+
+    return element
 
 
-FEEDERS.register("python")(python_feed)
-FEEDERS.register("tfdata")(tfdata_feed)
+def _items(leaves: Sequence[np.ndarray], steps_per_call: int) -> Iterator[SequenceBatch]:
+    for first in range(0, len(leaves[0]), steps_per_call):
+        yield SequenceBatch(*(leaf[first : first + steps_per_call] for leaf in leaves))
 
 
 def resolve_feeder(name: str) -> str:
     """'auto' -> 'tfdata' where TensorFlow is installed, else 'python'; others unchanged."""
     if name != "auto":
         return name
-    return "tfdata" if _has_tensorflow() else "python"
-
-
-def _has_tensorflow() -> bool:
     try:
-        return importlib.util.find_spec("tensorflow") is not None
+        is_installed = importlib.util.find_spec("tensorflow") is not None
     except ValueError:  # A blocked module: sys.modules['tensorflow'] is None.
-        return False
+        is_installed = False
+    return "tfdata" if is_installed else "python"

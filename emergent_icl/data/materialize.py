@@ -34,7 +34,7 @@ def make_materialize(data: ml_collections.ConfigDict, shape: SourceShape) -> Mat
         noise_scale: jax.Array,
     ) -> jax.Array:
         if data.augment:
-            bank_classes, variants = split_class_ids(class_ids)
+            bank_classes, variants = class_ids // NUM_VARIANTS, class_ids % NUM_VARIANTS
             examples = show_variants(bank.examples[bank_classes, exemplar_ids], variants)
         else:
             examples = bank.examples[class_ids, exemplar_ids]
@@ -69,20 +69,9 @@ def shows_afresh(data: ml_collections.ConfigDict) -> bool:
     return data.noise_scale > 0 or data.random_rare_images
 
 
-def split_class_ids(class_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Augmented class -> (class of the bank, variant in [0, 8)); int, any shape."""
-    return class_ids // NUM_VARIANTS, class_ids % NUM_VARIANTS
-
-
 def show_variants(images: jax.Array, variants: jax.Array) -> jax.Array:
-    """Flips and turns each image by its own variant.
-
-    Three selections instead of eight: half turns, then quarter turns.
-
-    Args:
-      images: [..., H, W], H = W.
-      variants: int [...], 4 * flip + rotation.
-    """
+    """Flips and turns images [..., H, W], H = W, each by its own variant, 4 * flip + rotation."""
+    # Three selections instead of eight: half turns, then quarter turns.
 
     def chosen(condition: jax.Array, changed: jax.Array, images: jax.Array) -> jax.Array:
         return jnp.where(condition[..., None, None], changed, images)

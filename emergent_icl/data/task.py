@@ -17,12 +17,8 @@ from emergent_icl.data.sources.source import source_shape
 class Task(NamedTuple):
     """Everything about the data of a run that follows from its config alone.
 
-    Attributes:
-      shape: of what the data source shows.
-      space: classes, roles and labels.
-      training: the training sequences.
-      evaluation: the sequences of each evaluation mode, by name.
-      num_labels: L, the model's capacity of labels.
+    `evaluation` has the sequences of each evaluation mode, by name; `num_labels` is L, the model's
+    capacity of labels.
     """
 
     shape: SourceShape
@@ -38,12 +34,7 @@ class Task(NamedTuple):
 
 
 def make_task(config: ml_collections.ConfigDict) -> Task:
-    """Derives the task.
-
-    Raises:
-      ValueError: parts of the config contradict each other.
-      KeyError: a name is not registered.
-    """
+    """Derives the task; raises ValueError where parts of the config contradict each other."""
     shape = source_shape(config.data)
     space = class_space(config.data, shape)
     training = training_type(config, space)
@@ -64,11 +55,7 @@ def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
 
 
 def class_space(data: ml_collections.ConfigDict, shape: SourceShape) -> ClassSpace:
-    """Classes and roles of `config.data`.
-
-    Raises:
-      ValueError: there are not as many classes.
-    """
+    """Classes and roles of `config.data`; raises ValueError if there are not as many classes."""
     return ClassSpace(
         split_classes(data.split, shape.num_classes, shape.group_size),
         shape.num_classes,
@@ -81,7 +68,8 @@ def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> Seque
     """The training sequences of a config."""
     sequences = config.data.sequences
     fewshot = FewshotOptions(**_fields(FewshotOptions, sequences))
-    return SEQUENCE_TYPES[sequences.type](space, _options(sequences, sequences.labeling, fewshot))
+    options = SequenceOptions(**_fields(SequenceOptions, sequences), fewshot=fewshot)
+    return SEQUENCE_TYPES[sequences.type](space, options)
 
 
 def evaluation_type(
@@ -93,15 +81,10 @@ def evaluation_type(
     """
     labeling = config.evaluation.fewshot_labeling
     fewshot = FewshotOptions(**_fields(FewshotOptions, config.evaluation), labeling=labeling)
-    options = _options(config.data.sequences, fixed_labeling(config), fewshot)
-    return EVALUATION_MODES[mode](space, options)
-
-
-def _options(
-    sequences: ml_collections.ConfigDict, labeling: str, fewshot: FewshotOptions
-) -> SequenceOptions:
-    own = _fields(SequenceOptions, sequences) | {"labeling": labeling, "fewshot": fewshot}
-    return SequenceOptions(**own)
+    options = SequenceOptions(**_fields(SequenceOptions, config.data.sequences), fewshot=fewshot)
+    return EVALUATION_MODES[mode](
+        space, dataclasses.replace(options, labeling=fixed_labeling(config))
+    )
 
 
 def _fields(kind: type, section: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from emergent_icl.data.bank import NUM_VARIANTS
-from emergent_icl.data.materialize import show_variants, split_class_ids
+from emergent_icl.data.materialize import show_variants
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 2, 6, 6)).astype(np.uint8)
 
@@ -27,9 +27,3 @@ def test_every_image_has_a_variant_of_its_own():
 def test_variants_of_an_image_without_symmetry_all_differ():
     shown = show_variants(np.stack([IMAGES[0, 0]] * 8), np.arange(8))
     assert len({image.tobytes() for image in np.asarray(shown)}) == 8
-
-
-def test_class_numbers():
-    classes, variants = split_class_ids(np.array([0, 7, 8, 12_983]))
-    assert classes.tolist() == [0, 0, 1, 1622]
-    assert variants.tolist() == [0, 7, 0, 7]

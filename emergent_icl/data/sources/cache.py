@@ -29,15 +29,11 @@ def cache_folder(configured: str) -> Path:
 
 
 def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[], Arrays]) -> Arrays:
-    """Opens a cache, or builds and writes it.
+    """Opens the .npz file of a cache, or builds and writes it.
 
-    A file that is damaged, of another version, or of other content is replaced. A
-    folder that cannot be written costs a warning, not the run.
-
-    Args:
-      path: the .npz file.
-      content: what the arrays are made from, JSON-able; must match to be used.
-      build: makes the arrays, by name.
+    `content` says what the arrays are made from, JSON-able. A file that is damaged, of another
+    version, or of other content is replaced. A folder that cannot be written costs a warning, not
+    the run.
     """
     header = {"format": FORMAT, "version": FORMAT_VERSION, "content": dict(content)}
     try:

@@ -5,11 +5,9 @@ Files are data: nothing in them is executed, and pickled objects are refused.
 
 from __future__ import annotations
 
-import contextlib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import ml_collections
 import numpy as np
@@ -17,6 +15,9 @@ import numpy as np
 from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import ExampleBank, SourceShape
 from emergent_icl.data.sources.source import DataSource, DataUnavailableError
+
+# (path, name of the array, whether one of its shape and dtype will do) -> array
+Reader = Callable[[Path, str, bool], np.ndarray]
 
 
 def features_shape(data: ml_collections.ConfigDict) -> SourceShape:
@@ -26,10 +27,9 @@ def features_shape(data: ml_collections.ConfigDict) -> SourceShape:
       ValueError: the file does not hold what is asked for; names the option.
     """
     path = _path(data)
-    with _opened(path, data.features.array, header_only=True) as array:
-        shape, dtype = array.shape, array.dtype
-    # An HDF5 dataset may be empty, without a shape.
-    if shape is None or len(shape) != 3 or 0 in shape:
+    array = _read(path, data.features.array, header_only=True)
+    shape, dtype = array.shape, array.dtype
+    if len(shape) != 3 or 0 in shape:
         raise ValueError(
             f"data.features.path = '{path}' holds an array of shape {shape}; "
             "it must be classes x exemplars x D, none of them 0"
@@ -49,8 +49,8 @@ def load_features(data: ml_collections.ConfigDict) -> ExampleBank:
     """
     path = _path(data)
     try:
-        with _opened(path, data.features.array) as array, np.errstate(over="ignore"):
-            vectors = np.asarray(array[()], np.float32)
+        with np.errstate(over="ignore"):
+            vectors = np.asarray(_read(path, data.features.array), np.float32)
     except ValueError as error:
         raise DataUnavailableError(str(error)) from error
     finite = np.isfinite(vectors).all(axis=(1, 2))
@@ -74,12 +74,10 @@ def _path(data: ml_collections.ConfigDict) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def _opened(path: Path, name: str, header_only: bool = False) -> Iterator[Any]:
-    """An array of a file, with shape and dtype; where reading fails, says which option is wrong."""
+def _read(path: Path, name: str, header_only: bool = False) -> np.ndarray:
+    """An array of a file, or one of its shape and dtype; says which option is wrong if it fails."""
     try:
-        with _READERS[path.suffix](path, name, header_only) as array:
-            yield array
+        return _READERS[path.suffix](path, name, header_only)
     except Exception as error:  # A damaged archive can raise nearly anything.
         if str(error).startswith("data.features"):
             raise
@@ -87,42 +85,38 @@ def _opened(path: Path, name: str, header_only: bool = False) -> Iterator[Any]:
         raise ValueError(f"data.features.path = '{path}' cannot be read: {reason}") from error
 
 
-@contextlib.contextmanager
-def _npy(path: Path, name: str, header_only: bool) -> Iterator[np.ndarray]:
+def _npy(path: Path, name: str, header_only: bool) -> np.ndarray:
     if name:
         raise ValueError(f"data.features.array = '{name}' must be '': {path} has a single array")
-    yield np.load(path, mmap_mode="r" if header_only else None, allow_pickle=False)
+    return np.load(path, mmap_mode="r" if header_only else None, allow_pickle=False)
 
 
-@contextlib.contextmanager
-def _npz(path: Path, name: str, header_only: bool) -> Iterator[np.ndarray]:
+def _npz(path: Path, name: str, header_only: bool) -> np.ndarray:
     # Opened here, because NumPy leaves a file open that turns out to be no archive.
     with zipfile.ZipFile(path) as archive:
         names = [member.removesuffix(".npy") for member in archive.namelist()]
         with archive.open(_chosen(name, names) + ".npy") as member:
             if not header_only:
-                yield np.lib.format.read_array(member, allow_pickle=False)
-                return
-            version = np.lib.format.read_magic(member)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, _, dtype = read(member)
-            yield np.broadcast_to(np.empty((), dtype), shape)
+                return np.lib.format.read_array(member, allow_pickle=False)
+            form = np.lib.format
+            is_first = form.read_magic(member) == (1, 0)
+            read_header = form.read_array_header_1_0 if is_first else form.read_array_header_2_0
+            shape, _, dtype = read_header(member)
+            return np.broadcast_to(np.empty((), dtype), shape)
 
 
-@contextlib.contextmanager
-def _h5(path: Path, name: str, header_only: bool) -> Iterator[Any]:
-    del header_only  # Nothing is read before it is asked for.
+def _h5(path: Path, name: str, header_only: bool) -> np.ndarray:
     import h5py
 
     with h5py.File(path, "r") as file:
         names: list[str] = []
-        file.visititems(
-            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
-        )
-        yield file[_chosen(name, names)]
+        file.visit(names.append)
+        names = [found for found in names if isinstance(file[found], h5py.Dataset)]
+        array = file[_chosen(name, names)]
+        if not header_only:
+            return array[()]
+        # One may be empty, without a shape.
+        return np.broadcast_to(np.empty((), array.dtype), array.shape or ())
 
 
 def _chosen(name: str, names: list[str]) -> str:
@@ -134,11 +128,6 @@ def _chosen(name: str, names: list[str]) -> str:
     raise ValueError(f"data.features.array = '{name}' must be one of {', '.join(sorted(names))}")
 
 
-_READERS: dict[str, Callable[..., contextlib.AbstractContextManager]] = {
-    ".npy": _npy,
-    ".npz": _npz,
-    ".h5": _h5,
-    ".hdf5": _h5,
-}
+_READERS: dict[str, Reader] = {".npy": _npy, ".npz": _npz, ".h5": _h5, ".hdf5": _h5}
 
 DATA_SOURCES.register("features")(DataSource(features_shape, load_features))

@@ -104,25 +104,20 @@ def _candidates(
         chord = end - start
         normal = np.stack([-chord[:, 1], chord[:, 0]], axis=1)
         bow, twist = rng.normal(0, (0.5, 0.25), size=(count, 2)).T[..., None]
-        skeletons[:, stroke, 0] = start
-        skeletons[:, stroke, 1] = start + chord / 3 + (bow + twist) * normal
-        skeletons[:, stroke, 2] = start + chord * 2 / 3 + (bow - twist) * normal
-        skeletons[:, stroke, 3] = end
+        first = start + chord / 3 + (bow + twist) * normal
+        second = start + chord * 2 / 3 + (bow - twist) * normal
+        skeletons[:, stroke] = np.stack([start, first, second, end], axis=1)
     absent = np.arange(knobs.max_strokes) >= num_strokes[:, None]
     skeletons[absent] = np.nan
-    return _fit_into_box(skeletons)
+    low, high = _bounding_box(skeletons)
+    center = (low + high) / 2
+    scale = BOX / (high - low).max(axis=1)
+    return 0.5 + (skeletons - center[:, None, None]) * scale[:, None, None, None]
 
 
 def _bounding_box(skeletons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     points = bezier_points(skeletons, LENGTH_POINTS).reshape(len(skeletons), -1, 2)
     return np.nanmin(points, axis=1), np.nanmax(points, axis=1)
-
-
-def _fit_into_box(skeletons: np.ndarray) -> np.ndarray:
-    low, high = _bounding_box(skeletons)
-    center = (low + high) / 2
-    scale = BOX / (high - low).max(axis=1)
-    return 0.5 + (skeletons - center[:, None, None]) * scale[:, None, None, None]
 
 
 def bezier_points(control: np.ndarray, count: int) -> np.ndarray:
@@ -152,13 +147,11 @@ def draw_exemplar_strokes(
     shift = rng.normal(0, knobs.shift, (count, 1, 1, 2))
     cos, sin = np.cos(angle), np.sin(angle)
     # Scale, then shear, then rotate; [exemplars, 2, 2].
-    affine = np.stack(
-        [
-            np.stack([cos * scale_x, (cos * shear - sin) * scale_y], axis=-1),
-            np.stack([sin * scale_x, (sin * shear + cos) * scale_y], axis=-1),
-        ],
-        axis=-2,
-    )
+    rows = [
+        [cos * scale_x, (cos * shear - sin) * scale_y],
+        [sin * scale_x, (sin * shear + cos) * scale_y],
+    ]
+    affine = np.ascontiguousarray(np.moveaxis(np.array(rows), -1, 0))
     strokes = np.einsum("eij,eskj->eski", affine, strokes - 0.5) + 0.5 + shift
     return strokes, rng.uniform(knobs.min_pen_width, knobs.max_pen_width, count)
 
@@ -166,10 +159,7 @@ def draw_exemplar_strokes(
 def render(strokes: np.ndarray, pen_width: np.ndarray, image_size: int) -> np.ndarray:
     """Draws strokes with a round pen, antialiased; uint8 [N, H, W], 255 is background.
 
-    Args:
-      strokes: control points [N, strokes, 4, 2].
-      pen_width: [N], as a fraction of the side.
-      image_size: H = W in pixels.
+    `strokes` are control points [N, strokes, 4, 2], pen widths [N] fractions of the image's side.
     """
     # Points well below a pixel apart, or a thin pen would draw beads.
     points = bezier_points(strokes, 2 * image_size).reshape(len(strokes), -1, 2)

@@ -46,21 +46,21 @@ def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
     Raises:
       DataUnavailableError: see there.
     """
-    content = {"dataset": TFDS_NAME, "tfds_version": TFDS_VERSION, "size": FULL_SIZE}
 
-    def cached(size: int, how: dict[str, str], build: Callable[[], cache.Arrays]) -> cache.Arrays:
+    def cached(size: int, build: Callable[[], cache.Arrays], **how: str) -> cache.Arrays:
         path = cache.cache_folder(data.cache_dir) / f"omniglot-{TFDS_VERSION}-{size}px.npz"
-        return cache.load_or_build(path, {**content, "size": size, **how}, build)
+        content = {"dataset": TFDS_NAME, "tfds_version": TFDS_VERSION, "size": size, **how}
+        return cache.load_or_build(path, content, build)
 
     def full() -> cache.Arrays:
-        return cached(FULL_SIZE, {}, lambda: _decode(data.data_dir))
+        return cached(FULL_SIZE, lambda: _decode(data.data_dir))
 
     size = data.image_size
     if size == FULL_SIZE:
         arrays = full()
         images = _unpack(arrays["packed"])
     else:
-        arrays = cached(size, {"filter": "bilinear"}, lambda: _resized(full(), size))
+        arrays = cached(size, lambda: _resized(full(), size), filter="bilinear")
         images = arrays["images"]
     classes = SPLITS[data.omniglot.split]
     return ExampleBank("omniglot", images[classes], tuple(arrays["names"][classes].tolist()))

@@ -57,22 +57,16 @@ def source_shape(data: ml_collections.ConfigDict) -> SourceShape:
       OSError: its files are not there.
     """
     shape = DATA_SOURCES[data.source].shape(data)
-    if data.drawings == "single":
+    variants = 1
+    if data.drawings != "all":
+        variants = shape.num_exemplars if data.drawings == "separated" else 1
         shape = shape._replace(num_exemplars=1)
-    elif data.drawings == "separated":
-        shape = shape._replace(
-            num_classes=shape.num_classes * shape.num_exemplars,
-            num_exemplars=1,
-            group_size=shape.group_size * shape.num_exemplars,
-        )
     if data.augment:
         if shape.kind != "image":
             raise ValueError(f"data.augment needs images, not data.source = '{data.source}'")
-        shape = shape._replace(
-            num_classes=shape.num_classes * NUM_VARIANTS,
-            group_size=shape.group_size * NUM_VARIANTS,
-        )
-    return shape
+        variants *= NUM_VARIANTS
+    classes, group_size = shape.num_classes * variants, shape.group_size * variants
+    return shape._replace(num_classes=classes, group_size=group_size)
 
 
 def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
@@ -85,10 +79,10 @@ def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
     """
     bank = DATA_SOURCES[data.source].load(data)
     if data.drawings == "single":
-        return dataclasses.replace(bank, examples=bank.examples[:, :1])
+        return bank._replace(examples=bank.examples[:, :1])
     if data.drawings == "separated":
-        count = bank.num_exemplars
-        names = tuple(f"{name}, drawing {i}" for name in bank.class_names for i in range(count))
+        drawings = range(bank.examples.shape[1])
+        names = tuple(f"{name}, drawing {i}" for name in bank.class_names for i in drawings)
         examples = np.reshape(bank.examples, (-1, 1, *bank.examples.shape[2:]))
         return ExampleBank(bank.name, examples, names)
     return bank
