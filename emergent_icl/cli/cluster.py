@@ -123,24 +123,20 @@ def _of_scheduler(environment: Mapping[str, str]) -> dict[str, Any] | None:
 
     if has_several(SLURM):
         nodes = environment.get("SLURM_STEP_NUM_NODES")
-        return _gpus(is_alone=nodes == environment["SLURM_STEP_NUM_TASKS"])
-    if has_several(OPEN_MPI):
-        return _gpus(is_alone=environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1")
-    if has_several(OPEN_MPI[:1]):
+        is_alone = nodes == environment["SLURM_STEP_NUM_TASKS"]
+    elif has_several(OPEN_MPI):
+        is_alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+    elif has_several(OPEN_MPI[:1]):
         raise ClusterError(
             "JAX cannot ask this version of Open MPI for the processes of the run: give each of "
             f"them {FLAGS}"
         )
-    may_use_tpus = environment.get("JAX_PLATFORMS", "") in ("", "tpu")
-    can_use_tpus = may_use_tpus and importlib.util.find_spec("libtpu") is not None
-    return {} if can_use_tpus and any(Path(device).exists() for device in _TPUS) else None
-
-
-def _gpus(is_alone: bool) -> dict[str, Any]:
-    """All visible GPUs, for a process that is alone on its node or sees a single one.
-
-    To any other process JAX assigns the GPU of its number on the node.
-    """
+    else:
+        may_use_tpus = environment.get("JAX_PLATFORMS", "") in ("", "tpu")
+        can_use_tpus = may_use_tpus and importlib.util.find_spec("libtpu") is not None
+        return {} if can_use_tpus and any(Path(device).exists() for device in _TPUS) else None
+    # JAX assigns to a process the GPU of its number on the node. One that is alone there, or sees a
+    # single GPU, has all that it sees.
     gpus = visible_gpus()
     takes_all = gpus and (is_alone or len(gpus) == 1)
     return {"local_device_ids": list(range(len(gpus)))} if takes_all else {}

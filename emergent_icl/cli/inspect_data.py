@@ -22,7 +22,6 @@ from emergent_icl.plots.bursts import share_text
 from emergent_icl.runs.check import check
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.build import build
-from emergent_icl.training.replicas import find_replica
 
 _CONFIG, _WORKDIR, _REPLICA = config_flag(), workdir_flag(), replica_flag()
 _data_overrides = data_flags()
@@ -42,10 +41,12 @@ def main(argv: Sequence[str]) -> None:
         config = workdir.read_config() if _CONFIG.value is None else _CONFIG.value
         with config.unlocked():
             config.update_from_flattened_dict(_data_overrides())
-        try:
-            replica = find_replica(check(config), _REPLICA.value)
-        except ValueError as error:
-            console.fail(str(error))
+        replicas = {replica.name: replica for replica in check(config)}
+        asked = _REPLICA.value or next(iter(replicas))
+        if asked not in replicas:
+            names = ", ".join(map(repr, filter(None, replicas))) or "a run that is alone"
+            console.fail(f"no replica is named {asked!r}, only {names}")
+        replica = replicas[asked]
         there = workdir.read_config() if workdir.config.exists() else config
         different = [path for path, *_ in differing_options(there, config)]
         experiment = build(replica.config)

@@ -41,7 +41,7 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
         # An option that is there under both names is left as it is.
         if section is not None and name in section and _add(tree, new, section[name]):
             del section[name]
-    for path, value in _added().items():
+    for path, value in _later().items():
         _add(tree, path, value)
     training, name = place(tree, OVERRIDES)
     if training is not None and isinstance(training.get(name), list | tuple):
@@ -95,7 +95,7 @@ def _add(tree: dict[str, Any], path: str, value: Any) -> bool:
     return True
 
 
-def _added() -> dict[str, Any]:
+def _later() -> dict[str, Any]:
     """Options that came after version 0.1.0 -> the value of what was done before."""
     before = {path: option.before for path, option in OPTIONS.items()}
     return {path: value for path, value in before.items() if value is not FROM_THE_START}
@@ -103,11 +103,11 @@ def _added() -> dict[str, Any]:
 
 def _checksum(flat: dict[str, Any]) -> int:
     """Of options by their first names, without those that change nothing."""
-    added = _added()
+    later = _later()
     fixed = {
         path: value
         for path, value in flat.items()
-        if not is_resumable(path) and added.get(path, FROM_THE_START) != value
+        if not is_resumable(path) and later.get(path, FROM_THE_START) != value
     }
     first_names = {new: old for old, new in reversed(RENAMED.items())}
     if isinstance(fixed.get(OVERRIDES), tuple):

@@ -10,16 +10,12 @@ import ml_collections
 
 
 class Rule(NamedTuple):
-    """What a single option may be.
-
-    Attributes:
-      allows: value -> bool.
-      words: the allowed values in words, after "must be", up to the names.
-      choices: the allowed values if they are names, in registries that may still fill.
-    """
+    """What a single option may be."""
 
     allows: Callable[[Any], bool]
+    # The allowed values in words, after "must be", up to the names.
     words: str
+    # The allowed values if they are names; registries among them may still fill.
     choices: tuple[Collection[str], ...] = ()
 
     @property
@@ -38,29 +34,22 @@ FROM_THE_START = object()
 
 
 class Option(NamedTuple):
-    """One option.
+    """One option: default, as in the paper if possible; rule; meaning; and where it may change."""
 
-    Attributes:
-      default: its value in the paper's setting, as far as there is one; None means unset, to be
-        derived from the others; {} is a section for keyword arguments.
-      rule: which values are allowed.
-      help: its meaning.
-      per_replica: replicas that are trained together may differ in it, since it changes no shapes.
-      resumable: it may change when a run is resumed, since it does not affect what was computed.
-      per_machine: where a machine has its data and how it reads them; may change when a run is
-        resumed, and may differ between the processes of a run.
-      reopenable: it may change when a trained run is opened.
-      before: for an option that came after version 0.1.0, the value of what was done before there
-        was a choice; not necessarily the default.
-    """
-
+    # None means unset, to be derived from the others; {} is a section for keyword arguments.
     default: Any
     rule: Rule
     help: str
+    # Between replicas that are trained together: it changes no shapes.
     per_replica: bool = False
+    # When a run is resumed: it does not affect what was computed.
     resumable: bool = False
+    # Where a machine has its data and how it reads them: when a run is resumed, and between the
+    # processes of a run.
     per_machine: bool = False
+    # When a trained run is opened.
     reopenable: bool = False
+    # If it came after version 0.1.0, the value of what was done before there was a choice.
     before: Any = FROM_THE_START
 
 

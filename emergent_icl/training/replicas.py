@@ -57,19 +57,6 @@ def _capacity(option: str) -> Callable[[ml_collections.ConfigDict], int]:
 DERIVED.update({path: _capacity(path) for path in ("model.num_labels", "model.num_positions")})
 
 
-def find_replica(replicas: tuple[Replica, ...], name: str | None) -> Replica:
-    """The replica of a name, the first if that is None.
-
-    Raises:
-      ValueError: there is none of that name.
-    """
-    for replica in replicas:
-        if name is None or replica.name == name:
-            return replica
-    names = ", ".join(repr(replica.name) for replica in replicas if replica.name)
-    raise ValueError(f"no replica is named {name!r}, only {names or 'a run that is alone'}")
-
-
 def shared_config(
     config: ml_collections.ConfigDict, replicas: tuple[Replica, ...]
 ) -> ml_collections.ConfigDict:
