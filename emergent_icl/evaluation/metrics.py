@@ -16,15 +16,9 @@ Z_95 = 1.959963984540054
 REAL_VALUED = ("loss",)
 # What `query_metrics` gives.
 METRICS = (
-    "loss",
-    "accuracy",
-    "accuracy_closed",
-    "predicts_common",
-    "predicts_rare",
-    "predicts_fewshot",
-    "predicts_own_label",
-    "predicts_context",
-)
+    "loss", "accuracy", "accuracy_closed", "predicts_common", "predicts_rare", "predicts_fewshot",
+    "predicts_own_label", "predicts_context",
+)  # fmt: skip
 
 
 class Judgment(NamedTuple):

@@ -14,12 +14,13 @@ from emergent_icl.config.check import ConfigError, option_problems
 from emergent_icl.config.configs import alone, is_plain, named_overrides
 from emergent_icl.data.check import check_data
 from emergent_icl.models.check import model_problems, position_problems
-from emergent_icl.training.check import (
+from emergent_icl.training.replicas import (
+    Replica,
+    make_replicas,
     override_problems,
     together_problems,
-    training_problems,
 )
-from emergent_icl.training.replicas import Replica, make_replicas
+from emergent_icl.training.step import training_problems
 
 SECTIONS = ("data", "model", "training", "evaluation", "checkpoints")
 

@@ -76,11 +76,7 @@ def load_run(
 
 
 def replica_names(workdir: str | os.PathLike[str]) -> list[str]:
-    """Names of the replicas that were trained there; [''] for a run that was alone.
-
-    Raises:
-      WorkdirError, ConfigError: see `load_run`.
-    """
+    """Names of the replicas that were trained there, [''] for a run alone; raises as `load_run`."""
     return [replica.name for replica in check(Workdir(workdir).read_config())]
 
 

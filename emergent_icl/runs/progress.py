@@ -127,11 +127,9 @@ class Tracker:
         self._settle()
         self._advance(0)
         before = time.monotonic()
-        try:
-            yield
-        finally:
-            if self._since is not None:
-                self._since += time.monotonic() - before
+        yield
+        if self._since is not None:
+            self._since += time.monotonic() - before
 
     def progress(self) -> Progress:
         """What a checkpoint carries on; waits for all calls."""

@@ -24,7 +24,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from emergent_icl.evaluation.evaluate import Results, curves, means
 from emergent_icl.models.network import Params
 from emergent_icl.runs.progress import Progress
-from emergent_icl.runs.workdir import WorkdirError
+from emergent_icl.runs.workdir import Workdir, WorkdirError, write_whole
 from emergent_icl.training.build import Experiment
 from emergent_icl.training.step import Step
 from emergent_icl.training.update import TrainState
@@ -69,15 +69,13 @@ SILENT = Display()
 class MetricsWriter:
     """metrics.jsonl and TensorBoard events; continues exactly where a checkpoint ends."""
 
-    def __init__(self, metrics: Path, tensorboard: Path, resume_step: int) -> None:
+    def __init__(self, workdir: Workdir, resume_step: int) -> None:
         """Opens both, without what a killed run wrote after `resume_step`, or half wrote."""
-        kept = [record for record in read_metrics(metrics) if record["step"] <= resume_step]
-        temporary = metrics.with_name(metrics.name + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(_line(record) for record in kept)
-        os.replace(temporary, metrics)
-        self._file, self._path = metrics.open("a", encoding="utf-8"), metrics
-        self._tensorboard, self._resume_step = tensorboard, resume_step
+        self._path, self._tensorboard = workdir.metrics, workdir.tensorboard
+        kept = [record for record in read_metrics(self._path) if record["step"] <= resume_step]
+        write_whole(self._path, "".join(_line(record) for record in kept))
+        self._file = self._path.open("a", encoding="utf-8")
+        self._resume_step = resume_step
         self._events: dict[str, EventsWriter] = {}
         self._next_flush = 0.0
 
@@ -102,9 +100,8 @@ class MetricsWriter:
           OSError: they cannot be written, or the file was deleted.
         """
         if not os.fstat(self._file.fileno()).st_nlink:
-            raise FileNotFoundError(
-                errno.ENOENT, "Deleted while the run wrote to it", str(self._path)
-            )
+            what = "Deleted while the run wrote to it"
+            raise FileNotFoundError(errno.ENOENT, what, str(self._path))
         with _named(self._path):
             for replica, record in records.items():
                 who = {"replica": replica} if replica else {}
@@ -141,11 +138,11 @@ def read_metrics(path: Path) -> list[Record]:
     """
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")
-    records = [_record(line) for line in lines[:-1]]
-    for number, record in enumerate(records[:-1], start=1):
-        if record is None:
-            raise WorkdirError(f"line {number} of {path} is not a line of metrics")
+    *whole, _ = path.read_bytes().split(b"\n")
+    records = [_record(line) for line in whole]
+    if None in records[:-1]:
+        number = records.index(None) + 1
+        raise WorkdirError(f"line {number} of {path} is not a line of metrics")
     return [record for record in records if record is not None]
 
 
@@ -179,7 +176,6 @@ def facts(experiment: Experiment, state: TrainState, step: Step) -> dict[str, An
         "feeder": step.feeder,
         "first_step": int(state.step[0]),
         "last_step": config.training.num_steps,
-        "batch_size": config.training.batch_size,
     }
 
 

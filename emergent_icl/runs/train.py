@@ -87,11 +87,7 @@ def train(
         step = make_step(experiment, int(start.step[0]), carried.steps_per_call)
         display.started(records.facts(experiment, start, step))
         tracker = Tracker(experiment.replicas, step, carried, started, fetch)
-        files = (workdir.metrics, workdir.tensorboard, int(start.step[0]))
-        with processes.on_primary(lambda: MetricsWriter(*files)) as writer:
-            results = _loop(
-                experiment, start, step, tracker, store, writer, display, stop_requested
-            )
+        results = _loop(experiment, start, step, tracker, workdir, store, display, stop_requested)
         store.wait()
         summary = records.summary_of(experiment, start, results, tracker.progress())
         if processes.is_primary():  # Written last: it says that the run is complete.
@@ -150,8 +146,8 @@ def _loop(
     start: TrainState,
     step: Step,
     tracker: Tracker,
+    workdir: Workdir,
     store: CheckpointStore,
-    writer: MetricsWriter | None,
     display: Display,
     stop_requested: StopRequest,
 ) -> dict[str, Results]:
@@ -164,7 +160,8 @@ def _loop(
     if signal_number := next(votes):
         raise Interrupted(signal_number, first)
 
-    with contextlib.closing(step.feed(first)) as feed:
+    writing = processes.on_primary(lambda: MetricsWriter(workdir, first))
+    with writing as writer, contextlib.closing(step.feed(first)) as feed:
         for done in range(first + steps_per_call, last + 1, steps_per_call):
             state, metrics = step.call(state, next(feed))
             tracker.add(done - steps_per_call, metrics)

@@ -1,8 +1,4 @@
-"""A work directory: where a run keeps its config, metrics, checkpoints and figures.
-
-config.json  metrics.jsonl  summary.json  tensorboard/  checkpoints/  figures/
-evaluations/
-"""
+"""A work directory: where a run keeps its config, metrics, checkpoints and figures."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import ml_collections
 
@@ -128,7 +124,11 @@ class Workdir:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Inside, no other command may train here; raises WorkdirError if one does."""
-        with self._open_lock() as file:
+        try:
+            file = self.lock.open("a+", encoding="utf-8")
+        except PermissionError:  # A colleague's, in a folder that both may write.
+            file = self.lock.open(encoding="utf-8")
+        with file:
             if not try_lock(file):
                 who = self.lock.read_text(encoding="utf-8").strip() or "another command"
                 raise WorkdirError(f"{self.path} is in use by {who}")
@@ -139,12 +139,6 @@ class Workdir:
                     who = f"process {os.getpid()} on {platform.node()}\n"
                     os.write(file.fileno(), who.encode())
             yield
-
-    def _open_lock(self) -> IO[str]:
-        try:
-            return self.lock.open("a+", encoding="utf-8")
-        except PermissionError:  # A colleague's, in a folder that both may write.
-            return self.lock.open(encoding="utf-8")
 
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Writes the config: from now on the folder is this run's."""

@@ -8,7 +8,6 @@ has R/D of them, whole); see `Layout`. The bank is placed once and shared by all
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -41,9 +40,9 @@ def _sharding(*axes: str) -> jax.sharding.NamedSharding:
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
-def on_first_device(bank: DeviceBank) -> DeviceBank:
-    """The copy of a placed bank that lies on the first local device."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), bank)
+def on_first_device(tree: Tree) -> Tree:
+    """What of placed arrays lies on the first local device."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def calls_in_flight() -> int:
@@ -61,9 +60,7 @@ def greatest_of_processes(number: int) -> jax.Array:
     return _greatest(np.full(jax.local_device_count(), number, np.int32))
 
 
-@functools.partial(jax.pmap, axis_name=AXIS)
-def _greatest(number: jax.Array) -> jax.Array:
-    return jax.lax.pmax(number, AXIS)
+_greatest = jax.pmap(lambda number: jax.lax.pmax(number, AXIS), axis_name=AXIS)
 
 
 def stack_replicas(trees: list[Tree]) -> Tree:
@@ -137,9 +134,7 @@ class Layout:
 
     def needed(self, tree: Tree) -> Tree:
         """The device arrays that must be copied to know the state, or metrics, of all replicas."""
-        if self.is_spread:
-            return tree
-        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+        return tree if self.is_spread else on_first_device(tree)
 
     def state_on_host(self, copied: Tree) -> Tree:
         """A copy of what is `needed` of a state -> [R, ...]."""

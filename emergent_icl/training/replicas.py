@@ -7,13 +7,14 @@ as the largest needs it, the capacity of labels and of positions, is given to al
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import ml_collections
 
-from emergent_icl.config.configs import alone, is_plain, named_overrides, with_options
+from emergent_icl.config import configs
 from emergent_icl.config.identity import DERIVED
+from emergent_icl.config.registry import nearest_name
 from emergent_icl.data.task import Task, make_task
 from emergent_icl.models.tokens import position_capacity
 
@@ -32,12 +33,13 @@ def make_replicas(config: ml_collections.ConfigDict) -> tuple[Replica, ...]:
     Raises:
       ValueError, KeyError: an override does not fit.
     """
-    if is_plain(config):
+    if configs.is_plain(config):
         return (Replica("", config, make_task(config)),)
-    singles = [(name, alone(config, values)) for name, values in named_overrides(config)]
+    named = configs.named_overrides(config)
+    singles = [(name, configs.alone(config, values)) for name, values in named]
     capacity = capacities(tuple(Replica(name, one, make_task(one)) for name, one in singles))
-    configs = [(name, with_options(one, capacity)) for name, one in singles]
-    return tuple(Replica(name, one, make_task(one)) for name, one in configs)
+    whole = [(name, configs.with_options(one, capacity)) for name, one in singles]
+    return tuple(Replica(name, one, make_task(one)) for name, one in whole)
 
 
 def capacities(replicas: tuple[Replica, ...]) -> dict[str, int]:
@@ -72,4 +74,55 @@ def shared_config(
         "data.noise_scale": max(one.noise_scale for one in data),
         "data.drawings": drawings.pop() if len(drawings) == 1 else "all",
     }
-    return with_options(config, shared)
+    return configs.with_options(config, shared)
+
+
+def override_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+    """What is wrong with the overrides of replicas by themselves; see `together_problems`."""
+    training = config.training
+    count = len(training.replica_overrides)
+    if count and training.replicas not in (1, count):
+        yield (
+            f"training.replicas = {training.replicas} must be 1 (derived) or {count}, the number "
+            f"of training.replica_overrides"
+        )
+    if configs.is_plain(config):
+        return
+    may = configs.prefixes("per_replica")
+    for name, overrides in configs.named_overrides(config):
+        if not configs.is_name(name):
+            yield (
+                f"training.replica_overrides: the name {name!r} must be {configs.NAME_RULE}; "
+                f"give one as 'name'"
+            )
+        for path in overrides:
+            if not path.startswith(may):
+                hint = nearest_name(path, [option for option in may if option[-1] != "."])
+                yield (
+                    f"training.replica_overrides: {path} is common to all replicas (may differ: "
+                    f"{configs.in_words(may)}){hint}"
+                )
+    # Not every file system tells 'a' from 'A'.
+    folded = [str(name).lower() for name, _ in configs.named_overrides(config)]
+    for name in dict.fromkeys(name for name in folded if folded.count(name) > 1):
+        yield f"training.replica_overrides: two replicas have the name {name!r}"
+
+
+def together_problems(replicas: tuple[Replica, ...]) -> Iterator[str]:
+    """Why runs that are possible alone cannot be trained together."""
+    lengths = {replica.name: replica.task.training.seq_len for replica in replicas}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{length} of '{name}'" for name, length in lengths.items())
+        yield f"training.replica_overrides: sequences must be of one length, not {told}"
+    shapes = {replica.task.shape._replace(num_exemplars=1) for replica in replicas}
+    if len(shapes) > 1:
+        yield (
+            "training.replica_overrides: data.drawings = 'separated' makes other classes; it "
+            "cannot stand beside 'all' or 'single'"
+        )
+    data = [replica.config.data for replica in replicas]
+    if data[0].random_rare_images and len({one.split.to_json() for one in data}) > 1:
+        yield (
+            "training.replica_overrides: with data.random_rare_images all replicas must have "
+            "the same rare classes; data.split differs"
+        )

@@ -12,13 +12,14 @@ import ml_collections
 import numpy as np
 
 from emergent_icl.config.check import ConfigError
+from emergent_icl.config.configs import named_overrides
 from emergent_icl.config.registry import ENCODERS, FEEDERS
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.feed import FeedSpec, resolve_feeder
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, build_network
-from emergent_icl.training.optimizers import Hyper, hyper_from_config
+from emergent_icl.training.optimizers import Hyper, check_optimizer, hyper_from_config
 from emergent_icl.training.update import Metrics, TrainState, make_update
 
 # Most updates in one call of the device.
@@ -126,6 +127,33 @@ def resolve_steps_per_call(
     if carried and common % carried == 0:
         return carried
     return max(steps for steps in range(1, most + 1) if common % steps == 0)
+
+
+def training_problems(config: ml_collections.ConfigDict, num_devices: int) -> Iterator[str]:
+    """Contradictions between intervals, devices and loss; or an optimizer that does not work.
+
+    The options of training, evaluation, checkpoints and model are possible by themselves; the
+    batch is spread over `num_devices`, on all hosts.
+    """
+    training, steps = config.training, config.training.steps_per_call
+    for name, value in intervals(config).items():
+        if steps is not None and value % steps:
+            yield f"{name} = {value} must be a multiple of training.steps_per_call = {steps}"
+    count, what = training.batch_size, f"training.batch_size = {training.batch_size}"
+    if training.spread_replicas:
+        count = len(named_overrides(config))
+        what = f"training.spread_replicas: {count} replicas"
+    if count % num_devices:
+        yield f"{what} must be a multiple of the {num_devices} devices"
+    if training.interim_weight > 0 and config.model.tokens != "interleaved":
+        yield (
+            f"training.interim_weight = {training.interim_weight} needs model.tokens = "
+            f"'interleaved': a concatenated token shows the label that it would predict"
+        )
+    try:
+        check_optimizer(training)
+    except ValueError as error:
+        yield f"training.optimizer.name = '{training.optimizer.name}': {error}"
 
 
 def initial_state(experiment: Experiment) -> TrainState:

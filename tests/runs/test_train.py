@@ -322,7 +322,7 @@ def test_load_run_says_what_is_missing(finished, tmp_path):
 def test_metrics_writer_drops_what_lies_beyond_the_checkpoint_and_half_a_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 10, "a": 1}\n{"step": 20, "a": 2}\n{"step": 30, "a": 3}\n{"step": 4')
-    with MetricsWriter(path, tmp_path / "tensorboard", resume_step=20) as writer:
+    with MetricsWriter(Workdir(tmp_path), resume_step=20) as writer:
         writer.write(25, {"": {"a": 9.5}})
     assert [record["step"] for record in read_metrics(path)] == [10, 20, 25]
     assert path.read_text().endswith('{"step": 25, "a": 9.5}\n')
