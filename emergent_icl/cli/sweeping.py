@@ -16,7 +16,7 @@ from absl import flags
 from emergent_icl.cli import console, sweep_display
 from emergent_icl.cli.flags import EXTENSIONS, workdir_flag
 from emergent_icl.cli.start import STOP_SIGNALS
-from emergent_icl.plots.report import write_report
+from emergent_icl.plots.report import report_page
 from emergent_icl.plots.sweep_data import context_text
 from emergent_icl.plots.sweep_figures import finding_figure, save, summary_figure
 from emergent_icl.runs.locks import is_locked
@@ -138,7 +138,7 @@ def judge_and_draw(
         verdict = results["verdicts"][name]
         save(finding_figure(name, sweep, verdict, context_text(results)), figures / name)
     save(summary_figure(results), figures / "summary")
-    write_report(results, figures, root / "report.html")
+    write_whole(root / "report.html", report_page(results, figures))
     sweep_display.print_verdicts(results)
     console.say(f"Numbers: {root / RESULTS}\nReport: {root / 'report.html'}")
 

@@ -184,12 +184,6 @@ def curves(results: Results) -> dict[str, float | None]:
     }
 
 
-def chance(task: Task) -> float | None:
-    """The ICL of guessing: one over the valid labels of its mode; None if that is not evaluated."""
-    mode, _ = ICL
-    return 1 / len(task.evaluation[mode].valid_labels) if mode in task.evaluation else None
-
-
 def means(results: Results) -> dict[str, dict[str, float]]:
     """Means without their intervals."""
     return {

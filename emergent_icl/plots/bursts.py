@@ -18,9 +18,7 @@ FEW_BARS = 20
 def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> Figure:
     """Bars: share of the sequences by the number of context examples of the query's class.
 
-    Args:
-      statistics: by the name of what was measured; the first is the training type.
-      title: of the figure.
+    A panel for whatever was measured, by its name; the first is the training type.
     """
     figure = style.new_figure(7, 1.1 + 1.25 * len(statistics))
     panels = figure.subplots(len(statistics), 1, sharex=True, sharey=True, squeeze=False)[:, 0]

@@ -33,23 +33,18 @@ OWN_NOTE = "'own': its fixed label, where another one is shown."
 
 
 class Subject(NamedTuple):
-    """A sequence type of a config, with sequences of it.
-
-    Attributes:
-      name: of the type or evaluation mode.
-      is_training: whether these are the training sequences.
-      stem: its name in files and random streams.
-      kind: the type.
-      sample: int32 [N, S].
-      statistics: of the sample.
-    """
+    """A sequence type of a config, or an evaluation mode, with a sample of it, int32 [N, S]."""
 
     name: str
     is_training: bool
-    stem: str
     kind: SequenceType
     sample: SequenceBatch
     statistics: SequenceStatistics
+
+    @property
+    def stem(self) -> str:
+        """Its name in files and random streams."""
+        return _stem(self.name, self.is_training)
 
     @property
     def heading(self) -> str:
@@ -66,11 +61,14 @@ def draw_subjects(training_name: str, task: Task, seed: int, sample_size: int) -
     kinds += [(mode, False, kind) for mode, kind in task.evaluation.items()]
     subjects = []
     for name, is_training, kind in kinds:
-        stem = f"train_{name}" if is_training else name
-        sample = draw_sample(kind.sample, seed, f"inspect/{stem}", sample_size)
-        statistics = sequence_statistics(sample)
-        subjects.append(Subject(name, is_training, stem, kind, sample, statistics))
+        stream = f"inspect/{_stem(name, is_training)}"
+        sample = draw_sample(kind.sample, seed, stream, sample_size)
+        subjects.append(Subject(name, is_training, kind, sample, sequence_statistics(sample)))
     return subjects
+
+
+def _stem(name: str, is_training: bool) -> str:
+    return f"train_{name}" if is_training else name
 
 
 def figures(
@@ -78,11 +76,7 @@ def figures(
 ) -> Iterator[tuple[str, Figure]]:
     """Every figure with the name of its file, in the order in which to look at them.
 
-    Args:
-      experiment: whose data they are.
-      subjects: see `draw_subjects`.
-      num_shown: sequences in each picture, the first of the sample.
-      seed: that of the subjects.
+    Pictures show the first sequences of each subject's sample; the seed is that of the subjects.
     """
     config = experiment.config
     bank = jax.device_put(experiment.arrays())
@@ -90,27 +84,16 @@ def figures(
         shown = show(experiment, bank, subject, num_shown, seed)
         options = describe_sequences(config, subject.kind, subject.is_training)
         what = subject.heading if subject.is_training else f"evaluation ({subject.name})"
-        is_renamed = np.char.find(shown.notes, "own") >= 0
-        yield (
-            f"sequences_{subject.stem}.png",
-            sequences_figure(
-                shown,
-                f"{config.name}: {what}",
-                f"{options}\nData: {describe_data(config)}",
-                f"{ROLES_NOTE} {OWN_NOTE}" if is_renamed.any() else ROLES_NOTE,
-            ),
-        )
-
+        title, subtitle = f"{config.name}: {what}", f"{options}\nData: {describe_data(config)}"
+        is_renamed = any("own" in note for note in shown.notes.flat)
+        note = f"{ROLES_NOTE} {OWN_NOTE}" if is_renamed else ROLES_NOTE
+        yield f"sequences_{subject.stem}.png", sequences_figure(shown, title, subtitle, note)
     training, space = subjects[0], experiment.task.space
     places = space.places_of(training.sample.class_ids)
-    yield (
-        "class_frequencies.png",
-        class_frequencies_figure(
-            ClassFrequencies(space.split, space.zipf_exponent, places, training.kind.follows_zipf),
-            f"{config.name}: how often each class is shown in training",
-            f"{training.name}: {describe_sequences(config, training.kind, is_training=True)}",
-        ),
-    )
+    shares = ClassFrequencies(space.split, space.zipf_exponent, places, training.kind.follows_zipf)
+    title = f"{config.name}: how often each class is shown in training"
+    options = f"{training.name}: {describe_sequences(config, training.kind, is_training=True)}"
+    yield "class_frequencies.png", class_frequencies_figure(shares, title, options)
     measured = {subject.heading: subject.statistics for subject in subjects}
     yield "bursts.png", bursts_figure(measured, f"{config.name}: burstiness")
 
@@ -118,14 +101,9 @@ def figures(
 def show(
     experiment: Experiment, bank: DeviceBank, subject: Subject, count: int, seed: int
 ) -> Shown:
-    """The first sequences of a subject as the encoder sees them; the sample may be smaller.
+    """The first sequences of a subject, whose seed it is, as the encoder sees them.
 
-    Args:
-      experiment: whose data they are.
-      bank: its examples, on a device.
-      subject: see `draw_subjects`.
-      count: sequences to show.
-      seed: that of the subject.
+    The bank holds the experiment's examples on a device; the sample may be smaller than the count.
     """
     stream = f"inspect/{subject.stem}"
     class_ids, exemplar_ids, labels = draw_sample(subject.kind.sample, seed, stream, count)

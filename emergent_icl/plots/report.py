@@ -25,21 +25,12 @@ _BLOCK = re.compile(
 _MARK = re.compile(r"<!-- /?results\b")
 
 
-def write_report(results: Json, figures_dir: Path | None, path: Path) -> None:
-    """Writes the report of a reproduction.
-
-    Args:
-      results: results.json.
-      figures_dir: where summary.svg and a FINDING.svg each lie, to be shown within the page (a
-        finding's own where scripts are switched off); None, or a missing file, to leave them out.
-      path: of the HTML file; its folder is made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report_page(results, figures_dir), encoding="utf-8")
-
-
 def report_page(results: Json, figures_dir: Path | None) -> str:
-    """The page of `write_report`."""
+    """The report of a reproduction, as HTML, from its results.json.
+
+    In the folder of figures lie summary.svg and a FINDING.svg each, to be shown within the page (a
+    finding's own where scripts are switched off); without it, or a file, they are left out.
+    """
     machine, compute = results["machine"], duration_text(results["compute_seconds"])
     # Those without a value are left out.
     facts = {
@@ -51,17 +42,14 @@ def report_page(results: Json, figures_dir: Path | None) -> str:
         "Machine": f"{machine['processor']}, {machine['devices']}",
     }
     findings = [(row, results["sweeps"].get(row.name)) for row in tables.finding_rows(results)]
-    return (
-        _templates()
-        .get_template("report.html.jinja")
-        .render(
-            results=results,
-            facts=facts,
-            findings=findings,
-            machine=machine | {"compute": compute},
-            address_of=lambda name: _picture(figures_dir, name),
-            plotly=Markup(get_plotlyjs()),
-        )
+    page = _templates().get_template("report.html.jinja")
+    return page.render(
+        results=results,
+        facts=facts,
+        findings=findings,
+        machine=machine | {"compute": compute},
+        address_of=lambda name: _picture(figures_dir, name),
+        plotly=Markup(get_plotlyjs()),
     )
 
 
@@ -77,11 +65,8 @@ def _picture(figures_dir: Path | None, name: str) -> str:
 def fill(page: str, results: Json, pictures: str) -> str:
     """The same page of Markdown, with what stands between its marks written anew.
 
-    Args:
-      page: Markdown with '<!-- results: NAME -->' and '<!-- /results -->' on lines of their own,
-        NAME one of BLOCKS.
-      results: results.json.
-      pictures: path from the page to the folder of a NAME.png each finding.
+    The marks are '<!-- results: NAME -->' and '<!-- /results -->' on lines of their own, NAME one
+    of BLOCKS; `pictures` is the path from the page to the folder of a NAME.png each finding.
 
     Raises:
       ValueError: a mark has no other end, or a NAME is unknown.

@@ -53,22 +53,14 @@ def sequences_figure(shown: Shown, title: str, subtitle: str, note: str) -> Figu
 
     The query is framed thickly, with its label as the answer to be found; context examples
     of its class have thin frames of the same color, and other classes that repeat have
-    thin frames of their own colors.
-
-    Args:
-      shown: the sequences.
-      title: what they are.
-      subtitle: the options that matter.
-      note: what the small print means.
+    thin frames of their own colors. The note says what the small print means.
     """
     count, length = shown.labels.shape
     lines = math.ceil(length / MAX_COLUMNS)
     columns = math.ceil(length / lines)
     width = max(LEFT + columns * (CELL + BESIDE), MIN_WIDTH)
-    titles, subtitles, notes = (
-        style.wrap(text, width - 2 * RIGHT, size)
-        for text, size in ((title, TITLE), (subtitle, TEXT), (note, TEXT))
-    )
+    titles = style.wrap(title, width - 2 * RIGHT, TITLE)
+    subtitles, notes = (style.wrap(text, width - 2 * RIGHT, TEXT) for text in (subtitle, note))
     header = RIGHT + TITLE_LINE * len(titles) + TEXT_LINE * len(subtitles) + LEGEND
     footer = FOOTER + TEXT_LINE * len(notes)
     rows = count * lines
@@ -88,10 +80,8 @@ def sequences_figure(shown: Shown, title: str, subtitle: str, note: str) -> Figu
             axes = figure.add_subplot(grid[row * lines + line, column])
             draw_example(axes, shown.examples[row, position], scale)
             _name_example(axes, shown, row, position, colors)
-            if position == 0:
-                axes.set_ylabel(
-                    f"{row + 1}", size=TEXT, color=style.GRAY, rotation=0, labelpad=9, va="center"
-                )
+            number = {"size": TEXT, "color": style.GRAY, "rotation": 0, "va": "center"}
+            axes.set_ylabel("" if position else f"{row + 1}", labelpad=9, **number)
     _draw_footer(figure, shown.kind, notes, scale)
     return figure
 
@@ -161,12 +151,9 @@ def _name_example(
 
 
 def draw_example(axes: Axes, example: np.ndarray, scale: tuple[float, float] | None = None) -> None:
-    """Draws an image [H, W, 1], a vector [D] or an integer [], without ticks.
+    """Draws an image [H, W, 1], a vector [D] or an integer [], as the encoder sees it.
 
-    Args:
-      axes: its own.
-      example: what the encoder sees.
-      scale: what black and white, or blue and red, stand for; None: its own `value_range`.
+    The scale is what black and white, or blue and red, stand for; None: its own `value_range`.
     """
     axes.set(xticks=[], yticks=[])
     if example.ndim == 0:
@@ -199,18 +186,14 @@ def class_colors(class_ids_S: np.ndarray) -> dict[int, str]:
 def vector_square(vector_D: np.ndarray) -> np.ndarray:
     """The numbers of a vector, row by row, in the smallest square; NaN where none are left."""
     side = math.ceil(math.sqrt(len(vector_D)))
-    square = np.full(side * side, np.nan, np.float32)
-    square[: len(vector_D)] = vector_D
-    return square.reshape(side, side)
+    padding = (0, side * side - len(vector_D))
+    return np.pad(vector_D, padding, constant_values=np.nan).reshape(side, side)
 
 
 def value_range(examples: np.ndarray) -> tuple[float, float] | None:
     """What black and white (images) or blue and red (vectors) stand for; nothing is clipped.
 
-    Noise reaches beyond 0 and 1. For vectors white is 0; integers have no range.
-
-    Args:
-      examples: images [B, S, H, W, 1], vectors [B, S, D] or integers [B, S].
+    Noise reaches beyond 0 and 1. For vectors [B, S, D] white is 0; integers [B, S] have no range.
     """
     if examples.ndim == 2:
         return None

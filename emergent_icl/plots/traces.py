@@ -43,12 +43,11 @@ def predictions_figure(trace: Trace, title: str) -> Figure:
         for position, label in enumerate(trace.batch.labels[row]):
             axes = part.add_subplot(grid[0, position])
             draw_example(axes, trace.examples[row, position])
-            is_query = position == length - 1
-            color = style.VERMILLION if is_query else style.INK
-            axes.set_title(
-                f"query: {label}" if is_query else f"{label}", size=8, color=color, pad=3
-            )
-            axes.spines[:].set_color(style.VERMILLION if is_query else style.PALE)
+            text, color, frame = f"{label}", style.INK, style.PALE
+            if position == length - 1:
+                text, color, frame = f"query: {label}", style.VERMILLION, style.VERMILLION
+            axes.set_title(text, size=8, color=color, pad=3)
+            axes.spines[:].set_color(frame)
         _draw_bars(part.add_subplot(grid[1, :]), trace, row)
     return figure
 
@@ -68,14 +67,9 @@ def _draw_bars(axes: Axes, trace: Trace, row: int) -> None:
 
 
 def attention_figure(trace: Trace, index: int, title: str) -> Figure:
-    """A map for each head of each layer: row t shows where token t looks.
+    """A map for each head of each layer: row t shows where token t looks, in one of the sequences.
 
-    Names of tokens of the query's class are colored.
-
-    Args:
-      trace: the sequences, of a model with attention.
-      index: which of them.
-      title: of the figure.
+    The model has attention. Names of tokens of the query's class are colored.
     """
     assert trace.attention is not None
     weights = trace.attention[:, index]
@@ -119,6 +113,5 @@ def query_class(trace: Trace, index: int) -> list[bool]:
     class_ids = trace.batch.class_ids[index]
     same = class_ids == class_ids[-1]
     # An example is a token, or two of them: the query has no label's.
-    if trace.tokens.shape[1] == len(same):
-        return same.tolist()
-    return same.repeat(2)[:-1].tolist()
+    is_single = trace.tokens.shape[1] == len(same)
+    return (same if is_single else same.repeat(2)[:-1]).tolist()

@@ -11,8 +11,9 @@ from plotly.offline import get_plotlyjs
 
 from emergent_icl.plots import sweep_tables as tables
 from emergent_icl.plots.charts import chart, chart_text
-from emergent_icl.plots.report import BLOCKS, fill, report_page, write_report
+from emergent_icl.plots.report import BLOCKS, fill, report_page
 from emergent_icl.plots.sweep_figures import save, summary_figure
+from emergent_icl.runs.workdir import write_whole
 
 RESULTS = make_results()
 # Of each chart; nothing of "variation" was run.
@@ -34,8 +35,9 @@ def page(tmp_path_factory):
     save(summary_figure(RESULTS), folder / "figures" / "summary")
     # Its own picture, for readers without scripts.
     (folder / "figures" / "classes.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    write_report(RESULTS, folder / "figures", folder / "made" / "report.html")
-    return folder / "made" / "report.html"
+    path = folder / "made" / "report.html"
+    write_whole(path, report_page(RESULTS, folder / "figures"))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +276,7 @@ def test_the_checker_notices_a_broken_page(page, tmp_path, old, new, found):
 @pytest.mark.browser
 @needs_browser
 def test_hostile_results_are_drawn_and_run_nothing(tmp_path):
-    write_report(hostile_results(), None, tmp_path / "report.html")
+    write_whole(tmp_path / "report.html", report_page(hostile_results(), None))
     assert browser.problems(tmp_path / "report.html", [2], tmp_path) == []
     probe = "[...document.querySelectorAll('.chart text')].map((text) => text.textContent)"
     texts, _ = browser.visit(tmp_path / "report.html", probe, tmp_path)
