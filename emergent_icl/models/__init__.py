@@ -8,6 +8,6 @@ Shape letters, here and everywhere else:
 """
 
 # Imported for their entries in ENCODERS and SEQUENCE_MODELS.
-from emergent_icl.models import encoders, network
+from emergent_icl.models import encoders, recurrent, transformer
 
-__all__ = ["encoders", "network"]
+__all__ = ["encoders", "recurrent", "transformer"]

@@ -5,12 +5,12 @@ Parameters have the names, shapes and initial values of `hk.Conv2D`.
 
 from __future__ import annotations
 
+import functools
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 class PointwiseConv(hk.Module):
@@ -49,23 +49,19 @@ def _weights(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
 
 def plain_conv(x_NHWC: jax.Array, w_HWIO: jax.Array, stride: int) -> jax.Array:
     """XLA's own convolution, SAME padding."""
+    dimensions = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
-        x_NHWC, w_HWIO, (stride, stride), "SAME", dimension_numbers=DIMENSIONS
+        x_NHWC, w_HWIO, (stride, stride), "SAME", dimension_numbers=dimensions
     )
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def strided_conv(x_NHWC: jax.Array, w_HWIO: jax.Array, stride: int) -> jax.Array:
     """`plain_conv`, whose weight gradient is made for few input channels on CPU."""
-    return _strided_conv(stride, x_NHWC, w_HWIO)
+    return plain_conv(x_NHWC, w_HWIO, stride)
 
 
-def _strided_conv_forward(
-    stride: int, x: jax.Array, w: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return plain_conv(x, w, stride), (x, w)
-
-
-def _strided_conv_backward(
+def _backward(
     stride: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, w = saved
@@ -85,8 +81,7 @@ def _strided_conv_backward(
     return to_images, to_weights
 
 
-_strided_conv = jax.custom_vjp(lambda stride, x, w: plain_conv(x, w, stride), nondiff_argnums=(0,))
-_strided_conv.defvjp(_strided_conv_forward, _strided_conv_backward)
+strided_conv.defvjp(lambda x, w, stride: (plain_conv(x, w, stride), (x, w)), _backward)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

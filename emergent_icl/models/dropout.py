@@ -9,13 +9,10 @@ from emergent_icl.randomness import named_keys
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array | None, name: str) -> jax.Array:
-    """Zeroes each number with probability `rate`, and scales up what is left.
+    """Zeroes each number of [B, ...] with probability `rate` in [0, 1), and scales up the rest.
 
-    Args:
-      x: float [B, ...].
-      rate: in [0, 1); 0 changes nothing and reads no key.
-      keys: [B, 2], one a sequence; None changes nothing.
-      name: of the place in the model: other places drop other numbers.
+    By keys [B, 2], one a sequence, and the name of the place in the model: other places drop
+    other numbers. Without keys nothing changes, nor at a rate of 0, which reads none.
     """
     if rate == 0 or keys is None:
         return x

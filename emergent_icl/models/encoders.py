@@ -26,24 +26,19 @@ EncoderFactory = Callable[[ml_collections.ConfigDict, MeanOverDevices], Encoder]
 @ENCODERS.register("resnet", reads=("image",), is_normalized=True, problems=check.resnet_problems)
 def resnet(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
     """The paper's ResNet, for images [N, H, W, 1] (original: embed_type 'resnet')."""
-    options = model.resnet
-    return ResNet(
-        options.channels, options.blocks_per_group, options.flatten_superpixels, mean_over_devices
-    )
+    return ResNet(model.resnet, mean_over_devices)
 
 
 @ENCODERS.register("mlp", reads=("image", "vector"), has_convolutions=False)
-def mlp(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
+def mlp(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
     """Flatten, hidden ReLU layers, linear output: for small images, vectors and CPUs."""
-    del mean_over_devices
     layers = hk.nets.MLP((*model.mlp.hidden_sizes, model.embedding_size), name="mlp_encoder")
     return lambda examples, is_training: layers(_flatten(examples))
 
 
 @ENCODERS.register("linear", reads=("image", "vector"), has_convolutions=False)
-def linear(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
+def linear(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
     """Flatten and project (original: embed_type 'linear')."""
-    del mean_over_devices
     layer = hk.Linear(model.embedding_size, name="linear_encoder")
     return lambda examples, is_training: layer(_flatten(examples))
 
@@ -51,9 +46,8 @@ def linear(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices)
 @ENCODERS.register(
     "embedding", reads=("integer",), has_convolutions=False, problems=check.symbol_problems
 )
-def embedding(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
+def embedding(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
     """A table over integer examples [N] below `model.num_symbols` (original: 'tokens')."""
-    del mean_over_devices
     table = hk.Embed(model.num_symbols, model.embedding_size, name="symbol_encoder")
     return lambda examples, is_training: table(examples)
 

@@ -13,16 +13,13 @@ import jmp
 import ml_collections
 
 from emergent_icl.config.registry import ENCODERS, SEQUENCE_MODELS
-from emergent_icl.models import check
 from emergent_icl.models.normalization import (
     MeanOverDevices,
     cast_parameters,
     make_policy,
     one_device,
 )
-from emergent_icl.models.recurrent import RecurrentStack
 from emergent_icl.models.tokens import TokenEmbedding
-from emergent_icl.models.transformer import Transformer
 
 Params = Any
 BatchStats = Any
@@ -31,34 +28,9 @@ BatchStats = Any
 # It may have the attributes `has_attention` (then it can be called `with_attention=True`, see
 # Transformer) and `has_query_alone` (then `query_alone=True` asks for features [B, 1, F]).
 SequenceModel = Callable[[jax.Array, jax.Array | None], jax.Array]
-SequenceModelFactory = Callable[[ml_collections.ConfigDict], SequenceModel]
 
 # Where logits are computed: at the query, at every example, or at every token.
 At = Literal["query", "examples", "tokens"]
-
-
-@SEQUENCE_MODELS.register("transformer", problems=check.attention_problems)
-def transformer(model: ml_collections.ConfigDict) -> SequenceModel:
-    """The paper's causal transformer."""
-    return Transformer(model)
-
-
-@SEQUENCE_MODELS.register("lstm", problems=check.recurrent_problems)
-def lstm(model: ml_collections.ConfigDict) -> SequenceModel:
-    """A stack of LSTMs (original: seq_model 'lstm')."""
-    return RecurrentStack(lambda size, name: hk.LSTM(size, name), model)
-
-
-@SEQUENCE_MODELS.register("gru", problems=check.recurrent_problems)
-def gru(model: ml_collections.ConfigDict) -> SequenceModel:
-    """A stack of GRUs."""
-    return RecurrentStack(lambda size, name: hk.GRU(size, name=name), model)
-
-
-@SEQUENCE_MODELS.register("rnn", problems=check.recurrent_problems)
-def rnn(model: ml_collections.ConfigDict) -> SequenceModel:
-    """A stack of vanilla RNNs (original: seq_model 'vanilla_rnn')."""
-    return RecurrentStack(lambda size, name: hk.VanillaRNN(size, name=name), model)
 
 
 class Parts:
@@ -78,12 +50,11 @@ class Parts:
         """Builds the modules of `config.model`; see `make_network` for the arguments."""
         self.encode = ENCODERS[model.encoder](model, mean_over_devices)
         self.tokens = TokenEmbedding(model, num_labels, num_positions)
-        self.sequence_model = SEQUENCE_MODELS[model.sequence_model](model)
-        widths = [*model.head_hidden_sizes, num_labels]
-        names = [*(f"head_hidden_{i}" for i in range(len(widths) - 1)), "head"]
+        self.sequence_model: SequenceModel = SEQUENCE_MODELS[model.sequence_model](model)
+        widths = {f"head_hidden_{i}": width for i, width in enumerate(model.head_hidden_sizes)}
         self.head = [
             hk.Linear(width, w_init=hk.initializers.VarianceScaling(1.0), name=name)
-            for width, name in zip(widths, names, strict=True)
+            for name, width in (widths | {"head": num_labels}).items()
         ]
         # Interleaved tokens: examples at even places, labels between them.
         self.stride = 2 if model.tokens == "interleaved" else 1
@@ -132,15 +103,11 @@ class Parts:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """The model as pure functions; see `make_network`.
+    """The model as pure functions: `Parts`, transformed, under a policy of precision.
 
     Everywhere `keys` are [B, 2], one a sequence, and only read by dropout; None drops nothing.
     What comes out is in full precision, whatever `config.model.precision`: float32, or float64
     under `jax_enable_x64`.
-
-    Attributes:
-      parts: `Parts`, transformed.
-      policy: the precision; see `make_policy`.
     """
 
     parts: hk.MultiTransformedWithState
@@ -155,10 +122,7 @@ class Network:
     def encode(
         self, params: Params, stats: BatchStats, examples: jax.Array, is_training: bool
     ) -> tuple[jax.Array, BatchStats]:
-        """Examples [N, ...] -> (embeddings [N, D], batch_stats).
-
-        Every example on its own, but for the BatchNorm statistics in training.
-        """
+        """Examples [N, ...] -> (embeddings [N, D], batch_stats); each alone but for BatchNorm."""
         params, examples = self._to_compute(params, examples)
         embeddings, stats = self.parts.apply["encode"](params, stats, None, examples, is_training)
         return self.policy.cast_to_output(embeddings), stats
@@ -172,10 +136,9 @@ class Network:
         is_training: bool = False,
         at: At = "query",
     ) -> jax.Array:
-        """Embeddings and labels -> logits; the query's label is not read.
+        """Embeddings and labels, of which the query's is not read -> logits.
 
-        Returns:
-          [B, L] of the query, [B, S, L] of every example or [B, T, L] of every token.
+        [B, L] of the query, [B, S, L] of every example or [B, T, L] of every token.
         """
         params, embeddings_BSD = self._to_compute(params, embeddings_BSD)
         arguments = (embeddings_BSD, labels_BS, keys, is_training, at)
@@ -218,20 +181,15 @@ def make_network(
     num_positions: int = 0,
     mean_over_devices: MeanOverDevices = one_device,
 ) -> Network:
-    """Builds the network of `config.model`.
+    """Builds the network of `config.model`, for L = `num_labels`.
 
-    Args:
-      model: the model section of the config.
-      num_labels: L, the capacity of label table and head.
-      num_positions: most tokens of a sequence; read by learned positions alone.
-      mean_over_devices: by which BatchNorm shares its statistics in training, where several
-        devices share a batch.
+    `num_positions`, the most tokens of a sequence, is read by learned positions alone. BatchNorm
+    shares its statistics by `mean_over_devices` in training, where several devices share a batch.
     """
 
     def build() -> tuple[Callable[..., jax.Array], dict[str, Callable[..., Any]]]:
         parts = Parts(model, num_labels, num_positions, mean_over_devices)
-        stages = {"encode": parts.encode, "predict": parts.predict, "attend": parts.attend}
-        return parts.init, stages
+        return parts.init, {name: getattr(parts, name) for name in ("encode", "predict", "attend")}
 
     return Network(hk.multi_transform_with_state(build), make_policy(model.precision))
 

@@ -34,17 +34,10 @@ def layer_norm(name: str) -> Callable[[jax.Array], jax.Array]:
 
 
 class BatchNorm(hk.Module):
-    """BatchNorm with the paper's constants; parameters and averages are those of `hk.BatchNorm`.
-
-    It can normalize less than it measures, see `__call__`.
-    """
+    """BatchNorm with the paper's constants; parameters and averages are those of `hk.BatchNorm`."""
 
     def __init__(
-        self,
-        name: str,
-        mean_over_devices: MeanOverDevices = one_device,
-        *,
-        zero_scale: bool = False,
+        self, name: str, mean_over_devices: MeanOverDevices = one_device, zero_scale: bool = False
     ) -> None:
         """Devices share statistics in training; `zero_scale` lets a branch start silent."""
         super().__init__(name=name)
@@ -56,20 +49,21 @@ class BatchNorm(hk.Module):
     def __call__(
         self, x: jax.Array, is_training: bool, max_pool: MaxPool | None = None
     ) -> jax.Array:
-        """Normalizes [..., C] over all axes but the last.
+        """Normalizes [..., C] over all axes but the last: in training by the statistics of x.
 
-        Args:
-          x: float [..., C].
-          is_training: whether by the statistics of x or by their running averages.
-          max_pool: pools what was normalized. It is done before, on the same numbers: a
-            maximum stays one under scaling and shifting, and the rest is never normalized.
+        `max_pool` pools what was normalized. It is done before, on the same numbers: a maximum
+        stays one under scaling and shifting, and the rest is never normalized.
         """
         dtype, x = x.dtype, widened(x)
         shape = (1,) * (x.ndim - 1) + x.shape[-1:]
         scale = hk.get_parameter("scale", shape, x.dtype, self.scale_init)
         offset = hk.get_parameter("offset", shape, x.dtype, jnp.zeros)
         if is_training:
-            mean, var = self._moments(x)
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(x, axes, keepdims=True)
+            mean_of_squares = jnp.mean(jnp.square(x), axes, keepdims=True)
+            mean, mean_of_squares = self.mean_over_devices((mean, mean_of_squares))
+            var = mean_of_squares - jnp.square(mean)
             self.mean_ema(mean)
             self.var_ema(var)
         else:
@@ -80,13 +74,6 @@ class BatchNorm(hk.Module):
             x = sign * max_pool(sign * x)
         return ((x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + offset).astype(dtype)
 
-    def _moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        axes = tuple(range(x.ndim - 1))
-        mean = jnp.mean(x, axes, keepdims=True)
-        mean_of_squares = jnp.mean(jnp.square(x), axes, keepdims=True)
-        mean, mean_of_squares = self.mean_over_devices((mean, mean_of_squares))
-        return mean, mean_of_squares - jnp.square(mean)
-
 
 def is_normalization(module: str) -> bool:
     """Whether a Haiku module path is that of a normalization layer, ours or Haiku's own."""
@@ -94,10 +81,8 @@ def is_normalization(module: str) -> bool:
 
 
 def make_policy(precision: str) -> jmp.Policy:
-    """Parameters and outputs in full precision; `precision` in between.
-
-    Full precision is JAX's own: float32, or float64 under `jax_enable_x64`.
-    """
+    """Parameters and outputs in full precision; `precision` in between."""
+    # JAX's own: float32, or float64 under `jax_enable_x64`.
     full = jnp.result_type(float)
     return jmp.Policy(full, full if precision == "float32" else jnp.dtype(precision), full)
 

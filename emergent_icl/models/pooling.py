@@ -17,16 +17,10 @@ WINDOW, STRIDE = 3, 2
 
 @jax.custom_vjp
 def max_pool_3x3_stride_2(images_NHWC: jax.Array) -> jax.Array:
-    """Max-pool with window 3, stride 2 and SAME padding, as in the ResNet stem.
+    """Max-pool with window 3, stride 2 and SAME padding: [N, ceil(H/2), ceil(W/2), C].
 
     Equals `hk.max_pool(x, 3, 2, 'SAME')` in values and in gradients: a tie sends the
     gradient to the first position in row-major order, as XLA does.
-
-    Args:
-      images_NHWC: float [N, H, W, C].
-
-    Returns:
-      float [N, ceil(H/2), ceil(W/2), C].
     """
     return _pool(images_NHWC)[0]
 

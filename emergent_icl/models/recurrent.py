@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import haiku as hk
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from emergent_icl.config.registry import SEQUENCE_MODELS
+from emergent_icl.models import check
 from emergent_icl.models.dropout import dropout, of_layer
 
 
@@ -35,11 +38,11 @@ class RecurrentStack(hk.Module):
 
     def __init__(
         self,
-        make_cell: Callable[[int, str], hk.RNNCore],
+        make_cell: Callable[..., hk.RNNCore],
         model: ml_collections.ConfigDict,
         name: str = "recurrent",
     ) -> None:
-        """Takes (width, name) -> cell, and config.model: num_layers, rnn_size, dropout."""
+        """Takes a kind of cell, and config.model: num_layers, rnn_size, dropout."""
         super().__init__(name=name)
         self.make_cell, self.model = make_cell, model
 
@@ -49,7 +52,8 @@ class RecurrentStack(hk.Module):
         `keys`, [B, 2], one a sequence, are for dropout; None drops nothing.
         """
         model, batch_size = self.model, tokens_BTD.shape[0]
-        cells = [self.make_cell(model.rnn_size, f"layer_{i}") for i in range(model.num_layers)]
+        names = [f"layer_{i}" for i in range(model.num_layers)]
+        cells = [self.make_cell(model.rnn_size, name=name) for name in names]
         if keys is not None and model.dropout > 0:
             ones = jnp.ones((batch_size, model.rnn_size), tokens_BTD.dtype)
             for i in range(1, model.num_layers):
@@ -61,3 +65,10 @@ class RecurrentStack(hk.Module):
         )
         features, _ = hk.dynamic_unroll(stack, tokens_BTD, state, time_major=False)
         return features
+
+
+# 'rnn' is 'vanilla_rnn' in the original.
+for _name, _cell in (("lstm", hk.LSTM), ("gru", hk.GRU), ("rnn", hk.VanillaRNN)):
+    SEQUENCE_MODELS.register(_name, problems=check.recurrent_problems)(
+        functools.partial(RecurrentStack, _cell)
+    )

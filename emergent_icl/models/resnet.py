@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 from emergent_icl.models.convolution import PointwiseConv, StemConv
 from emergent_icl.models.normalization import BatchNorm, MeanOverDevices
@@ -64,25 +63,16 @@ class BottleneckBlock(hk.Module):
 class ResNet(hk.Module):
     """7x7/2 stem, max-pool, groups of bottleneck blocks, mean over positions.
 
-    With `flatten`, the superpixels that are left are laid side by side instead, and the
-    last group has as many fewer channels (original: flatten_superpixels).
+    With `flatten_superpixels`, those that are left are laid side by side instead, and the last
+    group has as many fewer channels. Paper: channels (16, 32, 32, 64), 2 blocks a group.
     """
 
     def __init__(
-        self,
-        channels: Sequence[int],
-        blocks_per_group: Sequence[int],
-        flatten: bool,
-        mean_over_devices: MeanOverDevices,
-        name: str = "resnet",
+        self, options: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices
     ) -> None:
-        """Takes widths and numbers of blocks of the groups; the last width is the embedding's.
-
-        Paper: (16, 32, 32, 64) and (2, 2, 2, 2).
-        """
-        super().__init__(name=name)
-        self.channels, self.blocks_per_group = tuple(channels), tuple(blocks_per_group)
-        self.flatten, self.mean_over_devices = flatten, mean_over_devices
+        """Takes config.model.resnet; the last number of channels is the embedding's."""
+        super().__init__(name="resnet")
+        self.options, self.mean_over_devices = options, mean_over_devices
 
     def __call__(self, images_NHWC: jax.Array, is_training: bool) -> jax.Array:
         """Maps float images [N, H, W, 1] to embeddings [N, channels[-1]]."""
@@ -90,16 +80,13 @@ class ResNet(hk.Module):
         norm = BatchNorm("initial_batchnorm", self.mean_over_devices)
         # The ReLU commutes with the pooling, too.
         x = jax.nn.relu(norm(x, is_training, max_pool_3x3_stride_2))
-        widths = list(self.channels)
-        if self.flatten:
+        widths, flatten = list(self.options.channels), self.options.flatten_superpixels
+        if flatten:
             widths[-1] //= num_superpixels(images_NHWC.shape[1], len(widths))
-        for group, (channels, blocks) in enumerate(zip(widths, self.blocks_per_group, strict=True)):
-            for block in range(blocks):
-                stride = 2 if group and not block else 1
-                name = f"group_{group}_block_{block}"
-                x = BottleneckBlock(channels, stride, not block, self.mean_over_devices, name)(
-                    x, is_training
-                )
-        if self.flatten:
-            return jnp.reshape(x, (x.shape[0], -1))
-        return x.mean(axis=(1, 2))
+        groups = zip(widths, self.options.blocks_per_group, strict=True)
+        for group, (channels, blocks) in enumerate(groups):
+            for index in range(blocks):
+                stride, name = 2 if group and not index else 1, f"group_{group}_block_{index}"
+                block = BottleneckBlock(channels, stride, not index, self.mean_over_devices, name)
+                x = block(x, is_training)
+        return jnp.reshape(x, (x.shape[0], -1)) if flatten else x.mean(axis=(1, 2))

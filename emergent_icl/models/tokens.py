@@ -50,14 +50,10 @@ class TokenEmbedding(hk.Module):
     """
 
     def __init__(
-        self,
-        model: ml_collections.ConfigDict,
-        num_labels: int,
-        num_positions: int,
-        name: str = "tokens",
+        self, model: ml_collections.ConfigDict, num_labels: int, num_positions: int
     ) -> None:
         """Takes config.model, L, and how many tokens learned positions can tell apart."""
-        super().__init__(name=name)
+        super().__init__(name="tokens")
         self.model, self.num_labels, self.num_positions = model, num_labels, num_positions
 
     def __call__(
@@ -67,14 +63,11 @@ class TokenEmbedding(hk.Module):
         keys: jax.Array | None,
         is_training: bool,
     ) -> jax.Array:
-        """Returns tokens [B, T, token_width].
+        """Embeddings and labels, of which the query is the last -> tokens [B, T, token_width].
 
-        Args:
-          embeddings_BSD: float [B, S, embedding_size]; the query is the last.
-          labels_BS: int [B, S], in [0, num_labels); the query's is ignored.
-          keys: [B, 2], one a sequence, for dropout; None for none.
-          is_training: whether positions are dropped. Examples are dropped in evaluation
-            too: it is noise on the input (original: example_dropout_prob).
+        `keys`, [B, 2], one a sequence, are for dropout; None drops nothing. Positions are dropped
+        in training alone, examples in evaluation too: that is noise on the input (original:
+        example_dropout_prob).
         """
         model, concatenated = self.model, self.model.tokens == "concatenated"
         embeddings_BSD = dropout(embeddings_BSD, model.example_dropout, keys, "examples")
@@ -92,18 +85,14 @@ class TokenEmbedding(hk.Module):
             context = jnp.reshape(pairs, (batch, 2 * (length - 1), width))
             tokens_BTD = jnp.concatenate([context, embeddings_BSD[:, -1:]], axis=1)
 
-        positions_TD = self._positions(*tokens_BTD.shape[1:])
-        if positions_TD is None:
+        length, width = tokens_BTD.shape[1:]
+        if model.positions == "sinusoidal":
+            positions_TD = sinusoidal_positions(length, width)
+        elif model.positions == "learned":
+            shape = (self.num_positions, width)
+            positions_TD = hk.get_parameter("positions", shape, init=init)[:length]
+        else:
             return tokens_BTD
         positions_BTD = jnp.broadcast_to(positions_TD.astype(tokens_BTD.dtype), tokens_BTD.shape)
         keys = keys if is_training else None
         return tokens_BTD + dropout(positions_BTD, model.positional_dropout, keys, "positions")
-
-    def _positions(self, length: int, width: int) -> jax.Array | np.ndarray | None:
-        """What is added to the tokens, [T, D]; None for nothing."""
-        if self.model.positions == "sinusoidal":
-            return sinusoidal_positions(length, width)
-        if self.model.positions == "learned":
-            init = hk.initializers.TruncatedNormal(TABLE_INIT_STDDEV)
-            return hk.get_parameter("positions", (self.num_positions, width), init=init)[:length]
-        return None

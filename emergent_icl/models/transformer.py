@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from emergent_icl.config.registry import SEQUENCE_MODELS
+from emergent_icl.models import check
 from emergent_icl.models.dropout import dropout, of_layer
 from emergent_icl.models.normalization import layer_norm, widened
 
@@ -98,6 +100,7 @@ class TransformerBlock(hk.Module):
         return x + dropout(narrow, model.dropout, keys, "mlp"), weights
 
 
+@SEQUENCE_MODELS.register("transformer", problems=check.attention_problems)
 class Transformer(hk.Module):
     """A stack of blocks and a final LayerNorm, without the label head.
 
@@ -122,14 +125,10 @@ class Transformer(hk.Module):
         with_attention: bool = False,
         query_alone: bool = False,
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """Maps tokens [B, T, D] to features [B, T, D].
+        """Maps tokens [B, T, D] to features [B, T, D]; `keys` [B, 2] or None are for dropout.
 
-        Args:
-          tokens_BTD: float [B, T, D].
-          keys: [B, 2], one a sequence, for dropout; None for none.
-          with_attention: return attention weights [layers, B, A, T, T] as well.
-          query_alone: return features [B, 1, D] of the last token; what the last layer would
-            do with the others is left out.
+        With attention, weights [layers, B, A, T, T] come as well. For the query alone features are
+        those of the last token, [B, 1, D]: what the last layer would do with others is left out.
         """
         model = self.model
         # A mask of one token would not be the last row of a mask of all.
