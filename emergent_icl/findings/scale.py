@@ -21,14 +21,8 @@ def start(
 ) -> ConfigDict:
     """The config of a scale, with as many evaluations of each run as figures need.
 
-    Args:
-      preset: laptop or paper.
-      laptop_steps: length of a run on a laptop.
-      paper_steps: at the paper's scale; 0 for the paper's own.
-      augmented: flips and quarter turns as classes of their own.
-
-    Raises:
-      ValueError: there is no such preset.
+    Runs at the paper's scale have its own number of steps where 0 is asked for. With `augmented`
+    flips and quarter turns are classes of their own. Raises ValueError for an unknown preset.
     """
     base.check_preset(preset, PRESETS)
     source = omniglot_augmented if augmented else omniglot

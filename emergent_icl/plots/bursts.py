@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -23,9 +22,16 @@ def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> F
     figure = style.new_figure(7, 1.1 + 1.25 * len(statistics))
     panels = figure.subplots(len(statistics), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     most = max(max(measured.support_examples) for measured in statistics.values())
-    for i, (axes, (name, measured)) in enumerate(zip(panels, statistics.items(), strict=True)):
-        color = style.VERMILLION if i else style.BLUE
-        _draw_panel(axes, name, measured, color, has_few_bars=most < FEW_BARS)
+    for axes, (name, measured) in zip(panels, statistics.items(), strict=True):
+        shares = measured.support_examples
+        color = style.BLUE if axes is panels[0] else style.VERMILLION
+        bars = axes.bar(list(shares), list(shares.values()), width=0.7, color=color)
+        if most < FEW_BARS:
+            axes.bar_label(bars, map(share_text, shares.values()), padding=2, size=8)
+        support = f"support in {share_text(measured.support)} of the sequences"
+        heading = f"{name}: {measured.seq_len - 1} context examples, {support}"
+        axes.set_title(heading, size=9, loc="left")
+        style.tidy(axes)
     # An axis that is shared is set once: room above whole bars for their numbers.
     panels[0].set(ylim=(0, 1.22), yticks=(0, 0.5, 1), xlim=(-0.6, most + 0.6))
     panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=20, integer=True, min_n_ticks=1))
@@ -34,19 +40,6 @@ def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> F
     figure.supylabel("share of the sequences", size=10)
     figure.suptitle(title, size=12, weight="bold")
     return figure
-
-
-def _draw_panel(
-    axes: Axes, name: str, measured: SequenceStatistics, color: str, has_few_bars: bool
-) -> None:
-    shares = measured.support_examples
-    bars = axes.bar(list(shares), list(shares.values()), width=0.7, color=color)
-    if has_few_bars:
-        axes.bar_label(bars, map(share_text, shares.values()), padding=2, size=8)
-    support = f"support in {share_text(measured.support)} of the sequences"
-    title = f"{name}: {measured.seq_len - 1} context examples, {support}"
-    axes.set_title(title, size=9, loc="left")
-    style.tidy(axes)
 
 
 def share_text(share: float) -> str:

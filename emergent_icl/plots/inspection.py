@@ -37,14 +37,10 @@ class Subject(NamedTuple):
 
     name: str
     is_training: bool
+    stem: str  # Its name in files and random streams.
     kind: SequenceType
     sample: SequenceBatch
     statistics: SequenceStatistics
-
-    @property
-    def stem(self) -> str:
-        """Its name in files and random streams."""
-        return _stem(self.name, self.is_training)
 
     @property
     def heading(self) -> str:
@@ -61,14 +57,11 @@ def draw_subjects(training_name: str, task: Task, seed: int, sample_size: int) -
     kinds += [(mode, False, kind) for mode, kind in task.evaluation.items()]
     subjects = []
     for name, is_training, kind in kinds:
-        stream = f"inspect/{_stem(name, is_training)}"
-        sample = draw_sample(kind.sample, seed, stream, sample_size)
-        subjects.append(Subject(name, is_training, kind, sample, sequence_statistics(sample)))
+        stem = f"train_{name}" if is_training else name
+        sample = draw_sample(kind.sample, seed, f"inspect/{stem}", sample_size)
+        measured = sequence_statistics(sample)
+        subjects.append(Subject(name, is_training, stem, kind, sample, measured))
     return subjects
-
-
-def _stem(name: str, is_training: bool) -> str:
-    return f"train_{name}" if is_training else name
 
 
 def figures(

@@ -27,8 +27,7 @@ FEW_POINTS = 40
 def draw(workdir: Workdir) -> None:
     """Draws the learning curves of the run in a folder, from what is there so far.
 
-    Raises:
-      WorkdirError: there is no run, or its lines are damaged.
+    Raises WorkdirError where there is no run, or its lines are damaged.
     """
     config = workdir.read_config()
     levels = {chance("icl", replica.task) for replica in make_replicas(config)}
@@ -38,12 +37,9 @@ def draw(workdir: Workdir) -> None:
 
 
 def learning_curves_figure(records: Records, title: str, level: float | None) -> Figure:
-    """ICL and IWL accuracy, and the training loss, over steps.
+    """ICL and IWL accuracy, and the training loss, over steps; replicas are told apart by color.
 
-    Args:
-      records: lines of metrics.jsonl; those of several replicas are told apart by color.
-      title: of the figure.
-      level: in-context accuracy of guessing, None to leave it out.
+    Records are lines of metrics.jsonl; the level is the ICL of guessing, None to leave it out.
     """
     replicas = list(dict.fromkeys(record.get("replica", "") for record in records))
     if any(replicas):

@@ -8,8 +8,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -122,9 +120,8 @@ def _draw_footer(
     figure.text(left, middle, f"{scale[0]:.2g}", **place)
     bar = figure.add_axes((left + 0.4 / width, middle - 0.06 / height, 1 / width, 0.12 / height))
     color_map = "gray" if kind == "image" else "RdBu_r"
-    figure.colorbar(ScalarMappable(Normalize(*scale), color_map), bar, orientation="horizontal")
-    bar.set(xticks=[])
-    bar.spines[:].set_visible(False)
+    bar.imshow(np.linspace(0, 1, 256)[None], color_map, aspect="auto")
+    bar.set_axis_off()
     figure.text(left + 1.48 / width, middle, f"{scale[1]:.2g}", **place)
     what = "gray of a pixel" if kind == "image" else "a number of the vector, row by row"
     figure.text(left + 1.95 / width, middle, what, color=style.GRAY, **place)

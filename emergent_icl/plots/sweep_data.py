@@ -18,7 +18,6 @@ from emergent_icl.sweeps.statistics import mean_interval
 # Of results.json.
 Json = Mapping[str, Any]
 
-
 OTHER_LOOKS = (
     Look(style.GREEN, ":", "v"), Look(style.PURPLE, "-.", "^"),
     Look(style.INK, "-", "X"), Look(style.GRAY, "--", "P"),

@@ -16,8 +16,6 @@ from emergent_icl.plots import style
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Json, Look
 
-# The measure whose chance the summary shows.
-ICL = "icl"
 # Inches; and panels in a row.
 PANEL_WIDTH, PANEL_HEIGHT, MOST_BESIDE = 5.0, 3.3, 3
 SMALL_WIDTH, SMALL_HEIGHT, SMALL_COLUMNS = 4.1, 2.9, 3
@@ -109,7 +107,8 @@ def summary_figure(results: Json) -> Figure:
     for axes, (name, sweep) in zip(panels, sweeps.items(), strict=False):
         is_over_training = sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
         ends.append((_draw_over_training if is_over_training else _draw_ends)(axes, sweep))
-        _draw_chances(axes, sweep["conditions"], ICL if ICL in sweep["measures"] else "")
+        if "icl" in sweep["measures"]:
+            _draw_chances(axes, sweep["conditions"], "icl")
         text, color = data.verdict_text(verdicts.get(name))
         axes.set_title(short(data.title_of(name, sweep)), fontsize=10.5, loc="left", pad=19)
         axes.annotate(

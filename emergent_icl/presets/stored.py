@@ -15,11 +15,7 @@ from emergent_icl.runs.workdir import Workdir
 
 
 def get_config(workdir: str) -> ConfigDict:
-    """The config.json of a work directory, with base.py's types.
-
-    Raises:
-      WorkdirError: there is none, or it is not a config.
-    """
+    """The config.json of a work directory; raises WorkdirError where there is no such config."""
     config = base.get_config().unlock()
     config.update(Workdir(workdir).read_config())
     return config.lock()

@@ -37,13 +37,9 @@ Number = float | str | tuple[float, float]
 
 
 class CheckResult(NamedTuple):
-    """What became of a check.
+    """What became of a check, the numbers that decided it, and a reason where they do not tell.
 
-    Attributes:
-      outcome: whether it holds.
-      numbers: everything that it was decided by; 'NAME, 95 %' is the interval of NAME (or
-        another level).
-      reason: why it is undecided, where the numbers do not tell.
+    The number 'NAME, 95 %' is the interval of NAME, or that of another level.
     """
 
     outcome: Decision

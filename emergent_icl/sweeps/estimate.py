@@ -17,17 +17,11 @@ EVALUATION_SHARE = 1 / 3
 
 
 class JobTime(NamedTuple):
-    """What a job takes.
+    """What a job takes."""
 
-    Attributes:
-      seconds: all of its runs, one after another, from its first step to its last, on one slot.
-      steps: updates of each.
-      step_seconds: of one update of one run.
-    """
-
-    seconds: float
-    steps: int
-    step_seconds: float
+    seconds: float  # All of its runs, one after another, from launch to the last step, on one slot.
+    steps: int  # Of each run.
+    step_seconds: float  # Of one step of one run.
 
 
 def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:

@@ -30,21 +30,13 @@ _Folders = defaultdict[str, list[tuple[Workdir, list[int]]]]
 
 
 class Job(NamedTuple):
-    """One command that trains.
-
-    Attributes:
-      sweep: name of the sweep that needs it.
-      condition: name of its condition.
-      workdir: of its runs.
-      config: of all of them, with its replicas.
-      waits_for: the search that has not chosen its settings yet; None if they are known.
-    """
+    """One command that trains, for a condition of a sweep."""
 
     sweep: str
     condition: str
     workdir: Workdir
-    config: ml_collections.ConfigDict
-    waits_for: Workdir | None = None
+    config: ml_collections.ConfigDict  # Of all its runs, which are its replicas.
+    waits_for: Workdir | None = None  # The search that has not chosen its settings yet.
 
     @property
     def name(self) -> str:
@@ -66,11 +58,7 @@ class Job(NamedTuple):
         return _has_ended(self.workdir, self.config) and not self.workdir.differences(self.config)
 
     def check(self) -> None:
-        """Checks that its folder, if there is one, holds its runs or a part of them.
-
-        Raises:
-          WorkdirError: it holds runs of another config, or longer ones.
-        """
+        """Raises WorkdirError if its folder holds runs of another config, or longer ones."""
         self.workdir.check(self.config)
         there, asked = last_step(self.workdir.metrics), self.config.training.num_steps
         if there > asked:
@@ -85,18 +73,12 @@ def make_jobs(
 ) -> list[Job]:
     """Every job of every condition, complete or not; several conditions may need the same one.
 
-    Runs that have begun in a condition's own folder go on there. Else they are looked for in any
-    folder below the root that is complete and of the same config, and in those that other
+    The seeds are those of the verdict, for every condition; a new job has `runs_per_job` replicas,
+    at most. Runs that have begun in a condition's own folder go on there. Else they are looked for
+    in any folder below the root that is complete and of the same config, and in those that other
     conditions of these sweeps fill. Seeds that are nowhere are dealt out to new jobs.
 
-    Args:
-      sweeps: checked.
-      seeds: of the runs for the verdict, the same for every condition.
-      root: folder of all sweeps.
-      runs_per_job: replicas of a new job, at most.
-
-    Raises:
-      SweepError: a condition cannot be run.
+    Raises SweepError for a condition that cannot be run.
     """
     root = root.absolute()
     folders = _complete_folders(root)

@@ -25,11 +25,8 @@ def collect(
 ) -> dict[str, Any]:
     """Reads what the runs measured, and judges every sweep; the content of results.json.
 
-    Args:
-      sweeps: checked.
-      seeds: of the runs for the verdict.
-      root: folder of all sweeps.
-      about: what else stands at the top: 'preset', None for sweeps that are not the paper's.
+    The sweeps are checked, the seeds are those of the verdict, and the root is the folder of all
+    sweeps; `about` is what else stands at the top: 'preset', None for sweeps of one's own.
     """
     jobs = make_jobs(sweeps, seeds, root, len(seeds))
     found = {sweep.name: _found(sweep, jobs, seeds) for sweep in sweeps}

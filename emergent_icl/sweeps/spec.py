@@ -48,20 +48,14 @@ def over(option: str, values: Sequence[float], label: str) -> tuple[Condition, .
 class Search:
     """A random search of each condition's settings, before its runs for the verdict.
 
-    Attributes:
-      space: {option: (low, high)}, each drawn log-uniformly, one draw from each of `draws`
-        equal parts of its range. Options that replicas may have for themselves.
-      draws: settings a condition.
-      choose_by: the measure whose greatest value at the end chooses.
-      seed: of the draws, and `training.seed` of their runs; none of the verdict's.
-      num_steps: of each draw, with as many evaluations as the sweep's own runs; 0 for theirs.
+    Options are drawn log-uniformly, one draw from each of `draws` equal parts of their ranges.
     """
 
-    space: Mapping[str, tuple[float, float]]
-    draws: int = 8
-    choose_by: str = "icl"
-    seed: int = FIRST_TUNING_SEED
-    num_steps: int = 0
+    space: Mapping[str, tuple[float, float]]  # {option: (low, high)}; replicas may differ in it.
+    draws: int = 8  # Settings of each condition.
+    choose_by: str = "icl"  # The measure whose greatest value at the end chooses.
+    seed: int = FIRST_TUNING_SEED  # Of the draws, and `training.seed` of their runs.
+    num_steps: int = 0  # Of a draw, evaluated as often as the sweep's own runs; 0: as long, too.
 
     def settings(self) -> list[dict[str, float]]:
         """What is tried: `draws` dictionaries {option: value}, the same for every condition."""
@@ -74,14 +68,6 @@ class Search:
             {option: _as_typed(option, float(values[draw])) for option, values in columns.items()}
             for draw in range(self.draws)
         ]
-
-    def length(self, config: ml_collections.ConfigDict) -> dict[str, int]:
-        """{option: value} of the draws' length, given the config of a condition."""
-        whole = config.training.num_steps
-        steps = self.num_steps or whole
-        sections = ("evaluation", "checkpoints")
-        scaled = {f"{one}.every": max(config[one].every * steps // whole, 1) for one in sections}
-        return {"training.num_steps": steps, **scaled}
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""
@@ -103,55 +89,28 @@ def _as_typed(option: str, value: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Conditions that differ in little, and what is claimed of them.
+    """Conditions, at least one, that differ in little, and what is claimed of them."""
 
-    Attributes:
-      name: of its folder, and its key in results.json.
-      title: of its figure.
-      axis: what the conditions' values are.
-      base: the config that every condition starts from, locked.
-      conditions: at least one.
-      claim: decided by the runs at their end.
-      measures: what figures show, a panel each; see `measures.MEASURES`.
-      search: of settings, before the runs for the verdict; None for none.
-      plot: what the summary figure shows, the runs' ends or their curves.
-      notes: where the settings come from.
-    """
-
-    name: str
-    title: str
-    axis: str
-    base: ml_collections.ConfigDict
+    name: str  # Of its folder, and its key in results.json.
+    title: str  # Of its figure.
+    axis: str  # What the conditions' values are.
+    base: ml_collections.ConfigDict  # What every condition starts from, locked.
     conditions: tuple[Condition, ...]
     claim: Claim
-    measures: tuple[str, ...] = ("icl", "iwl")
+    measures: tuple[str, ...] = ("icl", "iwl")  # A panel each; see `measures.MEASURES`.
     search: Search | None = None
-    plot: Plot = "final"
-    notes: str = ""
+    plot: Plot = "final"  # What the summary figure shows, the runs' ends or their curves.
+    notes: str = ""  # Where the settings come from.
 
-    def config(self, condition: Condition) -> ml_collections.ConfigDict:
-        """The config of a condition, locked.
-
-        Raises:
-          SweepError: it cannot be run; says why.
-        """
-        return self._valid(condition, condition.overrides)
-
-    def search_config(self, condition: Condition) -> ml_collections.ConfigDict:
-        """The config of a condition's draws, but for what is drawn; the sweep has a search.
-
-        Raises:
-          SweepError: it cannot be run; says why.
-        """
-        assert self.search is not None
-        length = self.search.length(self.config(condition))
-        return self._valid(condition, {**condition.overrides, **length})
-
-    def _valid(
-        self, condition: Condition, overrides: Mapping[str, Any]
+    def config(
+        self, condition: Condition, further: Mapping[str, Any] | None = None
     ) -> ml_collections.ConfigDict:
+        """The config of a condition, with further overrides, locked.
+
+        Raises SweepError for one that cannot be run.
+        """
         try:
-            config = with_options(self.base, overrides)
+            config = with_options(self.base, {**condition.overrides, **(further or {})})
             check(config)
         except (ConfigError, KeyError) as error:
             said = error.args[0] if isinstance(error, KeyError) else error
@@ -160,11 +119,21 @@ class Sweep:
             ) from error
         return config
 
+    def search_config(self, condition: Condition) -> ml_collections.ConfigDict:
+        """The same for a condition's draws, but for what is drawn; the sweep has a search."""
+        assert self.search is not None
+        config = self.config(condition)
+        whole = config.training.num_steps
+        steps = self.search.num_steps or whole
+        further = {"training.num_steps": steps}
+        for section in ("evaluation", "checkpoints"):
+            further[f"{section}.every"] = max(config[section].every * steps // whole, 1)
+        return self.config(condition, further)
+
     def with_base_options(self, values: Mapping[str, Any]) -> Sweep:
         """The same sweep from another base; a condition's own overrides still come last.
 
-        Raises:
-          SweepError: there is no such option.
+        Raises SweepError for an option that does not exist.
         """
         try:
             return dataclasses.replace(self, base=with_options(self.base, values))
@@ -172,11 +141,7 @@ class Sweep:
             raise SweepError(f"sweep '{self.name}': {error.args[0]}") from error
 
     def check(self) -> None:
-        """Checks the whole sweep, before anything runs.
-
-        Raises:
-          SweepError: says what is wrong.
-        """
+        """Checks the whole sweep before anything runs; raises SweepError, which says why."""
         for problem in self._problems():
             raise SweepError(f"sweep '{self.name}': {problem}")
 
@@ -221,8 +186,7 @@ class Sweep:
 def load_sweep(where: str) -> Sweep:
     """Loads FILE[:preset], a Python file with `get_sweep(preset)`, and checks the sweep.
 
-    Raises:
-      SweepError: there is no such file, it is not a sweep's, or the sweep cannot be run.
+    Raises SweepError for a file that is missing, or not a sweep's, or a sweep that cannot be run.
     """
     match = re.fullmatch(r"(?P<file>.*?\.py)(?::(?P<preset>.*))?", where)
     path = Path(match["file"] if match else where)

@@ -50,7 +50,7 @@ class LocalProcesses:
         started: dict[str, Failure | None] = {}
         for job in jobs:
             if self._free:
-                started[job.name] = attempt(job, lambda one=job: self._start(one))
+                started[job.name] = attempt(job, self._start)
         return started
 
     def ended(self) -> Mapping[str, Failure | None]:
@@ -118,13 +118,10 @@ def _bound_to(cores: frozenset[int]) -> Iterator[None]:
 
 
 def machine_slots(workers: int = 0) -> list[Slot]:
-    """A slot for every GPU; without any, for every core: small models gain nothing from two.
+    """A slot for each worker; for 0, one for every GPU, or else for every core.
 
-    Where jobs cannot be bound to cores one at a time uses all of them.
-
-    Args:
-      workers: how many jobs at a time; 0 derives it. More than there are GPUs, or cores,
-        share them.
+    Small models gain nothing from two cores. Where jobs cannot be bound to cores, a single one uses
+    all of them. Workers share GPUs and cores where there are fewer of these.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     gpus = visible_gpus()

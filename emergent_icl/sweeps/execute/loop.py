@@ -62,8 +62,7 @@ class Place(Protocol):
     def start(self, jobs: Sequence[Job]) -> Mapping[str, Failure | None]:
         """Starts as many as there is room for, the first ones first.
 
-        Returns:
-          Name -> None for one that runs now, or why it could not be started.
+        Gives the name of each, with None if it runs now, or with why it could not be started.
         """
         ...
 
@@ -135,10 +134,10 @@ def _ready(jobs: Sequence[Job], over: Collection[str]) -> list[Job]:
     ]
 
 
-def attempt(job: Job, do: Callable[[], None]) -> Failure | None:
+def attempt(job: Job, start: Callable[[Job], None]) -> Failure | None:
     """None, or what kept a job from being started: that does not keep the others."""
     try:
-        do()
+        start(job)
     except (OSError, WorkdirError) as error:
         return Failure(job, "not started", job.workdir.log, (str(error),))
     return None
@@ -154,13 +153,10 @@ def failure_of(job: Job, how: str) -> Failure | None:
 
 
 def own_log(workdir: Workdir) -> IO[bytes]:
-    """Opens a job's log, and so keeps a second launcher from the folder while it runs.
+    """Opens and locks a job's log; raises WorkdirError while another launcher's job runs there.
 
     A process that inherits the file inherits the lock: it lasts as long as the job, also
     where the launcher was killed.
-
-    Raises:
-      WorkdirError: a program runs there.
     """
     workdir.make()
     log = workdir.log.open("ab")

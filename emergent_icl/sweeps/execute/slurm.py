@@ -82,12 +82,10 @@ class SlurmJobs:
     def __init__(
         self, root: Path, request: Request, command: Command, retry_failed: bool = False
     ) -> None:
-        """Looks for SLURM; the nodes share the file system of the root, the folder of all sweeps.
+        """Looks for SLURM; raises SlurmError where there is none, or jobs would have no time.
 
-        With `retry_failed` what a job of an earlier command failed in is submitted anew.
-
-        Raises:
-          SlurmError: there is none, or jobs would have no time.
+        The root, the folder of all sweeps, lies on a file system that the nodes share. With
+        `retry_failed` what a job of an earlier command failed in is submitted anew.
         """
         check_commands()
         if request.grace_seconds >= 60 * request.minutes:
@@ -122,7 +120,7 @@ class SlurmJobs:
                 if started[job.name] is None:  # It was the last that it did.
                     self._jobs[job.name] = (job, own.id)
             else:
-                started[job.name] = attempt(job, lambda one=job: _prepare(one))
+                started[job.name] = attempt(job, _prepare)
                 fresh += [] if started[job.name] else [job]
         for job, job_id in zip(fresh, self._submit(fresh), strict=True):
             submission = Submission(job_id, job.config.training.num_steps)
@@ -148,11 +146,7 @@ class SlurmJobs:
         return over
 
     def _alive(self) -> dict[str, str] | None:
-        """Jobs in the queue; None where SLURM does not answer.
-
-        Raises:
-          SlurmError: it has not for too long.
-        """
+        """Jobs in the queue; None where SLURM does not answer, SlurmError after too long."""
         try:
             alive = queued_jobs()
         except SlurmError:
@@ -165,11 +159,10 @@ class SlurmJobs:
 
     def leave(self) -> str:
         """See Place; its jobs go on."""
-        jobs = " ".join(slurm_id for _, slurm_id in self._jobs.values())
-        count = len(self._jobs)
-        self._jobs = {}
-        go_on = f"{count} jobs go on (to end them: scancel {jobs})"
-        return f"Left; {go_on if count else 'no job was running'}."
+        jobs, self._jobs = [slurm_id for _, slurm_id in self._jobs.values()], {}
+        if not jobs:
+            return "Left; no job was running."
+        return f"Left; {len(jobs)} jobs go on (to end them: scancel {' '.join(jobs)})."
 
     def _submit(self, jobs: Sequence[Job]) -> list[str]:
         if not jobs:
@@ -219,11 +212,7 @@ def submission_of(workdir: Workdir) -> Submission | None:
 
 
 def queued_jobs() -> dict[str, str]:
-    """The user's jobs -> their states: PENDING, RUNNING ...
-
-    Raises:
-      SlurmError: there is no SLURM, or it does not answer.
-    """
+    """The user's jobs -> their states, as PENDING; raises SlurmError where nobody answers."""
     check_commands(("squeue",))
     words = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %T"]
     try:
@@ -252,12 +241,7 @@ class TrainJob:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
-        """Trains to the end.
-
-        Raises:
-          WorkdirError: another command trains there.
-          RuntimeError: the job failed.
-        """
+        """Trains to the end; raises RuntimeError if that fails, WorkdirError if others train."""
         folder = Workdir(self._workdir)
         with folder.log.open("ab") as log:
             if not try_lock(log, LOCK_SECONDS):
