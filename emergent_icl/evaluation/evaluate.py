@@ -182,11 +182,3 @@ def curves(results: Results) -> dict[str, float | None]:
         name: results[mode][metric].mean if mode in results else None
         for name, (mode, metric) in numbers.items()
     }
-
-
-def means(results: Results) -> dict[str, dict[str, float]]:
-    """Means without their intervals."""
-    return {
-        mode: {metric: interval.mean for metric, interval in found.items()}
-        for mode, found in results.items()
-    }

@@ -48,10 +48,7 @@ class CheckpointStore:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        keep: int | None = None,
-        config: ml_collections.ConfigDict | None = None,
+        self, folder: Path, keep: int | None = None, config: ml_collections.ConfigDict | None = None
     ) -> None:
         """Opens the folder, which is made when something is saved; the newest `keep` stay, or all.
 

@@ -56,10 +56,8 @@ def check_agreement(find: Callable[[], Mapping[str, Any]]) -> None:
         if other.get(name) != first.get(name)
     ]
     if differences:
-        raise DisagreementError(
-            "the processes of a run must be started alike, on the same files:\n  "
-            + "\n  ".join(differences)
-        )
+        what = "the processes of a run must be started alike, on the same files:"
+        raise DisagreementError("\n  ".join([what, *differences]))
 
 
 def check_devices() -> None:
@@ -96,9 +94,7 @@ def state_of_primary(state: Tree) -> Tree:
     )
 
 
-def stop_votes(
-    requested: Callable[[], signal.Signals | None],
-) -> Iterator[signal.Signals | None]:
+def stop_votes(requested: Callable[[], signal.Signals | None]) -> Iterator[signal.Signals | None]:
     """Asks again and again whether any process was asked to stop: all learn it at the same step.
 
     The first answer is about now, and waits for all processes. The others are about as many calls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -72,7 +73,7 @@ class Tracker:
         self.names, self.fetch = tuple(replica.name for replica in replicas), fetch
         self.diverged, self._told = dict(carried.diverged), set(carried.diverged)
         self._step, self._started = step, started - carried.wall_seconds
-        self._window = _copied(carried.window or [{} for _ in replicas])
+        self._window = copy.deepcopy(carried.window) or [{} for _ in replicas]
         # (step before the call, its metrics), not on the host yet.
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
         self._most_in_flight = calls_in_flight()
@@ -138,8 +139,8 @@ class Tracker:
             time.monotonic() - self._started,
             self._seconds,
             self._steps,
-            # Copies: it may be written while the next steps are added.
-            _copied(self._window),
+            # A copy: it may be written while the next steps are added.
+            copy.deepcopy(self._window),
             dict(self.diverged),
             self._step.steps_per_call,
         )
@@ -193,7 +194,3 @@ class Tracker:
                 return
         for metric, values_KR in host.items():
             self._window[replica].setdefault(metric, []).extend(values_KR[:, replica].tolist())
-
-
-def _copied(window: Window) -> Window:
-    return [{metric: list(values) for metric, values in own.items()} for own in window]

@@ -21,7 +21,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from emergent_icl.evaluation.evaluate import Results, curves, means
+from emergent_icl.evaluation.evaluate import Results, curves
 from emergent_icl.models.network import Params
 from emergent_icl.runs.progress import Progress
 from emergent_icl.runs.workdir import Workdir, WorkdirError, write_whole
@@ -162,7 +162,6 @@ def last_step(path: Path) -> int:
 def facts(experiment: Experiment, state: TrainState, step: Step) -> dict[str, Any]:
     """Names and values to show before compilation; `state` is [R, ...] on the host."""
     config, space = experiment.config, experiment.task.space
-    names = [replica.name for replica in experiment.replicas if replica.name]
     return {
         "experiment": config.name,
         "data": f"{experiment.bank.name}: {space.split.num_rare} rare, "
@@ -171,7 +170,7 @@ def facts(experiment: Experiment, state: TrainState, step: Step) -> dict[str, An
         "labels": experiment.task.num_labels,
         "model": f"{config.model.encoder} + {config.model.sequence_model}, "
         f"{config.model.num_layers} layers, {count_parameters(state.params):,} parameters",
-        "replicas": ", ".join(names),
+        "replicas": ", ".join(replica.name for replica in experiment.replicas),
         "devices": _devices(),
         "feeder": step.feeder,
         "first_step": int(state.step[0]),
@@ -189,10 +188,7 @@ def evaluation_record(results: Results) -> Record:
 
 
 def summary_of(
-    experiment: Experiment,
-    state: TrainState,
-    results: Mapping[str, Results],
-    progress: Progress,
+    experiment: Experiment, state: TrainState, results: Mapping[str, Results], progress: Progress
 ) -> dict[str, Any]:
     """The content of summary.json, given the last evaluation of each replica.
 
@@ -207,8 +203,10 @@ def summary_of(
         own[name] = {"seed": one.training.seed, "icl": None, "iwl": None, "evals": {}}
         if name in progress.diverged:
             own[name]["diverged_at_step"] = progress.diverged[name]
-        else:
-            own[name] |= {**curves(results[name]), "evals": means(results[name])}
+            continue
+        own[name] |= curves(results[name])
+        for mode, metrics in results[name].items():
+            own[name]["evals"][mode] = {metric: one.mean for metric, one in metrics.items()}
     return {
         "step": config.training.num_steps,
         "wall_seconds": progress.wall_seconds,

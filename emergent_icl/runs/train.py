@@ -193,11 +193,7 @@ def _loop(
 
 
 def _evaluate(
-    evaluators: Sequence[Evaluator],
-    step: Step,
-    state: TrainState,
-    tracker: Tracker,
-    done: int,
+    evaluators: Sequence[Evaluator], step: Step, state: TrainState, tracker: Tracker, done: int
 ) -> dict[str, Results]:
     """Evaluates every replica that has not diverged by now."""
     results = {}

@@ -59,9 +59,7 @@ class Experiment(NamedTuple):
         """Shapes of a checkpoint's state, [R, ...] a leaf; computes nothing."""
         count = num_replicas or len(self.replicas)
         shapes = jax.eval_shape(self.initializer(), np.uint32(0))
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), shapes
-        )
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), shapes)
 
     def evaluator(self) -> Evaluator:
         """Draws the sequences of every evaluation mode, of the first replica."""
@@ -82,9 +80,7 @@ def blank_inputs(task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build_network(
-    config: ml_collections.ConfigDict,
-    task: Task,
-    mean_over_devices: MeanOverDevices = one_device,
+    config: ml_collections.ConfigDict, task: Task, mean_over_devices: MeanOverDevices = one_device
 ) -> Network:
     """The network of a config, as large as its task asks for; see `make_network`."""
     num_positions = position_capacity(config.model, task.longest_seq_len)

@@ -202,9 +202,8 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
         yield "one exemplar a class and no noise: a query is identical to its class's examples"
     if task.shape.kind == "integer" and ICL[0] in task.evaluation:
         yield "holdout integers have embeddings that were never trained: ICL is asked of noise"
-    has_thin_strokes = DATA_SOURCES[data.source].has_thin_strokes
-    is_normalized = ENCODERS.about(config.model.encoder).is_normalized
-    if has_thin_strokes and not data.inverted and not is_normalized:
+    is_seen = data.inverted or ENCODERS.about(config.model.encoder).is_normalized
+    if DATA_SOURCES[data.source].has_thin_strokes and not is_seen:
         yield (
             f"data.inverted = False: '{config.model.encoder}' hardly sees Omniglot's thin strokes "
             f"on a background of ones (28 x 28, p_bursty 0, 9,000 steps: IWL .15, not .86)"
@@ -233,12 +232,11 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
             f"training.optimizer.warmup_steps = {optimizer.warmup_steps} of {training.num_steps} "
             f"steps: the run ends before its peak learning rate"
         )
-    on_cpu = jax.default_backend() == "cpu"
-    steps_per_call = training.steps_per_call or 1
-    if on_cpu and steps_per_call > 1 and ENCODERS.about(config.model.encoder).has_convolutions:
+    steps, about = training.steps_per_call or 1, ENCODERS.about(config.model.encoder)
+    if steps > 1 and about.has_convolutions and jax.default_backend() == "cpu":
         yield (
-            f"training.steps_per_call = {steps_per_call} on CPU: convolutions inside one "
-            f"call run on a single thread"
+            f"training.steps_per_call = {steps} on CPU: convolutions inside one call run on a "
+            f"single thread"
         )
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = bank_size(task.shape, config.data.augment)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from emergent_icl.training.update import Metrics, TrainState, Update
 
 AXIS = "devices"
 CALLS_IN_FLIGHT = 2
+# Copies device arrays to the host; waits for them.
+fetch = jax.device_get
 Tree = TypeVar("Tree")
 # An update of one replica, K -> that of all, K times: a batch [K, R, B, S] gives metrics [K, R].
 OverReplicas = Callable[[Update, int], Update]
@@ -68,11 +70,6 @@ def stack_replicas(trees: list[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
-def fetch(tree: Any) -> Any:
-    """Copies device arrays to the host; waits for them."""
-    return jax.device_get(tree)
-
-
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Where replicas lie.
@@ -83,9 +80,7 @@ class Layout:
     | a batch [K, R, B, S] | [D, K, R, B/D, S] | [D, K, R/D, B, S] |
     | metrics | [D, K, R], the same on every device | [D, K, R/D] |
 
-    Attributes:
-      num_replicas: R.
-      is_spread: see above; needs R to be a multiple of D, and a single host.
+    Spread replicas need R to be a multiple of D, and a single host.
     """
 
     num_replicas: int = 1
@@ -122,15 +117,8 @@ class Layout:
 
     def shard_batch(self, batch: SequenceBatch) -> SequenceBatch:
         """[K, R, B, S] -> what the train call takes: consecutive shares, one a device."""
-        count = jax.local_device_count()
-        axis = 1 if self.is_spread else 2
-
-        def shard(leaf: np.ndarray) -> np.ndarray:
-            share = leaf.shape[axis] // count
-            split = leaf.reshape(*leaf.shape[:axis], count, share, *leaf.shape[axis + 1 :])
-            return np.moveaxis(split, axis, 0)
-
-        return SequenceBatch(*(shard(leaf) for leaf in batch))
+        count, axis = jax.local_device_count(), 1 if self.is_spread else 2
+        return SequenceBatch(*(np.stack(np.split(leaf, count, axis)) for leaf in batch))
 
     def needed(self, tree: Tree) -> Tree:
         """The device arrays that must be copied to know the state, or metrics, of all replicas."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import ml_collections
 
 from emergent_icl.config import configs
-from emergent_icl.config.identity import DERIVED
+from emergent_icl.config.identity import DERIVED, OVERRIDES
 from emergent_icl.config.registry import nearest_name
 from emergent_icl.data.task import Task, make_task
 from emergent_icl.models.tokens import position_capacity
@@ -44,11 +44,8 @@ def make_replicas(config: ml_collections.ConfigDict) -> tuple[Replica, ...]:
 
 def capacities(replicas: tuple[Replica, ...]) -> dict[str, int]:
     """What a model must hold for all of these runs: {option: number of labels, of positions}."""
-    labels = (replica.task.num_labels for replica in replicas)
-    positions = (
-        position_capacity(replica.config.model, replica.task.longest_seq_len)
-        for replica in replicas
-    )
+    labels = [one.task.num_labels for one in replicas]
+    positions = [position_capacity(one.config.model, one.task.longest_seq_len) for one in replicas]
     return {"model.num_labels": max(labels), "model.num_positions": max(positions)}
 
 
@@ -91,21 +88,18 @@ def override_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     may = configs.prefixes("per_replica")
     for name, overrides in configs.named_overrides(config):
         if not configs.is_name(name):
-            yield (
-                f"training.replica_overrides: the name {name!r} must be {configs.NAME_RULE}; "
-                f"give one as 'name'"
-            )
+            yield f"{OVERRIDES}: the name {name!r} must be {configs.NAME_RULE}; give one as 'name'"
         for path in overrides:
             if not path.startswith(may):
                 hint = nearest_name(path, [option for option in may if option[-1] != "."])
                 yield (
-                    f"training.replica_overrides: {path} is common to all replicas (may differ: "
+                    f"{OVERRIDES}: {path} is common to all replicas (may differ: "
                     f"{configs.in_words(may)}){hint}"
                 )
     # Not every file system tells 'a' from 'A'.
     folded = [str(name).lower() for name, _ in configs.named_overrides(config)]
     for name in dict.fromkeys(name for name in folded if folded.count(name) > 1):
-        yield f"training.replica_overrides: two replicas have the name {name!r}"
+        yield f"{OVERRIDES}: two replicas have the name {name!r}"
 
 
 def together_problems(replicas: tuple[Replica, ...]) -> Iterator[str]:
@@ -113,16 +107,16 @@ def together_problems(replicas: tuple[Replica, ...]) -> Iterator[str]:
     lengths = {replica.name: replica.task.training.seq_len for replica in replicas}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{length} of '{name}'" for name, length in lengths.items())
-        yield f"training.replica_overrides: sequences must be of one length, not {told}"
+        yield f"{OVERRIDES}: sequences must be of one length, not {told}"
     shapes = {replica.task.shape._replace(num_exemplars=1) for replica in replicas}
     if len(shapes) > 1:
         yield (
-            "training.replica_overrides: data.drawings = 'separated' makes other classes; it "
-            "cannot stand beside 'all' or 'single'"
+            f"{OVERRIDES}: data.drawings = 'separated' makes other classes; it cannot stand beside "
+            f"'all' or 'single'"
         )
     data = [replica.config.data for replica in replicas]
     if data[0].random_rare_images and len({one.split.to_json() for one in data}) > 1:
         yield (
-            "training.replica_overrides: with data.random_rare_images all replicas must have "
-            "the same rare classes; data.split differs"
+            f"{OVERRIDES}: with data.random_rare_images all replicas must have the same rare "
+            f"classes; data.split differs"
         )
