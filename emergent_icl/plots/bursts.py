@@ -32,7 +32,7 @@ def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> F
         heading = f"{name}: {measured.seq_len - 1} context examples, {support}"
         axes.set_title(heading, size=9, loc="left")
         style.tidy(axes)
-    # An axis that is shared is set once: room above whole bars for their numbers.
+    # Shared axes are set once, with room for numbers above the highest bars.
     panels[0].set(ylim=(0, 1.22), yticks=(0, 0.5, 1), xlim=(-0.6, most + 0.6))
     panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=20, integer=True, min_n_ticks=1))
     panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))

@@ -12,7 +12,7 @@ from emergent_icl.data.sequences.types import SequenceType
 # Options that config.evaluation has for few-shot sequences.
 _FEWSHOT = ("shots", "ways", "grouped", "distinct_ways")
 _BURST = ("shots", "ways", "grouped", "p_bursty_zipfian", "p_bursty_common")
-# What is said only if it has this value.
+# Options that are named only if they have this value.
 _UNUSUAL = {"grouped": True, "distinct_ways": False, "zipf_within_roles": True}
 
 

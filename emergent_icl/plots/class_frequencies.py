@@ -68,7 +68,7 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     _draw_bins(axes, where, binned_frequency(data.ranks, edges), _ALL)
     _draw_bins(axes, where, binned_frequency(data.ranks[:, -1:], edges), _QUERIES)
     if not is_log:
-        # Bars of few sequences reach far.
+        # Error bars of few sequences reach far.
         axes.set_ylim(0, 1.05 * axes.dataLim.y1)
     axes.set_xlabel("class rank (1 is the commonest)")
     axes.set_ylabel("share of the examples that are of one class")
@@ -89,7 +89,7 @@ def _set_scales(
     num_train = data.split.num_train
     top = max(law.max(), single.max(), 1 / len(data.places))
     if is_log:
-        # Not so deep as to show nothing: what a strong law hardly ever shows.
+        # Not so deep that classes which a strong law hardly ever shows fill the figure.
         bottom = max(law.min(), 1 / data.places.size) / 4
         axes.set(xscale="log", yscale="log", xlim=(0.8, num_train * 1.25), ylim=(bottom, top * 3))
     else:
@@ -111,7 +111,7 @@ def _mark_roles(axes: Axes, split: ClassSplit) -> None:
 def _draw_classes(axes: Axes, data: ClassFrequencies, law: np.ndarray, single: np.ndarray) -> None:
     """Each class, and what the law says of it."""
     ranks, is_log = np.arange(1, len(law) + 1), data.exponent > 0
-    # Never shown: nowhere on a logarithmic axis.
+    # Classes that are never shown have no place on a logarithmic axis.
     was_shown = single > 0 if is_log else np.full(len(ranks), True)
     axes.plot(
         ranks[was_shown], single[was_shown], ".", color=style.GRAY, markersize=3.5, alpha=0.5,

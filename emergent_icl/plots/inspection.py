@@ -25,7 +25,6 @@ from emergent_icl.plots.bursts import bursts_figure
 from emergent_icl.plots.captions import describe_data, describe_sequences
 from emergent_icl.plots.class_frequencies import ClassFrequencies, class_frequencies_figure
 from emergent_icl.plots.sequences import Shown, sequences_figure
-from emergent_icl.randomness import sequence_keys
 from emergent_icl.training.build import Experiment
 
 ROLES_NOTE = "Small print: role of the class in the split."
@@ -102,7 +101,7 @@ def show(
     class_ids, exemplar_ids, labels = draw_sample(subject.kind.sample, seed, stream, count)
     rng = randomness.generator(seed, f"{stream}/shown")
     key = jax.random.PRNGKey(rng.integers(2**32, dtype=np.uint32))
-    keys = sequence_keys(key, jnp.arange(count))
+    keys = randomness.sequence_keys(key, jnp.arange(count))
     noise_scale = np.float32(experiment.config.data.noise_scale)
     examples = jax.jit(experiment.materialize)(bank, class_ids, exemplar_ids, keys, noise_scale)
     notes = _notes(experiment, subject.kind, class_ids, labels)

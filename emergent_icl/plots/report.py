@@ -55,7 +55,7 @@ def report_page(results: Json, figures_dir: Path | None) -> str:
 
 def _picture(figures_dir: Path | None, name: str) -> str:
     """A static figure as an address that holds it, '' where there is none."""
-    # A name is no path.
+    # A name must not be a path.
     path = figures_dir / f"{name}.svg" if figures_dir and Path(name).name == name else None
     if path is None or not path.is_file():
         return ""
@@ -86,7 +86,7 @@ def fill(page: str, results: Json, pictures: str) -> str:
 
 def _plain(text: object) -> str:
     """A text of Markdown in which no tag begins, and no bar ends its cell."""
-    # A break that a browser may make is none in a text that people search.
+    # A no-break space would keep people from finding a text.
     searchable = str(text).replace(tables.NO_BREAK, " ")
     return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", searchable.replace("|", r"\|"))
 

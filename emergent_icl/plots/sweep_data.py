@@ -15,7 +15,7 @@ from emergent_icl.plots import style
 from emergent_icl.plots.style import DASHES, LOOKS, Look
 from emergent_icl.sweeps.statistics import mean_interval
 
-# Of results.json.
+# A part of results.json.
 Json = Mapping[str, Any]
 
 OTHER_LOOKS = (
@@ -202,7 +202,7 @@ def verdict_text(verdict: Json | None) -> tuple[str, str]:
 
 
 def headline(verdicts: Mapping[str, Json]) -> str:
-    """How many findings were reproduced, in a sentence's beginning."""
+    """'4 of 7 findings reproduced'."""
     reproduced = sum(verdict["verdict"] == "reproduced" for verdict in verdicts.values())
     return f"{reproduced} of {count(len(verdicts), 'finding')} reproduced"
 

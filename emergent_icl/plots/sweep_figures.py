@@ -220,7 +220,7 @@ def short(text: str, longest: int = LONGEST_LABEL) -> str:
 
 
 def _label_ends(figure: Figure, panels: Sequence[Axes], ends: Sequence[list[EndLabel]]) -> None:
-    """Texts right of each of the axes, pushed apart, each with a hair to its line."""
+    """Labels right of each panel, pushed apart, each with a thin stroke to its line."""
     # Only a figure that is laid out knows how high its axes are.
     figure.draw_without_rendering()
     for axes, labels in zip(panels, ends, strict=False):

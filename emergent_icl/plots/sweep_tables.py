@@ -158,7 +158,7 @@ def options(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def number_text(value: object, digits: int = 3) -> str:
-    """A few digits, a real minus; what is unknown or infinite says so."""
+    """A few digits with a proper minus sign, or 'unknown', or '∞'."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "unknown"
     if not isinstance(value, int | float) or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The config of a run that is there: resumes, repeats or varies it without its command line.
+"""The config of a run that exists: resumes, repeats or varies it without its command line.
 
     python -m experiments.train --config=experiments/configs/stored.py:runs/small \
         --workdir=runs/another_seed --config.training.seed=1

@@ -40,7 +40,7 @@ class Job(NamedTuple):
 
     @property
     def name(self) -> str:
-        """SWEEP/CONDITION/FOLDER, which lies below the root; equal for jobs that are the same."""
+        """Its folder below the root, SWEEP/CONDITION/FOLDER; equal for jobs that are the same."""
         return "/".join(self.workdir.path.parts[-3:])
 
     @property
@@ -96,7 +96,7 @@ def make_jobs(
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:
-    """Each job once, and first those that others wait for."""
+    """Each job once; those that others wait for come first."""
     once: dict[str, Job] = {}
     for job in jobs:
         once.setdefault(job.name, job)
@@ -110,7 +110,7 @@ def config_key(config: ml_collections.ConfigDict) -> str:
 
 
 def _complete_folders(root: Path) -> _Folders:
-    """Those below a root, of whatever sweep."""
+    """Complete folders below a root, whichever sweeps they belong to."""
     folders: _Folders = defaultdict(list)
     searches = sorted(root.glob(f"*/*/{SEARCH_FOLDER}"))
     for workdir in map(Workdir, [*sorted(root.glob("*/*/seeds=*")), *searches]):
@@ -169,7 +169,8 @@ class Draw(NamedTuple):
 
 def draws(search: Search, job: Job) -> list[Draw]:
     """Every setting with what came of it; the job is the search's, and complete."""
-    return list(map(Draw, search.settings(), read_runs(job.workdir)))
+    pairs = zip(search.settings(), read_runs(job.workdir), strict=True)
+    return [Draw(*pair) for pair in pairs]
 
 
 def chosen_draw(search: Search, job: Job) -> Draw | None:
@@ -195,7 +196,7 @@ def _dealt_out(
 
 
 def _begun(folder: Path) -> list[tuple[Workdir, list[int]]]:
-    """Folders of a condition that runs have begun in."""
+    """Folders of a condition in which runs have begun."""
     workdirs = [Workdir(path) for path in sorted(folder.glob("seeds=*"))]
     return [(one, _seeds_of(one.read_config())) for one in workdirs if one.config.exists()]
 

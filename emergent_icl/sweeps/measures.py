@@ -100,7 +100,7 @@ def read_runs(workdir: Workdir) -> list[MeasuredRun]:
 
 
 def _curves(records: list[Record]) -> dict[str, dict[int, float]]:
-    """Of every named measure, and of every other metric of evaluation."""
+    """Curves of every named measure, and of every other evaluation metric."""
     named = {key: name for name, key in MEASURES.items()}
     keys = dict.fromkeys(key for record in records for key in record)
     measures = {named.get(key, key): key for key in keys if key in named or evaluation_mode(key)}

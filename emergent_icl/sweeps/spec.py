@@ -89,7 +89,7 @@ def _as_typed(option: str, value: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Conditions, at least one, that differ in little, and what is claimed of them."""
+    """At least one condition, all alike but for a few options, and a claim about them."""
 
     name: str  # Of its folder, and its key in results.json.
     title: str  # Of its figure.
@@ -113,10 +113,9 @@ class Sweep:
             config = with_options(self.base, {**condition.overrides, **(further or {})})
             check(config)
         except (ConfigError, KeyError) as error:
-            said = error.args[0] if isinstance(error, KeyError) else error
-            raise SweepError(
-                f"sweep '{self.name}', condition '{condition.name}': {said}"
-            ) from error
+            # A KeyError puts its message in quotes.
+            where = f"sweep '{self.name}', condition '{condition.name}'"
+            raise SweepError(f"{where}: {error.args[0]}") from error
         return config
 
     def search_config(self, condition: Condition) -> ml_collections.ConfigDict:

@@ -1,4 +1,4 @@
-"""The statistics of verdicts: means over seeds, differences and trends, each with its doubt."""
+"""The statistics of verdicts: means over seeds, differences, trends, and their uncertainty."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ _GPU_VARIABLE, _MEMORY_VARIABLE = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM
 class Slot(NamedTuple):
     """Where one job runs at a time."""
 
-    cores: frozenset[int]  # That it is bound to; empty for any.
-    environment: Mapping[str, str]  # What its process has besides this one's.
+    cores: frozenset[int]  # To which its process is bound; empty for any.
+    environment: Mapping[str, str]  # What its process has in addition to ours.
 
 
 class _Running(NamedTuple):
@@ -37,7 +37,7 @@ class _Running(NamedTuple):
 
 
 class LocalProcesses:
-    """A place (see there) of this machine; leaving it stops what runs."""
+    """This machine as a Place; leaving it stops what runs."""
 
     poll_seconds = 0.5
 
@@ -105,7 +105,7 @@ class LocalProcesses:
 
 @contextlib.contextmanager
 def _bound_to(cores: frozenset[int]) -> Iterator[None]:
-    """A process that is started inside inherits the cores; its thread pools fit them."""
+    """A process that is started inside inherits these cores; its thread pools fit them."""
     if not cores or not hasattr(os, "sched_setaffinity"):
         yield
         return

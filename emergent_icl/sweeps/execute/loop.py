@@ -126,7 +126,7 @@ def run_jobs(
 
 
 def _ready(jobs: Sequence[Job], over: Collection[str]) -> list[Job]:
-    """What may be started now, but for the jobs that are named."""
+    """Jobs that can be started now; those that are named were started, or have failed."""
     return [
         job
         for job in jobs

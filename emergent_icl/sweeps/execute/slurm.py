@@ -22,14 +22,14 @@ from emergent_icl.sweeps.jobs import Job
 
 # submitit calls the first and, in its script, the last; we call the second.
 COMMANDS = ("sbatch", "squeue", "srun")
-# Of submitit: what it submits, and what a node says besides the job's log.
+# submitit's: what it submits, and what a node prints besides the job's log.
 FOLDER = "slurm"
 # A job that is gone from the queue may have written files that are not seen here yet.
 GONE_SECONDS = 30.0
-# Looks in a row that SLURM may leave unanswered: it is busy, or restarted; jobs go on.
+# Questions in a row that SLURM, busy or restarting, may leave unanswered; jobs go on.
 MOST_UNANSWERED = 60
 REFUSALS = (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError)
-# How often the time of a job may be over before it is given up.
+# How often a job may run out of time before it is given up.
 MOST_TIMEOUTS = 10_000
 POLL_SECONDS = 0.5
 # How long a job whose state is saved waits for SLURM to end and requeue it.
@@ -49,11 +49,11 @@ class SlurmError(PlaceError):
 class Request(NamedTuple):
     """What each job asks for."""
 
-    partition: str = ""  # The cluster's own choice.
+    partition: str = ""  # '' is the cluster's own choice.
     minutes: int = 240  # After which it is requeued, and goes on.
     gpus: int = 0
     cpus: int = 1
-    memory_gb: float = 0.0  # The cluster's own choice.
+    memory_gb: float = 0.0  # 0 is the cluster's own choice.
     at_once: int = 256  # Jobs that run at a time, at most.
     grace_seconds: int = 90  # Before its end, in which it saves.
 
@@ -67,7 +67,7 @@ class Request(NamedTuple):
             "cpus_per_task": self.cpus,
             "array_parallelism": self.at_once,
             "signal_delay_s": self.grace_seconds,
-            # Of some versions a step does not inherit it.
+            # In some versions of SLURM a step does not inherit it.
             "srun_args": [f"--cpus-per-task={self.cpus}"],
             "additional_parameters": {"requeue": True},
             **{name: value for name, value in chosen.items() if value},
@@ -75,7 +75,7 @@ class Request(NamedTuple):
 
 
 class SlurmJobs:
-    """A place (see there) of a cluster; what is left there goes on."""
+    """A cluster as a Place; jobs that are left there go on."""
 
     poll_seconds = 5.0
 
@@ -212,7 +212,7 @@ def submission_of(workdir: Workdir) -> Submission | None:
 
 
 def queued_jobs() -> dict[str, str]:
-    """The user's jobs -> their states, as PENDING; raises SlurmError where nobody answers."""
+    """The user's jobs and their states, as PENDING; raises SlurmError without an answer."""
     check_commands(("squeue",))
     words = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %T"]
     try:
@@ -221,13 +221,13 @@ def queued_jobs() -> dict[str, str]:
         raise SlurmError(f"SLURM cannot be asked: {error}") from error
     if done.returncode:
         raise SlurmError(f"SLURM does not answer: {done.stderr.strip()}")
-    # Besides its answer it may warn.
+    # It may print warnings, too.
     pairs = [line.split() for line in done.stdout.splitlines()]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
 
 class TrainJob:
-    """Trains the runs of a work directory; saved, requeued and gone on with where it is preempted.
+    """Trains the runs of a work directory; saved and requeued where it is preempted.
 
     SLURM's signals reach this process, and on some clusters the job as well. SIGUSR2 says that
     the job's time is nearly over, or that it is about to be preempted: submitit answers it with
