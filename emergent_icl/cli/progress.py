@@ -11,6 +11,7 @@ import rich.progress
 
 from emergent_icl.cli.console import CONSOLE, say, say_error
 from emergent_icl.evaluation.evaluate import ICL, IWL
+from emergent_icl.plots.style import duration_text
 from emergent_icl.runs.records import Display, Record
 
 SHOWN = {"loss": "train/loss", "ICL": "eval/" + "/".join(ICL), "IWL": "eval/" + "/".join(IWL)}
@@ -86,10 +87,7 @@ class TrainingDisplay(Display):
 
     def _time_left(self, step: int) -> str:
         rate = next(iter(self._latest.values()), {}).get("steps_per_second")
-        if not rate:
-            return ""
-        minutes, seconds = divmod(round((self._last_step - step) / rate), 60)
-        return f"  left {minutes}:{seconds:02d}"
+        return f"  left {duration_text((self._last_step - step) / rate)}" if rate else ""
 
 
 def _short(latest: Sequence[Record]) -> Iterator[str]:
