@@ -12,11 +12,8 @@ import numpy as np
 def generator(seed: int, name: str, index: int = 0) -> np.random.Generator:
     """A generator for draws on the host that depends on its arguments alone.
 
-    Args:
-      seed: the seed of the run, in [0, 2^32).
-      name: what is drawn, e.g. 'train' or 'evaluation/fewshot_holdout'; names are
-        independent of each other.
-      index: which block of it, >= 0.
+    That is the seed of a run, in [0, 2^32), what is drawn ('train', 'evaluation/fewshot_holdout'),
+    and which block of it, >= 0; all are independent of each other.
     """
     return np.random.default_rng([seed, zlib.crc32(name.encode()), index])
 

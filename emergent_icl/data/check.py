@@ -109,8 +109,7 @@ def _sequence_types(
     config: ml_collections.ConfigDict, space: ClassSpace, problems: list[str]
 ) -> tuple[list[SequenceType], list[SequenceType]]:
     """Those of training, one, and of evaluation, as far as there can be any."""
-    sequences = config.data.sequences
-    training, evaluation = [], []
+    sequences, training, evaluation = config.data.sequences, [], []
     try:
         kind = tasks.training_type(config, space)
         training.append(kind)

@@ -38,13 +38,8 @@ Leaves = list[np.ndarray]
 class FeedSpec(NamedTuple):
     """Everything that the batches of a run depend on.
 
-    Attributes:
-      samplers: one for each of the R replicas.
-      seeds: one for each replica.
-      batch_size: B, sequences of a replica over all hosts.
-      seq_len: S.
-      steps_per_call: K, steps in one item of the feed.
-      host_index: which contiguous share of the B sequences is this host's, of `host_count`.
+    A sampler and a seed for each of R replicas; B, S and K = `steps_per_call`; and which contiguous
+    share of the B sequences is this host's.
     """
 
     samplers: Sequence[Sampler]

@@ -43,10 +43,8 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
 
 
 def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
-    """`model.num_labels`, or as many labels as the labelings of the config have.
-
-    Not a matter of the evaluation modes: a run may be evaluated on others later.
-    """
+    """`model.num_labels`, or as many labels as the labelings of the config have."""
+    # Not a matter of the evaluation modes: a run may be evaluated on others later.
     if config.model.num_labels is not None:
         return config.model.num_labels
     labelings = {fixed_labeling(config), config.evaluation.fewshot_labeling} - {"unfixed"}

@@ -10,11 +10,7 @@ from types import ModuleType
 
 
 def import_tensorflow() -> ModuleType:
-    """Imports TensorFlow without its greeting, and keeps it off the accelerators.
-
-    Raises:
-      ImportError: it is not installed.
-    """
+    """Imports TensorFlow without its greeting, and keeps it off the accelerators."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native_stderr_closed():
         import tensorflow as tf
@@ -26,11 +22,9 @@ def import_tensorflow() -> ModuleType:
 
 @contextlib.contextmanager
 def native_stderr_closed() -> Iterator[None]:
-    """Drops what native code writes to stderr; Python's exceptions are not affected.
-
-    The libraries greet while they are loaded, before they read their log level; and they
-    comment on errors that are raised as well.
-    """
+    """Drops what native code writes to stderr; Python's exceptions are not affected."""
+    # Libraries greet while they are loaded, before they read their log level, and comment on errors
+    # that are raised as well.
     sys.stderr.flush()
     saved = os.dup(2)
     try:

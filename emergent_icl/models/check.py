@@ -15,8 +15,6 @@ from emergent_icl.data.bank import SourceShape
 from emergent_icl.models.resnet import BOTTLENECK_RATIO, num_superpixels
 from emergent_icl.models.tokens import num_tokens, position_capacity, token_width
 
-PLURALS = {"image": "images", "vector": "vectors", "integer": "integers"}
-
 
 def model_problems(
     model: ml_collections.ConfigDict, shape: SourceShape, source: str
@@ -26,11 +24,11 @@ def model_problems(
     if shape.kind not in encoder.reads:
         if len(encoder.reads) > 1:
             yield (
-                f"model.encoder = '{model.encoder}' would read the {PLURALS[shape.kind]} of "
+                f"model.encoder = '{model.encoder}' would read the {shape.kind}s of "
                 f"data.source = '{source}' as quantities; use 'embedding'"
             )
         else:
-            needed = PLURALS[encoder.reads[0]]
+            needed = f"{encoder.reads[0]}s"
             yield f"model.encoder = '{model.encoder}' needs {needed}, not data.source = '{source}'"
     yield from encoder.problems(model, shape)
     width = token_width(model.embedding_size, model.tokens)
@@ -98,9 +96,8 @@ def attention_problems(model: ml_collections.ConfigDict, width: int) -> Iterator
         )
 
 
-def recurrent_problems(model: ml_collections.ConfigDict, width: int) -> Iterator[str]:
+def recurrent_problems(model: ml_collections.ConfigDict, _: int) -> Iterator[str]:
     """Of models without queries and keys."""
-    del width
     if model.positions == "rotary":
         yield (
             f"model.positions = 'rotary' needs attention, not "

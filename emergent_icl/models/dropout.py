@@ -7,12 +7,14 @@ import jax.numpy as jnp
 
 from emergent_icl.randomness import named_keys
 
+# [B, 2], one a sequence; without keys nothing is dropped. A rate of 0 reads none.
+Keys = jax.Array | None
 
-def dropout(x: jax.Array, rate: float, keys: jax.Array | None, name: str) -> jax.Array:
+
+def dropout(x: jax.Array, rate: float, keys: Keys, name: str) -> jax.Array:
     """Zeroes each number of [B, ...] with probability `rate` in [0, 1), and scales up the rest.
 
-    By keys [B, 2], one a sequence, and the name of the place in the model: other places drop
-    other numbers. Without keys nothing changes, nor at a rate of 0, which reads none.
+    The name is that of the place in the model: other places drop other numbers.
     """
     if rate == 0 or keys is None:
         return x
@@ -20,8 +22,8 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None, name: str) -> jax
     return jnp.where(masks(named_keys(keys, name)), x / (1 - rate), 0)
 
 
-def of_layer(keys: jax.Array | None, layer: jax.Array | int) -> jax.Array | None:
-    """Keys of one layer of a stack, [B, 2]; None stays None."""
+def of_layer(keys: Keys, layer: jax.Array | int) -> Keys:
+    """Keys of one layer of a stack."""
     if keys is None:
         return None
     return jax.vmap(lambda key: jax.random.fold_in(key, layer))(keys)

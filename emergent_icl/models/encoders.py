@@ -20,7 +20,6 @@ from emergent_icl.models.resnet import ResNet
 
 # (examples [N, ...], is_training) -> embeddings [N, D]
 Encoder = Callable[[jax.Array, bool], jax.Array]
-EncoderFactory = Callable[[ml_collections.ConfigDict, MeanOverDevices], Encoder]
 
 
 @ENCODERS.register("resnet", reads=("image",), is_normalized=True, problems=check.resnet_problems)

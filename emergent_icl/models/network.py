@@ -13,6 +13,7 @@ import jmp
 import ml_collections
 
 from emergent_icl.config.registry import ENCODERS, SEQUENCE_MODELS
+from emergent_icl.models.dropout import Keys
 from emergent_icl.models.normalization import (
     MeanOverDevices,
     cast_parameters,
@@ -24,20 +25,20 @@ from emergent_icl.models.tokens import TokenEmbedding
 Params = Any
 BatchStats = Any
 
-# (tokens [B, T, D], keys [B, 2] for dropout or None) -> features [B, T, F], causal
+# (tokens [B, T, D], keys for dropout) -> features [B, T, F], causal
 # It may have the attributes `has_attention` (then it can be called `with_attention=True`, see
 # Transformer) and `has_query_alone` (then `query_alone=True` asks for features [B, 1, F]).
-SequenceModel = Callable[[jax.Array, jax.Array | None], jax.Array]
+SequenceModel = Callable[[jax.Array, Keys], jax.Array]
 
 # Where logits are computed: at the query, at every example, or at every token.
 At = Literal["query", "examples", "tokens"]
 
 
 class Parts:
-    """The modules of a network, inside a Haiku transform.
+    """The modules of a network, inside a Haiku transform, and its stages, each a method.
 
-    A method is a stage: examples -> embeddings -> tokens -> features -> logits. Between two of
-    them activations can be looked at and changed.
+    Examples -> embeddings -> tokens -> features -> logits: between two of them activations can be
+    looked at and changed.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Parts:
         # Interleaved tokens: examples at even places, labels between them.
         self.stride = 2 if model.tokens == "interleaved" else 1
 
-    def features(self, tokens_BTD: jax.Array, keys: jax.Array | None, at: At) -> jax.Array:
+    def features(self, tokens_BTD: jax.Array, keys: Keys, at: At) -> jax.Array:
         """Tokens [B, T, D] -> features [B, F] of the query, [B, S, F] or [B, T, F]."""
         if at == "query" and getattr(self.sequence_model, "has_query_alone", False):
             return self.sequence_model(tokens_BTD, keys, query_alone=True)[:, -1]
@@ -75,19 +76,14 @@ class Parts:
         return self.head[-1](features)
 
     def predict(
-        self,
-        embeddings_BSD: jax.Array,
-        labels_BS: jax.Array,
-        keys: jax.Array | None,
-        is_training: bool,
-        at: At,
+        self, embeddings_BSD: jax.Array, labels_BS: jax.Array, keys: Keys, is_training: bool, at: At
     ) -> jax.Array:
         """Embeddings -> logits; see `Network.predict`."""
         tokens_BTD = self.tokens(embeddings_BSD, labels_BS, keys, is_training)
         return self.logits(self.features(tokens_BTD, keys if is_training else None, at))
 
     def attend(
-        self, embeddings_BSD: jax.Array, labels_BS: jax.Array, keys: jax.Array | None
+        self, embeddings_BSD: jax.Array, labels_BS: jax.Array, keys: Keys
     ) -> jax.Array | None:
         """Embeddings -> attention weights; see `Network.attend`."""
         if not getattr(self.sequence_model, "has_attention", False):
@@ -105,7 +101,6 @@ class Parts:
 class Network:
     """The model as pure functions: `Parts`, transformed, under a policy of precision.
 
-    Everywhere `keys` are [B, 2], one a sequence, and only read by dropout; None drops nothing.
     What comes out is in full precision, whatever `config.model.precision`: float32, or float64
     under `jax_enable_x64`.
     """
@@ -123,14 +118,12 @@ class Network:
         self, params: Params, stats: BatchStats, examples: jax.Array, is_training: bool
     ) -> tuple[jax.Array, BatchStats]:
         """Examples [N, ...] -> (embeddings [N, D], batch_stats); each alone but for BatchNorm."""
-        params, examples = self._to_compute(params, examples)
-        embeddings, stats = self.parts.apply["encode"](params, stats, None, examples, is_training)
-        return self.policy.cast_to_output(embeddings), stats
+        return self._run("encode", params, stats, examples, is_training)
 
     def predict(
         self,
         params: Params,
-        keys: jax.Array | None,
+        keys: Keys,
         embeddings_BSD: jax.Array,
         labels_BS: jax.Array,
         is_training: bool = False,
@@ -140,16 +133,13 @@ class Network:
 
         [B, L] of the query, [B, S, L] of every example or [B, T, L] of every token.
         """
-        params, embeddings_BSD = self._to_compute(params, embeddings_BSD)
-        arguments = (embeddings_BSD, labels_BS, keys, is_training, at)
-        logits, _ = self.parts.apply["predict"](params, {}, None, *arguments)
-        return self.policy.cast_to_output(logits)
+        return self._run("predict", params, {}, embeddings_BSD, labels_BS, keys, is_training, at)[0]
 
     def apply(
         self,
         params: Params,
         stats: BatchStats,
-        keys: jax.Array | None,
+        keys: Keys,
         examples: jax.Array,
         labels_BS: jax.Array,
         is_training: bool,
@@ -161,18 +151,18 @@ class Network:
         return self.predict(params, keys, embeddings_BSD, labels_BS, is_training, at), stats
 
     def attend(
-        self,
-        params: Params,
-        keys: jax.Array | None,
-        embeddings_BSD: jax.Array,
-        labels_BS: jax.Array,
+        self, params: Params, keys: Keys, embeddings_BSD: jax.Array, labels_BS: jax.Array
     ) -> jax.Array | None:
         """Attention weights [layers, B, A, T, T] in evaluation; None without any."""
-        params, embeddings_BSD = self._to_compute(params, embeddings_BSD)
-        return self.parts.apply["attend"](params, {}, None, embeddings_BSD, labels_BS, keys)[0]
+        return self._run("attend", params, {}, embeddings_BSD, labels_BS, keys)[0]
 
-    def _to_compute(self, params: Params, inputs: jax.Array) -> tuple[Params, jax.Array]:
-        return cast_parameters(self.policy, params), self.policy.cast_to_compute(inputs)
+    def _run(
+        self, stage: str, params: Params, stats: BatchStats, inputs: jax.Array, *arguments: Any
+    ) -> tuple[Any, BatchStats]:
+        """A stage of `Parts`, in the policy's precision."""
+        params, inputs = cast_parameters(self.policy, params), self.policy.cast_to_compute(inputs)
+        outputs, stats = self.parts.apply[stage](params, stats, None, inputs, *arguments)
+        return self.policy.cast_to_output(outputs), stats
 
 
 def make_network(

@@ -75,11 +75,6 @@ class BatchNorm(hk.Module):
         return ((x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + offset).astype(dtype)
 
 
-def is_normalization(module: str) -> bool:
-    """Whether a Haiku module path is that of a normalization layer, ours or Haiku's own."""
-    return "norm" in module.rsplit("/", 1)[-1]
-
-
 def make_policy(precision: str) -> jmp.Policy:
     """Parameters and outputs in full precision; `precision` in between."""
     # JAX's own: float32, or float64 under `jax_enable_x64`.
@@ -89,7 +84,8 @@ def make_policy(precision: str) -> jmp.Policy:
 
 def cast_parameters(policy: jmp.Policy, params: hk.Params) -> hk.Params:
     """Parameters as the arithmetic takes them; those of normalization stay as they are."""
+    # So all such layers are called, ours and Haiku's own.
     norms, others = hk.data_structures.partition(
-        lambda module, name, value: is_normalization(module), params
+        lambda module, name, value: "norm" in module.rsplit("/", 1)[-1], params
     )
     return hk.data_structures.merge(norms, policy.cast_to_compute(others))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -12,23 +13,10 @@ import ml_collections
 
 from emergent_icl.config.registry import SEQUENCE_MODELS
 from emergent_icl.models import check
-from emergent_icl.models.dropout import dropout, of_layer
+from emergent_icl.models.dropout import Keys, dropout, of_layer
 
 
-class _Layer(hk.RNNCore):
-    """A cell that reads its input through a mask."""
-
-    def __init__(self, cell: hk.RNNCore, mask_BD: jax.Array) -> None:
-        super().__init__(name=f"{cell.name}_masked")
-        self.cell, self.mask_BD = cell, mask_BD
-
-    def __call__(self, inputs: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return self.cell(inputs * self.mask_BD, state)
-
-    def initial_state(self, batch_size: int | None) -> jax.Array:
-        return self.cell.initial_state(batch_size)
-
-
+@dataclasses.dataclass
 class RecurrentStack(hk.Module):
     """Layers of one cell type, each reading the outputs of the one below.
 
@@ -36,35 +24,23 @@ class RecurrentStack(hk.Module):
     every token of a sequence (Gal and Ghahramani 2016).
     """
 
-    def __init__(
-        self,
-        make_cell: Callable[..., hk.RNNCore],
-        model: ml_collections.ConfigDict,
-        name: str = "recurrent",
-    ) -> None:
-        """Takes a kind of cell, and config.model: num_layers, rnn_size, dropout."""
-        super().__init__(name=name)
-        self.make_cell, self.model = make_cell, model
+    make_cell: Callable[..., hk.RNNCore]
+    model: ml_collections.ConfigDict
+    name: str = "recurrent"
 
-    def __call__(self, tokens_BTD: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """Maps tokens [B, T, D] to features [B, T, rnn_size]; the first state is zero.
-
-        `keys`, [B, 2], one a sequence, are for dropout; None drops nothing.
-        """
+    def __call__(self, tokens_BTD: jax.Array, keys: Keys) -> jax.Array:
+        """Maps tokens [B, T, D] to features [B, T, rnn_size]; the first state is zero."""
         model, batch_size = self.model, tokens_BTD.shape[0]
-        names = [f"layer_{i}" for i in range(model.num_layers)]
-        cells = [self.make_cell(model.rnn_size, name=name) for name in names]
-        if keys is not None and model.dropout > 0:
-            ones = jnp.ones((batch_size, model.rnn_size), tokens_BTD.dtype)
-            for i in range(1, model.num_layers):
-                mask = dropout(ones, model.dropout, of_layer(keys, i), "recurrent")
-                cells[i] = _Layer(cells[i], mask)
-        stack = hk.DeepRNN(cells)
-        state = jax.tree.map(
-            lambda leaf: leaf.astype(tokens_BTD.dtype), stack.initial_state(batch_size)
-        )
-        features, _ = hk.dynamic_unroll(stack, tokens_BTD, state, time_major=False)
-        return features
+        layers = []
+        for i in range(model.num_layers):
+            if i and keys is not None and model.dropout > 0:
+                ones = jnp.ones((batch_size, model.rnn_size), tokens_BTD.dtype)
+                mask_BD = dropout(ones, model.dropout, of_layer(keys, i), "recurrent")
+                layers.append(lambda x_BD, mask_BD=mask_BD: x_BD * mask_BD)
+            layers.append(self.make_cell(model.rnn_size, name=f"layer_{i}"))
+        stack = hk.DeepRNN(layers)
+        state = jax.tree.map(lambda x: x.astype(tokens_BTD.dtype), stack.initial_state(batch_size))
+        return hk.dynamic_unroll(stack, tokens_BTD, state, time_major=False)[0]
 
 
 # 'rnn' is 'vanilla_rnn' in the original.

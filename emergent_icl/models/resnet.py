@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import ml_collections
 
-from emergent_icl.models.convolution import PointwiseConv, StemConv
+from emergent_icl.models.convolution import Conv
 from emergent_icl.models.normalization import BatchNorm, MeanOverDevices
 from emergent_icl.models.pooling import max_pool_3x3_stride_2
 
@@ -19,26 +22,18 @@ STEM_HALVINGS = 2
 
 def num_superpixels(image_size: int, num_groups: int) -> int:
     """Positions that are left behind the last group, of an image H = W = `image_size`."""
-    side = image_size
-    for _ in range(STEM_HALVINGS + num_groups - 1):
-        side = -(-side // 2)
-    return side**2
+    return math.ceil(image_size / 2 ** (STEM_HALVINGS + num_groups - 1)) ** 2
 
 
+@dataclasses.dataclass
 class BottleneckBlock(hk.Module):
     """1x1 -> 3x3 -> 1x1 convolutions around a shortcut (ResNet V1, paper section 2.2)."""
 
-    def __init__(
-        self,
-        channels: int,
-        stride: int,
-        project: bool,
-        mean_over_devices: MeanOverDevices,
-        name: str,
-    ) -> None:
-        super().__init__(name=name)
-        self.channels, self.stride, self.project = channels, stride, project
-        self.mean_over_devices = mean_over_devices
+    channels: int
+    stride: int
+    project: bool
+    mean_over_devices: MeanOverDevices
+    name: str
 
     def __call__(self, x_NHWC: jax.Array, is_training: bool) -> jax.Array:
         """Maps [N, H, W, C] to [N, H/stride, W/stride, channels]."""
@@ -48,18 +43,19 @@ class BottleneckBlock(hk.Module):
 
         shortcut = x_NHWC
         if self.project:
-            shortcut = PointwiseConv(self.channels, self.stride, "shortcut_conv")(x_NHWC)
+            shortcut = Conv(self.channels, 1, self.stride, "shortcut_conv")(x_NHWC)
             shortcut = norm(shortcut, "shortcut_batchnorm")
 
         inner = self.channels // BOTTLENECK_RATIO
-        x = PointwiseConv(inner, 1, "conv_0")(x_NHWC)
+        x = Conv(inner, 1, 1, "conv_0")(x_NHWC)
         x = jax.nn.relu(norm(x, "batchnorm_0"))
         x = hk.Conv2D(inner, 3, self.stride, with_bias=False, name="conv_1")(x)
         x = jax.nn.relu(norm(x, "batchnorm_1"))
-        x = PointwiseConv(self.channels, 1, "conv_2")(x)
+        x = Conv(self.channels, 1, 1, "conv_2")(x)
         return jax.nn.relu(norm(x, "batchnorm_2", zero_scale=True) + shortcut)
 
 
+@dataclasses.dataclass
 class ResNet(hk.Module):
     """7x7/2 stem, max-pool, groups of bottleneck blocks, mean over positions.
 
@@ -67,16 +63,13 @@ class ResNet(hk.Module):
     group has as many fewer channels. Paper: channels (16, 32, 32, 64), 2 blocks a group.
     """
 
-    def __init__(
-        self, options: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices
-    ) -> None:
-        """Takes config.model.resnet; the last number of channels is the embedding's."""
-        super().__init__(name="resnet")
-        self.options, self.mean_over_devices = options, mean_over_devices
+    options: ml_collections.ConfigDict  # config.model.resnet
+    mean_over_devices: MeanOverDevices
+    name: str = "resnet"
 
     def __call__(self, images_NHWC: jax.Array, is_training: bool) -> jax.Array:
         """Maps float images [N, H, W, 1] to embeddings [N, channels[-1]]."""
-        x = StemConv(STEM_CHANNELS, 7, 2, "initial_conv")(images_NHWC)
+        x = Conv(STEM_CHANNELS, 7, 2, "initial_conv")(images_NHWC)
         norm = BatchNorm("initial_batchnorm", self.mean_over_devices)
         # The ReLU commutes with the pooling, too.
         x = jax.nn.relu(norm(x, is_training, max_pool_3x3_stride_2))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from emergent_icl.models.dropout import dropout
+from emergent_icl.models.dropout import Keys, dropout
 
 TABLE_INIT_STDDEV = 0.02
 POSITION_BASE = 30.0
@@ -41,6 +43,7 @@ def sinusoidal_positions(length: int, width: int) -> np.ndarray:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
+@dataclasses.dataclass
 class TokenEmbedding(hk.Module):
     """Label embeddings beside example embeddings, plus positions.
 
@@ -49,25 +52,18 @@ class TokenEmbedding(hk.Module):
     label is never read in either.
     """
 
-    def __init__(
-        self, model: ml_collections.ConfigDict, num_labels: int, num_positions: int
-    ) -> None:
-        """Takes config.model, L, and how many tokens learned positions can tell apart."""
-        super().__init__(name="tokens")
-        self.model, self.num_labels, self.num_positions = model, num_labels, num_positions
+    model: ml_collections.ConfigDict
+    num_labels: int
+    num_positions: int  # Tokens that learned positions can tell apart.
+    name: str = "tokens"
 
     def __call__(
-        self,
-        embeddings_BSD: jax.Array,
-        labels_BS: jax.Array,
-        keys: jax.Array | None,
-        is_training: bool,
+        self, embeddings_BSD: jax.Array, labels_BS: jax.Array, keys: Keys, is_training: bool
     ) -> jax.Array:
         """Embeddings and labels, of which the query is the last -> tokens [B, T, token_width].
 
-        `keys`, [B, 2], one a sequence, are for dropout; None drops nothing. Positions are dropped
-        in training alone, examples in evaluation too: that is noise on the input (original:
-        example_dropout_prob).
+        Positions are dropped in training alone, examples in evaluation too: that is noise on the
+        input (original: example_dropout_prob).
         """
         model, concatenated = self.model, self.model.tokens == "concatenated"
         embeddings_BSD = dropout(embeddings_BSD, model.example_dropout, keys, "examples")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import numpy as np
 
 from emergent_icl.config.registry import SEQUENCE_MODELS
 from emergent_icl.models import check
-from emergent_icl.models.dropout import dropout, of_layer
+from emergent_icl.models.dropout import Keys, dropout, of_layer
 from emergent_icl.models.normalization import layer_norm, widened
 
 ROTARY_BASE = 10_000.0
@@ -31,9 +33,8 @@ def _linear(x_BTD: jax.Array, size: int, name: str) -> jax.Array:
 def rotate(x_BTAH: jax.Array, first: int = 0) -> jax.Array:
     """Turns queries or keys by their positions (rotary positions, Su et al. 2021).
 
-    Coordinate i of the first half of a head and i of the second are turned together, by
-    position / 10,000^(2i/H); their products then depend on the distance alone. The first
-    token stands at position `first`; H is even.
+    Coordinates i of both halves of a head turn together, by position / 10,000^(2i/H); products
+    then depend on the distance alone. The first token stands at position `first`; H is even.
     """
     length, half = x_BTAH.shape[1], x_BTAH.shape[-1] // 2
     angles_TH = np.arange(first, first + length)[:, None] * ROTARY_BASE ** (-np.arange(half) / half)
@@ -43,18 +44,16 @@ def rotate(x_BTAH: jax.Array, first: int = 0) -> jax.Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
+@dataclasses.dataclass
 class CausalSelfAttention(hk.Module):
     """Multi-head self-attention in which a token sees itself and what came before."""
 
-    def __init__(self, num_heads: int, rotary: bool, name: str = "attention") -> None:
-        super().__init__(name=name)
-        self.num_heads, self.rotary = num_heads, rotary
+    num_heads: int
+    rotary: bool
+    name: str = "attention"
 
     def __call__(self, x_BTD: jax.Array, first: int = 0) -> tuple[jax.Array, jax.Array]:
-        """Maps [B, T, D] to ([B, U, D], attention weights [B, A, U, T]) of tokens from `first` on.
-
-        D is divided evenly among the heads.
-        """
+        """[B, T, D] -> ([B, U, D], attention weights [B, A, U, T]) of tokens from `first` on."""
         batch, length, width = x_BTD.shape
         head_size = width // self.num_heads
 
@@ -75,20 +74,15 @@ class CausalSelfAttention(hk.Module):
         return output, weights_BATT
 
 
+@dataclasses.dataclass
 class TransformerBlock(hk.Module):
     """Attention and a GELU MLP, each on a normalized copy of the residual stream."""
 
-    def __init__(self, model: ml_collections.ConfigDict, name: str = "block") -> None:
-        super().__init__(name=name)
-        self.model = model
+    model: ml_collections.ConfigDict
+    name: str = "block"
 
-    def __call__(
-        self, x_BTD: jax.Array, keys: jax.Array | None, first: int = 0
-    ) -> tuple[jax.Array, jax.Array]:
-        """Maps [B, T, D] to ([B, U, D], attention weights [B, A, U, T]) of tokens from `first` on.
-
-        `keys`, [B, 2], one a sequence, are for dropout; None drops nothing.
-        """
+    def __call__(self, x_BTD: jax.Array, keys: Keys, first: int = 0) -> tuple[jax.Array, jax.Array]:
+        """[B, T, D] -> ([B, U, D], attention weights [B, A, U, T]) of tokens from `first` on."""
         model, width = self.model, x_BTD.shape[-1]
         attention = CausalSelfAttention(model.num_heads, model.positions == "rotary")
         mixed, weights = attention(layer_norm("attention_norm")(x_BTD), first)
@@ -101,31 +95,29 @@ class TransformerBlock(hk.Module):
 
 
 @SEQUENCE_MODELS.register("transformer", problems=check.attention_problems)
+@dataclasses.dataclass
 class Transformer(hk.Module):
     """A stack of blocks and a final LayerNorm, without the label head.
 
-    The layers' parameters are stored stacked, [layers, ...] per leaf: a twelfth of
-    the arrays to update, save and replicate. Whether the stack runs unrolled or as
-    a scan changes speed and compile time, never the parameters.
+    Parameters of layers are stacked, [layers, ...] a leaf: a twelfth of the arrays to update, save
+    and replicate. Whether it runs unrolled or as a scan changes times, never the parameters.
     """
 
     # Read by the network: this model can be called `with_attention`, and for the `query_alone`.
     has_attention = True
     has_query_alone = True
 
-    def __init__(self, model: ml_collections.ConfigDict, name: str = "transformer") -> None:
-        """Takes config.model: num_layers, num_heads, mlp_ratio, positions, dropout ..."""
-        super().__init__(name=name)
-        self.model = model
+    model: ml_collections.ConfigDict
+    name: str = "transformer"
 
     def __call__(
         self,
         tokens_BTD: jax.Array,
-        keys: jax.Array | None,
+        keys: Keys,
         with_attention: bool = False,
         query_alone: bool = False,
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """Maps tokens [B, T, D] to features [B, T, D]; `keys` [B, 2] or None are for dropout.
+        """Maps tokens [B, T, D] to features [B, T, D].
 
         With attention, weights [layers, B, A, T, T] come as well. For the query alone features are
         those of the last token, [B, 1, D]: what the last layer would do with others is left out.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emergent_icl.models.convolution import PointwiseConv, StemConv, plain_conv, strided_conv
+from emergent_icl.models.convolution import Conv, plain_conv, strided_conv
 
 
 def transformed(module):
@@ -35,7 +35,7 @@ def assert_same(ours, theirs):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_pointwise_is_a_one_by_one_convolution(stride):
     assert_same(
-        lambda x: PointwiseConv(6, stride, "conv")(x),
+        lambda x: Conv(6, 1, stride, "conv")(x),
         lambda x: hk.Conv2D(6, 1, stride, with_bias=False, name="conv")(x),
     )
 
@@ -43,7 +43,7 @@ def test_pointwise_is_a_one_by_one_convolution(stride):
 @pytest.mark.parametrize("kernel", [7, 4])
 def test_stem_is_a_strided_convolution(kernel):
     assert_same(
-        lambda x: StemConv(6, kernel, 2, "conv")(x),
+        lambda x: Conv(6, kernel, 2, "conv")(x),
         lambda x: hk.Conv2D(6, kernel, 2, with_bias=False, name="conv")(x),
     )
 

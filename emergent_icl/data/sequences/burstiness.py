@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +22,10 @@ class SequenceStatistics(NamedTuple):
     """What a sample of sequences has in common (paper section 2.1: burstiness).
 
     Attributes:
-      num_sequences: in the sample.
-      seq_len: S, the query included.
+      num_sequences, seq_len: of the sample; S includes the query.
       support: share of the sequences whose query's class stands in the context, in [0, 1].
       support_examples: of the number of context examples of the query's class.
-      classes: of the number of different classes in a sequence, query included.
-      labels: of the number of different labels in a sequence, the query's included.
+      classes, labels: of the number of different ones in a sequence, query included.
       commonest_in_sequence: share of a sequence's examples that its commonest class has,
         mean over the sequences, in (0, 1].
       commonest_overall: share of all examples of the sample that its commonest class has.
@@ -94,12 +93,11 @@ def draw_sample(sampler: Sampler, seed: int, name: str, count: int) -> SequenceB
 
     Samples of other names, 'inspect/fewshot_holdout' say, are independent of each other.
     """
-    blocks = []
-    for block in range(-(-count // BLOCK_SEQUENCES)):
-        batch = sampler(randomness.generator(seed, name, block), BLOCK_SEQUENCES)
-        wanted = min(BLOCK_SEQUENCES, count - block * BLOCK_SEQUENCES)
-        blocks.append([leaf[:wanted] for leaf in batch])
-    return SequenceBatch(*(np.concatenate(leaves) for leaves in zip(*blocks, strict=True)))
+    blocks = [
+        sampler(randomness.generator(seed, name, block), BLOCK_SEQUENCES)
+        for block in range(math.ceil(count / BLOCK_SEQUENCES))
+    ]
+    return SequenceBatch(*(np.concatenate(leaves)[:count] for leaves in zip(*blocks, strict=True)))
 
 
 class BinnedFrequency(NamedTuple):

@@ -34,9 +34,8 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     the query is one of them, and the remaining context is drawn independently, so that
     it may repeat a bursting class by chance. Otherwise `non_bursty` says what is drawn.
 
-    Raises:
-      ValueError: the burst does not fit into the context, a needed role has no
-        classes, or the labeling is 'unfixed'.
+    Raises ValueError if the burst does not fit into the context, a needed role has no classes, or
+    the labeling is 'unfixed'.
     """
     require_fixed_labeling("bursty", options)
     # What is never drawn may ask for classes that need not exist.
@@ -48,7 +47,6 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         return np.where(is_bursty, draw_bursty(rng, batch_size), draw_non_bursty(rng, batch_size))
 
     draw_places = draw_either if draw_bursty and draw_non_bursty else draw_bursty or draw_non_bursty
-
     every_label = np.arange(space.num_labels(options.labeling))
     bursts_follow = options.p_bursty == 0 or options.p_bursty_zipfian == 1
     rest_follows = options.p_bursty == 1 or options.non_bursty == "zipfian"
@@ -65,10 +63,8 @@ def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
 
     Each class of a sequence is given a label of its own among all the labels of training,
     uniformly and without replacement. Every sequence is bursty, whatever `p_bursty`: in
-    another the query could not be answered at all.
-
-    Raises:
-      ValueError: as for `bursty`; or there are fewer labels than classes in a sequence.
+    another the query could not be answered at all. Raises ValueError as `bursty` does, or if
+    there are fewer labels than classes in a sequence.
     """
     require_fixed_labeling("relabelled", options)
     draw_places = _bursty_places(space, options)
@@ -104,11 +100,8 @@ def mixed(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     """Meta-training beside ordinary training (original: train_seqs 'mixed').
 
     With probability `p_fewshot` a few-shot sequence of rare classes, renamed 0 .. ways-1;
-    otherwise common classes, drawn independently, with their own labels.
-
-    Raises:
-      ValueError: there are no common classes, or fewer rare ones than ways; or the
-        labeling is 'unfixed'.
+    otherwise common classes, drawn independently, with their own labels. Raises ValueError if
+    there are no common classes, or fewer rare ones than ways; or the labeling is 'unfixed'.
     """
     require_fixed_labeling("mixed", options)
     few = make_fewshot(space, options, "rare", labeling="unfixed")

@@ -19,13 +19,9 @@ from emergent_icl.data.sequences import sampling
 
 
 class ClassSplit(NamedTuple):
-    """Roles of classes.
+    """How many classes are rare, common (both trained on) and held out, and which these are.
 
-    Attributes:
-      class_ids: int32 [num_rare + num_common + num_holdout], place -> class of the bank.
-      num_rare: number of rare classes.
-      num_common: number of common classes.
-      num_holdout: number of classes that are never trained on.
+    `class_ids`, int32 [num_rare + num_common + num_holdout], are places -> classes of the bank.
     """
 
     class_ids: np.ndarray
@@ -35,7 +31,7 @@ class ClassSplit(NamedTuple):
 
     @property
     def num_train(self) -> int:
-        """Number of rare and common classes: those that are trained on."""
+        """Number of rare and common classes."""
         return self.num_rare + self.num_common
 
     def places(self, role: str) -> range:
@@ -57,9 +53,7 @@ def split_classes(
     Rare classes are its first, common ones the next, held-out ones its last. What is permuted are
     groups of `group_size` consecutive classes, variants of one another, none of which has members
     on both sides of the border between training and holdout (original: preserve_ordering_every_n).
-
-    Raises:
-      ValueError: `config.data.split` asks for more classes than there are.
+    Raises ValueError if `config.data.split` asks for more classes than there are.
     """
     num_train, num_holdout = split.num_rare + split.num_common, split.num_holdout
     wanted = num_train + num_holdout
@@ -90,8 +84,7 @@ def split_classes(
 def zipf_weights(num_classes: int, exponent: float) -> np.ndarray:
     """Probabilities ~ 1 / rank^exponent of rare and common classes by place, float64 [num_classes].
 
-    The last place (the last common class) has class rank 1, the first has rank `num_classes`:
-    common classes are the most frequent (paper section 3.2). An exponent of 0 is uniform.
+    The last place has class rank 1: common classes are the most frequent (paper section 3.2).
     """
     ranks = np.arange(num_classes, 0, -1, dtype=np.float64)
     # Relative to rank 1, in logarithms: large exponents underflow to 0, not to NaN.
@@ -119,8 +112,7 @@ class ClassSpace:
 
     Attributes:
       split: roles of classes.
-      num_bank_classes: classes that the data show, which the 'original' labels count.
-      num_exemplars: exemplars of each class.
+      num_bank_classes, num_exemplars: of the data; 'original' labels count these classes.
       zipf_exponent: of the joint distribution over rare and common classes.
       zipf_within_roles: whether draws from the rare or the common classes alone follow
         that distribution too, or are uniform (original: use_zipf_for_common_rare).
@@ -139,8 +131,7 @@ class ClassSpace:
     def distribution(self, role: str, uniform: bool = False) -> sampling.ClassDistribution:
         """What the classes of a role are drawn from; `uniform` whatever the Zipf exponent.
 
-        Raises:
-          ValueError: there are no such classes.
+        Raises ValueError if there are no such classes.
         """
         places = self.split.places(role)
         if not places:
@@ -186,8 +177,8 @@ class ClassSpace:
     ) -> np.ndarray:
         """Labels under a fixed labeling, int [B, S].
 
-        With label multiplicity X, the training class at place i owns labels
-        X*i .. X*i + X-1, and one of them is drawn for each class of each sequence.
+        With label multiplicity X, the training class at place i owns labels X*i .. X*i + X-1, of
+        which one is drawn for each class of each sequence.
         """
         labels = self.first_labels(places_BS, labeling)
         if labeling == "ordered" and self.label_multiplicity > 1:

@@ -33,10 +33,8 @@ def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> S
 
     The query is drawn first, from the classes of a role ('common', 'rare' or 'zipfian'); the
     context follows the same distribution without the query's class (original:
-    get_no_support_seq). With label multiplicity any of the class's labels is right.
-
-    Raises:
-      ValueError: the role has fewer than two classes, or the labeling is 'unfixed'.
+    get_no_support_seq). With label multiplicity any of the class's labels is right. Raises
+    ValueError if the role has fewer than two classes, or the labeling is 'unfixed'.
     """
     require_fixed_labeling(f"no_support_{role}", options)
     draw_places = no_support_places(space, role, options.seq_len)
@@ -67,9 +65,7 @@ def make_fewshot(
     sequence, so that only the context can answer (original: get_fewshot_seq).
     `distinct_ways=False` draws the ways with replacement, as the original did: a class
     may then stand under both labels. `labeling` takes the place of `options.fewshot.labeling`.
-
-    Raises:
-      ValueError: the role has fewer classes than ways.
+    Raises ValueError if the role has fewer classes than ways.
     """
     fewshot = options.fewshot
     labeling = labeling or fewshot.labeling
@@ -122,11 +118,8 @@ def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     label of another one of them (two classes swap labels, more of them rotate by a random
     number of places). `accuracy` says how often the context is followed,
     `predicts_own_label` how often the weights are. (Under the 'shared' labeling one pair
-    of classes in `num_shared_labels` owns the same label.)
-
-    Raises:
-      ValueError: there are fewer than two ways, or fewer classes than ways; or the
-        labeling is 'unfixed'.
+    of classes in `num_shared_labels` owns the same label.) Raises ValueError if there are fewer
+    than two ways, or fewer classes than ways; or the labeling is 'unfixed'.
     """
     require_fixed_labeling("flip", options)
     fewshot, labeling = dataclasses.replace(options.fewshot, distinct_ways=True), options.labeling

@@ -49,8 +49,7 @@ class ClassDistribution(NamedTuple):
     ) -> np.ndarray:
         """Independent places, int64 [B, count], that avoid each row's excluded ones.
 
-        They are drawn by what is left of their mass; of the excluded places there are fewer than
-        `support` different ones in a row.
+        Of these there are fewer than `support` different ones in a row.
         """
         excluded = np.sort(excluded_BK, axis=1) - self.first
         starts = np.concatenate([[0.0], self.cumulative])[excluded]
@@ -77,8 +76,7 @@ class ClassDistribution(NamedTuple):
     def draw_distinct(self, rng: np.random.Generator, batch_size: int, count: int) -> np.ndarray:
         """`count` different places a row, drawn one after the other; int64 [B, count].
 
-        Raises:
-          ValueError: there are not as many.
+        Raises ValueError if there are not as many.
         """
         if count > self.support:
             raise ValueError(f"{count} different classes are asked for, there are {self.support}")

@@ -1,8 +1,7 @@
 """Sequence types: which classes, exemplars and labels stand where. No images, no loops.
 
-A sequence is S examples with labels; the last is the query. A new sequence type is
-one function `(ClassSpace, SequenceOptions) -> SequenceType` and one registry line;
-those of this package are in bursty.py and probes.py.
+A sequence is S examples with labels; the last is the query. A new type is one function
+`(ClassSpace, SequenceOptions) -> SequenceType` and one registry line, as in bursty.py, probes.py.
 """
 
 from __future__ import annotations
@@ -25,13 +24,11 @@ class SequenceType(NamedTuple):
     """A way to draw sequences, how their queries are judged, and what it says of itself.
 
     Attributes:
-      sample: the sampler.
-      seq_len: S.
+      sample, seq_len: the sampler, and S.
       num_labels: labels are below this.
       valid_labels: int [...], the labels among which "closed" accuracy chooses.
-      answers: int [num_labels]; a prediction is right if its answer equals that of the
-        label. Differs from the label itself only where a class owns several labels
-        and nothing in the sequence tells which is meant.
+      answers: int [num_labels]; a prediction is right if its answer equals that of the label. It is
+        the label itself unless a class owns several and nothing in the sequence tells them apart.
       labeling: how classes are labeled; '' where captions need not say it.
       reads: the options that it depends on, besides the classes and their labels.
       role: of the classes that it draws: 'zipfian' (rare and common by their joint distribution),
@@ -75,9 +72,8 @@ class FewshotOptions:
 class SequenceOptions:
     """Options of sequence types; config.data.sequences has their meaning.
 
-    Those under `fewshot` are of sequences that show `ways` classes and nothing else
-    (fewshot_*, flip, the few-shot part of mixed); they have others in evaluation than in
-    training. The rest is of all other types.
+    Those under `fewshot` are of sequences that show `ways` classes and nothing else (fewshot_*,
+    flip, the few-shot part of mixed), which have others in evaluation than in training.
     """
 
     seq_len: int = 9
@@ -111,8 +107,7 @@ def fixed_type(
 ) -> SequenceType:
     """A type whose classes carry their own labels, given how places are drawn.
 
-    With `any_label` every label of the query's class is right. What else the type says of itself is
-    set by `_replace`.
+    With `any_label` every label of the query's class is right. The rest is set by `_replace`.
     """
     labeling, num_labels = options.labeling, space.num_labels(options.labeling)
 

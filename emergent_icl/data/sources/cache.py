@@ -31,9 +31,8 @@ def cache_folder(configured: str) -> Path:
 def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[], Arrays]) -> Arrays:
     """Opens the .npz file of a cache, or builds and writes it.
 
-    `content` says what the arrays are made from, JSON-able. A file that is damaged, of another
-    version, or of other content is replaced. A folder that cannot be written costs a warning, not
-    the run.
+    `content`, JSON-able, says what the arrays are made from. A file that is damaged, or of another
+    version or content, is replaced. A folder that cannot be written costs a warning, not the run.
     """
     header = {"format": FORMAT, "version": FORMAT_VERSION, "content": dict(content)}
     try:

@@ -21,11 +21,7 @@ Reader = Callable[[Path, str, bool], np.ndarray]
 
 
 def features_shape(data: ml_collections.ConfigDict) -> SourceShape:
-    """Reads the header of the file.
-
-    Raises:
-      ValueError: the file does not hold what is asked for; names the option.
-    """
+    """Reads the header of the file; raises ValueError if it does not hold what is asked for."""
     path = _path(data)
     array = _read(path, data.features.array, header_only=True)
     shape, dtype = array.shape, array.dtype
@@ -44,8 +40,7 @@ def features_shape(data: ml_collections.ConfigDict) -> SourceShape:
 def load_features(data: ml_collections.ConfigDict) -> ExampleBank:
     """Loads the vectors as float32.
 
-    Raises:
-      DataUnavailableError: the file is damaged, or not every number is finite.
+    Raises DataUnavailableError if the file is damaged, or not every number finite.
     """
     path = _path(data)
     try:

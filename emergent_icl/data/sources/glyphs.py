@@ -1,8 +1,7 @@
 """Procedural handwritten-like characters: any number of classes, offline, seeded.
 
-A class is a skeleton of a few cubic Bezier strokes; an exemplar bends its control
-points, applies an affine map, and draws it with a pen of its own width. Coordinates
-are fractions of the image's side, (x, y), y downwards.
+A class is a skeleton of a few cubic Bezier strokes, which an exemplar bends, maps affinely and
+draws with a pen of its own width. Coordinates (x, y) are fractions of the image's side, y downward.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
 from emergent_icl.data.sources import cache
 from emergent_icl.data.sources.source import DataSource
 
-# Of the way in which characters are made: a change makes old caches void.
+# Of how characters are made: a change makes old caches void.
 DRAWING_VERSION = 1
 # Classes that share a generator: class c looks the same whatever the number of classes.
 BLOCK_CLASSES = 100
@@ -30,9 +29,8 @@ MAX_REDRAWS = 2000
 
 def glyphs_shape(data: ml_collections.ConfigDict) -> SourceShape:
     """As many classes and exemplars as the config asks for."""
-    glyphs = data.glyphs
     size = (data.image_size, data.image_size)
-    return SourceShape(glyphs.num_classes, glyphs.num_exemplars, size, "image")
+    return SourceShape(data.glyphs.num_classes, data.glyphs.num_exemplars, size, "image")
 
 
 def load_glyphs(data: ml_collections.ConfigDict) -> ExampleBank:
@@ -64,11 +62,8 @@ def draw_skeletons(
 ) -> np.ndarray:
     """Skeletons of `count` classes, float64 [count, max_strokes, 4 control points, 2].
 
-    Strokes that a class does not have are NaN. Every other is at least
-    `min_stroke_length` long, and every class fills its box: no dots.
-
-    Raises:
-      ValueError: such characters are too rare to be found.
+    Strokes that a class does not have are NaN. Every other is at least `min_stroke_length` long,
+    and every class fills its box: no dots. Raises ValueError where such characters are too rare.
     """
     skeletons = _candidates(rng, count, knobs)
     for _ in range(MAX_REDRAWS):

@@ -41,11 +41,7 @@ def omniglot_shape(data: ml_collections.ConfigDict) -> SourceShape:
 
 
 def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
-    """Classes in the order of TFDS's labels, drawings in the order of its files.
-
-    Raises:
-      DataUnavailableError: see there.
-    """
+    """Classes in the order of TFDS's labels, drawings in the order of its files."""
 
     def cached(size: int, build: Callable[[], cache.Arrays], **how: str) -> cache.Arrays:
         path = cache.cache_folder(data.cache_dir) / f"omniglot-{TFDS_VERSION}-{size}px.npz"
@@ -89,10 +85,9 @@ def _prepared_builder(data_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(f"{TFDS_NAME}:{TFDS_VERSION}", data_dir=data_dir or None)
-    # TFDS tries for minutes before it gives up; what it has downloaded before it has.
     downloads = Path(builder.data_dir).parents[1] / "downloads"
     if not builder.is_prepared() and not any(downloads.rglob("*.zip")):
-        # As TFDS asks; any answer will do.
+        # TFDS would try to download for minutes before it gives up; any answer will do.
         requests.head(_HOST, timeout=_HOST_SECONDS)
     builder.download_and_prepare()
     return builder

@@ -36,8 +36,7 @@ class DataSource:
       shape: config.data -> SourceShape, without loading the data. Raises ValueError or
         OSError where the config asks for what is not there.
       load: config.data -> ExampleBank of that shape.
-      vary: what `data.noise_scale` means: runs on the device, afresh for every example
-        that is shown (images and vectors only).
+      vary: what `data.noise_scale` means, done on the device whenever an image or vector is shown.
       reads: options of config.data that it reads besides those of its own section.
       has_thin_strokes: what is not normalized hardly sees on a background of ones.
     """
@@ -53,13 +52,11 @@ def source_shape(data: ml_collections.ConfigDict) -> SourceShape:
     """What `config.data` shows: `drawings` and `augment` applied to its source.
 
     Raises:
-      ValueError: the source cannot give it.
-      OSError: its files are not there.
+      ValueError, OSError: the source cannot give it, or its files are not there.
     """
     shape = DATA_SOURCES[data.source].shape(data)
-    variants = 1
+    variants = shape.num_exemplars if data.drawings == "separated" else 1
     if data.drawings != "all":
-        variants = shape.num_exemplars if data.drawings == "separated" else 1
         shape = shape._replace(num_exemplars=1)
     if data.augment:
         if shape.kind != "image":
@@ -70,12 +67,9 @@ def source_shape(data: ml_collections.ConfigDict) -> SourceShape:
 
 
 def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
-    """Loads the examples of `config.data`, `drawings` applied.
+    """Loads the examples of `config.data`, `drawings` applied; raises DataUnavailableError.
 
     The variants of `data.augment` are not stored: the device computes them.
-
-    Raises:
-      DataUnavailableError: they are not to be had.
     """
     bank = DATA_SOURCES[data.source].load(data)
     if data.drawings == "single":
