@@ -18,7 +18,7 @@ import jax
 from absl import flags
 
 from emergent_icl.cli.console import say
-from emergent_icl.cli.start import SIGNALS
+from emergent_icl.cli.signals import SIGNALS
 from emergent_icl.sweeps.execute.local import visible_gpus
 
 COORDINATOR = flags.DEFINE_string(

@@ -12,7 +12,7 @@ from absl import flags
 
 from emergent_icl.cli import console, start
 from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
-from emergent_icl.evaluation.evaluate import ICL
+from emergent_icl.evaluation.metrics import ICL
 from emergent_icl.evaluation.trace import trace
 from emergent_icl.plots import style
 from emergent_icl.plots.traces import attention_figure, predictions_figure

@@ -10,7 +10,7 @@ from typing import Any
 import rich.progress
 
 from emergent_icl.cli.console import CONSOLE, say, say_error
-from emergent_icl.evaluation.evaluate import ICL, IWL
+from emergent_icl.evaluation.metrics import ICL, IWL
 from emergent_icl.plots.style import duration_text
 from emergent_icl.runs.records import Display, Record
 

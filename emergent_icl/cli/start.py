@@ -9,14 +9,14 @@ import contextlib
 import importlib
 import os
 import platform
-import signal
 import sys
 import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
+
+from emergent_icl.cli.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     import ml_collections
@@ -70,51 +70,6 @@ def run(module_name: str, prefix: str = "experiments.") -> None:
                 # So that --help lists it.
                 flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(module.main, flags_parser=parse_flags)
-
-
-# Requests that a run answers at its next step: Ctrl-C, SIGTERM, a lost terminal, and SIGUSR2, by
-# which a scheduler says that time is nearly over. Windows lacks the last two.
-SIGNALS = tuple(
-    one for one in signal.Signals if one.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
-)
-_ORDERS = (signal.SIGINT, signal.SIGTERM)
-NOTICE = b"\nStopping after this step and saving; once more stops at once, unsaved.\n"
-
-
-class StopSignals:
-    """The first signal is a request to stop; a second SIGINT or SIGTERM stops at once.
-
-    SIGHUP is only ever a request, since shell and system both send it; under `nohup` it is ignored.
-    SIGUSR2 is one, too: the scheduler's SIGTERM follows while the run is saving.
-    """
-
-    _received: signal.Signals | None = None
-    _asked = False
-
-    def install(self) -> None:
-        """From now on signals are requests."""
-        for number in SIGNALS:
-            # SIGINT is ignored in what a shell starts in the background, but `kill -INT` is meant.
-            if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._handle)
-
-    def poll(self) -> signal.Signals | None:
-        """The signal that was received, None if there was none."""
-        return self._received
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number in _ORDERS and self._asked:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self._asked |= number in _ORDERS
-        if self._received is None:
-            self._received = signal.Signals(number)
-            # Not print nor the progress bar: the interrupted code may hold their locks.
-            with contextlib.suppress(OSError):  # The terminal may be gone.
-                os.write(2, NOTICE)
-
-
-STOP_SIGNALS = StopSignals()
 
 
 # On CPU, half of a paper-size step went into page faults: XLA asks the C library for its temporary

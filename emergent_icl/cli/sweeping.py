@@ -15,7 +15,7 @@ from absl import flags
 
 from emergent_icl.cli import console, sweep_display
 from emergent_icl.cli.flags import EXTENSIONS, workdir_flag
-from emergent_icl.cli.start import STOP_SIGNALS
+from emergent_icl.cli.signals import STOP_SIGNALS
 from emergent_icl.plots.report import report_page
 from emergent_icl.plots.sweep_data import context_text
 from emergent_icl.plots.sweep_figures import finding_figure, save, summary_figure

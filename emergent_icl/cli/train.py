@@ -20,6 +20,7 @@ import ml_collections
 from emergent_icl.cli import cluster, console, start, tables
 from emergent_icl.cli.flags import config_flag, workdir_flag
 from emergent_icl.cli.progress import TrainingDisplay
+from emergent_icl.cli.signals import STOP_SIGNALS
 from emergent_icl.plots import learning_curves
 from emergent_icl.presets import stored
 from emergent_icl.runs import train as loop
@@ -48,7 +49,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
     try:
         with contextlib.ExitStack() as afterwards:
             afterwards.callback(_close, display, workdir)
-            result = loop.train(config, workdir, display, start.STOP_SIGNALS.poll, start.STARTED)
+            result = loop.train(config, workdir, display, STOP_SIGNALS.poll, start.STARTED)
     except loop.Interrupted as stop:
         if is_primary():
             _say_stopped(stop.step)

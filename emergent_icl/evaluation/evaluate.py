@@ -18,17 +18,12 @@ from emergent_icl.data.materialize import Materialize, shows_afresh
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fixed_labeling
-from emergent_icl.evaluation.metrics import Array, Interval, Judgment, intervals, query_metrics
+from emergent_icl.evaluation.metrics import Array, Judgment, Results, intervals, query_metrics
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.randomness import sequence_keys
 
-# {mode: {metric: interval}}
-Results = dict[str, dict[str, Interval]]
 # What is evaluated: parameters, BatchNorm's averages, bank, noise scale.
 Model = tuple[Params, BatchStats, DeviceBank, np.float32]
-# The modes that the paper's two curves show, and which of their metrics.
-ICL = ("fewshot_holdout", "accuracy_closed")
-IWL = ("no_support_zipfian", "accuracy")
 
 
 class DrawnMode(NamedTuple):
@@ -173,12 +168,3 @@ def _split(rows: tuple[Array, ...], size: int) -> list[tuple[jax.Array, ...]]:
 def _look_up(parts: list[jax.Array], where: jax.Array) -> jax.Array:
     """Embeddings [m, 1, D] of one drawing each, and places [N, S] among them -> [N, S, D]."""
     return jnp.concatenate(parts)[:, 0][where]
-
-
-def curves(results: Results) -> dict[str, float | None]:
-    """The paper's two numbers, ICL and IWL; None where their mode was not evaluated."""
-    numbers = {"icl": ICL, "iwl": IWL}
-    return {
-        name: results[mode][metric].mean if mode in results else None
-        for name, (mode, metric) in numbers.items()
-    }

@@ -20,6 +20,10 @@ METRICS = (
     "predicts_own_label", "predicts_context",
 )  # fmt: skip
 
+# The modes that the paper's two curves show, and which of their metrics.
+ICL = ("fewshot_holdout", "accuracy_closed")
+IWL = ("no_support_zipfian", "accuracy")
+
 
 class Judgment(NamedTuple):
     """What counts as what among L labels; see SequenceType for the first two."""
@@ -91,4 +95,17 @@ def intervals(per_sequence: dict[str, np.ndarray]) -> dict[str, Interval]:
     """Means over sequences with their intervals, of metrics that are float [N] each."""
     return {
         name: interval(values, name not in REAL_VALUED) for name, values in per_sequence.items()
+    }
+
+
+# {mode: {metric: interval}}
+Results = dict[str, dict[str, Interval]]
+
+
+def curves(results: Results) -> dict[str, float | None]:
+    """The paper's two numbers, ICL and IWL; None where their mode was not evaluated."""
+    numbers = {"icl": ICL, "iwl": IWL}
+    return {
+        name: results[mode][metric].mean if mode in results else None
+        for name, (mode, metric) in numbers.items()
     }

@@ -21,7 +21,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from emergent_icl.evaluation.evaluate import Results, curves
+from emergent_icl.evaluation.metrics import Results, curves
 from emergent_icl.models.network import Params
 from emergent_icl.runs.progress import Progress
 from emergent_icl.runs.workdir import Workdir, WorkdirError, write_whole

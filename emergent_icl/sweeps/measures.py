@@ -8,8 +8,7 @@ from typing import NamedTuple
 from emergent_icl.config.configs import named_overrides
 from emergent_icl.config.registry import nearest_name
 from emergent_icl.data.task import Task
-from emergent_icl.evaluation.evaluate import ICL, IWL
-from emergent_icl.evaluation.metrics import METRICS
+from emergent_icl.evaluation.metrics import ICL, IWL, METRICS
 from emergent_icl.runs.records import Record, read_metrics
 from emergent_icl.runs.workdir import Workdir
 

@@ -20,8 +20,7 @@ from emergent_icl.data.bank import DeviceBank, SourceShape
 from emergent_icl.data.materialize import make_materialize, shows_afresh
 from emergent_icl.data.sequences.classes import SequenceBatch, zipf_weights
 from emergent_icl.data.task import Task
-from emergent_icl.evaluation.evaluate import ICL, IWL
-from emergent_icl.evaluation.metrics import Z_95
+from emergent_icl.evaluation.metrics import ICL, IWL, Z_95
 from emergent_icl.models.tokens import num_tokens
 from emergent_icl.training.build import blank_inputs, build_network
 from emergent_icl.training.optimizers import hyper_from_config, make_optimizer

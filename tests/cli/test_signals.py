@@ -7,7 +7,7 @@ from launching import start
 
 PROGRAM = """
 import os, signal, sys
-from emergent_icl.cli.start import StopSignals
+from emergent_icl.cli.signals import StopSignals
 if "nohup" in sys.argv:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 if "background" in sys.argv:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from emergent_icl.config.registry import EVALUATION_MODES
-from emergent_icl.evaluation.evaluate import curves, draw_mode
-from emergent_icl.evaluation.metrics import query_metrics
+from emergent_icl.evaluation.evaluate import draw_mode
+from emergent_icl.evaluation.metrics import curves, query_metrics
 from emergent_icl.training.build import build
 
 

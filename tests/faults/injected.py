@@ -19,8 +19,9 @@ sys.path.insert(0, str(ROOT))
 import jax  # noqa: E402
 from absl import app  # noqa: E402
 
-from emergent_icl.cli import start, train  # noqa: E402
+from emergent_icl.cli import train  # noqa: E402
 from emergent_icl.cli.flags import parse_flags  # noqa: E402
+from emergent_icl.cli.signals import STOP_SIGNALS  # noqa: E402
 from emergent_icl.runs import checkpoints, records  # noqa: E402
 from emergent_icl.training import devices  # noqa: E402
 from emergent_icl.training import step as program  # noqa: E402
@@ -154,5 +155,5 @@ FAULTS = (
 if __name__ == "__main__":
     name, step = sys.argv[1:3]
     {fault.__name__: fault for fault in FAULTS}[name](int(step))
-    start.STOP_SIGNALS.install()
+    STOP_SIGNALS.install()
     app.run(train.main, [sys.argv[0], *sys.argv[3:]], flags_parser=parse_flags)
