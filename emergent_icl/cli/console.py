@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import shlex
@@ -59,9 +60,10 @@ def fail(text: str, status: int = 1) -> NoReturn:
 
 def _stop_at_once(number: int, frame: FrameType | None) -> None:
     """Ends the process without an exception: one that is raised inside a callback is lost."""
-    with contextlib.suppress(RuntimeError):  # Whoever was interrupted may be writing.
+    # Whoever was interrupted may be writing, or the stream be closed.
+    with contextlib.suppress(RuntimeError, AttributeError, OSError):
         sys.stdout.flush()
-    os.write(1, b"Stopped.\n")
+        os.write(1, b"Stopped.\n")
     # Not sys.exit: JAX's threads may be in the middle of a compilation.
     os._exit(128 + number)
 
@@ -76,8 +78,9 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
     """
     if len(argv) > 1:
         fail(f"not understood: {' '.join(argv[1:])}", 2)
-    # Names of files may hold lone surrogates, which no encoding takes.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # It may be closed.
+        # Names of files may hold lone surrogates, which no encoding takes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     # It would warn of every attempt at a download; the last failure is an error anyway.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -113,8 +116,8 @@ def _fail_at_once(text: str = "") -> NoReturn:
     try:
         if text:
             say_error(text)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
     finally:
         os._exit(1)
 

@@ -197,7 +197,7 @@ def _with_file_of_preset(word: str) -> str:
     """--config=NAME[:preset] as --config=FILE[:preset]; other words are returned unchanged."""
     flag, _, where = word.partition("=")
     name, colon, preset = where.partition(":")
-    if flag.lstrip("-") != "config" or not name.isidentifier() or Path(name).exists():
+    if flag not in ("-config", "--config") or not name.isidentifier() or Path(name).exists():
         return word
     names = [module.name for module in pkgutil.iter_modules(presets.__path__)]
     if name not in names:

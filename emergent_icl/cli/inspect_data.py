@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         with config.unlocked():
             config.update_from_flattened_dict(_data_overrides())
         replicas = {replica.name: replica for replica in check(config)}
-        asked = _REPLICA.value or next(iter(replicas))
+        asked = next(iter(replicas)) if _REPLICA.value is None else _REPLICA.value
         if asked not in replicas:
             names = ", ".join(map(repr, filter(None, replicas))) or "a run that is alone"
             console.fail(f"no replica is named {asked!r}, only {names}")

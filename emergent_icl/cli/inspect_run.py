@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from absl import flags
+from matplotlib.figure import Figure
 
 from emergent_icl.cli import console, start
 from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
@@ -43,14 +44,16 @@ def main(argv: Sequence[str]) -> None:
     config = run.experiment.config
     title = ", ".join(filter(None, (config.name, replica, f"step {run.step:,}", mode)))
     stem = "_".join(filter(None, (mode, f"step_{run.step}", replica)))
-    pictures = {f"predictions_{stem}": predictions_figure(found, title)}
-    if found.attention is None:
-        console.say(f"{config.model.sequence_model} has no attention to show.")
-    else:
-        for index, row in enumerate(rows):
-            figure = attention_figure(found, index, f"{title}, sequence {row}")
-            pictures[f"attention_{stem}_sequence_{row}"] = figure
-    for name, figure in pictures.items():
+
+    def write(name: str, figure: Figure) -> None:
         path = workdir.figures / f"{name}.png"
         style.save(figure, path)
         console.say(f"Written: {path}")
+
+    write(f"predictions_{stem}", predictions_figure(found, title))
+    if found.attention is None:
+        console.say(f"{config.model.sequence_model} has no attention to show.")
+        return
+    for index, row in enumerate(rows):
+        figure = attention_figure(found, index, f"{title}, sequence {row}")
+        write(f"attention_{stem}_sequence_{row}", figure)

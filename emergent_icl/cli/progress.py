@@ -87,7 +87,8 @@ class TrainingDisplay(Display):
 
     def _time_left(self, step: int) -> str:
         rate = next(iter(self._latest.values()), {}).get("steps_per_second")
-        return f"  left {duration_text((self._last_step - step) / rate)}" if rate else ""
+        left = self._last_step - step
+        return f"  left {duration_text(left / rate)}" if rate and left else ""
 
 
 def _short(latest: Sequence[Record]) -> Iterator[str]:

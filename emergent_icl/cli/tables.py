@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from emergent_icl.evaluation.metrics import Interval
 NAME: dict[str, Any] = {"no_wrap": True}
 NUMBER: dict[str, Any] = {"no_wrap": True, "justify": "right"}
 TEXT: dict[str, Any] = {"overflow": "fold"}
-# Width of a line where output is not a terminal.
+# Width of a line where output is not a terminal, and COLUMNS is not set.
 PAGE_WIDTH = 120
 
 METRICS = {
@@ -50,7 +51,8 @@ def print_table(
         if begins:
             table.add_section()
         table.add_row(*row, style="bold" if begins else None)
-    width = CONSOLE.width if CONSOLE.is_terminal else PAGE_WIDTH
+    is_known = CONSOLE.is_terminal or "COLUMNS" in os.environ
+    width = CONSOLE.width if is_known else PAGE_WIDTH
     if TEXT not in columns.values():
         # As wide as needed: a truncated number is worse than a wrapped line.
         width = max(width, Console(width=10_000, **PLAIN).measure(table).maximum)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class Registry(ChainMap[str, T]):
+class Registry(Mapping[str, T]):
     """A mapping from names to entries of one kind, with errors that help.
 
     Entries are added by decorator, from inside or outside this package::
@@ -30,8 +30,8 @@ class Registry(ChainMap[str, T]):
         Entries of `bases` belong to it too. `facts` are what others may ask about an entry, with
         the defaults.
         """
-        super().__init__({}, *bases)
         self.kind, self._defaults = kind, facts
+        self._entries: ChainMap[str, T] = ChainMap({}, *(base._entries for base in bases))
         self._facts: dict[str, dict[str, Any]] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
@@ -48,7 +48,7 @@ class Registry(ChainMap[str, T]):
         def add(entry: T) -> T:
             if name in self:
                 raise ValueError(f"{self.kind} '{name}' is registered already")
-            self[name], self._facts[name] = entry, facts
+            self._entries[name], self._facts[name] = entry, facts
             return entry
 
         return add
@@ -57,8 +57,19 @@ class Registry(ChainMap[str, T]):
         """The facts about an entry; for an unknown name the defaults."""
         return SimpleNamespace(**(self._defaults | self._facts.get(name, {})))
 
-    def __missing__(self, name: str) -> T:
-        raise KeyError(unknown_name(self.kind, name, self))
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries:
+            raise KeyError(unknown_name(self.kind, name, self))
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 def no_problems(*_: Any) -> tuple[str, ...]:
@@ -74,7 +85,7 @@ SEQUENCE_TYPES: Registry = Registry("sequence type")
 EVALUATION_MODES: Registry = Registry("evaluation mode", SEQUENCE_TYPES)
 # data/feed.py: (FeedSpec, first step) -> iterator of batches.
 FEEDERS: Registry = Registry("feeder")
-# models/encoders.py: (config.model, axis_name) -> Encoder.
+# models/encoders.py: (config.model, mean_over_devices) -> Encoder.
 #   reads: kinds of examples that it takes, see SourceShape.
 #   has_convolutions: slower in a loop on CPU; assumed of unknown encoders.
 #   is_normalized: it learns from thin strokes on a background of ones.
@@ -83,7 +94,7 @@ ENCODERS: Registry = Registry(
     "encoder", reads=("image", "vector", "integer"), has_convolutions=True, is_normalized=False,
     problems=no_problems,
 )  # fmt: skip
-# models/network.py: (config.model) -> SequenceModel.
+# models/transformer.py, recurrent.py: (config.model) -> SequenceModel.
 #   problems: (config.model, width of a token) -> what is wrong with such a model.
 SEQUENCE_MODELS: Registry = Registry("sequence model", problems=no_problems)
 # training/optimizers.py: (update number, Hyper, number of updates) -> learning rate.

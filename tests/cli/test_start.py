@@ -77,6 +77,18 @@ def test_a_preset_has_a_name_wherever_it_lies(tmp_path):
     assert "did you mean 'model.num_layers'" in wrong
 
 
+def test_the_value_of_another_flag_is_no_preset(tmp_path):
+    how = {"cwd": tmp_path, "env": {"PYTHONPATH": str(launching.ROOT)}}
+    words = ("-m", "emergent_icl", "inspect_data", "--config=gaussian:reddy", "--sample=20")
+    output(*words, "--rows=1", "--workdir", "config=glyphs", **how)
+    assert (tmp_path / "config=glyphs" / "inspection.json").exists()
+
+
+def test_standard_output_may_be_closed():
+    code = "import sys; sys.stdout = None; from emergent_icl.cli import start; "
+    output("-c", f"{code}sys.argv = ['options', '--filter=burst']; start.launch('options')")
+
+
 def test_flags_of_other_commands_are_not_taken():
     error = output("-m", "experiments.train", "--step=5", status=2)
     assert "Unknown command line flag 'step'" in error
