@@ -1,9 +1,8 @@
 """The paper's sweeps, as data: one file a finding. `get_sweep(preset)` gives a Sweep.
 
-Each file says what is claimed, and by which statistics, before anything is run. One of them alone:
+Each file says what is claimed, and by which statistics, before anything is run. To run one finding:
 
-    python -m experiments.sweep --sweep=experiments/configs/sweeps/NAME.py:PRESET \
-        --workdir=runs/sweeps
+    python -m experiments.sweep --sweep=experiments/configs/sweeps/NAME.py:PRESET --workdir=DIR
 """
 
 FINDINGS = (

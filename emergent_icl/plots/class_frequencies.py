@@ -99,7 +99,7 @@ def _set_scales(
 
 def _mark_roles(axes: Axes, split: ClassSplit) -> None:
     """A pale ground under the common classes, and names above."""
-    text = {"size": 9, "transform": axes.transAxes}
+    text: dict[str, Any] = {"size": 9, "transform": axes.transAxes}
     if count := split.num_common:
         left = axes.get_xlim()[0]
         axes.axvspan(left, count + 0.5, color=style.GREEN, alpha=0.12, linewidth=0)

@@ -93,7 +93,7 @@ def figures(
 def show(
     experiment: Experiment, bank: DeviceBank, subject: Subject, count: int, seed: int
 ) -> Shown:
-    """The first sequences of a subject, whose seed it is, as the encoder sees them.
+    """The first sequences of a subject, drawn from a seed, as the encoder sees them.
 
     The bank holds the experiment's examples on a device; the sample may be smaller than the count.
     """

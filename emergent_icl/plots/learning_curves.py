@@ -93,12 +93,11 @@ def _curve(axes: Axes, records: Records, measure: str, label: str, color: Any, d
 
 
 def _finish(axes: Axes, measure: str, title: str, level: float | None = None) -> None:
-    what, limits = "accuracy on queries", (-0.03, 1.03)
-    if measure == "loss":
-        what, limits = "cross-entropy on the query (nats)", (0, None)
+    is_loss = measure == "loss"
+    what = "cross-entropy on the query (nats)" if is_loss else "accuracy on queries"
     axes.set(title=title, ylabel=what, xlabel="training step")
     axes.set_xlim(left=0)
-    axes.set_ylim(*limits)
+    axes.set_ylim(0 if is_loss else -0.03, None if is_loss else 1.03)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     style.tidy(axes)
     if level is not None:

@@ -78,8 +78,9 @@ def sequences_figure(shown: Shown, title: str, subtitle: str, note: str) -> Figu
             axes = figure.add_subplot(grid[row * lines + line, column])
             draw_example(axes, shown.examples[row, position], scale)
             _name_example(axes, shown, row, position, colors)
-            number = {"size": TEXT, "color": style.GRAY, "rotation": 0, "va": "center"}
-            axes.set_ylabel("" if position else f"{row + 1}", labelpad=9, **number)
+            if position == 0:
+                axes.set_ylabel(f"{row + 1}", size=TEXT, color=style.GRAY, rotation=0, va="center",
+                                labelpad=9)  # fmt: skip
     _draw_footer(figure, shown.kind, notes, scale)
     return figure
 
@@ -184,7 +185,8 @@ def vector_square(vector_D: np.ndarray) -> np.ndarray:
     """The numbers of a vector, row by row, in the smallest square; NaN where none are left."""
     side = math.ceil(math.sqrt(len(vector_D)))
     padding = (0, side * side - len(vector_D))
-    return np.pad(vector_D, padding, constant_values=np.nan).reshape(side, side)
+    numbers_D = vector_D.astype(np.float32)
+    return np.pad(numbers_D, padding, constant_values=np.nan).reshape(side, side)
 
 
 def value_range(examples: np.ndarray) -> tuple[float, float] | None:

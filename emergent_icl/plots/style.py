@@ -30,7 +30,7 @@ DASHES = ("-", "--", "-.", ":")
 
 
 class Look(NamedTuple):
-    """How something is drawn, in Matplotlib's terms; one of the three tells it from others.
+    """How something is drawn; color, dashes or marker alone tells it from others.
 
     Measures have names, too: a short one at a line's end, a long one above a panel.
     """

@@ -98,8 +98,9 @@ def band(runs: Iterable[Json], measure: str) -> Band:
     """
     at: dict[int, list[float]] = {}
     for run in runs:
-        for step, value in () if has_diverged(run) else points(run, measure).items():
-            at.setdefault(step, []).append(value)
+        if not has_diverged(run):
+            for step, value in points(run, measure).items():
+                at.setdefault(step, []).append(value)
     least, most = (0.0, 1.0) if is_share(measure) else (-math.inf, math.inf)
     found = Band([], [], [], [])
     for step in sorted(at):

@@ -179,11 +179,14 @@ def numbers_text(numbers: Json) -> str:
             said = "" if level == f"95{NO_BREAK}%" else f"{NO_BREAK}({level})"
             text += f" [{', '.join(number_text(bound) for bound in value)}]{said}"
             continue
-        is_tiny = name == "p" and data.is_number(value) and value < LEAST_P
-        said = f"= {number_text(value, 2)}" if name == "p" else number_text(value)
-        said = f"< {LEAST_P:.4f}" if is_tiny else said
+        if name != "p":
+            said = number_text(value)
+        elif data.is_number(value) and value < LEAST_P:
+            said = f"<{NO_BREAK}{LEAST_P:.4f}"
+        else:
+            said = f"={NO_BREAK}{number_text(value, 2)}"
         # A name and its number are not parted at a line's end.
-        text += f"{', ' if text else ''}{name}{NO_BREAK}{said.replace(' ', NO_BREAK)}"
+        text += f"{', ' if text else ''}{name}{NO_BREAK}{said}"
     return text
 
 

@@ -28,7 +28,7 @@ ALPHA = 0.05
 
 Decision = Literal["holds", "fails", "undecided"]
 Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
-# From best to worst.
+# From best to worst, in the order that `worst_of` and `best_of` use.
 VERDICTS: Mapping[Decision, Verdict] = {
     "holds": "reproduced", "undecided": "inconclusive", "fails": "not reproduced"
 }  # fmt: skip
@@ -52,7 +52,7 @@ class Check:
 
     Its fields say what it is about: `measure` and `together` are measures, whatever else is a
     word names a condition. With `needs_all` it needs the runs of every condition there is, with
-    `needs_values` a value of each. Any object with the same four methods will do.
+    `needs_values` a value of each. Derive your own checks from it.
     """
 
     needs_all: ClassVar[bool] = False
@@ -109,7 +109,7 @@ class Difference(Check):
         }
         if difference.high <= self.more_than:
             return CheckResult("fails", numbers)
-        if difference.mean <= self.more_than:
+        if not difference.mean > self.more_than:  # NaN decides nothing.
             return CheckResult("undecided", numbers)
         if p < ALPHA:
             return CheckResult("holds", numbers)
@@ -270,12 +270,12 @@ def _where(interval: Interval, low: float, high: float) -> Decision:
 
 
 def worst_of(decisions: Iterable[Decision]) -> Decision:
-    """'holds' if all do."""
+    """'holds' if all of at least one do, 'fails' if one does, else 'undecided'."""
     return max(decisions, key=list(VERDICTS).index)
 
 
 def best_of(decisions: Iterable[Decision]) -> Decision:
-    """'holds' if one does."""
+    """'holds' if one of at least one does, 'fails' if all do, else 'undecided'."""
     return min(decisions, key=list(VERDICTS).index)
 
 

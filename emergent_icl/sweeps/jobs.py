@@ -161,16 +161,16 @@ def _settle(sweep: Sweep, condition: Condition, root: Path, folders: _Folders) -
 
 
 class Draw(NamedTuple):
-    """A setting that a search tried, {option: value}, and what came of it."""
+    """A setting that a search tried, and what came of it."""
 
-    overrides: dict[str, float]
+    overrides: dict[str, float]  # {option: value}
     run: MeasuredRun
 
 
 def draws(search: Search, job: Job) -> list[Draw]:
     """Every setting with what came of it; the job is the search's, and complete."""
     pairs = zip(search.settings(), read_runs(job.workdir), strict=True)
-    return [Draw(*pair) for pair in pairs]
+    return [Draw(overrides, run) for overrides, run in pairs]
 
 
 def chosen_draw(search: Search, job: Job) -> Draw | None:

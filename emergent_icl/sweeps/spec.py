@@ -51,7 +51,9 @@ class Search:
     Options are drawn log-uniformly, one draw from each of `draws` equal parts of their ranges.
     """
 
-    space: Mapping[str, tuple[float, float]]  # {option: (low, high)}; replicas may differ in it.
+    space: Mapping[
+        str, tuple[float, float]
+    ]  # {option: (low, high)}, of options that replicas have.
     draws: int = 8  # Settings of each condition.
     choose_by: str = "icl"  # The measure whose greatest value at the end chooses.
     seed: int = FIRST_TUNING_SEED  # Of the draws, and `training.seed` of their runs.
@@ -141,7 +143,7 @@ class Sweep:
 
     def check(self) -> None:
         """Checks the whole sweep before anything runs; raises SweepError, which says why."""
-        for problem in self._problems():
+        if problem := next(self._problems(), None):
             raise SweepError(f"sweep '{self.name}': {problem}")
 
     def _problems(self) -> Iterator[str]:

@@ -45,6 +45,7 @@ HIGH, LOW = (0.8, 0.85, 0.9, 0.82, 0.88), (0.5, 0.49, 0.51, 0.5, 0.5)
         (LOW, LOW, "fails"),  # The difference is surely less than .2.
         ((0.9, 0.5, 0.5, 0.9, 0.9), LOW, "undecided"),  # .24, but p is .08.
         ((0.9, 0.5, 0.5, 0.5, 0.9), LOW, "undecided"),  # .16 +- .27
+        ((np.nan,) * 5, LOW, "undecided"),
     ],
 )
 def test_difference(high, low, expected):

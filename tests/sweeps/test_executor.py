@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import signal
 import subprocess
 
 import pytest
@@ -11,7 +12,7 @@ from finished_runs import Ends, finish
 from launching import ROOT, start
 
 from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
-from emergent_icl.sweeps.execute.loop import Watcher, run_jobs
+from emergent_icl.sweeps.execute.loop import Stopped, Watcher, run_jobs
 from emergent_icl.sweeps.jobs import distinct, make_jobs
 
 # Not on macOS and Windows, where there is nothing to be tested.
@@ -106,6 +107,31 @@ class Ended(Watcher):
 
 def train(workdir):
     return ["train", str(workdir.path)]
+
+
+class Busy:
+    """A place where every job runs for ever."""
+
+    poll_seconds = 0.0
+
+    def start(self, jobs):
+        return {job.name: None for job in jobs}
+
+    def ended(self):
+        return {}
+
+    def leave(self):
+        return "left"
+
+
+def test_a_stop_is_answered_whatever_the_place(tmp_path):
+    sweep = tiny_sweep.get_sweep("plain")
+    asked = iter([None, None, signal.SIGTERM])
+    with pytest.raises(Stopped) as stopped:
+        run_jobs(
+            lambda: make_jobs([sweep], [0], tmp_path, 1), Busy(), Watcher(), lambda: next(asked)
+        )
+    assert stopped.value.signal == signal.SIGTERM
 
 
 def test_runs_that_others_have_are_not_run_again(tmp_path, monkeypatch):

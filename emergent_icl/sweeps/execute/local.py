@@ -133,9 +133,8 @@ def machine_slots(workers: int = 0) -> list[Slot]:
         if gpus:
             environment[_GPU_VARIABLE] = gpus[index % len(gpus)]
             sharers = len(range(index % len(gpus), count, len(gpus)))
-            # Of a GPU's memory JAX takes 75 % at once.
-            shared = {_MEMORY_VARIABLE: f"{0.75 / sharers:.3f}"}
-            environment |= shared if sharers > 1 else {}
+            if sharers > 1:  # JAX takes 75 % of a GPU's memory at once.
+                environment[_MEMORY_VARIABLE] = f"{0.75 / sharers:.3f}"
         slots.append(Slot(frozenset(own), environment))
     return slots
 

@@ -94,7 +94,8 @@ def run_jobs(
     failures: dict[str, Failure] = {}
 
     def end(job: Job, failure: Failure | None) -> None:
-        failures.update({job.name: failure} if failure else {})
+        if failure is not None:
+            failures[job.name] = failure
         watcher.ended(job, failure)
 
     waiting = _ready(find_jobs(), ())
@@ -110,7 +111,7 @@ def run_jobs(
             waiting = [one for one in waiting if one.name not in started]
             if not running and not waiting:
                 return list(failures.values())
-            next_look = time.monotonic() + place.poll_seconds
+            next_look = time.monotonic() + max(place.poll_seconds, POLL_SECONDS)
             while time.monotonic() < next_look:
                 if signal_number := stop_requested():
                     raise Stopped(signal_number, place.leave(), list(failures.values()))
@@ -126,7 +127,7 @@ def run_jobs(
 
 
 def _ready(jobs: Sequence[Job], over: Collection[str]) -> list[Job]:
-    """Jobs that can be started now; those that are named were started, or have failed."""
+    """Jobs that can be started now; `over` names those that run or have failed."""
     return [
         job
         for job in jobs
