@@ -150,18 +150,15 @@ class Evaluator:
 
 def _in_parts(compiled: Callable[..., Any], size: int, *rows: Array) -> list[Any]:
     """Calls a function on `size` rows at a time."""
-    return [compiled(*part) for part in _split(rows, size)]
+    rows = jax.device_put(rows)
+    return [compiled(*_part(rows, first, size)) for first in range(0, len(rows[0]), size)]
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _split(rows: tuple[Array, ...], size: int) -> list[tuple[jax.Array, ...]]:
-    """Parts of `size` rows; the last is filled up, so that the next function compiles once."""
-
-    def split(leaf: jax.Array) -> list[jax.Array]:
-        filled = jnp.concatenate([leaf, jnp.repeat(leaf[:1], -len(leaf) % size, axis=0)])
-        return jnp.split(filled, len(filled) // size)
-
-    return list(zip(*map(split, rows), strict=True))
+@functools.partial(jax.jit, static_argnums=2)
+def _part(rows: tuple[jax.Array, ...], first: int, size: int) -> list[jax.Array]:
+    """`size` rows from `first` on, filled up with the last, so that everything compiles once."""
+    places = jnp.minimum(first + jnp.arange(size), len(rows[0]) - 1)
+    return [row[places] for row in rows]
 
 
 @jax.jit

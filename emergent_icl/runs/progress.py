@@ -30,9 +30,9 @@ class Progress(NamedTuple):
     wall_seconds: float = 0.0  # of all commands together
     train_seconds: float = 0.0  # of that, in timed updates ...
     train_steps: int = 0  # ... and how many updates that were
-    # Defaults are never mutated: metrics of steps that are not logged yet, and the step at which a
-    # replica was seen to have diverged, by its name.
+    # Metrics of steps that are not logged yet. This default and the next are never mutated.
     window: Window = []  # noqa: RUF012
+    # By a replica's name, the step at which it was seen to have diverged.
     diverged: dict[str, int] = {}  # noqa: RUF012
     steps_per_call: int = 0  # K; 0 where nothing was computed yet
 

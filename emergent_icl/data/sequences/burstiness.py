@@ -71,10 +71,12 @@ def count_distinct(ids_BS: np.ndarray) -> np.ndarray:
 
 def count_commonest(ids_BS: np.ndarray) -> np.ndarray:
     """How often the commonest value of each row occurs; int [B], in [1, S]."""
-    ordered, length = np.sort(ids_BS, axis=1), ids_BS.shape[1]
-    # A value occurs more than k times where entries that are k apart are equal.
-    repeats = [ordered[:, k:] == ordered[:, : length - k] for k in range(length)]
-    return np.sum([is_equal.any(axis=1) for is_equal in repeats], axis=0)
+    ordered = np.sort(ids_BS, axis=1)
+    position = np.broadcast_to(np.arange(ids_BS.shape[1]), ids_BS.shape)
+    is_first = np.ones(ids_BS.shape, bool)
+    is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    start = np.maximum.accumulate(np.where(is_first, position, 0), axis=1)
+    return 1 + (position - start).max(axis=1)
 
 
 def distribution(values: np.ndarray) -> Distribution:

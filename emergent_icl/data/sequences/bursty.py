@@ -46,7 +46,8 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         is_bursty = rng.random((batch_size, 1)) < options.p_bursty
         return np.where(is_bursty, draw_bursty(rng, batch_size), draw_non_bursty(rng, batch_size))
 
-    draw_places = draw_either if draw_bursty and draw_non_bursty else draw_bursty or draw_non_bursty
+    draws_both = draw_bursty and draw_non_bursty
+    draw_places = draw_either if draws_both else (draw_bursty or draw_non_bursty)
     every_label = np.arange(space.num_labels(options.labeling))
     bursts_follow = options.p_bursty == 0 or options.p_bursty_zipfian == 1
     rest_follows = options.p_bursty == 1 or options.non_bursty == "zipfian"

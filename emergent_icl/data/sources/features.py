@@ -44,8 +44,7 @@ def load_features(data: ml_collections.ConfigDict) -> ExampleBank:
     """
     path = _path(data)
     try:
-        with np.errstate(over="ignore"):
-            vectors = np.asarray(_read(path, data.features.array), np.float32)
+        vectors = _read(path, data.features.array)
     except ValueError as error:
         raise DataUnavailableError(str(error)) from error
     finite = np.isfinite(vectors).all(axis=(1, 2))
@@ -70,9 +69,14 @@ def _path(data: ml_collections.ConfigDict) -> Path:
 
 
 def _read(path: Path, name: str, header_only: bool = False) -> np.ndarray:
-    """An array of a file, or one of its shape and dtype; says which option is wrong if it fails."""
+    """An array of a file as float32, or one of its shape and dtype.
+
+    If it fails, the error names the option.
+    """
     try:
-        return _READERS[path.suffix](path, name, header_only)
+        array = _READERS[path.suffix](path, name, header_only)
+        with np.errstate(over="ignore"):
+            return array if header_only else np.asarray(array, np.float32)
     except Exception as error:  # A damaged archive can raise nearly anything.
         if str(error).startswith("data.features"):
             raise
