@@ -28,7 +28,9 @@ def ask(server, words, cwd, env, streams, **more):
 def stand_in(server):
     """Does what the interpreter would have done with this process's words; its exit status."""
     cores = list(os.sched_getaffinity(0))
-    _, lines = ask(server, sys.argv[1:], os.getcwd(), dict(os.environ), [0, 1, 2], cores=cores)
+    _, lines = ask(
+        server, sys.argv[1:], os.getcwd(), dict(os.environ), [0, 1, 2], cores=cores, shortcuts=True
+    )
     lines.readline()
     return int(lines.readline())
 

@@ -31,14 +31,14 @@ NO_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
 class Forked:
     """A process of the fork server; what of `subprocess.Popen` the tests use."""
 
-    def __init__(self, words, cwd, env, children_too=False):
-        """Starts it; the Python processes that it starts are forked, too, if they shall be."""
+    def __init__(self, words, cwd, env, shortcuts=False):
+        """Starts it; for shortcuts see `start`."""
         self.args, self.returncode = words, None
         out, self_out = os.pipe()
         err, self_err = os.pipe()
         server, more = _server(), {}
-        if children_too:
-            more["executable"] = server.replace("socket", "python")
+        if shortcuts:
+            more = {"shortcuts": True, "executable": server.replace("socket", "python")}
         with open(os.devnull, "rb") as nothing:
             streams = [nothing.fileno(), self_out, self_err]
             self._connection, self._answers = ask(server, words, cwd, env, streams, **more)
@@ -130,7 +130,7 @@ def _server():
     return path
 
 
-def start(*words, cwd=ROOT, env=None, fresh=False, prefix=(), children_too=False):
+def start(*words, cwd=ROOT, env=None, fresh=False, prefix=(), shortcuts=False):
     """`python WORDS ...` as a process of its own, with pipes for its output.
 
     Args:
@@ -140,6 +140,8 @@ def start(*words, cwd=ROOT, env=None, fresh=False, prefix=(), children_too=False
       fresh: begin with a new interpreter. That takes seconds longer; it is done in any case where
         the variables ask for it.
       prefix: words before the interpreter, a new one.
+      shortcuts: what it starts need not begin with a new interpreter either, and neither takes its
+        interpreter apart at the end. Signals do not reach what it starts.
     """
     environment = {**os.environ, **(env or {})}
     if (
@@ -155,7 +157,7 @@ def start(*words, cwd=ROOT, env=None, fresh=False, prefix=(), children_too=False
             stderr=subprocess.PIPE,
             text=True,
         )
-    return Forked(words, cwd, {**NO_HUGE_PAGES, **environment}, children_too)
+    return Forked(words, cwd, {**NO_HUGE_PAGES, **environment}, shortcuts)
 
 
 def xla_flags(devices):
@@ -167,7 +169,7 @@ def xla_flags(devices):
 def launch(module, *flags, devices=1, **how):
     """A command of `experiments` to its end; it may fail, but not with a traceback."""
     env = {**xla_flags(devices), **how.pop("env", {})}
-    process = start("-m", f"experiments.{module}", *flags, env=env, children_too=True, **how)
+    process = start("-m", f"experiments.{module}", *flags, env=env, shortcuts=True, **how)
     out, err = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in err, err
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

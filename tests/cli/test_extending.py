@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 def launch(folder, module, *flags, **how):
     """From a user's folder; the package is found as an installed one would be."""
     env = {"PYTHONPATH": str(ROOT)}
-    process = launching.start("-m", module, *flags, cwd=folder, env=env, children_too=True, **how)
+    process = launching.start("-m", module, *flags, cwd=folder, env=env, shortcuts=True, **how)
     out, err = process.communicate(timeout=launching.PATIENCE)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -57,7 +57,8 @@ def test_every_registry_is_extended_from_outside(folder):
     assert done.returncode == 0, done.stderr
     assert "fewshot_holdout_1_shot" in done.stdout
     for module in ("inspect_run", "inspect_data"):
-        done = launch(folder, f"experiments.{module}", extended[1], extended[-1])
+        sample = ["--sample=500"] * (module == "inspect_data")
+        done = launch(folder, f"experiments.{module}", extended[1], extended[-1], *sample)
         assert done.returncode == 0, done.stderr
     done = launch(folder, "experiments.describe", *flags[::2], "--nomeasure")
     assert done.returncode == 0, done.stderr

@@ -17,14 +17,14 @@ def values_and_gradients(network, params, x):
     def loss(params, x):
         return jnp.sum(jnp.sin(network.apply(params, x)))
 
-    return network.apply(params, x), jax.grad(loss, argnums=(0, 1))(params, x)
+    return jax.jit(lambda *of: (network.apply(*of), jax.grad(loss, argnums=(0, 1))(*of)))(params, x)
 
 
 def assert_same(ours, theirs):
     ours, theirs = (transformed(module) for module in (ours, theirs))
     for x in (jnp.zeros((1, 9, 7, 5)), jax.random.normal(jax.random.PRNGKey(0), (3, 9, 7, 5))):
-        params = ours.init(jax.random.PRNGKey(1), x)
-        jax.tree.map(np.testing.assert_array_equal, params, theirs.init(jax.random.PRNGKey(1), x))
+        params, others = (jax.jit(one.init)(jax.random.PRNGKey(1), x) for one in (ours, theirs))
+        jax.tree.map(np.testing.assert_array_equal, params, others)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5),
             values_and_gradients(ours, params, x),
@@ -64,7 +64,7 @@ def test_weight_gradient_by_patches_is_that_of_the_convolution(size, stride):
 def test_weights_of_replicas_have_gradients_of_their_own():
     x = jax.random.normal(jax.random.PRNGKey(0), (3, 2, 9, 9, 1))
     w = jax.random.normal(jax.random.PRNGKey(1), (3, 7, 7, 1, 4))
-    gradient = jax.grad(lambda w, x: jnp.mean(strided_conv(x, w, 2) ** 2))
-    together = jax.vmap(gradient)(w, x)
+    gradient = jax.jit(jax.grad(lambda w, x: jnp.mean(strided_conv(x, w, 2) ** 2)))
+    together = jax.jit(jax.vmap(gradient))(w, x)
     alone = jnp.stack([gradient(w[i], x[i]) for i in range(3)])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)

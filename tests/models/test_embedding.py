@@ -24,8 +24,8 @@ def embed(layout, embeddings, labels, num_labels=5, keys=None, is_training=True,
     transformed = hk.without_apply_rng(
         hk.transform(lambda e, y: TokenEmbedding(model, num_labels, 7)(e, y, keys, is_training))
     )
-    params = transformed.init(jax.random.PRNGKey(0), embeddings, labels)
-    return transformed.apply(params, embeddings, labels), params["tokens"]
+    params = jax.jit(transformed.init)(jax.random.PRNGKey(0), embeddings, labels)
+    return jax.jit(transformed.apply)(params, embeddings, labels), params["tokens"]
 
 
 def without_positions(layout, embeddings, labels):

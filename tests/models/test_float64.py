@@ -56,7 +56,7 @@ def test_gradients_are_those_of_finite_differences(config):
     examples, labels = inputs(config, task)
     params, stats = jax.jit(network.init)(jax.random.PRNGKey(0), examples, labels)
     # Scales start at 0 in a ResNet, which would leave its branches unchecked.
-    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.1, params)
     assert floats((params, stats)) == {np.dtype(np.float64)}
 
     @jax.jit

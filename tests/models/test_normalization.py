@@ -42,7 +42,7 @@ def test_values_gradients_and_averages_are_those_of_haiku(is_training, pool):
             y, after = network.apply(params, stats, x)
             return jnp.sum(jnp.cos(y)), (y, after)
 
-        results.append(jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x))
+        results.append(jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, x))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *results)
 
 

@@ -43,10 +43,16 @@ def run_of(values, steps=None, diverged=None):
     return {"diverged_at_step": diverged, "curves": {"icl": curve}, "final": {"icl": values[-1]}}
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder for the pictures of all tests."""
+    return tmp_path_factory.mktemp("drawn")
+
+
 @pytest.mark.parametrize("name", [*FINDINGS, "summary"])
-def test_both_files_are_pictures(name, tmp_path):
+def test_both_files_are_pictures(name, drawn):
     # A dot in a name is no suffix.
-    stem = tmp_path / "figures" / f"{name}=0.5"
+    stem = drawn / "figures" / f"{name}=0.5"
     if name == "summary":
         save(summary_figure(RESULTS), stem)
     else:
@@ -59,12 +65,11 @@ def test_both_files_are_pictures(name, tmp_path):
     assert len(list(root.iter("{http://www.w3.org/2000/svg}path"))) > 10
 
 
-def test_equal_results_give_equal_files(tmp_path):
-    for stem in ("one", "other"):
-        save(summary_figure(RESULTS), tmp_path / stem)
+def test_equal_results_give_equal_files(drawn, tmp_path):
+    save(summary_figure(RESULTS), tmp_path / "other")
     for suffix in ("png", "svg"):
-        one, other = (tmp_path / f"{stem}.{suffix}" for stem in ("one", "other"))
-        assert one.read_bytes() == other.read_bytes()
+        one = drawn / "figures" / f"summary=0.5.{suffix}"
+        assert one.read_bytes() == (tmp_path / f"other.{suffix}").read_bytes()
 
 
 @pytest.mark.parametrize("name", FINDINGS)
