@@ -47,7 +47,7 @@ def why_not(config: ml_collections.ConfigDict) -> str | None:
     given, default = (flatten(one.to_dict()) for one in (config, default_config()))
     wanted = {
         "data.source is one of images": config.data.source in ("omniglot", "glyphs"),
-        "model.encoder is 'resnet' or 'mlp'": config.model.encoder in ("resnet", "mlp"),
+        "model.encoder is 'resnet' or 'mlp'": config.model.encoder in _ENCODERS,
         **{f"{path} = {default[path]!r}": given[path] == default[path] for path in AS_BY_DEFAULT},
     }
     missing = [text for text, holds in wanted.items() if not holds]
@@ -162,11 +162,7 @@ def make_baseline_network(
 
     def forward(examples: jax.Array, labels_BS: jax.Array, is_training: bool) -> jax.Array:
         flat = jnp.reshape(examples, (-1, *examples.shape[2:]))
-        if model.encoder == "resnet":
-            embeddings = _resnet(flat, is_training, model.resnet)
-        else:
-            sizes = (*model.mlp.hidden_sizes, model.embedding_size)
-            embeddings = hk.nets.MLP(sizes, name="mlp_encoder")(hk.Flatten()(flat))
+        embeddings = _ENCODERS[model.encoder](flat, is_training, model)
         embeddings_BSD = jnp.reshape(embeddings, (*labels_BS.shape, -1))
         tokens = TokenEmbedding(model, num_labels, num_positions=0)
         x_BTD = tokens(embeddings_BSD, labels_BS, None, is_training)
@@ -177,11 +173,17 @@ def make_baseline_network(
     return hk.transform_with_state(forward)
 
 
-def _resnet(x: jax.Array, is_training: bool, options: ml_collections.ConfigDict) -> jax.Array:
+def _mlp(x: jax.Array, is_training: bool, model: ml_collections.ConfigDict) -> jax.Array:
+    del is_training
+    sizes = (*model.mlp.hidden_sizes, model.embedding_size)
+    return hk.nets.MLP(sizes, name="mlp_encoder")(hk.Flatten()(x))
+
+
+def _resnet(x: jax.Array, is_training: bool, model: ml_collections.ConfigDict) -> jax.Array:
     x = hk.Conv2D(STEM_CHANNELS, 7, 2, with_bias=False, name="initial_conv")(x)
     x = jax.nn.relu(hk.BatchNorm(**BATCH_NORM, name="initial_batchnorm")(x, is_training))
     x = hk.max_pool(x, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
-    groups = zip(options.channels, options.blocks_per_group, strict=True)
+    groups = zip(model.resnet.channels, model.resnet.blocks_per_group, strict=True)
     for i, (channels, count) in enumerate(groups):
         group = hk.nets.ResNet.BlockGroup(
             channels=channels,
@@ -195,6 +197,9 @@ def _resnet(x: jax.Array, is_training: bool, options: ml_collections.ConfigDict)
         )
         x = group(x, is_training, test_local_stats=False)
     return jnp.mean(x, axis=(1, 2))
+
+
+_ENCODERS = {"resnet": _resnet, "mlp": _mlp}
 
 
 def _block(x_BTD: jax.Array, model: ml_collections.ConfigDict, name: str) -> jax.Array:
