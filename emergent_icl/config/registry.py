@@ -99,7 +99,8 @@ ENCODERS: Registry = Registry(
 SEQUENCE_MODELS: Registry = Registry("sequence model", problems=no_problems)
 # training/optimizers.py: (update number, Hyper, number of updates) -> learning rate.
 #   reads_num_steps: rates depend on the number of steps, so a longer run is another run.
-SCHEDULES: Registry = Registry("schedule", reads_num_steps=True)
+#   needs_warmup: without one the rate falls from the first step on.
+SCHEDULES: Registry = Registry("schedule", reads_num_steps=True, needs_warmup=False)
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> str:

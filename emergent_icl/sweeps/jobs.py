@@ -19,7 +19,7 @@ import ml_collections
 from emergent_icl.config.configs import with_options
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir, WorkdirError
-from emergent_icl.sweeps.measures import MeasuredRun, read_runs
+from emergent_icl.sweeps.measures import MeasuredRun, more_is_better, read_runs
 from emergent_icl.sweeps.spec import Condition, Search, Sweep
 
 SEARCH_FOLDER = "search"
@@ -174,9 +174,10 @@ def draws(search: Search, job: Job) -> list[Draw]:
 
 
 def chosen_draw(search: Search, job: Job) -> Draw | None:
-    """The draw with the greatest measure at its end, the first of equals; None if all diverged."""
+    """The draw that ends best by its measure, the first of equals; None if all diverged."""
     sound = [one for one in draws(search, job) if one.run.diverged_at_step is None]
-    return max(sound, key=lambda draw: draw.run.final[search.choose_by], default=None)
+    best = max if more_is_better(search.choose_by) else min
+    return best(sound, key=lambda draw: draw.run.final[search.choose_by], default=None)
 
 
 def _dealt_out(

@@ -45,6 +45,11 @@ def evaluation_mode(measure: str) -> str | None:
     return rest[0] if kind == "eval" and len(rest) == 2 else None
 
 
+def more_is_better(measure: str) -> bool:
+    """Whether a larger value means that more was learned: of all but losses."""
+    return metric_key(measure).rsplit("/", 1)[-1] != "loss"
+
+
 def chance(measure: str, task: Task) -> float | None:
     """What guessing gives, in [0, 1]: of the valid labels for a closed accuracy, else of all.
 
@@ -54,6 +59,9 @@ def chance(measure: str, task: Task) -> float | None:
     metric = metric_key(measure).rsplit("/", 1)[-1]
     if kind is None or metric not in ("accuracy", "accuracy_closed"):
         return None
+    if metric == "accuracy" and kind.is_fewshot:
+        # Its labels are a few of those that the model may give.
+        return 1 / task.num_labels
     chosen_from = kind.valid_labels if metric == "accuracy_closed" else kind.answers >= 0
     return 1 / len(set(kind.answers[chosen_from].tolist()))
 

@@ -55,7 +55,7 @@ class Search:
         str, tuple[float, float]
     ]  # {option: (low, high)}, of options that replicas have.
     draws: int = 8  # Settings of each condition.
-    choose_by: str = "icl"  # The measure whose greatest value at the end chooses.
+    choose_by: str = "icl"  # The measure whose best value at the end chooses; of a loss, the least.
     seed: int = FIRST_TUNING_SEED  # Of the draws, and `training.seed` of their runs.
     num_steps: int = 0  # Of a draw, evaluated as often as the sweep's own runs; 0: as long, too.
 

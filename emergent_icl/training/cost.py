@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 from jax.extend import core
 
-from emergent_icl.config.registry import DATA_SOURCES, ENCODERS
+from emergent_icl.config.registry import DATA_SOURCES, ENCODERS, SCHEDULES
 from emergent_icl.data.bank import DeviceBank, SourceShape
 from emergent_icl.data.materialize import make_materialize, shows_afresh
 from emergent_icl.data.sequences.classes import SequenceBatch, zipf_weights
@@ -180,10 +180,14 @@ def warnings(config: ml_collections.ConfigDict, task: Task) -> list[str]:
 
 def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str]:
     data, sequences, space = config.data, config.data.sequences, task.space
-    if ICL[0] in task.evaluation and space.split.num_holdout < FEW_CLASSES:
+    # Variants of one character are many classes, but one draw of a character.
+    held_out, variants = space.split.num_holdout, task.shape.group_size
+    characters = math.ceil(held_out / variants)
+    if ICL[0] in task.evaluation and characters < FEW_CLASSES:
+        of = f", variants of {characters} characters" if variants > 1 else ""
         yield (
-            f"{space.split.num_holdout} holdout classes: ICL depends on which they are; intervals "
-            f"will be wide, and cover the draw of sequences alone"
+            f"{held_out} holdout classes{of}: ICL depends on which they are; intervals will be "
+            f"wide, and cover the draw of sequences alone"
         )
     if "p_bursty" in task.training.reads and sequences.p_bursty == 0:
         yield "p_bursty = 0: hardly a context holds the query's class, so nothing rewards ICL"
@@ -230,6 +234,11 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
         yield (
             f"training.optimizer.warmup_steps = {optimizer.warmup_steps} of {training.num_steps} "
             f"steps: the run ends before its peak learning rate"
+        )
+    if SCHEDULES.about(optimizer.schedule).needs_warmup and optimizer.warmup_steps == 0:
+        yield (
+            f"training.optimizer.warmup_steps = 0: schedule '{optimizer.schedule}' falls from the "
+            f"first step on, to a tenth of the learning rate at step 100"
         )
     steps, about = training.steps_per_call or 1, ENCODERS.about(config.model.encoder)
     if steps > 1 and about.has_convolutions and jax.default_backend() == "cpu":

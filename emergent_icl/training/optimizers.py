@@ -38,7 +38,7 @@ def hyper_from_config(config: ml_collections.ConfigDict) -> Hyper:
 Schedule = Callable[[jax.Array, Hyper, int], jax.Array]
 
 
-@SCHEDULES.register("paper", reads_num_steps=False)
+@SCHEDULES.register("paper", reads_num_steps=False, needs_warmup=True)
 def paper(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
     """Linear warm-up, then peak * sqrt(warmup / step) (paper section 2.2)."""
     del num_steps

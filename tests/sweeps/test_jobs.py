@@ -108,6 +108,14 @@ def test_draws_may_be_shorter_and_are_measured_as_often(tmp_path):
     assert make_jobs([shorter], (0,), tmp_path, 1)[1].waits_for is None
 
 
+def test_of_losses_the_least_is_chosen(tmp_path):
+    by_loss = dataclasses.replace(SEARCHED.search, choose_by="eval/fewshot_holdout/loss")
+    search = make_jobs([SEARCHED], (), tmp_path, 1)[0]
+    losses = {"draw=0": 0.1, "draw=1": 3.0}
+    finish(search, Ends(**{by_loss.choose_by: losses}))
+    assert chosen_draw(by_loss, search).run.replica == "draw=0"
+
+
 def test_a_draw_that_diverged_is_never_chosen(tmp_path):
     search = make_jobs([SEARCHED], (), tmp_path, 1)[0]
     finish(search, Ends(icl=0.7), diverged=("draw=0",))

@@ -8,7 +8,9 @@ import pytest
 import tiny_sweep
 from finished_runs import Ends, finish
 
+from emergent_icl.data.task import make_task
 from emergent_icl.sweeps.jobs import make_jobs
+from emergent_icl.sweeps.measures import chance
 from emergent_icl.sweeps.results import collect, results_text
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
@@ -125,3 +127,18 @@ def test_the_file_is_json_with_a_line_a_curve(tmp_path):
     }  # fmt: skip
     with pytest.raises(ValueError, match="not JSON compliant"):
         results_text({"a": math.nan})
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"),
+    [
+        ("icl", 1 / 2),
+        # Open: among all 40 labels, of which two are ever right.
+        ("eval/fewshot_holdout/accuracy", 1 / 40),
+        ("iwl", 1 / 40),
+        ("loss", None),
+        ("eval/flip/accuracy", None),
+    ],
+)
+def test_chance_is_that_of_the_labels_that_may_be_given(measure, expected, config):
+    assert chance(measure, make_task(config)) == expected

@@ -71,6 +71,10 @@ WARNINGS = {
     "data.sequences.p_bursty": (0.0, "nothing rewards ICL"),
     "data.sequences.zipf_exponent": (3.0, "the commonest class is 83%"),
     "training.num_steps": (100, "the run ends before its peak learning rate"),
+    "training.optimizer": (
+        {"schedule": "paper", "warmup_steps": 0},
+        "schedule 'paper' falls from the first step on",
+    ),
     "data.drawings": ("single", "identical to its class's examples"),
     "evaluation.modes": (("fewshot_holdout",), "lacks no_support_zipfian"),
     "evaluation.num_sequences": (100, "known to +- 0.098"),
@@ -96,7 +100,19 @@ def test_warnings_say_what_may_go_wrong(path, monkeypatch):
         return description.warnings(config, make_task(config))
 
     assert warnings() == []
-    assert any(text in warning for warning in warnings(**{path: value}))
+    options = (
+        {f"{path}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {path: value}
+    )
+    assert any(text in warning for warning in warnings(**options))
+
+
+def test_held_out_characters_are_counted_not_their_variants():
+    config = omniglot_augmented.get_config("small").unlock()
+    config.data.split.num_holdout = 80
+    (warning,) = description.warnings(config, make_task(config))
+    assert "80 holdout classes, variants of 10 characters" in warning
+    config.data.split.num_holdout = 160
+    assert description.warnings(config, make_task(config)) == []
 
 
 def test_thin_strokes_on_a_background_of_ones_are_named():
