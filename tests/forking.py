@@ -27,10 +27,10 @@ def ask(server, words, cwd, env, streams, **more):
 
 def stand_in(server):
     """Does what the interpreter would have done with this process's words; its exit status."""
-    cores = list(os.sched_getaffinity(0))
-    _, lines = ask(
-        server, sys.argv[1:], os.getcwd(), dict(os.environ), [0, 1, 2], cores=cores, shortcuts=True
-    )
+    more = {"shortcuts": True}
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS.
+        more["cores"] = list(os.sched_getaffinity(0))
+    _, lines = ask(server, sys.argv[1:], os.getcwd(), dict(os.environ), [0, 1, 2], **more)
     lines.readline()
     return int(lines.readline())
 

@@ -116,7 +116,8 @@ def become(request, streams):
     further = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[0:1] = [request["cwd"], *filter(None, further)]
     sys.orig_argv = [sys.executable, *request["words"]]
-    os.sched_setaffinity(0, request.get("cores", os.sched_getaffinity(0)))
+    if "cores" in request:
+        os.sched_setaffinity(0, request["cores"])
     # What this process starts with its interpreter is forked, too.
     sys.executable = request.get("executable", sys.executable)
 

@@ -7,6 +7,7 @@ reproduced if one fails, else inconclusive.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
@@ -47,7 +48,7 @@ class CheckResult(NamedTuple):
     reason: str = ""
 
 
-class Check:
+class Check(abc.ABC):
     """One statement that a claim is made of: a frozen dataclass.
 
     Its fields say what it is about: `measure` and `together` are measures, whatever else is a
@@ -58,9 +59,9 @@ class Check:
     needs_all: ClassVar[bool] = False
     needs_values: ClassVar[bool] = False
 
+    @abc.abstractmethod
     def text(self) -> str:
         """The statement in words, with its bounds."""
-        raise NotImplementedError
 
     def conditions(self) -> set[str]:
         """Conditions that it names."""
@@ -72,9 +73,9 @@ class Check:
         fields = vars(self)
         return set(fields["together"] if "together" in fields else [fields["measure"]])
 
+    @abc.abstractmethod
     def judge(self, evidence: Evidence) -> CheckResult:
         """Decides it; every condition that it needs has a run."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ def slurm(tmp_path_factory):
         done = subprocess.run(
             [SCRIPT, "start", folder], capture_output=True, text=True, timeout=SETUP_SECONDS
         )
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired:  # See above: SLURM is optional.
         pytest.skip(f"SLURM could not be set up within {SETUP_SECONDS} s")
     if done.returncode:
         pytest.skip(f"SLURM could not be set up: {(done.stdout + done.stderr).strip()[-500:]}")
