@@ -38,7 +38,7 @@ class Forked:
         err, self_err = os.pipe()
         server, more = _server(), {}
         if shortcuts:
-            more = {"shortcuts": True, "executable": server.replace("socket", "python")}
+            more = {"shortcuts": True, "executable": str(Path(server).with_name("python"))}
         with open(os.devnull, "rb") as nothing:
             streams = [nothing.fileno(), self_out, self_err]
             self._connection, self._answers = ask(server, words, cwd, env, streams, **more)
