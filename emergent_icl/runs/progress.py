@@ -35,6 +35,12 @@ class Progress(NamedTuple):
     # By a replica's name, the step at which it was seen to have diverged.
     diverged: dict[str, int] = {}  # noqa: RUF012
     steps_per_call: int = 0  # K; 0 where nothing was computed yet
+    started: str = ""  # When step 0 was begun, see `utc_now`; '' where a version did not say.
+
+
+def utc_now() -> str:
+    """The time as '2026-11-28T18:50:00Z'; of two such texts the earlier one is the lesser."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -73,6 +79,7 @@ class Tracker:
         self.names, self.fetch = tuple(replica.name for replica in replicas), fetch
         self.diverged, self._told = dict(carried.diverged), set(carried.diverged)
         self._step, self._started = step, started - carried.wall_seconds
+        self._begun = carried.started
         self._window = copy.deepcopy(carried.window) or [{} for _ in replicas]
         # (step before the call, its metrics), not on the host yet.
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
@@ -143,6 +150,7 @@ class Tracker:
             copy.deepcopy(self._window),
             dict(self.diverged),
             self._step.steps_per_call,
+            self._begun,
         )
 
     def mark(self, replica: int, step: int, what: str) -> None:

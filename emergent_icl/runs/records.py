@@ -209,6 +209,7 @@ def summary_of(
             own[name]["evals"][mode] = {metric: one.mean for metric, one in metrics.items()}
     return {
         "step": config.training.num_steps,
+        "started": progress.started or None,
         "wall_seconds": progress.wall_seconds,
         "parameters": count_parameters(state.params),
         "train_sequences_per_second": sequences / seconds if seconds else None,

@@ -19,7 +19,7 @@ from emergent_icl.evaluation.evaluate import Evaluator, Results
 from emergent_icl.runs import processes, records
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
-from emergent_icl.runs.progress import Fetch, Progress, Tracker
+from emergent_icl.runs.progress import Fetch, Progress, Tracker, utc_now
 from emergent_icl.runs.records import SILENT, Display, MetricsWriter
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training import devices
@@ -138,7 +138,7 @@ def _resume(
     # Not before its checkpoints are known to be this config's.
     if processes.is_primary():
         workdir.claim(experiment.config)
-    return state, Progress(**(carried or {}))
+    return state, Progress(**(carried or {"started": utc_now()}))
 
 
 def _loop(

@@ -9,7 +9,7 @@ from emergent_icl.config.check import ConfigError
 from emergent_icl.plots.learning_curves import draw
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.open import load_run
-from emergent_icl.runs.progress import NonFiniteLossError
+from emergent_icl.runs.progress import NonFiniteLossError, utc_now
 from emergent_icl.runs.records import Display, MetricsWriter, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
@@ -56,11 +56,12 @@ def test_a_run_leaves_everything_that_is_promised(finished):
     assert summary == outcome.summary
     assert not outcome.was_complete
     assert set(summary) >= {
-        "step", "wall_seconds", "parameters", "train_sequences_per_second", "icl", "iwl",
+        "step", "started", "wall_seconds", "parameters", "train_sequences_per_second", "icl", "iwl",
         "evals", "config_name", "seed", "devices", "versions",
     }  # fmt: skip
     assert summary["step"] == 40
     assert summary["wall_seconds"] > 0
+    assert summary["started"] <= utc_now()
     assert summary["icl"] == summary["evals"]["fewshot_holdout"]["accuracy_closed"]
     assert summary["iwl"] == summary["evals"]["no_support_zipfian"]["accuracy"]
     draw(workdir)
@@ -170,14 +171,17 @@ def test_waiting_for_the_device_before_an_evaluation_is_on_the_clock(config, tmp
     assert 1.0 < progress.train_seconds < progress.wall_seconds - 0.5
 
 
-def test_wall_time_adds_up_over_resumes(config, tmp_path):
+def test_wall_time_adds_up_over_resumes_and_the_start_is_the_first(config, tmp_path, monkeypatch):
     config.training.num_steps = 20
     run(config.copy_and_resolve_references(), tmp_path)
     with CheckpointStore(Workdir(tmp_path).checkpoints) as store:
         _, carried = store.restore(20, load_run(tmp_path).experiment.state_template())
     started = time.monotonic()
     config.training.num_steps = 40
-    both = run(config, tmp_path, started=started).summary["wall_seconds"]
+    monkeypatch.setattr("emergent_icl.runs.train.utc_now", lambda: "later")
+    summary = run(config, tmp_path, started=started).summary
+    assert summary["started"] == carried.started <= utc_now()
+    both = summary["wall_seconds"]
     assert carried.wall_seconds > 0
     own = both - carried.wall_seconds
     assert 0 < own < time.monotonic() - started
