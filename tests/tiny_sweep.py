@@ -1,5 +1,6 @@
 """A sweep that runs in seconds, as a user would write it. Presets: plain, searched, renamed."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from emergent_icl.sweeps.spec import Search, Sweep, over
 
 sys.path.append(str(Path(__file__).parent))
 import tiny
+
+
+def seeded(sweeps, seeds):
+    """The same sweeps with replicates of these seeds."""
+    return [dataclasses.replace(sweep, seeds=tuple(seeds)) for sweep in sweeps]
 
 
 def get_sweep(preset="plain"):

@@ -1,7 +1,7 @@
 """Reproduces every finding of the paper: runs what is missing, then judges and draws.
 
-python -m experiments.reproduce --preset=laptop|paper --workdir=DIR
-    [--findings=burstiness,classes,...] [--seeds=5] [--dataset=omniglot|glyphs] [--plan]
+python -m experiments.reproduce --preset=laptop|paper|one-split --workdir=DIR
+    [--findings=burstiness,classes,...] [--seeds=8] [--dataset=omniglot|glyphs] [--plan]
 
 Ctrl-C and SIGTERM save every run; the same command goes on.
 """
@@ -17,7 +17,12 @@ from emergent_icl import findings as files
 from emergent_icl.cli import sweeping
 from emergent_icl.sweeps.spec import Sweep, SweepError, load_sweep
 
-_PRESET = flags.DEFINE_enum("preset", "laptop", files.PRESETS, "Scale of data and models.")
+_PRESET = flags.DEFINE_enum(
+    "preset",
+    "laptop",
+    files.PRESETS,
+    "Scale of data and models.",
+)
 _FINDINGS = flags.DEFINE_list("findings", list(files.FINDINGS), "Which findings, with commas.")
 _DATASET = flags.DEFINE_enum(
     "dataset", "omniglot", ["omniglot", "glyphs"], "Real or procedural characters."

@@ -26,13 +26,13 @@ from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
 from emergent_icl.sweeps.execute.loop import Place, PlaceError, Stopped, run_jobs
 from emergent_icl.sweeps.jobs import Job, distinct, make_jobs
 from emergent_icl.sweeps.results import collect, results_text
-from emergent_icl.sweeps.spec import FIRST_TUNING_SEED, Sweep, SweepError
+from emergent_icl.sweeps.spec import Sweep, SweepError
 
 RESULTS = "results.json"
 
 _WORKDIR = workdir_flag()
 _SEEDS = flags.DEFINE_integer(
-    "seeds", 5, "Seeds of each condition, 0 and up.", lower_bound=1, upper_bound=FIRST_TUNING_SEED
+    "seeds", 0, "Replicates of each condition; 0: as many as the sweep says.", lower_bound=0
 )
 _WORKERS = flags.DEFINE_integer(
     "workers", 0, "Programs at a time; 0: one for each GPU, else for each core.", lower_bound=0
@@ -79,6 +79,8 @@ def launch(
     with console.command(argv, SweepError, PlaceError):
         changes = _changes(_SET.value)
         sweeps = [sweep.with_base_options(changes) for sweep in find_sweeps()]
+        if _SEEDS.value:
+            sweeps = [sweep.with_replicates(_SEEDS.value) for sweep in sweeps]
         names = [sweep.name for sweep in sweeps]
         for sweep in sweeps:
             if names.count(sweep.name) > 1:
@@ -89,10 +91,10 @@ def launch(
 
 def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
     """Does what the flags ask for."""
-    root, seeds = Path(_WORKDIR.value), tuple(range(_SEEDS.value))
+    root = Path(_WORKDIR.value)
 
     def find_jobs() -> list[Job]:
-        return distinct(make_jobs(sweeps, seeds, root, _RUNS.value or len(seeds)))
+        return distinct(make_jobs(sweeps, root, _RUNS.value))
 
     if _STATUS.value:
         sweep_display.print_status(find_jobs(), _job_states())
@@ -115,7 +117,7 @@ def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
             failures = run_jobs(find_jobs, place, display, STOP_SIGNALS.poll)
     except Stopped as error:
         stop, failures = error, error.failures
-    judge_and_draw(sweeps, seeds, root, about)
+    judge_and_draw(sweeps, root, about)
     sweep_display.print_failures(failures)
     if stop:
         console.say(f"{stop.said} To go on:\n  {console.command_line()}")
@@ -126,12 +128,10 @@ def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
         sys.exit(1)
 
 
-def judge_and_draw(
-    sweeps: Sequence[Sweep], seeds: Sequence[int], root: Path, about: Mapping[str, Any]
-) -> None:
+def judge_and_draw(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
     """Writes results.json, figures/ and report.html from existing runs; prints the verdicts."""
     # As read from the file: tuples have become lists.
-    results = json.loads(json.dumps(collect(sweeps, seeds, root, about)))
+    results = json.loads(json.dumps(collect(sweeps, root, about)))
     write_whole(root / RESULTS, results_text(results) + "\n")
     figures = root / "figures"
     for name, sweep in results["sweeps"].items():

@@ -63,7 +63,8 @@ OPTIONS: dict[str, Option] = {
     }),
     **_section("data.split", {
         "seed": Option(1337, rules.SEED,
-            "Seed of the permutation of classes; 1337 is the original's."),
+            "Which classes are rare, common and held out: the seed of their permutation; 1337 is "
+            "the original's."),
         "num_rare": Option(1603, integer(0), _ROLES),
         "num_common": Option(10, integer(0), _ROLES),
         "num_holdout": Option(10, integer(0), _ROLES),
@@ -200,8 +201,10 @@ OPTIONS: dict[str, Option] = {
     **_section("training", {
         "num_steps": Option(500_000, integer(1), "Optimizer updates.", resumable=True),
         "batch_size": Option(32, integer(1), "Sequences in a batch, over all devices."),
-        "seed": Option(0, rules.SEED, "Every random draw of the run derives from this: data, "
-            "initial parameters, noise.", per_replica=True),
+        "seed": Option(0, rules.SEED, "Initial parameters, training sequences, and what is random "
+            "in training (noise, dropout). Not which classes are held out (data.split.seed), which "
+            "sequences are evaluated (evaluation.seed), or generated characters and clouds (seeds "
+            "of their sources).", per_replica=True),
         "steps_per_call": Option(None, rules.OPTIONAL_COUNT,
             "Updates in one call of the device; divides every interval. Derived when unset: 1 "
             "for a convolutional encoder on CPU, where convolutions in a loop run on one thread; "
@@ -209,7 +212,7 @@ OPTIONS: dict[str, Option] = {
         "replicas": Option(1, integer(1, rules.MOST_REPLICAS), "Runs that are trained together, by "
             "one program; alone, this option means as many seeds."),
         "replica_overrides": Option((), rules.OVERRIDES, "What each replica has for itself: "
-            "({'name': 'even', 'data.sequences.p_bursty': 0.0}, ...), among seed, learning rate, "
+            "({'name': 'even', 'data.sequences.p_bursty': 0.0}, ...), among seeds, learning rate, "
             "warm-up, weight decay, noise, drawings, split, sequences."),
         "spread_replicas": Option(False, rules.BOOLEAN,
             "Put different replicas on different devices, instead of a share of each on all."),
@@ -247,7 +250,8 @@ OPTIONS: dict[str, Option] = {
         "num_sequences": Option(2000, integer(2),
             "Sequences a mode, the same at every evaluation."),
         "batch_size": Option(256, integer(1), "Sequences, and images, that are evaluated at once."),
-        "seed": Option(0, rules.SEED, "Every random draw of the evaluation derives from this."),
+        "seed": Option(0, rules.SEED, "Which sequences are evaluated, and what noise they carry.",
+            per_replica=True),
         "shots": Option(4, integer(1), _FEWSHOT),
         "ways": Option(2, integer(2), _FEWSHOT),
         "distinct_ways": Option(True, rules.BOOLEAN, "Few-shot modes: draw the ways without "

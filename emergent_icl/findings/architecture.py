@@ -14,21 +14,24 @@ from emergent_icl.sweeps.spec import Condition, Search, Sweep
 
 MODELS = ("transformer", "lstm", "rnn")
 RATE, WARMUP = "training.optimizer.learning_rate", "training.optimizer.warmup_steps"
+_SMALL = Search({RATE: (1e-4, 3e-2), WARMUP: (10, 2000)}, draws=8, num_steps=6_000)
 SEARCHES = {
-    "laptop": Search({RATE: (1e-4, 3e-2), WARMUP: (10, 2000)}, draws=8, num_steps=6_000),
+    "laptop": _SMALL,
     "paper": Search({RATE: (1e-5, 1e-1), WARMUP: (1, 10_000)}, draws=15),
+    "one-split": _SMALL,
 }
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
-    """Presets: laptop, paper."""
-    base = scale.start(preset, 8_000, augmented=preset == "laptop")
+    """Presets: see scale.py."""
+    base = scale.start(preset, 8_000, augmented=preset != "paper")
     base = with_options(base, {"data.sequences.p_bursty": 1.0})
     return Sweep(
         name="architecture",
         title="Transformer or recurrent",
         axis="sequence model",
         base=base,
+        **scale.replicates(preset),
         conditions=tuple(Condition(name, {"model.sequence_model": name}) for name in MODELS),
         search=SEARCHES[preset],
         claim=Claim(

@@ -8,12 +8,13 @@ from emergent_icl.sweeps.spec import Sweep, over
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
-    """Presets: laptop, paper."""
+    """Presets: see scale.py."""
     return Sweep(
         name="burstiness",
         title="Burstiness",
         axis="fraction of sequences that are bursty",
         base=scale.start(preset, 10_000),
+        **scale.replicates(preset),
         conditions=over("data.sequences.p_bursty", (0.0, 0.5, 0.9, 1.0), "p"),
         claim=Claim(
             "The more training sequences are bursty, the more is learned in context and the less "

@@ -1,7 +1,8 @@
 """Finding 2: the more classes (each the rarer), the more ICL and the less IWL.
 
-20 characters are held out; the 12,800 classes are the flips and quarter turns of 1,600
-characters, with 80 variants of 10 characters held out.
+The same 23 characters are held out in every condition; the 12,800 classes are the flips and quarter
+turns of 1,600 characters, with the 184 variants of those 23 held out. (one-split: 20, and 80
+variants of 10.)
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ def _condition(num_classes: int, num_holdout: int, augment: bool) -> Condition:
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
-    """Presets: laptop, paper."""
+    """Presets: see scale.py."""
+    held_out, variants = (20, 80) if preset == "one-split" else (23, 184)
     return Sweep(
         name="classes",
         title="Number of classes",
         axis="training classes",
         base=scale.start(preset, 10_000),
+        **scale.replicates(preset),
         conditions=(
-            *(_condition(count, 20, augment=False) for count in (100, 400, 1600)),
-            _condition(12_800, 80, augment=True),
+            *(_condition(count, held_out, augment=False) for count in (100, 400, 1600)),
+            _condition(12_800, variants, augment=True),
         ),
         claim=Claim(
             "The more classes there are, the more is learned in context and the less in weights.",

@@ -8,12 +8,13 @@ from emergent_icl.sweeps.spec import Sweep, over
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
-    """Presets: laptop, paper."""
+    """Presets: see scale.py."""
     return Sweep(
         name="multiplicity",
         title="Label multiplicity",
         axis="labels of a class",
         base=scale.start(preset, 10_000),
+        **scale.replicates(preset),
         conditions=over("data.sequences.label_multiplicity", (1, 2, 5, 10), "labels"),
         claim=Claim(
             "The more labels a class has, the more is learned in context.",

@@ -1,10 +1,15 @@
-"""What the paper's sweeps start from, at two scales.
+"""What the paper's sweeps start from, at two scales, and how their replicates differ.
 
-laptop: 28 x 28 images, MLP encoder, 2 layers: minutes a run on a CPU core.
-paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for accelerators.
+laptop: 28 x 28 images, MLP encoder, 2 layers: minutes a run on a CPU core. Each replicate has its
+    own held-out characters and evaluation sequences.
+paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for accelerators. One split, as in the
+    paper.
+one-split: the laptop's scale, on one split: the sweeps of version 0.1.0, as they were run.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -14,6 +19,12 @@ from emergent_icl.presets import base, omniglot, omniglot_augmented
 
 # Points of a curve.
 EVALUATIONS = 20
+# Fresh seeds: those of version 0.1.0 had a part in choosing conditions.
+_REPLICATES: dict[str, dict[str, Any]] = {
+    "laptop": {"seeds": tuple(range(100, 108)), "split": "replicate"},
+    "paper": {"seeds": tuple(range(5)), "split": "fixed"},
+    "one-split": {"seeds": tuple(range(5)), "split": "fixed"},
+}
 
 
 def start(
@@ -25,8 +36,14 @@ def start(
     flips and quarter turns are classes of their own. Raises ValueError for an unknown preset.
     """
     base.check_preset(preset, PRESETS)
+    is_small = preset != "paper"
     source = omniglot_augmented if augmented else omniglot
-    config = source.get_config("small" if preset == "laptop" else "paper")
-    steps = laptop_steps if preset == "laptop" else paper_steps or config.training.num_steps
+    config = source.get_config("small" if is_small else "paper")
+    steps = laptop_steps if is_small else paper_steps or config.training.num_steps
     often = dict.fromkeys(("evaluation.every", "checkpoints.every"), steps // EVALUATIONS)
     return with_options(config, {"training.num_steps": steps, **often, "checkpoints.keep": 1})
+
+
+def replicates(preset: str) -> dict[str, Any]:
+    """Fields of a Sweep: `seeds` and `split` of a preset."""
+    return dict(_REPLICATES[preset])

@@ -8,12 +8,13 @@ from emergent_icl.sweeps.spec import Sweep, over
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
-    """Presets: laptop, paper."""
+    """Presets: see scale.py."""
     return Sweep(
         name="transience",
         title="Long training",
         axis="weight decay",
         base=scale.start(preset, 30_000, paper_steps=1_500_000),
+        **scale.replicates(preset),
         conditions=over("training.optimizer.weight_decay", (0.0, 0.1), "decay"),
         claim=Claim(
             "Trained for long enough, in-context learning fades; weight decay keeps more of it.",

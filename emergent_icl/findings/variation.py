@@ -16,12 +16,13 @@ def _single(name: str, noise_scale: float, rank: int) -> Condition:
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
-    """Presets: laptop, paper."""
+    """Presets: see scale.py."""
     return Sweep(
         name="variation",
         title="Variation within a class",
         axis="what an example is",
         base=scale.start(preset, 10_000),
+        **scale.replicates(preset),
         conditions=(
             _single("single", 0.0, 0),
             _single("noise=0.1", 0.1, 1),

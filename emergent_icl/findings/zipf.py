@@ -15,12 +15,13 @@ EXPONENTS = (0.0, 0.5, 0.9, 1.0, 1.5, 2.0, 3.0)
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
-    """Presets: laptop, paper."""
+    """Presets: see scale.py."""
     return Sweep(
         name="zipf",
         title="Zipf exponent",
         axis="Zipf exponent of the classes",
         base=scale.start(preset, 20_000, augmented=True),
+        **scale.replicates(preset),
         conditions=over("data.sequences.zipf_exponent", EXPONENTS, "alpha"),
         claim=Claim(
             "Uniform classes: ICL alone. An exponent about 1: ICL, and IWL of the common classes, "

@@ -214,6 +214,24 @@ def context_text(results: Json) -> str:
     return results["dataset"] + preset + "".join(f", {one}" for one in changes(results))
 
 
+# What the replicates of a sweep have of their own, by `Sweep.split`.
+SPLITS = {
+    "replicate": "each seed has its own class split and evaluation sequences",
+    "fixed": "all seeds share one class split and one set of evaluation sequences",
+}
+
+
+def splits_text(results: Json) -> str:
+    """' (...)' on what seeds share; by sweep where these differ, '' where it is not known."""
+    splits: dict[str, list[str]] = {}
+    for name, sweep in results["sweeps"].items():
+        if sweep.get("split") in SPLITS:
+            splits.setdefault(SPLITS[sweep["split"]], []).append(name)
+    only = len(splits) == 1
+    said = [text if only else f"{', '.join(of)}: {text}" for text, of in splits.items()]
+    return f" ({'; '.join(said)})" if said else ""
+
+
 def changes(results: Json) -> list[str]:
     """Options that the whole reproduction differs in from its preset, 'a.b=1' each."""
     return [f"{option}={value}" for option, value in results["changes"].items()]

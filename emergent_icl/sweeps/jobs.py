@@ -20,7 +20,7 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.sweeps.measures import MeasuredRun, more_is_better, read_runs
-from emergent_icl.sweeps.spec import Condition, Search, Sweep
+from emergent_icl.sweeps.spec import SEEDED, Condition, Search, Sweep
 
 SEARCH_FOLDER = "search"
 _REPLICAS = "training.replica_overrides"
@@ -68,15 +68,13 @@ class Job(NamedTuple):
             )
 
 
-def make_jobs(
-    sweeps: Sequence[Sweep], seeds: Sequence[int], root: Path, runs_per_job: int
-) -> list[Job]:
+def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> list[Job]:
     """Every job of every condition, complete or not; several conditions may need the same one.
 
-    The seeds are those of the verdict, for every condition; a new job has `runs_per_job` replicas,
-    at most. Runs that have begun in a condition's own folder go on there. Else they are looked for
-    in any folder below the root that is complete and of the same config, and in those that other
-    conditions of these sweeps fill. Seeds that are nowhere are dealt out to new jobs.
+    A new job has `runs_per_job` replicas at most, or all of a condition. Runs that have begun in a
+    condition's own folder go on there. Else they are looked for in any folder below the root that
+    is complete and of the same config, and in those that other conditions of these sweeps fill.
+    Seeds that are nowhere are dealt out to new jobs.
 
     Raises SweepError for a condition that cannot be run.
     """
@@ -88,10 +86,10 @@ def make_jobs(
     jobs: list[Job] = []
     for setting in settings:
         jobs += [setting.search] if setting.search else []
-        for workdir, own in _dealt_out(setting, seeds, runs_per_job, folders):
-            replicas = tuple({"name": f"seed={seed}", "training.seed": seed} for seed in own)
-            config = with_options(setting.config, {_REPLICAS: replicas})
-            jobs.append(Job(setting.sweep, setting.condition, workdir, config, setting.waits_for))
+        for workdir, own in _dealt_out(setting, runs_per_job, folders):
+            config = with_options(setting.config, {_REPLICAS: setting.sweep.replicas(own)})
+            job = Job(setting.sweep.name, setting.condition, workdir, config, setting.waits_for)
+            jobs.append(job)
     return jobs
 
 
@@ -118,15 +116,20 @@ def _complete_folders(root: Path) -> _Folders:
             if workdir.path.name == SEARCH_FOLDER:
                 folders[config_key(config)].append((workdir, []))
             else:
-                shared = with_options(config, {_REPLICAS: ()})
-                folders[config_key(shared)].append((workdir, _seeds_of(config)))
+                own = {*(*config.training.replica_overrides, {})[0]} - {"name"}
+                folders[_shared_key(config, own)].append((workdir, _seeds_of(config)))
     return folders
+
+
+def _shared_key(config: ml_collections.ConfigDict, seeded: Iterable[str]) -> str:
+    """Equal for configs that are equal but for a replicate's seeds, and seed the same options."""
+    return config_key(with_options(config, {_REPLICAS: tuple(sorted(seeded))}))
 
 
 class _Setting(NamedTuple):
     """A condition with what its search chose; `key` is equal for those of equal runs."""
 
-    sweep: str
+    sweep: Sweep
     condition: str
     folder: Path
     config: ml_collections.ConfigDict
@@ -138,11 +141,12 @@ class _Setting(NamedTuple):
 def _settle(sweep: Sweep, condition: Condition, root: Path, folders: _Folders) -> _Setting:
     config = with_options(sweep.config(condition), {_REPLICAS: ()})
     folder = root / sweep.name / condition.name
-    setting = _Setting(sweep.name, condition.name, folder, config, config_key(config))
+    seeded = SEEDED[sweep.split]
+    setting = _Setting(sweep, condition.name, folder, config, _shared_key(config, seeded))
     if sweep.search is None:
         return setting
     replicas = tuple(
-        {"name": f"draw={index}", "training.seed": sweep.search.seed, **overrides}
+        {"name": f"draw={index}", **dict.fromkeys(seeded, sweep.search.seed), **overrides}
         for index, overrides in enumerate(sweep.search.settings())
     )
     search_config = with_options(sweep.search_config(condition), {_REPLICAS: replicas})
@@ -157,7 +161,7 @@ def _settle(sweep: Sweep, condition: Condition, root: Path, folders: _Folders) -
         key = f"{search.name} {setting.key}"
         return setting._replace(key=key, search=search, waits_for=search.workdir)
     config = with_options(config, chosen.overrides)
-    return setting._replace(config=config, key=config_key(config), search=search)
+    return setting._replace(config=config, key=_shared_key(config, seeded), search=search)
 
 
 class Draw(NamedTuple):
@@ -181,16 +185,17 @@ def chosen_draw(search: Search, job: Job) -> Draw | None:
 
 
 def _dealt_out(
-    setting: _Setting, seeds: Sequence[int], runs_per_job: int, folders: _Folders
+    setting: _Setting, runs_per_job: int, folders: _Folders
 ) -> Iterator[tuple[Workdir, list[int]]]:
     """Folders of a condition, its own first, each with the seeds that are its replicas."""
-    missing = list(seeds)
+    missing = list(setting.sweep.seeds)
     for workdir, own in [*_begun(setting.folder), *folders[setting.key]]:
         if set(own) & set(missing):
             yield workdir, own
             missing = [seed for seed in missing if seed not in own]
-    for start in range(0, len(missing), runs_per_job):
-        own = missing[start : start + runs_per_job]
+    at_once = runs_per_job or max(len(missing), 1)
+    for start in range(0, len(missing), at_once):
+        own = missing[start : start + at_once]
         workdir = Workdir(setting.folder / f"seeds={_short(own)}")
         folders[setting.key].append((workdir, own))
         yield workdir, own

@@ -20,28 +20,26 @@ from emergent_icl.sweeps.spec import Condition, Sweep
 DIGITS = 5
 
 
-def collect(
-    sweeps: Sequence[Sweep], seeds: Sequence[int], root: Path, about: Mapping[str, Any]
-) -> dict[str, Any]:
+def collect(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Reads what the runs measured, and judges every sweep; the content of results.json.
 
-    The sweeps are checked, the seeds are those of the verdict, and the root is the folder of all
-    sweeps; `about` is what else stands at the top: 'preset', None for sweeps of one's own.
+    The sweeps are checked, and the root is the folder of all of them; `about` is what else stands
+    at the top: 'preset', None for sweeps of one's own.
     """
-    jobs = make_jobs(sweeps, seeds, root, len(seeds))
-    found = {sweep.name: _found(sweep, jobs, seeds) for sweep in sweeps}
+    jobs = make_jobs(sweeps, root)
+    found = {sweep.name: _found(sweep, jobs) for sweep in sweeps}
     # By what they train, so that copies of runs are counted once.
     trained = {config_key(job.config): job for job in jobs if job.is_complete()}.values()
     summaries = [summary for one in trained if (summary := one.workdir.read_summary())]
     return {
         **about,
         "dataset": ", ".join(sorted({sweep.base.data.source for sweep in sweeps})),
-        "seeds": list(seeds),
+        "seeds": sorted({seed for sweep in sweeps for seed in sweep.seeds}),
         "machine": _machine(summaries),
         "versions": _versions(summaries),
         "runs": sum(one.num_runs for one in trained),
         "compute_seconds": sum(summary["wall_seconds"] for summary in summaries),
-        "verdicts": {one.name: _verdict(one, found[one.name], len(seeds)) for one in sweeps},
+        "verdicts": {one.name: _verdict(one, found[one.name]) for one in sweeps},
         "sweeps": {one.name: _sweep(one, found[one.name], jobs) for one in sweeps},
     }
 
@@ -64,24 +62,24 @@ def results_text(results: Any, indent: str = "") -> str:
 _Found = dict[str, list[tuple[Job, MeasuredRun]]]
 
 
-def _found(sweep: Sweep, jobs: Sequence[Job], seeds: Sequence[int]) -> _Found:
+def _found(sweep: Sweep, jobs: Sequence[Job]) -> _Found:
     found: dict[str, dict[int, tuple[Job, MeasuredRun]]]
     found = {condition.name: {} for condition in sweep.conditions}
     for job in jobs:
         if job.sweep == sweep.name and not job.is_search and not job.waits_for:
             for run in read_runs(job.workdir) if job.is_complete() else []:
-                if run.seed in seeds:
+                if run.seed in sweep.seeds:
                     found[job.condition].setdefault(run.seed, (job, run))
     return {name: [runs[seed] for seed in sorted(runs)] for name, runs in found.items()}
 
 
-def _verdict(sweep: Sweep, found: _Found, expected_runs: int) -> dict[str, Any]:
+def _verdict(sweep: Sweep, found: _Found) -> dict[str, Any]:
     runs = {
         name: tuple(run for _, run in own if run.diverged_at_step is None)
         for name, own in found.items()
     }
     values = {condition.name: condition.value for condition in sweep.conditions}
-    judged = judge(sweep.claim, Evidence(runs, values), expected_runs)
+    judged = judge(sweep.claim, Evidence(runs, values), len(sweep.seeds))
     return {
         "verdict": judged.verdict,
         "claim": sweep.claim.text,
@@ -99,6 +97,8 @@ def _sweep(sweep: Sweep, found: _Found, jobs: Sequence[Job]) -> dict[str, Any]:
         "axis": sweep.axis,
         "notes": sweep.notes,
         "plot": sweep.plot,
+        "seeds": list(sweep.seeds),
+        "split": sweep.split,
         "measures": list(sweep.measures),
         "config": flatten(sweep.base.to_dict()),
         "conditions": {

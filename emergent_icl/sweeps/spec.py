@@ -25,6 +25,13 @@ from emergent_icl.sweeps.measures import evaluation_mode, measure_problem
 FIRST_TUNING_SEED = 1000
 
 Plot = Literal["final", "curves"]
+Split = Literal["replicate", "fixed"]
+# What a replicate has of its own, options that its seed is the value of: initial parameters and
+# training sequences; which classes are held out; evaluation sequences.
+SEEDED: Mapping[Split, tuple[str, ...]] = {
+    "replicate": ("training.seed", "data.split.seed", "evaluation.seed"),
+    "fixed": ("training.seed",),
+}
 
 
 class SweepError(ValueError):
@@ -56,7 +63,7 @@ class Search:
     ]  # {option: (low, high)}, of options that replicas have.
     draws: int = 8  # Settings of each condition.
     choose_by: str = "icl"  # The measure whose best value at the end chooses; of a loss, the least.
-    seed: int = FIRST_TUNING_SEED  # Of the draws, and `training.seed` of their runs.
+    seed: int = FIRST_TUNING_SEED  # Of the draws, and of their runs.
     num_steps: int = 0  # Of a draw, evaluated as often as the sweep's own runs; 0: as long, too.
 
     def settings(self) -> list[dict[str, float]]:
@@ -99,6 +106,10 @@ class Sweep:
     base: ml_collections.ConfigDict  # What every condition starts from, locked.
     conditions: tuple[Condition, ...]
     claim: Claim
+    seeds: tuple[int, ...] = tuple(range(5))  # Of the replicates of each condition.
+    # Whether each replicate has its own class split and evaluation sequences, or all share those
+    # of the base, so that verdicts are conditional on them.
+    split: Split = "replicate"
     measures: tuple[str, ...] = ("icl", "iwl")  # A panel each; see `measures.MEASURES`.
     search: Search | None = None
     plot: Plot = "final"  # What the summary figure shows, the runs' ends or their curves.
@@ -141,6 +152,15 @@ class Sweep:
         except KeyError as error:
             raise SweepError(f"sweep '{self.name}': {error.args[0]}") from error
 
+    def with_replicates(self, count: int) -> Sweep:
+        """The same sweep with `count` replicates of each condition, from its first seed up."""
+        return dataclasses.replace(self, seeds=tuple(range(self.seeds[0], self.seeds[0] + count)))
+
+    def replicas(self, seeds: Sequence[int]) -> tuple[dict[str, Any], ...]:
+        """`training.replica_overrides` of the replicates with these seeds."""
+        own = SEEDED[self.split]
+        return tuple({"name": f"seed={seed}", **dict.fromkeys(own, seed)} for seed in seeds)
+
     def check(self) -> None:
         """Checks the whole sweep before anything runs; raises SweepError, which says why."""
         if problem := next(self._problems(), None):
@@ -155,6 +175,12 @@ class Sweep:
             yield "there must be at least one condition"
         if len({name.lower() for name in names}) < len(names):
             yield f"the names of conditions must differ, not {names}"
+        if not self.seeds or len({*self.seeds}) < len(self.seeds):
+            yield f"seeds = {self.seeds} must be different numbers, at least one"
+        if not all(0 <= seed < FIRST_TUNING_SEED for seed in self.seeds):
+            yield f"seeds = {self.seeds} must be from 0 to {FIRST_TUNING_SEED - 1}"
+        if self.split not in SEEDED:
+            yield f"split = {self.split!r} must be one of {', '.join(SEEDED)}"
         if not self.claim.checks:
             yield "the claim must have at least one check"
         checks = self.claim.checks

@@ -17,7 +17,7 @@ OPTIONS = {
     "burstiness": {"data.sequences.p_bursty": (0.0, 0.5, 0.9, 1.0)},
     "classes": {
         "data.split.num_rare": (100, 400, 1600, 12_800),
-        "data.split.num_holdout": (20, 20, 20, 80),
+        "data.split.num_holdout": (23, 23, 23, 184),
         "data.augment": (False, False, False, True),
     },
     "multiplicity": {"data.sequences.label_multiplicity": (1, 2, 5, 10)},
@@ -53,16 +53,41 @@ def test_conditions_differ_in_what_the_paper_varies_and_in_nothing_else(name, pr
         for option in configs[0]
         if any(config[option] != configs[0][option] for config in configs)
     }
-    assert varied == OPTIONS[name]
+    one_split = {"data.split.num_holdout": (20, 20, 20, 80)} if preset == "one-split" else {}
+    assert varied == {**OPTIONS[name], **(one_split if name == "classes" else {})}
+
+
+def test_the_same_characters_are_held_out_however_many_classes_there_are():
+    sweep = load("classes", "laptop")
+    held_out = []
+    for condition in sweep.conditions:
+        task = make_task(sweep.config(condition, {"data.split.seed": 105}))
+        ids, group = task.space.split.class_ids, task.shape.group_size
+        held_out.append(set((ids[task.space.split.num_train :] // group).tolist()))
+    assert len(held_out[0]) == 23
+    assert all(one == held_out[0] for one in held_out)
+
+
+def test_replicates_have_splits_and_evaluation_sequences_of_their_own(tmp_path):
+    for preset, seeds in (
+        ("laptop", range(100, 108)),
+        ("paper", range(5)),
+        ("one-split", range(5)),
+    ):
+        sweep = load("burstiness", preset)
+        assert sweep.seeds == tuple(seeds)
+        for replica, seed in zip(sweep.replicas(sweep.seeds), seeds, strict=True):
+            own = {"data.split.seed": seed, "evaluation.seed": seed} if preset == "laptop" else {}
+            assert replica == {"name": f"seed={seed}", "training.seed": seed, **own}
 
 
 @every_sweep
 def test_every_run_is_of_the_presets_scale_and_is_measured_often(name, preset, tmp_path):
     sweep = load(name, preset)
-    for job in make_jobs([sweep], range(5), tmp_path, 5):
+    for job in make_jobs([sweep], tmp_path):
         config = job.config
         assert (config.data.image_size, config.model.num_layers, config.model.encoder) == (
-            (28, 2, "mlp") if preset == "laptop" else (105, 12, "resnet")
+            (105, 12, "resnet") if preset == "paper" else (28, 2, "mlp")
         )
         assert config.training.num_steps / config.evaluation.every >= 20
         assert make_task(config).evaluation["fewshot_holdout"].seq_len == 9
@@ -96,7 +121,7 @@ def test_recurrent_models_get_a_search_and_seeds_that_it_has_not_seen(tmp_path):
         sweep = load("architecture", preset)
         searched = {"training.optimizer.learning_rate", "training.optimizer.warmup_steps"}
         assert set(sweep.search.space) == searched
-        jobs = make_jobs([sweep], range(5), tmp_path, 5)
+        jobs = make_jobs([sweep], tmp_path)
         searches = [one for one in jobs if one.name.endswith("search")]
         assert [one.num_runs for one in searches] == [draws] * 3
         for one in searches:

@@ -129,7 +129,10 @@ def test_a_stop_is_answered_whatever_the_place(tmp_path):
     asked = iter([None, None, signal.SIGTERM])
     with pytest.raises(Stopped) as stopped:
         run_jobs(
-            lambda: make_jobs([sweep], [0], tmp_path, 1), Busy(), Watcher(), lambda: next(asked)
+            lambda: make_jobs(tiny_sweep.seeded([sweep], [0]), tmp_path, 1),
+            Busy(),
+            Watcher(),
+            lambda: next(asked),
         )
     assert stopped.value.signal == signal.SIGTERM
 
@@ -140,12 +143,12 @@ def test_runs_that_others_have_are_not_run_again(tmp_path, monkeypatch):
     sweeps = (searched, dataclasses.replace(searched, name="renamed"))
     ends = Ends(icl={"draw=0": 0.5, "draw=1": 0.7, "seed=0": 0.6})
     for _ in range(2):  # The searches, and what waited for them.
-        for job in make_jobs(sweeps[:1], (0,), tmp_path, 1):
+        for job in make_jobs(tiny_sweep.seeded(sweeps[:1], (0,)), tmp_path, 1):
             if job.waits_for is None:
                 finish(job, ends)
 
     def find_jobs():
-        return distinct(make_jobs(sweeps, (0,), tmp_path, 1))
+        return distinct(make_jobs(tiny_sweep.seeded(sweeps, (0,)), tmp_path, 1))
 
     monkeypatch.setattr("subprocess.Popen", None)
     watcher = Ended()
@@ -159,7 +162,7 @@ def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monk
     """One's log cannot be written; in the other's folder runs a job whose launcher is gone."""
 
     def plan():
-        return make_jobs([tiny_sweep.get_sweep()], (0, 1), tmp_path, 1)
+        return make_jobs(tiny_sweep.seeded([tiny_sweep.get_sweep()], (0, 1)), tmp_path, 1)
 
     first, second, third, fourth = plan()
     for one in (third, fourth):
@@ -185,7 +188,7 @@ def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monk
 
 def test_runs_of_another_setting_than_their_search_chose_are_a_failure(tmp_path, monkeypatch):
     def plan():
-        return make_jobs([tiny_sweep.get_sweep("searched")], (0,), tmp_path, 1)
+        return make_jobs(tiny_sweep.seeded([tiny_sweep.get_sweep("searched")], (0,)), tmp_path, 1)
 
     def search(better):
         for job in plan():
@@ -211,7 +214,7 @@ def test_a_file_system_without_locks_is_none_to_fail_of(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     monkeypatch.setattr("subprocess.Popen", lambda *words, **settings: _Done())
-    jobs = make_jobs([tiny_sweep.get_sweep()], (0,), tmp_path, 1)
+    jobs = make_jobs(tiny_sweep.seeded([tiny_sweep.get_sweep()], (0,)), tmp_path, 1)
     for one in jobs[1:]:
         finish(one, Ends(icl=0.5))
     failures = run_jobs(
@@ -245,8 +248,8 @@ from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.results import collect
 sweep = tiny_sweep.get_sweep("searched")
 sweep.check()
-assert len(make_jobs([sweep], (0,), Path(ROOT), 1)) == 4
-collect([sweep], (0,), Path(ROOT), {})
+assert len(make_jobs(tiny_sweep.seeded([sweep], (0,)), Path(ROOT), 1)) == 4
+collect(tiny_sweep.seeded([sweep], (0,)), Path(ROOT), {})
 print(len(xla_bridge._backends))
 """
     words = ("-c", job.replace("ROOT", repr(str(tmp_path))))

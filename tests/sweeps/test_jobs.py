@@ -21,7 +21,7 @@ def seeds_of(job):
 
 
 def test_every_condition_has_every_seed_as_replicas(tmp_path):
-    jobs = make_jobs([PLAIN], (0, 1, 2), tmp_path, runs_per_job=2)
+    jobs = make_jobs(tiny_sweep.seeded([PLAIN], (0, 1, 2)), tmp_path, runs_per_job=2)
     assert [(one.name, seeds_of(one), one.num_runs) for one in jobs] == [
         ("tiny/p=0/seeds=0-1", [0, 1], 2),
         ("tiny/p=0/seeds=2", [2], 1),
@@ -34,39 +34,39 @@ def test_every_condition_has_every_seed_as_replicas(tmp_path):
 
 
 def test_runs_that_are_there_are_used_however_the_rest_is_dealt_out(tmp_path):
-    first, *_ = make_jobs([PLAIN], (0, 1), tmp_path, runs_per_job=2)
+    first, *_ = make_jobs(tiny_sweep.seeded([PLAIN], (0, 1)), tmp_path, runs_per_job=2)
     finish(first, Ends(icl=0.7, iwl=0.1))
-    jobs = make_jobs([PLAIN], (0, 1, 2, 3, 5), tmp_path, runs_per_job=5)
+    jobs = make_jobs(tiny_sweep.seeded([PLAIN], (0, 1, 2, 3, 5)), tmp_path, runs_per_job=5)
     own = [one for one in jobs if "p=0" in one.name]
     assert [(one.name, seeds_of(one)) for one in own] == [
         ("tiny/p=0/seeds=0-1", [0, 1]),
         ("tiny/p=0/seeds=2,3,5", [2, 3, 5]),
     ]
     assert [one.is_complete() for one in own] == [True, False]
-    fewer = make_jobs([PLAIN], (0,), tmp_path, runs_per_job=1)
+    fewer = make_jobs(tiny_sweep.seeded([PLAIN], (0,)), tmp_path, runs_per_job=1)
     assert fewer[0].name == "tiny/p=0/seeds=0-1"
 
 
 def test_runs_of_another_config_are_refused(tmp_path):
-    finish(make_jobs([PLAIN], (0,), tmp_path, 1)[0], Ends(icl=0.7))
+    finish(make_jobs(tiny_sweep.seeded([PLAIN], (0,)), tmp_path, 1)[0], Ends(icl=0.7))
     changed = PLAIN.with_base_options({"training.batch_size": 16})
-    other = make_jobs([changed], (0,), tmp_path, 1)[0]
+    other = make_jobs(tiny_sweep.seeded([changed], (0,)), tmp_path, 1)[0]
     assert not other.is_complete()
     with pytest.raises(WorkdirError, match=r"training.batch_size: 8 there, 16 here"):
         other.check()
 
 
 def test_longer_runs_go_on_and_shorter_ones_are_refused(tmp_path):
-    finish(make_jobs([PLAIN], (0,), tmp_path, 1)[0], Ends(icl=0.7))
+    finish(make_jobs(tiny_sweep.seeded([PLAIN], (0,)), tmp_path, 1)[0], Ends(icl=0.7))
     longer = PLAIN.with_base_options({"training.num_steps": 80})
-    assert not make_jobs([longer], (0,), tmp_path, 1)[0].is_complete()
+    assert not make_jobs(tiny_sweep.seeded([longer], (0,)), tmp_path, 1)[0].is_complete()
     shorter = PLAIN.with_base_options({"training.num_steps": 20})
     with pytest.raises(WorkdirError, match=r"runs of 40 steps, but training.num_steps = 20"):
-        make_jobs([shorter], (0,), tmp_path, 1)[0].check()
+        make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 1)[0].check()
 
 
 def test_verdict_runs_wait_for_their_own_search_alone(tmp_path):
-    jobs = {one.name: one for one in make_jobs([SEARCHED], (0,), tmp_path, 1)}
+    jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1)}
     assert list(jobs) == [
         "tiny/p=0/search", "tiny/p=0/seeds=0", "tiny/p=1/search", "tiny/p=1/seeds=0",
     ]  # fmt: skip
@@ -75,7 +75,7 @@ def test_verdict_runs_wait_for_their_own_search_alone(tmp_path):
     assert seeds_of(search) == [1000, 1000]
     assert jobs["tiny/p=0/seeds=0"].waits_for.path == search.workdir.path
     finish(search, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
-    jobs = {one.name: one for one in make_jobs([SEARCHED], (0,), tmp_path, 1)}
+    jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1)}
     assert jobs["tiny/p=0/seeds=0"].waits_for is None
     assert jobs["tiny/p=1/seeds=0"].waits_for is not None
 
@@ -84,10 +84,10 @@ def test_verdict_runs_have_the_setting_that_was_best(tmp_path):
     settings = SEARCHED.search.settings()
     ends = {"tiny/p=0/search": {"draw=0": 0.5, "draw=1": 0.7}}
     ends["tiny/p=1/search"] = {"draw=0": 0.6, "draw=1": 0.6}
-    for job in make_jobs([SEARCHED], (0,), tmp_path, 1):
+    for job in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1):
         if job.name in ends:
             finish(job, Ends(icl=ends[job.name]))
-    jobs = {one.name: one for one in make_jobs([SEARCHED], (0,), tmp_path, 1)}
+    jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1)}
     rates = [jobs[f"tiny/p={p}/seeds=0"].config for p in (0, 1)]
     expected = [settings[1][RATE], settings[0][RATE]]  # Of equals, the first.
     assert [one.training.optimizer.learning_rate for one in rates] == expected
@@ -97,7 +97,7 @@ def test_draws_may_be_shorter_and_are_measured_as_often(tmp_path):
     shorter = dataclasses.replace(
         SEARCHED, search=dataclasses.replace(SEARCHED.search, num_steps=20)
     )
-    search, runs, *_ = make_jobs([shorter], (0,), tmp_path, 1)
+    search, runs, *_ = make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 1)
     lengths = [
         (one.config.training.num_steps, one.config.evaluation.every, one.config.checkpoints.every)
         for one in (search, runs)
@@ -105,25 +105,25 @@ def test_draws_may_be_shorter_and_are_measured_as_often(tmp_path):
     assert lengths == [(20, 10, 10), (40, 20, 20)]
     finish(search, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
     assert search.is_complete()
-    assert make_jobs([shorter], (0,), tmp_path, 1)[1].waits_for is None
+    assert make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 1)[1].waits_for is None
 
 
 def test_of_losses_the_least_is_chosen(tmp_path):
     by_loss = dataclasses.replace(SEARCHED.search, choose_by="eval/fewshot_holdout/loss")
-    search = make_jobs([SEARCHED], (), tmp_path, 1)[0]
+    search = make_jobs(tiny_sweep.seeded([SEARCHED], ()), tmp_path, 1)[0]
     losses = {"draw=0": 0.1, "draw=1": 3.0}
     finish(search, Ends(**{by_loss.choose_by: losses}))
     assert chosen_draw(by_loss, search).run.replica == "draw=0"
 
 
 def test_a_draw_that_diverged_is_never_chosen(tmp_path):
-    search = make_jobs([SEARCHED], (), tmp_path, 1)[0]
+    search = make_jobs(tiny_sweep.seeded([SEARCHED], ()), tmp_path, 1)[0]
     finish(search, Ends(icl=0.7), diverged=("draw=0",))
     assert chosen_draw(SEARCHED.search, search).run.replica == "draw=1"
     assert [one.run.diverged_at_step for one in draws(SEARCHED.search, search)] == [1, None]
     finish(search, Ends(icl=0.7), diverged=("draw=0", "draw=1"))
     assert chosen_draw(SEARCHED.search, search) is None
-    runs = make_jobs([SEARCHED], (0,), tmp_path, 1)[1]
+    runs = make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1)[1]
     assert runs.waits_for is not None
 
 
@@ -133,11 +133,11 @@ OTHER = dataclasses.replace(
 
 
 def names(sweeps, root, seeds=(0, 1), runs_per_job=2):
-    return [job.name for job in make_jobs(sweeps, seeds, root, runs_per_job)]
+    return [job.name for job in make_jobs(tiny_sweep.seeded(sweeps, seeds), root, runs_per_job)]
 
 
 def test_conditions_of_equal_configs_have_one_job(tmp_path):
-    jobs = make_jobs([PLAIN, OTHER], (0, 1), tmp_path, 2)
+    jobs = make_jobs(tiny_sweep.seeded([PLAIN, OTHER], (0, 1)), tmp_path, 2)
     assert [(job.sweep, job.condition, job.name) for job in jobs] == [
         ("tiny", "p=0", "tiny/p=0/seeds=0-1"),
         ("tiny", "p=1", "tiny/p=1/seeds=0-1"),
@@ -147,7 +147,7 @@ def test_conditions_of_equal_configs_have_one_job(tmp_path):
 
 
 def test_what_is_complete_is_used_by_others_however_it_was_dealt_out(tmp_path):
-    for job in make_jobs([OTHER], (0, 1), tmp_path, 1):
+    for job in make_jobs(tiny_sweep.seeded([OTHER], (0, 1)), tmp_path, 1):
         finish(job, Ends(icl=0.7))
     # Also where its own sweep is not run now.
     for sweeps in ([PLAIN], [PLAIN, OTHER]):
@@ -160,14 +160,14 @@ def test_what_is_complete_is_used_by_others_however_it_was_dealt_out(tmp_path):
 
 
 def test_what_has_begun_goes_on_where_it_is(tmp_path):
-    begun = make_jobs([OTHER], (0, 1), tmp_path, 2)[0]
+    begun = make_jobs(tiny_sweep.seeded([OTHER], (0, 1)), tmp_path, 2)[0]
     begun.workdir.make()
     begun.workdir.claim(begun.config)
     shared = "other/none/seeds=0-1"
     assert names([PLAIN, OTHER], tmp_path) == [shared, "tiny/p=1/seeds=0-1", shared]
     # Of another command: it may be running now.
     assert names([PLAIN], tmp_path)[0] == "tiny/p=0/seeds=0-1"
-    finish(make_jobs([PLAIN], (0, 1), tmp_path, 2)[0], Ends(icl=0.7))
+    finish(make_jobs(tiny_sweep.seeded([PLAIN], (0, 1)), tmp_path, 2)[0], Ends(icl=0.7))
     assert names([PLAIN, OTHER], tmp_path)[2] == shared
 
 
@@ -177,11 +177,11 @@ def test_equal_searches_are_one_and_so_are_the_runs_that_wait_for_them(tmp_path)
         "tiny/p=0/search", "tiny/p=0/seeds=0", "tiny/p=1/search", "tiny/p=1/seeds=0",
     ]  # fmt: skip
     assert names(sweeps, tmp_path, (0,)) == [*own, *own]
-    jobs = distinct(make_jobs(sweeps, (0,), tmp_path, 1))
+    jobs = distinct(make_jobs(tiny_sweep.seeded(sweeps, (0,)), tmp_path, 1))
     assert [job.name for job in jobs] == [own[0], own[2], own[1], own[3]]
     for job in jobs[:2]:
         finish(job, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
-    jobs = make_jobs(sweeps[1:], (0,), tmp_path, 1)
+    jobs = make_jobs(tiny_sweep.seeded(sweeps[1:], (0,)), tmp_path, 1)
     assert [job.name for job in jobs] == [
         own[0], "searched/p=0/seeds=0", own[2], "searched/p=1/seeds=0",
     ]  # fmt: skip
@@ -189,17 +189,28 @@ def test_equal_searches_are_one_and_so_are_the_runs_that_wait_for_them(tmp_path)
 
 
 def test_other_seeds_are_other_runs(tmp_path):
-    finish(make_jobs([OTHER], (0, 1), tmp_path, 2)[0], Ends(icl=0.7))
+    finish(make_jobs(tiny_sweep.seeded([OTHER], (0, 1)), tmp_path, 2)[0], Ends(icl=0.7))
     assert names([PLAIN], tmp_path, (2,))[0] == "tiny/p=0/seeds=2"
+
+
+def test_runs_on_one_split_are_none_of_replicates_with_their_own(tmp_path):
+    """Though the condition's config is the same: what their seeds govern is not."""
+    fixed = dataclasses.replace(OTHER, split="fixed")
+    finish(make_jobs(tiny_sweep.seeded([fixed], (0, 1)), tmp_path)[0], Ends(icl=0.7))
+    assert names([PLAIN], tmp_path)[0] == "tiny/p=0/seeds=0-1"
+    assert names([dataclasses.replace(PLAIN, split="fixed")], tmp_path)[0] == "other/none/seeds=0-1"
+    own = make_jobs(tiny_sweep.seeded([OTHER], (0, 1)), tmp_path)[0]
+    with pytest.raises(WorkdirError, match=r"training\.replica_overrides"):
+        own.check()
 
 
 def test_a_sweep_that_cannot_run_makes_no_program(tmp_path):
     wrong = dataclasses.replace(PLAIN, base=with_options(PLAIN.base, {"training.num_steps": -1}))
     with pytest.raises(SweepError, match=r"training\.num_steps = -1"):
-        make_jobs([wrong], (0,), tmp_path, 1)
+        make_jobs(tiny_sweep.seeded([wrong], (0,)), tmp_path, 1)
 
 
 def test_finished_runs_look_like_trained_ones(tmp_path):
-    job = make_jobs([PLAIN], (0, 1), tmp_path, 2)[0]
+    job = make_jobs(tiny_sweep.seeded([PLAIN], (0, 1)), tmp_path, 2)[0]
     finish(job, Ends(icl=0.5))
     assert [line["step"] for line in read_metrics(job.workdir.metrics)] == [20, 20, 40, 40]

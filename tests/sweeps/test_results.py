@@ -29,10 +29,10 @@ def ends(job):
 
 
 def finished(root, sweep=PLAIN, skip=(), **options):
-    for job in make_jobs([sweep], SEEDS, root, len(SEEDS)):
+    for job in make_jobs(tiny_sweep.seeded([sweep], SEEDS), root, len(SEEDS)):
         if job.name not in skip:
             finish(job, ends(job), **options)
-    return collect([sweep], SEEDS, root, {"preset": "tiny"})
+    return collect(tiny_sweep.seeded([sweep], SEEDS), root, {"preset": "tiny"})
 
 
 def test_numbers_and_verdict_of_complete_runs(tmp_path):
@@ -70,7 +70,7 @@ def test_curves_are_kept_of_the_measures_that_a_sweep_shows(tmp_path):
 
 
 def test_without_runs_there_is_no_verdict_but_a_reason(tmp_path):
-    results = collect([PLAIN], SEEDS, tmp_path, {})
+    results = collect(tiny_sweep.seeded([PLAIN], SEEDS), tmp_path, {})
     verdict = results["verdicts"]["tiny"]
     assert verdict["verdict"] == "inconclusive"
     assert verdict["statistics"][0]["reason"] == "no runs of p=0, p=1"
@@ -99,17 +99,17 @@ def test_a_run_that_diverged_is_shown_and_decides_nothing(tmp_path):
 
 def test_seeds_that_are_not_asked_for_do_not_count(tmp_path):
     finished(tmp_path)
-    fewer = collect([PLAIN], SEEDS[:2], tmp_path, {})
+    fewer = collect(tiny_sweep.seeded([PLAIN], SEEDS[:2]), tmp_path, {})
     assert len(fewer["verdicts"]["tiny"]["runs"]) == 4
 
 
 def test_searches_are_told_with_what_they_chose(tmp_path):
-    for job in make_jobs([SEARCHED], SEEDS, tmp_path, 5):
+    for job in make_jobs(tiny_sweep.seeded([SEARCHED], SEEDS), tmp_path, 5):
         if job.name == "tiny/p=0/search":
             finish(job, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
         if job.name == "tiny/p=1/search":
             finish(job, Ends(icl=0.5), diverged=("draw=0", "draw=1"))
-    search = collect([SEARCHED], SEEDS, tmp_path, {})["sweeps"]["tiny"]["search"]
+    search = collect(tiny_sweep.seeded([SEARCHED], SEEDS), tmp_path, {})["sweeps"]["tiny"]["search"]
     assert search["p=0"]["chosen"] == "draw=1"
     assert search["p=1"]["chosen"] is None
     found = search["p=0"]["draws"]["draw=1"]

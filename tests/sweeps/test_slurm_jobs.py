@@ -60,7 +60,9 @@ def command(folder, name, text):
 
 def tiny_jobs(root, **options):
     changes = {name.replace("__", "."): value for name, value in options.items()}
-    return make_jobs([tiny_sweep.get_sweep().with_base_options(changes)], (0, 1), root, 2)
+    return make_jobs(
+        tiny_sweep.seeded([tiny_sweep.get_sweep().with_base_options(changes)], (0, 1)), root, 2
+    )
 
 
 def train(workdir):
