@@ -39,6 +39,8 @@ def start(
     is_small = preset != "paper"
     source = omniglot_augmented if augmented else omniglot
     config = source.get_config("small" if is_small else "paper")
+    if preset == "one-split" and augmented:
+        config = with_options(config, {"data.split.num_holdout": 80})
     steps = laptop_steps if is_small else paper_steps or config.training.num_steps
     often = dict.fromkeys(("evaluation.every", "checkpoints.every"), steps // EVALUATIONS)
     return with_options(config, {"training.num_steps": steps, **often, "checkpoints.keep": 1})

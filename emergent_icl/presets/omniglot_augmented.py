@@ -25,7 +25,8 @@ def get_config(preset: str = "small") -> ConfigDict:
     config = omniglot.get_config(preset).unlock()
     config.name += ", augmented"
     config.data.augment = True
-    config.data.split.update(num_rare=12_700, num_common=100, num_holdout=80)
+    num_holdout = 184 if preset == "small" else 80
+    config.data.split.update(num_rare=12_700, num_common=100, num_holdout=num_holdout)
     in_weights = ("no_support_zipfian", "no_support_common", "no_support_rare")
     config.evaluation.modes = ("fewshot_holdout", *in_weights)
     return config.lock()

@@ -30,6 +30,7 @@ TOLERANCE = 5e-5
 # Everything that a replica may have for itself.
 OVERRIDES = (
     {"name": "iid", "training.seed": 7, "data.sequences.p_bursty": 0.0},
+    {"name": "other_seeds", "training.seed": 3, "data.split.seed": 3, "evaluation.seed": 3},
     {
         "name": "skewed",
         "data.sequences.zipf_exponent": 1.0,
@@ -131,7 +132,9 @@ def test_everything_carries_the_name_of_its_replica(together):
         assert list((workdir.tensorboard / name).glob("events.*"))
     draw(workdir)
     assert workdir.learning_curves.read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(WorkdirError, match=r"holds the replicas iid, skewed, .*: name one"):
+    with pytest.raises(
+        WorkdirError, match=r"holds the replicas iid, other_seeds, skewed, .*: name one"
+    ):
         load_run(folder)
     with pytest.raises(WorkdirError, match="none of the name 'idd'"):
         load_run(folder, replica="idd")
