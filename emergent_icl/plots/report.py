@@ -37,7 +37,7 @@ def report_page(results: Json, figures_dir: Path | None) -> str:
         "Data": results["dataset"],
         "Preset": results["preset"],
         "Changed": ", ".join(data.changes(results)),
-        "Seeds": ", ".join(map(str, results["seeds"])) + data.splits_text(results),
+        "Replicates": data.replicates_text(results),
         "Compute": compute,
         "Machine": f"{machine['processor']}, {machine['devices']}",
     }

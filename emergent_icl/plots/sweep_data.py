@@ -221,15 +221,27 @@ SPLITS = {
 }
 
 
-def splits_text(results: Json) -> str:
-    """' (...)' on what seeds share; by sweep where these differ, '' where it is not known."""
-    splits: dict[str, list[str]] = {}
+def replicates_text(results: Json) -> str:
+    """The seeds of all sweeps, and what their replicates share; named where sweeps differ."""
+    groups: dict[str, list[str]] = {}
     for name, sweep in results["sweeps"].items():
-        if sweep.get("split") in SPLITS:
-            splits.setdefault(SPLITS[sweep["split"]], []).append(name)
-    only = len(splits) == 1
-    said = [text if only else f"{', '.join(of)}: {text}" for text, of in splits.items()]
-    return f" ({'; '.join(said)})" if said else ""
+        shared = SPLITS.get(sweep.get("split", ""))
+        seeds = seeds_text(sweep.get("seeds", results["seeds"]))
+        groups.setdefault(seeds + (f" ({shared})" if shared else ""), []).append(name)
+    if not groups:
+        return seeds_text(results["seeds"])
+    by_size = sorted(groups, key=lambda text: -len(groups[text]))
+    said = [by_size[0], *(f"{', '.join(groups[one])}: {one}" for one in by_size[1:])]
+    return "; ".join(said)
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """'seeds 0, 1, 2', 'seeds 100 to 107', 'seed 3'."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if len(seeds) > 5 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds))}"
 
 
 def changes(results: Json) -> list[str]:

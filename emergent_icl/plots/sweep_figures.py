@@ -118,8 +118,7 @@ def summary_figure(results: Json) -> Figure:
     _headline(figure, data.headline(verdicts))
     _small_print(
         figure,
-        f"{data.context_text(results)}, {data.count(len(results['seeds']), 'seed')}"
-        f"{data.splits_text(results)}. At the end of "
+        f"{data.context_text(results)}, {data.replicates_text(results)}. At the end of "
         "training, or over training where steps are the axis. Points: single runs; lines and "
         "bars: means over seeds. ICL: in-context, accuracy on held-out classes; IWL: in-weights, "
         "accuracy without support. Dotted: chance in context.",

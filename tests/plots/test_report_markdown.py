@@ -67,6 +67,20 @@ def test_the_origin_tells_the_runs_devices_from_the_judges_machine():
     assert "omniglot, seeds 0" in fill(block, changed | {"preset": None, "changes": {}}, ".")
 
 
+def test_the_origin_says_what_replicates_share_and_which_sweeps_differ():
+    block = "<!-- results: origin -->\n<!-- /results -->"
+    changed = json.loads(json.dumps(RESULTS))
+    for name, sweep in changed["sweeps"].items():
+        is_odd = name == "transience"
+        sweep["seeds"] = list(range(100, 112 if is_odd else 108))
+        sweep["split"] = "fixed" if is_odd else "replicate"
+    assert (
+        "seeds 100 to 107 (each seed has its own class split and evaluation sequences); "
+        "transience: seeds 100 to 111 (all seeds share one class split and one set of "
+        "evaluation sequences):"
+    ) in fill(block, changed, ".")
+
+
 def test_a_bar_in_a_name_does_not_end_its_cell():
     changed = json.loads(json.dumps(RESULTS))
     changed["verdicts"]["burstiness"]["claim"] = "A | B"
