@@ -16,6 +16,7 @@ from absl import flags
 from emergent_icl.cli import console, start, tables
 from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
 from emergent_icl.config.registry import EVALUATION_MODES
+from emergent_icl.data.task import fewshot_options
 from emergent_icl.runs.open import Run, load_run, replica_names
 from emergent_icl.runs.workdir import DivergedError, Workdir, read_object
 
@@ -60,7 +61,12 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     evaluate = run.experiment.evaluator()
     results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
     evaluation = run.experiment.config.evaluation
-    asked = {option: evaluation[option] for option in ("num_sequences", "shots", "ways")}
+    fewshot = fewshot_options(run.experiment.config)
+    asked = {
+        "num_sequences": evaluation.num_sequences,
+        "shots": fewshot.shots,
+        "ways": fewshot.ways,
+    }
     path = workdir.evaluation(run.step, *asked.values(), name)
     # Modes that were evaluated before, on as many sequences, are kept.
     evals = read_object(path, "evaluation").get("evals", {}) if path.exists() else {}
@@ -70,4 +76,6 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     workdir.write_json(path, {**who, "step": run.step, **asked, "evals": evals})
     title = ", ".join(filter(None, (run.experiment.config.name, name, f"step {run.step}")))
     tables.print_evaluations(results, f"{title}, {evaluation.num_sequences} sequences")
+    if note := run.experiment.task.length_note:
+        console.say(note)
     console.say(f"Written: {path}")

@@ -14,6 +14,9 @@ from emergent_icl.evaluation.metrics import ICL, IWL
 from emergent_icl.plots.style import duration_text
 from emergent_icl.runs.records import Display, Record
 
+SAID_AT_THE_START = (
+    "experiment", "data", "labels", "model", "replicas", "devices", "feeder", "lengths", "keeps",
+)  # fmt: skip
 SHOWN = {"loss": "train/loss", "ICL": "eval/" + "/".join(ICL), "IWL": "eval/" + "/".join(IWL)}
 
 
@@ -49,7 +52,7 @@ class TrainingDisplay(Display):
     def started(self, facts: dict[str, Any]) -> None:
         """Says what will run; see Display."""
         self.has_started = True
-        for name in ("experiment", "data", "labels", "model", "replicas", "devices", "feeder"):
+        for name in SAID_AT_THE_START:
             if facts[name]:
                 say(f"{name:>10}  {facts[name]}")
         first_step, self._last_step = facts["first_step"], facts["last_step"]

@@ -16,7 +16,7 @@ from typing import Any
 import ml_collections
 
 from emergent_icl.config.configs import flatten, is_resumable, place, tuples, with_options
-from emergent_icl.config.options import OPTIONS
+from emergent_icl.config.options import OPTIONS, known
 from emergent_icl.config.rules import FROM_THE_START
 
 # Names that options have had -> their names today.
@@ -35,18 +35,39 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
     Renamed options get their current names, later options the value of what was done before them.
     What no version wrote is left as it is, to be refused by the checks.
     """
-    tree = copy.deepcopy(stored)
-    for old, new in RENAMED.items():
-        section, name = place(tree, old)
-        # An option that is there under both names is left as it is.
-        if section is not None and name in section and _add(tree, new, section[name]):
-            del section[name]
+    tree = _with_current_names(stored)
     for path, value in _later().items():
         _add(tree, path, value)
     training, name = place(tree, OVERRIDES)
     if training is not None and isinstance(training.get(name), list | tuple):
         training[name] = [_renamed(one, RENAMED) for one in training[name]]
     return tree
+
+
+def lacking(stored: dict[str, Any]) -> dict[str, Any]:
+    """Options that came after a config was written -> the value of what was done before them."""
+    there = flatten(_with_current_names(stored))
+    return {path: value for path, value in _later().items() if path not in there}
+
+
+def kept(
+    stored: dict[str, Any], config: ml_collections.ConfigDict
+) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+    """The config with which a command goes on with a stored run, and what that run keeps.
+
+    A run keeps its value of every option of which the command says nothing: of one that is left
+    unset, and of one that came after the run and is at its default. Gives {option: value} of those
+    that would be others in a new run.
+    """
+    old, came_later = ml_collections.ConfigDict(tuples(completed(stored))), lacking(stored)
+    options, flat = known(), flatten(config.to_dict())
+    keeps = {
+        path: value
+        for path, value, given in differing_options(old, config)
+        if path in flat
+        and (given is None or (path in came_later and given == options[path].default))
+    }
+    return with_options(config, keeps), keeps
 
 
 def differing_options(
@@ -84,6 +105,17 @@ def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     ways = {path: _ways(path, flat[path], config) for path in DERIVED if path in flat}
     written = (dict(zip(ways, values, strict=True)) for values in itertools.product(*ways.values()))
     return tuple(dict.fromkeys(_checksum(flat | one) for one in written))
+
+
+def _with_current_names(stored: dict[str, Any]) -> dict[str, Any]:
+    """A copy in which renamed options have the names that they have today."""
+    tree = copy.deepcopy(stored)
+    for old, new in RENAMED.items():
+        section, name = place(tree, old)
+        # An option that is there under both names is left as it is.
+        if section is not None and name in section and _add(tree, new, section[name]):
+            del section[name]
+    return tree
 
 
 def _add(tree: dict[str, Any], path: str, value: Any) -> bool:

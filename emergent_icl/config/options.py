@@ -6,7 +6,15 @@ To add an option, add a row (see Option) and call `make docs`.
 from __future__ import annotations
 
 from emergent_icl.config import registry, rules
-from emergent_icl.config.rules import Option, integer, integers, number, one_of, some_of
+from emergent_icl.config.rules import (
+    Option,
+    integer,
+    integers,
+    number,
+    one_of,
+    optional_integer,
+    some_of,
+)
 
 # For data that are made up, and have no natural limit.
 MOST_CLASSES = 1_000_000
@@ -106,6 +114,9 @@ OPTIONS: dict[str, Option] = {
             "Number of labels that the 'shared' labeling deals out."),
         "label_multiplicity": Option(1, integer(1, 10_000), "Labels that each training class owns, "
             "one drawn per class and sequence (\"polysemy\")."),
+        "draws": Option(2, integer(1, 2), "How sequences are drawn. 2: the sequences of an "
+            "evaluation are the first of any larger number with the same seed. 1: as earlier "
+            "versions did, which drew others for each number; their runs keep it.", before=1),
     }, per_replica=True),
     **_section("data.omniglot", {
         "split": Option("all", one_of(("train", "test", "all")), "Characters of the dataset's own "
@@ -252,8 +263,10 @@ OPTIONS: dict[str, Option] = {
         "batch_size": Option(256, integer(1), "Sequences, and images, that are evaluated at once."),
         "seed": Option(0, rules.SEED, "Which sequences are evaluated, and what noise they carry.",
             per_replica=True),
-        "shots": Option(4, integer(1), _FEWSHOT),
-        "ways": Option(2, integer(2), _FEWSHOT),
+        "shots": Option(None, optional_integer(1), f"{_FEWSHOT} Derived when unset: "
+            "(data.sequences.seq_len - 1) / ways, the length that training has."),
+        "ways": Option(None, optional_integer(2), f"{_FEWSHOT} Derived when unset: "
+            "data.sequences.ways, at least 2."),
         "distinct_ways": Option(True, rules.BOOLEAN, "Few-shot modes: draw the ways without "
             "replacement. The original drew them with replacement (docs/fidelity.md)."),
         "grouped": Option(False, rules.BOOLEAN,

@@ -59,6 +59,11 @@ def integer(low: int, high: float = math.inf) -> Rule:
     return Rule(lambda v: _is_int(v) and low <= v <= high, text)
 
 
+def optional_integer(low: int) -> Rule:
+    """A whole number >= low, or None: unset."""
+    return Rule(lambda v: v is None or (_is_int(v) and v >= low), f"an integer >= {low}, or unset")
+
+
 def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
     """A finite number in [low, high], or (low, high] if `above`."""
     text = f"a number > {low:g}" if above else f"a number >= {low:g}"
@@ -112,7 +117,7 @@ BOOLEAN = Rule(lambda v: isinstance(v, bool), "True or False")
 PROBABILITY = number(0, 1)
 # Dropping everything would leave nothing to scale up.
 DROPOUT = number(0, 0.99)
-OPTIONAL_COUNT = Rule(lambda v: v is None or (_is_int(v) and v >= 1), "an integer >= 1, or unset")
+OPTIONAL_COUNT = optional_integer(1)
 SEED = integer(0, 2**32 - 1)
 KEYWORDS = Rule(lambda v: isinstance(v, ml_collections.ConfigDict), "keyword arguments")
 # Each replica keeps files and threads of its own open.

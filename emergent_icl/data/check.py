@@ -111,13 +111,7 @@ def _sequence_types(
     """Those of training, one, and of evaluation, as far as there can be any."""
     sequences, training, evaluation = config.data.sequences, [], []
     try:
-        kind = tasks.training_type(config, space)
-        training.append(kind)
-        if kind.seq_len != sequences.seq_len:
-            problems.append(
-                f"data.sequences.seq_len = {sequences.seq_len} must be {kind.seq_len} for type "
-                f"'{sequences.type}' with shots = {sequences.shots}, ways = {sequences.ways}"
-            )
+        training.append(tasks.training_type(config, space))
     except ValueError as error:
         problems.append(f"data.sequences (type '{sequences.type}'): {error}")
     for mode in config.evaluation.modes:

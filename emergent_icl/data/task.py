@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import ml_collections
 
+from emergent_icl.config import configs
+from emergent_icl.config.identity import DERIVED
 from emergent_icl.config.registry import EVALUATION_MODES, SEQUENCE_TYPES
 from emergent_icl.data.bank import SourceShape
 from emergent_icl.data.sequences.classes import ClassSpace, split_classes
@@ -26,6 +29,18 @@ class Task(NamedTuple):
     training: SequenceType
     evaluation: dict[str, SequenceType]
     num_labels: int
+
+    @property
+    def length_note(self) -> str:
+        """What is evaluated on sequences of another length than training has; '' for nothing."""
+        length = self.training.seq_len
+        others = [
+            f"{mode} {kind.seq_len - 1}"
+            for mode, kind in self.evaluation.items()
+            if kind.seq_len != length
+        ]
+        pairs = "pair" if length == 2 else "pairs"
+        return f"trained on {length - 1} {pairs}, evaluated on {', '.join(others)}" * bool(others)
 
     @property
     def longest_seq_len(self) -> int:
@@ -48,7 +63,7 @@ def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
     if config.model.num_labels is not None:
         return config.model.num_labels
     labelings = {fixed_labeling(config), config.evaluation.fewshot_labeling} - {"unfixed"}
-    ways = (config.data.sequences.ways, config.evaluation.ways)
+    ways = (config.data.sequences.ways, fewshot_options(config).ways)
     return max(*ways, *(space.num_labels(labeling) for labeling in labelings))
 
 
@@ -63,11 +78,47 @@ def class_space(data: ml_collections.ConfigDict, shape: SourceShape) -> ClassSpa
 
 
 def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> SequenceType:
-    """The training sequences of a config."""
+    """The training sequences of a config, of `data.sequences.seq_len` examples each.
+
+    Raises ValueError where other options say another length, or the type cannot be drawn.
+    """
     sequences = config.data.sequences
     fewshot = FewshotOptions(**_fields(FewshotOptions, sequences))
     options = SequenceOptions(**_fields(SequenceOptions, sequences), fewshot=fewshot)
-    return SEQUENCE_TYPES[sequences.type](space, options)
+    kind = SEQUENCE_TYPES[sequences.type](space, options)
+    if kind.seq_len != sequences.seq_len:
+        raise ValueError(
+            f"seq_len = {sequences.seq_len} must be {kind.seq_len} with shots = "
+            f"{sequences.shots}, ways = {sequences.ways}"
+        )
+    return kind
+
+
+def fewshot_options(config: ml_collections.ConfigDict) -> FewshotOptions:
+    """Options of what is few-shot in evaluation; where unset, as long as training sequences are.
+
+    Unset ways are those of training, but at least 2: a single one leaves nothing to ask. Unset
+    shots are as many as fit; `evaluation_type` refuses those that leave places over.
+    """
+    evaluation, sequences = config.evaluation, config.data.sequences
+    ways = evaluation.ways or max(sequences.ways, 2)
+    shots = evaluation.shots or max((sequences.seq_len - 1) // ways, 1)
+    derived = {"ways": ways, "shots": shots, "labeling": evaluation.fewshot_labeling}
+    return FewshotOptions(**_fields(FewshotOptions, evaluation) | derived)
+
+
+def _in_all_replicas(option: str) -> Callable[[ml_collections.ConfigDict], int | None]:
+    """What an unset option of few-shot evaluation means; None where replicas differ in it."""
+
+    def derived(config: ml_collections.ConfigDict) -> int | None:
+        singles = (configs.alone(config, own) for _, own in configs.named_overrides(config))
+        values = {getattr(fewshot_options(single), option) for single in singles}
+        return values.pop() if len(values) == 1 else None
+
+    return derived
+
+
+DERIVED.update({f"evaluation.{name}": _in_all_replicas(name) for name in ("shots", "ways")})
 
 
 def evaluation_type(
@@ -76,13 +127,23 @@ def evaluation_type(
     """The sequences of one evaluation mode.
 
     What is few-shot in it has the options of `config.evaluation`, the rest those of training.
+    Raises ValueError if it cannot be drawn, or a length that is derived does not fit.
     """
-    labeling = config.evaluation.fewshot_labeling
-    fewshot = FewshotOptions(**_fields(FewshotOptions, config.evaluation), labeling=labeling)
-    options = SequenceOptions(**_fields(SequenceOptions, config.data.sequences), fewshot=fewshot)
-    return EVALUATION_MODES[mode](
+    sequences, fewshot = config.data.sequences, fewshot_options(config)
+    options = SequenceOptions(**_fields(SequenceOptions, sequences), fewshot=fewshot)
+    kind = EVALUATION_MODES[mode](
         space, dataclasses.replace(options, labeling=fixed_labeling(config))
     )
+    pairs = sequences.seq_len - 1
+    if kind.is_fewshot and config.evaluation.shots is None and pairs % fewshot.ways:
+        below = pairs - pairs % fewshot.ways
+        nearest = " or ".join(str(n + 1) for n in (below, below + fewshot.ways) if n)
+        raise ValueError(
+            f"evaluation.shots is unset, and the {pairs} pairs of data.sequences.seq_len = "
+            f"{sequences.seq_len} are no multiple of {fewshot.ways} ways: set evaluation.shots, "
+            f"evaluation.ways, or a seq_len of {nearest}"
+        )
+    return kind
 
 
 def _fields(kind: type, section: ml_collections.ConfigDict) -> dict[str, Any]:

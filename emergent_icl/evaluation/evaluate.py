@@ -15,9 +15,10 @@ import numpy as np
 from emergent_icl import randomness
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.materialize import Materialize, shows_afresh
+from emergent_icl.data.sequences.burstiness import draw_sample
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
-from emergent_icl.data.task import Task, fixed_labeling
+from emergent_icl.data.task import Task, fewshot_options, fixed_labeling
 from emergent_icl.evaluation.metrics import Array, Judgment, Results, intervals, query_metrics
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.randomness import sequence_keys
@@ -36,11 +37,17 @@ class DrawnMode(NamedTuple):
 
 
 def draw_mode(config: ml_collections.ConfigDict, task: Task, name: str) -> DrawnMode:
-    """Draws the sequences of a mode from `evaluation.seed` and its name."""
+    """Draws the sequences of a mode from `evaluation.seed` and its name.
+
+    N sequences are the first N of any larger number, unless `data.sequences.draws` is 1.
+    """
     seed, kind = config.evaluation.seed, task.evaluation[name]
-    rng = randomness.generator(seed, f"evaluation/{name}")
+    stream, count = f"evaluation/{name}", config.evaluation.num_sequences
     key = jax.random.fold_in(jax.random.PRNGKey(seed), zlib.crc32(name.encode()))
-    batch = kind.sample(rng, config.evaluation.num_sequences)
+    if config.data.sequences.draws == 1:
+        batch = kind.sample(randomness.generator(seed, stream), count)
+    else:
+        batch = draw_sample(kind.sample, seed, stream, count)
     judgment = make_judgment(config, task, kind)
     queries = task.space.places_of(batch.class_ids[:, -1])
     labels = task.space.first_labels(queries, fixed_labeling(config))
@@ -63,7 +70,7 @@ def make_judgment(config: ml_collections.ConfigDict, task: Task, kind: SequenceT
         answers=over_all_labels(kind.answers),
         is_common=among(space.labels_of("common", labeling)),
         is_rare=among(space.labels_of("rare", labeling)),
-        is_fewshot=np.arange(task.num_labels) < config.evaluation.ways,
+        is_fewshot=np.arange(task.num_labels) < fewshot_options(config).ways,
         owners=over_all_labels(space.answers(labeling)),
     )
 

@@ -19,6 +19,8 @@ from emergent_icl.presets import base, omniglot, omniglot_augmented
 
 # Points of a curve.
 EVALUATIONS = 20
+# What the committed runs were trained with, where a default has changed since.
+AS_RECORDED = {"data.sequences.draws": 1, "evaluation.shots": 4, "evaluation.ways": 2}
 # Fresh seeds: those of version 0.1.0 had a part in choosing conditions.
 _REPLICATES: dict[str, dict[str, Any]] = {
     "laptop": {"seeds": tuple(range(100, 108)), "split": "replicate"},
@@ -43,7 +45,9 @@ def start(
         config = with_options(config, {"data.split.num_holdout": 80})
     steps = laptop_steps if is_small else paper_steps or config.training.num_steps
     often = dict.fromkeys(("evaluation.every", "checkpoints.every"), steps // EVALUATIONS)
-    return with_options(config, {"training.num_steps": steps, **often, "checkpoints.keep": 1})
+    recorded = AS_RECORDED if preset == "one-split" else {}
+    whole = {"training.num_steps": steps, **often, "checkpoints.keep": 1}
+    return with_options(config, whole | recorded)
 
 
 def replicates(preset: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import ml_collections
 
 from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.sequences.types import SequenceType
+from emergent_icl.data.task import fewshot_options
 
 # Options that config.evaluation has for few-shot sequences.
 _FEWSHOT = ("shots", "ways", "grouped", "distinct_ways")
@@ -26,7 +27,8 @@ def describe_sequences(
     sequences = config.data.sequences
     options = {name: sequences[name] for name in kind.reads}
     if kind.is_fewshot and not is_training:
-        options |= {name: config.evaluation[name] for name in kind.reads if name in _FEWSHOT}
+        evaluated = fewshot_options(config)
+        options |= {name: getattr(evaluated, name) for name in kind.reads if name in _FEWSHOT}
     within = sequences.zipf_within_roles
     if kind.role == "zipfian" or (within and kind.role != "holdout"):
         options["zipf_exponent"] = sequences.zipf_exponent

@@ -30,9 +30,11 @@ def draw(workdir: Workdir) -> None:
     Raises WorkdirError where there is no run, or its lines are damaged.
     """
     config = workdir.read_config()
-    levels = {chance("icl", replica.task) for replica in make_replicas(config)}
+    tasks = [replica.task for replica in make_replicas(config)]
+    levels = {chance("icl", task) for task in tasks}
     level = levels.pop() if len(levels) == 1 else None
-    figure = learning_curves_figure(read_metrics(workdir.metrics), config.name, level)
+    title = "\n".join(dict.fromkeys((config.name, *(one.length_note for one in tasks)))).strip()
+    figure = learning_curves_figure(read_metrics(workdir.metrics), title, level)
     style.save(figure, workdir.learning_curves)
 
 

@@ -159,8 +159,13 @@ def last_step(path: Path) -> int:
     return next(records, {"step": 0})["step"]
 
 
-def facts(experiment: Experiment, state: TrainState, step: Step) -> dict[str, Any]:
-    """Names and values to show before compilation; `state` is [R, ...] on the host."""
+def facts(
+    experiment: Experiment, state: TrainState, step: Step, kept: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Names and values to show before compilation; `state` is [R, ...] on the host.
+
+    What is `kept` of a stored run, {option: value}, the command would have otherwise.
+    """
     config, space = experiment.config, experiment.task.space
     return {
         "experiment": config.name,
@@ -173,6 +178,10 @@ def facts(experiment: Experiment, state: TrainState, step: Step) -> dict[str, An
         "replicas": ", ".join(replica.name for replica in experiment.replicas),
         "devices": _devices(),
         "feeder": step.feeder,
+        "keeps": ", ".join(f"{path} = {value!r}, as stored" for path, value in kept.items()),
+        "lengths": "; ".join(
+            dict.fromkeys(filter(None, (one.task.length_note for one in experiment.replicas)))
+        ),
         "first_step": int(state.step[0]),
         "last_step": config.training.num_steps,
     }

@@ -69,6 +69,7 @@ def train(
       Interrupted: asked to stop; the state is saved.
     """
     started = time.monotonic() if started is None else started
+    config, kept = workdir.resumed(config)
     replicas = check(config, jax.device_count())
     processes.check_devices()
     workdir.check(config)
@@ -85,7 +86,7 @@ def train(
             return TrainResult(complete or {}, was_complete=True)
         start, carried = _resume(experiment, workdir, store, display)
         step = make_step(experiment, int(start.step[0]), carried.steps_per_call)
-        display.started(records.facts(experiment, start, step))
+        display.started(records.facts(experiment, start, step, kept))
         tracker = Tracker(experiment.replicas, step, carried, started, fetch)
         results = _loop(experiment, start, step, tracker, workdir, store, display, stop_requested)
         store.wait()

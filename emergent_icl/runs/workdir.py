@@ -14,8 +14,8 @@ import ml_collections
 
 # It registers what derived options mean, which configs are compared by.
 import emergent_icl.training.replicas  # noqa: F401
-from emergent_icl.config.configs import is_resumable, tuples
-from emergent_icl.config.identity import completed, differing_options
+from emergent_icl.config.configs import is_resumable, place, tuples
+from emergent_icl.config.identity import completed, differing_options, kept, lacking
 from emergent_icl.config.registry import SCHEDULES
 from emergent_icl.runs.locks import try_lock
 
@@ -85,6 +85,19 @@ class Workdir:
                 "the config of the command; checkpoints of another one are refused."
             ) from error
 
+    def resumed(
+        self, config: ml_collections.ConfigDict
+    ) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+        """The config with which a command goes on with the run in this folder; see `kept`.
+
+        Where there is no run yet, that is the command's own config, of which nothing is replaced.
+        Raises WorkdirError where config.json is damaged.
+        """
+        if not self.config.exists():
+            return config, {}
+        self.read_config()  # It says what is wrong with a config that is none.
+        return kept(read_object(self.config, "config"), config)
+
     def check(self, config: ml_collections.ConfigDict) -> None:
         """Checks that the run in this folder, if there is one, is the same; writes nothing.
 
@@ -103,6 +116,7 @@ class Workdir:
         """In which options the run in this folder, if there is one, is another one."""
         if not self.config.exists():
             return []
+        config, _ = self.resumed(config)
         # Where rates depend on the number of steps a longer run is another run.
         is_fixed = SCHEDULES.about(config.training.optimizer.schedule).reads_num_steps
         return [
@@ -141,8 +155,17 @@ class Workdir:
             yield
 
     def claim(self, config: ml_collections.ConfigDict) -> None:
-        """Writes the config: from now on the folder is this run's."""
-        self.write_json(self.config, config.to_dict())
+        """Writes the config: from now on the folder is this run's.
+
+        An option that came after the run stays out, so that the same command goes on once more.
+        """
+        tree = config.to_dict()
+        before = lacking(read_object(self.config, "config")) if self.config.exists() else {}
+        for path, value in before.items():
+            section, name = place(tree, path)
+            if section is not None and name in section and section[name] == value:
+                del section[name]
+        self.write_json(self.config, tree)
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:

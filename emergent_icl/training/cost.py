@@ -227,8 +227,9 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
     layout = config.model.tokens
     trained = num_tokens(task.training.seq_len, layout)
     for mode, kind in task.evaluation.items():
-        if (length := num_tokens(kind.seq_len, layout)) > trained:
-            yield f"{mode} has {length} tokens, training {trained}: the last stand where none was"
+        if (length := num_tokens(kind.seq_len, layout)) != trained:
+            where = ": the last stand where none was" if length > trained else ""
+            yield f"{mode} has {length} tokens, training {trained}{where}"
     optimizer = training.optimizer
     if optimizer.warmup_steps >= training.num_steps:
         yield (

@@ -19,6 +19,33 @@ def history(monkeypatch):
     monkeypatch.setattr(stored, "OPTIONS", options)
 
 
+KEPT = [
+    # (stored, of the command, what is kept)
+    ({"draws": None}, {}, {"data.sequences.draws": 1}),
+    ({"draws": 1}, {}, {}),
+    ({"draws": 2}, {}, {}),
+    ({"draws": None}, {"data.sequences.draws": 1}, {}),
+    ({"draws": None, "shots": 6}, {}, {"data.sequences.draws": 1, "evaluation.shots": 6}),
+    ({"shots": 6}, {"evaluation.shots": 5}, {}),
+    # What the command leaves unset means the same: nothing to keep.
+    ({"shots": 4}, {}, {}),
+    ({"shots": None}, {"evaluation.shots": 6}, {}),
+]
+
+
+@pytest.mark.parametrize(("there", "given", "expected"), KEPT)
+def test_a_run_keeps_what_a_command_does_not_speak_of(there, given, expected):
+    config = with_options(tiny.get_config(), given)
+    tree = with_options(tiny.get_config(), {"evaluation.shots": there.get("shots")}).to_dict()
+    tree["data"]["sequences"]["draws"] = there.get("draws", 2)
+    if tree["data"]["sequences"]["draws"] is None:
+        del tree["data"]["sequences"]["draws"]
+    whole, keeps = stored.kept(tree, config)
+    assert keeps == expected
+    assert whole == with_options(config, expected)
+    assert whole.is_locked
+
+
 def test_what_any_version_wrote_is_completed(history):
     now = {"a": {"new": (1, 2)}, "b": {"z": 5}, "probes": {"every": 0}}
     for written in ({"a": {"x": 5}}, {"b": {"y": 5}, "a": {}}, {"b": {"z": 5}}):
@@ -72,6 +99,7 @@ def test_an_option_that_changes_nothing_leaves_the_identity(config, monkeypatch)
 
 
 WRITTEN_OUT = {"model.num_labels": 40, "model.num_positions": 17}
+WRITTEN_OUT |= {"evaluation.shots": 4, "evaluation.ways": 2}
 
 
 def test_derived_options_are_compared_by_what_they_mean():
@@ -80,7 +108,7 @@ def test_derived_options_are_compared_by_what_they_mean():
     for old, new in ((config, explicit), (explicit, config)):
         assert list(differing_options(old, new)) == []
         assert identity(old) in identities(new)
-    assert len(identities(config)) == 4
+    assert len(identities(config)) == 4 * 4
     other = with_options(config, {**WRITTEN_OUT, "model.num_labels": 41})
     assert list(differing_options(config, other)) == [("model.num_labels", None, 41)]
     assert identity(config) not in identities(other)

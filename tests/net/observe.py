@@ -75,6 +75,10 @@ RUNS = {
     "resnet": ("resnet", RESNET),
     "replicas": ("vectors", {**VECTORS, "training.replica_overrides": REPLICAS}),
 }
+# What the first version did where a default is another one today.
+FIRST = {"data.sequences.draws": 1, "evaluation.shots": 4, "evaluation.ways": 2}
+# And where a preset is another one.
+CHANGED = {"omniglot_augmented.py:small": {"data.split.num_holdout": 80}}
 PRESETS = (
     "base.py",
     "omniglot.py:paper",
@@ -112,22 +116,23 @@ def machine():
 
 
 def run_config(name):
-    """The config of one of RUNS."""
+    """The config of one of RUNS, as its command makes it today."""
     preset, changes = RUNS[name]
     whole = {"training.num_steps": STEPS, "evaluation.every": 25, "checkpoints.every": 25}
     return with_options(tiny.get_config(preset), {**whole, **changes})
 
 
-def preset_config(name):
-    """The config of one of PRESETS."""
+def preset_config(name, defaults=FIRST):
+    """The config of one of PRESETS, as the first version made it, or at today's defaults."""
     file, _, preset = name.partition(":")
     module = importlib.import_module(f"experiments.configs.{file.removesuffix('.py')}")
-    return module.get_config(preset) if preset else module.get_config()
+    config = module.get_config(preset) if preset else module.get_config()
+    return with_options(config, {**defaults, **CHANGED.get(name, {})})
 
 
 def curves(name):
     """Lines of metrics.jsonl of a run that nothing stops, and of one that is resumed."""
-    config = run_config(name)
+    config = with_options(run_config(name), FIRST)
     with tempfile.TemporaryDirectory() as folder:
         whole, parted = (Workdir(Path(folder) / way) for way in ("whole", "parted"))
         train(config, whole, Display())
@@ -252,16 +257,6 @@ def parameters(name):
         for module, leaves in sorted(tree.items())
         for leaf, value in sorted(leaves.items())
     }
-
-
-# Where the options stood in version 0.1.0, and where they stand.
-PAGE_MOVED = (
-    (
-        "[experiments/configs/base.py](../experiments/configs/base.py) by `make docs`, that is\n",
-        "[emergent_icl/config/options.py](../emergent_icl/config/options.py) by `make docs`,\n"
-        "that is ",
-    ),
-)
 
 
 def options_page():

@@ -6,12 +6,13 @@ A record is refreshed deliberately, by `make record`; the commit that does so sa
 import json
 
 import jax
+import ml_collections
 import pytest
 from launching import start
 from net import observe
 
 from emergent_icl.config.configs import tuples
-from emergent_icl.config.identity import completed, identity
+from emergent_icl.config.identity import completed, differing_options, identities, identity, kept
 
 REFRESH = "if the change is intended: make record, and say why in the commit"
 
@@ -111,16 +112,22 @@ def test_a_preset_is_the_same_config(name):
 
 
 @pytest.mark.parametrize("name", observe.PRESETS)
+def test_the_command_of_a_preset_goes_on_with_a_run_of_the_first_version(name):
+    stored, today = CONFIGS[name]["config"], observe.preset_config(name, {})
+    config, keeps = kept(stored, today)
+    assert keeps == {"data.sequences.draws": 1}
+    assert CONFIGS[name]["identity"] in identities(config)
+    there = ml_collections.ConfigDict(tuples(completed(stored)))
+    assert list(differing_options(there, config)) == []
+
+
+@pytest.mark.parametrize("name", observe.PRESETS)
 def test_a_preset_has_the_same_parameters(name):
     assert observe.parameters(name) == PARAMETERS[name], REFRESH
 
 
 def test_the_page_of_options_is_the_same(seen):
     record = (observe.DATA / "options.md").read_text(encoding="utf-8")
-    # The file that the page is made from has moved since.
-    for old, new in observe.PAGE_MOVED:
-        assert old in record
-        record = record.replace(old, new)
     assert seen["options"].rstrip() == record.rstrip(), REFRESH
 
 

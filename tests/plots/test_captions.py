@@ -46,7 +46,8 @@ def test_options_are_named_where_they_matter(config, changes, expected, absent):
 
 def test_few_shot_options_are_those_of_evaluation_or_of_training(config):
     changes = {"evaluation.shots": 5, "evaluation.distinct_ways": False}
-    changes |= {"data.sequences.shots": 2, "data.sequences.labeling": "original"}
+    changes |= {"data.sequences.shots": 2, "data.sequences.seq_len": 5}
+    changes["data.sequences.labeling"] = "original"
     evaluated = described(config, "fewshot_rare", False, **changes)
     assert evaluated == "shots=5, ways=2, distinct_ways=False, labeling=unfixed"
     trained = described(config, "fewshot_rare", True)

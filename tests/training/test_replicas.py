@@ -303,8 +303,8 @@ def test_metrics_come_to_the_host_once_a_line(config, tmp_path):
         (({"name": "a", "data.split.num_rare.x": 2},), "data.split.num_rare.x is not an option"),
         ((3,), "replica_overrides = .* must be a tuple of at most 256 dictionaries"),
         (
-            ({"data.sequences.seq_len": 9}, {"data.sequences.seq_len": 17}),
-            "sequences must be of one length, not 9 of 'seq_len=9', 17 of 'seq_len=17'",
+            ({"data.sequences.seq_len": 9}, {"data.sequences.seq_len": 7}),
+            "sequences must be of one length, not 9 of 'seq_len=9', 7 of 'seq_len=7'",
         ),
         (({"data.drawings": "separated"}, {"data.drawings": "all"}), "it cannot stand beside"),
         (({"data.split.num_rare": 400},), "replica 'num_rare=400'"),

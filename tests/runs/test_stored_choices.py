@@ -1,0 +1,111 @@
+"""What a run keeps where a default has changed since it was stored, through every door."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from emergent_icl.config.configs import with_options
+from emergent_icl.config.registry import EVALUATION_MODES
+from emergent_icl.evaluation.evaluate import draw_mode
+from emergent_icl.runs.open import load_run
+from emergent_icl.runs.records import Display, read_metrics
+from emergent_icl.runs.train import train
+from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.sweeps.jobs import Job
+from emergent_icl.training.replicas import make_replicas
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
+OPTIONS = {"training.num_steps": 20, "checkpoints.every": 10, "checkpoints.keep": 3}
+TODAY = with_options(tiny.get_config(), OPTIONS)
+# As a version wrote it that drew in one way, and had 4 shots and 2 ways where nobody said so.
+BEFORE = {"data.sequences.draws": 1, "evaluation.shots": 3, "evaluation.ways": 2}
+
+
+class Facts(Display):
+    def started(self, facts):
+        self.facts = facts
+
+
+def forget(workdir):
+    tree = json.loads(workdir.config.read_text())
+    del tree["data"]["sequences"]["draws"]
+    workdir.config.write_text(json.dumps(tree))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A run as an earlier version left it, half done, and the lines of the whole run."""
+    workdir = Workdir(tmp_path_factory.mktemp("stored"))
+    train(with_options(TODAY, {**BEFORE, "training.num_steps": 10}), workdir, Display())
+    forget(workdir)
+    return workdir
+
+
+def evaluated(workdir, step):
+    lines = {line["step"]: line for line in read_metrics(workdir.metrics)}
+    return {key: value for key, value in lines[step].items() if key.startswith("eval/")}
+
+
+def test_the_same_command_goes_on_with_what_was_done_before(stored, tmp_path):
+    """Twice: what it writes must not forbid the next one."""
+    first = evaluated(stored, 10)
+    for steps in (20, 30):
+        seen = Facts()
+        train(with_options(TODAY, {"training.num_steps": steps}), stored, seen)
+        told = "data.sequences.draws = 1, as stored, evaluation.shots = 3, as stored"
+        assert seen.facts["keeps"] == told
+        assert seen.facts["lengths"] == "trained on 8 pairs, evaluated on fewshot_holdout 6"
+    assert "draws" not in json.loads(stored.config.read_text())["data"]["sequences"]
+    opened = load_run(stored.path, step=10)
+    assert opened.experiment.config.data.sequences.draws == 1
+    results = opened.experiment.evaluator()(opened.params, opened.batch_stats, opened.device_bank())
+    again = {f"eval/{m}/{k}": one.mean for m, own in results.items() for k, one in own.items()}
+    assert again == pytest.approx(first, abs=1e-6)
+    plain = Workdir(tmp_path)
+    train(with_options(TODAY, {**BEFORE, "training.num_steps": 30}), plain, Display())
+    assert evaluated(plain, 30) == evaluated(stored, 30)
+
+
+def test_a_command_that_says_something_else_is_refused(stored):
+    other = with_options(TODAY, {"evaluation.shots": 2})
+    with pytest.raises(WorkdirError, match=r"evaluation\.shots: 3 there, 2 here") as raised:
+        stored.check(other)
+    assert str(raised.value).count(" there, ") == 1
+
+
+def test_a_sweep_finds_its_stored_runs(stored):
+    steps = stored.read_config().training.num_steps
+    job = Job("sweep", "condition", stored, with_options(TODAY, {"training.num_steps": steps}))
+    job.check()
+    assert job.is_complete()
+
+
+def test_a_new_run_draws_as_it_says(tmp_path):
+    seen, workdir = Facts(), Workdir(tmp_path)
+    train(with_options(TODAY, {"training.num_steps": 10}), workdir, seen)
+    assert seen.facts["keeps"] == seen.facts["lengths"] == ""
+    assert workdir.read_config() == with_options(TODAY, {"training.num_steps": 10})
+
+
+def drawn(mode, count, **options):
+    config = with_options(
+        tiny.get_config("images"),
+        {"evaluation.modes": (mode,), "evaluation.num_sequences": count, **options},
+    )
+    (replica,) = make_replicas(config)
+    return draw_mode(config, replica.task, mode)
+
+
+@pytest.mark.parametrize("mode", list(EVALUATION_MODES))
+def test_sequences_of_an_evaluation_are_the_first_of_any_larger_number(mode):
+    few, many = drawn(mode, 40), drawn(mode, 1500)
+    for one, other in zip(few.batch, many.batch, strict=True):
+        np.testing.assert_array_equal(one, other[:40])
+    np.testing.assert_array_equal(few.own, many.own[:40])
+    another = drawn(mode, 40, **{"evaluation.seed": 1})
+    assert any((a != b).any() for a, b in zip(few.batch, another.batch, strict=True))
+    # Beyond a block nothing repeats.
+    assert (many.batch.class_ids[:500] != many.batch.class_ids[1000:]).any()
