@@ -83,10 +83,11 @@ class TrainingDisplay(Display):
         if self._bar.disable and is_due:
             say(f"step {step:>7}/{self._last_step}  {text}{self._time_left(step)}")
 
-    def diverged(self, name: str, step: int) -> None:
+    def diverged(self, name: str, step: int, last_loss: float | None) -> None:
         """Reports a replica that diverged; see Display."""
         self._latest.pop(name, None)
-        say(f"replica '{name}' diverged at step {step}; the others go on")
+        last = "" if last_loss is None else f" (its last finite loss: {last_loss:.4g})"
+        say(f"replica '{name}' diverged at step {step}; the others go on{last}")
 
     def _time_left(self, step: int) -> str:
         rate = next(iter(self._latest.values()), {}).get("steps_per_second")

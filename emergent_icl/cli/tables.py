@@ -103,6 +103,9 @@ def _print_replicas(replicas: Mapping[str, Mapping[str, Any]], title: str) -> No
     columns = {
         name.upper(): [_cell(one[name]) for one in replicas.values()] for name in ("icl", "iwl")
     }
-    steps = [one.get("diverged_at_step") for one in replicas.values()]
-    ends = ["" if step is None else f"at step {step}" for step in steps]
-    print_columns(title, list(replicas), columns | ({"diverged": ends} if any(ends) else {}))
+    ends = {"diverged": [], "last finite loss": []}
+    for one in replicas.values():
+        step = one.get("diverged_at_step")
+        ends["diverged"].append("" if step is None else f"at step {step}")
+        ends["last finite loss"].append("" if step is None else _cell(one.get("last_finite_loss")))
+    print_columns(title, list(replicas), columns | (ends if any(ends["diverged"]) else {}))

@@ -30,11 +30,13 @@ class Progress(NamedTuple):
     wall_seconds: float = 0.0  # of all commands together
     train_seconds: float = 0.0  # of that, in timed updates ...
     train_steps: int = 0  # ... and how many updates that were
-    # Metrics of steps that are not logged yet. This default and the next are never mutated.
+    # Metrics of steps that are not logged yet. Such defaults are never mutated.
     window: Window = []  # noqa: RUF012
     # By a replica's name, the step at which it was seen to have diverged.
     diverged: dict[str, int] = {}  # noqa: RUF012
     steps_per_call: int = 0  # K; 0 where nothing was computed yet
+    # By a replica's name, the newest training loss that was finite.
+    last_losses: dict[str, float] = {}  # noqa: RUF012
     started: str = ""  # When step 0 was begun, see `utc_now`; '' where a version did not say.
 
 
@@ -79,7 +81,7 @@ class Tracker:
         self.names, self.fetch = tuple(replica.name for replica in replicas), fetch
         self.diverged, self._told = dict(carried.diverged), set(carried.diverged)
         self._step, self._started = step, started - carried.wall_seconds
-        self._begun = carried.started
+        self._begun, self.last_losses = carried.started, dict(carried.last_losses)
         self._window = copy.deepcopy(carried.window) or [{} for _ in replicas]
         # (step before the call, its metrics), not on the host yet.
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
@@ -150,25 +152,31 @@ class Tracker:
             copy.deepcopy(self._window),
             dict(self.diverged),
             self._step.steps_per_call,
+            dict(self.last_losses),
             self._begun,
         )
 
     def mark(self, replica: int, step: int, what: str) -> None:
         """Notes that the replica of a number diverged, at which step that was seen, and what.
 
+        The error says, as the summary does, what the last finite loss was.
+
         Raises:
           NonFiniteLossError: it was the last one, or a run that is alone.
         """
-        self.diverged.setdefault(self.names[replica], step)
+        name = self.names[replica]
+        self.diverged.setdefault(name, step)
         self._window[replica] = {}
+        if name in self.last_losses:
+            what += f"; the last finite loss was {self.last_losses[name]:.4g}"
         if len(self.diverged) == len(self.names):
             raise NonFiniteLossError(step, what, len(self.names))
 
-    def newly_diverged(self) -> dict[str, int]:
-        """Who diverged since this was last asked, and at which step that was seen."""
-        new = {name: step for name, step in self.diverged.items() if name not in self._told}
-        self._told |= new.keys()
-        return new
+    def newly_diverged(self) -> Iterator[tuple[str, int, float | None]]:
+        """Who diverged since this was last asked, at which step that was seen, its last loss."""
+        for name in [name for name in self.diverged if name not in self._told]:
+            self._told.add(name)
+            yield name, self.diverged[name], self.last_losses.get(name)
 
     def _advance(self, steps: int) -> None:
         """Counts updates; the first ones, which compile, only start the clock."""
@@ -193,12 +201,17 @@ class Tracker:
 
     def _take(self, replica: int, first_step: int, host: dict[str, np.ndarray]) -> None:
         """Adds a replica's metrics of a call, [K, R] each, if all of them are finite."""
+        name, losses_K = self.names[replica], host["loss"][:, replica]
         # The loss first: it is what people look at.
         for metric in sorted(host, key=lambda metric: metric != "loss"):
             values_K = host[metric][:, replica]
             if len(bad := np.flatnonzero(~np.isfinite(values_K))):
                 step, value = first_step + int(bad[0]) + 1, float(values_K[bad[0]])
+                finite = bad[0] if metric == "loss" else bad[0] + 1
+                if finite:
+                    self.last_losses[name] = float(losses_K[finite - 1])
                 self.mark(replica, step, f"The {metric} at step {step} is {value}")
                 return
+        self.last_losses[name] = float(losses_K[-1])
         for metric, values_KR in host.items():
             self._window[replica].setdefault(metric, []).extend(values_KR[:, replica].tolist())

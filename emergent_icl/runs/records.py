@@ -56,8 +56,11 @@ class Display:
     def logged(self, step: int, records: dict[str, Record]) -> None:
         """After lines of metrics were written, by the replica's name ('' for a run alone)."""
 
-    def diverged(self, name: str, step: int) -> None:
-        """After a replica was found to hold a loss that is not finite; the others go on."""
+    def diverged(self, name: str, step: int, last_loss: float | None) -> None:
+        """After a replica was found to hold a loss that is not finite; the others go on.
+
+        Its last finite loss is None where the first one was not finite.
+        """
 
     def close(self) -> None:
         """After everything else."""
@@ -202,7 +205,8 @@ def summary_of(
     """The content of summary.json, given the last evaluation of each replica.
 
     What is a replica's own stands under 'replicas' and its name; a run that is alone has it
-    at the top. Of one that diverged, `diverged_at_step` is all that is known.
+    at the top. Of one that diverged, `diverged_at_step` and `last_finite_loss` are all that is
+    known; the latter is None where its first loss was not finite.
     """
     config, replicas = experiment.config, experiment.replicas
     sequences = progress.train_steps * config.training.batch_size * len(replicas)
@@ -212,6 +216,7 @@ def summary_of(
         own[name] = {"seed": one.training.seed, "icl": None, "iwl": None, "evals": {}}
         if name in progress.diverged:
             own[name]["diverged_at_step"] = progress.diverged[name]
+            own[name]["last_finite_loss"] = progress.last_losses.get(name)
             continue
         own[name] |= curves(results[name])
         for mode, metrics in results[name].items():

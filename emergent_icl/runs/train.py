@@ -183,8 +183,8 @@ def _loop(
             signal_number = next(votes)
             if done % config.checkpoints.every == 0 or at_end or signal_number:
                 _save(store, step, state, tracker, done)
-            for name, seen in tracker.newly_diverged().items():
-                display.diverged(name, seen)
+            for diverged in tracker.newly_diverged():
+                display.diverged(*diverged)
             if signal_number and not at_end:
                 store.wait()
                 raise Interrupted(signal_number, done)

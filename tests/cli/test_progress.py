@@ -10,6 +10,7 @@ from emergent_icl.cli import console, progress, sweep_display
 FACTS = {
     "experiment": "tiny", "data": "symbolic", "labels": 4, "model": "rnn", "replicas": "",
     "devices": "1 x cpu", "feeder": "python", "first_step": 0, "last_step": 100,
+    "lengths": "", "keeps": "data.sequences.draws = 1, as stored",
 }  # fmt: skip
 
 
@@ -33,6 +34,7 @@ def test_training_is_a_bar_or_lines(shown):
         display.logged(step, {"": numbers})
     display.close()
     assert "experiment  tiny" in text()
+    assert "keeps  data.sequences.draws = 1, as stored" in text()
     assert "compiled" in text()
     assert "loss 10.000  2.0 steps/s  8 sequences/s" in text()
     assert ("\x1b" in text()) == is_terminal
@@ -48,11 +50,12 @@ def test_of_several_replicas_the_least_and_the_greatest_are_shown(shown):
     display.started(FACTS | {"replicas": "a, b, c"})
     display.logged(100, {name: {"train/loss": float(i)} for i, name in enumerate("abc")})
     assert is_terminal or "loss 0.000..2.000" in text()
-    display.diverged("c", 100)
+    display.diverged("c", 100, 3.25)
     display.logged(100, {"a": {}})
     display.close()
     assert is_terminal or "loss 0.000..1.000" in text()
-    assert "replica 'c' diverged at step 100; the others go on" in text()
+    said = "'c' diverged at step 100; the others go on (its last finite loss: 3.25)"
+    assert said in text()
 
 
 def test_a_sweep_is_a_bar_or_lines(shown):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
+from emergent_icl.cli import tables
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import flatten, named_overrides
 from emergent_icl.plots.learning_curves import draw
@@ -52,7 +53,7 @@ class Heard(Display):
     def __init__(self):
         self.said = []
 
-    def diverged(self, name, step):
+    def diverged(self, name, step, last_loss):
         self.said.append((name, step))
 
 
@@ -174,7 +175,7 @@ def test_a_resumed_program_is_the_uninterrupted_one(config, tmp_path):
         assert lines(stopped, name) == lines(tmp_path / "whole", name)
 
 
-def test_one_that_diverges_is_flagged_and_harms_nobody(config, tmp_path):
+def test_one_that_diverges_is_flagged_and_harms_nobody(config, tmp_path, capsys):
     config.training.optimizer.name = "sgd"
     config.training.optimizer.warmup_steps = 0
     config.training.replica_overrides = ({"name": "good"}, HUGE, {"name": "z", "training.seed": 2})
@@ -184,6 +185,10 @@ def test_one_that_diverges_is_flagged_and_harms_nobody(config, tmp_path):
     run(config, tmp_path / "two")
     assert heard.said == [("huge", 2)]
     own = summary["replicas"]["huge"]
+    # Of the first step: of a network that knows nothing of 40 labels.
+    assert own["last_finite_loss"] == pytest.approx(np.log(40), abs=1.5)
+    tables.print_summary(summary)
+    assert f"at step 2 │ {own['last_finite_loss']:.3f}" in " ".join(capsys.readouterr().out.split())
     assert (own["diverged_at_step"], own["icl"], own["evals"]) == (2, None, {})
     assert lines(tmp_path / "three", "huge") == []
     for name in ("good", "z"):
@@ -199,7 +204,7 @@ def test_one_that_diverges_is_flagged_and_harms_nobody(config, tmp_path):
     config = Workdir(tmp_path / "three").read_config().unlock()
     config.training.num_steps = 60
     again = Heard()
-    assert run(config, tmp_path / "three", again)["replicas"]["huge"]["diverged_at_step"] == 2
+    assert run(config, tmp_path / "three", again)["replicas"]["huge"] == own
     assert again.said == []
 
 
@@ -236,8 +241,10 @@ def test_a_state_that_is_not_finite_flags_its_replica(config, tmp_path, monkeypa
     found = run(config, tmp_path, heard)["replicas"]
     assert heard.said == [("seed=1", step)]
     assert found["seed=1"] == {
-        "seed": 1, "icl": None, "iwl": None, "evals": {}, "diverged_at_step": step
+        "seed": 1, "icl": None, "iwl": None, "evals": {}, "diverged_at_step": step,
+        "last_finite_loss": found["seed=1"]["last_finite_loss"],
     }  # fmt: skip
+    assert 0 < found["seed=1"]["last_finite_loss"] < 10
     assert found["seed=0"]["icl"] is not None
 
 
