@@ -5,7 +5,7 @@ import json
 from emergent_icl.sweeps.measures import MEASURES
 
 
-def finish(job, ends, diverged=(), points=2):
+def finish(job, ends, diverged=(), points=2, started=None):
     """Makes a job complete: every replica's measures go from 0 to what `ends` gives for it.
 
     Args:
@@ -13,6 +13,7 @@ def finish(job, ends, diverged=(), points=2):
       ends: (measure, replica's name) -> its last value.
       diverged: replicas that did.
       points: of every curve.
+      started: when it began.
     """
     workdir, num_steps = job.workdir, job.config.training.num_steps
     names = [one["name"] for one in job.config.training.replica_overrides]
@@ -29,6 +30,7 @@ def finish(job, ends, diverged=(), points=2):
     about = {name: {"diverged_at_step": 1} if name in diverged else {} for name in names}
     summary = {
         "step": num_steps,
+        "started": started,
         "wall_seconds": 1.5,
         "devices": "1 x cpu",
         "versions": {"jax": "0.9.9"},

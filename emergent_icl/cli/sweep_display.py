@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, TimeElapsedColumn
@@ -12,12 +13,14 @@ from emergent_icl.cli import console
 from emergent_icl.cli.progress import make_bar
 from emergent_icl.cli.tables import NAME, NUMBER, TEXT, print_table
 from emergent_icl.plots.style import duration_text
+from emergent_icl.plots.sweep_data import registered_text
 from emergent_icl.plots.sweep_tables import finding_rows
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.estimate import JobTime
 from emergent_icl.sweeps.execute.loop import Failure, Watcher, failure_of
 from emergent_icl.sweeps.jobs import Job
+from emergent_icl.sweeps.registration import REGISTERED
 
 # Seconds between two lines where output is not a terminal.
 LINE_SECONDS = 60.0
@@ -141,6 +144,24 @@ class SweepDisplay(Watcher):
         return f"{text}, {duration_text(left * passed / done)} left" if is_known else text
 
 
+def print_registration(made: Mapping[str, Any], path: Path) -> None:
+    """Prints what was registered, and where that lies."""
+    for name, sweep in made["sweeps"].items():
+        seeds = ", ".join(map(str, sweep["seeds"]))
+        console.say(
+            f"{name}: {sweep['claim']['text']} ({len(sweep['conditions'])} conditions, "
+            f"seeds {seeds})"
+        )
+    console.say(f"{registered_text(made)}: {path}. Commit a copy before the first run.")
+
+
+def print_unregistered(status: Mapping[str, str]) -> None:
+    """Prints which claims are not as registered, while that can still be changed."""
+    for name, said in status.items():
+        if not said.startswith(REGISTERED):
+            console.say(f"{name}: {said}")
+
+
 def print_failures(failures: Sequence[Failure]) -> None:
     """Prints how jobs failed, with the ends of their logs."""
     for failure in failures:
@@ -155,6 +176,7 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
         rows.append((finding.name, finding.verdict, finding.claim))
         for one in finding.checks:
             rows.append(("", f"  {one.sign} {one.outcome}", f"{one.check}: {one.said}"))
+        rows.append(("", "", finding.registration))
     columns = {"finding": NAME, "verdict": NAME, "what was claimed, and measured": TEXT}
     print_table("Verdicts", columns, rows, is_grouped=True)
     for name, sweep in results["sweeps"].items():

@@ -21,6 +21,7 @@ from emergent_icl.plots.sweep_data import context_text
 from emergent_icl.plots.sweep_figures import finding_figure, save, summary_figure
 from emergent_icl.runs.locks import is_locked
 from emergent_icl.runs.workdir import Workdir, write_whole
+from emergent_icl.sweeps import registration
 from emergent_icl.sweeps.estimate import estimate
 from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
 from emergent_icl.sweeps.execute.loop import Place, PlaceError, Stopped, run_jobs
@@ -42,6 +43,9 @@ _RUNS = flags.DEFINE_integer(
 )
 _PLAN = flags.DEFINE_boolean("plan", False, "Print every run with its estimated time, and stop.")
 _STATUS = flags.DEFINE_boolean("status", False, "Print what became of every program, and stop.")
+_REGISTER = flags.DEFINE_boolean(
+    "register", False, f"Write claims, settings and seeds to {registration.FILE}, and stop."
+)
 _EXECUTOR = flags.DEFINE_enum(
     "executor", "local", ["local", "slurm"], "Processes of this machine, or jobs of SLURM."
 )
@@ -63,6 +67,7 @@ _REQUEST = {
         "grace", 90, "Seconds before its end in which a job saves.", lower_bound=1
     ),
 }
+flags.mark_bool_flags_as_mutual_exclusive(["plan", "status", "register"])
 _SET = flags.DEFINE_multi_string(
     "set", [], "option=value of the config that all conditions start from; may be repeated."
 )
@@ -92,6 +97,11 @@ def launch(
 def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
     """Does what the flags ask for."""
     root = Path(_WORKDIR.value)
+    if _REGISTER.value:
+        sweep_display.print_registration(
+            registration.register(sweeps, root), root / registration.FILE
+        )
+        return
 
     def find_jobs() -> list[Job]:
         return distinct(make_jobs(sweeps, root, _RUNS.value))
@@ -111,6 +121,7 @@ def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
         sweep_display.print_plan(find_jobs(), estimate(find_jobs()), len(slots))
         return
     place, at_once = _place(root)
+    sweep_display.print_unregistered(registration.status(sweeps, root)["status"])
     display, stop = sweep_display.SweepDisplay(find_jobs(), at_once), None
     try:
         with display.bar:
@@ -130,6 +141,7 @@ def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
 
 def judge_and_draw(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
     """Writes results.json, figures/ and report.html from existing runs; prints the verdicts."""
+    about = {**about, "registration": registration.status(sweeps, root)}
     # As read from the file: tuples have become lists.
     results = json.loads(json.dumps(collect(sweeps, root, about)))
     write_whole(root / RESULTS, results_text(results) + "\n")

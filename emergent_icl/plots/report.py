@@ -38,6 +38,7 @@ def report_page(results: Json, figures_dir: Path | None) -> str:
         "Preset": results["preset"],
         "Changed": ", ".join(data.changes(results)),
         "Replicates": data.replicates_text(results),
+        "Registration": _registration(results.get("registration", {})),
         "Compute": compute,
         "Machine": f"{machine['processor']}, {machine['devices']}",
     }
@@ -51,6 +52,14 @@ def report_page(results: Json, figures_dir: Path | None) -> str:
         address_of=lambda name: _picture(figures_dir, name),
         plotly=Markup(get_plotlyjs()),
     )
+
+
+def _registration(found: Json) -> str:
+    if "hash" not in found:
+        return ""
+    commit, and_more = found["commit"], "" if found["is_clean"] else " with uncommitted changes"
+    at = f", at commit {commit}{and_more}" if commit else ""
+    return f"{found['registered']}, {found['hash']}{at}"
 
 
 def _picture(figures_dir: Path | None, name: str) -> str:

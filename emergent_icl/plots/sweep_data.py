@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 
 from emergent_icl.plots import style
 from emergent_icl.plots.style import DASHES, LOOKS, Look
+from emergent_icl.sweeps.registration import REGISTERED
 from emergent_icl.sweeps.statistics import mean_interval
 
 # A part of results.json.
@@ -206,6 +207,30 @@ def headline(verdicts: Mapping[str, Json]) -> str:
     """'4 of 7 findings reproduced'."""
     reproduced = sum(verdict["verdict"] == "reproduced" for verdict in verdicts.values())
     return f"{reproduced} of {count(len(verdicts), 'finding')} reproduced"
+
+
+def registered_text(registration: Json) -> str:
+    """'registered on 2026-11-28 as 3f2a91c0d2e1'."""
+    return f"registered on {registration['registered'][:10]} as {registration['hash'][:12]}"
+
+
+def registration_text(results: Json, name: str) -> str:
+    """Whether a finding's claim was registered before its runs, and what has changed since."""
+    found = results.get("registration", {})
+    status = found.get("status", {}).get(name, "not registered")
+    if not status.startswith(REGISTERED):
+        return status
+    return registered_text(found) + status.removeprefix(REGISTERED)
+
+
+def registrations_text(results: Json) -> str:
+    """The same of all findings in a sentence, without what has changed."""
+    said: dict[str, list[str]] = {}
+    for name in results["verdicts"]:
+        said.setdefault(registration_text(results, name).partition(":")[0], []).append(name)
+    if len(said) == 1:
+        return f"Claims: {next(iter(said))}"
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in said.items())
 
 
 def context_text(results: Json) -> str:

@@ -121,7 +121,8 @@ def summary_figure(results: Json) -> Figure:
         f"{data.context_text(results)}, {data.replicates_text(results)}. At the end of "
         "training, or over training where steps are the axis. Points: single runs; lines and "
         "bars: means over seeds. ICL: in-context, accuracy on held-out classes; IWL: in-weights, "
-        "accuracy without support. Dotted: chance in context.",
+        "accuracy without support. Dotted: chance in context. "
+        f"{data.registrations_text(results)}.",
     )
     _label_ends(figure, panels, ends)
     return figure

@@ -49,7 +49,7 @@ class CheckRow(NamedTuple):
 
 
 class FindingRow(NamedTuple):
-    """A finding: its verdict with the color of it, its claim, and the checks of that."""
+    """A finding: its verdict and the color of that, its claim with checks, how it was fixed."""
 
     name: str
     title: str
@@ -57,6 +57,7 @@ class FindingRow(NamedTuple):
     color: str
     claim: str
     checks: tuple[CheckRow, ...]
+    registration: str
 
 
 class ConditionRow(NamedTuple):
@@ -82,7 +83,9 @@ def finding_rows(results: Json) -> list[FindingRow]:
             for one in verdict.get("statistics", ())
         )  # fmt: skip
         title, claim = data.title_of(name, sweeps.get(name)), verdict.get("claim", "")
-        rows.append(FindingRow(name, title, *data.verdict_text(verdict), claim, checks))
+        text, color = data.verdict_text(verdict)
+        mark = data.registration_text(results, name)
+        rows.append(FindingRow(name, title, text, color, claim, checks, mark))
     return rows
 
 

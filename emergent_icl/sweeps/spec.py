@@ -107,6 +107,8 @@ class Sweep:
     conditions: tuple[Condition, ...]
     claim: Claim
     seeds: tuple[int, ...] = tuple(range(5))  # Of the replicates of each condition.
+    # Up to which number seeds may be added after looking, from the first one up; 0: none are.
+    most_seeds: int = 0
     # Whether each replicate has its own class split and evaluation sequences, or all share those
     # of the base, so that verdicts are conditional on them.
     split: Split = "replicate"
@@ -114,6 +116,7 @@ class Sweep:
     search: Search | None = None
     plot: Plot = "final"  # What the summary figure shows, the runs' ends or their curves.
     notes: str = ""  # Where the settings come from.
+    unregistered: str = "not registered"  # What is said of its claim where it was not.
 
     def config(
         self, condition: Condition, further: Mapping[str, Any] | None = None

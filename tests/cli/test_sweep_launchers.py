@@ -5,12 +5,14 @@ import signal
 import time
 
 import pytest
+import tiny_sweep
 from launching import launch, start
 
 from emergent_icl.runs.records import Display, last_step, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.measures import read_runs
+from emergent_icl.sweeps.registration import FILE, read, register
 
 SIZES = ("compute_seconds", "machine")
 
@@ -27,8 +29,13 @@ def numbers(folder):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """A sweep with searches, of which one cannot write, after a first call."""
+    """A registered sweep with searches, of which one cannot write, after a first call."""
     folder = tmp_path_factory.mktemp("sweep")
+    done = launch("sweep", *flags(folder, "--register", preset="searched"))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in folder.iterdir()] == [FILE]
+    assert "tiny: Bursts do something. (2 conditions, seeds 0, 1)" in done.stdout
+    assert f"as {read(folder)['hash'][:12]}: {folder / FILE}. Commit a copy" in done.stdout
     obstacle = folder / "tiny" / "p=0" / "search" / "checkpoints"
     obstacle.parent.mkdir(parents=True)
     obstacle.write_text("in the way")
@@ -104,6 +111,25 @@ def test_figures_and_report_are_drawn(whole):
     }  # fmt: skip
     assert "Bursts do something." in done.stdout
     assert "Bursts do something." in (folder / "report.html").read_text()
+
+
+def test_a_verdict_on_registered_runs_is_marked_as_such(whole, tmp_path):
+    folder, _, done = whole
+    made, found = read(folder), numbers(folder)["registration"]
+    assert found["status"] == {"tiny": "registered"}
+    # Another process wrote it, and knows no other hash.
+    sweep = tiny_sweep.get_sweep("searched").with_replicates(2)
+    assert found["hash"] == made["hash"] == register([sweep], tmp_path)["hash"]
+    said = f"registered on {made['registered'][:10]} as {made['hash'][:12]}"
+    assert said in done.stdout
+    assert said in (folder / "report.html").read_text()
+
+    # Last, since it writes them anew. What differs is said before and after.
+    done = launch("sweep", *flags(folder, "--seeds=1", preset="searched"))
+    assert done.returncode == 0, done.stderr
+    said = "changed after registration: seeds: [0, 1] registered, [0] now"
+    assert done.stdout.count(said) == 2
+    assert numbers(folder)["registration"]["status"] == {"tiny": said}
 
 
 def test_the_plan_is_printed_and_nothing_is_run(tmp_path):

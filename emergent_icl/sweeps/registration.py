@@ -1,0 +1,210 @@
+"""Registrations: what sweeps claim and how that will be judged, written down before their runs.
+
+registration.json lies in the folder of the sweeps, is never overwritten, and is to be committed
+before the first run. Whatever differs from it when claims are judged is named beside the verdicts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from emergent_icl.config.configs import flatten, is_resumable, tuples
+from emergent_icl.config.identity import completed, differing_options
+from emergent_icl.runs.progress import utc_now
+from emergent_icl.runs.records import versions
+from emergent_icl.runs.workdir import WorkdirError, read_object, write_whole
+from emergent_icl.sweeps.jobs import Job, make_jobs
+from emergent_icl.sweeps.results import results_text
+from emergent_icl.sweeps.spec import Sweep, SweepError
+
+FILE = "registration.json"
+REGISTERED, CHANGED = "registered", "changed after registration: "
+# Of a sweep, what decides nothing, and what is written in its own way below.
+_SHOWN = {"name", "title", "axis", "measures", "plot", "notes", "unregistered"}
+_PARTS = {"base", "conditions", "claim", "search"}
+# Differences that are named; how many more there are is said.
+_MOST = 5
+
+# JSON, or a part of it.
+Json = Mapping[str, Any]
+
+
+def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
+    """Writes registration.json, unless it is there and says the same; returns its content.
+
+    Raises:
+      SweepError: it says something else, or runs for the verdicts have begun.
+      WorkdirError: what is there is no registration.
+    """
+    found = read(root)
+    if found is not None:
+        differing = _judged_together(found, sweeps)
+        for sweep in sweeps:
+            if registered := found["sweeps"].get(sweep.name):
+                own = _differences(registered, sweep)
+                differing += [f"{sweep.name}: {one}" for one in own]
+        if differing:
+            raise SweepError(
+                f"{root / FILE} registers something else, and is never overwritten; take another "
+                f"--workdir: {_listed(differing)}"
+            )
+        return found
+    jobs = make_jobs(sweeps, root)
+    begun = [job.name for job in jobs if not job.is_search and job.workdir.config.exists()]
+    if begun:
+        raise SweepError(f"runs that have begun cannot be registered: {_listed(begun)} in {root}")
+    content = {sweep.name: _content(sweep) for sweep in sweeps}
+    about = {"registered": utc_now(), "hash": _hash(content), **_repository()}
+    made = {**about, "versions": versions(["emergent-icl"]), "sweeps": content}
+    write_whole(root / FILE, results_text(made) + "\n")
+    return made
+
+
+def read(root: Path) -> dict[str, Any] | None:
+    """The registration in a folder, None if there is none.
+
+    Raises:
+      WorkdirError: it is damaged, or edited: its hash is not that of its content.
+    """
+    path = root / FILE
+    if not path.exists():
+        return None
+    found = read_object(path, "registration")
+    if found.get("hash") != (own := _hash(found.get("sweeps"))):
+        raise WorkdirError(
+            f"{path} is not what was registered: hash = {found.get('hash')!r}, but that of its "
+            f"sweeps is {own!r}. Restore the committed copy, or remove it"
+        )
+    return found
+
+
+def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
+    """What results.json says of a registration: hash, time, commit, and a status for each sweep.
+
+    A status begins with 'registered', or with 'changed after registration: ' and names what
+    differs: the claim, a bound, a condition, an option, the seeds, the sweeps that are judged
+    together, or complete runs that began before. Else it is what the sweep says where nothing is
+    registered. Raises as `read` does.
+    """
+    found = read(root)
+    if found is None:
+        return {"status": {sweep.name: sweep.unregistered for sweep in sweeps}}
+    jobs, together = make_jobs(sweeps, root), _judged_together(found, sweeps)
+    marks = {}
+    for sweep in sweeps:
+        if (registered := found["sweeps"].get(sweep.name)) is None:
+            marks[sweep.name] = sweep.unregistered
+            continue
+        own = [job for job in jobs if job.sweep == sweep.name and not job.is_search]
+        early = [job.name for job in own if job.is_complete() and _began(job) < found["registered"]]
+        differing = [*_differences(registered, sweep), *together]
+        differing += [f"runs began before it: {_listed(early)}"] if early else []
+        added = len(sweep.seeds) - len(registered["seeds"])
+        marks[sweep.name] = REGISTERED + (f", {added} seeds added by its rule" if added else "")
+        if differing:
+            marks[sweep.name] = CHANGED + _listed(differing)
+    facts = ("hash", "registered", "commit", "is_clean")
+    return {**{name: found[name] for name in facts}, "status": marks}
+
+
+def _content(sweep: Sweep) -> dict[str, Any]:
+    """Whatever decides a sweep's verdict, as JSON has it; a later field of Sweep is part of it."""
+    checks = {
+        str(number): {"check": type(check).__name__, "text": check.text(), **vars(check)}
+        for number, check in enumerate(sweep.claim.checks, 1)
+    }
+    names = [field.name for field in dataclasses.fields(sweep)]
+    return _plain(
+        {
+            "claim": {**vars(sweep.claim), "checks": checks},
+            **{name: getattr(sweep, name) for name in names if name not in _SHOWN | _PARTS},
+            "conditions": {
+                one.name: {"value": one.value, "overrides": one.overrides}
+                for one in sweep.conditions
+            },
+            "search": sweep.search and vars(sweep.search),
+            "config": sweep.base.to_dict(),
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value as it comes back from JSON; what JSON lacks, as infinity, becomes a word."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    is_json = value is None or isinstance(value, str | int)
+    is_json |= isinstance(value, float) and math.isfinite(value)
+    return value if is_json else str(value)
+
+
+def _hash(content: Any) -> str:
+    """SHA-256 of the canonical JSON: keys in order, no space."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _differences(registered: Json, sweep: Sweep) -> list[str]:
+    """What of a sweep is not as it was registered."""
+    there, here = dict(registered), _content(sweep)
+    configs = [_config(one.pop("config")) for one in (there, here)]
+    before, now = there["seeds"], here["seeds"]
+    if before == now[: len(before)] and len(now) <= there.get("most_seeds", 0):
+        there["seeds"] = now
+    old, new = flatten(there), flatten(here)
+    both = [(path, old[path], new[path]) for path in old if path in new and old[path] != new[path]]
+    both += [
+        (f"config.{path}", *values)
+        for path, *values in differing_options(*configs)
+        # How many steps there are changes what is measured, where runs are stored changes nothing.
+        if path == "training.num_steps" or not is_resumable(path)
+    ]
+    return [
+        *(f"{path}: {one!r} registered, {two!r} now" for path, one, two in both),
+        *(f"{path} was not registered" for path in new if path not in old),
+        *(f"{path} is gone" for path in old if path not in new),
+    ]
+
+
+def _config(stored: dict[str, Any]) -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict(tuples(completed(stored)))
+
+
+def _judged_together(found: Json, sweeps: Sequence[Sweep]) -> list[str]:
+    """Multiplicity is that of the claims that were registered, so they are judged together."""
+    here, there = [sweep.name for sweep in sweeps], list(found["sweeps"])
+    if set(here) == set(there):
+        return []
+    return [f"judged together: {', '.join(there)} registered, {', '.join(here)} now"]
+
+
+def _began(job: Job) -> str:
+    """When a complete job began; '' before all times for versions that did not store it."""
+    return (job.workdir.read_summary() or {}).get("started") or ""
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = f"; and {len(items) - _MOST} more" if len(items) > _MOST else ""
+    return "; ".join(items[:_MOST]) + more
+
+
+def _repository() -> dict[str, Any]:
+    """HEAD of the current folder's repository, None without one; whether all in it is committed."""
+    command = ["git", "status", "--porcelain=v2", "--branch"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "is_clean": None}
+    lines = said.splitlines()
+    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid"))
+    return {"commit": commit, "is_clean": all(line.startswith("#") for line in lines)}

@@ -1,0 +1,45 @@
+"""Which claims were registered, and which have changed since, stands beside every verdict."""
+
+import json
+
+from made_up_results import make_results
+
+from emergent_icl.plots import sweep_data
+from emergent_icl.plots.report import fill, report_page
+from emergent_icl.plots.sweep_figures import summary_figure
+from emergent_icl.sweeps.registration import CHANGED
+
+
+def results_with(registration):
+    return json.loads(json.dumps(make_results() | {"registration": registration}))
+
+
+def test_every_table_and_the_figure_say_which_claims_changed():
+    marks = dict.fromkeys(make_results()["verdicts"], "registered")
+    marks["zipf"] = f"{CHANGED}seeds: [0] registered, [0, 1] now"
+    results = results_with(
+        {
+            "hash": "0123456789abcdef" * 4, "registered": "2026-11-28T18:50:00Z",
+            "commit": "c0ffee", "is_clean": True, "status": marks,
+        }
+    )  # fmt: skip
+    date = "registered on 2026-11-28 as 0123456789ab"
+    page = fill("<!-- results: checks -->\n<!-- /results -->", results, ".")
+    rows = {line.split(" | ")[0]: line for line in page.splitlines()}
+    assert rows["| zipf"].endswith(f"<br>{marks['zipf']} |")
+    assert rows["| classes"].endswith(f"<br>{date} |")
+    report = report_page(results, None)
+    assert report.count(marks["zipf"]) == 2
+    assert report.count(date) == 12
+    assert "2026-11-28T18:50:00Z, 0123456789abcdef" in report
+    assert "at commit c0ffee" in report
+    line = sweep_data.registrations_text(results)
+    assert line.endswith(f"transience: {date}; zipf: changed after registration")
+    assert f"{line}." in " ".join(summary_figure(results).get_supxlabel().split())
+    assert f"{line}." in fill("<!-- results: verdicts -->\n<!-- /results -->", results, ".")
+
+
+def test_results_of_before_say_that_nothing_was_registered():
+    results = json.loads(json.dumps(make_results()))
+    assert sweep_data.registrations_text(results) == "Claims: not registered"
+    assert "not registered |" in fill("<!-- results: checks -->\n<!-- /results -->", results, ".")

@@ -1,0 +1,203 @@
+"""What was registered before the runs is compared with what is judged; differences are named."""
+
+import dataclasses
+import json
+import re
+import subprocess
+
+import pytest
+import tiny_sweep
+from finished_runs import Ends, finish
+
+from emergent_icl.config.configs import with_options
+from emergent_icl.runs.workdir import WorkdirError
+from emergent_icl.sweeps.claims import Claim, Difference, Within
+from emergent_icl.sweeps.jobs import make_jobs
+from emergent_icl.sweeps.registration import CHANGED, FILE, read, register, status
+from emergent_icl.sweeps.spec import Condition, SweepError
+
+PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
+LATER, EARLIER = "2999-01-01T00:00:00Z", "2000-01-01T00:00:00Z"
+
+
+def changed(sweep=PLAIN, **fields):
+    return dataclasses.replace(sweep, **fields)
+
+
+def mark(sweep, root):
+    return status([sweep], root)["status"][sweep.name]
+
+
+def finish_all(sweep, root, **options):
+    for job in make_jobs([sweep], root):
+        finish(job, Ends(icl=0.7, iwl=0.1), **options)
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory):
+    """A folder in which a sweep is registered, and nothing else."""
+    folder = tmp_path_factory.mktemp("registered")
+    register([SEARCHED], folder)
+    return folder
+
+
+def test_a_registration_says_what_decides_a_verdict(registered):
+    made = json.loads((registered / FILE).read_text())
+    own = made["sweeps"]["tiny"]
+    assert own["claim"]["text"] == "Bursts do something."
+    check = {"check": "Difference", "measure": "icl", "high": "p=1", "low": "p=0", "more_than": 0.0}
+    assert own["claim"]["checks"]["1"].items() > check.items()
+    assert own["claim"]["checks"]["1"]["text"] == SEARCHED.claim.checks[0].text()
+    assert own["conditions"]["p=1"] == {"value": 1.0, "overrides": {"data.sequences.p_bursty": 1.0}}
+    assert own["seeds"] == list(SEARCHED.seeds)
+    assert own["search"]["space"] == {"training.optimizer.learning_rate": [1e-4, 1e-1]}
+    assert (own["search"]["draws"], own["search"]["seed"]) == (2, 1000)
+    assert (own["split"], own["most_seeds"]) == ("replicate", 0)
+    assert own["config"]["training"]["num_steps"] == 40
+    assert own["config"]["evaluation"]["num_sequences"] == 50
+    assert read(registered) == made
+    assert mark(SEARCHED, registered) == "registered"
+    found = status([SEARCHED], registered)
+    assert (found["hash"], found["registered"]) == (made["hash"], made["registered"])
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert found["commit"] == (head.stdout.strip() or None)
+
+
+def with_first_check(sweep, check):
+    return changed(sweep, claim=Claim(sweep.claim.text, (check, *sweep.claim.checks[1:])))
+
+
+CHANGES = {
+    "claim.text: 'Bursts do something.' registered, 'Bursts.' now": changed(
+        SEARCHED, claim=Claim("Bursts.", SEARCHED.claim.checks)
+    ),
+    "claim.checks.1.more_than: 0.0 registered, 0.1 now": with_first_check(
+        SEARCHED, Difference("icl", high="p=1", low="p=0", more_than=0.1)
+    ),
+    "claim.checks.1.check: 'Difference' registered, 'Within' now": with_first_check(
+        SEARCHED, Within("icl", "p=1", low=0.5)
+    ),
+    "config.training.num_steps: 40 registered, 80 now": SEARCHED.with_base_options(
+        {"training.num_steps": 80}
+    ),
+    "config.evaluation.num_sequences: 50 registered, 60 now": SEARCHED.with_base_options(
+        {"evaluation.num_sequences": 60}
+    ),
+    "seeds: [0, 1, 2, 3, 4] registered, [0, 1, 2, 3, 4, 5] now": SEARCHED.with_replicates(6),
+    "seeds: [0, 1, 2, 3, 4] registered, [0, 1, 2, 3] now": SEARCHED.with_replicates(4),
+    "split: 'replicate' registered, 'fixed' now": changed(SEARCHED, split="fixed"),
+    "conditions.more.value was not registered": changed(
+        SEARCHED, conditions=(*SEARCHED.conditions, Condition("more", {}))
+    ),
+    "conditions.p=1.value is gone": changed(SEARCHED, conditions=SEARCHED.conditions[:1]),
+    "search.draws: 2 registered, 3 now": changed(
+        SEARCHED, search=dataclasses.replace(SEARCHED.search, draws=3)
+    ),
+    "search was not registered": changed(SEARCHED, search=None),
+    "most_seeds: 0 registered, 8 now": changed(SEARCHED, most_seeds=8),
+}
+
+
+@pytest.mark.parametrize("said", CHANGES)
+def test_whatever_has_changed_is_named_and_cannot_be_registered_over(registered, said):
+    sweep = CHANGES[said]
+    found = mark(sweep, registered)
+    assert found.startswith(CHANGED)
+    assert said in found
+    before = (registered / FILE).read_bytes()
+    with pytest.raises(SweepError, match="is never overwritten") as error:
+        register([sweep], registered)
+    assert f"tiny: {said}" in str(error.value)
+    assert (registered / FILE).read_bytes() == before
+
+
+def test_what_decides_nothing_may_change(registered):
+    base = with_options(
+        SEARCHED.base,
+        {"checkpoints.every": 10, "data.data_dir": "elsewhere", "data.feeder": "auto"},
+    )
+    other = changed(SEARCHED, title="Other", notes="Other", plot="curves", base=base)
+    assert mark(other, registered) == "registered"
+    assert register([other], registered) == read(registered)
+
+
+def test_seeds_are_added_by_the_registered_rule_alone(tmp_path):
+    ruled = changed(most_seeds=8)
+    register([ruled], tmp_path)
+    assert mark(ruled.with_replicates(8), tmp_path) == "registered, 3 seeds added by its rule"
+    assert mark(ruled.with_replicates(9), tmp_path).startswith(f"{CHANGED}seeds: ")
+    # Others in their place are not more of them.
+    assert mark(changed(ruled, seeds=(1, 2, 3, 4, 5, 6)), tmp_path).startswith(f"{CHANGED}seeds: ")
+
+
+def test_claims_are_judged_together_as_they_were_registered(tmp_path):
+    other = tiny_sweep.get_sweep("renamed")
+    register([PLAIN, other], tmp_path)
+    assert set(status([other, PLAIN], tmp_path)["status"].values()) == {"registered"}
+    said = "judged together: tiny, renamed registered, tiny now"
+    assert mark(PLAIN, tmp_path) == CHANGED + said
+    third = changed(name="third")
+    found = status([PLAIN, other, third], tmp_path)["status"]
+    assert found["third"] == "not registered"
+    assert found["tiny"].startswith(CHANGED)
+    with pytest.raises(SweepError, match="judged together"):
+        register([PLAIN], tmp_path)
+
+
+def test_without_a_registration_it_is_said_and_runs_cannot_be_registered_any_more(tmp_path):
+    finish_all(PLAIN, tmp_path, started=LATER)
+    assert status([PLAIN], tmp_path) == {"status": {"tiny": "not registered"}}
+    assert mark(changed(unregistered="in history"), tmp_path) == "in history"
+    with pytest.raises(SweepError, match=r"runs that have begun .* tiny/p=0/seeds=0-4; tiny/p=1/"):
+        register([PLAIN], tmp_path)
+    assert not (tmp_path / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("started", "said"),
+    [
+        (LATER, "registered"),
+        (EARLIER, f"{CHANGED}runs began before it: tiny/p=0/seeds=0-4; tiny/p=1/seeds=0-4"),
+        # By a version that did not say when, and could not register.
+        (None, f"{CHANGED}runs began before it: tiny/p=0/seeds=0-4; tiny/p=1/seeds=0-4"),
+    ],
+)
+def test_runs_that_began_before_their_registration_are_marked(tmp_path, started, said):
+    register([PLAIN], tmp_path)
+    finish_all(PLAIN, tmp_path, started=started)
+    assert mark(PLAIN, tmp_path) == said
+
+
+def test_a_search_may_come_before_the_registration(tmp_path):
+    for job in make_jobs([SEARCHED], tmp_path):
+        if job.is_search:
+            finish(job, Ends(icl=0.7), started=EARLIER)
+    register([SEARCHED], tmp_path)
+    assert mark(SEARCHED, tmp_path) == "registered"
+
+
+def test_an_edited_or_damaged_file_is_refused(registered, tmp_path):
+    text = (registered / FILE).read_text()
+    for bad, said in (
+        (text.replace('"more_than": 0.0', '"more_than": 0.5'), "not what was registered: hash = "),
+        (text.replace('"draws": 2', '"draws": 9'), "not what was registered"),
+        ("{", "is not a registration"),
+        ("{}", "not what was registered"),
+    ):
+        assert bad != text
+        (tmp_path / FILE).write_text(bad)
+        with pytest.raises(WorkdirError, match=re.escape(FILE)) as error:
+            status([SEARCHED], tmp_path)
+        assert said in str(error.value)
+
+
+def test_the_order_of_keys_does_not_matter(registered, tmp_path):
+    """Nor which process computes the hash, see tests/cli/test_sweep_launchers.py."""
+
+    def reordered(value):
+        if not isinstance(value, dict):
+            return value
+        return {name: reordered(one) for name, one in reversed(value.items())}
+
+    (tmp_path / FILE).write_text(json.dumps(reordered(read(registered)), indent=3))
+    assert mark(SEARCHED, tmp_path) == "registered"
