@@ -26,6 +26,7 @@ from emergent_icl.config import options
 from emergent_icl.config.check import OPTIMIZER_OPTIONS, ConfigError
 from emergent_icl.config.configs import flatten
 from emergent_icl.config.registry import nearest_options, unknown_name
+from emergent_icl.data.sequences.split import SplitFileError, read_split
 from emergent_icl.runs.check import check
 
 # Defined for --help: its value is read before flags are parsed, which may name what it registers.
@@ -38,7 +39,12 @@ EXTENSIONS = flags.DEFINE_list(
 
 @functools.cache
 def config_flag() -> flags.FlagHolder:
-    """--config."""
+    """--config, and --split for a part of it."""
+    flags.DEFINE_string(
+        "split", None, "JSON file with lists for data.split.rare, common or holdout of --config: "
+        '{"holdout": ["Angelic", 17, ...], ...}. The config keeps them, whatever becomes of the '
+        "file.",
+    )  # fmt: skip
     return config_flags.DEFINE_config_file(
         "config", help_string="FILE[:preset] of the experiment, or the NAME[:preset] of a preset."
     )
@@ -96,6 +102,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
             # A missing file is only reported when its config is first used.
             _ = flags.FLAGS.config.is_locked
+        if "config" in flags.FLAGS and flags.FLAGS.split is not None:
+            _take_split(flags.FLAGS.config, flags.FLAGS.split)
         return rest
     except (KeyError, AttributeError) as error:
         # ml_collections' own message, with the nearest name, without the quotes of a key.
@@ -103,6 +111,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     except OSError as error:  # The config file was not found; a line for each place searched.
         where = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         message = where.splitlines()[-1].strip()
+    except SplitFileError as error:
+        message = str(error)
     except flags.Error as error:
         # A config file that raises arrives as a traceback in text; its last line says why.
         lines = [line.strip() for line in str(error).splitlines()]
@@ -150,6 +160,14 @@ def find_problems(argv: Sequence[str]) -> list[str]:
         except (flags.Error, KeyError, ValueError, TypeError):
             pass  # What was found already says enough.
     return problems
+
+
+def _take_split(config: ml_collections.ConfigDict | None, path: str) -> None:
+    """Gives a config the lists of a file."""
+    if config is None:
+        raise SplitFileError(f"--split={path} needs the --config whose lists it gives")
+    with config.unlocked():
+        config.data.split.update(read_split(Path(path)))
 
 
 def _advice(path: str, known: dict[str, object]) -> str:

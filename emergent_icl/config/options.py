@@ -24,6 +24,10 @@ _ROLES = (
     "Classes of each role, dealt out in the order of that permutation: rare, common, holdout. "
     "Holdout classes are never trained on."
 )
+_CLASSES = (
+    "Names of groups, names of classes or numbers of classes that have this role, `num_*` in all; "
+    "() draws them. --split=FILE reads the three lists from a JSON file."
+)
 _BURSTS = (
     "Bursty and few-shot sequences: `ways` classes drawn, `shots` examples of each in the context."
 )
@@ -76,6 +80,13 @@ OPTIONS: dict[str, Option] = {
         "num_rare": Option(1603, integer(0), _ROLES),
         "num_common": Option(10, integer(0), _ROLES),
         "num_holdout": Option(10, integer(0), _ROLES),
+        "groups": Option("", rules.STRING, "Classes that stay on one side of the border between "
+            "training and holdout: '' is the variants of a class alone; 'n' n consecutive classes "
+            "of the source, 'alphabet' or 'character' those of Omniglot; for 'features' the name "
+            "of an array [classes] in the file.", before=""),
+        "rare": Option((), rules.CLASSES, _CLASSES, before=()),
+        "common": Option((), rules.CLASSES, _CLASSES, before=()),
+        "holdout": Option((), rules.CLASSES, _CLASSES, before=()),
     }, per_replica=True),
     **_section("data.sequences", {
         "type": Option("bursty", one_of(registry.SEQUENCE_TYPES),

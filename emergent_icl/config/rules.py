@@ -104,6 +104,10 @@ def integers(at_least: int = 0) -> Rule:
     return Rule(allows, f"a tuple of integers >= 1{length}")
 
 
+def _is_class(entry: Any) -> bool:
+    return isinstance(entry, str) or (_is_int(entry) and entry >= 0)
+
+
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -119,6 +123,10 @@ PROBABILITY = number(0, 1)
 DROPOUT = number(0, 0.99)
 OPTIONAL_COUNT = optional_integer(1)
 SEED = integer(0, 2**32 - 1)
+CLASSES = Rule(
+    lambda v: isinstance(v, tuple) and all(map(_is_class, v)),
+    "a tuple of names of classes or groups, and of numbers of classes from 0",
+)
 KEYWORDS = Rule(lambda v: isinstance(v, ml_collections.ConfigDict), "keyword arguments")
 # Each replica keeps files and threads of its own open.
 MOST_REPLICAS = 256

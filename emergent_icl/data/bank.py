@@ -47,7 +47,7 @@ class SourceShape(NamedTuple):
       kind: 'image' (uint8 pixels, which the device scales to [0, 1]), 'vector' (float32
         numbers) or 'integer' (int32).
       group_size: consecutive classes that are variants of one another, and therefore
-        stay on one side of the split between training and holdout.
+        stay on one side of the split between training and holdout; `DataSource.groups` are larger.
     """
 
     num_classes: int

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import ml_collections
+import numpy as np
 
 from emergent_icl.data import task as tasks
 from emergent_icl.data.bank import SourceShape
 from emergent_icl.data.sequences.classes import ClassSpace
+from emergent_icl.data.sequences.split import ROLES, ClassSplit
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.sources.source import source_shape
 
@@ -100,9 +102,10 @@ def _space(data: ml_collections.ConfigDict, shape: SourceShape, problems: list[s
         return tasks.class_space(data, shape)
     except ValueError as error:
         problems.append(f"{error} (data.source = '{data.source}')")
-        enough = data.split.num_rare + data.split.num_common + data.split.num_holdout
-        many = shape._replace(num_classes=2 * max(enough, 1), group_size=1)
-        return tasks.class_space(data, many)
+        counts = [data.split[f"num_{role}"] for role in ROLES]
+        many = shape._replace(num_classes=2 * max(sum(counts), 1))
+        split = ClassSplit(np.arange(sum(counts), dtype=np.int32), *counts, counts[-1])
+        return tasks.class_space(data, many, split)
 
 
 def _sequence_types(

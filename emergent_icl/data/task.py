@@ -12,9 +12,10 @@ from emergent_icl.config import configs
 from emergent_icl.config.identity import DERIVED
 from emergent_icl.config.registry import EVALUATION_MODES, SEQUENCE_TYPES
 from emergent_icl.data.bank import SourceShape
-from emergent_icl.data.sequences.classes import ClassSpace, split_classes
+from emergent_icl.data.sequences.classes import ClassSpace
+from emergent_icl.data.sequences.split import ClassSplit, split_classes
 from emergent_icl.data.sequences.types import FewshotOptions, SequenceOptions, SequenceType
-from emergent_icl.data.sources.source import source_shape
+from emergent_icl.data.sources.source import source_classes, source_shape
 
 
 class Task(NamedTuple):
@@ -67,10 +68,18 @@ def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
     return max(*ways, *(space.num_labels(labeling) for labeling in labelings))
 
 
-def class_space(data: ml_collections.ConfigDict, shape: SourceShape) -> ClassSpace:
-    """Classes and roles of `config.data`; raises ValueError if there are not as many classes."""
+def class_space(
+    data: ml_collections.ConfigDict, shape: SourceShape, split: ClassSplit | None = None
+) -> ClassSpace:
+    """Classes and roles of `config.data`, by its own split if none is given.
+
+    Raises ValueError if the data have no such classes, see `split_classes`.
+    """
+    if split is None:
+        source = source_classes(data)
+        split = split_classes(data.split, shape.num_classes, shape.group_size, source)
     return ClassSpace(
-        split_classes(data.split, shape.num_classes, shape.group_size),
+        split,
         shape.num_classes,
         shape.num_exemplars,
         **_fields(ClassSpace, data.sequences),

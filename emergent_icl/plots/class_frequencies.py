@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from emergent_icl.data.sequences.burstiness import BinnedFrequency, binned_frequency
-from emergent_icl.data.sequences.classes import ClassSplit, zipf_weights
+from emergent_icl.data.sequences.classes import zipf_weights
+from emergent_icl.data.sequences.split import ClassSplit
 from emergent_icl.evaluation.metrics import Z_95
 from emergent_icl.plots import style
 

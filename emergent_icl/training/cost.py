@@ -180,11 +180,12 @@ def warnings(config: ml_collections.ConfigDict, task: Task) -> list[str]:
 
 def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str]:
     data, sequences, space = config.data, config.data.sequences, task.space
-    # Variants of one character are many classes, but one draw of a character.
-    held_out, variants = space.split.num_holdout, task.shape.group_size
-    characters = math.ceil(held_out / variants)
-    if ICL[0] in task.evaluation and characters < FEW_CLASSES:
-        of = f", variants of {characters} characters" if variants > 1 else ""
+    # Classes of one group, as the variants of a character, are many, but one draw of a group.
+    held_out, groups = space.split.num_holdout, space.split.num_holdout_groups
+    if ICL[0] in task.evaluation and groups < FEW_CLASSES:
+        grouped = f"{groups} groups ('{data.split.groups}')"
+        of = f", of {grouped}" if data.split.groups else f", variants of {groups} characters"
+        of = of if groups < held_out else ""
         yield (
             f"{held_out} holdout classes{of}: ICL depends on which they are; intervals will be "
             f"wide, and cover the draw of sequences alone"

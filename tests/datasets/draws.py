@@ -5,13 +5,15 @@ import dataclasses
 import numpy as np
 
 from emergent_icl.config.registry import EVALUATION_MODES
-from emergent_icl.data.sequences.classes import ClassSpace, ClassSplit
+from emergent_icl.data.sequences.classes import ClassSpace
+from emergent_icl.data.sequences.split import ClassSplit
 from emergent_icl.data.sequences.types import FewshotOptions, SequenceOptions
 
 RARE, COMMON, HOLDOUT = 20, 6, 8
 TRAIN = RARE + COMMON
 # Bank classes in reverse, so that a mix-up of places and class numbers is seen.
-SPLIT = ClassSplit(np.arange(100, 100 - TRAIN - HOLDOUT, -1, dtype=np.int32), RARE, COMMON, HOLDOUT)
+CLASS_IDS = np.arange(100, 100 - TRAIN - HOLDOUT, -1, dtype=np.int32)
+SPLIT = ClassSplit(CLASS_IDS, RARE, COMMON, HOLDOUT, HOLDOUT)
 SPACE = ClassSpace(SPLIT, num_bank_classes=101, num_exemplars=20)
 OPTIONS = SequenceOptions()
 ROLES = {role: SPLIT.places(role) for role in ("rare", "common", "zipfian", "holdout")}
@@ -36,7 +38,7 @@ def draw(name, batch_size=2000, seed=1, space=SPACE, **options):
 
 def many_classes(count=50_000):
     """A space of so many classes that chance repeats are rare."""
-    return ClassSpace(ClassSplit(np.arange(count, dtype=np.int32), count, 0, 0), count, 20)
+    return ClassSpace(ClassSplit(np.arange(count, dtype=np.int32), count, 0, 0, 0), count, 20)
 
 
 def places(batch):

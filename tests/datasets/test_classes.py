@@ -4,13 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from emergent_icl.data.sequences.classes import split_classes, zipf_weights
+from emergent_icl.data.sequences.classes import zipf_weights
+from emergent_icl.data.sequences.split import split_classes
 
 
 def split_options(num_rare, num_common, num_holdout, seed=1337):
-    return ConfigDict(
-        {"seed": seed, "num_rare": num_rare, "num_common": num_common, "num_holdout": num_holdout}
-    )
+    numbers = {"num_rare": num_rare, "num_common": num_common, "num_holdout": num_holdout}
+    names = {"groups": "", "rare": (), "common": (), "holdout": ()}
+    return ConfigDict({"seed": seed, **numbers, **names})
 
 
 def make(num_rare, num_common, num_holdout, num_classes=1623):

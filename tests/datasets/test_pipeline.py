@@ -6,10 +6,11 @@ import pytest
 
 from emergent_icl.config.registry import FEEDERS, SEQUENCE_TYPES
 from emergent_icl.data.feed import BLOCK_STEPS, FeedSpec, sample_block
-from emergent_icl.data.sequences.classes import ClassSpace, ClassSplit, SequenceBatch
+from emergent_icl.data.sequences.classes import ClassSpace, SequenceBatch
+from emergent_icl.data.sequences.split import ClassSplit
 from emergent_icl.data.sequences.types import SequenceOptions
 
-SPACE = ClassSpace(ClassSplit(np.arange(30, dtype=np.int32), 30, 0, 0), 30, 5)
+SPACE = ClassSpace(ClassSplit(np.arange(30, dtype=np.int32), 30, 0, 0, 0), 30, 5)
 BURSTY = SEQUENCE_TYPES["bursty"](SPACE, SequenceOptions())
 IID = SEQUENCE_TYPES["bursty"](SPACE, SequenceOptions(p_bursty=0.0))
 

@@ -12,7 +12,8 @@ from test_sampling import assert_distributed
 
 from emergent_icl.config.registry import EVALUATION_MODES, SEQUENCE_TYPES
 from emergent_icl.data.feed import FeedSpec, sample_block
-from emergent_icl.data.sequences.classes import ClassSpace, ClassSplit, SequenceBatch
+from emergent_icl.data.sequences.classes import ClassSpace, SequenceBatch
+from emergent_icl.data.sequences.split import ClassSplit
 
 
 @pytest.mark.parametrize("name", list(EVALUATION_MODES))
@@ -136,7 +137,7 @@ def test_places_and_classes_are_inverse():
 
 
 def test_samples_fifty_thousand_sequences_a_second_on_one_core():
-    split = ClassSplit(np.arange(1623, dtype=np.int32), 1603, 10, 10)
+    split = ClassSplit(np.arange(1623, dtype=np.int32), 1603, 10, 10, 10)
     space = ClassSpace(split, 1623, 20)
     kind = SEQUENCE_TYPES["bursty"](space, dataclasses.replace(OPTIONS, p_bursty=0.9))
     rng = np.random.default_rng(0)

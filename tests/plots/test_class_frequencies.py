@@ -9,7 +9,8 @@ from matplotlib.text import Text
 
 from emergent_icl.config.registry import SEQUENCE_TYPES
 from emergent_icl.data.sequences.burstiness import binned_frequency
-from emergent_icl.data.sequences.classes import ClassSpace, ClassSplit, zipf_weights
+from emergent_icl.data.sequences.classes import ClassSpace, zipf_weights
+from emergent_icl.data.sequences.split import ClassSplit
 from emergent_icl.data.sequences.types import SequenceOptions
 from emergent_icl.plots.class_frequencies import (
     ClassFrequencies,
@@ -21,7 +22,7 @@ from emergent_icl.plots.class_frequencies import (
 
 def make_split(num_rare, num_common, num_holdout=5):
     ids = np.arange(num_rare + num_common + num_holdout, dtype=np.int32)
-    return ClassSplit(ids, num_rare, num_common, num_holdout)
+    return ClassSplit(ids, num_rare, num_common, num_holdout, num_holdout)
 
 
 def sample(split, exponent, count=4000, name="bursty", **options):

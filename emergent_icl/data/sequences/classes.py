@@ -8,77 +8,13 @@ class numbers, `ClassSpace.places_of` turns those back.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import ml_collections
 import numpy as np
 
 from emergent_icl.data.sequences import sampling
-
-
-class ClassSplit(NamedTuple):
-    """How many classes are rare, common (both trained on) and held out, and which these are.
-
-    `class_ids`, int32 [num_rare + num_common + num_holdout], are places -> classes of the bank.
-    """
-
-    class_ids: np.ndarray
-    num_rare: int
-    num_common: int
-    num_holdout: int
-
-    @property
-    def num_train(self) -> int:
-        """Number of rare and common classes."""
-        return self.num_rare + self.num_common
-
-    def places(self, role: str) -> range:
-        """Places of the classes 'zipfian' (rare and common), 'rare', 'common' or 'holdout'."""
-        start, stop = {
-            "zipfian": (0, self.num_train),
-            "rare": (0, self.num_rare),
-            "common": (self.num_rare, self.num_train),
-            "holdout": (self.num_train, self.num_train + self.num_holdout),
-        }[role]
-        return range(start, stop)
-
-
-def split_classes(
-    split: ml_collections.ConfigDict, num_classes: int, group_size: int = 1
-) -> ClassSplit:
-    """Splits classes by a fixed permutation, as the original does.
-
-    Rare classes are its first, common ones the next, held-out ones its last. What is permuted are
-    groups of `group_size` consecutive classes, variants of one another, none of which has members
-    on both sides of the border between training and holdout (original: preserve_ordering_every_n).
-    Raises ValueError if `config.data.split` asks for more classes than there are.
-    """
-    num_train, num_holdout = split.num_rare + split.num_common, split.num_holdout
-    wanted = num_train + num_holdout
-    if wanted > num_classes:
-        raise ValueError(
-            f"data.split: num_rare + num_common + num_holdout = {wanted}, "
-            f"but the data has {num_classes} classes"
-        )
-    if num_classes % group_size:
-        raise ValueError(
-            f"the data source has {num_classes} classes, which is no multiple of its groups of "
-            f"{group_size} variants"
-        )
-    num_groups = num_classes // group_size
-    needed = math.ceil(num_train / group_size) + math.ceil(num_holdout / group_size)
-    if needed > num_groups:
-        raise ValueError(
-            f"data.split: num_rare + num_common = {num_train} and num_holdout = {num_holdout} "
-            f"need {needed} groups of {group_size} variants, which stay on one side of the "
-            f"split, but the data has {num_groups}"
-        )
-    groups = np.random.default_rng(split.seed).choice(num_groups, num_groups, replace=False)
-    order = (groups[:, None] * group_size + np.arange(group_size)).ravel()
-    class_ids = np.concatenate([order[:num_train], order[num_classes - num_holdout :]])
-    return ClassSplit(class_ids.astype(np.int32), split.num_rare, split.num_common, num_holdout)
+from emergent_icl.data.sequences.split import ClassSplit
 
 
 def zipf_weights(num_classes: int, exponent: float) -> np.ndarray:

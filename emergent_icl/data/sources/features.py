@@ -6,7 +6,7 @@ Files are data: nothing in them is executed, and pickled objects are refused.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ml_collections
@@ -54,8 +54,25 @@ def load_features(data: ml_collections.ConfigDict) -> ExampleBank:
             f"data.features.path = '{path}': numbers that are not finite (in float32) in "
             f"{len(bad)} of {len(finite)} classes, the first of them {bad[0]}"
         )
-    names = tuple(f"class {i}" for i in range(len(vectors)))
-    return ExampleBank(f"features {path.name}", vectors, names)
+    return ExampleBank(f"features {path.name}", vectors, features_names(data))
+
+
+def features_names(data: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """'class 0', ..."""
+    return tuple(f"class {i}" for i in range(features_shape(data).num_classes))
+
+
+def features_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]:
+    """An array of the file, [classes]: numbers or names of groups."""
+    path, count = _path(data), features_shape(data).num_classes
+    where = f"data.split.groups = '{name}': an array of that name in data.features.path = '{path}'"
+    try:
+        values = _READERS[path.suffix](path, name, False)
+    except Exception as error:  # A damaged archive can raise nearly anything.
+        raise ValueError(f"{where} cannot be read ({str(error).splitlines()[0]})") from error
+    if values.shape != (count,):
+        raise ValueError(f"{where} has the shape {values.shape}; it must be ({count},), [classes]")
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
 
 
 def _path(data: ml_collections.ConfigDict) -> Path:
@@ -129,4 +146,6 @@ def _chosen(name: str, names: list[str]) -> str:
 
 _READERS: dict[str, Reader] = {".npy": _npy, ".npz": _npz, ".h5": _h5, ".hdf5": _h5}
 
-DATA_SOURCES.register("features")(DataSource(features_shape, load_features))
+DATA_SOURCES.register("features")(
+    DataSource(features_shape, load_features, names=features_names, groups=features_groups)
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,30 @@ def omniglot_shape(data: ml_collections.ConfigDict) -> SourceShape:
 
 def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
     """Classes in the order of TFDS's labels, drawings in the order of its files."""
+    arrays = _arrays(data)
+    images = arrays["images"] if "images" in arrays else _unpack(arrays["packed"])
+    classes = SPLITS[data.omniglot.split]
+    return ExampleBank("omniglot", images[classes], tuple(arrays["names"][classes].tolist()))
+
+
+def omniglot_names(data: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """'Arcadian_0', ...: alphabet and number of the character, which TFDS counts from 0."""
+    return tuple(_arrays(data)["names"][SPLITS[data.omniglot.split]].tolist())
+
+
+def omniglot_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]:
+    """The 'alphabet' or the 'character' of each class."""
+    if name not in ("alphabet", "character"):
+        raise ValueError(
+            f"data.split.groups = '{name}' must be '', 'alphabet', 'character', or a number n, for "
+            f"groups of n consecutive classes"
+        )
+    names = omniglot_names(data)
+    return [whole.rpartition("_")[0] for whole in names] if name == "alphabet" else names
+
+
+def _arrays(data: ml_collections.ConfigDict) -> cache.Arrays:
+    """Names, and images: in the size that is asked for, or at full size 'packed'."""
 
     def cached(size: int, build: Callable[[], cache.Arrays], **how: str) -> cache.Arrays:
         path = cache.cache_folder(data.cache_dir) / f"omniglot-{TFDS_VERSION}-{size}px.npz"
@@ -53,13 +77,8 @@ def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
 
     size = data.image_size
     if size == FULL_SIZE:
-        arrays = full()
-        images = _unpack(arrays["packed"])
-    else:
-        arrays = cached(size, lambda: _resized(full(), size), filter="bilinear")
-        images = arrays["images"]
-    classes = SPLITS[data.omniglot.split]
-    return ExampleBank("omniglot", images[classes], tuple(arrays["names"][classes].tolist()))
+        return full()
+    return cached(size, lambda: _resized(full(), size), filter="bilinear")
 
 
 def _decode(data_dir: str) -> cache.Arrays:
@@ -146,5 +165,12 @@ def _resized(full: cache.Arrays, size: int) -> cache.Arrays:
 
 _READS = ("image_size", "data_dir", "cache_dir")
 DATA_SOURCES.register("omniglot")(
-    DataSource(omniglot_shape, load_omniglot, reads=_READS, has_thin_strokes=True)
+    DataSource(
+        omniglot_shape,
+        load_omniglot,
+        reads=_READS,
+        names=omniglot_names,
+        groups=omniglot_groups,
+        has_thin_strokes=True,
+    )
 )

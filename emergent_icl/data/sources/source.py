@@ -6,7 +6,7 @@ A new source is one DataSource and one registry line, also from outside the pack
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import ml_collections
@@ -14,6 +14,7 @@ import numpy as np
 
 from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import NUM_VARIANTS, ExampleBank, SourceShape
+from emergent_icl.data.sequences.split import SourceClasses
 
 # (examples [S, ...] of one sequence, key, scale) -> the same, varied
 Vary = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -28,6 +29,14 @@ def add_gaussian_noise(examples: jax.Array, key: jax.Array, scale: jax.Array) ->
     return examples + scale * jax.random.normal(key, examples.shape)
 
 
+def no_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]:
+    """Of a source that has no named groups."""
+    raise ValueError(
+        f"data.split.groups = '{name}' must be '' or a number n, for groups of n consecutive "
+        "classes: the source has no other groups"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class DataSource:
     """A kind of data. Registered under its name in DATA_SOURCES.
@@ -38,6 +47,9 @@ class DataSource:
       load: config.data -> ExampleBank of that shape.
       vary: what `data.noise_scale` means, done on the device whenever an image or vector is shown.
       reads: options of config.data that it reads besides those of its own section.
+      names: config.data -> the bank's names of classes, where they are known without loading it.
+      groups: (config.data, data.split.groups) -> the group that each class is in, one name a class.
+        Raises ValueError where the source has no such groups.
       has_thin_strokes: what is not normalized hardly sees on a background of ones.
     """
 
@@ -45,6 +57,8 @@ class DataSource:
     load: Callable[[ml_collections.ConfigDict], ExampleBank]
     vary: Vary = add_gaussian_noise
     reads: tuple[str, ...] = ()
+    names: Callable[[ml_collections.ConfigDict], Sequence[str]] | None = None
+    groups: Callable[[ml_collections.ConfigDict, str], Sequence[str]] = no_groups
     has_thin_strokes: bool = False
 
 
@@ -64,6 +78,29 @@ def source_shape(data: ml_collections.ConfigDict) -> SourceShape:
         variants *= NUM_VARIANTS
     classes, group_size = shape.num_classes * variants, shape.group_size * variants
     return shape._replace(num_classes=classes, group_size=group_size)
+
+
+def source_classes(data: ml_collections.ConfigDict) -> SourceClasses:
+    """The classes of a source by name and by group, which `config.data.split` may ask for.
+
+    Raises:
+      ValueError, OSError: the source has no such groups, or its files are not there.
+    """
+    source, asked = DATA_SOURCES[data.source], data.split.groups
+    count = source.shape(data).num_classes
+
+    def names() -> Sequence[str]:
+        return source.names(data) if source.names else source.load(data).class_names
+
+    if not asked:
+        return SourceClasses(count, names)
+    if not asked.isdecimal():
+        return SourceClasses(count, names, source.groups(data, asked))
+    if not int(asked) or count % int(asked):
+        raise ValueError(
+            f"data.split.groups = '{asked}' must divide {count}, the number of the source's classes"
+        )
+    return SourceClasses(count, names, [f"group {i // int(asked)}" for i in range(count)])
 
 
 def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:

@@ -1,0 +1,257 @@
+"""Which classes are rare, common and held out: drawn by a seed, or named; groups stay together.
+
+The rule: no group of classes has members on both sides of the border between training and holdout.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_collections
+import numpy as np
+
+from emergent_icl.config.registry import nearest_name
+from emergent_icl.config.rules import CLASSES
+
+ROLES = ("rare", "common", "holdout")
+
+
+class SplitFileError(ValueError):
+    """A file that holds no lists of classes."""
+
+
+def read_split(path: Path) -> dict[str, tuple[str | int, ...]]:
+    """Reads {role: [name or number of a class, or name of a group, ...]} from a JSON file.
+
+    Raises SplitFileError where it cannot be read, or holds something else.
+    """
+    try:
+        lists = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SplitFileError(f"--split={path} cannot be read as JSON: {error}") from error
+    if not isinstance(lists, dict) or not lists or not set(lists) <= {*ROLES}:
+        raise SplitFileError(
+            f"--split={path} must hold an object with lists under one or more of {', '.join(ROLES)}"
+        )
+    for role, entries in lists.items():
+        if not isinstance(entries, list) or not CLASSES.allows(tuple(entries)):
+            raise SplitFileError(f"--split={path}: '{role}' must be {CLASSES.text}")
+    return {role: tuple(entries) for role, entries in lists.items()}
+
+
+class SourceClasses(NamedTuple):
+    """The classes of a data source, before drawings are separated, and flips and turns are added.
+
+    Attributes:
+      num_classes: how many there are; each is shown as one class or more, which are consecutive.
+      names: gives their names; called only where a split names classes.
+      groups: the name of the group that each is in; None where each is a group of its own.
+    """
+
+    num_classes: int
+    names: Callable[[], Sequence[str]]
+    groups: Sequence[str] | None = None
+
+
+class ClassSplit(NamedTuple):
+    """How many classes are rare, common (both trained on) and held out, and which these are.
+
+    `class_ids`, int32 [num_rare + num_common + num_holdout], are places -> classes of the bank.
+    `num_holdout_groups` is the number of groups that the held-out classes are from.
+    """
+
+    class_ids: np.ndarray
+    num_rare: int
+    num_common: int
+    num_holdout: int
+    num_holdout_groups: int
+
+    @property
+    def num_train(self) -> int:
+        """Number of rare and common classes."""
+        return self.num_rare + self.num_common
+
+    def places(self, role: str) -> range:
+        """Places of the classes 'zipfian' (rare and common), 'rare', 'common' or 'holdout'."""
+        start, stop = {
+            "zipfian": (0, self.num_train),
+            "rare": (0, self.num_rare),
+            "common": (self.num_rare, self.num_train),
+            "holdout": (self.num_train, self.num_train + self.num_holdout),
+        }[role]
+        return range(start, stop)
+
+
+def split_classes(
+    split: ml_collections.ConfigDict,
+    num_classes: int,
+    group_size: int = 1,
+    source: SourceClasses | None = None,
+) -> ClassSplit:
+    """Splits classes by a fixed permutation, as the original does, or as `config.data.split` says.
+
+    What is permuted are units of `group_size` consecutive classes, variants of one another. Rare
+    classes are its first, common ones the next, held-out ones its last; or those that are named, in
+    the order of the permutation. Where units are grouped, the groups from which classes are held
+    out are the last of a second permutation; what is left of them is not trained on.
+
+    Raises ValueError if `config.data.split` asks for more classes than there are, names other
+    classes than there are or another number of them, or would tear a group.
+    """
+    source = source or SourceClasses(num_classes, lambda: [str(i) for i in range(num_classes)])
+    _check_counts(split, num_classes, group_size)
+    rng, num_units = np.random.default_rng(split.seed), num_classes // group_size
+    ranked = rng.choice(num_units, num_units, replace=False)
+    order = (ranked[:, None] * group_size + np.arange(group_size)).ravel()
+    group_of = np.arange(num_classes) // group_size
+    if source.groups is not None:
+        group_of = _number_groups(split, source, num_classes, group_size)
+        ranked = rng.permutation(group_of.max() + 1)
+    named = _named_classes(split, source, num_classes)
+    held_out = _held_out_groups(split, source, named, group_of, ranked)
+    is_free = ~np.isin(group_of, held_out)
+    holdout = order[~is_free[order]]
+    holdout = holdout[max(len(holdout) - split.num_holdout, 0) :]
+    is_free[[number for classes in named.values() for number in classes]] = False
+    free = order[is_free[order]]
+    drawn = {"rare": free[: split.num_rare], "holdout": holdout}
+    drawn["common"] = free[0 if "rare" in named else split.num_rare :][: split.num_common]
+    drawn |= {role: order[np.isin(order, classes)] for role, classes in named.items()}
+    counts = {role: len(drawn[role]) for role in ROLES}
+    if any(count != split[f"num_{role}"] for role, count in counts.items()):
+        raise ValueError(_too_few(split, counts, len(held_out)))
+    class_ids = np.concatenate([drawn[role] for role in ROLES]).astype(np.int32)
+    num_holdout_groups = len(np.unique(group_of[drawn["holdout"]]))
+    return ClassSplit(class_ids, *counts.values(), num_holdout_groups)
+
+
+def _check_counts(split: ml_collections.ConfigDict, num_classes: int, group_size: int) -> None:
+    """What no permutation could give."""
+    num_train, num_holdout = split.num_rare + split.num_common, split.num_holdout
+    if (wanted := num_train + num_holdout) > num_classes:
+        raise ValueError(
+            f"data.split: num_rare + num_common + num_holdout = {wanted}, "
+            f"but the data has {num_classes} classes"
+        )
+    if num_classes % group_size:
+        raise ValueError(
+            f"the data source has {num_classes} classes, which is no multiple of its groups of "
+            f"{group_size} variants"
+        )
+    num_groups = num_classes // group_size
+    needed = math.ceil(num_train / group_size) + math.ceil(num_holdout / group_size)
+    if needed > num_groups:
+        raise ValueError(
+            f"data.split: num_rare + num_common = {num_train} and num_holdout = {num_holdout} "
+            f"need {needed} groups of {group_size} variants, which stay on one side of the "
+            f"split, but the data has {num_groups}"
+        )
+
+
+def _number_groups(
+    split: ml_collections.ConfigDict, source: SourceClasses, num_classes: int, group_size: int
+) -> np.ndarray:
+    """The number of the group that each class is in, int [num_classes]; none tears a unit."""
+    _, group_of = np.unique(np.asarray(source.groups), return_inverse=True)
+    group_of = group_of.repeat(num_classes // source.num_classes)
+    units = group_of.reshape(-1, group_size)
+    if (units != units[:, :1]).any():
+        raise ValueError(
+            f"data.split.groups = '{split.groups}' would tear the source's own groups of "
+            f"{group_size} variants"
+        )
+    return group_of
+
+
+def _named_classes(
+    split: ml_collections.ConfigDict, source: SourceClasses, num_classes: int
+) -> dict[str, np.ndarray]:
+    """Roles for which classes are named -> those classes, as shown; int [n] each."""
+    lists = {role: split[role] for role in ROLES}
+    shown = num_classes // source.num_classes
+    named: dict[str, np.ndarray] = {}
+    for role, entries in lists.items():
+        if not entries:
+            continue
+        classes = _find(f"data.split.{role}", entries, source)
+        count, asked = len(classes) * shown, split[f"num_{role}"]
+        if count != asked:
+            variants = f" x {shown} variants = {count}" if shown > 1 else ""
+            raise ValueError(
+                f"data.split.{role} names {len(classes)} classes{variants}: data.split.num_{role} "
+                f"= {asked} must be {count}"
+            )
+        named[role] = (classes[:, None] * shown + np.arange(shown)).ravel()
+        for other in list(named)[:-1]:
+            if len(both := np.intersect1d(named[other], named[role])):
+                raise ValueError(
+                    f"data.split.{other} and data.split.{role} both name "
+                    f"'{source.names()[both[0] // shown]}' (class {both[0] // shown})"
+                )
+    return named
+
+
+def _find(path: str, entries: Iterable[str | int], source: SourceClasses) -> np.ndarray:
+    """Numbers of the source's classes that the entries of a list name, each once; int [n]."""
+    found: list[int] = []
+    groups: dict[str, list[int]] = {}
+    for number, group in enumerate(source.groups or ()):
+        groups.setdefault(str(group), []).append(number)
+    # Numbers need no names, which a source may have to load its data for.
+    is_named = any(isinstance(entry, str) and entry not in groups for entry in entries)
+    numbers = {name: i for i, name in enumerate(source.names())} if is_named else {}
+    for entry in entries:
+        if str(entry) in groups:
+            found += groups[str(entry)]
+        elif entry in numbers:
+            found.append(numbers[entry])
+        elif isinstance(entry, int) and entry < source.num_classes:
+            found.append(entry)
+        else:
+            some = [*groups][:: max(len(groups) - 1, 1)] or [*numbers][:: max(len(numbers) - 1, 1)]
+            what = "a group" if groups else "a class"
+            example = f", as {' or '.join(map(repr, some))}" if some else ""
+            raise ValueError(
+                f"{path}: {entry!r} must be the name of {what}{example}, or the number of a class "
+                f"from 0 to {source.num_classes - 1}{nearest_name(entry, [*groups, *numbers])}"
+            )
+    return np.unique(np.array(found, np.int64))
+
+
+def _held_out_groups(
+    split: ml_collections.ConfigDict,
+    source: SourceClasses,
+    named: dict[str, np.ndarray],
+    group_of: np.ndarray,
+    ranked: np.ndarray,
+) -> np.ndarray:
+    """The groups that are not trained on: those named, or the last that have enough classes."""
+    nothing = np.zeros(0, np.int64)
+    trained = group_of[np.concatenate([named.get(role, nothing) for role in ("rare", "common")])]
+    if "holdout" not in named:
+        usable = ranked[~np.isin(ranked, trained)][::-1]
+        missing = split.num_holdout - np.bincount(group_of)[usable].cumsum()
+        return usable[: np.count_nonzero(missing > 0) + 1] if split.num_holdout else nothing
+    held_out = np.unique(group_of[named["holdout"]])
+    if len(torn := np.intersect1d(held_out, trained)):
+        first = int(np.argmax(group_of == torn[0])) * source.num_classes // len(group_of)
+        name = str(source.groups[first]) if source.groups is not None else source.names()[first]
+        raise ValueError(
+            f"data.split.holdout and data.split.rare or common name classes of the group '{name}', "
+            f"which stays on one side of the split (data.split.groups = '{split.groups}')"
+        )
+    return held_out
+
+
+def _too_few(split: ml_collections.ConfigDict, counts: dict[str, int], num_held_out: int) -> str:
+    """The message for a split that finds fewer classes than it should."""
+    told = ", ".join(f"{count} for num_{role} = {split[f'num_{role}']}"
+                     for role, count in counts.items())  # fmt: skip
+    return (
+        f"data.split: with seed = {split.seed} and groups = '{split.groups}' classes are held out "
+        f"from {num_held_out} groups, none of which is trained on. There are {told}: lower them"
+    )
