@@ -1,27 +1,40 @@
-"""Shows what a config trains and evaluates on: pictures, class frequencies, burst statistics.
+"""Shows what a config trains and evaluates on: pictures, frequencies, bursts, look-alikes.
 
 python -m experiments.inspect_data --config=FILE[:preset] --workdir=DIR [--config.x.y=z ...]
 
-Without --config it inspects the run in DIR. Writes DIR/figures/sequences_*.png,
-class_frequencies.png and bursts.png there, and DIR/inspection.json; changes nothing else.
+Without --config it inspects the run in DIR; if that is trained, held-out classes that look like
+training classes are found by its encoder, too, and ICL is given without them.
+Writes DIR/figures/sequences_*.png, class_frequencies.png, bursts.png and lookalikes.png there, and
+DIR/inspection.json; changes nothing else.
 Of several replicas it shows the one of --replica=NAME, or the first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
-from emergent_icl.cli import console, tables
+from emergent_icl.cli import console, start, tables
 from emergent_icl.cli.flags import config_flag, data_flags, replica_flag, workdir_flag
 from emergent_icl.config.identity import differing_options
 from emergent_icl.data.sequences.burstiness import SequenceStatistics, mean
+from emergent_icl.evaluation.lookalikes import least_share
+from emergent_icl.evaluation.metrics import Interval
 from emergent_icl.plots import inspection, style
 from emergent_icl.plots.bursts import share_text
+from emergent_icl.plots.lookalikes import (
+    SHARE,
+    find_lookalikes,
+    lookalikes_figure,
+    lookalikes_report,
+)
 from emergent_icl.runs.check import check
-from emergent_icl.runs.workdir import Workdir
+from emergent_icl.runs.open import Run, load_run
+from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training.build import build
+from emergent_icl.training.replicas import Replica
 
 _CONFIG, _WORKDIR, _REPLICA = config_flag(), workdir_flag(), replica_flag()
 _data_overrides = data_flags()
@@ -41,34 +54,85 @@ def main(argv: Sequence[str]) -> None:
         config = workdir.read_config() if _CONFIG.value is None else _CONFIG.value
         with config.unlocked():
             config.update_from_flattened_dict(_data_overrides())
-        replicas = {replica.name: replica for replica in check(config)}
-        asked = next(iter(replicas)) if _REPLICA.value is None else _REPLICA.value
-        if asked not in replicas:
-            names = ", ".join(map(repr, filter(None, replicas))) or "a run that is alone"
-            console.fail(f"no replica is named {asked!r}, only {names}")
-        replica = replicas[asked]
+        replica = _asked(check(config))
         there = workdir.read_config() if workdir.config.exists() else config
         different = [path for path, *_ in differing_options(there, config)]
-        experiment = build(replica.config)
+        run = _trained(workdir, replica) if _CONFIG.value is None else None
+        experiment = run.experiment if run else build(replica.config)
         workdir.make()
         seed, sample = _SEED.value, _SAMPLE.value
         kind = replica.config.data.sequences.type
         subjects = inspection.draw_subjects(kind, experiment.task, seed, sample)
-        written = []
-        for name, figure in inspection.figures(experiment, subjects, _ROWS.value, seed):
-            written.append(workdir.figures / name)
-            style.save(figure, written[-1])
-        written.append(workdir.path / "inspection.json")
-        workdir.write_json(written[-1], inspection.report(experiment, subjects, seed))
+        report = inspection.report(experiment, subjects, seed)
+        drawn = dict(inspection.figures(experiment, subjects, _ROWS.value, seed))
+        found = find_lookalikes(experiment, run and (run.params, run.batch_stats))
+        if found is not None:
+            report["lookalikes"] = lookalikes_report(experiment, found)
+            drawn["lookalikes.png"] = lookalikes_figure(experiment, found)
+        for name, figure in drawn.items():
+            style.save(figure, workdir.figures / name)
+        workdir.write_json(workdir.path / "inspection.json", report)
     who = ", ".join(filter(None, (config.name, replica.name)))
     columns = {subject.heading: _column(subject.statistics) for subject in subjects}
     headings = list(columns[subjects[0].heading])
     cells = {name: list(column.values()) for name, column in columns.items()}
     tables.print_columns(f"{who}: {sample:,} sequences of each type, seed {seed}", headings, cells)
-    for path in written:
+    if found is not None:
+        _print_lookalikes(report["lookalikes"])
+    for path in [*(workdir.figures / name for name in drawn), workdir.path / "inspection.json"]:
         console.say(f"Written: {path}")
     if different:
         console.say(f"Note: the run in {workdir.path} has another config: {', '.join(different)}.")
+
+
+def _asked(replicas: Sequence[Replica]) -> Replica:
+    """The replica that --replica names, or the first."""
+    named = {replica.name: replica for replica in replicas}
+    asked = replicas[0].name if _REPLICA.value is None else _REPLICA.value
+    if asked not in named:
+        names = ", ".join(map(repr, filter(None, named))) or "a run that is alone"
+        console.fail(f"no replica is named {asked!r}, only {names}")
+    return named[asked]
+
+
+def _trained(workdir: Workdir, replica: Replica) -> Run | None:
+    """The run in the folder as of its newest checkpoint, if there is one to open."""
+    start.use_compilation_cache()
+    try:
+        return load_run(workdir.path, None, _data_overrides(), replica.name or None)
+    except WorkdirError as error:
+        console.say(f"Without a trained model: {error}")
+        return None
+
+
+def _print_lookalikes(report: dict[str, Any]) -> None:
+    """The pairs that are left out, and what accuracy is without them."""
+    columns = {
+        "by": tables.NAME, "held out": tables.NAME, "trained on": tables.NAME,
+        "1 - cosine": tables.NUMBER,
+    }  # fmt: skip
+    rows = [
+        (way if index == 0 else "", pair["holdout"], pair["training"], f"{pair['distance']:.3f}")
+        for way, pairs in report["nearest"].items()
+        for index, pair in enumerate(pairs[: least_share(len(pairs), SHARE)])
+    ]
+    tables.print_table(
+        f"Held-out characters that are nearest to a class trained on: {SHARE:.0%} of them",
+        columns, rows,
+    )  # fmt: skip
+    if report["icl"]:
+        tables.print_columns(
+            f"ICL without every sequence that shows one of them, the nearest {SHARE:.0%}",
+            list(report["icl"]),
+            {
+                "characters left out": [f"{one['num_left_out']}" for one in report["icl"].values()],
+                "sequences": [f"{one['num_sequences']:,}" for one in report["icl"].values()],
+                "closed accuracy": [
+                    tables.cell(one["accuracy"] and Interval(**one["accuracy"]))
+                    for one in report["icl"].values()
+                ],
+            },
+        )
 
 
 def _column(measured: SequenceStatistics) -> dict[str, str]:

@@ -74,11 +74,12 @@ def print_columns(
 
 def print_evaluations(evals: Mapping[str, Mapping[str, float | Interval]], title: str) -> None:
     """Prints a row for each metric and a column for each mode, with intervals if there are any."""
-    columns = {mode: [_cell(metrics[name]) for name in METRICS] for mode, metrics in evals.items()}
+    columns = {mode: [cell(metrics[name]) for name in METRICS] for mode, metrics in evals.items()}
     print_columns(title, list(METRICS.values()), columns, "metric")
 
 
-def _cell(value: float | Interval | None) -> str:
+def cell(value: float | Interval | None) -> str:
+    """A number with its interval, if it has one; '-' for none."""
     if isinstance(value, Interval):
         return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
     return "-" if value is None else f"{value:.3f}"
@@ -101,7 +102,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 
 def _print_replicas(replicas: Mapping[str, Mapping[str, Any]], title: str) -> None:
     columns = {
-        name.upper(): [_cell(one[name]) for one in replicas.values()] for name in ("icl", "iwl")
+        name.upper(): [cell(one[name]) for one in replicas.values()] for name in ("icl", "iwl")
     }
     ends = {"diverged": [], "last finite loss": []}
     for one in replicas.values():

@@ -128,16 +128,21 @@ class Evaluator:
 
     def __call__(self, params: Params, batch_stats: BatchStats, bank: DeviceBank) -> Results:
         """Evaluates every mode, given the arrays of one replica on the device of the bank."""
+        rows = ((name, self.per_sequence(name, params, batch_stats, bank)) for name in self.modes)
+        return {name: intervals(metrics) for name, metrics in rows}
+
+    def per_sequence(
+        self, name: str, params: Params, batch_stats: BatchStats, bank: DeviceBank
+    ) -> dict[str, np.ndarray]:
+        """Every metric of each sequence of a mode, float [N] each."""
         model = (params, batch_stats, bank, np.float32(self.config.data.noise_scale))
-        results = {}
-        for name, mode in self.modes.items():
-            keys = sequence_keys(mode.key, jnp.arange(len(mode.own)))
-            judge = functools.partial(self.compiled.judge, params, mode.judgment)
-            rows = (keys, self._embed(mode, keys, model), mode.batch.labels, mode.own)
-            pieces = jax.device_get(_in_parts(judge, self._chunk, *rows))
-            whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
-            results[name] = intervals({key: row[: len(mode.own)] for key, row in whole.items()})
-        return results
+        mode = self.modes[name]
+        keys = sequence_keys(mode.key, jnp.arange(len(mode.own)))
+        judge = functools.partial(self.compiled.judge, params, mode.judgment)
+        rows = (keys, self._embed(mode, keys, model), mode.batch.labels, mode.own)
+        pieces = jax.device_get(in_parts(judge, self._chunk, *rows))
+        whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+        return {key: row[: len(mode.own)] for key, row in whole.items()}
 
     def _embed(self, mode: DrawnMode, keys: jax.Array, model: Model) -> jax.Array:
         """Embeddings [N, S, D] of a mode's sequences."""
@@ -146,17 +151,17 @@ class Evaluator:
         if shows_afresh(self.config.data):
             # Every showing is another image: as many of them at once as below.
             size = max(1, self._chunk // labels_NS.shape[1])
-            parts = _in_parts(embed, size, class_ids, exemplar_ids, keys)
+            parts = in_parts(embed, size, class_ids, exemplar_ids, keys)
             return jnp.concatenate(parts)[: len(labels_NS)]
         # Each drawing once, as a sequence of length 1 without random numbers; then looked up.
         pairs = np.stack([class_ids.ravel(), exemplar_ids.ravel()], axis=1)
         distinct, where = np.unique(pairs, axis=0, return_inverse=True)
         rows = (distinct[:, :1], distinct[:, 1:], np.zeros((len(distinct), 2), np.uint32))
-        return _look_up(_in_parts(embed, self._chunk, *rows), where.reshape(labels_NS.shape))
+        return _look_up(in_parts(embed, self._chunk, *rows), where.reshape(labels_NS.shape))
 
 
-def _in_parts(compiled: Callable[..., Any], size: int, *rows: Array) -> list[Any]:
-    """Calls a function on `size` rows at a time."""
+def in_parts(compiled: Callable[..., Any], size: int, *rows: Array) -> list[Any]:
+    """Calls a function on `size` rows at a time, the last of them filled up."""
     rows = jax.device_put(rows)
     return [compiled(*_part(rows, first, size)) for first in range(0, len(rows[0]), size)]
 

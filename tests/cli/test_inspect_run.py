@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,24 @@ def test_inspect_run_draws_predictions_and_attention(trained):
             assert min(image.size) > 200
             assert len(image.convert("L").getcolors(10_000)) > 20
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_inspect_data_of_a_trained_run_gives_icl_without_look_alikes(trained):
+    done = launch("inspect_data", f"--workdir={trained}", "--rows=1", "--sample=20")
+    assert done.returncode == 0, done.stderr
+    assert "Held-out characters that are nearest to a class trained on: 5% of them" in done.stdout
+    found = json.loads((trained / "inspection.json").read_text())["lookalikes"]
+    assert list(found["nearest"]) == ["blurred pixels", "encoder"]
+    assert all(len(pairs) == 8 for pairs in found["nearest"].values())
+    summary = json.loads((trained / "summary.json").read_text())
+    everything, *without = found["icl"].values()
+    mode, metric = found["mode"], found["metric"]
+    assert everything["accuracy"]["mean"] == summary["evals"][mode][metric]
+    assert len(without) == 2
+    for one in without:
+        # Of 8 held-out classes, 2 of which a sequence shows.
+        assert one["num_left_out"] == 1
+        assert one["num_sequences"] == pytest.approx(50 * 6 / 8, abs=12)
 
 
 def test_inspect_run_errors_are_one_message(trained):

@@ -1,0 +1,155 @@
+"""What looks alike is found, by pixels and by an encoder, and left out of accuracy."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emergent_icl.data.materialize import show_variants
+from emergent_icl.data.sequences.classes import SequenceBatch
+from emergent_icl.data.sequences.split import ClassSplit
+from emergent_icl.evaluation import lookalikes
+from emergent_icl.evaluation.lookalikes import (
+    accuracy_without,
+    by_encoder,
+    by_examples,
+    find_nearest,
+    least_share,
+)
+from emergent_icl.runs.check import check
+from emergent_icl.training.build import build
+
+
+def split_of(num_train, num_holdout, seed=0):
+    count = num_train + num_holdout
+    class_ids = np.random.default_rng(seed).permutation(count).astype(np.int32)
+    return ClassSplit(class_ids, num_train, 0, num_holdout, num_holdout)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    num_train=st.integers(1, 12),
+    num_holdout=st.integers(1, 12),
+    width=st.integers(1, 5),
+    at_once=st.sampled_from((1, 30, 10**6)),
+    seed=st.integers(0, 100),
+)
+def test_the_nearest_are_those_of_a_plain_comparison(num_train, num_holdout, width, at_once, seed):
+    split = split_of(num_train, num_holdout, seed)
+    vectors = np.random.default_rng(seed).normal(size=(len(split.class_ids), width))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lookalikes, "MOST_DISTANCES", at_once)
+        found = find_nearest(split, 1, lambda ids: vectors[ids])
+    train, holdout = np.split(split.class_ids, [num_train])
+    center = vectors[train].mean(axis=0)
+    for held_out, training, distance in zip(*found, strict=True):
+        lengths = [np.linalg.norm(vectors[i] - center) for i in train]
+        products = [(vectors[i] - center) @ (vectors[held_out] - center) for i in train]
+        length = np.linalg.norm(vectors[held_out] - center)
+        # One class alone is its own mean.
+        distances = 1 - np.array(products) / np.maximum(np.multiply(lengths, length), 1e-30)
+        assert distance == pytest.approx(distances.min(), abs=1e-6)
+        assert distances[list(train).index(training)] == pytest.approx(distance, abs=1e-6)
+    assert sorted(found.holdout) == sorted(holdout)
+    assert (np.diff(found.distances) >= 0).all()
+
+
+def images(**changes):
+    config = tiny.get_config("images").unlock()
+    config.update_from_flattened_dict(changes)
+    check(config)
+    return build(config)
+
+
+def with_bank(experiment, examples):
+    return experiment.arrays()._replace(examples=examples)
+
+
+def nearest_by_pixels(experiment, examples):
+    bank, task = with_bank(experiment, examples), experiment.task
+    _, describe = by_examples(experiment.materialize, bank, task.shape)
+    return find_nearest(task.space.split, task.shape.group_size, describe)
+
+
+def test_a_turned_copy_is_found_among_variants_and_a_character_counts_once():
+    changes = {"data.augment": True, "data.split.num_rare": 240, "data.split.num_holdout": 40}
+    experiment = images(**changes)
+    split = experiment.task.space.split
+    train, holdout = np.split(split.class_ids // 8, [split.num_train])
+    examples = experiment.bank.examples.copy()
+    # The first held-out character is a training character, flipped and turned.
+    turned = show_variants(examples[train[0]], np.full(len(examples[0]), 5))
+    examples[holdout[0]] = np.asarray(turned)
+    found = nearest_by_pixels(experiment, examples)
+    assert found.holdout[0] // 8 == holdout[0]
+    assert found.training[0] // 8 == train[0]
+    assert found.distances[0] == pytest.approx(0, abs=1e-5)
+    assert found.distances[1] > 0.01
+    assert sorted(found.holdout // 8) == sorted(set(holdout))
+    assert not set(found.holdout // 8) & set(found.training // 8)
+
+
+def test_a_line_is_near_to_a_parallel_one_a_pixel_away():
+    experiment = images(**{"data.image_size": 28})
+    train, holdout = np.split(experiment.task.space.split.class_ids, [32])
+    columns = dict(zip(holdout, range(2, 26, 3), strict=True))
+    others = [column for column in range(28) if column not in columns.values()]
+    columns |= dict(zip(train, others, strict=False))
+    rows = dict(zip(train[len(others) :], range(8, 20), strict=True))
+    examples = np.full((40, 1, 28, 28), 255, np.uint8)
+    for class_id, column in columns.items():
+        examples[class_id, ..., column] = 0
+    # Without a blur rows are nearer: they have a pixel in common with a column.
+    for class_id, row in rows.items():
+        examples[class_id, :, row] = 0
+    for held_out, training, _ in zip(*nearest_by_pixels(experiment, examples), strict=True):
+        assert abs(columns[held_out] - columns[training]) == 1
+
+
+def test_large_images_are_compared_by_few_pixels():
+    experiment = images(**{"data.image_size": 60})
+    task = experiment.task
+    way, describe = by_examples(experiment.materialize, experiment.arrays(), task.shape)
+    assert way == "blurred pixels"
+    assert describe(np.arange(4)).shape == (4, 20 * 20)
+
+
+def test_an_encoder_is_asked_for_its_mean_embedding_without_noise(monkeypatch):
+    def embed(model, class_ids, exemplar_ids, keys):
+        *_, noise_scale = model
+        assert noise_scale == 0
+        assert len(class_ids) == 3
+        return np.stack([class_ids, 10.0**exemplar_ids], axis=-1)
+
+    config = SimpleNamespace(evaluation=SimpleNamespace(batch_size=3))
+    evaluator = SimpleNamespace(config=config, compiled=SimpleNamespace(embed=embed))
+    split = split_of(8, 2)
+    found = by_encoder(evaluator, {}, {}, np.zeros(1), split, 4)(np.array([7, 2], np.int32))
+    np.testing.assert_allclose(found, [[7, 1111 / 4], [2, 1111 / 4]])
+    # Of many classes only the first exemplars.
+    monkeypatch.setattr(lookalikes, "MOST_EXAMPLES", 20)
+    found = by_encoder(evaluator, {}, {}, np.zeros(1), split, 4)(np.array([7, 2], np.int32))
+    np.testing.assert_allclose(found, [[7, 11 / 2], [2, 11 / 2]])
+
+
+def test_sequences_that_show_a_near_character_are_left_out():
+    class_ids = np.array([[0, 1], [2, 3], [4, 5], [2, 6], [8, 2]])
+    batch = SequenceBatch(class_ids, class_ids, class_ids)
+    right = np.array([1.0, 0.0, 1.0, 0.0, 1.0])
+    everything = accuracy_without(np.zeros(0, int), 1, batch, right)
+    assert (everything.num_left_out, everything.num_sequences) == (0, 5)
+    assert everything.accuracy.mean == 0.6
+    # Class 2 is of the character of 2 and 3.
+    without = accuracy_without(np.array([2]), 2, batch, right)
+    assert (without.num_left_out, without.num_sequences) == (1, 2)
+    assert without.accuracy.mean == 1.0
+    assert 0 < without.accuracy.low < without.accuracy.high == 1.0
+    assert accuracy_without(np.arange(9), 1, batch, right) == (9, 0, None)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 1), (19, 1), (20, 1), (21, 2), (100, 5)])
+def test_a_share_is_rounded_up(count, expected):
+    assert least_share(count, 0.05) == expected
