@@ -108,5 +108,5 @@ def _print_replicas(replicas: Mapping[str, Mapping[str, Any]], title: str) -> No
     for one in replicas.values():
         step = one.get("diverged_at_step")
         ends["diverged"].append("" if step is None else f"at step {step}")
-        ends["last finite loss"].append("" if step is None else _cell(one.get("last_finite_loss")))
+        ends["last finite loss"].append("" if step is None else cell(one.get("last_finite_loss")))
     print_columns(title, list(replicas), columns | (ends if any(ends["diverged"]) else {}))
