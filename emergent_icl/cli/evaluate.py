@@ -16,9 +16,9 @@ from absl import flags
 from emergent_icl.cli import console, start, tables
 from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
 from emergent_icl.config.registry import EVALUATION_MODES
-from emergent_icl.data.task import fewshot_options
+from emergent_icl.runs import evaluations
 from emergent_icl.runs.open import Run, load_run, replica_names
-from emergent_icl.runs.workdir import DivergedError, Workdir, read_object
+from emergent_icl.runs.workdir import DivergedError, Workdir
 
 _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
 _data_overrides = data_flags()
@@ -60,22 +60,14 @@ def main(argv: Sequence[str]) -> None:
 def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     evaluate = run.experiment.evaluator()
     results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
-    evaluation = run.experiment.config.evaluation
-    fewshot = fewshot_options(run.experiment.config)
-    asked = {
-        "num_sequences": evaluation.num_sequences,
-        "shots": fewshot.shots,
-        "ways": fewshot.ways,
-    }
-    path = workdir.evaluation(run.step, *asked.values(), name)
-    # Modes that were evaluated before, on as many sequences, are kept.
-    evals = read_object(path, "evaluation").get("evals", {}) if path.exists() else {}
-    for mode, metrics in results.items():
-        evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
-    who = {"replica": name} if name else {}
-    workdir.write_json(path, {**who, "step": run.step, **asked, "evals": evals})
-    title = ", ".join(filter(None, (run.experiment.config.name, name, f"step {run.step}")))
-    tables.print_evaluations(results, f"{title}, {evaluation.num_sequences} sequences")
-    if note := run.experiment.task.length_note:
-        console.say(note)
-    console.say(f"Written: {path}")
+    written = evaluations.write(workdir, run, results, name)
+    config, task = run.experiment.config, run.experiment.task
+    options = evaluations.changed_options(run)
+    # Their number is said in any case.
+    options.setdefault("evaluation.num_sequences", config.evaluation.num_sequences)
+    said = evaluations.options_text(options)
+    parts = (config.name, name, f"step {run.step}", said, task.length_note)
+    tables.print_evaluations(results, ", ".join(filter(None, parts)))
+    if written.replaced:
+        console.say("Replaced: results of another run, which were there under this name.")
+    console.say(f"Written: {written.path}")

@@ -89,7 +89,7 @@ class CheckpointStore:
         Raises:
           CheckpointError: this one, or the one before, could not be written.
         """
-        about = {"checksum": _checksum(state), "identity": self._identity, **progress._asdict()}
+        about = {"checksum": checksum(state), "identity": self._identity, **progress._asdict()}
         with self._saving():
             # Not with its parents: a run whose folder was deleted does not make it anew.
             self._folder.mkdir(exist_ok=True)
@@ -201,7 +201,7 @@ class CheckpointStore:
                     f"{leaf.dtype} {list(leaf.shape)}"
                 )
         # Older ones have neither.
-        if about.pop("checksum", None) not in (None, _checksum(state)):
+        if about.pop("checksum", None) not in (None, checksum(state)):
             raise ValueError("its checksum does not match")
         if not self._is_own(about.pop("identity", None)):
             raise ValueError("it is of a run with another config")
@@ -235,11 +235,12 @@ def _reader() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=alone)
 
 
-def _checksum(state: TrainState) -> int:
-    checksum = 0
-    for leaf in jax.tree.leaves(state):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf), checksum)
-    return checksum
+def checksum(tree: Any) -> int:
+    """A number of 32 bits that the leaves of a state, or of a part of it, have in common."""
+    found = 0
+    for leaf in jax.tree.leaves(tree):
+        found = zlib.crc32(np.ascontiguousarray(leaf), found)
+    return found
 
 
 def _hush() -> None:

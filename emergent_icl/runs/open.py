@@ -26,6 +26,7 @@ class Run(NamedTuple):
     step: int
     params: Params
     batch_stats: BatchStats  # BatchNorm's running averages
+    trained: ml_collections.ConfigDict  # that of the experiment, before anything was overridden
 
     def device_bank(self) -> DeviceBank:
         """The bank on the default device."""
@@ -72,7 +73,7 @@ def load_run(
             f"{progress.diverged[trained.name]}; its checkpoint of step {step} holds nothing of use"
         )
     own = jax.tree.map(lambda leaf: leaf[index], state)
-    return Run(experiment, step, own.params, own.batch_stats)
+    return Run(experiment, step, own.params, own.batch_stats, trained.config)
 
 
 def replica_names(workdir: str | os.PathLike[str]) -> list[str]:

@@ -45,14 +45,9 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
+        # Of replicas below their names; see `evaluations.write`.
+        self.evaluations = self.path / "evaluations"
         self.learning_curves = self.figures / "learning_curves.png"
-
-    def evaluation(
-        self, step: int, num_sequences: int, shots: int, ways: int, replica: str = ""
-    ) -> Path:
-        """Results of `experiments.evaluate` at a step, on that many sequences a mode."""
-        name = f"step_{step}_sequences_{num_sequences}_shots_{shots}_ways_{ways}.json"
-        return self.path / "evaluations" / replica / name
 
     def write_json(self, path: Path, content: Any) -> None:
         """Writes a file of this folder as a whole or not at all."""

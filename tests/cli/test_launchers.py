@@ -59,7 +59,8 @@ def test_evaluate_needs_nothing_but_the_workdir(trained):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "fewshot_rare" in done.stdout
-    path = folder / "evaluations" / "step_40_sequences_200_shots_4_ways_2.json"
+    assert "step 40, num_sequences=200" in done.stdout
+    path = folder / "evaluations" / "step_40_num_sequences=200.json"
     written = json.loads(path.read_text())
     assert set(written["evals"]) == {"fewshot_rare", "no_support_common"}
     # On another machine: other devices, other modes; what was measured before stays.
@@ -72,7 +73,13 @@ def test_evaluate_needs_nothing_but_the_workdir(trained):
     assert both == written["evals"]
     accuracy = written["evals"]["fewshot_rare"]["accuracy_closed"]
     assert accuracy["low"] < accuracy["mean"] < accuracy["high"]
-    assert written["num_sequences"] == 200
+    assert written["options"] == {"evaluation.num_sequences": 200}
+    assert (written["num_sequences"], written["shots"], written["ways"]) == (200, 4, 2)
+    # Another run in the same folder is not mixed with it.
+    path.write_text(json.dumps({**written, "run": {**written["run"], "identity": 1}}))
+    done = launch("evaluate", f"--workdir={folder}", "--modes=flip", "--num_sequences=200")
+    assert "Replaced: results of another run" in done.stdout
+    assert set(json.loads(path.read_text())["evals"]) == {"flip"}
 
 
 def test_evaluate_errors_are_one_message(trained, tmp_path):

@@ -32,7 +32,7 @@ def test_train_shows_every_replica(trained):
 
 def test_evaluate_writes_a_file_for_each_or_for_one(trained):
     folder, _ = trained
-    name = "step_40_sequences_60_shots_4_ways_2.json"
+    name = "step_40_num_sequences=60.json"
     one = folder / "evaluations" / "other" / name
     assert launch("evaluate", f"--workdir={folder}", "--num_sequences=60").returncode == 0
     for replica in ("iid", "other"):

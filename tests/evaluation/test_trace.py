@@ -25,7 +25,7 @@ def untrained(config, **options):
     config.update_from_flattened_dict(options)
     experiment = build(config.lock())
     state = experiment.init(0)
-    return Run(experiment, 0, state.params, state.batch_stats)
+    return Run(experiment, 0, state.params, state.batch_stats, config)
 
 
 def trace(run, mode, rows):

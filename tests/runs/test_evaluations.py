@@ -1,0 +1,74 @@
+"""Results of one run, at one step, with the same options stand in a file, and nothing else."""
+
+import json
+
+import jax
+import pytest
+import tiny
+
+from emergent_icl.config.configs import with_options
+from emergent_icl.evaluation.metrics import Interval
+from emergent_icl.runs import evaluations
+from emergent_icl.runs.open import Run
+from emergent_icl.runs.workdir import Workdir
+from emergent_icl.training.build import build
+
+
+def results(**modes):
+    return {mode: {"loss": Interval(mean, mean - 1, mean + 1)} for mode, mean in modes.items()}
+
+
+@pytest.fixture(scope="module")
+def run():
+    config = tiny.get_config()
+    experiment = build(config)
+    state = experiment.init(0)
+    return Run(experiment, 40, state.params, state.batch_stats, config)
+
+
+def opened_with(run, **options):
+    paths = {f"evaluation.{name}": value for name, value in options.items()}
+    config = with_options(run.experiment.config, paths)
+    return run._replace(experiment=run.experiment._replace(config=config))
+
+
+def write(folder, run, found, replica=""):
+    path, replaced = evaluations.write(Workdir(folder), run, found, replica)
+    return path, replaced, json.loads(path.read_text())
+
+
+def test_modes_of_the_same_run_stand_together(run, tmp_path):
+    path, replaced, _ = write(tmp_path, run, results(bursty=2.0, flip=1.0))
+    again = write(tmp_path, opened_with(run, modes=("flip",)), results(flip=3.0))
+    assert again[:2] == (path, replaced) == (tmp_path / "evaluations" / "step_40.json", False)
+    means = {mode: one["loss"]["mean"] for mode, one in again[2]["evals"].items()}
+    assert means == {"bursty": 2.0, "flip": 3.0}
+
+
+def test_nothing_of_another_run_is_kept(run, tmp_path):
+    """Of other parameters, as of another seed; or of another config, as of another rate."""
+    changed = jax.tree.map(lambda leaf: leaf + 1, run.params)
+    seed = with_options(run.trained, {"training.seed": 3})
+    others = (
+        run._replace(params=changed),
+        run._replace(trained=seed, experiment=run.experiment._replace(config=seed)),
+    )
+    for index, other in enumerate(others):
+        folder = tmp_path / str(index)
+        write(folder, run, results(bursty=2.0))
+        _, replaced, content = write(folder, other, results(flip=3.0))
+        assert replaced
+        assert set(content["evals"]) == {"flip"}
+
+
+def test_the_name_says_which_options_differ_from_the_runs_own(run, tmp_path):
+    other = opened_with(run, num_sequences=70, shots=2, seed=5)
+    path, _, content = write(tmp_path, other, results(flip=3.0), "low")
+    assert path.name == "step_40_num_sequences=70_seed=5_shots=2.json"
+    assert path.parent == tmp_path / "evaluations" / "low"
+    assert content["options"] == {
+        "evaluation.num_sequences": 70, "evaluation.seed": 5, "evaluation.shots": 2
+    }  # fmt: skip
+    assert (content["shots"], content["ways"], content["replica"]) == (2, 2, "low")
+    # What is written out, but means the same, is no difference.
+    assert write(tmp_path, opened_with(run, shots=4), results(flip=3.0))[0].name == "step_40.json"
