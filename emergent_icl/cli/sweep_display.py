@@ -12,8 +12,8 @@ from rich.progress import BarColumn, TimeElapsedColumn
 from emergent_icl.cli import console
 from emergent_icl.cli.progress import make_bar
 from emergent_icl.cli.tables import NAME, NUMBER, TEXT, print_table
+from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.style import duration_text
-from emergent_icl.plots.sweep_data import registered_text
 from emergent_icl.plots.sweep_tables import finding_rows
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir
@@ -147,19 +147,15 @@ class SweepDisplay(Watcher):
 def print_registration(made: Mapping[str, Any], path: Path) -> None:
     """Prints what was registered, and where that lies."""
     for name, sweep in made["sweeps"].items():
-        seeds = ", ".join(map(str, sweep["seeds"]))
-        console.say(
-            f"{name}: {sweep['claim']['text']} ({len(sweep['conditions'])} conditions, "
-            f"seeds {seeds})"
-        )
-    console.say(f"{registered_text(made)}: {path}. Commit a copy before the first run.")
+        counts = f"{len(sweep['conditions'])} conditions, {data.seeds_text(sweep['seeds'])}"
+        console.say(f"{name}: {sweep['claim']['text']} ({counts})")
+    console.say(f"{data.registered_text(made)}: {path}. Commit a copy before the first run.")
 
 
 def print_unregistered(status: Mapping[str, str]) -> None:
     """Prints which claims are not as registered, while that can still be changed."""
-    for name, said in status.items():
-        if not said.startswith(REGISTERED):
-            console.say(f"{name}: {said}")
+    if said := {name: one for name, one in status.items() if not one.startswith(REGISTERED)}:
+        console.say(f"Claims: {data.by_text(said)}")
 
 
 def print_failures(failures: Sequence[Failure]) -> None:

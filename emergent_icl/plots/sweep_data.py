@@ -224,13 +224,18 @@ def registration_text(results: Json, name: str) -> str:
 
 
 def registrations_text(results: Json) -> str:
-    """The same of all findings in a sentence, without what has changed."""
-    said: dict[str, list[str]] = {}
-    for name in results["verdicts"]:
-        said.setdefault(registration_text(results, name).partition(":")[0], []).append(name)
-    if len(said) == 1:
-        return f"Claims: {next(iter(said))}"
-    return "; ".join(f"{', '.join(names)}: {text}" for text, names in said.items())
+    """The same of all findings, without what has changed."""
+    texts = {name: registration_text(results, name) for name in results["verdicts"]}
+    return "Claims: " + by_text({name: text.partition(":")[0] for name, text in texts.items()})
+
+
+def by_text(texts: Mapping[str, str]) -> str:
+    """Texts of several sweeps in a line: the commonest one, then others with the sweeps' names."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(name)
+    first, *others = sorted(names, key=lambda text: -len(names[text])) or [""]
+    return "; ".join([first, *(f"{', '.join(names[one])}: {one}" for one in others)])
 
 
 def context_text(results: Json) -> str:
@@ -248,16 +253,12 @@ SPLITS = {
 
 def replicates_text(results: Json) -> str:
     """The seeds of all sweeps, and what their replicates share; named where sweeps differ."""
-    groups: dict[str, list[str]] = {}
+    texts = {}
     for name, sweep in results["sweeps"].items():
         shared = SPLITS.get(sweep.get("split", ""))
         seeds = seeds_text(sweep.get("seeds", results["seeds"]))
-        groups.setdefault(seeds + (f" ({shared})" if shared else ""), []).append(name)
-    if not groups:
-        return seeds_text(results["seeds"])
-    by_size = sorted(groups, key=lambda text: -len(groups[text]))
-    said = [by_size[0], *(f"{', '.join(groups[one])}: {one}" for one in by_size[1:])]
-    return "; ".join(said)
+        texts[name] = seeds + (f" ({shared})" if shared else "")
+    return by_text(texts) or seeds_text(results["seeds"])
 
 
 def seeds_text(seeds: Sequence[int]) -> str:

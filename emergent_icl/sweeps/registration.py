@@ -63,7 +63,7 @@ def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     if begun:
         raise SweepError(f"runs that have begun cannot be registered: {_listed(begun)} in {root}")
     content = {sweep.name: _content(sweep) for sweep in sweeps}
-    about = {"registered": utc_now(), "hash": _hash(content), **_repository()}
+    about = {"registered": utc_now(), "hash": hash_of(content), **_repository()}
     made = {**about, "versions": versions(["emergent-icl"]), "sweeps": content}
     write_whole(root / FILE, results_text(made) + "\n")
     return made
@@ -79,7 +79,7 @@ def read(root: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     found = read_object(path, "registration")
-    if found.get("hash") != (own := _hash(found.get("sweeps"))):
+    if found.get("hash") != (own := hash_of(found.get("sweeps"))):
         raise WorkdirError(
             f"{path} is not what was registered: hash = {found.get('hash')!r}, but that of its "
             f"sweeps is {own!r}. Restore the committed copy, or remove it"
@@ -148,7 +148,7 @@ def _plain(value: Any) -> Any:
     return value if is_json else str(value)
 
 
-def _hash(content: Any) -> str:
+def hash_of(content: Any) -> str:
     """SHA-256 of the canonical JSON: keys in order, no space."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

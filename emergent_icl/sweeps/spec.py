@@ -182,6 +182,8 @@ class Sweep:
             yield f"seeds = {self.seeds} must be different numbers, at least one"
         if not all(0 <= seed < FIRST_TUNING_SEED for seed in self.seeds):
             yield f"seeds = {self.seeds} must be from 0 to {FIRST_TUNING_SEED - 1}"
+        if self.most_seeds < 0:
+            yield f"most_seeds = {self.most_seeds} must be at least 0"
         if self.split not in SEEDED:
             yield f"split = {self.split!r} must be one of {', '.join(SEEDED)}"
         if not self.claim.checks:

@@ -34,7 +34,7 @@ def test_every_table_and_the_figure_say_which_claims_changed():
     assert "2026-11-28T18:50:00Z, 0123456789abcdef" in report
     assert "at commit c0ffee" in report
     line = sweep_data.registrations_text(results)
-    assert line.endswith(f"transience: {date}; zipf: changed after registration")
+    assert line == f"Claims: {date}; zipf: changed after registration"
     assert f"{line}." in " ".join(summary_figure(results).get_supxlabel().split())
     assert f"{line}." in fill("<!-- results: verdicts -->\n<!-- /results -->", results, ".")
 

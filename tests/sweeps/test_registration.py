@@ -13,7 +13,7 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.sweeps.claims import Claim, Difference, Within
 from emergent_icl.sweeps.jobs import make_jobs
-from emergent_icl.sweeps.registration import CHANGED, FILE, read, register, status
+from emergent_icl.sweeps.registration import CHANGED, FILE, hash_of, read, register, status
 from emergent_icl.sweeps.spec import Condition, SweepError
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
@@ -119,6 +119,18 @@ def test_what_decides_nothing_may_change(registered):
     other = changed(SEARCHED, title="Other", notes="Other", plot="curves", base=base)
     assert mark(other, registered) == "registered"
     assert register([other], registered) == read(registered)
+
+
+def test_a_registration_outlives_new_options(registered, tmp_path):
+    """It says what was done before there was a choice, and is compared as such."""
+    made = read(registered)
+    del made["sweeps"]["tiny"]["config"]["data"]["sequences"]["draws"]
+    made["hash"] = hash_of(made["sweeps"])
+    (tmp_path / FILE).write_text(json.dumps(made))
+    before = SEARCHED.with_base_options({"data.sequences.draws": 1})
+    assert mark(before, tmp_path) == "registered"
+    said = "config.data.sequences.draws: 1 registered, 2 now"
+    assert mark(SEARCHED, tmp_path) == CHANGED + said
 
 
 def test_seeds_are_added_by_the_registered_rule_alone(tmp_path):

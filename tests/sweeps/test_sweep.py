@@ -119,6 +119,7 @@ WRONG = {
     "no draw": (with_search(draws=0), "search.draws = 0 must be at least 1"),
     "draws of no length": (with_search(num_steps=-1), "search.num_steps = -1 must be at least 0"),
     "a seed of the verdict": (with_search(seed=3), "search.seed = 3 must be at least 1000"),
+    "fewer seeds than none": (dataclasses.replace(SWEEP, most_seeds=-1), "most_seeds = -1 must be"),
     "unknown plot": (dataclasses.replace(SWEEP, plot="pie"), "plot = 'pie' must be"),
 }
 
