@@ -1,8 +1,11 @@
 """Finding 6: a transformer learns in context, recurrent models do not, however they are tuned.
 
-Learning rate and warm-up of each model are searched first, by what is best for ICL; the chosen
-setting is then judged on seeds that the search has not seen. All sequences are bursty and, on a
-laptop, classes are many: where ICL is easiest.
+Learning rate and warm-up of each model are searched first; the chosen setting is then judged on
+seeds that the search has not seen. All sequences are bursty, where ICL is easiest.
+
+laptop: settings are chosen by the training loss. Training goes on until the loss of the recurrent
+    models is below that at which the transformer begins to learn in context.
+paper, one-split: settings are chosen by ICL; one-split has more classes and fewer steps.
 """
 
 from __future__ import annotations
@@ -14,42 +17,59 @@ from emergent_icl.sweeps.spec import Condition, Search, Sweep
 
 MODELS = ("transformer", "lstm", "rnn")
 RATE, WARMUP = "training.optimizer.learning_rate", "training.optimizer.warmup_steps"
-_SMALL = Search({RATE: (1e-4, 3e-2), WARMUP: (10, 2000)}, draws=8, num_steps=6_000)
+_SMALL = {RATE: (1e-4, 3e-2), WARMUP: (10, 2000)}
 SEARCHES = {
-    "laptop": _SMALL,
+    "laptop": Search(_SMALL, draws=8, num_steps=6_000, choose_by="loss"),
     "paper": Search({RATE: (1e-5, 1e-1), WARMUP: (1, 10_000)}, draws=15),
-    "one-split": _SMALL,
+    "one-split": Search(_SMALL, draws=8, num_steps=6_000),
+}
+_ICL = (
+    Within("icl", "transformer", low=0.75),
+    Within("icl", "lstm", low=0.45, high=0.55),
+    Within("icl", "rnn", low=0.45, high=0.55),
+)
+_TUNED = (
+    "A transformer learns in context; LSTM and vanilla RNN of the same depth stay at chance with "
+    "the best setting that a search finds for them.",
+    _ICL,
+)
+_TRAINED = (
+    "A transformer learns in context; LSTM and vanilla RNN of the same depth stay near chance, at "
+    "a training loss at which the transformer learns in context.",
+    (*_ICL, Within("loss", "lstm", high=0.7), Within("loss", "rnn", high=0.7)),
+)
+CLAIMS = {"laptop": _TRAINED, "paper": _TUNED, "one-split": _TUNED}
+NOTES = {
+    "laptop": "The transformer (a rate of .0017, seeds 1000 and 1001) began to learn in context "
+    "between 1,600 and 2,000 steps: ICL was .52 to .54 at a loss of 1.8 to 2.0, and .64 to .82 at "
+    ".62 to .75. The LSTM (a rate of .002, the same seeds) had a loss of .72 after 9,000 steps and "
+    ".24 after 18,000, with an ICL of .50 to .54 at every evaluation. That chose the bound and the "
+    "number of steps: ten times those that the transformer needed.",
+    "one-split": "After 8,000 steps the recurrent models are far from their end: from 9.46, which "
+    "guessing gives, the loss of the LSTM fell to 7.5 and that of the RNN to 8.0 to 8.4, the "
+    "transformer's to .83 to .90. What is shown is that they do not learn in context in the "
+    "time in which a transformer does. All of their draws lie at chance: which of them is the "
+    "best is noise. On 1,523 classes and in 8,000 steps the claim stayed undecided (seeds 0 to "
+    "4): ICL of the transformer was .787 [.691, .883], of the LSTM .522, of the RNN .502. On "
+    "12,800 classes (a rate of .0008, seeds 1000 to 1002) the transformer reached .907, .889 "
+    "and .924 in as many steps, the LSTM (rates of .004 and .001, seeds 1000 and 1001) .49 to "
+    ".50. Draws of the search are shorter: 6,000 steps.",
 }
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
-    base = scale.start(preset, 8_000, augmented=preset != "paper")
-    base = with_options(base, {"data.sequences.p_bursty": 1.0})
+    is_one_split = preset == "one-split"
+    base = scale.start(preset, 8_000 if is_one_split else 20_000, augmented=is_one_split)
     return Sweep(
         name="architecture",
         title="Transformer or recurrent",
         axis="sequence model",
-        base=base,
+        base=with_options(base, {"data.sequences.p_bursty": 1.0}),
         **scale.replicates(preset),
         conditions=tuple(Condition(name, {"model.sequence_model": name}) for name in MODELS),
         search=SEARCHES[preset],
-        claim=Claim(
-            "A transformer learns in context; LSTM and vanilla RNN of the same depth stay at "
-            "chance with the best setting that a search finds for them.",
-            (
-                Within("icl", "transformer", low=0.75),
-                Within("icl", "lstm", low=0.45, high=0.55),
-                Within("icl", "rnn", low=0.45, high=0.55),
-            ),
-        ),
-        notes="After 8,000 steps the recurrent models are far from their end: from 9.46, which "
-        "guessing gives, the loss of the LSTM fell to 7.5 and that of the RNN to 8.0 to 8.4, the "
-        "transformer's to .83 to .90. What is shown is that they do not learn in context in the "
-        "time in which a transformer does. All of their draws lie at chance: which of them is the "
-        "best is noise. On 1,523 classes and in 8,000 steps the claim stayed undecided (seeds 0 to "
-        "4): ICL of the transformer was .787 [.691, .883], of the LSTM .522, of the RNN .502. On "
-        "12,800 classes (a rate of .0008, seeds 1000 to 1002) the transformer reached .907, .889 "
-        "and .924 in as many steps, the LSTM (rates of .004 and .001, seeds 1000 and 1001) .49 to "
-        ".50. Draws of the search are shorter: 6,000 steps.",
+        claim=Claim(*CLAIMS[preset]),
+        measures=("icl", "iwl", "loss") if preset == "laptop" else ("icl", "iwl"),
+        notes=NOTES.get(preset, ""),
     )
