@@ -69,7 +69,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         **scale.replicates(preset),
         conditions=tuple(Condition(name, {"model.sequence_model": name}) for name in MODELS),
         search=SEARCHES[preset],
-        claim=Claim(*CLAIMS[preset]),
+        claim=Claim(*CLAIMS[preset], scale.RULES[preset]),
         measures=("icl", "iwl", "loss") if preset == "laptop" else ("icl", "iwl"),
         notes=NOTES.get(preset, ""),
     )

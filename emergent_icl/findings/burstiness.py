@@ -24,5 +24,6 @@ def get_sweep(preset: str = "laptop") -> Sweep:
                 Trend("icl", rising=True),
                 Trend("iwl", rising=False),
             ),
+            scale.RULES[preset],
         ),
     )

@@ -22,6 +22,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
                 Difference("icl", high="labels=10", low="labels=1", more_than=0.05),
                 Trend("icl", rising=True),
             ),
+            scale.RULES[preset],
         ),
         notes="The step is from one label to two: two are as good as ten. Runs of "
         "8,000 steps with 2, 5 and 10 labels (seed 1000) chose the number of steps.",

@@ -39,6 +39,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
                 Fades("icl", "decay=0", by=0.05),
                 Difference("icl", high="decay=0.1", low="decay=0", more_than=0.05),
             ),
+            scale.RULES[preset],
         ),
         plot="curves",
         notes=_NOTES + (_LONGER if is_laptop else _TOO_EARLY),

@@ -37,6 +37,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
                 Trend("icl", rising=True),
                 Trend("iwl", rising=False),
             ),
+            scale.RULES[preset],
         ),
         notes="Runs of 6,000 steps without noise and with both scales of it (seed 1000) showed "
         "that 10,000 steps are enough.",

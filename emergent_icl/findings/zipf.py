@@ -8,7 +8,8 @@ in weights alone.
 from __future__ import annotations
 
 from emergent_icl.findings import scale
-from emergent_icl.sweeps.claims import Claim, Coexistence, Within
+from emergent_icl.sweeps.checks import Check
+from emergent_icl.sweeps.claims import AboveConstant, Claim, Coexistence, Within
 from emergent_icl.sweeps.spec import Sweep, over
 
 EXPONENTS = (0.0, 0.5, 0.9, 1.0, 1.5, 2.0, 3.0)
@@ -16,6 +17,10 @@ EXPONENTS = (0.0, 0.5, 0.9, 1.0, 1.5, 2.0, 3.0)
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
+    # Always answering the commonest class is right in .832 of all queries at an exponent of 3.
+    iwl_alone: Check = AboveConstant("iwl", "alpha=3", by=0.1)
+    if scale.RULES[preset] == "point":
+        iwl_alone = Within("iwl", "alpha=3", low=0.65)
     return Sweep(
         name="zipf",
         title="Zipf exponent",
@@ -31,8 +36,9 @@ def get_sweep(preset: str = "laptop") -> Sweep:
                 Within("icl", "alpha=0", low=0.75),
                 Within("iwl_common", "alpha=0", high=0.25),
                 Within("icl", "alpha=3", high=0.6),
-                Within("iwl", "alpha=3", low=0.65),
+                iwl_alone,
             ),
+            scale.RULES[preset],
         ),
         measures=("icl", "iwl_common", "iwl_rare", "iwl"),
         notes="Runs with exponents .5 and 1 (seed 1000) chose 20,000 steps: at 10,000, exponent 1 "

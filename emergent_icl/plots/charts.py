@@ -44,7 +44,7 @@ def chart(sweep: Json) -> dict[str, Any]:
     traces: list[Trace] = []
     named: set[str] = set()
     for index, measure in enumerate(sweep["measures"]):
-        panel = list(_chances(sweep, conditions, measure))
+        panel = list(_levels(sweep, conditions, measure, looks))
         for group, (name, condition) in enumerate(conditions.items()):
             for trace in _condition_traces(name, condition["runs"], measure, looks[name]):
                 is_first = trace["showlegend"] and name not in named
@@ -132,13 +132,23 @@ def _condition_traces(
             }  # fmt: skip
 
 
-def _chances(sweep: Json, conditions: Mapping[str, Json], measure: str) -> Iterator[Trace]:
+def _levels(
+    sweep: Json, conditions: Mapping[str, Json], measure: str, looks: Mapping[str, Look]
+) -> Iterator[Trace]:
+    """Chance, and where it is above chance the best constant answer."""
     steps = _all_steps(sweep, measure)
     for chance in data.distinct_chances(conditions, measure) if steps else ():
         yield {
             "x": [0, max(steps)], "y": [chance, chance], "mode": "lines", "name": "chance",
             "line": {"color": style.GRAY, "width": 1.2, "dash": "1px,3px"}, "showlegend": False,
             "hovertemplate": f"chance: {chance:.3g}<extra></extra>",
+        }  # fmt: skip
+    for name, constant in data.constants(conditions, measure).items() if steps else ():
+        said = f"always the commonest answer, {chart_text(name)}"
+        yield {
+            "x": [0, max(steps)], "y": [constant, constant], "mode": "lines", "name": "constant",
+            "line": {"color": looks[name].color, "width": 1.2, "dash": "1px,3px"},
+            "showlegend": False, "hovertemplate": f"{said}: {constant:.3g}<extra></extra>",
         }  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from matplotlib.colors import to_hex
 
 from emergent_icl.plots import style
 from emergent_icl.plots.style import DASHES, LOOKS, Look
+from emergent_icl.sweeps.measures import sample_of
 from emergent_icl.sweeps.registration import REGISTERED
-from emergent_icl.sweeps.statistics import mean_interval
+from emergent_icl.sweeps.statistics import mean_estimate
 
 # A part of results.json.
 Json = Mapping[str, Any]
@@ -48,7 +49,7 @@ SAME_CHANCE = 0.02
 class Band(NamedTuple):
     """A measure over training: at each step the mean of the runs that have it, and its interval.
 
-    Low and high are the ends of the 95 % t interval, nan where fewer than two runs have the step.
+    Low and high are the ends of the 95 % interval, nan where it is not known: of a single run.
     """
 
     steps: list[int]
@@ -93,20 +94,24 @@ def points(run: Json, measure: str) -> dict[int, float]:
 
 
 def band(runs: Iterable[Json], measure: str) -> Band:
-    """Mean of runs and its 95 % t interval at each step, within [0, 1] where it must be.
+    """Mean of runs and its 95 % interval at each step, within [0, 1] where it must be.
 
     Runs that diverged take no part: they end early, and where they end a mean would jump.
     """
-    at: dict[int, list[float]] = {}
+    at: dict[int, list[tuple[float, int | None, int]]] = {}
     for run in runs:
+        # Results of earlier versions do not say what was drawn.
+        drawn = run.get("evaluation_seed"), run.get("num_sequences", 0)
         if not has_diverged(run):
             for step, value in points(run, measure).items():
-                at.setdefault(step, []).append(value)
+                at.setdefault(step, []).append((value, *drawn))
     least, most = (0.0, 1.0) if is_share(measure) else (-math.inf, math.inf)
     found = Band([], [], [], [])
     for step in sorted(at):
-        mean, low, high = mean_interval(at[step])
-        is_known = len(at[step]) > 1
+        values, *drawn = zip(*at[step], strict=True)
+        sample = sample_of(measure, values, list(zip(*drawn, strict=True)))
+        mean, low, high = mean_estimate(sample).interval()
+        is_known = math.isfinite(low)
         found.steps.append(step)
         found.mean.append(mean)
         found.low.append(max(low, least) if is_known else math.nan)
@@ -128,6 +133,16 @@ def distinct_chances(conditions: Mapping[str, Json], measure: str) -> list[float
     for chance in sorted(known):
         if not found or chance - found[-1] > SAME_CHANCE:
             found.append(chance)
+    return found
+
+
+def constants(conditions: Mapping[str, Json], measure: str) -> dict[str, float]:
+    """Condition -> accuracy of the best constant answer, where it is visibly above chance."""
+    found = {}
+    for name, one in conditions.items():
+        constant, chance = (one.get(kind, {}).get(measure) for kind in ("constant", "chance"))
+        if is_number(constant) and constant - (chance or 0.0) > SAME_CHANCE:
+            found[name] = constant
     return found
 
 
@@ -203,10 +218,42 @@ def verdict_text(verdict: Json | None) -> tuple[str, str]:
     return f"{sign} {verdict['verdict']}", color
 
 
+def family_text(verdicts: Mapping[str, Json]) -> str:
+    """How many claims were judged together, and by what; stands above every table of verdicts."""
+    number = count(len(verdicts), "claim")
+    if not all("strict" in one for one in verdicts.values()):
+        return f"{number}, each judged by itself."
+    said = f"{number}, judged as one family"
+    if any(has_other_rule(one) for one in verdicts.values()):
+        return (
+            f"{said}. Verdicts are by the rules that the claims were written with; beside them "
+            "stands the stricter reading: all of a 95 % interval beyond its bound, and p adjusted "
+            "for the number of claims (Holm) below 0.05."
+        )
+    return f"{said}: p is adjusted for their number (Holm), and must be below 0.05."
+
+
+def has_other_rule(verdict: Json) -> bool:
+    """Whether a claim is read in another way than by limits."""
+    return verdict.get("rule", "limits") != "limits"
+
+
+def both_texts(verdict: Json | None) -> tuple[str, str]:
+    """The same with the stricter reading, where that is another; the color is the verdict's."""
+    text, color = verdict_text(verdict)
+    strict = (verdict or {}).get("strict")
+    if strict and strict["verdict"] != verdict["verdict"]:
+        text += f" (stricter reading: {verdict_text(strict)[0]})"
+    return text, color
+
+
 def headline(verdicts: Mapping[str, Json]) -> str:
-    """'4 of 7 findings reproduced'."""
-    reproduced = sum(verdict["verdict"] == "reproduced" for verdict in verdicts.values())
-    return f"{reproduced} of {count(len(verdicts), 'finding')} reproduced"
+    """'4 of 7 findings reproduced', and how many by the stricter reading if that is less."""
+    own = [one["verdict"] for one in verdicts.values()].count("reproduced")
+    readings = [one.get("strict", one)["verdict"] for one in verdicts.values()]
+    strict = readings.count("reproduced")
+    said = f"{own} of {count(len(verdicts), 'finding')} reproduced"
+    return said if strict == own else f"{said}, {strict} by the stricter reading"
 
 
 def registered_text(registration: Json) -> str:

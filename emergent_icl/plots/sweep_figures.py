@@ -60,7 +60,8 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
     """
     measures, conditions = sweep["measures"], data.in_order(sweep["conditions"])
     # Every label must find its place beside the axes.
-    height = max(PANEL_HEIGHT, (len(conditions) + 2) * LABEL_LINE)
+    most = len(conditions) + max(len(data.constants(conditions, one)) for one in measures)
+    height = max(PANEL_HEIGHT, (most + 2) * LABEL_LINE)
     columns = len(measures) if len(measures) <= MOST_BESIDE else -(-len(measures) // 2)
     figure, panels = _panels(len(measures), columns, PANEL_WIDTH, height, 1.1)
     looks = data.looks(conditions)
@@ -73,8 +74,9 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
         for condition, one in conditions.items():
             labels += _draw_curve(axes, one, measure, looks[condition], condition)
         _over_steps(axes, sweep)
+        labels += _draw_constants(axes, conditions, measure, looks)
         ends.append(labels + _draw_chances(axes, conditions, measure))
-    _headline(figure, data.title_of(name, sweep), *data.verdict_text(verdict))
+    _headline(figure, data.title_of(name, sweep), *data.both_texts(verdict))
     _small_print(figure, _finding_notes(sweep, context))
     _label_ends(figure, panels, ends)
     return figure
@@ -88,6 +90,8 @@ def _finding_notes(sweep: Json, context: str) -> str:
     if len(empty) < len(conditions):
         by = f", by {sweep['axis']}" if sweep["axis"] else ""
         parts.append(f"Lines: means over seeds{by}; bands: their 95 % intervals")
+        known = any(data.constants(conditions, measure) for measure in sweep["measures"])
+        parts.append("Constant: always the commonest answer" if known else "")
         parts.append(f"No runs of {', '.join(empty)}" if empty else "")
         if any(map(data.has_diverged, data.runs_of(sweep))):
             parts.append("Crosses: runs that diverged, in no mean")
@@ -109,7 +113,7 @@ def summary_figure(results: Json) -> Figure:
         ends.append((_draw_over_training if is_over_training else _draw_ends)(axes, sweep))
         if "icl" in sweep["measures"]:
             _draw_chances(axes, sweep["conditions"], "icl")
-        text, color = data.verdict_text(verdicts.get(name))
+        text, color = data.both_texts(verdicts.get(name))
         axes.set_title(short(data.title_of(name, sweep)), fontsize=10.5, loc="left", pad=19)
         axes.annotate(
             text, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points",
@@ -121,8 +125,8 @@ def summary_figure(results: Json) -> Figure:
         f"{data.context_text(results)}, {data.replicates_text(results)}. At the end of "
         "training, or over training where steps are the axis. Points: single runs; lines and "
         "bars: means over seeds. ICL: in-context, accuracy on held-out classes; IWL: in-weights, "
-        "accuracy without support. Dotted: chance in context. "
-        f"{data.registrations_text(results)}.",
+        "accuracy without support. Dotted: chance in context, and always the commonest answer "
+        f"where it is above chance (constant). {data.registrations_text(results)}.",
     )
     _label_ends(figure, panels, ends)
     return figure
@@ -153,6 +157,18 @@ def _draw_chances(axes: Axes, conditions: Mapping[str, Json], measure: str) -> l
         axes.axhline(chance, color=style.GRAY, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     right = axes.get_xlim()[1]
     return [EndLabel("chance", style.GRAY, right, chance) for chance in chances]
+
+
+def _draw_constants(
+    axes: Axes, conditions: Mapping[str, Json], measure: str, looks: Mapping[str, Look]
+) -> list[EndLabel]:
+    """A dotted line where the best constant answer of a condition lies above chance."""
+    labels, right = [], axes.get_xlim()[1]
+    for name, constant in data.constants(conditions, measure).items():
+        color = looks[name].color
+        axes.axhline(constant, color=color, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        labels.append(EndLabel(f"constant, {name}", color, right, constant))
+    return labels
 
 
 def _draw_over_training(axes: Axes, sweep: Json) -> list[EndLabel]:
@@ -195,6 +211,15 @@ def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
             for x, mean in means:
                 axes.hlines(mean, x - half, x + half, color=look.color, linewidth=2)
         labels.append(EndLabel(look.short, look.color, *means[-1]))
+        constants = data.constants(conditions, name)
+        if constants:
+            spots = [
+                (place, constants[one])
+                for place, one in zip(places, conditions, strict=True)
+                if one in constants
+            ]
+            axes.plot(*zip(*spots, strict=True), "_:", color=look.color, linewidth=1, alpha=0.8)
+            labels.append(EndLabel(f"{look.short}, constant", look.color, *spots[-1]))
     texts = [_tick_text(name, one["value"]) for name, one in conditions.items()]
     is_long = max(map(len, texts), default=0) * len(texts) > 44
     axes.set_xticks(places, texts, fontsize=8, rotation=20 if is_long else 0)

@@ -19,6 +19,8 @@ from emergent_icl.plots.sweep_data import Json
 OUTCOMES = {"holds": "✓", "fails": "✗", "undecided": "?"}
 UNKNOWN = "–"  # noqa: RUF001
 LEAST_P = 1e-4
+# What always the commonest answer gives, where it is above chance.
+CONSTANT = "constant answer"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 Cell = str | tuple[str, ...]
@@ -49,7 +51,11 @@ class CheckRow(NamedTuple):
 
 
 class FindingRow(NamedTuple):
-    """A finding: its verdict and the color of that, its claim with checks, how it was fixed."""
+    """A finding: its verdict and the color of that, its claim with checks, how it was fixed.
+
+    `strict` is the stricter reading, '' where that is the verdict's own; `family` says what became
+    of its p among all claims, '' where it has none.
+    """
 
     name: str
     title: str
@@ -58,6 +64,8 @@ class FindingRow(NamedTuple):
     claim: str
     checks: tuple[CheckRow, ...]
     registration: str
+    strict: str
+    family: str
 
 
 class ConditionRow(NamedTuple):
@@ -84,20 +92,40 @@ def finding_rows(results: Json) -> list[FindingRow]:
         )  # fmt: skip
         title, claim = data.title_of(name, sweeps.get(name)), verdict.get("claim", "")
         text, color = data.verdict_text(verdict)
-        mark = data.registration_text(results, name)
-        rows.append(FindingRow(name, title, text, color, claim, checks, mark))
+        mark, readings = data.registration_text(results, name), _readings(verdict, len(verdicts))
+        rows.append(FindingRow(name, title, text, color, claim, checks, mark, *readings))
     return rows
+
+
+def _readings(verdict: Json, num_claims: int) -> tuple[str, str]:
+    """The stricter reading with the checks that it turns on, and the p of a claim in its family."""
+    strict = verdict.get("strict")
+    if not strict:
+        return "", ""
+    p, adjusted = (_p_text(strict[name], 3) for name in ("p", "p_adjusted"))
+    family = f"p{NO_BREAK}{p}, adjusted for {data.count(num_claims, 'claim')} {adjusted}"
+    if not data.has_other_rule(verdict):
+        return "", family
+    places = [f"{i} {one}" for i, one in enumerate(strict["outcomes"], 1) if one != "holds"]
+    checks = f" (check {', '.join(places)})" if places else ""
+    return data.verdict_text(strict)[0] + checks, family
 
 
 def condition_rows(sweep: Json) -> list[ConditionRow]:
     """Every condition, in order."""
     rows = []
     for name, one in data.in_order(sweep["conditions"]).items():
-        ends = tuple(mean_text(data.finals(one, measure)) for measure in sweep["measures"])
+        ends = tuple(_end_text(one, measure) for measure in sweep["measures"])
         diverged = sum(map(data.has_diverged, one["runs"].values()))
         runs = f"{len(one['runs'])}" + (f", {diverged} diverged" if diverged else "")
         rows.append(ConditionRow(name, ends, runs, options(one["overrides"])))
     return rows
+
+
+def _end_text(condition: Json, measure: str) -> str:
+    constant = data.constants({"": condition}, measure).get("")
+    beside = "" if constant is None else f", {CONSTANT} {constant:.3f}"
+    return mean_text(data.finals(condition, measure)) + beside
 
 
 def measure_headers(sweep: Json) -> tuple[str, ...]:
@@ -118,6 +146,8 @@ def checks_table(checks: Sequence[CheckRow]) -> Table:
 def conditions_table(sweep: Json) -> Table:
     """What each condition changes, and what its runs end with."""
     caption = "At the end of training: mean ± standard deviation over seeds (number of runs)"
+    if any(data.constants(sweep["conditions"], measure) for measure in sweep["measures"]):
+        caption += f"; {CONSTANT}: what always the commonest answer gives"
     headers = ("Condition", *measure_headers(sweep), "Runs", "Overrides")
     rows = [(one.name, *one.ends, one.runs, one.overrides) for one in condition_rows(sweep)]
     return Table(caption, headers, rows, "numbers")
@@ -182,15 +212,17 @@ def numbers_text(numbers: Json) -> str:
             said = "" if level == f"95{NO_BREAK}%" else f"{NO_BREAK}({level})"
             text += f" [{', '.join(number_text(bound) for bound in value)}]{said}"
             continue
-        if name != "p":
-            said = number_text(value)
-        elif data.is_number(value) and value < LEAST_P:
-            said = f"<{NO_BREAK}{LEAST_P:.4f}"
-        else:
-            said = f"={NO_BREAK}{number_text(value, 2)}"
+        said = _p_text(value) if name == "p" else number_text(value)
         # A name and its number are not parted at a line's end.
         text += f"{', ' if text else ''}{name}{NO_BREAK}{said}"
     return text
+
+
+def _p_text(p: object, digits: int = 2) -> str:
+    """'= 0.012', or '< 0.0001'."""
+    if data.is_number(p) and p < LEAST_P:
+        return f"<{NO_BREAK}{LEAST_P:.4f}"
+    return f"={NO_BREAK}{number_text(p, digits)}"
 
 
 def mean_text(values: Sequence[float]) -> str:

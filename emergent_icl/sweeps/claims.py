@@ -1,116 +1,108 @@
-"""Claims that can fail: a sentence, the checks that it is made of, and the verdict.
+"""Claims that can fail: a sentence, and the checks that it is made of.
 
 Each check is decided by statistics over seeds: it holds, fails, or is undecided, where what was
-measured neither bears it out nor rules it out. A claim is reproduced if all of its checks hold, not
-reproduced if one fails, else inconclusive.
+measured neither bears it out nor rules it out. `verdicts.py` makes a verdict of them.
+
+A bound is passed where all of the 95 % interval lies beyond it. A claim that something "stays"
+needs two bounds, an equivalence margin with all of the interval inside.
 """
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, get_args
 
 import numpy as np
 
-from emergent_icl.evaluation.metrics import Interval
-from emergent_icl.sweeps.measures import Evidence
+from emergent_icl.sweeps.checks import (
+    ALPHA,
+    Check,
+    CheckResult,
+    Number,
+    Rule,
+    best_of,
+    decide,
+    interval_numbers,
+    judged,
+    p_within,
+    range_text,
+    worst_of,
+)
+from emergent_icl.sweeps.measures import Evidence, is_accuracy
 from emergent_icl.sweeps.statistics import (
     LEVEL,
-    difference_interval,
-    mean_interval,
+    Estimate,
+    Sample,
+    difference_estimate,
+    mean_estimate,
     permutation_p,
     spearman,
 )
 
-ALPHA = 0.05
-
-Decision = Literal["holds", "fails", "undecided"]
-Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
-# From best to worst, in the order that `worst_of` and `best_of` use.
-VERDICTS: Mapping[Decision, Verdict] = {
-    "holds": "reproduced", "undecided": "inconclusive", "fails": "not reproduced"
-}  # fmt: skip
-# A number, the name of a condition, or an interval.
-Number = float | str | tuple[float, float]
-
-
-class CheckResult(NamedTuple):
-    """What became of a check, the numbers that decided it, and a reason where they do not tell.
-
-    The number 'NAME, 95 %' is the interval of NAME, or that of another level.
-    """
-
-    outcome: Decision
-    numbers: dict[str, Number]
-    reason: str = ""
-
-
-class Check(abc.ABC):
-    """One statement that a claim is made of: a frozen dataclass.
-
-    Its fields say what it is about: `measure` and `together` are measures, whatever else is a
-    word names a condition. With `needs_all` it needs the runs of every condition there is, with
-    `needs_values` a value of each. Derive your own checks from it.
-    """
-
-    needs_all: ClassVar[bool] = False
-    needs_values: ClassVar[bool] = False
-
-    @abc.abstractmethod
-    def text(self) -> str:
-        """The statement in words, with its bounds."""
-
-    def conditions(self) -> set[str]:
-        """Conditions that it names."""
-        fields = vars(self).items()
-        return {value for name, value in fields if isinstance(value, str) and name != "measure"}
-
-    def measures(self) -> set[str]:
-        """Measures that it reads."""
-        fields = vars(self)
-        return set(fields["together"] if "together" in fields else [fields["measure"]])
-
-    @abc.abstractmethod
-    def judge(self, evidence: Evidence) -> CheckResult:
-        """Decides it; every condition that it needs has a run."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Difference(Check):
-    """The mean at `high` exceeds that at `low` by more than `more_than`, and surely by something.
+    """The mean at `high` minus that at `low` lies between `more_than` and `less_than`.
 
-    The exact p is of a difference above zero; how sure the bound is, the interval tells.
+    All of its 95 % interval does. Replicates with sequences of their own are compared one by one
+    where both conditions have the same.
     """
 
     measure: str
     high: str
     low: str
     more_than: float = 0.0
+    less_than: float = math.inf
+
+    def text(self) -> str:
+        """See Check."""
+        return f"{self._what()} is {range_text(self.more_than, self.less_than)} (95 % interval)"
+
+    def _what(self) -> str:
+        return f"{self.measure}: mean at {self.high} minus mean at {self.low}"
+
+    def read_by(self, rule: Rule) -> Check:
+        """See Check."""
+        return _PointDifference(**vars(self)) if rule == "point" else self
+
+    def judge(self, evidence: Evidence) -> CheckResult:
+        """See Check."""
+        found, means = self._compare(evidence)
+        return judged("difference", found, self.more_than, self.less_than, means)
+
+    def _compare(self, evidence: Evidence) -> tuple[Estimate, dict[str, Number]]:
+        """The difference, and both means."""
+        high, low = (evidence.sample(one, self.measure) for one in (self.high, self.low))
+        # The same sequences, each run its own: the same replicates, which are in order of seeds.
+        paired = not high.is_shared and len(high.seeds) > 0 and high.seeds == low.seeds
+        found = difference_estimate(high, low, paired=paired)
+        sides = {self.high: high.values, self.low: low.values}
+        return found, {f"mean at {one}": float(np.mean(runs)) for one, runs in sides.items()}
+
+
+class _PointDifference(Difference):
+    """The mean difference exceeds `more_than`, and surely something.
+
+    The exact p is of a difference above zero; how sure the bound is, the interval tells.
+    """
 
     def text(self) -> str:
         """See Check."""
         return (
-            f"{self.measure}: mean at {self.high} minus mean at {self.low} is more than "
-            f"{self.more_than:g}, exact permutation p of one above 0 < {ALPHA:g}"
+            f"{self._what()} is more than {self.more_than:g}, exact permutation p of one above 0 "
+            f"< {ALPHA:g}"
         )
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
         high = evidence.final(self.high, self.measure)
         low = evidence.final(self.low, self.measure)
-        difference, p = difference_interval(high, low), permutation_p(high, low)
-        numbers = {
-            f"mean at {self.high}": float(np.mean(high)),
-            f"mean at {self.low}": float(np.mean(low)),
-            **_interval_numbers("difference", difference),
-            "p": p,
-        }
-        if difference.high <= self.more_than:
+        (found, means), p = self._compare(evidence), permutation_p(high, low)
+        numbers = {**means, **interval_numbers("difference", found.interval()), "p": p}
+        if found.interval().high <= self.more_than:
             return CheckResult("fails", numbers)
-        if not difference.mean > self.more_than:  # NaN decides nothing.
+        if not found.mean > self.more_than:  # NaN decides nothing.
             return CheckResult("undecided", numbers)
         if p < ALPHA:
             return CheckResult("holds", numbers)
@@ -152,7 +144,7 @@ class Trend(Check):
 
 @dataclasses.dataclass(frozen=True)
 class Within(Check):
-    """The mean at a condition lies in a range: all of its 95 % interval does."""
+    """The mean at a condition lies between two bounds: all of its 95 % interval does."""
 
     measure: str
     condition: str
@@ -161,17 +153,48 @@ class Within(Check):
 
     def text(self) -> str:
         """See Check."""
-        where = f"within {self.low:g} and {self.high:g}"
-        if self.low == -math.inf:
-            where = f"below {self.high:g}"
-        elif self.high == math.inf:
-            where = f"above {self.low:g}"
-        return f"{self.measure}: mean at {self.condition} is {where} (95 % interval)"
+        what = f"{self.measure}: mean at {self.condition}"
+        return f"{what} is {range_text(self.low, self.high)} (95 % interval)"
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
-        found = mean_interval(evidence.final(self.condition, self.measure))
-        return CheckResult(_where(found, self.low, self.high), _interval_numbers("mean", found))
+        found = mean_estimate(evidence.sample(self.condition, self.measure))
+        return judged("mean", found, self.low, self.high, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class AboveConstant(Check):
+    """The mean of an accuracy is more than `by` above that of the best constant answer.
+
+    Under a skewed distribution of queries always answering the commonest class scores high.
+    Raises ValueError for a measure that is no accuracy.
+    """
+
+    measure: str
+    condition: str
+    by: float
+
+    def __post_init__(self) -> None:
+        """Checks the measure."""
+        if not is_accuracy(self.measure):
+            raise ValueError(f"AboveConstant: measure = {self.measure!r} must be an accuracy")
+
+    def text(self) -> str:
+        """See Check."""
+        return (
+            f"{self.measure}: mean at {self.condition} is more than {self.by:g} above that of the "
+            "best constant answer (95 % interval)"
+        )
+
+    def judge(self, evidence: Evidence) -> CheckResult:
+        """See Check."""
+        found = mean_estimate(evidence.sample(self.condition, self.measure))
+        constant = evidence.constants.get(self.condition, {}).get(self.measure)
+        if constant is None:
+            numbers = interval_numbers("mean", found.interval())
+            return CheckResult("undecided", numbers, "the best constant answer is not known")
+        about = {"best constant answer": constant}
+        return judged("mean", found, constant + self.by, math.inf, about)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,23 +222,29 @@ class Coexistence(Check):
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
-        lesser = {
-            name: [min(run.final[one] for one in self.together) for run in runs]
-            for name, runs in evidence.runs.items()
-        }
-        missing = mean_interval(lesser.pop(self.not_at))
+        lesser = {name: mean_estimate(self._lesser(evidence, name)) for name in evidence.runs}
+        missing = lesser.pop(self.not_at)
         if not lesser:
             return CheckResult("undecided", {}, f"there is no condition but {self.not_at}")
         level = 1 - (1 - LEVEL) / len(lesser)
-        elsewhere = {name: mean_interval(values, level) for name, values in lesser.items()}
+        elsewhere = {name: one.interval(level) for name, one in lesser.items()}
         best = max(elsewhere, key=lambda name: (elsewhere[name].low, elsewhere[name].mean))
-        somewhere = best_of(_where(found, self.above, math.inf) for found in elsewhere.values())
+        somewhere = best_of(decide(found, self.above, math.inf) for found in elsewhere.values())
         numbers = {
             "best condition": best,
-            **_interval_numbers("lesser measure there", elsewhere[best], level),
-            **_interval_numbers(f"lesser measure at {self.not_at}", missing),
+            **interval_numbers("lesser measure there", elsewhere[best], level),
+            **interval_numbers(f"lesser measure at {self.not_at}", missing.interval()),
         }
-        return CheckResult(worst_of([somewhere, _where(missing, -math.inf, self.above)]), numbers)
+        least = min(p_within(one, self.above, math.inf) for one in lesser.values())
+        not_there = decide(missing.interval(), -math.inf, self.above)
+        p = max(min(len(lesser) * least, 1.0), p_within(missing, -math.inf, self.above))
+        return CheckResult(worst_of([somewhere, not_there]), numbers | {"p": p})
+
+    def _lesser(self, evidence: Evidence, condition: str) -> Sample:
+        """Of each run the least of the measures."""
+        samples = [evidence.sample(condition, one) for one in self.together]
+        values = np.min([one.values for one in samples], axis=0)
+        return min(samples, key=lambda one: one.num_sequences)._replace(values=values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,69 +276,30 @@ class Fades(Check):
         others = curves.sum(axis=0) - curves if len(curves) > 1 else curves
         peaks = curves[np.arange(len(curves)), others.argmax(axis=1)]
         ends = curves[:, -1]
-        drop = mean_interval(list(peaks - ends))
-        numbers = {
-            "mean height": float(np.mean(peaks)),
-            "mean at the end": float(np.mean(ends)),
-            **_interval_numbers("drop", drop),
-        }
-        return CheckResult(_where(drop, self.by, math.inf), numbers)
-
-
-def _interval_numbers(name: str, interval: Interval, level: float = LEVEL) -> dict[str, Number]:
-    """A number and its interval, as they are reported; one that is not known is left out."""
-    bounds = (interval.low, interval.high)
-    known = all(map(math.isfinite, bounds))
-    return {name: interval.mean, **({f"{name}, {100 * level:.3g} %": bounds} if known else {})}
-
-
-def _where(interval: Interval, low: float, high: float) -> Decision:
-    """Whether an interval lies inside a range, outside of it, or across its border."""
-    if low < interval.low and interval.high < high:
-        return "holds"
-    return "fails" if interval.high <= low or interval.low >= high else "undecided"
-
-
-def worst_of(decisions: Iterable[Decision]) -> Decision:
-    """'holds' if all of at least one do, 'fails' if one does, else 'undecided'."""
-    return max(decisions, key=list(VERDICTS).index)
-
-
-def best_of(decisions: Iterable[Decision]) -> Decision:
-    """'holds' if one of at least one does, 'fails' if all do, else 'undecided'."""
-    return min(decisions, key=list(VERDICTS).index)
+        sample = evidence.sample(self.condition, self.measure)
+        of_both = (sample._replace(values=values) for values in (peaks, ends))
+        drop = difference_estimate(*of_both, paired=True)
+        means = {"mean height": float(np.mean(peaks)), "mean at the end": float(np.mean(ends))}
+        return judged("drop", drop, self.by, math.inf, means)
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A finding in one sentence, and the checks that decide it: all of them must hold."""
+    """A finding in one sentence, and the checks that decide it: all of them must hold.
+
+    Raises ValueError for an unknown rule.
+    """
 
     text: str
     checks: tuple[Check, ...]
+    rule: Rule = "limits"  # How its differences are read.
 
+    def __post_init__(self) -> None:
+        """Checks the rule."""
+        if self.rule not in get_args(Rule):
+            allowed = ", ".join(get_args(Rule))
+            raise ValueError(f"Claim.rule = {self.rule!r} must be one of {allowed}")
 
-class Judged(NamedTuple):
-    """A claim's verdict, with the result of each check in order."""
-
-    verdict: Verdict
-    results: tuple[CheckResult, ...]
-
-
-def judge(claim: Claim, evidence: Evidence, expected_runs: int) -> Judged:
-    """Decides a claim; where a condition has fewer runs than expected, no check can hold."""
-    results = tuple(_judge_check(check, evidence, expected_runs) for check in claim.checks)
-    return Judged(VERDICTS[worst_of(one.outcome for one in results)], results)
-
-
-def _judge_check(check: Check, evidence: Evidence, expected_runs: int) -> CheckResult:
-    needed = set(evidence.runs) if getattr(check, "needs_all", False) else check.conditions()
-    counts = {name: len(runs) for name, runs in evidence.runs.items() if name in needed}
-    absent = [name for name, count in counts.items() if count == 0]
-    few = {name: count for name, count in counts.items() if 0 < count < expected_runs}
-    reasons = [f"no runs of {', '.join(absent)}"] if absent else []
-    but = f"of {expected_runs} runs (others are missing, or diverged)"
-    reason = "; ".join([*reasons, *(f"{name} has {count} {but}" for name, count in few.items())])
-    if absent or not counts:
-        return CheckResult("undecided", {}, reason or "there are no runs")
-    found = check.judge(evidence)
-    return CheckResult("undecided", found.numbers, reason) if few else found
+    def read_by(self, rule: Rule) -> tuple[Check, ...]:
+        """Its checks, as a rule reads them."""
+        return tuple(check.read_by(rule) for check in self.checks)

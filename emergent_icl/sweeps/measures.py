@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from emergent_icl.config.configs import named_overrides
 from emergent_icl.config.registry import nearest_name
 from emergent_icl.data.task import Task
-from emergent_icl.evaluation.metrics import ICL, IWL, METRICS
+from emergent_icl.evaluation.metrics import ICL, IWL, METRICS, REAL_VALUED
 from emergent_icl.runs.records import Record, read_metrics
 from emergent_icl.runs.workdir import Workdir
+from emergent_icl.sweeps.statistics import Sample
 
 # Name -> key of metrics.jsonl. Any other measure is an evaluation's key: 'eval/flip/accuracy'.
 MEASURES = {
@@ -50,29 +52,50 @@ def more_is_better(measure: str) -> bool:
     return metric_key(measure).rsplit("/", 1)[-1] != "loss"
 
 
+def is_accuracy(measure: str) -> bool:
+    """Whether it says how often the answer was right."""
+    metric = metric_key(measure).rsplit("/", 1)[-1]
+    return metric in ("accuracy", "accuracy_closed")
+
+
 def chance(measure: str, task: Task) -> float | None:
     """What guessing gives, in [0, 1]: of the valid labels for a closed accuracy, else of all.
 
     None for what is not an accuracy, or of a mode that the task lacks.
     """
     kind = task.evaluation.get(evaluation_mode(measure) or "")
-    metric = metric_key(measure).rsplit("/", 1)[-1]
-    if kind is None or metric not in ("accuracy", "accuracy_closed"):
+    if kind is None or not is_accuracy(measure):
         return None
-    if metric == "accuracy" and kind.is_fewshot:
+    is_open = metric_key(measure).endswith("/accuracy")
+    if is_open and kind.is_fewshot:
         # Its labels are a few of those that the model may give.
         return 1 / task.num_labels
-    chosen_from = kind.valid_labels if metric == "accuracy_closed" else kind.answers >= 0
+    chosen_from = kind.answers >= 0 if is_open else kind.valid_labels
     return 1 / len(set(kind.answers[chosen_from].tolist()))
 
 
+def best_constant(measure: str, task: Task) -> float | None:
+    """Accuracy of always giving the answer that is right most often, in [0, 1].
+
+    It is what nothing but the frequencies of the classes gives, far above chance where they are
+    skewed. None for what is not an accuracy, or where the mode does not know its queries.
+    """
+    kind = task.evaluation.get(evaluation_mode(measure) or "")
+    return kind.commonest if kind is not None and is_accuracy(measure) else None
+
+
 class MeasuredRun(NamedTuple):
-    """What one run, a replica of a job, measured: measure -> {step: value}, steps increasing."""
+    """What one run, a replica of a job, measured: measure -> {step: value}, steps increasing.
+
+    Of each evaluation mode there were `num_sequences`, drawn from `evaluation_seed`.
+    """
 
     curves: Mapping[str, Mapping[int, float]]
     seed: int = 0
     replica: str = ""
     diverged_at_step: int | None = None
+    evaluation_seed: int | None = None
+    num_sequences: int = 0
 
     @property
     def final(self) -> dict[str, float]:
@@ -80,15 +103,35 @@ class MeasuredRun(NamedTuple):
         return {name: list(curve.values())[-1] for name, curve in self.curves.items() if curve}
 
 
+def sample_of(
+    measure: str, values: Sequence[float], drawn: Sequence[tuple[int | None, int]]
+) -> Sample:
+    """What runs measured, with the seed and the number of each run's evaluation sequences."""
+    if evaluation_mode(measure) is None:
+        return Sample(values)
+    seeds = tuple(seed for seed, _ in drawn if seed is not None)
+    is_share = metric_key(measure).rsplit("/", 1)[-1] not in REAL_VALUED
+    return Sample(values, seeds, min(count for _, count in drawn) if is_share else 0)
+
+
 class Evidence(NamedTuple):
-    """The runs of each condition, without those that diverged, and its place on the axis."""
+    """What each condition gave: its runs without those that diverged, by increasing seed.
+
+    Besides its place on the axis, and the best constant answer of each measure where it is known.
+    """
 
     runs: Mapping[str, tuple[MeasuredRun, ...]]
     values: Mapping[str, float | None]
+    constants: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
     def final(self, condition: str, measure: str) -> list[float]:
         """A measure at the end of every run of a condition."""
         return [run.final[measure] for run in self.runs[condition]]
+
+    def sample(self, condition: str, measure: str) -> Sample:
+        """The same, with what is known of the sequences that it was measured on."""
+        drawn = [(run.evaluation_seed, run.num_sequences) for run in self.runs[condition]]
+        return sample_of(measure, self.final(condition, measure), drawn)
 
 
 def read_runs(workdir: Workdir) -> list[MeasuredRun]:
@@ -102,7 +145,9 @@ def read_runs(workdir: Workdir) -> list[MeasuredRun]:
         own = [record for record in records if record.get("replica", "") == name]
         about = summary["replicas"][name] if name else summary
         seed = overrides.get("training.seed", config.training.seed)
-        runs.append(MeasuredRun(_curves(own), seed, name, about.get("diverged_at_step")))
+        evaluation_seed = overrides.get("evaluation.seed", config.evaluation.seed)
+        ended, count = about.get("diverged_at_step"), config.evaluation.num_sequences
+        runs.append(MeasuredRun(_curves(own), seed, name, ended, evaluation_seed, count))
     return runs
 
 

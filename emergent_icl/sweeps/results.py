@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emergent_icl.config.configs import flatten
-from emergent_icl.data.task import make_task
+from emergent_icl.data.task import Task, make_task
 from emergent_icl.runs.records import PACKAGES, processor, versions
-from emergent_icl.sweeps.claims import judge
+from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.jobs import Job, chosen_draw, config_key, draws, make_jobs
-from emergent_icl.sweeps.measures import MEASURES, Evidence, MeasuredRun, chance, read_runs
+from emergent_icl.sweeps.measures import (
+    MEASURES,
+    Evidence,
+    MeasuredRun,
+    best_constant,
+    chance,
+    read_runs,
+)
 from emergent_icl.sweeps.spec import Condition, Sweep
+from emergent_icl.sweeps.verdicts import Readings, judge_family
 
 DIGITS = 5
 
@@ -28,6 +36,7 @@ def collect(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> di
     """
     jobs = make_jobs(sweeps, root)
     found = {sweep.name: _found(sweep, jobs) for sweep in sweeps}
+    readings = judge_family({one.name: _judged(one, found[one.name]) for one in sweeps})
     # By what they train, so that copies of runs are counted once.
     trained = {config_key(job.config): job for job in jobs if job.is_complete()}.values()
     summaries = [summary for one in trained if (summary := one.workdir.read_summary())]
@@ -39,7 +48,10 @@ def collect(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> di
         "versions": _versions(summaries),
         "runs": sum(one.num_runs for one in trained),
         "compute_seconds": sum(summary["wall_seconds"] for summary in summaries),
-        "verdicts": {one.name: _verdict(one, found[one.name]) for one in sweeps},
+        "claims": len(sweeps),
+        "verdicts": {
+            one.name: _verdict(one, found[one.name], readings[one.name]) for one in sweeps
+        },
         "sweeps": {one.name: _sweep(one, found[one.name], jobs) for one in sweeps},
     }
 
@@ -73,20 +85,49 @@ def _found(sweep: Sweep, jobs: Sequence[Job]) -> _Found:
     return {name: [runs[seed] for seed in sorted(runs)] for name, runs in found.items()}
 
 
-def _verdict(sweep: Sweep, found: _Found) -> dict[str, Any]:
+def _judged(sweep: Sweep, found: _Found) -> tuple[Claim, Evidence, int]:
+    """What is judged of a sweep: its claim, what was found, and how many runs there should be."""
     runs = {
         name: tuple(run for _, run in own if run.diverged_at_step is None)
         for name, own in found.items()
     }
     values = {condition.name: condition.value for condition in sweep.conditions}
-    judged = judge(sweep.claim, Evidence(runs, values), len(sweep.seeds))
+    measures = set().union(*(check.measures() for check in sweep.claim.checks))
+    constants = {one.name: _levels(best_constant, sweep, one, measures) for one in sweep.conditions}
+    return sweep.claim, Evidence(runs, values, constants), len(sweep.seeds)
+
+
+def _levels(
+    level: Callable[[str, Task], float | None],
+    sweep: Sweep,
+    condition: Condition,
+    measures: Iterable[str],
+) -> dict[str, float]:
+    """What answers without learning give in a condition, of each measure where it is known."""
+    task = make_task(sweep.config(condition))
+    levels = {measure: level(measure, task) for measure in measures}
+    return {measure: one for measure, one in levels.items() if one is not None}
+
+
+def _verdict(sweep: Sweep, found: _Found, readings: Readings) -> dict[str, Any]:
+    own, strict = readings
+    claim = sweep.claim
+    outcomes = [result.outcome for result in strict.results]
     return {
-        "verdict": judged.verdict,
-        "claim": sweep.claim.text,
+        "verdict": own.verdict,
+        "claim": claim.text,
+        "rule": claim.rule,
         "statistics": [
             {"check": check.text(), **_rounded(result._asdict())}
-            for check, result in zip(sweep.claim.checks, judged.results, strict=True)
+            for check, result in zip(claim.read_by(claim.rule), own.results, strict=True)
         ],
+        # By limits, which is the stricter reading of a claim whose rule is another.
+        "strict": {
+            "verdict": strict.verdict,
+            "outcomes": outcomes,
+            "p": _rounded(strict.p),
+            "p_adjusted": _rounded(strict.p_adjusted),
+        },
         "runs": [f"{one.name} ({run.replica})" for own in found.values() for one, run in own],
     }
 
@@ -111,19 +152,20 @@ def _sweep(sweep: Sweep, found: _Found, jobs: Sequence[Job]) -> dict[str, Any]:
 def _condition(
     sweep: Sweep, condition: Condition, runs: list[tuple[Job, MeasuredRun]]
 ) -> dict[str, Any]:
-    task = make_task(sweep.config(condition))
-    chances = {measure: chance(measure, task) for measure in sweep.measures}
     # Of other metrics than the named measures and the sweep's own, the end is enough.
     kept = {*MEASURES, *sweep.measures}
     return {
         "value": condition.value,
         "overrides": dict(condition.overrides),
-        "chance": _rounded({name: one for name, one in chances.items() if one is not None}),
+        "chance": _rounded(_levels(chance, sweep, condition, sweep.measures)),
+        "constant": _rounded(_levels(best_constant, sweep, condition, sweep.measures)),
         "runs": {
             str(run.seed): {
                 "workdir": job.name,
                 "replica": run.replica,
                 "diverged_at_step": run.diverged_at_step,
+                "evaluation_seed": run.evaluation_seed,
+                "num_sequences": run.num_sequences,
                 "curves": {
                     name: {"steps": list(curve), "values": _rounded(list(curve.values()))}
                     for name, curve in run.curves.items()

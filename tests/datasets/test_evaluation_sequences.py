@@ -162,3 +162,41 @@ def test_flip_needs_two_ways():
         draw("flip", ways=1)
     with pytest.raises(ValueError, match="at least ways = 27 trained classes"):
         draw("flip", ways=27)
+
+
+# ------------------------------------------------------------------ the best constant answer
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "options"),
+    [
+        ("no_support_zipfian", {"zipf_exponent": 1.5}, {}),
+        ("no_support_zipfian", {"zipf_exponent": 1.0, "label_multiplicity": 3}, {}),
+        ("no_support_rare", {}, {"labeling": "shared"}),
+        ("no_support_common", {"zipf_exponent": 2.0, "zipf_within_roles": True}, {}),
+        ("fewshot_holdout", {}, {"ways": 3}),
+        ("fewshot_common", {"num_shared_labels": 4}, {"labeling": "shared"}),
+        (
+            "fewshot_zipfian",
+            {"zipf_exponent": 1.0},
+            {"labeling": "original", "distinct_ways": False},
+        ),
+        ("bursty", {"zipf_exponent": 1.0, "label_multiplicity": 2}, {"p_bursty": 0.5}),
+        ("relabelled", {"zipf_exponent": 1.0}, {}),
+    ],
+)
+def test_the_commonest_answer_is_as_common_as_is_said(name, changes, options):
+    count = 20_000
+    kind, batch = draw(name, count, space=dataclasses.replace(SPACE, **changes), **options)
+    answers = kind.answers[batch.labels[:, -1]]
+    most = np.bincount(answers).max() / count
+    # The most of many that are as common is somewhat more.
+    error = np.sqrt(kind.commonest / count)
+    assert -4 * error < most - kind.commonest < 5 * error
+
+
+def test_modes_that_do_not_know_their_commonest_answer_do_not_say_one():
+    skewed = dataclasses.replace(SPACE, zipf_exponent=1.0)
+    for name in ("flip", "mixed", "fewshot_zipfian"):
+        options = {"labeling": "ordered"} if name.startswith("fewshot") else {}
+        assert draw(name, 4, space=skewed, **options)[0].commonest is None

@@ -7,10 +7,10 @@ import pytest
 from emergent_icl import findings as files
 from emergent_icl.config.configs import flatten
 from emergent_icl.data.task import make_task
-from emergent_icl.sweeps.claims import judge
 from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.measures import Evidence, MeasuredRun
 from emergent_icl.sweeps.spec import load_sweep
+from emergent_icl.sweeps.verdicts import judge
 
 FOLDER = Path(files.__file__).parent
 OPTIONS = {
@@ -104,7 +104,8 @@ def test_runs_that_are_all_alike_bear_no_claim_out(name, preset, level):
         {one.name: (run,) * 5 for one in sweep.conditions},
         {one.name: one.value for one in sweep.conditions},
     )
-    assert judge(sweep.claim, evidence, 5).verdict != "reproduced"
+    for rule in ("limits", "point"):
+        assert judge(sweep.claim, evidence, 5, rule).verdict != "reproduced"
 
 
 def test_zipf_tells_common_classes_from_rare_ones():

@@ -96,6 +96,13 @@ def test_everything_that_was_found_is_written(read):
     assert "emergent-icl 1.0.0" in read.text
 
 
+def test_the_number_of_claims_and_the_stricter_reading_are_told(read):
+    assert "7 claims, judged as one family." in read.text
+    assert "Stricter: ? inconclusive (check 1 undecided)" in read.text
+    assert read.text.count("Stricter reading:") == 1
+    assert "p = 0.0123, adjusted for 7 claims = 0.0861" in read.text
+
+
 def test_every_verdict_has_a_sign_and_a_link_to_its_finding(read):
     for sign, verdict in (("✓", "reproduced"), ("✗", "not reproduced"), ("?", "inconclusive")):
         assert f"{sign} {verdict}" in read.text

@@ -40,6 +40,29 @@ def test_verdicts_come_with_their_checks_and_numbers(page, name):
         assert all(one in row for one in check["numbers"] if "%" not in one)
 
 
+def test_the_number_of_claims_stands_above_every_table_of_verdicts(page):
+    for name in ("verdicts", "checks"):
+        block = page.split(f"<!-- results: {name} -->")[1].split("<!-- /results -->")[0]
+        text, table, *_ = block.strip().split("\n\n")
+        assert text.startswith("7 claims, judged as one family.")
+        assert table.startswith("| finding | verdict | ")
+
+
+def test_the_stricter_reading_stands_beside_a_verdict_of_an_older_rule(page):
+    rows = {line.split(" | ")[0]: line for line in page.splitlines() if line.startswith("| ")}
+    assert "| ✓ reproduced | ? inconclusive (check 1 undecided) |" in rows["| Burstiness"]
+    assert "Stricter reading: ? inconclusive (check 1 undecided)" in rows["| burstiness"]
+    assert "p = 0.0123, adjusted for 7 claims = 0.0861" in rows["| burstiness"]
+    assert "| ✓ reproduced |  |" in rows["| Number of classes"]
+    assert "Stricter" not in rows["| classes"]
+
+
+def test_the_best_constant_answer_stands_beside_what_it_is_compared_with(page):
+    (row,) = (line for line in page.splitlines() if line.startswith("| exponent=2 |"))
+    assert "(5), constant answer 0.608 |" in row
+    assert row.count("constant") == 1
+
+
 @pytest.mark.parametrize("name", RESULTS["sweeps"])
 def test_means_are_those_of_the_runs_that_did_not_diverge(page, name):
     sweep = RESULTS["sweeps"][name]
@@ -86,7 +109,7 @@ def test_a_bar_in_a_name_does_not_end_its_cell():
     changed["verdicts"]["burstiness"]["claim"] = "A | B"
     block = "<!-- results: verdicts -->\n<!-- /results -->"
     row = next(line for line in fill(block, changed, ".").splitlines() if "A \\| B" in line)
-    assert row.replace("\\|", "").count("|") == 4
+    assert row.replace("\\|", "").count("|") == 5
 
 
 @pytest.mark.parametrize(

@@ -6,31 +6,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emergent_icl.sweeps.claims import (
+    AboveConstant,
     Claim,
     Coexistence,
     Difference,
     Fades,
     Trend,
     Within,
-    judge,
 )
 from emergent_icl.sweeps.measures import Evidence, MeasuredRun
+from emergent_icl.sweeps.verdicts import judge, judge_family
 
 
-def evidence(values=None, **conditions):
-    """Condition -> the ICL of its runs, or dictionaries of measures."""
-    runs = {
-        name: tuple(
-            MeasuredRun({key: {10: value} for key, value in run.items()})
-            for run in (one if isinstance(one, dict) else {"icl": one} for one in own)
+def evidence(values=None, seeds=None, **conditions):
+    """Condition -> the ICL of its runs, or dictionaries of measures.
+
+    With seeds of their evaluation sequences, of which there are 1,000, they are told.
+    """
+    runs = {}
+    for name, own in conditions.items():
+        finals = [one if isinstance(one, dict) else {"icl": one} for one in own]
+        told = [{}] * len(own)
+        if seeds is not None:
+            told = [{"evaluation_seed": seed, "num_sequences": 1000} for seed in seeds]
+        runs[name] = tuple(
+            MeasuredRun({key: {10: value} for key, value in final.items()}, **about)
+            for final, about in zip(finals, told, strict=True)
         )
-        for name, own in conditions.items()
-    }
     return Evidence(runs, values or dict.fromkeys(conditions))
 
 
-def outcome(check, found, expected_runs=5):
-    return judge(Claim("", (check,)), found, expected_runs).results[0].outcome
+def result(check, found, expected_runs=5, rule="limits"):
+    return judge(Claim("", (check,)), found, expected_runs, rule).results[0]
+
+
+def outcome(check, found, expected_runs=5, rule="limits"):
+    return result(check, found, expected_runs, rule).outcome
 
 
 ABSENT = " (others are missing, or diverged)"
@@ -38,26 +49,89 @@ HIGH, LOW = (0.8, 0.85, 0.9, 0.82, 0.88), (0.5, 0.49, 0.51, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(
-    ("high", "low", "expected"),
+    ("high", "low", "by_limits", "by_point"),
     [
-        (HIGH, LOW, "holds"),
-        (LOW, HIGH, "fails"),
-        (LOW, LOW, "fails"),  # The difference is surely less than .2.
-        ((0.9, 0.5, 0.5, 0.9, 0.9), LOW, "undecided"),  # .24, but p is .08.
-        ((0.9, 0.5, 0.5, 0.5, 0.9), LOW, "undecided"),  # .16 +- .27
-        ((np.nan,) * 5, LOW, "undecided"),
+        (HIGH, LOW, "holds", "holds"),
+        (LOW, HIGH, "fails", "fails"),
+        (LOW, LOW, "fails", "fails"),  # The difference is surely less than .2.
+        ((0.72, 0.66, 0.76, 0.7, 0.76), LOW, "undecided", "holds"),  # .22 +- .05
+        ((0.9, 0.5, 0.5, 0.9, 0.9), LOW, "undecided", "undecided"),  # .24 +- .27
+        ((0.9, 0.5, 0.5, 0.5, 0.9), LOW, "undecided", "undecided"),  # .16 +- .27
+        ((np.nan,) * 5, LOW, "undecided", "undecided"),
     ],
 )
-def test_difference(high, low, expected):
-    check = Difference("icl", high="a", low="b", more_than=0.2)
-    assert outcome(check, evidence(a=high, b=low)) == expected
+def test_difference(high, low, by_limits, by_point):
+    check, found = Difference("icl", high="a", low="b", more_than=0.2), evidence(a=high, b=low)
+    assert outcome(check, found) == by_limits
+    assert outcome(check, found, rule="point") == by_point
 
 
 def test_a_difference_of_few_runs_is_undecided_and_says_why():
-    check = Difference("icl", high="a", low="b")
-    finding = judge(Claim("", (check,)), evidence(a=HIGH[:3], b=LOW[:3]), 3).results[0]
+    check, found = Difference("icl", high="a", low="b"), evidence(a=HIGH[:3], b=LOW[:3])
+    finding = result(check, found, 3, "point")
     assert (finding.outcome, finding.numbers["p"]) == ("undecided", 0.05)
     assert finding.reason == "with 3 and 3 runs p is at least 0.05"
+
+
+def test_a_difference_that_stays_lies_within_its_margin():
+    check = Difference("icl", high="a", low="b", more_than=-0.05, less_than=0.05)
+    assert "is within -0.05 and 0.05 (95 % interval)" in check.text()
+    assert outcome(check, evidence(a=LOW, b=LOW)) == "holds"
+    assert outcome(check, evidence(a=HIGH, b=LOW)) == "fails"
+    assert outcome(check, evidence(a=(0.6, 0.4, 0.5, 0.55, 0.45), b=LOW)) == "undecided"
+
+
+def test_replicates_are_compared_one_by_one_where_both_have_the_same_sequences():
+    """Splits that are harder for both conditions cancel."""
+    rng = np.random.default_rng(0)
+    hard = 0.1 * rng.standard_normal(5)
+    high, low = 0.75 + hard, 0.6 + hard + 0.01 * rng.standard_normal(5)
+    check = Difference("icl", high="a", low="b", more_than=0.1)
+    assert outcome(check, evidence(a=high, b=low, seeds=range(5))) == "holds"
+    assert outcome(check, evidence(a=high, b=low, seeds=(0,) * 5)) == "undecided"
+    assert outcome(check, evidence(a=high, b=low)) == "undecided"
+
+
+EQUAL = (0.5, 0.5)
+EVERY_CHECK = (
+    Difference("icl", high="a", low="b", more_than=0.001),
+    Difference("icl", high="a", low="b", more_than=-0.001, less_than=0.001),
+    Within("icl", "a", low=0.499),
+    Coexistence(("icl",), above=0.501, not_at="b"),
+    Fades("icl", "a", by=0.001),
+)
+
+
+@pytest.mark.parametrize("rule", ["limits", "point"])
+@pytest.mark.parametrize("check", EVERY_CHECK)
+@pytest.mark.parametrize("seeds", [None, (0, 0), (0, 1)])
+def test_runs_that_are_equal_are_not_certain(check, seeds, rule):
+    finding = result(check, evidence(a=EQUAL, b=EQUAL, seeds=seeds), 2, rule)
+    assert finding.outcome == "undecided"
+    for name, bounds in finding.numbers.items():
+        assert not name.endswith("%") or bounds[0] < bounds[1]
+
+
+def test_equal_runs_decide_what_their_sequences_do():
+    found = evidence(a=EQUAL, seeds=(0, 1))
+    low, high = result(Within("icl", "a", low=0.4), found, 2).numbers["mean, 95 %"]
+    # Of 2,000 sequences.
+    assert (low, high) == pytest.approx((0.478, 0.522), abs=1e-3)
+    assert outcome(Within("icl", "a", low=0.4), found, 2) == "holds"
+    assert outcome(Within("icl", "a", low=0.6), found, 2) == "fails"
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"), [(HIGH, "holds"), (LOW, "fails"), ((0.7, 0.9, 0.8), "undecided")]
+)
+def test_an_accuracy_is_judged_against_the_best_constant_answer(runs, expected):
+    check, found = AboveConstant("icl", "a", by=0.1), evidence(a=runs)
+    assert result(check, found, len(runs)).reason == "the best constant answer is not known"
+    found = found._replace(constants={"a": {"icl": 0.6}})
+    finding = result(check, found, len(runs))
+    assert (finding.outcome, finding.numbers["best constant answer"]) == (expected, 0.6)
+    with pytest.raises(ValueError, match="measure = 'loss' must be an accuracy"):
+        AboveConstant("loss", "a", by=0.1)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +253,10 @@ def test_one_of_many_conditions_is_above_a_bound_by_chance_as_seldom_as_one_of_o
 
 def test_a_check_does_not_hold_without_all_runs():
     check = Within("icl", "a", low=0.75)
-    finding = judge(Claim("", (check,)), evidence(a=HIGH[:4]), 5).results[0]
+    finding = result(check, evidence(a=HIGH[:4]))
     assert (finding.outcome, finding.reason) == ("undecided", f"a has 4 of 5 runs{ABSENT}")
-    nothing = judge(Claim("", (check,)), evidence(a=()), 5).results[0]
+    assert "p" not in finding.numbers
+    nothing = result(check, evidence(a=()))
     assert (nothing.outcome, nothing.reason) == ("undecided", "no runs of a")
     # What it does not speak of may be missing.
     assert outcome(check, evidence(a=HIGH, b=())) == "holds"
@@ -199,7 +274,7 @@ def test_the_verdict_is_that_of_the_worst_check():
         ((good, unsure), "inconclusive"),
         ((good, unsure, bad), "not reproduced"),
     ):
-        assert judge(Claim("", checks), found, 5).verdict == verdict
+        assert judge(Claim("", checks), found, 5, "limits").verdict == verdict
 
 
 @settings(max_examples=50, deadline=None)
@@ -209,3 +284,51 @@ def test_what_is_claimed_and_its_opposite_never_both_hold(runs, bound):
     above = outcome(Within("icl", "a", low=bound), found, len(runs))
     below = outcome(Within("icl", "a", high=bound), found, len(runs))
     assert {above, below} in ({"holds", "fails"}, {"undecided"}, {"fails"})
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.floats(0, 1), min_size=4, max_size=6, unique=True), st.floats(0, 1), st.booleans()
+)
+def test_a_check_holds_where_its_p_is_below_half_of_five_percent(runs, bound, shared):
+    seeds = [0 if shared else i for i in range(len(runs))]
+    found = evidence(a=runs, b=runs[::-1], seeds=seeds)
+    for check in (
+        Within("icl", "a", low=bound),
+        Within("icl", "a", low=bound - 0.2, high=bound + 0.2),
+        Difference("icl", high="a", low="b", more_than=-bound),
+    ):
+        finding = result(check, found, len(runs))
+        assert (finding.outcome == "holds") == (finding.numbers["p"] < 0.025)
+
+
+def test_the_claims_of_a_paper_are_judged_as_one_family():
+    """What holds by itself may be what holds by luck among many."""
+    close = evidence(a=(0.77, 0.8, 0.88, 0.79, 0.86))  # p = .013
+    checks = (Within("icl", "a", low=0.75),)
+    family = {f"claim {i}": (Claim("", checks), close, 5) for i in range(4)}
+    for name, (own, strict) in judge_family(family).items():
+        assert own is strict
+        alone = judge(*family[name], "limits")
+        assert (alone.verdict, strict.verdict) == ("reproduced", "inconclusive")
+        assert strict.p_adjusted == pytest.approx(4 * alone.p)
+    (only,) = judge_family({"claim": family["claim 0"]}).values()
+    assert only.own.verdict == "reproduced"
+
+
+def test_claims_of_the_older_rule_keep_their_verdict_beside_the_stricter_reading():
+    found = evidence(a=(0.72, 0.66, 0.76, 0.7, 0.76), b=LOW)
+    claim = Claim("", (Difference("icl", high="a", low="b", more_than=0.2),), "point")
+    (readings,) = judge_family({"claim": (claim, found, 5)}).values()
+    assert (readings.own.verdict, readings.strict.verdict) == ("reproduced", "inconclusive")
+    with pytest.raises(ValueError, match="rule = 'loose' must be one of limits, point"):
+        Claim("", claim.checks, "loose")
+
+
+def test_a_claim_without_runs_counts_in_its_family():
+    check = Within("icl", "a", low=0.75)
+    family = {"run": (Claim("", (check,)), evidence(a=HIGH), 5)}
+    planned = family | {"planned": (Claim("", (check,)), evidence(a=()), 5)}
+    alone, both = judge_family(family)["run"].strict, judge_family(planned)["run"].strict
+    assert both.p_adjusted == pytest.approx(2 * alone.p_adjusted)
+    assert judge_family(planned)["planned"].strict.p == 1

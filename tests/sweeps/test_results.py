@@ -9,8 +9,9 @@ import tiny_sweep
 from finished_runs import Ends, finish
 
 from emergent_icl.data.task import make_task
+from emergent_icl.presets import omniglot_augmented
 from emergent_icl.sweeps.jobs import make_jobs
-from emergent_icl.sweeps.measures import chance
+from emergent_icl.sweeps.measures import best_constant, chance
 from emergent_icl.sweeps.results import collect, results_text
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
@@ -44,8 +45,13 @@ def test_numbers_and_verdict_of_complete_runs(tmp_path):
     assert verdict["runs"][0] == "tiny/p=0/seeds=0-4 (seed=0)"
     difference, trend = verdict["statistics"]
     assert difference["numbers"]["difference"] == pytest.approx(0.3)
-    assert difference["numbers"]["p"] == pytest.approx(1 / 252, abs=1e-5)
+    assert difference["check"].endswith("is above 0 (95 % interval)")
+    assert difference["numbers"]["p"] < 1e-4
     assert trend["outcome"] == "holds"
+    # By itself it is the whole family.
+    assert (results["claims"], verdict["rule"]) == (1, "limits")
+    assert verdict["strict"]["p"] == verdict["strict"]["p_adjusted"] == trend["numbers"]["p"]
+    assert verdict["strict"]["outcomes"] == ["holds", "holds"]
     run = results["sweeps"]["tiny"]["conditions"]["p=1"]["runs"]["2"]
     assert run["curves"]["icl"] == {"steps": [20, 40], "values": [0.41, 0.82]}
     assert run["final"] == {"icl": 0.82, "iwl": 0.22, EXTRA: 0.25}
@@ -142,3 +148,30 @@ def test_the_file_is_json_with_a_line_a_curve(tmp_path):
 )
 def test_chance_is_that_of_the_labels_that_may_be_given(measure, expected, config):
     assert chance(measure, make_task(config)) == expected
+
+
+@pytest.mark.parametrize(("split", "expected"), [("replicate", list(SEEDS)), ("fixed", [0] * 5)])
+def test_runs_say_which_sequences_they_were_evaluated_on(split, expected, tmp_path):
+    sweep = dataclasses.replace(PLAIN, split=split)
+    runs = finished(tmp_path, sweep)["sweeps"]["tiny"]["conditions"]["p=1"]["runs"].values()
+    assert [run["evaluation_seed"] for run in runs] == expected
+    assert {run["num_sequences"] for run in runs} == {50}
+
+
+def test_what_always_the_commonest_answer_gives_is_told_beside_chance(tmp_path):
+    skewed = PLAIN.with_base_options({"data.sequences.zipf_exponent": 1.0})
+    condition = finished(tmp_path, skewed)["sweeps"]["tiny"]["conditions"]["p=0"]
+    # The first of 32 classes.
+    harmonic = sum(1 / rank for rank in range(1, 33))
+    assert condition["constant"] == {"icl": 0.5, "iwl": pytest.approx(1 / harmonic, abs=1e-5)}
+    assert condition["chance"] == {"icl": 0.5, "iwl": 1 / 40}
+
+
+@pytest.mark.parametrize(("exponent", "expected"), [(1.5, 0.385), (2, 0.608), (3, 0.832)])
+def test_the_commonest_of_12800_classes_alone_scores_high_under_zipf(exponent, expected):
+    config = omniglot_augmented.get_config("small").unlock()
+    config.data.sequences.zipf_exponent = float(exponent)
+    task = make_task(config)
+    assert task.space.split.num_train == 12_800
+    assert best_constant("iwl", task) == pytest.approx(expected, abs=5e-4)
+    assert best_constant("loss", task) is None

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from emergent_icl.sweeps.statistics import (
-    difference_interval,
-    mean_interval,
+    Sample,
+    difference_estimate,
+    holm,
+    mean_estimate,
     permutation_p,
     spearman,
 )
@@ -47,36 +49,125 @@ def test_large_samples_are_regrouped_by_chance_and_repeat():
     assert permutation_p(high, low) == pytest.approx(welch, abs=0.02)
 
 
-def test_mean_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    hits = 0
-    for values in rng.normal(0.7, 0.1, (2000, 5)):
-        interval = mean_interval(values)
-        assert interval.low < interval.mean < interval.high
-        hits += interval.low < 0.7 < interval.high
-    assert hits / 2000 == pytest.approx(0.95, abs=0.015)
+REPLICATES, SEQUENCES, TRIALS = 8, 500, 2_000
+
+
+def accuracies(answerer, own):
+    """Of replicates [trials, replicates] that answer two-way sequences; the truth is .5.
+
+    With `own` sequences each replicate has others. 'differing' answers as 'constant' does, but
+    what else was learned differs between replicates.
+    """
+    rng = np.random.default_rng(sum(answerer.encode()))
+
+    def coins(replicates):
+        return rng.integers(2, size=(TRIALS, replicates, SEQUENCES), dtype=np.int8)
+
+    drawn = REPLICATES if own else 1
+    queries, last_of_context = coins(drawn), coins(drawn)
+    answers = {"copier": last_of_context, "coin": coins(REPLICATES)}.get(answerer, np.int8(0))
+    values = np.broadcast_to((answers == queries).mean(axis=-1), (TRIALS, REPLICATES))
+    return values + 0.02 * rng.standard_normal(values.shape) * (answerer == "differing")
+
+
+def coverage(values, own, truth=0.5, estimate=mean_estimate):
+    seeds = range(REPLICATES) if own else (0,) * REPLICATES
+    found = [estimate(Sample(row, seeds, SEQUENCES)).interval() for row in values]
+    return np.mean([one.low <= truth <= one.high for one in found])
+
+
+@pytest.mark.parametrize("answerer", ["constant", "copier", "coin", "differing"])
+def test_intervals_cover_the_truth_as_often_as_they_say(answerer):
+    assert 0.93 <= coverage(accuracies(answerer, own=True), own=True) <= 0.97
+
+
+@pytest.mark.parametrize("answerer", ["constant", "copier", "differing"])
+def test_intervals_cover_the_truth_where_sequences_are_shared(answerer):
+    values = accuracies(answerer, own=False)
+    assert 0.93 <= coverage(values, own=False) <= 0.97
+    if answerer == "differing":
+        # By the spread alone.
+        assert coverage(values, own=True) < 0.75
+
+
+def test_coins_on_shared_sequences_are_covered_too_often_never_too_seldom():
+    assert coverage(accuracies("coin", own=False), own=False) > 0.97
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_differences_of_replicates_cover_the_truth(own):
+    """Two constant answers to the same sequences: one is right where the other is wrong."""
+
+    def difference(one):
+        return difference_estimate(one, one._replace(values=1 - one.values), paired=own)
+
+    values = accuracies("constant", own)
+    assert 0.93 <= coverage(values, own, truth=0.0, estimate=difference) <= 0.97
+
+
+def test_more_error_never_makes_an_interval_narrower():
+    values = [0.5, 0.52, 0.47, 0.61]
+    own = mean_estimate(Sample(values, range(4), 1000)).interval()
+    shared = mean_estimate(Sample(values, (0,) * 4, 1000)).interval()
+    assert shared.low < own.low < own.high < shared.high
+
+
+@settings(max_examples=40, deadline=None)
+@given(samples, numbers, st.booleans())
+def test_p_is_where_an_interval_just_reaches(values, bound, shared):
+    seeds = [0 if shared else i for i in range(len(values))]
+    found = mean_estimate(Sample(values, seeds, 500))
+    p = found.p_above(bound)
+    assert p + found.p_below(bound) == pytest.approx(1)
+    if 1e-9 < p < 0.5 and len(values) > 1:
+        assert found.interval(1 - 2 * p).low == pytest.approx(bound, abs=1e-6)
 
 
 def test_nothing_is_known_of_a_single_run():
-    assert mean_interval([0.7]) == (0.7, -math.inf, math.inf)
-    assert difference_interval([0.7], [0.5, 0.4])[1:] == (-math.inf, math.inf)
+    assert mean_estimate(Sample([0.7])).interval() == (0.7, -math.inf, math.inf)
+    found = difference_estimate(Sample([0.7]), Sample([0.5, 0.4]))
+    assert found.interval()[1:] == (-math.inf, math.inf)
+    assert found.p_above(0.0) == 0.5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_equal_runs_are_known_as_well_as_all_of_their_sequences(share):
+    found = mean_estimate(Sample([share] * 4, range(4), 250)).interval()
+    wilson = stats.binomtest(int(1000 * share), 1000).proportion_ci(method="wilson")
+    assert found.high - found.low > 0
+    # Wilson's is not symmetric at the ends.
+    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=3e-3)
+    # Of what is no share nobody knows how it varies.
+    assert mean_estimate(Sample([2.5] * 4)).interval()[1:] == (-math.inf, math.inf)
 
 
 @settings(max_examples=40, deadline=None)
 @given(samples, samples)
-def test_difference_interval_turns_around(high, low):
-    found, turned = difference_interval(high, low), difference_interval(low, high)
+def test_a_difference_turns_around(high, low):
+    one, other = Sample(high, range(len(high)), 100), Sample(low, range(len(low)), 100)
+    found = difference_estimate(one, other).interval()
+    turned = difference_estimate(other, one).interval()
     assert found.mean == pytest.approx(np.mean(high) - np.mean(low))
     assert found.low <= found.mean <= found.high
     assert (found.low, found.high) == pytest.approx((-turned.high, -turned.low))
 
 
-def test_difference_interval_is_welchs():
+def test_a_difference_of_independent_runs_is_welchs():
     rng = np.random.default_rng(3)
     for sizes in ((5, 5), (3, 7), (2, 4)):
         high, low = rng.normal(0.8, 0.1, sizes[0]), rng.normal(0.5, 0.02, sizes[1])
-        welch = stats.ttest_ind(high, low, equal_var=False).confidence_interval(0.95)
-        assert difference_interval(high, low)[1:] == pytest.approx((welch.low, welch.high))
+        welch = stats.ttest_ind(high, low, equal_var=False, alternative="greater")
+        both_sides = stats.ttest_ind(high, low, equal_var=False).confidence_interval(0.95)
+        found = difference_estimate(Sample(high), Sample(low))
+        assert found.interval()[1:] == pytest.approx((both_sides.low, both_sides.high))
+        assert found.p_above(0.0) == pytest.approx(welch.pvalue)
+
+
+def test_holm_multiplies_by_how_many_are_left():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.9}) == pytest.approx(
+        {"a": 0.04, "b": 0.09, "c": 0.09, "d": 0.9}
+    )
+    assert holm({}) == {}
 
 
 @settings(max_examples=25, deadline=None)

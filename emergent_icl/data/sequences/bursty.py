@@ -51,10 +51,13 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     every_label = np.arange(space.num_labels(options.labeling))
     bursts_follow = options.p_bursty == 0 or options.p_bursty_zipfian == 1
     rest_follows = options.p_bursty == 1 or options.non_bursty == "zipfian"
-    return fixed_type(space, options, draw_places, every_label, any_label=False)._replace(
+    follows = bursts_follow and rest_follows
+    query = space.distribution("zipfian") if follows else None
+    kind = fixed_type(space, options, draw_places, every_label, any_label=False, query=query)
+    return kind._replace(
         reads=("seq_len", "p_bursty", *_BURST_OPTIONS, "non_bursty"),
         shots=options.shots,
-        follows_zipf=bursts_follow and rest_follows,
+        follows_zipf=follows,
     )
 
 
@@ -93,6 +96,7 @@ def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         reads=("seq_len", *_BURST_OPTIONS),
         shots=options.shots,
         follows_zipf=options.p_bursty_zipfian == 1,
+        commonest=1 / len(pool),
     )
 
 
@@ -124,6 +128,7 @@ def mixed(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         labeling=options.labeling,
         reads=("p_fewshot", *few.reads),
         role="each",
+        commonest=None,
     )
 
 

@@ -38,8 +38,9 @@ def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> S
     """
     require_fixed_labeling(f"no_support_{role}", options)
     draw_places = no_support_places(space, role, options.seq_len)
-    valid = space.labels_of(role, options.labeling)
-    return fixed_type(space, options, draw_places, valid, any_label=True)._replace(role=role)
+    valid, query = space.labels_of(role, options.labeling), space.distribution(role)
+    kind = fixed_type(space, options, draw_places, valid, any_label=True, query=query)
+    return kind._replace(role=role)
 
 
 def no_support_places(space: ClassSpace, role: str, seq_len: int) -> DrawPlaces:
@@ -79,10 +80,14 @@ def make_fewshot(
 
         labels = np.arange(fewshot.ways)
         kind = SequenceType(sample, fewshot.seq_len, fewshot.ways, labels, labels, labeling)
+        kind = kind._replace(commonest=1 / fewshot.ways)
     else:
         fixed = dataclasses.replace(options, seq_len=fewshot.seq_len, labeling=labeling)
         valid = space.labels_of(role, labeling)
-        kind = fixed_type(space, fixed, lambda *args: draw(*args)[0], valid, any_label=False)
+        query = _one_way(space.distribution(role), fewshot.distinct_ways)
+        kind = fixed_type(
+            space, fixed, lambda *args: draw(*args)[0], valid, any_label=False, query=query
+        )
     reads = ("shots", "ways", "grouped", "distinct_ways")
     return kind._replace(reads=reads, role=role, shots=fewshot.shots, is_fewshot=True)
 
@@ -108,6 +113,13 @@ def _fewshot_places(
         return np.take_along_axis(ways_BW, slots, axis=1), slots
 
     return draw
+
+
+def _one_way(
+    distribution: sampling.ClassDistribution, distinct: bool
+) -> sampling.ClassDistribution | None:
+    """What one of the ways is drawn from; distinct ones of skewed classes are less skewed."""
+    return None if distinct and np.ptp(distribution.weights) > 0 else distribution
 
 
 @SEQUENCE_TYPES.register("flip")

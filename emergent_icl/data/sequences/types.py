@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emergent_icl.data.sequences.classes import ClassSpace, SequenceBatch
+from emergent_icl.data.sequences.sampling import ClassDistribution
 
 # (generator, batch size) -> SequenceBatch [B, S]
 Sampler = Callable[[np.random.Generator, int], SequenceBatch]
@@ -37,6 +38,7 @@ class SequenceType(NamedTuple):
       is_fewshot: it shows a few classes alone, and has other options in evaluation than in
         training; see FewshotOptions.
       follows_zipf: each class is shown as often as the joint Zipf distribution says.
+      commonest: how often the commonest answer to its queries is right, in [0, 1]; None if unknown.
     """
 
     sample: Sampler
@@ -50,6 +52,7 @@ class SequenceType(NamedTuple):
     shots: int = 0
     is_fewshot: bool = False
     follows_zipf: bool = False
+    commonest: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +107,12 @@ def fixed_type(
     draw_places: DrawPlaces,
     valid_labels: np.ndarray,
     any_label: bool,
+    query: ClassDistribution | None = None,
 ) -> SequenceType:
     """A type whose classes carry their own labels, given how places are drawn.
 
-    With `any_label` every label of the query's class is right. The rest is set by `_replace`.
+    With `any_label` every label of the query's class is right. `query` is what the class of the
+    query, or of its label, is drawn from by itself. The rest is set by `_replace`.
     """
     labeling, num_labels = options.labeling, space.num_labels(options.labeling)
 
@@ -118,4 +123,22 @@ def fixed_type(
         )
 
     answers = space.answers(labeling) if any_label else np.arange(num_labels)
-    return SequenceType(sample, options.seq_len, num_labels, valid_labels, answers, labeling)
+    commonest = _commonest(space, answers, labeling, any_label, query) if query else None
+    return SequenceType(
+        sample, options.seq_len, num_labels, valid_labels, answers, labeling, commonest=commonest
+    )
+
+
+def _commonest(
+    space: ClassSpace,
+    answers: np.ndarray,
+    labeling: str,
+    any_label: bool,
+    query: ClassDistribution,
+) -> float:
+    """How often the commonest answer is right."""
+    places = query.first + np.arange(len(query.weights))
+    owns_several = labeling == "ordered" and not any_label
+    owned = np.where(places < space.split.num_train, space.label_multiplicity, 1)
+    weights = query.weights / (owned if owns_several else 1)
+    return float(np.bincount(answers[space.first_labels(places, labeling)], weights).max())
