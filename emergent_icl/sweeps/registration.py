@@ -50,7 +50,7 @@ def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
         differing = _judged_together(found, sweeps)
         for sweep in sweeps:
             if registered := found["sweeps"].get(sweep.name):
-                own = _differences(registered, sweep)
+                own = differences(registered, sweep)
                 differing += [f"{sweep.name}: {one}" for one in own]
         if differing:
             raise SweepError(
@@ -62,7 +62,7 @@ def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     begun = [job.name for job in jobs if not job.is_search and job.workdir.config.exists()]
     if begun:
         raise SweepError(f"runs that have begun cannot be registered: {_listed(begun)} in {root}")
-    content = {sweep.name: _content(sweep) for sweep in sweeps}
+    content = {sweep.name: content_of(sweep) for sweep in sweeps}
     about = {"registered": utc_now(), "hash": hash_of(content), **_repository()}
     made = {**about, "versions": versions(["emergent-icl"]), "sweeps": content}
     write_whole(root / FILE, results_text(made) + "\n")
@@ -106,7 +106,7 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
             continue
         own = [job for job in jobs if job.sweep == sweep.name and not job.is_search]
         early = [job.name for job in own if job.is_complete() and _began(job) < found["registered"]]
-        differing = [*_differences(registered, sweep), *together]
+        differing = [*differences(registered, sweep), *together]
         differing += [f"runs began before it: {_listed(early)}"] if early else []
         added = len(sweep.seeds) - len(registered["seeds"])
         marks[sweep.name] = REGISTERED + (f", {added} seeds added by its rule" if added else "")
@@ -116,7 +116,7 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     return {**{name: found[name] for name in facts}, "status": marks}
 
 
-def _content(sweep: Sweep) -> dict[str, Any]:
+def content_of(sweep: Sweep) -> dict[str, Any]:
     """Whatever decides a sweep's verdict, as JSON has it; a later field of Sweep is part of it."""
     checks = {
         str(number): {"check": type(check).__name__, "text": check.text(), **vars(check)}
@@ -137,26 +137,12 @@ def _content(sweep: Sweep) -> dict[str, Any]:
     )
 
 
-def _plain(value: Any) -> Any:
-    """A value as it comes back from JSON; what JSON lacks, as infinity, becomes a word."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    is_json = value is None or isinstance(value, str | int)
-    is_json |= isinstance(value, float) and math.isfinite(value)
-    return value if is_json else str(value)
+def differences(registered: Json, sweep: Sweep) -> list[str]:
+    """What of a sweep is not as in its content when it was registered; [] where all that counts is.
 
-
-def hash_of(content: Any) -> str:
-    """SHA-256 of the canonical JSON: keys in order, no space."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _differences(registered: Json, sweep: Sweep) -> list[str]:
-    """What of a sweep is not as it was registered."""
-    there, here = dict(registered), _content(sweep)
+    More seeds are no difference up to the registered `most_seeds`.
+    """
+    there, here = dict(registered), content_of(sweep)
     configs = [_config(one.pop("config")) for one in (there, here)]
     before, now = there["seeds"], here["seeds"]
     if before == now[: len(before)] and len(now) <= there.get("most_seeds", 0):
@@ -174,6 +160,23 @@ def _differences(registered: Json, sweep: Sweep) -> list[str]:
         *(f"{path} was not registered" for path in new if path not in old),
         *(f"{path} is gone" for path in old if path not in new),
     ]
+
+
+def hash_of(content: Any) -> str:
+    """SHA-256 of the canonical JSON: keys in order, no space."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A value as it comes back from JSON; what JSON lacks, as infinity, becomes a word."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    is_json = value is None or isinstance(value, str | int)
+    is_json |= isinstance(value, float) and math.isfinite(value)
+    return value if is_json else str(value)
 
 
 def _config(stored: dict[str, Any]) -> ml_collections.ConfigDict:

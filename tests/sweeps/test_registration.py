@@ -13,7 +13,16 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.sweeps.claims import Claim, Difference, Within
 from emergent_icl.sweeps.jobs import make_jobs
-from emergent_icl.sweeps.registration import CHANGED, FILE, hash_of, read, register, status
+from emergent_icl.sweeps.registration import (
+    CHANGED,
+    FILE,
+    content_of,
+    differences,
+    hash_of,
+    read,
+    register,
+    status,
+)
 from emergent_icl.sweeps.spec import Condition, SweepError
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
@@ -109,6 +118,33 @@ def test_whatever_has_changed_is_named_and_cannot_be_registered_over(registered,
         register([sweep], registered)
     assert f"tiny: {said}" in str(error.value)
     assert (registered / FILE).read_bytes() == before
+
+
+def leaves(tree, *path):
+    """Paths of all values in nested dictionaries."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, *path, name)
+        else:
+            yield (*path, name)
+
+
+def test_no_value_can_change_unnoticed_but_where_things_lie():
+    assert not differences(content_of(SEARCHED), SEARCHED)
+    unnoticed = []
+    for *path, name in leaves(content_of(SEARCHED)):
+        registered = content_of(SEARCHED)
+        place = registered
+        for part in path:
+            place = place[part]
+        place[name] = place[name] + 1 if isinstance(place[name], int) else "something else"
+        said = ".".join([*path, name])
+        if not any(one.startswith(f"{said}: ") for one in differences(registered, SEARCHED)):
+            unnoticed.append(said)
+    assert set(unnoticed) == {
+        "config.data.data_dir", "config.data.cache_dir", "config.data.feeder",
+        "config.data.features.path", "config.checkpoints.every", "config.checkpoints.keep",
+    }  # fmt: skip
 
 
 def test_what_decides_nothing_may_change(registered):
