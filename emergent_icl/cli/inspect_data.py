@@ -106,33 +106,28 @@ def _trained(workdir: Workdir, replica: Replica) -> Run | None:
 
 
 def _print_lookalikes(report: dict[str, Any]) -> None:
-    """The pairs that are left out, and what accuracy is without them."""
-    columns = {
-        "by": tables.NAME, "held out": tables.NAME, "trained on": tables.NAME,
-        "1 - cosine": tables.NUMBER,
-    }  # fmt: skip
-    rows = [
-        (way if index == 0 else "", pair["holdout"], pair["training"], f"{pair['distance']:.3f}")
+    """The pairs whose held-out characters are left out, and what accuracy is without them."""
+    near = [
+        (pair["holdout"], pair["training"], f"{pair['distance']:.3f}", way)
         for way, pairs in report["nearest"].items()
-        for index, pair in enumerate(pairs[: least_share(len(pairs), SHARE)])
+        for pair in pairs[: least_share(len(pairs), SHARE)]
     ]
-    tables.print_table(
-        f"Held-out characters that are nearest to a class trained on: {SHARE:.0%} of them",
-        columns, rows,
-    )  # fmt: skip
-    if report["icl"]:
-        tables.print_columns(
-            f"ICL without every sequence that shows one of them, the nearest {SHARE:.0%}",
-            list(report["icl"]),
-            {
-                "characters left out": [f"{one['num_left_out']}" for one in report["icl"].values()],
-                "sequences": [f"{one['num_sequences']:,}" for one in report["icl"].values()],
-                "closed accuracy": [
-                    tables.cell(one["accuracy"] and Interval(**one["accuracy"]))
-                    for one in report["icl"].values()
-                ],
-            },
-        )
+    headings = ("trained on", "1 - cosine", "by")
+    columns = dict(zip(headings, list(zip(*near, strict=True))[1:], strict=True))
+    title = f"The {SHARE:.0%} of held-out characters that are nearest to a class trained on"
+    tables.print_columns(title, [held_out for held_out, *_ in near], columns, "held out")
+    icl = report["icl"].values()
+    if not icl:
+        return
+    columns = {
+        "characters left out": [f"{one['num_left_out']}" for one in icl],
+        "sequences": [f"{one['num_sequences']:,}" for one in icl],
+        "closed accuracy": [
+            tables.cell(one["accuracy"] and Interval(**one["accuracy"])) for one in icl
+        ],
+    }
+    title = "ICL with and without the sequences that show one of these characters"
+    tables.print_columns(title, list(report["icl"]), columns)
 
 
 def _column(measured: SequenceStatistics) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
 from emergent_icl.data.bank import NUM_VARIANTS
 from emergent_icl.evaluation.lookalikes import (
@@ -27,15 +27,16 @@ from emergent_icl.training.build import Experiment
 
 # Of held-out characters: the nearest are left out.
 SHARE = 0.05
+# Pairs that are shown, and how many a row.
 PAIRS, COLUMNS = 12, 4
-# Inches: a cell, what lies beside a pair and under it, and what surrounds all of them.
-CELL, BESIDE, BELOW, TITLE_LINE, MARGIN = 0.72, 0.36, 0.62, 0.17, 0.15
+# Inches of the figure, and of a row of pairs with what is written over and under it.
+WIDTH, ROW, HEADER = 7.4, 1.3, 0.75
+# Points.
+TITLE, TEXT, NAME = 9.0, 7.0, 5.5
 NOTE = (
     "means of a class's examples; left, framed: held out; right: trained on; number: 1 - cosine, "
     "seen from the mean of the training classes (0: the same)"
 )
-# Points.
-TITLE, TEXT, NAME = 10.0, 8.0, 5.5
 
 
 class Lookalikes(NamedTuple):
@@ -116,54 +117,36 @@ def lookalikes_report(experiment: Experiment, found: Lookalikes) -> dict[str, An
 def lookalikes_figure(experiment: Experiment, found: Lookalikes) -> Figure:
     """The nearest pairs by each way: the mean of each class's examples, held out on the left."""
     rows = [math.ceil(min(len(one.holdout), PAIRS) / COLUMNS) for one in found.nearest.values()]
-    width = COLUMNS * (2 * CELL + BESIDE) + 2 * MARGIN
+    figure = style.new_figure(WIDTH, HEADER + sum(rows) * ROW)
     title = f"{experiment.config.name}: held-out classes and the training classes nearest to them"
-    titles, notes = style.wrap(title, width, TITLE), style.wrap(NOTE, width, TEXT)
-    below = MARGIN + 1.2 * TITLE_LINE * len(titles)
-    header = below + TITLE_LINE * len(notes)
-    heights = [2 * TITLE_LINE + count * (CELL + BELOW) for count in rows]
-    height = header + sum(heights)
-    figure = style.new_figure(width, height, constrained=False)
-    place = {"x": MARGIN / width, "va": "top"}
-    figure.text(
-        y=1 - MARGIN / height, s="\n".join(titles), size=TITLE, weight="bold", color=style.INK,
-        **place,
-    )  # fmt: skip
-    figure.text(y=1 - below / height, s="\n".join(notes), size=TEXT, color=style.GRAY, **place)
-    _, *parts = figure.subfigures(len(rows) + 1, 1, height_ratios=[header, *heights])
+    figure.suptitle("\n".join(style.wrap(f"{title}\n{NOTE}", WIDTH, TITLE)), size=TITLE)
+    parts = np.atleast_1d(figure.subfigures(len(rows), 1, height_ratios=rows))
     for part, (way, nearest), count in zip(parts, found.nearest.items(), rows, strict=True):
-        _draw_pairs(part, experiment, way, nearest, count)
+        part.suptitle(f"by {way}", size=TITLE, weight="bold")
+        # Columns of a pair, then space.
+        widths = [1, 1, 0.4] * COLUMNS
+        _draw_pairs(part.subplots(count, len(widths), width_ratios=widths), experiment, nearest)
     return figure
 
 
-def _draw_pairs(
-    part: SubFigure, experiment: Experiment, way: str, nearest: Nearest, rows: int
-) -> None:
-    height, width = 2 * TITLE_LINE + rows * (CELL + BELOW), COLUMNS * (2 * CELL + BESIDE)
-    part.text(MARGIN / (width + 2 * MARGIN), 1, f"by {way}", va="top", size=TEXT, weight="bold")
-    # Columns of a pair, then space.
-    grid = part.add_gridspec(
-        rows, 3 * COLUMNS, width_ratios=[CELL, CELL, BESIDE] * COLUMNS, wspace=0.06,
-        hspace=BELOW / CELL, left=MARGIN / (width + 2 * MARGIN), right=1 - MARGIN / width,
-        top=1 - 2 * TITLE_LINE / height, bottom=BELOW / height,
-    )  # fmt: skip
+def _draw_pairs(grid: np.ndarray, experiment: Experiment, nearest: Nearest) -> None:
+    """Fills axes [rows, 3 * COLUMNS]."""
+    for axes in grid.flat:
+        axes.set_axis_off()
     pairs = np.stack([nearest.holdout, nearest.training], axis=1)[:PAIRS]
     examples, is_image = _means(experiment, pairs), experiment.task.shape.kind == "image"
-    for index, (pair, shown) in enumerate(zip(pairs, examples, strict=True)):
-        row, column = divmod(index, COLUMNS)
+    rows = zip(grid.reshape(-1, 3), pairs, examples, nearest.distances, strict=False)
+    for place, pair, shown, distance in rows:
         scale = (float(shown.min()), float(shown.max())) if is_image else value_range(shown[None])
-        for side, color in enumerate((style.VERMILLION, style.PALE)):
-            axes = part.add_subplot(grid[row, 3 * column + side])
-            draw_example(axes, shown[side], scale)
-            axes.spines[:].set(color=color, linewidth=1.6)
-            name = class_name(experiment, pair[side]).replace("_", " ")
-            lines = style.wrap(name, CELL, NAME)
-            axes.set_xlabel("\n".join(lines), size=NAME, color=style.SOFT, labelpad=2)
-        # Over the border between the two.
-        axes.annotate(
-            f"{nearest.distances[index]:.3f}", (0, 1), (0, 2), xycoords="axes fraction",
-            textcoords="offset points", size=7, color=style.INK, ha="center",
-        )  # fmt: skip
+        for axes, class_id, example in zip(place, pair, shown, strict=False):
+            axes.set_axis_on()
+            draw_example(axes, example, scale)
+            axes.spines[:].set(color=style.PALE, linewidth=1.6)
+            name = class_name(experiment, class_id).replace("_", " ")
+            lines = style.wrap(name, WIDTH / (2.4 * COLUMNS), NAME)
+            axes.set_xlabel("\n".join(lines), size=NAME, color=style.SOFT)
+        place[0].spines[:].set(color=style.VERMILLION)
+        place[0].set_title(f"{distance:.3f}", size=TEXT, loc="left")
 
 
 def _means(experiment: Experiment, class_ids: np.ndarray) -> np.ndarray:

@@ -194,7 +194,7 @@ def test_a_name_stands_for_every_variant_and_a_group_for_its_classes(tmp_path):
 
 WRONG = [
     ({"holdout": ("cloud 3", "clod 4")}, r"data\.split\.holdout: 'clod 4' must be the name of a "
-     r"class, as 'cloud 0' or 'cloud 39', or the number of a class from 0 to 39; did you mean"),
+     r"class, as 'cloud 0', or the number of a class from 0 to 39; did you mean"),
     ({"rare": (40,)}, r"data\.split\.rare: 40 must be the name of a class, or the number of a"),
     ({"rare": (-1,)}, r"data\.split\.rare = \(-1,\) must be a tuple of names of classes"),
     ({"holdout": (1, 2)}, r"names 2 classes: data\.split\.num_holdout = 8 must be 2"),

@@ -33,7 +33,7 @@ def test_a_pair_for_each_held_out_class_without_a_run(preset, tmp_path):
     assert content["icl"] == {}
     figure = lookalikes_figure(experiment, found)
     # Two rows of four pairs.
-    assert sum(len(part.axes) for part in figure.subfigs) == 16
+    assert sum(axes.axison for axes in figure.axes) == 16
     style.save(figure, tmp_path / "lookalikes.png")
 
 

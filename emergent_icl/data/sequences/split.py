@@ -197,29 +197,32 @@ def _named_classes(
 
 def _find(path: str, entries: Iterable[str | int], source: SourceClasses) -> np.ndarray:
     """Numbers of the source's classes that the entries of a list name, each once; int [n]."""
-    found: list[int] = []
-    groups: dict[str, list[int]] = {}
-    for number, group in enumerate(source.groups or ()):
-        groups.setdefault(str(group), []).append(number)
+    known = groups = _members(source.groups or ())
     # Numbers need no names, which a source may have to load its data for.
-    is_named = any(isinstance(entry, str) and entry not in groups for entry in entries)
-    numbers = {name: i for i, name in enumerate(source.names())} if is_named else {}
+    if any(isinstance(entry, str) and entry not in groups for entry in entries):
+        known = _members(source.names()) | groups
+    found: list[int] = []
     for entry in entries:
-        if str(entry) in groups:
-            found += groups[str(entry)]
-        elif entry in numbers:
-            found.append(numbers[entry])
+        if entry in known or str(entry) in groups:
+            found += known[str(entry)]
         elif isinstance(entry, int) and entry < source.num_classes:
             found.append(entry)
         else:
-            some = [*groups][:: max(len(groups) - 1, 1)] or [*numbers][:: max(len(numbers) - 1, 1)]
-            what = "a group" if groups else "a class"
-            example = f", as {' or '.join(map(repr, some))}" if some else ""
+            what, some = ("a group", [*groups]) if groups else ("a class", [*known])
+            example = f", as '{some[0]}'" if some else ""
             raise ValueError(
                 f"{path}: {entry!r} must be the name of {what}{example}, or the number of a class "
-                f"from 0 to {source.num_classes - 1}{nearest_name(entry, [*groups, *numbers])}"
+                f"from 0 to {source.num_classes - 1}{nearest_name(entry, known)}"
             )
     return np.unique(np.array(found, np.int64))
+
+
+def _members(names: Iterable[str]) -> dict[str, list[int]]:
+    """Name -> the numbers of all classes that have it."""
+    members: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        members.setdefault(str(name), []).append(number)
+    return members
 
 
 def _held_out_groups(
