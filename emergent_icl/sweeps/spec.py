@@ -203,7 +203,13 @@ class Sweep:
         measures = {*self.measures, *chosen_by}.union(*(one.measures() for one in checks))
         yield from filter(None, map(measure_problem, sorted(measures)))
         for condition in self.conditions:
-            modes = self.config(condition).evaluation.modes
+            config = self.config(condition)
+            modes = config.evaluation.modes
+            if self.split == "replicate" and config.data.split.holdout:
+                yield (
+                    f"condition '{condition.name}' names its held-out classes "
+                    "(data.split.holdout), so replicates share them: say split = 'fixed'"
+                )
             if self.search is not None:
                 self.search_config(condition)
             for measure in sorted(measures):

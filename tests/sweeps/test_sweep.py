@@ -120,6 +120,10 @@ WRONG = {
     "draws of no length": (with_search(num_steps=-1), "search.num_steps = -1 must be at least 0"),
     "a seed of the verdict": (with_search(seed=3), "search.seed = 3 must be at least 1000"),
     "fewer seeds than none": (dataclasses.replace(SWEEP, most_seeds=-1), "most_seeds = -1 must be"),
+    "named holdout of each seed": (
+        SWEEP.with_base_options({"data.split.holdout": tuple(range(8))}),
+        r"condition 'p=0' names its held-out classes .*, so replicates share them: .* 'fixed'",
+    ),
     "unknown plot": (dataclasses.replace(SWEEP, plot="pie"), "plot = 'pie' must be"),
 }
 
