@@ -22,9 +22,11 @@ from emergent_icl.config.identity import completed, differing_options
 from emergent_icl.runs.progress import utc_now
 from emergent_icl.runs.records import versions
 from emergent_icl.runs.workdir import WorkdirError, read_object, write_whole
+from emergent_icl.sweeps.checks import ALPHA
 from emergent_icl.sweeps.jobs import Job, make_jobs
 from emergent_icl.sweeps.results import results_text
 from emergent_icl.sweeps.spec import Sweep, SweepError
+from emergent_icl.sweeps.statistics import LEVEL
 
 FILE = "registration.json"
 REGISTERED, CHANGED = "registered", "changed after registration: "
@@ -118,14 +120,14 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
 
 def content_of(sweep: Sweep) -> dict[str, Any]:
     """Whatever decides a sweep's verdict, as JSON has it; a later field of Sweep is part of it."""
-    checks = {
-        str(number): {"check": type(check).__name__, "text": check.text(), **vars(check)}
-        for number, check in enumerate(sweep.claim.checks, 1)
-    }
+    claim, checks = sweep.claim, {}
+    for number, check in enumerate(claim.checks, 1):
+        text = check.read_by(claim.rule).text()
+        checks[str(number)] = {"check": type(check).__name__, "text": text, **vars(check)}
     names = [field.name for field in dataclasses.fields(sweep)]
     return _plain(
         {
-            "claim": {**vars(sweep.claim), "checks": checks},
+            "claim": {**vars(claim), "checks": checks, "alpha": ALPHA, "level": LEVEL},
             **{name: getattr(sweep, name) for name in names if name not in _SHOWN | _PARTS},
             "conditions": {
                 one.name: {"value": one.value, "overrides": one.overrides}

@@ -80,6 +80,9 @@ CHANGES = {
     "claim.text: 'Bursts do something.' registered, 'Bursts.' now": changed(
         SEARCHED, claim=Claim("Bursts.", SEARCHED.claim.checks)
     ),
+    "claim.rule: 'limits' registered, 'point' now": changed(
+        SEARCHED, claim=Claim(SEARCHED.claim.text, SEARCHED.claim.checks, rule="point")
+    ),
     "claim.checks.1.more_than: 0.0 registered, 0.1 now": with_first_check(
         SEARCHED, Difference("icl", high="p=1", low="p=0", more_than=0.1)
     ),
