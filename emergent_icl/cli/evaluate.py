@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
     overrides |= _data_overrides()
     with console.command(argv):
         start.use_compilation_cache()
-        names = [_REPLICA.value] if _REPLICA.value else replica_names(workdir.path)
+        names = [_REPLICA.value] if _REPLICA.value else replica_names(workdir.path, overrides)
         for name in names:
             try:
                 run = load_run(workdir.path, _STEP.value, overrides, name or None)

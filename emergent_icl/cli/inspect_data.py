@@ -18,6 +18,7 @@ from absl import flags
 
 from emergent_icl.cli import console, start, tables
 from emergent_icl.cli.flags import config_flag, data_flags, replica_flag, workdir_flag
+from emergent_icl.config.configs import has
 from emergent_icl.config.identity import differing_options
 from emergent_icl.data.sequences.burstiness import SequenceStatistics, mean
 from emergent_icl.evaluation.lookalikes import least_share
@@ -32,6 +33,7 @@ from emergent_icl.plots.lookalikes import (
 )
 from emergent_icl.runs.check import check
 from emergent_icl.runs.open import Run, load_run
+from emergent_icl.runs.recorded_data import OtherDataError, check_data
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training.build import build
 from emergent_icl.training.replicas import Replica
@@ -51,14 +53,20 @@ def main(argv: Sequence[str]) -> None:
     """Draws, measures, writes, and prints the table."""
     workdir = Workdir(_WORKDIR.value)
     with console.command(argv):
+        workdir.check_free()
         config = workdir.read_config() if _CONFIG.value is None else _CONFIG.value
         with config.unlocked():
             config.update_from_flattened_dict(_data_overrides())
         replica = _asked(check(config))
         there = workdir.read_config() if workdir.config.exists() else config
         different = [path for path, *_ in differing_options(there, config)]
+        different = [path for path in different if not has(path, "per_machine")]
         run = _trained(workdir, replica) if _CONFIG.value is None else None
         experiment = run.experiment if run else build(replica.config)
+        # Data that are others on purpose are only noted, below; sequences are no matter of data.
+        chosen = [path for path in different if not path.startswith("data.sequences.")]
+        if not any(path.startswith("data.") for path in chosen):
+            check_data(workdir, experiment.bank, (replica,))
         workdir.make()
         seed, sample = _SEED.value, _SAMPLE.value
         kind = replica.config.data.sequences.type
@@ -100,6 +108,8 @@ def _trained(workdir: Workdir, replica: Replica) -> Run | None:
     start.use_compilation_cache()
     try:
         return load_run(workdir.path, None, _data_overrides(), replica.name or None)
+    except OtherDataError:
+        raise
     except WorkdirError as error:
         console.say(f"Without a trained model: {error}")
         return None

@@ -25,7 +25,7 @@ from emergent_icl.sweeps import registration
 from emergent_icl.sweeps.estimate import estimate
 from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
 from emergent_icl.sweeps.execute.loop import Place, PlaceError, Stopped, run_jobs
-from emergent_icl.sweeps.jobs import Job, distinct, make_jobs
+from emergent_icl.sweeps.jobs import Job, check_root, distinct, make_jobs
 from emergent_icl.sweeps.results import collect, results_text
 from emergent_icl.sweeps.spec import Sweep, SweepError
 
@@ -97,6 +97,7 @@ def launch(
 def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
     """Does what the flags ask for."""
     root = Path(_WORKDIR.value)
+    check_root(root)
     if _REGISTER.value:
         sweep_display.print_registration(
             registration.register(sweeps, root), root / registration.FILE

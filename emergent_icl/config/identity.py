@@ -96,7 +96,7 @@ def identity(config: ml_collections.ConfigDict) -> int:
     It is computed from the config as the first version would have written it: a later option counts
     only if it changes what is done.
     """
-    return _checksum(flatten(tuples(config.to_dict())))
+    return checksum_of(flatten(tuples(config.to_dict())))
 
 
 def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
@@ -104,7 +104,7 @@ def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     flat = flatten(tuples(config.to_dict()))
     ways = {path: _ways(path, flat[path], config) for path in DERIVED if path in flat}
     written = (dict(zip(ways, values, strict=True)) for values in itertools.product(*ways.values()))
-    return tuple(dict.fromkeys(_checksum(flat | one) for one in written))
+    return tuple(dict.fromkeys(checksum_of(flat | one) for one in written))
 
 
 def _with_current_names(stored: dict[str, Any]) -> dict[str, Any]:
@@ -133,8 +133,8 @@ def _later() -> dict[str, Any]:
     return {path: value for path, value in before.items() if value is not FROM_THE_START}
 
 
-def _checksum(flat: dict[str, Any]) -> int:
-    """Of options by their first names, without those that change nothing."""
+def checksum_of(flat: dict[str, Any]) -> int:
+    """A checksum of options by their first names, without those that change nothing."""
     later = _later()
     fixed = {
         path: value

@@ -9,11 +9,12 @@ import jax
 import ml_collections
 
 from emergent_icl.config.check import ConfigError
-from emergent_icl.config.configs import in_words, prefixes, with_options
+from emergent_icl.config.configs import has, in_words, prefixes, with_options
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.recorded_data import check_data
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
 from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.replicas import Replica, capacities
@@ -53,19 +54,21 @@ def load_run(
         if the replica diverged.
       ConfigError: an override is not allowed, or the run needs an extension that was not
         imported (docs/extending.md).
+      OtherDataError: its data have changed.
       DataUnavailableError: its data are not to be had.
     """
-    folder = Workdir(workdir)
-    written = folder.read_config()
+    folder, overrides = Workdir(workdir), overrides or {}
+    written = _written(folder, overrides)
     together = check(written)
     index = _index(folder, [one.name for one in together], replica)
     trained = together[index]
     # As it was trained, whatever the overrides ask of it.
     fixed = with_options(trained.config, capacities((trained,)))
-    config, replicas = _overridden(fixed, overrides or {})
+    config, replicas = _overridden(fixed, overrides)
     with CheckpointStore(folder.checkpoints, config=written) as store:
         step = _checkpoint(folder, store, step)
         experiment = build(config, replicas)
+        check_data(folder, experiment.bank, (trained,))
         state, progress = store.restore(step, experiment.state_template(len(together)))
     if trained.name in progress.diverged:
         raise DivergedError(
@@ -76,9 +79,17 @@ def load_run(
     return Run(experiment, step, own.params, own.batch_stats, trained.config)
 
 
-def replica_names(workdir: str | os.PathLike[str]) -> list[str]:
-    """Names of the replicas that were trained there, [''] for a run alone; raises as `load_run`."""
-    return [replica.name for replica in check(Workdir(workdir).read_config())]
+def replica_names(
+    workdir: str | os.PathLike[str], overrides: dict[str, object] | None = None
+) -> list[str]:
+    """Names of the replicas that were trained there, [''] for a run alone; as `load_run`."""
+    return [replica.name for replica in check(_written(Workdir(workdir), overrides or {}))]
+
+
+def _written(folder: Workdir, overrides: dict[str, object]) -> ml_collections.ConfigDict:
+    """The config of the folder, with its data where they are now: they may have moved since."""
+    moved = {path: value for path, value in overrides.items() if has(path, "per_machine")}
+    return with_options(folder.read_config(), moved)
 
 
 def _index(folder: Workdir, names: list[str], replica: str | None) -> int:

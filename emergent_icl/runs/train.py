@@ -6,7 +6,6 @@ import contextlib
 import math
 import signal
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from emergent_icl.runs import processes, records
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.progress import Fetch, Progress, Tracker, utc_now
+from emergent_icl.runs.recorded_data import check_data, record_data
 from emergent_icl.runs.records import SILENT, Display, MetricsWriter
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training import devices
@@ -64,7 +64,8 @@ def train(
     Raises:
       ConfigError, DataUnavailableError: it cannot be run; nothing was touched.
       WorkdirError: the folder holds another run, or is in use; DisagreementError, one of these, if
-        the processes were started differently; nothing was touched.
+        the processes were started differently, OtherDataError if the run was trained on other data;
+        nothing was touched.
       NonFiniteLossError: a run, or its last replica, diverged; checkpoints before it stand.
       Interrupted: asked to stop; the state is saved.
     """
@@ -81,6 +82,7 @@ def train(
         workdir.check(config)  # Once more, now that nobody else can change it.
         complete = _summary_if_complete(workdir, store, last)
         processes.check_agreement(lambda: _what_must_agree(experiment))
+        check_data(workdir, experiment.bank, replicas)
         # A shared folder need not look the same everywhere at once.
         if processes.of_primary(complete is not None):
             return TrainResult(complete or {}, was_complete=True)
@@ -116,7 +118,8 @@ def _what_must_agree(experiment: Experiment) -> dict[str, Any]:
     config = flatten(experiment.config.to_dict())
     return {
         "config": {path: value for path, value in config.items() if not has(path, "per_machine")},
-        "checksum of the data": zlib.crc32(np.ascontiguousarray(experiment.bank.examples)),
+        "source of the data": experiment.bank.source,
+        "checksum of the data": experiment.bank.checksum,
         "versions": records.versions(("emergent-icl", *records.PACKAGES)),
     }
 
@@ -138,6 +141,7 @@ def _resume(
     state = processes.state_of_primary(state)
     # Not before its checkpoints are known to be this config's.
     if processes.is_primary():
+        record_data(workdir, experiment.bank, experiment.replicas, int(state.step[0]))
         workdir.claim(experiment.config)
     return state, Progress(**(carried or {"started": utc_now()}))
 

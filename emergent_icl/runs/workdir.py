@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Workdir:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self.config = self.path / "config.json"
+        # What it is trained on, see recorded_data.py.
+        self.data = self.path / "data.json"
         self.metrics = self.path / "metrics.jsonl"
         # What came out, once the run is complete.
         self.summary = self.path / "summary.json"
@@ -72,6 +74,8 @@ class Workdir:
             raise WorkdirError(f"{self.path} is not the work directory of a run: no config.json")
         try:
             content = read_object(self.config, "config")
+            if not content.keys() >= {"data", "model", "training"}:
+                raise WorkdirError("it lacks the sections data, model, training")
             return ml_collections.ConfigDict(tuples(completed(content))).lock()
         except (WorkdirError, AttributeError, ValueError, RecursionError) as error:
             # The last three: names that no option can have.
@@ -97,15 +101,28 @@ class Workdir:
         """Checks that the run in this folder, if there is one, is the same; writes nothing.
 
         Raises:
-          WorkdirError: it is another one (names the options), or this is no folder.
+          WorkdirError: it is another one (names the options), or see `check_free`.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise WorkdirError(f"{self.path} is not a folder")
+        self.check_free()
         if differences := "\n  ".join(self.differences(config)):
             raise WorkdirError(
                 f"{self.path} holds a run with another config:\n  {differences}\n"
                 "Use another --workdir, or the same config to resume."
             )
+
+    def check_free(self) -> None:
+        """Checks that this is a run's folder or nobody's: files of others are not overwritten.
+
+        Raises:
+          WorkdirError: names what is in the way; or this is no folder.
+        """
+        if not self.config.exists() and not self.holds_checkpoints():
+            check_nothing_foreign(self.path, _BEFORE_A_RUN)
+
+    def holds_checkpoints(self) -> bool:
+        """Whether a run was saved here, complete or not."""
+        steps = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+        return any(path.name.isdecimal() for path in steps)
 
     def differences(self, config: ml_collections.ConfigDict) -> list[str]:
         """In which options the run in this folder, if there is one, is another one."""
@@ -161,6 +178,35 @@ class Workdir:
             if section is not None and name in section and section[name] == value:
                 del section[name]
         self.write_json(self.config, tree)
+
+
+# What launchers, `inspect_data` and a killed start leave in a folder in which no run has begun.
+_BEFORE_A_RUN = ("train.log", "job.json", "data.json", "inspection.json", "figures", "*.tmp")
+
+
+def check_nothing_foreign(folder: Path, own: Sequence[str]) -> None:
+    """Raises WorkdirError if it holds anything but hidden files, empty folders, and its own.
+
+    `own` are names, or patterns as '*.tmp'; a folder that does not exist holds nothing.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise WorkdirError(f"{folder} is not a folder")
+    foreign = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".")
+        and not any(path.match(name) for name in own)
+        and (path.is_file() or any(one.is_file() for one in path.rglob("*")))
+    ]
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise WorkdirError(
+            f"{folder} holds something else than runs of this program, which might be "
+            f"overwritten: {', '.join(foreign[:3])}{more}\n"
+            "Use a new or an empty folder as --workdir, or move these away."
+        )
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:

@@ -17,12 +17,15 @@ from typing import NamedTuple
 import ml_collections
 
 from emergent_icl.config.configs import with_options
+from emergent_icl.runs.recorded_data import recorded_source
 from emergent_icl.runs.records import last_step
-from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_foreign
 from emergent_icl.sweeps.measures import MeasuredRun, more_is_better, read_runs
 from emergent_icl.sweeps.spec import SEEDED, Condition, Search, Sweep
 
 SEARCH_FOLDER = "search"
+# What commands leave in a folder before the first job has one.
+_BEFORE_A_SWEEP = ("registration.json", "slurm", "*.tmp")
 _REPLICAS = "training.replica_overrides"
 
 # Key of a config -> the folders of its runs, each with the seeds that it holds.
@@ -91,6 +94,36 @@ def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> lis
             job = Job(setting.sweep.name, setting.condition, workdir, config, setting.waits_for)
             jobs.append(job)
     return jobs
+
+
+def check_root(root: Path) -> None:
+    """Raises WorkdirError for a folder of something else, which results might overwrite.
+
+    One in which a sweep has begun may hold what it likes.
+    """
+    has_begun = any(next(root.glob(f"*/*/{name}"), None) for name in ("seeds=*", SEARCH_FOLDER))
+    if not has_begun:
+        check_nothing_foreign(root, _BEFORE_A_SWEEP)
+
+
+def check_same_data(jobs: Iterable[Job]) -> None:
+    """Jobs whose configs name the same data, and which are compared, were trained on the same.
+
+    Raises WorkdirError if their records differ: a file was changed between them.
+    """
+    first: dict[str, tuple[str, Job]] = {}
+    for job in jobs:
+        data = job.config.data.to_dict()
+        named = json.dumps([data["source"], data.get(data["source"])], sort_keys=True)
+        source = recorded_source(job.workdir)
+        there, other = first.setdefault(named, (source, job)) if source else ("", job)
+        if there != source:
+            raise WorkdirError(
+                f"runs of a sweep were trained on different data under one name: {there!r} in "
+                f"{other.workdir.path}, {source!r} in {job.workdir.path}\n"
+                "Remove the folders that were trained on the wrong data; the same command then "
+                "trains them anew."
+            )
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:

@@ -13,7 +13,7 @@ from emergent_icl.config.configs import flatten
 from emergent_icl.data.task import Task, make_task
 from emergent_icl.runs.records import PACKAGES, processor, versions
 from emergent_icl.sweeps.claims import Claim
-from emergent_icl.sweeps.jobs import Job, chosen_draw, config_key, draws, make_jobs
+from emergent_icl.sweeps.jobs import Job, check_same_data, chosen_draw, config_key, draws, make_jobs
 from emergent_icl.sweeps.measures import (
     MEASURES,
     Evidence,
@@ -35,6 +35,7 @@ def collect(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> di
     at the top: 'preset', None for sweeps of one's own.
     """
     jobs = make_jobs(sweeps, root)
+    check_same_data(jobs)
     found = {sweep.name: _found(sweep, jobs) for sweep in sweeps}
     readings = judge_family({one.name: _judged(one, found[one.name]) for one in sweeps})
     # By what they train, so that copies of runs are counted once.

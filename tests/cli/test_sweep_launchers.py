@@ -36,9 +36,8 @@ def broken(tmp_path_factory):
     assert [path.name for path in folder.iterdir()] == [FILE]
     assert "tiny: Bursts do something. (2 conditions, seeds 0, 1)" in done.stdout
     assert f"as {read(folder)['hash'][:12]}: {folder / FILE}. Commit a copy" in done.stdout
-    obstacle = folder / "tiny" / "p=0" / "search" / "checkpoints"
-    obstacle.parent.mkdir(parents=True)
-    obstacle.write_text("in the way")
+    obstacle = folder / "tiny" / "p=0" / "search" / ".lock"
+    obstacle.mkdir(parents=True)
     return folder, obstacle, launch("sweep", *flags(folder, preset="searched"))
 
 
@@ -47,7 +46,7 @@ def whole(broken):
     """The same sweep after a second call that could write."""
     folder, obstacle, _ = broken
     kept = (folder / "tiny" / "p=1" / "seeds=0-1" / "metrics.jsonl").stat().st_mtime_ns
-    obstacle.unlink()
+    obstacle.rmdir()
     done = launch("sweep", *flags(folder, preset="searched"))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, kept, done
@@ -59,7 +58,7 @@ def test_a_program_that_fails_is_reported_and_the_others_go_on(broken):
     assert "failed    tiny/p=0/search" in done.stdout
     assert "error: tiny/p=0/search failed (exit status 1):" in done.stderr
     assert f"({folder}/tiny/p=0/search/train.log)" in done.stdout
-    assert "search/checkpoints is not a folder" in done.stdout
+    assert "search/.lock" in done.stdout
     # What waits for it is not begun.
     assert not (folder / "tiny" / "p=0" / "seeds=0-1").exists()
     assert "To try again what failed:" in done.stdout

@@ -80,4 +80,18 @@ def _write(path: Path, header: Mapping[str, object], arrays: Arrays) -> None:
 
 
 def _checksums(arrays: Arrays) -> dict[str, int]:
-    return {name: zlib.crc32(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    return {name: checksum(array) for name, array in arrays.items()}
+
+
+def checksum(array: np.ndarray) -> int:
+    """Of the numbers in an array, as the headers of caches have it."""
+    return zlib.crc32(np.ascontiguousarray(array))
+
+
+def stored_checksum(path: Path, name: str) -> int | None:
+    """That of an array in a cache, from its header alone; None where there is no such cache."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return json.loads(str(stored["header"]))["checksums"][name]
+    except Exception:  # As in `load_or_build`.
+        return None

@@ -43,4 +43,6 @@ def draw_around_mean(means_SD: jax.Array, key: jax.Array, epsilon: jax.Array) ->
     return (means_SD + epsilon * noise_SD) / jnp.sqrt(1 + epsilon**2)
 
 
-DATA_SOURCES.register("gaussian")(DataSource(gaussian_shape, load_gaussian, draw_around_mean))
+DATA_SOURCES.register("gaussian")(
+    DataSource(gaussian_shape, load_gaussian, draw_around_mean, generator=1)
+)

@@ -15,7 +15,7 @@ from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
 from emergent_icl.data.sources import cache
 from emergent_icl.data.sources.source import DataSource
 
-# Of how characters are made: a change makes old caches void.
+# Of how characters are made: a change makes old caches void, and the data of runs others.
 DRAWING_VERSION = 1
 # Classes that share a generator: class c looks the same whatever the number of classes.
 BLOCK_CLASSES = 100
@@ -172,5 +172,7 @@ def render(strokes: np.ndarray, pen_width: np.ndarray, image_size: int) -> np.nd
 
 
 DATA_SOURCES.register("glyphs")(
-    DataSource(glyphs_shape, load_glyphs, reads=("image_size", "cache_dir"))
+    DataSource(
+        glyphs_shape, load_glyphs, reads=("image_size", "cache_dir"), generator=DRAWING_VERSION
+    )
 )

@@ -45,7 +45,9 @@ def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
     arrays = _arrays(data)
     images = arrays["images"] if "images" in arrays else _unpack(arrays["packed"])
     classes = SPLITS[data.omniglot.split]
-    return ExampleBank("omniglot", images[classes], tuple(arrays["names"][classes].tolist()))
+    names = tuple(arrays["names"][classes].tolist())
+    source = f"drawings {int(arrays['source']):08x}" if "source" in arrays else ""
+    return ExampleBank("omniglot", images[classes], names, source)
 
 
 def omniglot_names(data: ml_collections.ConfigDict) -> tuple[str, ...]:
@@ -65,20 +67,30 @@ def omniglot_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]
 
 
 def _arrays(data: ml_collections.ConfigDict) -> cache.Arrays:
-    """Names, and images: in the size that is asked for, or at full size 'packed'."""
+    """Names, and images: in the size that is asked for, or at full size 'packed'.
+
+    'source' is the checksum of the drawings at full size, where that is known.
+    """
+
+    def path(size: int) -> Path:
+        return cache.cache_folder(data.cache_dir) / f"omniglot-{TFDS_VERSION}-{size}px.npz"
 
     def cached(size: int, build: Callable[[], cache.Arrays], **how: str) -> cache.Arrays:
-        path = cache.cache_folder(data.cache_dir) / f"omniglot-{TFDS_VERSION}-{size}px.npz"
         content = {"dataset": TFDS_NAME, "tfds_version": TFDS_VERSION, "size": size, **how}
-        return cache.load_or_build(path, content, build)
+        return cache.load_or_build(path(size), content, build)
 
     def full() -> cache.Arrays:
         return cached(FULL_SIZE, lambda: _decode(data.data_dir))
 
     size = data.image_size
     if size == FULL_SIZE:
-        return full()
-    return cached(size, lambda: _resized(full(), size), filter="bilinear")
+        full_size = full()
+        return full_size | {"source": np.array(cache.checksum(full_size["packed"]))}
+    arrays = cached(size, lambda: _resized(full(), size), filter="bilinear")
+    if "source" not in arrays:  # Resized by an earlier version; the full size may still be there.
+        known = cache.stored_checksum(path(FULL_SIZE), "packed")
+        return arrays if known is None else arrays | {"source": np.array(known)}
+    return arrays
 
 
 def _decode(data_dir: str) -> cache.Arrays:
@@ -160,7 +172,8 @@ def _resized(full: cache.Arrays, size: int) -> cache.Arrays:
         image = Image.fromarray(images[index])
         # Pillow widens the filter when it shrinks an image: antialiased.
         resized[index] = image.resize((size, size), Image.Resampling.BILINEAR)
-    return {"images": resized, "names": full["names"]}
+    source = np.array(cache.checksum(full["packed"]))
+    return {"images": resized, "names": full["names"], "source": source}
 
 
 _READS = ("image_size", "data_dir", "cache_dir")

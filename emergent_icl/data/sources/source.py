@@ -6,12 +6,15 @@ A new source is one DataSource and one registry line, also from outside the pack
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Sequence
 
 import jax
 import ml_collections
 import numpy as np
 
+from emergent_icl.config.configs import flatten
+from emergent_icl.config.identity import checksum_of
 from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import NUM_VARIANTS, ExampleBank, SourceShape
 from emergent_icl.data.sequences.split import SourceClasses
@@ -51,6 +54,8 @@ class DataSource:
       groups: (config.data, data.split.groups) -> the group that each class is in, one name a class.
         Raises ValueError where the source has no such groups.
       has_thin_strokes: what is not normalized hardly sees on a background of ones.
+      generator: version of what makes the examples up from the options of its section alone; to be
+        counted up when it makes others. None: they come from files, and only they tell.
     """
 
     shape: Callable[[ml_collections.ConfigDict], SourceShape]
@@ -60,6 +65,7 @@ class DataSource:
     names: Callable[[ml_collections.ConfigDict], Sequence[str]] | None = None
     groups: Callable[[ml_collections.ConfigDict, str], Sequence[str]] = no_groups
     has_thin_strokes: bool = False
+    generator: int | None = None
 
 
 def source_shape(data: ml_collections.ConfigDict) -> SourceShape:
@@ -106,14 +112,35 @@ def source_classes(data: ml_collections.ConfigDict) -> SourceClasses:
 def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
     """Loads the examples of `config.data`, `drawings` applied; raises DataUnavailableError.
 
-    The variants of `data.augment` are not stored: the device computes them.
+    The variants of `data.augment` are not stored: the device computes them. What the bank says of
+    itself, `source` and `checksum`, is of all drawings, whichever are shown.
     """
     bank = DATA_SOURCES[data.source].load(data)
+    bank = bank._replace(checksum=_checksum(bank.examples))
+    bank = bank._replace(source=_source_in_words(data, bank))
     if data.drawings == "single":
         return bank._replace(examples=bank.examples[:, :1])
     if data.drawings == "separated":
         drawings = range(bank.examples.shape[1])
         names = tuple(f"{name}, drawing {i}" for name in bank.class_names for i in drawings)
         examples = np.reshape(bank.examples, (-1, 1, *bank.examples.shape[2:]))
-        return ExampleBank(bank.name, examples, names)
+        return bank._replace(examples=examples, class_names=names)
     return bank
+
+
+def _source_in_words(data: ml_collections.ConfigDict, bank: ExampleBank) -> str:
+    """What the examples were made from: see ExampleBank."""
+    version = DATA_SOURCES[data.source].generator
+    if version is not None:
+        prefix = f"data.{data.source}."
+        options = flatten(data.to_dict(), "data.")
+        own = {path: value for path, value in options.items() if path.startswith(prefix)}
+        return f"{data.source}, generator {version}, options {checksum_of(own):08x}"
+    if bank.source is None:
+        return f"{data.source}, checksum {bank.checksum:08x}"
+    return bank.source and f"{data.source}, {bank.source}"
+
+
+def _checksum(array: np.ndarray) -> int:
+    kind = f"{array.dtype} {array.shape}".encode()
+    return zlib.crc32(np.ascontiguousarray(array), zlib.crc32(kind))

@@ -22,4 +22,4 @@ def symbolic_shape(data: ml_collections.ConfigDict) -> SourceShape:
     return SourceShape(data.symbolic.num_classes, 1, (), "integer")
 
 
-DATA_SOURCES.register("symbolic")(DataSource(symbolic_shape, load_symbolic))
+DATA_SOURCES.register("symbolic")(DataSource(symbolic_shape, load_symbolic, generator=1))

@@ -1,0 +1,119 @@
+"""What a run was trained on: recorded when it starts, compared whenever it is opened.
+
+The record is a file of its own, data.json: it must be there before the first step and survive a
+kill, which the summary and checkpoints do not promise, and config.json holds options alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import zlib
+from collections.abc import Sequence
+
+from emergent_icl.data.bank import ExampleBank
+from emergent_icl.runs import processes
+from emergent_icl.runs.records import versions
+from emergent_icl.runs.workdir import Workdir, WorkdirError, read_object
+from emergent_icl.training.replicas import Replica
+
+logger = logging.getLogger(__name__)
+
+# What resizes and draws examples.
+PACKAGES = ("emergent-icl", "numpy", "pillow")
+_WHAT = "record of data"
+
+
+class OtherDataError(WorkdirError):
+    """The data are not those that the run was trained on."""
+
+
+def check_data(workdir: Workdir, bank: ExampleBank, replicas: Sequence[Replica] = ()) -> None:
+    """A run goes on, and is looked at, on the data alone that it was trained on.
+
+    Another source is refused, and another split of classes for one of these replicas, by name;
+    other examples of the same source, and a run that recorded none, are warned of. A folder without
+    a run passes.
+
+    Raises:
+      OtherDataError: on every process of a run.
+    """
+    problem = _problem(workdir, bank, _splits(replicas)) if processes.is_primary() else None
+    if problem := processes.of_primary(problem):
+        raise OtherDataError(problem)
+
+
+def record_data(
+    workdir: Workdir, bank: ExampleBank, replicas: Sequence[Replica], step: int
+) -> None:
+    """Records the data of a run from a step on; what is recorded already stands."""
+    if not workdir.data.exists():
+        about = {
+            "source": bank.source,
+            "examples": f"{bank.checksum:08x}",
+            "splits": _splits(replicas),
+            "from_step": step,
+            "versions": versions(PACKAGES),
+        }
+        workdir.write_json(workdir.data, about)
+
+
+def recorded_source(workdir: Workdir) -> str:
+    """The source that a run recorded, in words; '' if there is no record."""
+    return read_object(workdir.data, _WHAT).get("source", "") if workdir.data.exists() else ""
+
+
+def _splits(replicas: Sequence[Replica]) -> dict[str, str]:
+    """Which classes are rare, common and held out, as a checksum for each replica."""
+    splits = {one.name: one.task.space.split for one in replicas}
+    return {name: f"{zlib.crc32(split.class_ids):08x}" for name, split in splits.items()}
+
+
+def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str | None:
+    """Why the data are refused; warns where they may be others."""
+    if not workdir.data.exists():
+        if workdir.holds_checkpoints():
+            _warn(
+                f"The run in {workdir.path} recorded no checksum of its data (an earlier version "
+                "trained it): whether they are these is not known."
+            )
+        return None
+    try:
+        there = read_object(workdir.data, _WHAT)
+    except WorkdirError as error:
+        return f"{error}\nWithout that file the run goes on, on whatever data there are."
+    made_there, stored = _in_words(there.get("versions")), there.get("splits", {})
+    pairs = {"source": (there.get("source"), bank.source)}
+    for name, split in splits.items():
+        who = f" of replica '{name}'" if name else ""
+        pairs[f"split of its classes{who}"] = (stored.get(name), split)
+    differences = [
+        f"\n  {what}: {old!r} there ({made_there}), {new!r} here"
+        for what, (old, new) in pairs.items()
+        if old and new and old != new
+    ]
+    if differences:
+        return (
+            f"{workdir.path} holds a run on other data:{''.join(differences)}\n"
+            "Give it its own data again, or train another run on these in another --workdir."
+        )
+    if there.get("examples") != f"{bank.checksum:08x}":
+        _warn(
+            f"The examples differ from those of the run in {workdir.path}, though their source "
+            f"({bank.source or 'not known'}) does not: made there with {made_there}, here with "
+            f"{_in_words(versions(PACKAGES))}. Numbers may differ from the run's own."
+        )
+    if step := there.get("from_step"):
+        _warn(f"The run in {workdir.path} recorded its data from step {step} on, not before.")
+    return None
+
+
+def _in_words(versions: object) -> str:
+    pairs = versions.items() if isinstance(versions, dict) else ()
+    return ", ".join(f"{name} {version}" for name, version in pairs) or "unknown versions"
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Once, however many replicas of a run are opened."""
+    logger.warning("%s", text)

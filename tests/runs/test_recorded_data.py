@@ -1,0 +1,280 @@
+"""A run knows its data: through every door, others are refused, doubtful ones warned of."""
+
+import dataclasses
+import json
+import signal
+
+import numpy as np
+import pytest
+import tiny
+import tiny_sweep
+from conftest import needs_omniglot
+from finished_runs import Ends, finish
+from launching import launch
+
+from emergent_icl.config.check import ConfigError
+from emergent_icl.config.configs import with_options
+from emergent_icl.config.registry import DATA_SOURCES
+from emergent_icl.data.bank import ExampleBank, SourceShape
+from emergent_icl.data.sources import omniglot
+from emergent_icl.data.sources.cache import cache_folder
+from emergent_icl.data.sources.source import DataSource, load_bank
+from emergent_icl.presets import base
+from emergent_icl.runs.open import load_run, replica_names
+from emergent_icl.runs.recorded_data import OtherDataError, check_data, record_data
+from emergent_icl.runs.records import Display
+from emergent_icl.runs.train import Interrupted, train
+from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.sweeps.jobs import make_jobs
+from emergent_icl.sweeps.results import collect
+from emergent_icl.training.replicas import make_replicas
+
+VECTORS = np.random.default_rng(0).normal(size=(40, 5, 16)).astype(np.float32)
+OTHER = VECTORS[::-1]
+
+
+def features(path, vectors=VECTORS):
+    """The config of a run on a file, which is written."""
+    np.save(path, vectors)
+    values = {"data.source": "features", "data.features.path": str(path), "data.noise_scale": 0.0}
+    return with_options(tiny.get_config("vectors"), values)
+
+
+def begun(folder, config, step=40):
+    """A folder in which a run was saved, as far as its data are asked for."""
+    workdir = Workdir(folder)
+    workdir.make()
+    record_data(workdir, load_bank(config.data), make_replicas(config), 0)
+    workdir.claim(config)
+    (workdir.checkpoints / str(step)).mkdir(parents=True)
+    return workdir
+
+
+# ------------------------------------------------------------------ what the data are
+
+
+def words(config, *change):
+    changed = with_options(config, dict([change])) if change else config
+    return load_bank(changed.data).source
+
+
+def with_generator(monkeypatch, name, version):
+    other = dataclasses.replace(DATA_SOURCES[name], generator=version)
+    monkeypatch.setitem(DATA_SOURCES._entries, name, other)
+
+
+def test_a_file_is_told_by_its_numbers_alone(tmp_path):
+    own = load_bank(features(tmp_path / "own.npy").data)
+    again = load_bank(features(tmp_path / "moved.npy", VECTORS.astype(np.float64)).data)
+    assert (again.source, again.checksum) == (own.source, own.checksum)
+    reshaped = VECTORS.reshape(40, 10, 8)
+    for index, other in enumerate((OTHER, VECTORS[:, ::-1], VECTORS[:39], reshaped)):
+        assert words(features(tmp_path / f"{index}.npy", other)) != own.source
+
+
+def test_generated_data_are_told_by_options_and_generator(monkeypatch, tmp_path):
+    config = tiny.get_config("images").unlock()
+    config.data.cache_dir = str(tmp_path)
+    own = words(config)
+    # Neither which drawings are shown, nor how large, nor options of other sources.
+    for same in ("data.drawings", "single"), ("data.image_size", 9), ("data.gaussian.seed", 3):
+        assert words(config, *same) == own
+    assert words(config, "data.glyphs.seed", 1) != own
+    later = dataclasses.replace(
+        DATA_SOURCES["glyphs"], generator=DATA_SOURCES["glyphs"].generator + 1
+    )
+    monkeypatch.setitem(DATA_SOURCES._entries, "glyphs", later)
+    assert words(config) != own
+
+
+def test_which_drawings_are_shown_changes_no_checksum(tmp_path):
+    config = features(tmp_path / "own.npy")
+    banks = [
+        load_bank(with_options(config, {"data.drawings": which}).data)
+        for which in ("all", "single", "separated")
+    ]
+    assert len({(bank.source, bank.checksum) for bank in banks}) == 1
+    assert len({bank.examples.shape for bank in banks}) == 3
+
+
+def test_a_source_that_says_nothing_is_told_by_its_examples(monkeypatch):
+    examples = np.arange(6, dtype=np.int32)[:, None]
+    shape = SourceShape(6, 1, (), "integer")
+    plain = DataSource(lambda data: shape, lambda data: ExampleBank("mine", examples, ()))
+    monkeypatch.setitem(DATA_SOURCES._entries, "mine", plain)
+    data = with_options(base.get_config(), {"data.source": "mine"}).data
+    own = load_bank(data).source
+    assert own.startswith("mine, checksum ")
+    examples = examples[::-1]
+    assert load_bank(data).source != own
+
+
+@needs_omniglot
+def test_omniglot_is_told_by_its_drawings_whatever_their_size(tmp_path, monkeypatch):
+    data = base.get_config().data.unlock()
+    data.image_size = 28
+    small = load_bank(data)
+    data.omniglot.split = "test"
+    assert load_bank(data).source == small.source != ""
+    # An earlier version left no checksum in a cache of resized drawings.
+    whole = cache_folder("") / f"omniglot-{omniglot.TFDS_VERSION}-105px.npz"
+    old = {"images": small.examples, "names": np.array(small.class_names)}
+    data.cache_dir = str(tmp_path)
+    monkeypatch.setattr(omniglot.cache, "load_or_build", lambda *_: old)
+    assert load_bank(data).source == ""
+    (tmp_path / whole.name).symlink_to(whole)
+    assert load_bank(data).source == small.source
+
+
+# ------------------------------------------------------------------ every door
+
+
+def test_another_file_is_refused_at_every_door(tmp_path):
+    config = features(tmp_path / "own.npy")
+    workdir = begun(tmp_path / "run", config)
+    np.save(tmp_path / "own.npy", OTHER)
+    longer = with_options(config, {"training.num_steps": 80})
+    for opened in (
+        lambda: train(config, workdir, Display()),
+        lambda: train(longer, workdir, Display()),
+        lambda: load_run(workdir.path),
+    ):
+        with pytest.raises(OtherDataError, match=r"other data:\n  source: 'features, checksum"):
+            opened()
+    (tmp_path / "own.npy").unlink()
+    np.save(tmp_path / "other.npy", OTHER)
+    moved = (f"--workdir={workdir.path}", f"--features_path={tmp_path / 'other.npy'}")
+    for command in ("evaluate", "inspect_run", "inspect_data"):
+        done = launch(command, *moved)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {workdir.path} holds a run on other data:"), command
+    assert not workdir.metrics.exists()
+    assert not workdir.figures.exists()
+
+
+def test_a_file_that_has_moved_is_found_by_its_new_place(tmp_path):
+    workdir = begun(tmp_path / "run", features(tmp_path / "own.npy"))
+    moved = {"data.features.path": str((tmp_path / "own.npy").rename(tmp_path / "new.npy"))}
+    with pytest.raises(ConfigError, match=r"own\.npy' cannot be read"):
+        load_run(workdir.path)
+    assert replica_names(workdir.path, moved) == [""]
+    # As far as its checkpoint, of which there is nothing but the folder.
+    with pytest.raises(WorkdirError, match="the checkpoint of step 40"):
+        load_run(workdir.path, overrides=moved)
+    done = launch("evaluate", f"--workdir={workdir.path}", f"--features_path={tmp_path}/new.npy")
+    assert done.stderr.startswith("error: the checkpoint of step 40")
+
+
+def test_classes_that_have_changed_sides_are_refused(tmp_path):
+    """The same vectors, but the file groups them otherwise."""
+    path, groups = tmp_path / "own.npz", np.arange(40) // 4
+    np.savez(path, vectors=VECTORS, speaker=groups)
+    values = {"data.features.path": str(path), "data.features.array": "vectors"}
+    values |= {"data.source": "features", "data.split.groups": "speaker"}
+    config = with_options(tiny.get_config("vectors"), {**values, "data.noise_scale": 0.0})
+    workdir = begun(tmp_path / "run", config)
+    np.savez(path, vectors=VECTORS, speaker=groups[::-1])
+    with pytest.raises(WorkdirError, match="the checkpoint of step 40"):
+        load_run(workdir.path)
+    np.savez(path, vectors=VECTORS, speaker=np.arange(40) % 10)
+    for opened in (lambda: train(config, workdir, Display()), lambda: load_run(workdir.path)):
+        with pytest.raises(OtherDataError, match=r"other data:\n  split of its classes: '"):
+            opened()
+
+
+def test_other_data_may_be_looked_at_where_another_config_says_so(tmp_path):
+    workdir = begun(tmp_path / "run", features(tmp_path / "own.npy"))
+    flags = (
+        "--config=tests/tiny.py:symbols",
+        f"--workdir={workdir.path}",
+        "--sample=9",
+        "--rows=1",
+    )
+    done = launch("inspect_data", *flags, "--config.evaluation.modes=('flip',)")
+    assert done.returncode == 0, done.stderr
+    assert "has another config: data." in done.stdout
+
+
+class Seen(Display):
+    """Reads the record when a run starts."""
+
+    def __init__(self, workdir):
+        self.workdir, self.record = workdir, None
+
+    def started(self, facts):
+        self.record = json.loads(self.workdir.data.read_text())
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_the_record_is_there_before_the_first_step_and_survives(config, tmp_path, monkeypatch):
+    workdir = Workdir(tmp_path / "run")
+    display = Seen(workdir)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            train(config.lock(), workdir, display, lambda: signal.SIGTERM)
+    assert display.record["source"].startswith("symbolic, generator 1, options ")
+    assert display.record["from_step"] == 0
+    with_generator(monkeypatch, "symbolic", 2)
+    with pytest.raises(OtherDataError, match=r"symbolic, generator 1.* there .*, 'symbolic, gen"):
+        train(config, workdir, display)
+    assert json.loads(workdir.data.read_text()) == display.record
+
+
+# ------------------------------------------------------------------ what is warned of
+
+
+def bank(numbers, words="it"):
+    return ExampleBank("made up", np.zeros((2, 1)), ("a", "b"), words, numbers)
+
+
+def test_other_examples_of_the_same_source_are_warned_of_with_both_versions(tmp_path, caplog):
+    workdir = Workdir(tmp_path)
+    record_data(workdir, bank(1), (), 0)
+    content = json.loads(workdir.data.read_text())
+    workdir.write_json(workdir.data, content | {"versions": {"pillow": "9.0.1"}})
+    check_data(workdir, bank(1))
+    assert not caplog.text
+    check_data(workdir, bank(2))
+    (message,) = caplog.messages
+    assert "made there with pillow 9.0.1, here with emergent-icl" in message
+    # What is not known refuses nothing.
+    check_data(workdir, bank(1, ""))
+    with pytest.raises(OtherDataError):
+        check_data(workdir, bank(1, "another"))
+
+
+def test_a_run_without_a_record_says_so_and_has_one_from_then_on(tmp_path, caplog):
+    workdir = begun(tmp_path / "run", tiny.get_config())
+    workdir.data.unlink()
+    for _ in range(2):  # Once, however many replicas are opened.
+        check_data(workdir, bank(1))
+    (message,) = caplog.messages
+    assert message.startswith(f"The run in {workdir.path} recorded no checksum of its data")
+    record_data(workdir, bank(1), (), 40)
+    check_data(workdir, bank(1))
+    assert caplog.messages[1].endswith("recorded its data from step 40 on, not before.")
+    # A folder in which nothing has been trained yet says nothing, whoever made its config.
+    fresh = Workdir(tmp_path / "fresh")
+    fresh.claim(tiny.get_config())
+    check_data(fresh, bank(1))
+    assert len(caplog.messages) == 2
+
+
+def test_a_damaged_record_is_one_message(tmp_path):
+    workdir = begun(tmp_path / "run", tiny.get_config())
+    workdir.data.write_text("{")
+    with pytest.raises(OtherDataError, match="is not a record of data"):
+        check_data(workdir, bank(1))
+
+
+def test_runs_of_a_sweep_on_different_data_are_not_compared(tmp_path):
+    sweeps = tiny_sweep.seeded([tiny_sweep.get_sweep()], (0,))
+    first, second = make_jobs(sweeps, tmp_path)
+    for job, source_in_words in ((first, "one file"), (second, "one file")):
+        finish(job, Ends(icl=0.5, iwl=0.5))
+        record_data(job.workdir, bank(1, source_in_words), (), 0)
+    assert collect(sweeps, tmp_path, {})["runs"] == 2
+    second.workdir.data.unlink()
+    record_data(second.workdir, bank(1, "another"), (), 0)
+    with pytest.raises(WorkdirError, match=r"'one file' in .*, 'another' in "):
+        collect(sweeps, tmp_path, {})
