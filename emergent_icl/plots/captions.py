@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 
 from emergent_icl.config.registry import DATA_SOURCES
+from emergent_icl.data.sequences.split import ROLES
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import fewshot_options
 
@@ -72,5 +73,8 @@ def describe_data(config: ml_collections.ConfigDict) -> str:
         parts.append(f"noise_scale={data.noise_scale:g}")
     parts += [name for name in ("inverted", "augment", "random_rare_images") if data[name]]
     split = data.split
-    parts.append(f"{split.num_rare:,} rare, {split.num_common:,} common, ")
-    return ", ".join(parts) + f"{split.num_holdout:,} held-out classes"
+    parts += [f"{split.num_rare:,} rare", f"{split.num_common:,} common"]
+    parts.append(f"{split.num_holdout:,} held-out classes")
+    parts += [f"groups={split.groups}"] if split.groups else []
+    parts += [f"named {role} classes" for role in ROLES if split[role]]
+    return ", ".join(parts)

@@ -79,3 +79,6 @@ def test_data(config, image_config):
         "glyphs, 12 x 12 pixels, drawings=single, noise_scale=0.1, augment, "
         "28 rare, 4 common, 8 held-out classes"
     )
+    config.data.split.update(groups="4", holdout=("group 0", 4))
+    told = "symbolic, 28 rare, 4 common, 8 held-out classes, groups=4, named holdout classes"
+    assert describe_data(config) == told
