@@ -68,7 +68,7 @@ def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]
     }
     for mode, kind in task.evaluation.items():
         chance = f"closed chance 1 / {len(kind.valid_labels):,}"
-        facts[f"evaluation: {mode}"] = f"{_shown(mode, kind)}, {chance}"
+        facts[f"evaluation: {mode}"] = f"{_shown(mode, kind)}, {chance}{tables.constant_text(kind)}"
     return facts
 
 

@@ -68,6 +68,9 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     said = evaluations.options_text(options)
     parts = (config.name, name, f"step {run.step}", said, task.length_note)
     tables.print_evaluations(results, ", ".join(filter(None, parts)))
+    for mode, kind in task.evaluation.items():
+        if said := tables.constant_text(kind):
+            console.say(f"Accuracy in {mode}{said}.")
     if written.replaced:
         console.say("Replaced: results of another run, which were there under this name.")
     console.say(f"Written: {written.path}")

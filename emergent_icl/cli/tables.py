@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emergent_icl.cli.console import CONSOLE, PLAIN, say
+from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.evaluation.metrics import Interval
 
 # Kinds of columns: names, numbers, or text that may take several lines.
@@ -76,6 +77,12 @@ def print_evaluations(evals: Mapping[str, Mapping[str, float | Interval]], title
     """Prints a row for each metric and a column for each mode, with intervals if there are any."""
     columns = {mode: [cell(metrics[name]) for name in METRICS] for mode, metrics in evals.items()}
     print_columns(title, list(METRICS.values()), columns, "metric")
+
+
+def constant_text(kind: SequenceType) -> str:
+    """', always the commonest answer gives 0.832', where that is far above chance; else ''."""
+    constant = kind.constant
+    return "" if constant is None else f", always the commonest answer gives {constant:.3f}"
 
 
 def cell(value: float | Interval | None) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from emergent_icl.data.sequences.types import VISIBLE
 from emergent_icl.plots import style
 from emergent_icl.plots.style import DASHES, LOOKS, Look
 from emergent_icl.sweeps.measures import sample_of
@@ -141,7 +142,7 @@ def constants(conditions: Mapping[str, Json], measure: str) -> dict[str, float]:
     found = {}
     for name, one in conditions.items():
         constant, chance = (one.get(kind, {}).get(measure) for kind in ("constant", "chance"))
-        if is_number(constant) and constant - (chance or 0.0) > SAME_CHANCE:
+        if is_number(constant) and constant - (chance or 0.0) > VISIBLE:
             found[name] = constant
     return found
 

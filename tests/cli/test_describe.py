@@ -4,8 +4,10 @@ from launching import launch
 
 
 def test_describe_says_what_a_config_means():
-    done = launch("describe", "--config=tests/tiny.py:images")
+    skewed = "--config.data.sequences.zipf_exponent=3"
+    done = launch("describe", "--config=tests/tiny.py:images", skewed)
     assert done.returncode == 0, done.stderr
+    assert "always the commonest answer gives 0.832" in " ".join(re.split(r"[\s│]+", done.stdout))
     for text in ("28 rare, 4 common, 8 held out", "transformer", "GFLOP a step", "ms a step"):
         assert text in done.stdout
     assert re.search(r"all +│ +[\d,]+", done.stdout)

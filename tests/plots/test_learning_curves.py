@@ -1,10 +1,13 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from emergent_icl.plots import style
-from emergent_icl.plots.learning_curves import learning_curves_figure
+from emergent_icl.plots.learning_curves import draw, learning_curves_figure
 from emergent_icl.plots.style import LOOKS
+from emergent_icl.runs.workdir import Workdir
 
 ICL_COLOR, IWL_COLOR, LOSS_COLOR = (LOOKS[measure].color for measure in ("icl", "iwl", "loss"))
 
@@ -37,11 +40,42 @@ def pixels(path, color):
 def test_every_curve_that_was_measured_is_drawn(tmp_path, drop, absent):
     records = [{k: v for k, v in record.items() if k not in drop} for record in RECORDS]
     path = tmp_path / "figures" / "curves.png"
-    style.save(learning_curves_figure(records, "title", 0.5), path)
+    style.save(learning_curves_figure(records, "title", {"icl": 0.5}), path)
     for color in (ICL_COLOR, IWL_COLOR, LOSS_COLOR):
         assert (pixels(path, color) > 50) == (color not in absent), color
 
 
 def test_a_run_without_any_line_still_gets_a_figure(tmp_path):
-    style.save(learning_curves_figure([], "title", None), tmp_path / "empty.png")
+    style.save(learning_curves_figure([], "title", {}), tmp_path / "empty.png")
     assert (tmp_path / "empty.png").stat().st_size > 1000
+
+
+def texts_and_levels(folder, config):
+    workdir = Workdir(folder)
+    workdir.make()
+    workdir.claim(config)
+    replicas = ["a", "b"][: config.training.replicas] if config.training.replicas > 1 else [""]
+    lines = [json.dumps({"step": 1, "train/loss": 1.0, "replica": name}) for name in replicas]
+    workdir.metrics.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", lambda figure, path: drawn.append(figure))
+        draw(workdir)
+    axes = drawn[0].axes[:2]
+    levels = [
+        {line.get_ydata()[0] for line in one.lines if len(line.get_xdata()) == 2} for one in axes
+    ]
+    return [text.get_text() for text in axes[0].texts], levels
+
+
+def test_in_weights_skewed_classes_are_compared_with_always_the_commonest(config, tmp_path):
+    said, levels = texts_and_levels(tmp_path / "uniform", config)
+    assert (said, levels[0]) == (["chance, in context"], {0.5})
+    config.data.sequences.zipf_exponent = 3.0
+    commonest = 1 / sum(rank**-3 for rank in range(1, 33))
+    said, levels = texts_and_levels(tmp_path / "skewed", config)
+    assert said == ["chance, in context", "always the commonest class, in weights"]
+    assert sorted(levels[0]) == pytest.approx([0.5, commonest])
+    config.training.replicas = 2
+    _, levels = texts_and_levels(tmp_path / "replicas", config)
+    assert list(map(list, levels)) == [[0.5], [pytest.approx(commonest)]]

@@ -21,6 +21,10 @@ Sampler = Callable[[np.random.Generator, int], SequenceBatch]
 DrawPlaces = Callable[[np.random.Generator, int], np.ndarray]
 
 
+# A difference of accuracies that is worth a word.
+VISIBLE = 0.02
+
+
 class SequenceType(NamedTuple):
     """A way to draw sequences, how their queries are judged, and what it says of itself.
 
@@ -53,6 +57,13 @@ class SequenceType(NamedTuple):
     is_fewshot: bool = False
     follows_zipf: bool = False
     commonest: float | None = None
+
+    @property
+    def constant(self) -> float | None:
+        """`commonest` where it is visibly more than guessing among the valid labels gives."""
+        chance = 1 / len(np.unique(self.answers[self.valid_labels]))
+        is_visible = self.commonest is not None and self.commonest > chance + VISIBLE
+        return self.commonest if is_visible else None
 
 
 @dataclasses.dataclass(frozen=True)
