@@ -126,7 +126,8 @@ OPTIONS: dict[str, Option] = {
         "label_multiplicity": Option(1, integer(1, 10_000), "Labels that each training class owns, "
             "one drawn per class and sequence (\"polysemy\")."),
         "draws": Option(2, integer(1, 2), "How sequences are drawn. 2: the sequences of an "
-            "evaluation are the first of any larger number with the same seed. 1: as earlier "
+            "evaluation are the first of any larger number with the same seed, and where classes "
+            "have more than 64 exemplars the cost does not grow with their number. 1: as earlier "
             "versions did, which drew others for each number; their runs keep it.", before=1),
     }, per_replica=True),
     **_section("data.omniglot", {

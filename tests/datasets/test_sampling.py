@@ -1,10 +1,15 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emergent_icl.config.configs import with_options
 from emergent_icl.data.sequences import sampling
 from emergent_icl.data.sequences.classes import zipf_weights
+from emergent_icl.data.task import make_task
 
 # chi-square, 99.99 % quantile: these tests are seeded, so this bounds how unlucky a seed may be.
 Z_9999 = 3.719
@@ -109,15 +114,22 @@ def test_interleaving_reaches_every_position_equally():
     assert_distributed(counts, np.full(6, 1 / 6))
 
 
+# Few exemplars are put in order as a whole, many drawn in turn: here few are, too.
+both_ways = pytest.mark.parametrize("most_permuted", [sampling.MOST_PERMUTED, 1])
+
+
+@both_ways
 @given(
-    st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=8),
-    st.integers(1, 7),
-    st.integers(0, 1000),
+    rows=st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=8),
+    num_exemplars=st.integers(1, 7),
+    seed=st.integers(0, 1000),
 )
-def test_exemplars_repeat_only_when_they_must_and_evenly(rows, num_exemplars, seed):
+def test_exemplars_repeat_only_when_they_must_and_evenly(rows, num_exemplars, seed, most_permuted):
     places = np.array(rows)
     occurrences = sampling.find_occurrences(places)
-    exemplars = sampling.draw_exemplars(np.random.default_rng(seed), occurrences, num_exemplars)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "MOST_PERMUTED", most_permuted)
+        exemplars = sampling.draw_exemplars(np.random.default_rng(seed), occurrences, num_exemplars)
     assert exemplars.min() >= 0
     assert exemplars.max() < num_exemplars
     for row, shown in zip(places, exemplars, strict=True):
@@ -126,7 +138,9 @@ def test_exemplars_repeat_only_when_they_must_and_evenly(rows, num_exemplars, se
             assert counts.max() - counts.min() <= 1
 
 
-def test_every_exemplar_is_equally_likely():
+@both_ways
+def test_every_exemplar_is_equally_likely(most_permuted, monkeypatch):
+    monkeypatch.setattr(sampling, "MOST_PERMUTED", most_permuted)
     occurrences = sampling.find_occurrences(np.tile([0, 1, 0], (20_000, 1)))
     exemplars = sampling.draw_exemplars(rng(), occurrences, 5)
     for position in range(3):
@@ -136,6 +150,59 @@ def test_every_exemplar_is_equally_likely():
     counts = np.bincount(pairs, minlength=25).reshape(5, 5)
     assert np.trace(counts) == 0
     assert_distributed(counts[~np.eye(5, dtype=bool)], np.full(20, 1 / 20))
+
+
+def test_whole_selections_of_many_exemplars_are_equally_likely(monkeypatch):
+    monkeypatch.setattr(sampling, "MOST_PERMUTED", 1)
+    occurrences = sampling.find_occurrences(np.tile([0, 0, 1, 0, 0], (40_000, 1)))
+    exemplars = sampling.draw_exemplars(rng(), occurrences, 5)
+    codes = exemplars[:, [0, 1, 3, 4]] @ np.array([125, 25, 5, 1])
+    assert_distributed(np.unique(codes, return_counts=True)[1], np.full(120, 1 / 120))
+    # Whatever another class draws.
+    pairs = np.bincount(exemplars[:, 0] * 5 + exemplars[:, 2], minlength=25)
+    assert_distributed(pairs, np.full(25, 1 / 25))
+
+
+def test_memory_does_not_grow_with_the_number_of_exemplars():
+    occurrences = sampling.find_occurrences(rng().integers(12, size=(100, 9)))
+
+    def peak_bytes(num_exemplars, draws):
+        tracemalloc.start()
+        sampling.draw_exemplars(rng(), occurrences, num_exemplars, draws)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert peak_bytes(6000, 2) < 1.1 * peak_bytes(100, 2) < 200_000
+    assert peak_bytes(1000, 1) > 5 * peak_bytes(100, 1)
+
+
+def test_what_was_drawn_before_is_drawn_again():
+    """By versions without `draws`; few exemplars under both."""
+    occurrences = sampling.find_occurrences(np.array([[0, 1, 0, 2, 0], [3, 3, 4, 4, 5]]))
+    recorded = {
+        5: [[3, 2, 4, 2, 2], [2, 1, 1, 2, 3]],
+        64: [[23, 32, 42, 35, 44], [10, 48, 62, 14, 10]],
+        65: [[23, 31, 42, 32, 44], [5, 43, 55, 57, 1]],
+        100: [[23, 85, 42, 93, 44], [39, 54, 70, 31, 23]],
+    }
+    for num_exemplars, drawn in recorded.items():
+        found = sampling.draw_exemplars(rng(), occurrences, num_exemplars, draws=1)
+        assert found.tolist() == drawn
+        found = sampling.draw_exemplars(rng(), occurrences, num_exemplars, draws=2)
+        assert (found.tolist() == drawn) == (num_exemplars <= 64)
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_a_space_draws_exemplars_as_its_config_says(draws, monkeypatch):
+    seen = []
+    own = sampling.draw_exemplars
+    monkeypatch.setattr(sampling, "draw_exemplars", lambda *a: seen.append(a[-1]) or own(*a))
+    config = with_options(tiny.get_config(), {"data.sequences.draws": draws})
+    task = make_task(config)
+    for kind in (task.training, *task.evaluation.values()):
+        kind.sample(rng(), 2)
+    assert set(seen) == {draws}
 
 
 @settings(max_examples=30)

@@ -54,6 +54,7 @@ class ClassSpace:
         that distribution too, or are uniform (original: use_zipf_for_common_rare).
       label_multiplicity: labels that each training class owns.
       num_shared_labels: labels among which all classes are dealt out, if 'shared'.
+      draws: `data.sequences.draws`, how exemplars are drawn.
     """
 
     split: ClassSplit
@@ -63,6 +64,7 @@ class ClassSpace:
     zipf_within_roles: bool = False
     label_multiplicity: int = 1
     num_shared_labels: int = 32
+    draws: int = 2
 
     def distribution(self, role: str, uniform: bool = False) -> sampling.ClassDistribution:
         """What the classes of a role are drawn from; `uniform` whatever the Zipf exponent.
@@ -150,8 +152,9 @@ class ClassSpace:
     ) -> SequenceBatch:
         """Completes places to sequences: exemplars drawn, labels made, classes named."""
         occurrences = sampling.find_occurrences(places_BS)
+        exemplars = sampling.draw_exemplars(rng, occurrences, self.num_exemplars, self.draws)
         return SequenceBatch(
             self.split.class_ids[places_BS],
-            sampling.draw_exemplars(rng, occurrences, self.num_exemplars).astype(np.int32),
+            exemplars.astype(np.int32),
             make_labels(occurrences).astype(np.int32),
         )

@@ -11,6 +11,8 @@ import numpy as np
 
 # Of all probability: below it, a difference from 1 is known too coarsely to draw by.
 LITTLE_MASS = 1e-6
+# Exemplars of which all are put in order to draw some; part of what a seed means.
+MOST_PERMUTED = 64
 
 
 class ClassDistribution(NamedTuple):
@@ -154,20 +156,47 @@ def find_occurrences(places_BS: np.ndarray) -> Occurrences:
 
 
 def draw_exemplars(
-    rng: np.random.Generator, occurrences: Occurrences, num_exemplars: int
+    rng: np.random.Generator, occurrences: Occurrences, num_exemplars: int, draws: int = 2
 ) -> np.ndarray:
     """Exemplars without replacement within a class and sequence; int64 [B, S].
 
-    Where a class occurs more often than it has exemplars, they are reused evenly.
+    Where a class occurs more often than it has exemplars, they are reused evenly. `draws` is
+    `data.sequences.draws`; under 2, time and memory do not grow with the number of exemplars.
     """
     first, rank = occurrences
     if num_exemplars == 1:
         return np.zeros_like(rank)
+    if draws > 1 and num_exemplars > MOST_PERMUTED:
+        return _draw_in_turn(rng, occurrences, num_exemplars)
     # One permutation of the exemplars at each position; a class uses that of its first.
     keys = rng.random((*first.shape, num_exemplars), dtype=np.float32)
     permutations = np.argsort(keys, axis=-1)
     rows = np.arange(len(first))[:, None]
     return permutations[rows, first, rank % num_exemplars]
+
+
+def _draw_in_turn(
+    rng: np.random.Generator, occurrences: Occurrences, num_exemplars: int
+) -> np.ndarray:
+    """Each example draws among the exemplars that its class has left; int64 [B, S]."""
+    first, rank = occurrences
+    left = rng.integers(np.maximum(num_exemplars - rank, 1)).ravel()
+    # Examples of one class of one row side by side, in their order.
+    groups = np.arange(len(first))[:, None] * first.shape[1] + first
+    order = np.argsort(groups, axis=None, kind="stable")
+    drawn, ranks = left[order], rank.ravel()[order]
+    taken = drawn.copy()  # Of each class what it has shown so far, ascending.
+    for count in range(1, min(int(ranks.max()) + 1, num_exemplars)):
+        here = np.flatnonzero(ranks == count)
+        shown = here[:, None] - np.arange(count, -1, -1)
+        before = taken[shown[:, :-1]]
+        # Before the k-th that is taken, `before - k` are left.
+        drawn[here] += np.count_nonzero(before - np.arange(count) <= drawn[here, None], axis=1)
+        taken[shown] = np.sort(np.column_stack([before, drawn[here]]), axis=1)
+    again = np.arange(len(drawn)) - ranks + ranks % num_exemplars
+    exemplars = np.empty_like(drawn)
+    exemplars[order] = drawn[again]
+    return exemplars.reshape(first.shape)
 
 
 def draw_per_class(rng: np.random.Generator, occurrences: Occurrences, count: int) -> np.ndarray:
