@@ -1,9 +1,11 @@
 """Reproduces every finding of the paper: runs what is missing, then judges and draws.
 
 python -m experiments.reproduce --preset=laptop|paper|one-split --workdir=DIR
-    [--findings=burstiness,classes,...] [--seeds=8] [--dataset=omniglot|glyphs] [--plan]
+    [--findings=burstiness,classes,...] [--seeds=8] [--dataset=omniglot|glyphs]
+    [--register | --plan | --status]
 
-Ctrl-C and SIGTERM save every run; the same command goes on.
+--register writes down what is claimed, before any run. Ctrl-C and SIGTERM save every run; the
+same command goes on.
 """
 
 from __future__ import annotations

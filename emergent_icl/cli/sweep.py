@@ -1,9 +1,10 @@
 """Runs a sweep, the paper's or your own: what is missing of it, then the verdict and the report.
 
-python -m experiments.sweep --sweep=FILE[:preset] --workdir=DIR [--seeds=5] [--plan]
+python -m experiments.sweep --sweep=FILE[:preset] --workdir=DIR [--seeds=5]
+    [--register | --plan | --status]
 
-Several files, with commas, are run together. Ctrl-C and SIGTERM save every run; the same command
-goes on.
+--register writes down what is claimed, before any run. Several files, with commas, are run
+together. Ctrl-C and SIGTERM save every run; the same command goes on.
 """
 
 from __future__ import annotations

@@ -194,6 +194,7 @@ def test_reproduce_judges_findings_on_characters_that_anyone_has(tmp_path):
     assert results["changes"]["model.mlp.hidden_sizes"] == [16]
     assert results["verdicts"]["transience"]["verdict"] == "inconclusive"  # Of one run each.
     assert len(results["verdicts"]["transience"]["runs"]) == 2
+    assert results["registration"]["status"] == {"transience": "not registered"}
 
 
 @pytest.mark.parametrize(
