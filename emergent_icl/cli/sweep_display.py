@@ -152,10 +152,13 @@ def print_registration(made: Mapping[str, Any], path: Path) -> None:
     console.say(f"{data.registered_text(made)}: {path}. Commit a copy before the first run.")
 
 
-def print_unregistered(status: Mapping[str, str]) -> None:
-    """Prints which claims are not as registered, while that can still be changed."""
-    if said := {name: one for name, one in status.items() if not one.startswith(REGISTERED)}:
+def print_unregistered(found: Mapping[str, Any]) -> None:
+    """Prints what of a registration is missing, while that can still be changed."""
+    status = found["status"].items()
+    if said := {name: one for name, one in status if not one.startswith(REGISTERED)}:
         console.say(f"Claims: {data.by_text(said)}")
+    if found.get("is_committed") is False:
+        console.say("The registration is in no file at HEAD: commit a copy before the first run.")
 
 
 def print_failures(failures: Sequence[Failure]) -> None:

@@ -122,7 +122,7 @@ def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
         sweep_display.print_plan(find_jobs(), estimate(find_jobs()), len(slots))
         return
     place, at_once = _place(root)
-    sweep_display.print_unregistered(registration.status(sweeps, root)["status"])
+    sweep_display.print_unregistered(registration.status(sweeps, root))
     display, stop = sweep_display.SweepDisplay(find_jobs(), at_once), None
     try:
         with display.bar:

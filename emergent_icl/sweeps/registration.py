@@ -1,7 +1,8 @@
 """Registrations: what sweeps claim and how that will be judged, written down before their runs.
 
 registration.json lies in the folder of the sweeps, is never overwritten, and is to be committed
-before the first run. Whatever differs from it when claims are judged is named beside the verdicts.
+before the first run. A verdict is called registered only if claim, settings, seeds and family are
+those of a registration that is older than each of its runs; else what differs is named beside it.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ def read(root: Path) -> dict[str, Any] | None:
 def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     """What results.json says of a registration: hash, time, commit, and a status for each sweep.
 
+    With `is_committed`: whether a file at HEAD holds the hash now, None where that is unknown.
     A status begins with 'registered', or with 'changed after registration: ' and names what
     differs: the claim, a bound, a condition, an option, the seeds, the sweeps that are judged
     together, or complete runs that began before. Else it is what the sweep says where nothing is
@@ -114,8 +116,8 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
         marks[sweep.name] = REGISTERED + (f", {added} seeds added by its rule" if added else "")
         if differing:
             marks[sweep.name] = CHANGED + _listed(differing)
-    facts = ("hash", "registered", "commit", "is_clean")
-    return {**{name: found[name] for name in facts}, "status": marks}
+    facts = {name: found[name] for name in ("hash", "registered", "commit", "is_clean")}
+    return {**facts, "is_committed": _is_committed(found["hash"]), "status": marks}
 
 
 def content_of(sweep: Sweep) -> dict[str, Any]:
@@ -205,11 +207,23 @@ def _listed(items: Sequence[str]) -> str:
 
 def _repository() -> dict[str, Any]:
     """HEAD of the current folder's repository, None without one; whether all in it is committed."""
-    command = ["git", "status", "--porcelain=v2", "--branch"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+    status, said = _git("status", "--porcelain=v2", "--branch")
+    if status != 0:
         return {"commit": None, "is_clean": None}
     lines = said.splitlines()
     commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid"))
     return {"commit": commit, "is_clean": all(line.startswith("#") for line in lines)}
+
+
+def _is_committed(registered: str) -> bool | None:
+    """Whether a file at HEAD holds a hash; None without a repository that could."""
+    return {0: True, 1: False}.get(_git("grep", "-qF", registered, "HEAD", "--", ":/")[0])
+
+
+def _git(*words: str) -> tuple[int | None, str]:
+    """Exit status and output of git in the current folder; None where there is no git."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True)
+    except OSError:
+        return None, ""
+    return done.returncode, done.stdout

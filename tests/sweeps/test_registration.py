@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -68,8 +69,39 @@ def test_a_registration_says_what_decides_a_verdict(registered):
     assert mark(SEARCHED, registered) == "registered"
     found = status([SEARCHED], registered)
     assert (found["hash"], found["registered"]) == (made["hash"], made["registered"])
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    assert found["commit"] == (head.stdout.strip() or None)
+
+
+def git(*words):
+    who = ("-c", "user.name=Nobody", "-c", "user.email=nobody@nowhere.example")
+    return subprocess.run(["git", *who, *words], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git on PATH")
+def test_the_repository_is_a_witness(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    (tmp_path / "sweep.py").write_text("")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "A sweep")
+    made = register([PLAIN], tmp_path / "runs")
+    assert (made["commit"], made["is_clean"]) == (git("rev-parse", "HEAD").strip(), True)
+    assert register([PLAIN], tmp_path / "runs") == made
+    assert status([PLAIN], tmp_path / "runs")["is_committed"] is False
+    git("add", f"runs/{FILE}")
+    git("commit", "--quiet", "-m", "Its registration")
+    (tmp_path / "runs" / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "runs" / "below")
+    assert status([PLAIN], tmp_path / "runs")["is_committed"] is True
+    git("rm", "--quiet", f"../{FILE}")
+    other = register([SEARCHED], tmp_path / "other")
+    assert (other["commit"], other["is_clean"]) == (git("rev-parse", "HEAD").strip(), False)
+
+
+def test_no_repository_is_no_witness(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    made = register([PLAIN], tmp_path)
+    assert (made["commit"], made["is_clean"]) == (None, None)
+    assert status([PLAIN], tmp_path)["is_committed"] is None
 
 
 def with_first_check(sweep, check):
