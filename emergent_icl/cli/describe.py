@@ -57,12 +57,14 @@ def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]
     shape = " x ".join(str(size) for size in task.shape.example_shape)
     grouped = space.split.num_holdout_groups < space.split.num_holdout
     groups = f" (in {space.split.num_holdout_groups:,} groups)" if grouped else ""
+    surplus = task.num_labels - task.used_labels
+    room = f", and room for {surplus:,} more" * bool(surplus)
     facts = {
         "data": f"{config.data.source}: {task.shape.num_classes:,} classes x "
         f"{task.shape.num_exemplars} exemplars, {task.shape.kind} {shape}".rstrip(),
         "classes": f"{space.split.num_rare:,} rare, {space.split.num_common:,} common, "
         f"{space.split.num_holdout:,} held out{groups}",
-        "labels": f"{task.num_labels:,} (labeling '{sequences.labeling}', "
+        "labels": f"{task.used_labels:,}{room} (labeling '{sequences.labeling}', "
         f"{sequences.label_multiplicity} a class)",
         "training": _shown(sequences.type, task.training),
     }

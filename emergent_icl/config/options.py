@@ -208,6 +208,9 @@ OPTIONS: dict[str, Option] = {
             "Arithmetic: 'float32', or 'bfloat16' on float32 parameters and normalisation."),
         "num_labels": Option(None, rules.OPTIONAL_COUNT, "Capacity of label table and head; "
             "derived when unset, larger to share shapes between runs."),
+        "own_labels": Option(True, rules.BOOLEAN, "A run chooses among the labels of its own data, "
+            "in loss and predictions. False: among all that the head has room for, as in earlier "
+            "versions, where num_labels was larger or another replica had more.", before=False),
         "num_symbols": Option(1700, integer(1),
             "Capacity of the 'embedding' encoder; must cover the data's integers."),
     }),

@@ -22,7 +22,7 @@ class Task(NamedTuple):
     """Everything about the data of a run that follows from its config alone.
 
     `evaluation` has the sequences of each evaluation mode, by name; `num_labels` is L, the model's
-    capacity of labels.
+    capacity of labels, and the first `used_labels` of them are those among which it chooses.
     """
 
     shape: SourceShape
@@ -30,6 +30,7 @@ class Task(NamedTuple):
     training: SequenceType
     evaluation: dict[str, SequenceType]
     num_labels: int
+    used_labels: int
 
     @property
     def length_note(self) -> str:
@@ -55,14 +56,22 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
     space = class_space(config.data, shape)
     training = training_type(config, space)
     evaluation = {mode: evaluation_type(config, space, mode) for mode in config.evaluation.modes}
-    return Task(shape, space, training, evaluation, label_capacity(config, space))
+    used = capacity = label_capacity(config, space)
+    if config.model.own_labels:
+        shown = (kind.num_labels for kind in (training, *evaluation.values()))
+        used = max(_labels_of(config, space), *shown)
+    return Task(shape, space, training, evaluation, capacity, used)
 
 
 def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
     """`model.num_labels`, or as many labels as the labelings of the config have."""
+    given = config.model.num_labels
+    return _labels_of(config, space) if given is None else given
+
+
+def _labels_of(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
+    """As many labels as the labelings of a config have."""
     # Not a matter of the evaluation modes: a run may be evaluated on others later.
-    if config.model.num_labels is not None:
-        return config.model.num_labels
     labelings = {fixed_labeling(config), config.evaluation.fewshot_labeling} - {"unfixed"}
     ways = (config.data.sequences.ways, fewshot_options(config).ways)
     return max(*ways, *(space.num_labels(labeling) for labeling in labelings))

@@ -72,6 +72,7 @@ def make_judgment(config: ml_collections.ConfigDict, task: Task, kind: SequenceT
         is_rare=among(space.labels_of("rare", labeling)),
         is_fewshot=np.arange(task.num_labels) < fewshot_options(config).ways,
         owners=over_all_labels(space.answers(labeling)),
+        used_labels=np.int32(task.used_labels) if task.used_labels < task.num_labels else None,
     )
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emergent_icl.models.losses import greatest, query_loss
+from emergent_icl.models.losses import greatest, own_labels, query_loss
 
 Array = jax.Array | np.ndarray
 Z_95 = 1.959963984540054
@@ -34,6 +34,8 @@ class Judgment(NamedTuple):
     is_rare: Array  # bool [L], labels of rare classes
     is_fewshot: Array  # bool [L], labels 0 .. ways-1 of few-shot sequences
     owners: Array  # int [L], the class that owns the label in the weights, -1 for none
+    # int [], labels among which the run chooses, the first ones; None for all
+    used_labels: Array | None = None
 
 
 def query_metrics(
@@ -41,13 +43,13 @@ def query_metrics(
 ) -> dict[str, jax.Array]:
     """Every metric of every query (the original's `metrics`), float [B] each.
 
-    `accuracy` is over all labels ("open"); `accuracy_closed` is over the valid labels
+    `accuracy` is over all labels of the run ("open"); `accuracy_closed` is over the valid labels
     alone, which is the number that the paper plots as in-context learning. `predicts_*`
     say whether the open prediction is a label of that kind; `predicts_own_label`, one
     that the query's class owns in the weights, whatever the context says: `own_B` is what
     `judgment.owners` says of the labels of that class.
     """
-    labels = labels_BS[:, -1]
+    logits_BL, labels = own_labels(logits_BL, judgment.used_labels), labels_BS[:, -1]
     prediction = greatest(logits_BL)
     closed = greatest(jnp.where(judgment.is_valid, logits_BL, -jnp.inf))
     right = judgment.answers[labels]

@@ -12,6 +12,7 @@ import numpy as np
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.evaluation.evaluate import DrawnMode, Evaluator, embed_sequences
+from emergent_icl.models.losses import own_labels
 from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.randomness import sequence_keys
 
@@ -59,6 +60,7 @@ def trace(
         embeddings = embed_sequences(network, params, stats, examples)
         logits = network.predict(params, keys, embeddings, batch.labels, at="examples")
         attention = network.attend(params, keys, embeddings, batch.labels)
+        logits = own_labels(logits, drawn.judgment.used_labels)
         return examples, jax.nn.softmax(logits, axis=-1), attention
 
     examples, probabilities, attention = jax.device_get(compute(params, batch_stats, bank))

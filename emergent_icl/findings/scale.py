@@ -21,7 +21,12 @@ from emergent_icl.sweeps.checks import Rule
 # Points of a curve.
 EVALUATIONS = 20
 # What the committed runs were trained with, where a default has changed since.
-AS_RECORDED = {"data.sequences.draws": 1, "evaluation.shots": 4, "evaluation.ways": 2}
+AS_RECORDED = {
+    "data.sequences.draws": 1,
+    "evaluation.shots": 4,
+    "evaluation.ways": 2,
+    "model.own_labels": False,
+}
 _IN_HISTORY = "written before the runs in the repository's history; no registration"
 # Fresh seeds: those of version 0.1.0 had a part in choosing conditions.
 _REPLICATES: dict[str, dict[str, Any]] = {

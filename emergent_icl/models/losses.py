@@ -7,6 +7,16 @@ import jax.numpy as jnp
 import optax
 
 
+def own_labels(logits: jax.Array, count: jax.Array | None) -> jax.Array:
+    """Logits [..., L] with -inf for the labels from `count` on; None leaves them alone.
+
+    What other runs need of a head takes no part in loss, gradients and predictions of this one.
+    """
+    if count is None:
+        return logits
+    return jnp.where(jnp.arange(logits.shape[-1]) < count, logits, -jnp.inf)
+
+
 def query_loss(logits_BL: jax.Array, labels_BS: jax.Array) -> jax.Array:
     """Softmax cross-entropy on the query's label, in nats; float [B] (paper section 2.1)."""
     return optax.softmax_cross_entropy_with_integer_labels(logits_BL, labels_BS[:, -1])

@@ -69,7 +69,7 @@ def chance(measure: str, task: Task) -> float | None:
     is_open = metric_key(measure).endswith("/accuracy")
     if is_open and kind.is_fewshot:
         # Its labels are a few of those that the model may give.
-        return 1 / task.num_labels
+        return 1 / task.used_labels
     chosen_from = kind.answers >= 0 if is_open else kind.valid_labels
     return 1 / len(set(kind.answers[chosen_from].tolist()))
 

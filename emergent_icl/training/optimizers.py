@@ -20,18 +20,22 @@ Array = jax.Array | np.ndarray
 
 
 class Hyper(NamedTuple):
-    """Settings that are traced, so that replicas may differ in them; float [] each."""
+    """Settings that are traced, so that replicas may differ in them; [] each, float unless said."""
 
     learning_rate: Array  # peak of the schedule
     warmup_steps: Array  # of the linear warm-up
     weight_decay: Array  # decoupled
     noise_scale: Array  # standard deviation of pixel noise
+    # int: labels among which the run chooses; None for all, without a mask in the compiled step
+    used_labels: Array | None = None
 
 
-def hyper_from_config(config: ml_collections.ConfigDict) -> Hyper:
-    """Reads the traced settings from the config."""
+def hyper_from_config(config: ml_collections.ConfigDict, used_labels: int | None = None) -> Hyper:
+    """Reads the traced settings from the config; for `used_labels` see Hyper."""
     values = {**config.training.optimizer, "noise_scale": config.data.noise_scale}
-    return Hyper(*(jnp.result_type(float).type(values[name]) for name in Hyper._fields))
+    names = [name for name in Hyper._fields if name != "used_labels"]
+    numbers = (jnp.result_type(float).type(values[name]) for name in names)
+    return Hyper(*numbers, None if used_labels is None else np.int32(used_labels))
 
 
 # (update number, from 1; hyper; total number of updates) -> learning rate

@@ -12,7 +12,7 @@ import optax
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.materialize import Materialize
 from emergent_icl.data.sequences.classes import SequenceBatch
-from emergent_icl.models.losses import greatest, interim_loss, query_loss
+from emergent_icl.models.losses import greatest, interim_loss, own_labels, query_loss
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.models.normalization import MeanOverDevices, one_device
 from emergent_icl.randomness import sequence_keys
@@ -78,7 +78,7 @@ def make_update(
         keys = sequence_keys(jax.random.fold_in(state.key, state.step), places)
         examples = materialize(bank, batch.class_ids, batch.exemplar_ids, keys, hyper.noise_scale)
         (loss, (batch_stats, logits_BL)), gradients = loss_and_gradients(
-            state.params, state.batch_stats, keys, examples, batch.labels
+            state.params, state.batch_stats, keys, examples, batch.labels, hyper.used_labels
         )
         accuracy = jnp.mean(greatest(logits_BL) == batch.labels[:, -1], dtype=float)
         gradients, loss, accuracy = mean_over_devices((gradients, loss, accuracy))
@@ -98,7 +98,7 @@ def make_update(
 
 
 def _make_loss(network: Network, interim_weight: float) -> Callable[..., Any]:
-    """(params, batch_stats, keys, examples, labels) -> (loss, (batch_stats, query's logits))."""
+    """Gives (params, stats, keys, examples, labels, used) -> (loss, (stats, query's logits))."""
     at = "examples" if interim_weight else "query"
 
     def mean_loss(
@@ -107,8 +107,10 @@ def _make_loss(network: Network, interim_weight: float) -> Callable[..., Any]:
         keys: jax.Array,
         examples: jax.Array,
         labels_BS: jax.Array,
+        used_labels: Array | None,
     ) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
         logits, stats = network.apply(params, batch_stats, keys, examples, labels_BS, True, at)
+        logits = own_labels(logits, used_labels)
         if interim_weight:
             loss_B = interim_loss(logits, labels_BS, interim_weight)
             return loss_B.mean(), (stats, logits[:, -1])

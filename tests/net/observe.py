@@ -76,7 +76,12 @@ RUNS = {
     "replicas": ("vectors", {**VECTORS, "training.replica_overrides": REPLICAS}),
 }
 # What the first version did where a default is another one today.
-FIRST = {"data.sequences.draws": 1, "evaluation.shots": 4, "evaluation.ways": 2}
+FIRST = {
+    "data.sequences.draws": 1,
+    "evaluation.shots": 4,
+    "evaluation.ways": 2,
+    "model.own_labels": False,
+}
 # And where a preset is another one.
 CHANGED = {"omniglot_augmented.py:small": {"data.split.num_holdout": 80}}
 PRESETS = (

@@ -115,7 +115,7 @@ def test_a_preset_is_the_same_config(name):
 def test_the_command_of_a_preset_goes_on_with_a_run_of_the_first_version(name):
     stored, today = CONFIGS[name]["config"], observe.preset_config(name, {})
     config, keeps = kept(stored, today)
-    assert keeps == {"data.sequences.draws": 1}
+    assert keeps == {"data.sequences.draws": 1, "model.own_labels": False}
     assert CONFIGS[name]["identity"] in identities(config)
     there = ml_collections.ConfigDict(tuples(completed(stored)))
     assert list(differing_options(there, config)) == []

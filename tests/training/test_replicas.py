@@ -20,7 +20,9 @@ from emergent_icl.runs.records import Display, read_metrics
 from emergent_icl.runs.train import Interrupted, train
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
 from emergent_icl.training import devices
+from emergent_icl.training.build import build
 from emergent_icl.training.replicas import make_replicas
+from emergent_icl.training.step import initial_state, make_step
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
@@ -358,3 +360,67 @@ def test_random_rare_images_need_common_rare_classes(image_config):
     image_config.training.replica_overrides = ({"name": "a"}, {"data.split.num_rare": 9})
     with pytest.raises(ConfigError, match="same rare classes"):
         check(image_config)
+
+
+# What a run has alone, in 40 labels; its neighbor brings 68.
+FEW_LABELS = {"name": "few", "data.sequences.label_multiplicity": 1}
+MANY_LABELS = {"name": "many", "data.sequences.label_multiplicity": 2}
+
+
+def cut(tree, count, capacity):
+    """The same arrays with as many labels, where an axis has one for each."""
+
+    def one(leaf):
+        for axis, size in enumerate(leaf.shape):
+            leaf = np.take(leaf, range(count), axis) if size == capacity else np.asarray(leaf)
+        return leaf
+
+    return jax.tree.map(one, tree)
+
+
+def test_a_replica_with_fewer_labels_has_the_numbers_that_it_would_have_alone(config):
+    """From the same initial parameters: loss, gradients, and every evaluation."""
+    config.training.optimizer.name = "sgd"
+    config.training.replica_overrides = (FEW_LABELS, MANY_LABELS)
+    pair = build(config.copy_and_resolve_references().lock())
+    config.training.replica_overrides = ()
+    alone = build(config.lock())
+    few, many = (replica.task for replica in pair.replicas)
+    assert (few.used_labels, many.used_labels, few.num_labels) == (40, 72, 72)
+    together, single = make_step(pair), make_step(alone)
+    assert single.hyper.used_labels is None
+    state = initial_state(pair)
+    own = jax.tree.map(lambda leaf: leaf[:1], cut(state, 40, 72))
+    states = [together.layout.place(state), single.layout.place(own)]
+    found = []
+    for index, (step, experiment) in enumerate(((together, pair), (single, alone))):
+        metrics, feed = [], step.feed(0)
+        for _ in range(5):
+            states[index], one = step.call(states[index], next(feed))
+            metrics.append([float(one[name][0, 0, 0]) for name in ("loss", "grad_norm")])
+        model = step.layout.replica((states[index].params, states[index].batch_stats), 0)
+        evals = experiment.evaluators()[0](*model, devices.on_first_device(step.bank))
+        values = [value.mean for mode in evals.values() for value in mode.values()]
+        found.append((metrics, values, jax.device_get(model[0])))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-6)
+    assert_close(cut(found[0][2], 40, 72), found[1][2])
+
+
+def test_surplus_labels_are_never_predicted_and_runs_of_before_keep_them(config):
+    config.model.num_labels = 60
+    new = build(config.copy_and_resolve_references().lock())
+    config.model.own_labels = False
+    old = build(config.lock())
+    assert (new.task.used_labels, old.task.used_labels) == (40, 60)
+    state = new.init(0)
+    bank = jax.device_put(new.arrays())
+    # A head that would always name a label that no class has.
+    head = dict(state.params["head"])
+    head["b"] = head["b"].at[55].set(100.0)
+    params = {**state.params, "head": head}
+    seen = [one.evaluator()(params, state.batch_stats, bank) for one in (new, old)]
+    (masked, whole) = (one["no_support_zipfian"] for one in seen)
+    assert masked["loss"].mean < 6 < 90 < whole["loss"].mean
+    assert masked["predicts_common"].mean + masked["predicts_rare"].mean > 0
+    assert whole["predicts_common"].mean + whole["predicts_rare"].mean == 0
