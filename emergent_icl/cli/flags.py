@@ -26,7 +26,7 @@ from emergent_icl.config import options
 from emergent_icl.config.check import OPTIMIZER_OPTIONS, ConfigError
 from emergent_icl.config.configs import flatten
 from emergent_icl.config.registry import nearest_options, unknown_name
-from emergent_icl.data.sequences.split import SplitFileError, read_split
+from emergent_icl.data.sequences.split import read_split
 from emergent_icl.runs.check import check
 
 # Defined for --help: its value is read before flags are parsed, which may name what it registers.
@@ -111,7 +111,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     except OSError as error:  # The config file was not found; a line for each place searched.
         where = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         message = where.splitlines()[-1].strip()
-    except SplitFileError as error:
+    except ConfigError as error:
         message = str(error)
     except flags.Error as error:
         # A config file that raises arrives as a traceback in text; its last line says why.
@@ -165,7 +165,7 @@ def find_problems(argv: Sequence[str]) -> list[str]:
 def _take_split(config: ml_collections.ConfigDict | None, path: str) -> None:
     """Gives a config the lists of a file."""
     if config is None:
-        raise SplitFileError(f"--split={path} needs the --config whose lists it gives")
+        raise ConfigError([f"--split={path} needs the --config whose lists it gives"])
     with config.unlocked():
         config.data.split.update(read_split(Path(path)))
 

@@ -42,8 +42,8 @@ NOTE = (
 class Lookalikes(NamedTuple):
     """The nearest classes by each way to compare them, {'blurred pixels': ..., 'encoder': ...}.
 
-    `icl` is empty without a trained run; else the accuracy on all sequences, under '', and without
-    those that show the nearest characters by each way.
+    `icl` is the accuracy on all sequences, and without those that show the nearest characters by
+    each way; empty without a trained run, or where that is not evaluated.
     """
 
     nearest: dict[str, Nearest]
@@ -75,9 +75,9 @@ def find_lookalikes(
         return Lookalikes(nearest, {})
     right = evaluator.per_sequence(mode, *trained, bank)[metric]
     batch = evaluator.modes[mode].batch
-    left_out = {"": np.zeros(0, np.int32)}
-    left_out |= {way: one.first(SHARE) for way, one in nearest.items()}
-    icl = {way: accuracy_without(ids, size, batch, right) for way, ids in left_out.items()}
+    left_out = {f"without the nearest by {way}": one.first(SHARE) for way, one in nearest.items()}
+    left_out = {"all": np.zeros(0, np.int32), **left_out}
+    icl = {which: accuracy_without(ids, size, batch, right) for which, ids in left_out.items()}
     return Lookalikes(nearest, icl)
 
 
@@ -93,25 +93,19 @@ def lookalikes_report(experiment: Experiment, found: Lookalikes) -> dict[str, An
     """What inspection.json says of them; every held-out character, the nearest first."""
 
     def pairs(nearest: Nearest) -> list[dict[str, Any]]:
-        return [
-            {
-                "holdout": class_name(experiment, holdout),
-                "training": class_name(experiment, training),
-                "distance": float(distance),
-            }
-            for holdout, training, distance in zip(*nearest, strict=True)
-        ]
+        names = [[class_name(experiment, one) for one in ids] for ids in nearest[:2]]
+        rows = zip(*names, nearest.distances.tolist(), strict=True)
+        return [dict(zip(("holdout", "training", "distance"), row, strict=True)) for row in rows]
 
-    icl = {
-        f"without the nearest by {way}" if way else "all": {
-            **one._asdict(),
-            "accuracy": one.accuracy and one.accuracy._asdict(),
-        }
-        for way, one in found.icl.items()
+    return {
+        **dict(zip(("mode", "metric"), ICL, strict=True)),
+        "share": SHARE,
+        "nearest": {way: pairs(one) for way, one in found.nearest.items()},
+        "icl": {
+            which: one._asdict() | {"accuracy": one.accuracy and one.accuracy._asdict()}
+            for which, one in found.icl.items()
+        },
     }
-    nearest = {way: pairs(one) for way, one in found.nearest.items()}
-    mode, metric = ICL
-    return {"share": SHARE, "mode": mode, "metric": metric, "nearest": nearest, "icl": icl}
 
 
 def lookalikes_figure(experiment: Experiment, found: Lookalikes) -> Figure:

@@ -16,7 +16,6 @@ from emergent_icl.config.identity import identity
 from emergent_icl.data.sequences.split import (
     ROLES,
     SourceClasses,
-    SplitFileError,
     read_split,
     split_classes,
 )
@@ -263,7 +262,7 @@ def test_a_file_of_lists_becomes_part_of_the_config(tmp_path):
 )
 def test_another_file_is_refused(content, message, tmp_path):
     (tmp_path / "split.json").write_text(content)
-    with pytest.raises(SplitFileError, match=message):
+    with pytest.raises(ConfigError, match=message):
         read_split(tmp_path / "split.json")
 
 

@@ -14,32 +14,28 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 
+from emergent_icl.config.check import ConfigError
 from emergent_icl.config.registry import nearest_name
 from emergent_icl.config.rules import CLASSES
 
 ROLES = ("rare", "common", "holdout")
 
 
-class SplitFileError(ValueError):
-    """A file that holds no lists of classes."""
-
-
 def read_split(path: Path) -> dict[str, tuple[str | int, ...]]:
     """Reads {role: [name or number of a class, or name of a group, ...]} from a JSON file.
 
-    Raises SplitFileError where it cannot be read, or holds something else.
+    Raises ConfigError where it cannot be read, or holds something else.
     """
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SplitFileError(f"--split={path} cannot be read as JSON: {error}") from error
+        raise ConfigError([f"--split={path} cannot be read as JSON: {error}"]) from error
     if not isinstance(lists, dict) or not lists or not set(lists) <= {*ROLES}:
-        raise SplitFileError(
-            f"--split={path} must hold an object with lists under one or more of {', '.join(ROLES)}"
-        )
+        told = f"an object with lists under one or more of {', '.join(ROLES)}"
+        raise ConfigError([f"--split={path} must hold {told}"])
     for role, entries in lists.items():
         if not isinstance(entries, list) or not CLASSES.allows(tuple(entries)):
-            raise SplitFileError(f"--split={path}: '{role}' must be {CLASSES.text}")
+            raise ConfigError([f"--split={path}: '{role}' must be {CLASSES.text}"])
     return {role: tuple(entries) for role, entries in lists.items()}
 
 
