@@ -75,6 +75,16 @@ def interval_numbers(name: str, interval: Interval, level: float = LEVEL) -> dic
     return {name: interval.mean, **({f"{name}, {100 * level:.3g} %": bounds} if known else {})}
 
 
+def require_range(check: Check, low: str, high: str) -> None:
+    """Raises ValueError for a check whose two bounds have nothing between them."""
+    bounds = vars(check)
+    if not bounds[low] < bounds[high]:
+        raise ValueError(
+            f"{type(check).__name__}: {low} = {bounds[low]:g} must be below {high} = "
+            f"{bounds[high]:g}"
+        )
+
+
 def range_text(low: float, high: float) -> str:
     """In words."""
     if low == -math.inf:

@@ -27,6 +27,7 @@ from emergent_icl.sweeps.checks import (
     judged,
     p_within,
     range_text,
+    require_range,
     worst_of,
 )
 from emergent_icl.sweeps.measures import Evidence, is_accuracy
@@ -46,7 +47,7 @@ class Difference(Check):
     """The mean at `high` minus that at `low` lies between `more_than` and `less_than`.
 
     All of its 95 % interval does. Replicates with sequences of their own are compared one by one
-    where both conditions have the same.
+    where both conditions have the same. Raises ValueError for bounds with nothing between them.
     """
 
     measure: str
@@ -54,6 +55,10 @@ class Difference(Check):
     low: str
     more_than: float = 0.0
     less_than: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Checks the bounds."""
+        require_range(self, "more_than", "less_than")
 
     def text(self) -> str:
         """See Check."""
@@ -64,7 +69,9 @@ class Difference(Check):
 
     def read_by(self, rule: Rule) -> Check:
         """See Check."""
-        return _PointDifference(**vars(self)) if rule == "point" else self
+        # The older rule knows no second bound.
+        is_point = rule == "point" and self.less_than == math.inf
+        return _PointDifference(**vars(self)) if is_point else self
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
@@ -144,12 +151,19 @@ class Trend(Check):
 
 @dataclasses.dataclass(frozen=True)
 class Within(Check):
-    """The mean at a condition lies between two bounds: all of its 95 % interval does."""
+    """The mean at a condition lies between two bounds: all of its 95 % interval does.
+
+    Raises ValueError for bounds with nothing between them.
+    """
 
     measure: str
     condition: str
     low: float = -math.inf
     high: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Checks the bounds."""
+        require_range(self, "low", "high")
 
     def text(self) -> str:
         """See Check."""

@@ -76,9 +76,19 @@ def test_a_difference_of_few_runs_is_undecided_and_says_why():
 def test_a_difference_that_stays_lies_within_its_margin():
     check = Difference("icl", high="a", low="b", more_than=-0.05, less_than=0.05)
     assert "is within -0.05 and 0.05 (95 % interval)" in check.text()
-    assert outcome(check, evidence(a=LOW, b=LOW)) == "holds"
+    for rule in ("limits", "point"):
+        assert outcome(check, evidence(a=LOW, b=LOW), rule=rule) == "holds"
     assert outcome(check, evidence(a=HIGH, b=LOW)) == "fails"
     assert outcome(check, evidence(a=(0.6, 0.4, 0.5, 0.55, 0.45), b=LOW)) == "undecided"
+
+
+def test_bounds_with_nothing_between_them_are_refused():
+    with pytest.raises(ValueError, match=r"Within: low = 0\.6 must be below high = 0\.4"):
+        Within("icl", "a", low=0.6, high=0.4)
+    with pytest.raises(
+        ValueError, match=r"Difference: more_than = 0 must be below less_than = -0\.1"
+    ):
+        Difference("icl", high="a", low="b", less_than=-0.1)
 
 
 def test_replicates_are_compared_one_by_one_where_both_have_the_same_sequences():

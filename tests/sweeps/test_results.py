@@ -150,6 +150,20 @@ def test_chance_is_that_of_the_labels_that_may_be_given(measure, expected, confi
     assert chance(measure, make_task(config)) == expected
 
 
+@pytest.mark.parametrize("split", ["replicate", "fixed"])
+@pytest.mark.parametrize("rule", ["limits", "point"])
+def test_two_runs_that_are_equal_decide_nothing(split, rule, tmp_path):
+    """They are not sure to differ by nothing."""
+    claim = dataclasses.replace(PLAIN.claim, rule=rule)
+    sweep = dataclasses.replace(PLAIN, split=split, seeds=(0, 1), claim=claim)
+    for job in make_jobs([sweep], tmp_path):
+        finish(job, Ends(icl=0.5, iwl=0.5))
+    verdict = collect([sweep], tmp_path, {})["verdicts"]["tiny"]
+    assert verdict["verdict"] == verdict["strict"]["verdict"] == "inconclusive"
+    low, high = verdict["statistics"][0]["numbers"]["difference, 95 %"]
+    assert low < -0.1 < 0.1 < high
+
+
 @pytest.mark.parametrize(("split", "expected"), [("replicate", list(SEEDS)), ("fixed", [0] * 5)])
 def test_runs_say_which_sequences_they_were_evaluated_on(split, expected, tmp_path):
     sweep = dataclasses.replace(PLAIN, split=split)
