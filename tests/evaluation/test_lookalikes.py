@@ -8,9 +8,12 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emergent_icl.data.materialize import show_variants
+from emergent_icl.data.bank import DeviceBank, SourceShape
+from emergent_icl.data.materialize import make_materialize, show_variants
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.split import ClassSplit
+from emergent_icl.data.sources.source import load_bank
+from emergent_icl.data.task import make_task
 from emergent_icl.evaluation import lookalikes
 from emergent_icl.evaluation.lookalikes import (
     accuracy_without,
@@ -19,8 +22,6 @@ from emergent_icl.evaluation.lookalikes import (
     find_nearest,
     least_share,
 )
-from emergent_icl.runs.check import check
-from emergent_icl.training.build import build
 
 
 def split_of(num_train, num_holdout, seed=0):
@@ -57,33 +58,19 @@ def test_the_nearest_are_those_of_a_plain_comparison(num_train, num_holdout, wid
     assert (np.diff(found.distances) >= 0).all()
 
 
-def images(**changes):
-    config = tiny.get_config("images").unlock()
-    config.update_from_flattened_dict(changes)
-    check(config)
-    return build(config)
-
-
-def with_bank(experiment, examples):
-    return experiment.arrays()._replace(examples=examples)
-
-
-def nearest_by_pixels(experiment, examples):
-    bank, task = with_bank(experiment, examples), experiment.task
-    _, describe = by_examples(experiment.materialize, bank, task.shape)
-    return find_nearest(task.space.split, task.shape.group_size, describe)
-
-
 def test_a_turned_copy_is_found_among_variants_and_a_character_counts_once():
-    changes = {"data.augment": True, "data.split.num_rare": 240, "data.split.num_holdout": 40}
-    experiment = images(**changes)
-    split = experiment.task.space.split
+    config = tiny.get_config("images").unlock()
+    config.data.update(augment=True, noise_scale=0.0)
+    config.data.split.update(num_rare=240, num_holdout=40)
+    task, bank = make_task(config), load_bank(config.data)
+    split = task.space.split
     train, holdout = np.split(split.class_ids // 8, [split.num_train])
-    examples = experiment.bank.examples.copy()
     # The first held-out character is a training character, flipped and turned.
-    turned = show_variants(examples[train[0]], np.full(len(examples[0]), 5))
-    examples[holdout[0]] = np.asarray(turned)
-    found = nearest_by_pixels(experiment, examples)
+    turned = show_variants(bank.examples[train[0]], np.full(len(bank.examples[0]), 5))
+    bank.examples[holdout[0]] = np.asarray(turned)
+    materialize = make_materialize(config.data, task.shape)
+    _, describe = by_examples(materialize, DeviceBank(bank.examples), task.shape)
+    found = find_nearest(split, task.shape.group_size, describe)
     assert found.holdout[0] // 8 == holdout[0]
     assert found.training[0] // 8 == train[0]
     assert found.distances[0] == pytest.approx(0, abs=1e-5)
@@ -92,9 +79,21 @@ def test_a_turned_copy_is_found_among_variants_and_a_character_counts_once():
     assert not set(found.holdout // 8) & set(found.training // 8)
 
 
+def plain(bank, class_ids, exemplar_ids, keys, noise_scale):
+    """What is shown is what is stored."""
+    return bank.examples[class_ids, exemplar_ids]
+
+
+def by_pixels(examples):
+    shape = SourceShape(*examples.shape[:2], examples.shape[2:], "image")
+    way, describe = by_examples(plain, DeviceBank(examples), shape)
+    assert way == "blurred pixels"
+    return describe
+
+
 def test_a_line_is_near_to_a_parallel_one_a_pixel_away():
-    experiment = images(**{"data.image_size": 28})
-    train, holdout = np.split(experiment.task.space.split.class_ids, [32])
+    split = split_of(32, 8)
+    train, holdout = np.split(split.class_ids, [32])
     columns = dict(zip(holdout, range(2, 26, 3), strict=True))
     others = [column for column in range(28) if column not in columns.values()]
     columns |= dict(zip(train, others, strict=False))
@@ -105,16 +104,13 @@ def test_a_line_is_near_to_a_parallel_one_a_pixel_away():
     # Without a blur rows are nearer: they have a pixel in common with a column.
     for class_id, row in rows.items():
         examples[class_id, :, row] = 0
-    for held_out, training, _ in zip(*nearest_by_pixels(experiment, examples), strict=True):
+    for held_out, training, _ in zip(*find_nearest(split, 1, by_pixels(examples)), strict=True):
         assert abs(columns[held_out] - columns[training]) == 1
 
 
 def test_large_images_are_compared_by_few_pixels():
-    experiment = images(**{"data.image_size": 60})
-    task = experiment.task
-    way, describe = by_examples(experiment.materialize, experiment.arrays(), task.shape)
-    assert way == "blurred pixels"
-    assert describe(np.arange(4)).shape == (4, 20 * 20)
+    describe = by_pixels(np.zeros((4, 2, 105, 105), np.uint8))
+    assert describe(np.arange(4)).shape == (4, 26 * 26)
 
 
 def test_an_encoder_is_asked_for_its_mean_embedding_without_noise(monkeypatch):

@@ -5,7 +5,6 @@ import json
 import pytest
 import tiny
 
-from emergent_icl.plots import style
 from emergent_icl.plots.lookalikes import find_lookalikes, lookalikes_figure, lookalikes_report
 from emergent_icl.runs.check import check
 from emergent_icl.training.build import build
@@ -19,7 +18,7 @@ def built(preset, **changes):
 
 
 @pytest.mark.parametrize("preset", ["images", "vectors"])
-def test_a_pair_for_each_held_out_class_without_a_run(preset, tmp_path):
+def test_a_pair_for_each_held_out_class_without_a_run(preset):
     experiment = built(preset)
     found = find_lookalikes(experiment)
     (way,) = found.nearest
@@ -34,7 +33,6 @@ def test_a_pair_for_each_held_out_class_without_a_run(preset, tmp_path):
     figure = lookalikes_figure(experiment, found)
     # Two rows of four pairs.
     assert sum(axes.axison for axes in figure.axes) == 16
-    style.save(figure, tmp_path / "lookalikes.png")
 
 
 @pytest.mark.parametrize(
