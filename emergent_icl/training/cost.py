@@ -7,7 +7,7 @@ import os
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from jax.extend import core
 from emergent_icl.config.registry import DATA_SOURCES, ENCODERS, SCHEDULES
 from emergent_icl.data.bank import DeviceBank, SourceShape
 from emergent_icl.data.materialize import make_materialize, shows_afresh
+from emergent_icl.data.sequences.burstiness import draw_sample
 from emergent_icl.data.sequences.classes import SequenceBatch, zipf_weights
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.metrics import ICL, IWL, Z_95
@@ -170,6 +171,7 @@ def _inner_jaxprs(equation: core.JaxprEqn) -> list[core.Jaxpr]:
 FEW_CLASSES = 20
 WIDE_INTERVAL = 0.03
 SELDOM_SHOWN = 10
+MANY_SEQUENCES = 20_000
 MOST_OF_ALL = 0.5
 
 
@@ -200,6 +202,14 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
                 f"the rarest class is expected {shown * weights[0]:.2g} times in the whole run: "
                 f"its label can hardly be learned in weights"
             )
+    for mode, kind in task.evaluation.items():
+        names = kind.valid_labels
+        if kind.is_fewshot and kind.labeling == "unfixed" and (unseen := _unseen(task, names)):
+            yield (
+                f"{mode} asks for labels {_range(names)}, of which training does not show "
+                f"{_range(unseen)} in {MANY_SEQUENCES:,} sequences: it may fail for want of the "
+                f"label, not of the context"
+            )
     if weights[-1] > MOST_OF_ALL:
         yield f"the commonest class is {weights[-1]:.0%} of all examples that are drawn"
     if space.num_exemplars == 1 and not shows_afresh(data) and task.shape.kind != "integer":
@@ -212,6 +222,22 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
             f"data.inverted = False: '{config.model.encoder}' hardly sees Omniglot's thin strokes "
             f"on a background of ones (28 x 28, p_bursty 0, 9,000 steps: IWL .15, not .86)"
         )
+
+
+def _unseen(task: Task, labels: np.ndarray) -> list[int]:
+    """Those of some labels that stand in none of many training sequences."""
+    unseen = set(labels.tolist())
+    # The first few are enough where labels are not many.
+    for count in (MANY_SEQUENCES // 20, MANY_SEQUENCES):
+        if unseen:
+            seen = draw_sample(task.training.sample, 0, "describe", count).labels
+            unseen -= set(np.unique(seen).tolist())
+    return sorted(unseen)
+
+
+def _range(labels: Sequence[int] | np.ndarray) -> str:
+    """'0 to 3' for consecutive labels."""
+    return f"{labels[0]} to {labels[-1]}" if len(labels) > 2 else " and ".join(map(str, labels))
 
 
 def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny
 
+from emergent_icl.config.configs import with_options
 from emergent_icl.data.task import make_task
 from emergent_icl.presets import glyphs, omniglot, omniglot_augmented
 from emergent_icl.runs.check import check
@@ -131,6 +132,31 @@ def test_rare_classes_that_are_hardly_shown_are_named():
     # 10,000 steps x 32 sequences x 9 examples; weight 12,800^-3 over the zeta-like sum.
     share = 12_800.0**-3 / np.sum(np.arange(1, 12_801, dtype=float) ** -3)
     assert f"{2_880_000 * share:.2g} times" in warning
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({}, ""),
+        # The rarest classes own the labels that few-shot modes use as names.
+        (
+            {"data.sequences.zipf_exponent": 3.0},
+            "labels 0 and 1, of which training does not",
+        ),
+        # Class 0 of the data is held out; where labels are renamed that is nothing.
+        ({"data.sequences.labeling": "original", "data.split.seed": 11}, "does not show 0 in"),
+        ({"data.sequences.type": "no_support_common"}, "does not show 0 and 1 in 20,000"),
+        ({"data.sequences.type": "mixed", "data.sequences.shots": 4}, ""),
+        ({"data.sequences.type": "relabelled", "data.sequences.zipf_exponent": 3.0}, ""),
+    ],
+)
+def test_few_shot_labels_that_training_does_not_show_are_named(options, asked):
+    whole = {"data.split.num_rare": 1500, "data.split.num_common": 20, "data.split.num_holdout": 80}
+    config = with_options(omniglot.get_config("small"), {**whole, **options})
+    every = description.warnings(config, make_task(config))
+    found = [one for one in every if "asks for labels" in one]
+    assert len(found) == bool(asked)
+    assert all(asked in one for one in found)
 
 
 def test_a_holdout_of_integers_is_called_noise(config):
