@@ -86,6 +86,9 @@ def launch(
         sweeps = [sweep.with_base_options(changes) for sweep in find_sweeps()]
         if _SEEDS.value:
             sweeps = [sweep.with_replicates(_SEEDS.value) for sweep in sweeps]
+        sweeps, kept = registration.as_registered(sweeps, Path(_WORKDIR.value))
+        for path, value in kept.items():
+            console.say(f"as registered, before there was a choice: {path} = {value!r}")
         names = [sweep.name for sweep in sweeps]
         for sweep in sweeps:
             if names.count(sweep.name) > 1:

@@ -19,7 +19,8 @@ from typing import Any
 import ml_collections
 
 from emergent_icl.config.configs import flatten, is_resumable, tuples
-from emergent_icl.config.identity import completed, differing_options
+from emergent_icl.config.identity import completed, differing_options, lacking
+from emergent_icl.config.options import known
 from emergent_icl.runs.progress import utc_now
 from emergent_icl.runs.records import versions
 from emergent_icl.runs.workdir import WorkdirError, read_object, write_whole
@@ -88,6 +89,19 @@ def read(root: Path) -> dict[str, Any] | None:
             f"sweeps is {own!r}. Restore the committed copy, or remove it"
         )
     return found
+
+
+def as_registered(sweeps: Sequence[Sweep], root: Path) -> tuple[list[Sweep], dict[str, Any]]:
+    """The sweeps with options that came after their registration at what was done before.
+
+    So a later version runs and judges what was registered. An option that a sweep sets to something
+    else than the default is its own. Gives also {option: value} of what is kept. Raises as `read`
+    does.
+    """
+    registered = (read(root) or {"sweeps": {}})["sweeps"]
+    keeps = [_kept(registered[one.name], one) if one.name in registered else {} for one in sweeps]
+    changed = [sweep.with_base_options(own) for sweep, own in zip(sweeps, keeps, strict=True)]
+    return changed, {path: value for own in keeps for path, value in own.items()}
 
 
 def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
@@ -181,6 +195,16 @@ def _plain(value: Any) -> Any:
     is_json = value is None or isinstance(value, str | int)
     is_json |= isinstance(value, float) and math.isfinite(value)
     return value if is_json else str(value)
+
+
+def _kept(registered: Json, sweep: Sweep) -> dict[str, Any]:
+    """Options that a registration lacks, and a sweep leaves at another default -> what was done."""
+    here, options = flatten(sweep.base.to_dict()), known()
+    return {
+        path: value
+        for path, value in lacking(registered["config"]).items()
+        if path in here and here[path] == options[path].default != value
+    }
 
 
 def _config(stored: dict[str, Any]) -> ml_collections.ConfigDict:

@@ -17,6 +17,7 @@ from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.registration import (
     CHANGED,
     FILE,
+    as_registered,
     content_of,
     differences,
     hash_of,
@@ -196,15 +197,22 @@ def test_what_decides_nothing_may_change(registered):
 
 
 def test_a_registration_outlives_new_options(registered, tmp_path):
-    """It says what was done before there was a choice, and is compared as such."""
+    """A later version runs and judges what was registered, and does not mark it."""
     made = read(registered)
     del made["sweeps"]["tiny"]["config"]["data"]["sequences"]["draws"]
     made["hash"] = hash_of(made["sweeps"])
     (tmp_path / FILE).write_text(json.dumps(made))
-    before = SEARCHED.with_base_options({"data.sequences.draws": 1})
-    assert mark(before, tmp_path) == "registered"
     said = "config.data.sequences.draws: 1 registered, 2 now"
     assert mark(SEARCHED, tmp_path) == CHANGED + said
+    (kept,), options = as_registered([SEARCHED], tmp_path)
+    assert options == {"data.sequences.draws": 1}
+    assert kept == SEARCHED.with_base_options(options)
+    assert mark(kept, tmp_path) == "registered"
+    # What is not registered has no say in it, and what lacks nothing keeps nothing.
+    other = tiny_sweep.get_sweep("renamed")
+    assert as_registered([other], tmp_path) == ([other], {})
+    assert as_registered([SEARCHED], registered) == ([SEARCHED], {})
+    assert as_registered([kept], tmp_path) == ([kept], {})
 
 
 def test_seeds_are_added_by_the_registered_rule_alone(tmp_path):

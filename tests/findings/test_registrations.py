@@ -1,0 +1,44 @@
+"""Committed registrations are what was registered, and the findings still claim that."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from emergent_icl import findings as files
+from emergent_icl.sweeps.registration import FILE, as_registered, differences, read, register
+from emergent_icl.sweeps.spec import load_sweep
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "docs" / "reproduction" / "registrations"
+
+
+def registration(path, folder):
+    """The content of a file, whatever its name."""
+    shutil.copy(path, folder / FILE)
+    return read(folder)
+
+
+def finding(name, preset):
+    return load_sweep(f"{Path(files.__file__).parent / name}.py:{preset}")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_a_committed_registration_is_of_the_findings_as_they_stand(path, tmp_path):
+    found = registration(path, tmp_path)
+    # One that is named after a preset is its present one; others are history.
+    if path.stem in files.PRESETS:
+        sweeps, _ = as_registered([finding(name, path.stem) for name in found["sweeps"]], tmp_path)
+        for sweep in sweeps:
+            assert not differences(found["sweeps"][sweep.name], sweep)
+
+
+@pytest.mark.parametrize("preset", files.PRESETS)
+def test_every_finding_can_be_registered(preset, tmp_path):
+    sweeps = [finding(name, preset) for name in ("zipf", "architecture")]
+    found = register(sweeps, tmp_path)
+    assert list(found["sweeps"]) == ["zipf", "architecture"]
+    for sweep in sweeps:
+        assert not differences(found["sweeps"][sweep.name], sweep)
+        other = "paper" if preset != "paper" else "laptop"
+        assert differences(found["sweeps"][sweep.name], finding(sweep.name, other))
