@@ -73,10 +73,12 @@ def test_every_registry_is_extended_from_outside(folder):
 
 def test_a_sweep_is_one_file(folder):
     page = (ROOT / "docs" / "extending.md").read_text()
-    (command,) = re.findall(r"python -m (experiments.sweep .*)\n", page)
+    commands = re.findall(r"python -m (experiments.sweep .*)\n", page)
+    assert [command.endswith(" --register") for command in commands] == [True, False]
     quick = ("training.num_steps=20", "evaluation.num_sequences=100", "data.feeder=python")
-    done = launch(folder, *command.split(), "--seeds=1", *(f"--set={one}" for one in quick))
-    assert done.returncode == 0, done.stdout + done.stderr
+    for command in commands:
+        done = launch(folder, *command.split(), "--seeds=1", *(f"--set={one}" for one in quick))
+        assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((folder / "runs" / "mosaics" / "results.json").read_text())
     assert len(results["verdicts"]["mosaics"]["runs"]) == 3
     assert (folder / "runs" / "mosaics" / "figures" / "mosaics.png").exists()
