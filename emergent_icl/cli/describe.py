@@ -59,9 +59,11 @@ def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]
     groups = f" (in {space.split.num_holdout_groups:,} groups)" if grouped else ""
     surplus = task.num_labels - task.used_labels
     room = f", and room for {surplus:,} more" * bool(surplus)
+    count = len(space.holdout_exemplars)
+    held_out = f" ({count} of them held out)" * bool(count)
     facts = {
         "data": f"{config.data.source}: {task.shape.num_classes:,} classes x "
-        f"{task.shape.num_exemplars} exemplars, {task.shape.kind} {shape}".rstrip(),
+        f"{task.shape.num_exemplars} exemplars{held_out}, {task.shape.kind} {shape}".rstrip(),
         "classes": f"{space.split.num_rare:,} rare, {space.split.num_common:,} common, "
         f"{space.split.num_holdout:,} held out{groups}",
         "labels": f"{task.used_labels:,}{room} (labeling '{sequences.labeling}', "

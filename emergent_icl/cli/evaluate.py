@@ -29,6 +29,10 @@ _SHOTS = flags.DEFINE_integer(
     "shots", None, "Examples of each class in few-shot modes; default: those of the run."
 )
 _WAYS = flags.DEFINE_integer("ways", None, "Classes in few-shot modes; default: those of the run.")
+_EXEMPLARS = flags.DEFINE_enum(
+    "exemplars", None, ["trained", "holdout"],
+    "Exemplars of trained classes: those trained on, or never; default: those of the run.",
+)  # fmt: skip
 _NUM_SEQUENCES = flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode.")
 
 
@@ -40,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
         "evaluation.modes": _MODES.value and tuple(_MODES.value),
         "evaluation.shots": _SHOTS.value,
         "evaluation.ways": _WAYS.value,
+        "evaluation.exemplars": _EXEMPLARS.value,
     }
     overrides = {path: value for path, value in given.items() if value is not None}
     overrides |= _data_overrides()

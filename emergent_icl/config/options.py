@@ -80,6 +80,9 @@ OPTIONS: dict[str, Option] = {
         "num_rare": Option(1603, integer(0), _ROLES),
         "num_common": Option(10, integer(0), _ROLES),
         "num_holdout": Option(10, integer(0), _ROLES),
+        "num_holdout_exemplars": Option(0, integer(0), "Exemplars of every class that are never "
+            "trained on: the last of a permutation by the split's seed, the same ones of each "
+            "class. Evaluation shows them where evaluation.exemplars is 'holdout'.", before=0),
         "groups": Option("", rules.STRING, "Classes that stay on one side of the border between "
             "training and holdout: '' is the variants of a class alone; 'n' n consecutive classes "
             "of the source, 'alphabet' or 'character' those of Omniglot; for 'features' the name "
@@ -289,6 +292,9 @@ OPTIONS: dict[str, Option] = {
         "fewshot_labeling": Option("unfixed", one_of(_LABELINGS),
             "Labels of few-shot modes: 'unfixed' (0..ways-1, assigned afresh in each sequence), "
             "or 'ordered', 'original' or 'shared' to keep fixed ones."),
+        "exemplars": Option("trained", one_of(("trained", "holdout")), "Exemplars that modes on "
+            "trained classes show: those that were trained on, or the "
+            "data.split.num_holdout_exemplars that never were.", before="trained"),
     }, reopenable=True),
     **_section("checkpoints", {
         "every": Option(1000, integer(1),

@@ -54,9 +54,12 @@ def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> Check
         return CheckedData(problems, shape)
     training, evaluation = _sequence_types(config, space, problems)
     kinds = [*training, *evaluation]
-    problems += _exemplar_problems("data.sequences", training, shape)
-    fewshot = [kind for kind in evaluation if kind.is_fewshot]
-    problems += _exemplar_problems("evaluation", fewshot, shape)
+    problems += _exemplar_problems("data.sequences", training, space.num_exemplars)
+    for kind in evaluation:
+        shown = tasks.evaluated_space(config, space, kind.role).num_exemplars
+        found = _exemplar_problems("evaluation", [kind] if kind.is_fewshot else [], shown)
+        # Once, where several modes have it.
+        problems += [one for one in found if one not in problems]
     needed = max((kind.num_labels for kind in kinds), default=0)
     capacity = tasks.label_capacity(config, space)
     if capacity < needed:
@@ -92,6 +95,12 @@ def _source_problems(data: ml_collections.ConfigDict, shape: SourceShape) -> Ite
             f"data.noise_scale = {data.noise_scale} needs images or vectors, not "
             f"data.source = '{data.source}'"
         )
+    held_out = data.split.num_holdout_exemplars
+    if held_out >= shape.num_exemplars and held_out:
+        yield (
+            f"data.split.num_holdout_exemplars = {held_out} must be less than "
+            f"{shape.num_exemplars}, the exemplars of a class"
+        )
     if data.random_rare_images and data.split.num_rare == 0:
         yield "data.random_rare_images needs rare classes, but data.split.num_rare is 0"
 
@@ -126,14 +135,14 @@ def _sequence_types(
 
 
 def _exemplar_problems(
-    section: str, kinds: list[SequenceType], shape: SourceShape
+    section: str, kinds: list[SequenceType], num_exemplars: int
 ) -> Iterator[str]:
     """Of classes that are shown more often than they have exemplars."""
     shots = max((kind.shots for kind in kinds), default=0)
     # One exemplar is a condition of its own (identical drawings); a few would be reused in some
     # sequences and not in others.
-    if shots and 1 < shape.num_exemplars < shots + 1:
+    if shots and 1 < num_exemplars < shots + 1:
         yield (
             f"{section}.shots = {shots} needs {shots + 1} exemplars of a class (query "
-            f"included), but the data has {shape.num_exemplars}"
+            f"included), but there are {num_exemplars} to show"
         )

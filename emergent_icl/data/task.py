@@ -87,12 +87,10 @@ def class_space(
     if split is None:
         source = source_classes(data)
         split = split_classes(data.split, shape.num_classes, shape.group_size, source)
-    return ClassSpace(
-        split,
-        shape.num_classes,
-        shape.num_exemplars,
-        **_fields(ClassSpace, data.sequences),
-    )
+    options = _fields(ClassSpace, data.sequences)
+    space = ClassSpace(split, shape.num_classes, shape.num_exemplars, **options)
+    held_out = data.split.num_holdout_exemplars
+    return space.with_exemplars_held_out(data.split.seed, held_out) if held_out else space
 
 
 def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> SequenceType:
@@ -139,6 +137,12 @@ def _in_all_replicas(option: str) -> Callable[[ml_collections.ConfigDict], int |
 DERIVED.update({f"evaluation.{name}": _in_all_replicas(name) for name in ("shots", "ways")})
 
 
+def evaluated_space(config: ml_collections.ConfigDict, space: ClassSpace, role: str) -> ClassSpace:
+    """What evaluation shows of the classes of a role: of those trained on perhaps new exemplars."""
+    wants_new = config.evaluation.exemplars == "holdout" and role != "holdout"
+    return space.of_holdout_exemplars() if wants_new else space
+
+
 def evaluation_type(
     config: ml_collections.ConfigDict, space: ClassSpace, mode: str
 ) -> SequenceType:
@@ -149,9 +153,9 @@ def evaluation_type(
     """
     sequences, fewshot = config.data.sequences, fewshot_options(config)
     options = SequenceOptions(**_fields(SequenceOptions, sequences), fewshot=fewshot)
-    kind = EVALUATION_MODES[mode](
-        space, dataclasses.replace(options, labeling=fixed_labeling(config))
-    )
+    options = dataclasses.replace(options, labeling=fixed_labeling(config))
+    kind = EVALUATION_MODES[mode](space, options)
+    kind = EVALUATION_MODES[mode](evaluated_space(config, space, kind.role), options)
     pairs = sequences.seq_len - 1
     if kind.is_fewshot and config.evaluation.shots is None and pairs % fewshot.ways:
         below = pairs - pairs % fewshot.ways

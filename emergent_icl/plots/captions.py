@@ -30,6 +30,8 @@ def describe_sequences(
     if kind.is_fewshot and not is_training:
         evaluated = fewshot_options(config)
         options |= {name: getattr(evaluated, name) for name in kind.reads if name in _FEWSHOT}
+    if config.evaluation.exemplars != "trained" and not is_training and kind.role != "holdout":
+        options["exemplars"] = config.evaluation.exemplars
     within = sequences.zipf_within_roles
     if kind.role == "zipfian" or (within and kind.role != "holdout"):
         options["zipf_exponent"] = sequences.zipf_exponent
@@ -76,5 +78,7 @@ def describe_data(config: ml_collections.ConfigDict) -> str:
     parts += [f"{split.num_rare:,} rare", f"{split.num_common:,} common"]
     parts.append(f"{split.num_holdout:,} held-out classes")
     parts += [f"groups={split.groups}"] if split.groups else []
+    if split.num_holdout_exemplars:
+        parts.append(f"{split.num_holdout_exemplars} exemplars of each class held out")
     parts += [f"named {role} classes" for role in ROLES if split[role]]
     return ", ".join(parts)

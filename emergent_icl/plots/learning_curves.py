@@ -39,7 +39,10 @@ def draw(workdir: Workdir) -> None:
         "icl": _common(chance("icl", task) for task in tasks),
         "iwl": _common(_constant(task) for task in tasks),
     }
-    title = "\n".join(dict.fromkeys((config.name, *(one.length_note for one in tasks)))).strip()
+    notes = [one.length_note for one in tasks]
+    if config.evaluation.exemplars == "holdout":
+        notes.append("classes trained on: evaluated on held-out exemplars")
+    title = "\n".join(dict.fromkeys((config.name, *notes))).strip()
     figure = learning_curves_figure(read_metrics(workdir.metrics), title, levels)
     style.save(figure, workdir.learning_curves)
 

@@ -11,6 +11,8 @@ import logging
 import zlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from emergent_icl.data.bank import ExampleBank
 from emergent_icl.runs import processes
 from emergent_icl.runs.records import versions
@@ -64,9 +66,12 @@ def recorded_source(workdir: Workdir) -> str:
 
 
 def _splits(replicas: Sequence[Replica]) -> dict[str, str]:
-    """Which classes are rare, common and held out, as a checksum for each replica."""
-    splits = {one.name: one.task.space.split for one in replicas}
-    return {name: f"{zlib.crc32(split.class_ids):08x}" for name, split in splits.items()}
+    """Which classes and exemplars are held out, and the others' roles: a checksum a replica."""
+    ids = {
+        one.name: np.append(one.task.space.split.class_ids, one.task.space.holdout_exemplars)
+        for one in replicas
+    }
+    return {name: f"{zlib.crc32(array.astype(np.int32)):08x}" for name, array in ids.items()}
 
 
 def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str | None:
@@ -86,7 +91,7 @@ def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str
     pairs = {"source": (there.get("source"), bank.source)}
     for name, split in splits.items():
         who = f" of replica '{name}'" if name else ""
-        pairs[f"split of its classes{who}"] = (stored.get(name), split)
+        pairs[f"split{who}"] = (stored.get(name), split)
     differences = [
         f"\n  {what}: {old!r} there ({made_there}), {new!r} here"
         for what, (old, new) in pairs.items()

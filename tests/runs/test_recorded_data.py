@@ -178,7 +178,7 @@ def test_classes_that_have_changed_sides_are_refused(tmp_path):
         load_run(workdir.path)
     np.savez(path, vectors=VECTORS, speaker=np.arange(40) % 10)
     for opened in (lambda: train(config, workdir, Display()), lambda: load_run(workdir.path)):
-        with pytest.raises(OtherDataError, match=r"other data:\n  split of its classes: '"):
+        with pytest.raises(OtherDataError, match=r"other data:\n  split: '"):
             opened()
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from emergent_icl import randomness
 from emergent_icl.data.sequences import sampling
 from emergent_icl.data.sequences.split import ClassSplit
 
@@ -48,13 +49,16 @@ class ClassSpace:
 
     Attributes:
       split: roles of classes.
-      num_bank_classes, num_exemplars: of the data; 'original' labels count these classes.
+      num_bank_classes: of the data; 'original' labels count these.
+      num_exemplars: of each class, that are shown.
       zipf_exponent: of the joint distribution over rare and common classes.
       zipf_within_roles: whether draws from the rare or the common classes alone follow
         that distribution too, or are uniform (original: use_zipf_for_common_rare).
       label_multiplicity: labels that each training class owns.
       num_shared_labels: labels among which all classes are dealt out, if 'shared'.
       draws: `data.sequences.draws`, how exemplars are drawn.
+      exemplars: int [num_exemplars], those that are shown of each class; None for all.
+      holdout_exemplars: int [...], those that are never trained on.
     """
 
     split: ClassSplit
@@ -65,6 +69,27 @@ class ClassSpace:
     label_multiplicity: int = 1
     num_shared_labels: int = 32
     draws: int = 2
+    exemplars: np.ndarray | None = None
+    holdout_exemplars: np.ndarray | tuple[()] = ()
+
+    def with_exemplars_held_out(self, seed: int, count: int) -> ClassSpace:
+        """The same classes, without `count` exemplars that are chosen by the seed of the split."""
+        rng, left = randomness.generator(seed, "holdout exemplars"), self.num_exemplars - count
+        shown, held_out = np.split(rng.permutation(self.num_exemplars), [left])
+        changes = {"exemplars": shown, "holdout_exemplars": held_out}
+        return dataclasses.replace(self, num_exemplars=left, **changes)
+
+    def of_holdout_exemplars(self) -> ClassSpace:
+        """The same classes, of which the held-out exemplars alone are shown.
+
+        Raises ValueError if there are none.
+        """
+        held_out = self.holdout_exemplars
+        if not len(held_out):
+            raise ValueError(
+                "evaluation.exemplars = 'holdout' needs data.split.num_holdout_exemplars above 0"
+            )
+        return dataclasses.replace(self, num_exemplars=len(held_out), exemplars=held_out)
 
     def distribution(self, role: str, uniform: bool = False) -> sampling.ClassDistribution:
         """What the classes of a role are drawn from; `uniform` whatever the Zipf exponent.
@@ -153,6 +178,8 @@ class ClassSpace:
         """Completes places to sequences: exemplars drawn, labels made, classes named."""
         occurrences = sampling.find_occurrences(places_BS)
         exemplars = sampling.draw_exemplars(rng, occurrences, self.num_exemplars, self.draws)
+        if self.exemplars is not None:
+            exemplars = self.exemplars[exemplars]
         return SequenceBatch(
             self.split.class_ids[places_BS],
             exemplars.astype(np.int32),
