@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
         except ValueError as error:
             console.fail(str(error))
     config = run.experiment.config
-    title = ", ".join(filter(None, (config.name, replica, f"step {run.step:,}", mode)))
+    note = run.experiment.task.length_note
+    title = ", ".join(filter(None, (config.name, replica, f"step {run.step:,}", mode, note)))
     stem = "_".join(filter(None, (mode, f"step_{run.step}", replica)))
 
     def write(name: str, figure: Figure) -> None:
