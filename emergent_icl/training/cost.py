@@ -24,7 +24,7 @@ from emergent_icl.data.task import Task
 from emergent_icl.evaluation.metrics import ICL, IWL, Z_95
 from emergent_icl.models.tokens import num_tokens
 from emergent_icl.training.build import blank_inputs, build_network
-from emergent_icl.training.optimizers import hyper_from_config, make_optimizer
+from emergent_icl.training.optimizers import hyper_from_config, make_optimizer, weighs_arrays
 from emergent_icl.training.update import init_state, make_update
 
 # Examples of the stand-in for the data: a step costs the same whatever they show.
@@ -267,6 +267,11 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
         yield (
             f"training.optimizer.warmup_steps = 0: schedule '{optimizer.schedule}' falls from the "
             f"first step on, to a tenth of the learning rate at step 100"
+        )
+    if weighs_arrays(training):
+        yield (
+            f"training.optimizer.name = '{optimizer.name}' weighs each array as a whole; the "
+            f"layers of a transformer are one array, so they share what others have one by one"
         )
     steps, about = training.steps_per_call or 1, ENCODERS.about(config.model.encoder)
     if steps > 1 and about.has_convolutions and jax.default_backend() == "cpu":

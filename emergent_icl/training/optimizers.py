@@ -133,6 +133,22 @@ def check_optimizer(training: ml_collections.ConfigDict) -> None:
         raise ValueError(f"optax.{name} cannot be used here: {reason}") from error
 
 
+def weighs_arrays(training: ml_collections.ConfigDict) -> bool:
+    """Whether a number's update depends on others of its array, as LAMB's does."""
+    optimizer = make_optimizer(training)
+    hyper = Hyper(*(jnp.ones(()) for _ in Hyper._fields))
+
+    def updates(params_and_gradients: tuple[Params, Params]) -> np.ndarray:
+        params, gradients = params_and_gradients
+        found, _ = optimizer.update(gradients, optimizer.init(params), params, hyper, jnp.int32(0))
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found)])
+
+    both = jnp.array([[1.0, 2.0], [30.0, -40.0]]), jnp.array([[3.0, 1.0], [-0.1, 0.2]])
+    whole = tuple({"layers": {"w": array}} for array in both)
+    apart = tuple({f"layer_{i}": {"w": row} for i, row in enumerate(array)} for array in both)
+    return not np.allclose(updates(whole), updates(apart), rtol=1e-3)
+
+
 def decayed(params: Params) -> Params:
     """Which leaves decay: weights and tables, not biases, offsets and scales."""
     names = ("b", "offset", "scale")

@@ -107,6 +107,17 @@ def test_warnings_say_what_may_go_wrong(path, monkeypatch):
     assert any(text in warning for warning in warnings(**options))
 
 
+@pytest.mark.parametrize(
+    ("name", "weighs"),
+    [("adam", 0), ("sgd", 0), ("lion", 0), ("lamb", 1), ("lars", 1), ("adafactor", 1)],
+)
+def test_optimizers_that_weigh_whole_arrays_are_named(name, weighs):
+    options = {"training.optimizer.name": name, "training.optimizer.max_grad_norm": 0.5}
+    config = with_options(omniglot.get_config("small"), options)
+    found = description.warnings(config, make_task(config))
+    assert sum("weighs each array as a whole" in warning for warning in found) == weighs
+
+
 def test_held_out_characters_are_counted_not_their_variants():
     config = omniglot_augmented.get_config("small").unlock()
     config.data.split.num_holdout = 80
