@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # What resizes and draws examples.
 PACKAGES = ("emergent-icl", "numpy", "pillow")
-_WHAT = "record of data"
+_KINDS = {"source": str, "examples": str, "splits": dict, "from_step": int, "versions": dict}
 
 
 class OtherDataError(WorkdirError):
@@ -62,7 +63,16 @@ def record_data(
 
 def recorded_source(workdir: Workdir) -> str:
     """The source that a run recorded, in words; '' if there is no record."""
-    return read_object(workdir.data, _WHAT).get("source", "") if workdir.data.exists() else ""
+    return _read(workdir)["source"] if workdir.data.exists() else ""
+
+
+def _read(workdir: Workdir) -> dict[str, Any]:
+    """The record; raises WorkdirError if it is damaged."""
+    record = read_object(workdir.data, "record of data")
+    bad = [name for name, kind in _KINDS.items() if not isinstance(record.get(name), kind)]
+    if bad:
+        raise WorkdirError(f"{workdir.data} is not a record of data: see {', '.join(bad)}")
+    return record
 
 
 def _splits(replicas: Sequence[Replica]) -> dict[str, str]:
@@ -84,14 +94,14 @@ def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str
             )
         return None
     try:
-        there = read_object(workdir.data, _WHAT)
+        there = _read(workdir)
     except WorkdirError as error:
         return f"{error}\nWithout that file the run goes on, on whatever data there are."
-    made_there, stored = _in_words(there.get("versions")), there.get("splits", {})
-    pairs = {"source": (there.get("source"), bank.source)}
+    made_there = _in_words(there["versions"])
+    pairs = {"source": (there["source"], bank.source)}
     for name, split in splits.items():
         who = f" of replica '{name}'" if name else ""
-        pairs[f"split{who}"] = (stored.get(name), split)
+        pairs[f"split{who}"] = (there["splits"].get(name), split)
     differences = [
         f"\n  {what}: {old!r} there ({made_there}), {new!r} here"
         for what, (old, new) in pairs.items()
@@ -102,20 +112,19 @@ def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str
             f"{workdir.path} holds a run on other data:{''.join(differences)}\n"
             "Give it its own data again, or train another run on these in another --workdir."
         )
-    if there.get("examples") != f"{bank.checksum:08x}":
+    if there["examples"] != f"{bank.checksum:08x}":
         _warn(
             f"The examples differ from those of the run in {workdir.path}, though their source "
             f"({bank.source or 'not known'}) does not: made there with {made_there}, here with "
             f"{_in_words(versions(PACKAGES))}. Numbers may differ from the run's own."
         )
-    if step := there.get("from_step"):
+    if step := there["from_step"]:
         _warn(f"The run in {workdir.path} recorded its data from step {step} on, not before.")
     return None
 
 
-def _in_words(versions: object) -> str:
-    pairs = versions.items() if isinstance(versions, dict) else ()
-    return ", ".join(f"{name} {version}" for name, version in pairs) or "unknown versions"
+def _in_words(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 @functools.cache

@@ -260,9 +260,10 @@ def test_a_run_without_a_record_says_so_and_has_one_from_then_on(tmp_path, caplo
     assert len(caplog.messages) == 2
 
 
-def test_a_damaged_record_is_one_message(tmp_path):
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"source": 3, "splits": []}'])
+def test_a_damaged_record_is_one_message(content, tmp_path):
     workdir = begun(tmp_path / "run", tiny.get_config())
-    workdir.data.write_text("{")
+    workdir.data.write_text(content)
     with pytest.raises(OtherDataError, match="is not a record of data"):
         check_data(workdir, bank(1))
 
