@@ -78,7 +78,7 @@ def assert_goes_on(folder, straight, flags=FLAGS):
         ("no_space_for_events", 35, "error: File too large: {folder}/tensorboard"),
         ("no_space_for_files", 40, "error: a checkpoint could not be written in {folder}"),
         ("out_of_memory", 33, "error: the device is out of memory: RESOURCE_EXHAUSTED"),
-        ("nan", 33, "error: The loss at step 34 is nan. Nothing of it was saved."),
+        ("nan", 33, "error: The loss at step 34 is nan; the last finite loss was "),
     ],
 )
 def test_a_run_that_ends_says_why_and_goes_on(fault, at, said, straight, tmp_path):
