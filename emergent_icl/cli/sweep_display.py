@@ -20,7 +20,7 @@ from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.estimate import JobTime
 from emergent_icl.sweeps.execute.loop import Failure, Watcher, failure_of
 from emergent_icl.sweeps.jobs import Job
-from emergent_icl.sweeps.registration import REGISTERED
+from emergent_icl.sweeps.registration import REGISTERED, registered_text
 
 # Seconds between two lines where output is not a terminal.
 LINE_SECONDS = 60.0
@@ -149,7 +149,7 @@ def print_registration(made: Mapping[str, Any], path: Path) -> None:
     for name, sweep in made["sweeps"].items():
         counts = f"{len(sweep['conditions'])} conditions, {data.seeds_text(sweep['seeds'])}"
         console.say(f"{name}: {sweep['claim']['text']} ({counts})")
-    console.say(f"{data.registered_text(made)}: {path}. Commit a copy before the first run.")
+    console.say(f"{registered_text(made)}: {path}. Commit a copy before the first run.")
 
 
 def print_unregistered(found: Mapping[str, Any]) -> None:

@@ -32,13 +32,16 @@ def report_page(results: Json, figures_dir: Path | None) -> str:
     finding's own where scripts are switched off); without it, or a file, they are left out.
     """
     machine, compute = results["machine"], duration_text(results["compute_seconds"])
+    found = results.get("registration", {})
     # Those without a value are left out.
     facts = {
         "Data": results["dataset"],
         "Preset": results["preset"],
         "Changed": ", ".join(data.changes(results)),
         "Replicates": data.replicates_text(results),
-        "Registration": _registration(results.get("registration", {})),
+        "Registration": found.get("hash"),
+        "Registered": found.get("registered"),
+        "Registered at commit": found.get("commit"),
         "Compute": compute,
         "Machine": f"{machine['processor']}, {machine['devices']}",
     }
@@ -52,14 +55,6 @@ def report_page(results: Json, figures_dir: Path | None) -> str:
         address_of=lambda name: _picture(figures_dir, name),
         plotly=Markup(get_plotlyjs()),
     )
-
-
-def _registration(found: Json) -> str:
-    if "hash" not in found:
-        return ""
-    commit, and_more = found["commit"], "" if found["is_clean"] else " with uncommitted changes"
-    at = f", at commit {commit}{and_more}" if commit else ""
-    return f"{found['registered']}, {found['hash']}{at}"
 
 
 def _picture(figures_dir: Path | None, name: str) -> str:

@@ -15,7 +15,6 @@ from emergent_icl.data.sequences.types import VISIBLE
 from emergent_icl.plots import style
 from emergent_icl.plots.style import DASHES, LOOKS, Look
 from emergent_icl.sweeps.measures import sample_of
-from emergent_icl.sweeps.registration import REGISTERED
 from emergent_icl.sweeps.statistics import mean_estimate
 
 # A part of results.json.
@@ -257,18 +256,9 @@ def headline(verdicts: Mapping[str, Json]) -> str:
     return said if strict == own else f"{said}, {strict} by the stricter reading"
 
 
-def registered_text(registration: Json) -> str:
-    """'registered on 2026-11-28 as 3f2a91c0d2e1'."""
-    return f"registered on {registration['registered'][:10]} as {registration['hash'][:12]}"
-
-
 def registration_text(results: Json, name: str) -> str:
     """Whether a finding's claim was registered before its runs, and what has changed since."""
-    found = results.get("registration", {})
-    status = found.get("status", {}).get(name, "not registered")
-    if not status.startswith(REGISTERED):
-        return status
-    return registered_text(found) + status.removeprefix(REGISTERED)
+    return results.get("registration", {}).get("status", {}).get(name, "not registered")
 
 
 def registrations_text(results: Json) -> str:

@@ -76,8 +76,10 @@ def interval_numbers(name: str, interval: Interval, level: float = LEVEL) -> dic
 
 
 def require_range(check: Check, low: str, high: str) -> None:
-    """Raises ValueError for a check whose two bounds have nothing between them."""
+    """Raises ValueError for two bounds with nothing between them, or nothing beyond them."""
     bounds = vars(check)
+    if math.inf == bounds[high] == -bounds[low]:
+        raise ValueError(f"{type(check).__name__}: {low} or {high} must be a bound")
     if not bounds[low] < bounds[high]:
         raise ValueError(
             f"{type(check).__name__}: {low} = {bounds[low]:g} must be below {high} = "

@@ -33,11 +33,13 @@ from emergent_icl.sweeps.checks import (
 from emergent_icl.sweeps.measures import Evidence, is_accuracy
 from emergent_icl.sweeps.statistics import (
     LEVEL,
+    Correlation,
     Estimate,
     Sample,
     difference_estimate,
     mean_estimate,
     permutation_p,
+    slope_estimate,
     spearman,
 )
 
@@ -120,7 +122,11 @@ class _PointDifference(Difference):
 
 @dataclasses.dataclass(frozen=True)
 class Trend(Check):
-    """Spearman's rank correlation of the conditions' values with a measure, over all runs."""
+    """Spearman's rank correlation of the conditions' values with a measure, over all runs.
+
+    Ranks do not know that runs share evaluation sequences. Where they do, p is not less than that
+    of a rise in the means whose error counts the sequences.
+    """
 
     measure: str
     rising: bool
@@ -140,13 +146,20 @@ class Trend(Check):
             for run in evidence.runs[name]
         ]
         x, y = zip(*pairs, strict=True)
-        found = spearman(x, y, rising=self.rising)
-        numbers = {"rho": found.rho, "p": found.p}
-        if (found.rho > 0) == self.rising and found.p < ALPHA:
-            return CheckResult("holds", numbers)
-        against = spearman(x, y, rising=not self.rising)
-        wrong_way = (found.rho > 0) != self.rising and against.p < ALPHA
-        return CheckResult("fails" if wrong_way else "undecided", numbers)
+        samples = [evidence.sample(name, self.measure) for name in evidence.values]
+        slope = slope_estimate(list(evidence.values.values()), samples)
+
+        def correlation(rising: bool) -> Correlation:
+            found = spearman(x, y, rising=rising)
+            if not any(one.is_shared for one in samples):
+                return found
+            return found._replace(p=max(found.p, slope.p_above(0) if rising else slope.p_below(0)))
+
+        found = correlation(self.rising)
+        if found.p < ALPHA:
+            return CheckResult("holds", found._asdict())
+        is_against = correlation(not self.rising).p < ALPHA
+        return CheckResult("fails" if is_against else "undecided", found._asdict())
 
 
 @dataclasses.dataclass(frozen=True)

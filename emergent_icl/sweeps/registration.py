@@ -108,30 +108,34 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     """What results.json says of a registration: hash, time, commit, and a status for each sweep.
 
     With `is_committed`: whether a file at HEAD holds the hash now, None where that is unknown.
-    A status begins with 'registered', or with 'changed after registration: ' and names what
-    differs: the claim, a bound, a condition, an option, the seeds, the sweeps that are judged
-    together, or complete runs that began before. Else it is what the sweep says where nothing is
-    registered. Raises as `read` does.
+    A status begins with 'registered on DATE as HASH', or with 'changed after registration: ' and
+    names what differs: the claim, a bound, a condition, an option, the seeds, the sweeps that are
+    judged together, or complete runs that began before. Else it is what the sweep says where
+    nothing is registered. Raises as `read` does.
     """
-    found = read(root)
+    found, marks = read(root), {sweep.name: sweep.unregistered for sweep in sweeps}
     if found is None:
-        return {"status": {sweep.name: sweep.unregistered for sweep in sweeps}}
+        return {"status": marks}
+    facts = {name: found[name] for name in ("hash", "registered", "commit")}
+    facts["is_committed"] = _is_committed(found["hash"])
     jobs, together = make_jobs(sweeps, root), _judged_together(found, sweeps)
-    marks = {}
     for sweep in sweeps:
         if (registered := found["sweeps"].get(sweep.name)) is None:
-            marks[sweep.name] = sweep.unregistered
             continue
         own = [job for job in jobs if job.sweep == sweep.name and not job.is_search]
         early = [job.name for job in own if job.is_complete() and _began(job) < found["registered"]]
         differing = [*differences(registered, sweep), *together]
         differing += [f"runs began before it: {_listed(early)}"] if early else []
         added = len(sweep.seeds) - len(registered["seeds"])
-        marks[sweep.name] = REGISTERED + (f", {added} seeds added by its rule" if added else "")
-        if differing:
-            marks[sweep.name] = CHANGED + _listed(differing)
-    facts = {name: found[name] for name in ("hash", "registered", "commit", "is_clean")}
-    return {**facts, "is_committed": _is_committed(found["hash"]), "status": marks}
+        mark = registered_text(facts) + (f", {added} seeds added by its rule" if added else "")
+        marks[sweep.name] = CHANGED + _listed(differing) if differing else mark
+    return {**facts, "status": marks}
+
+
+def registered_text(facts: Json) -> str:
+    """'registered on 2026-11-28 as 3f2a91c0d2e1', and whether the repository is no witness."""
+    but = " (in no file at HEAD)" if facts.get("is_committed") is False else ""
+    return f"{REGISTERED} on {facts['registered'][:10]} as {facts['hash'][:12]}{but}"
 
 
 def content_of(sweep: Sweep) -> dict[str, Any]:
@@ -230,13 +234,9 @@ def _listed(items: Sequence[str]) -> str:
 
 
 def _repository() -> dict[str, Any]:
-    """HEAD of the current folder's repository, None without one; whether all in it is committed."""
-    status, said = _git("status", "--porcelain=v2", "--branch")
-    if status != 0:
-        return {"commit": None, "is_clean": None}
-    lines = said.splitlines()
-    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid"))
-    return {"commit": commit, "is_clean": all(line.startswith("#") for line in lines)}
+    """HEAD of the current folder's repository, with '-dirty' if files are changed; None if none."""
+    status, said = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    return {"commit": said.strip() if status == 0 else None}
 
 
 def _is_committed(registered: str) -> bool | None:

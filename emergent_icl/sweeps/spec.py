@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import math
 import re
 import sys
@@ -32,6 +33,8 @@ SEEDED: Mapping[Split, tuple[str, ...]] = {
     "replicate": ("training.seed", "data.split.seed", "evaluation.seed"),
     "fixed": ("training.seed",),
 }
+# Options that make a program's replicas.
+_REPLICAS = "training.replica"
 
 
 class SweepError(ValueError):
@@ -148,8 +151,10 @@ class Sweep:
     def with_base_options(self, values: Mapping[str, Any]) -> Sweep:
         """The same sweep from another base; a condition's own overrides still come last.
 
-        Raises SweepError for an option that does not exist.
+        Raises SweepError for an option that does not exist, or that each replicate has of its own.
         """
+        if problem := self._own_option("the base", values):
+            raise SweepError(f"sweep '{self.name}': {problem}")
         try:
             return dataclasses.replace(self, base=with_options(self.base, values))
         except KeyError as error:
@@ -163,6 +168,11 @@ class Sweep:
         """`training.replica_overrides` of the replicates with these seeds."""
         own = SEEDED[self.split]
         return tuple({"name": f"seed={seed}", **dict.fromkeys(own, seed)} for seed in seeds)
+
+    def _own_option(self, who: str, values: Mapping[str, Any]) -> str:
+        """What is wrong with setting options whose values replicates would replace."""
+        own = [one for one in values if one in SEEDED[self.split] or one.startswith(_REPLICAS)]
+        return f"{who} sets {', '.join(own)}: each replicate has its own" if own else ""
 
     def check(self) -> None:
         """Checks the whole sweep before anything runs; raises SweepError, which says why."""
@@ -196,12 +206,17 @@ class Sweep:
             yield f"the claim is of a trend, but {needy} have no value"
         if self.plot not in get_args(Plot):
             yield f"plot = {self.plot!r} must be one of {', '.join(get_args(Plot))}"
-        chosen_by = []
+        yield from self._setting_problems()
+
+    def _setting_problems(self) -> Iterator[str]:
+        set_by = {f"condition '{one.name}'": one.overrides for one in self.conditions}
+        measures = set(self.measures).union(*(one.measures() for one in self.claim.checks))
         if self.search is not None:
             yield from self.search.problems()
-            chosen_by = [self.search.choose_by]
-        measures = {*self.measures, *chosen_by}.union(*(one.measures() for one in checks))
+            measures.add(self.search.choose_by)
+            set_by["the search"] = self.search.space
         yield from filter(None, map(measure_problem, sorted(measures)))
+        yield from filter(None, itertools.starmap(self._own_option, set_by.items()))
         for condition in self.conditions:
             config = self.config(condition)
             modes = config.evaluation.modes

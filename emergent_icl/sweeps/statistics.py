@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -121,6 +122,20 @@ def difference_estimate(high: Sample, low: Sample, *, paired: bool = False) -> E
     if high.is_shared or low.is_shared:
         sampling = math.sqrt(of_both / _counted(fewest))
     return _known(Estimate(sides[0].mean - sides[1].mean, error, df, sampling))
+
+
+def slope_estimate(places: Sequence[float], samples: Sequence[Sample]) -> Estimate:
+    """How means over runs rise with the ranks of their places: their sum, weighted by these.
+
+    The ranks are centered. Errors by shared sequences are added up as if they all pointed one way.
+    """
+    weights = stats.rankdata(places) - (len(places) + 1) / 2
+    parts = [
+        Estimate(weight * one.mean, abs(weight) * one.error, one.df, abs(weight) * one.sampling)
+        for weight, one in zip(weights, map(mean_estimate, samples), strict=True)
+    ]
+    slope, sampling = (sum(map(attrgetter(name), parts)) for name in ("mean", "sampling"))
+    return _known(Estimate(slope, *_welch(parts), sampling))
 
 
 def _over_runs(values: Sequence[float], sample: Sample, binomial: float) -> Estimate:

@@ -115,11 +115,11 @@ def test_figures_and_report_are_drawn(whole):
 def test_a_verdict_on_registered_runs_is_marked_as_such(whole, tmp_path):
     folder, _, done = whole
     made, found = read(folder), numbers(folder)["registration"]
-    assert found["status"] == {"tiny": "registered"}
     # Another process wrote it, and knows no other hash.
     sweep = tiny_sweep.get_sweep("searched").with_replicates(2)
     assert found["hash"] == made["hash"] == register([sweep], tmp_path)["hash"]
     said = f"registered on {made['registered'][:10]} as {made['hash'][:12]}"
+    assert found["status"]["tiny"].startswith(said)
     assert said in done.stdout
     assert said in (folder / "report.html").read_text()
 

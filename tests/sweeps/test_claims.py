@@ -85,6 +85,8 @@ def test_a_difference_that_stays_lies_within_its_margin():
 def test_bounds_with_nothing_between_them_are_refused():
     with pytest.raises(ValueError, match=r"Within: low = 0\.6 must be below high = 0\.4"):
         Within("icl", "a", low=0.6, high=0.4)
+    with pytest.raises(ValueError, match="Within: low or high must be a bound"):
+        Within("icl", "a")
     with pytest.raises(
         ValueError, match=r"Difference: more_than = 0 must be below less_than = -0\.1"
     ):
@@ -157,6 +159,17 @@ def test_trend(rising, ends, expected):
     runs = {name: [end + 0.01 * i for i in range(5)] for name, end in zip("abc", ends, strict=True)}
     found = evidence({"a": 0, "b": 1, "c": 2}, **runs)
     assert outcome(Trend("icl", rising=rising), found) == expected
+
+
+def test_sequences_that_all_runs_share_make_no_trend():
+    """Constant answers differ by the sampling error of the sequences alone, in every run alike."""
+    runs, places = {"a": (0.49,) * 5, "b": (0.51,) * 5}, {"a": 0, "b": 1}
+    check = Trend("icl", rising=True)
+    assert outcome(check, evidence(places, seeds=(0,) * 5, **runs)) == "undecided"
+    assert outcome(check, evidence(places, seeds=range(5), **runs)) == "holds"
+    far = evidence(places, seeds=(0,) * 5, a=(0.4,) * 5, b=(0.6,) * 5)
+    assert outcome(check, far) == "holds"
+    assert outcome(Trend("icl", rising=False), far) == "fails"
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,18 @@ WRONG = {
         SWEEP.with_base_options({"data.split.holdout": tuple(range(8))}),
         r"condition 'p=0' names its held-out classes .*, so replicates share them: .* 'fixed'",
     ),
+    "seeds by condition": (
+        with_conditions(*over("data.split.seed", (0, 1), "p")),
+        "condition 'p=0' sets data.split.seed: each replicate has its own",
+    ),
+    "replicas by condition": (
+        with_conditions(*over("training.replicas", (0, 1), "p")),
+        "condition 'p=0' sets training.replicas: each replicate",
+    ),
+    "seeds by search": (
+        with_search(space={"evaluation.seed": (1, 100)}),
+        "the search sets evaluation.seed",
+    ),
     "unknown plot": (dataclasses.replace(SWEEP, plot="pie"), "plot = 'pie' must be"),
 }
 
@@ -134,6 +146,14 @@ def test_wrong_sweeps_are_refused_with_the_reason(name):
     with pytest.raises(SweepError, match=said) as error:
         sweep.check()
     assert f"sweep '{sweep.name}'" in str(error.value)
+
+
+def test_what_replicates_vary_is_set_by_nobody_else():
+    """It would be replaced without a word; what they share may be chosen."""
+    with pytest.raises(SweepError, match="the base sets data.split.seed, evaluation.seed"):
+        SWEEP.with_base_options({"data.split.seed": 1, "evaluation.seed": 2})
+    fixed = dataclasses.replace(SWEEP, split="fixed")
+    assert fixed.with_base_options({"data.split.seed": 1}).base.data.split.seed == 1
 
 
 def test_a_condition_has_the_last_word_over_changes_of_the_base():
