@@ -54,12 +54,7 @@ def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> Check
         return CheckedData(problems, shape)
     training, evaluation = _sequence_types(config, space, problems)
     kinds = [*training, *evaluation]
-    problems += _exemplar_problems("data.sequences", training, space.num_exemplars)
-    for kind in evaluation:
-        shown = tasks.evaluated_space(config, space, kind.role).num_exemplars
-        found = _exemplar_problems("evaluation", [kind] if kind.is_fewshot else [], shown)
-        # Once, where several modes have it.
-        problems += [one for one in found if one not in problems]
+    problems += _exemplar_problems(config, space, training, evaluation)
     needed = max((kind.num_labels for kind in kinds), default=0)
     capacity = tasks.label_capacity(config, space)
     if capacity < needed:
@@ -135,14 +130,26 @@ def _sequence_types(
 
 
 def _exemplar_problems(
-    section: str, kinds: list[SequenceType], num_exemplars: int
-) -> Iterator[str]:
+    config: ml_collections.ConfigDict,
+    space: ClassSpace,
+    training: list[SequenceType],
+    evaluation: list[SequenceType],
+) -> list[str]:
     """Of classes that are shown more often than they have exemplars."""
-    shots = max((kind.shots for kind in kinds), default=0)
-    # One exemplar is a condition of its own (identical drawings); a few would be reused in some
-    # sequences and not in others.
-    if shots and 1 < num_exemplars < shots + 1:
-        yield (
-            f"{section}.shots = {shots} needs {shots + 1} exemplars of a class (query "
-            f"included), but there are {num_exemplars} to show"
-        )
+    held_out, found = config.data.split.num_holdout_exemplars, []
+    # A few would be reused in some sequences and not in others. A single one is a condition of its
+    # own (identical drawings), unless it is what is left of more.
+    least = 1 if held_out else 2
+    shown = [("data.sequences", kind, space.num_exemplars) for kind in training]
+    for kind in evaluation:
+        if kind.is_fewshot or held_out:
+            section = "evaluation" if kind.is_fewshot else "data.sequences"
+            count = tasks.evaluated_space(config, space, kind.role).num_exemplars
+            shown.append((section, kind, count))
+    for section, kind, count in shown:
+        if kind.shots and least <= count <= kind.shots:
+            found.append(
+                f"{section}.shots = {kind.shots} needs {kind.shots + 1} exemplars of a class "
+                f"(query included), but {count} can be shown"
+            )
+    return [*dict.fromkeys(found)]

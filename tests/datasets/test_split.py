@@ -184,17 +184,19 @@ def test_a_name_stands_for_every_variant_and_a_group_for_its_classes(tmp_path):
     split = check(config)[0].task.space.split
     assert set(split.class_ids[32:]) == {*range(24, 32), *range(56, 64)}
     config, characters = rotations(tmp_path)
-    config.data.split.update(groups="character", holdout=("17", 4), num_holdout=8)
+    config.data.split.update(groups="character", holdout=("17", "4"), num_holdout=8)
     split = check(config)[0].task.space.split
-    # A group's name comes before a class's number.
     assert characters[split.class_ids[84:]].tolist().count(17) == 4
     assert set(characters[split.class_ids[84:]]) == {17, 4}
+    # Where groups have numbers for names, a number is still that of a class.
+    config.data.split.update(holdout=(17, 4), num_holdout=2)
+    assert set(check(config)[0].task.space.split.class_ids[84:]) == {17, 4}
 
 
 WRONG = [
     ({"holdout": ("cloud 3", "clod 4")}, r"data\.split\.holdout: 'clod 4' must be the name of a "
-     r"class, as 'cloud 0', or the number of a class from 0 to 39; did you mean"),
-    ({"rare": (40,)}, r"data\.split\.rare: 40 must be the name of a class, or the number of a"),
+     r"class or group, as 'cloud 0', or the number of a class from 0 to 39; did you mean"),
+    ({"rare": (40,)}, r"data\.split\.rare: 40 must be the name of a class or group, or the number"),
     ({"rare": (-1,)}, r"data\.split\.rare = \(-1,\) must be a tuple of names of classes"),
     ({"holdout": (1, 2)}, r"names 2 classes: data\.split\.num_holdout = 8 must be 2"),
     ({"rare": (1, 2), "num_rare": 2, "holdout": (2, 3), "num_holdout": 2},

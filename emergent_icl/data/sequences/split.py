@@ -5,6 +5,7 @@ The rule: no group of classes has members on both sides of the border between tr
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -109,20 +110,27 @@ def split_classes(
         ranked = rng.permutation(group_of.max() + 1)
     named = _named_classes(split, source, num_classes)
     held_out = _held_out_groups(split, source, named, group_of, ranked)
-    is_free = ~np.isin(group_of, held_out)
-    holdout = order[~is_free[order]]
-    holdout = holdout[max(len(holdout) - split.num_holdout, 0) :]
-    is_free[[number for classes in named.values() for number in classes]] = False
-    free = order[is_free[order]]
-    drawn = {"rare": free[: split.num_rare], "holdout": holdout}
-    drawn["common"] = free[0 if "rare" in named else split.num_rare :][: split.num_common]
-    drawn |= {role: order[np.isin(order, classes)] for role, classes in named.items()}
-    counts = {role: len(drawn[role]) for role in ROLES}
-    if any(count != split[f"num_{role}"] for role, count in counts.items()):
-        raise ValueError(_too_few(split, counts, len(held_out)))
-    class_ids = np.concatenate([drawn[role] for role in ROLES]).astype(np.int32)
+    is_left = ~np.isin(group_of, held_out)
+    is_left[np.concatenate([*named.values()])] = False
+    left, drawable = order[is_left[order]], order[np.isin(group_of[order], held_out)]
+    num_rare = 0 if len(named["rare"]) else split.num_rare
+    drawn = {
+        "rare": left[:num_rare],
+        "common": left[num_rare:][: split.num_common],
+        "holdout": drawable[max(len(drawable) - split.num_holdout, 0) :],
+    }
+    drawn |= {role: order[np.isin(order, ids)] for role, ids in named.items() if len(ids)}
+    found = {role: len(ids) for role, ids in drawn.items()}
+    if any(count != split[f"num_{role}"] for role, count in found.items()):
+        told = [f"{count} for num_{one} = {split[f'num_{one}']}" for one, count in found.items()]
+        raise ValueError(
+            f"data.split: with seed = {split.seed} and groups = '{split.groups}' classes are held "
+            f"out from {len(held_out)} groups, none of which is trained on. There are "
+            f"{', '.join(told)}: lower them"
+        )
     num_holdout_groups = len(np.unique(group_of[drawn["holdout"]]))
-    return ClassSplit(class_ids, *counts.values(), num_holdout_groups)
+    class_ids = np.concatenate([drawn[role] for role in ROLES]).astype(np.int32)
+    return ClassSplit(class_ids, *found.values(), num_holdout_groups)
 
 
 def _check_counts(split: ml_collections.ConfigDict, num_classes: int, group_size: int) -> None:
@@ -166,49 +174,48 @@ def _number_groups(
 def _named_classes(
     split: ml_collections.ConfigDict, source: SourceClasses, num_classes: int
 ) -> dict[str, np.ndarray]:
-    """Roles for which classes are named -> those classes, as shown; int [n] each."""
-    lists = {role: split[role] for role in ROLES}
-    shown = num_classes // source.num_classes
-    named: dict[str, np.ndarray] = {}
-    for role, entries in lists.items():
-        if not entries:
-            continue
-        classes = _find(f"data.split.{role}", entries, source)
+    """Role -> the classes named for it, as shown, int [n]; none where they are to be drawn."""
+    shown, named = num_classes // source.num_classes, {}
+    for role in ROLES:
+        classes = _find(f"data.split.{role}", split[role], source)
         count, asked = len(classes) * shown, split[f"num_{role}"]
-        if count != asked:
+        if count not in (0, asked):
             variants = f" x {shown} variants = {count}" if shown > 1 else ""
             raise ValueError(
                 f"data.split.{role} names {len(classes)} classes{variants}: data.split.num_{role} "
                 f"= {asked} must be {count}"
             )
         named[role] = (classes[:, None] * shown + np.arange(shown)).ravel()
-        for other in list(named)[:-1]:
-            if len(both := np.intersect1d(named[other], named[role])):
-                raise ValueError(
-                    f"data.split.{other} and data.split.{role} both name "
-                    f"'{source.names()[both[0] // shown]}' (class {both[0] // shown})"
-                )
+    for role, other in itertools.combinations(ROLES, 2):
+        if len(both := np.intersect1d(named[role], named[other])):
+            number = both[0] // shown
+            raise ValueError(
+                f"data.split.{role} and data.split.{other} both name '{source.names()[number]}' "
+                f"(class {number})"
+            )
     return named
 
 
-def _find(path: str, entries: Iterable[str | int], source: SourceClasses) -> np.ndarray:
-    """Numbers of the source's classes that the entries of a list name, each once; int [n]."""
-    known = groups = _members(source.groups or ())
-    # Numbers need no names, which a source may have to load its data for.
-    if any(isinstance(entry, str) and entry not in groups for entry in entries):
-        known = _members(source.names()) | groups
+def _find(path: str, entries: Sequence[str | int], source: SourceClasses) -> np.ndarray:
+    """The source's classes that a list names, each once: text is a name, a number a class; int [n].
+
+    A group's name stands for its classes, and before a class's name.
+    """
+    known = _members(source.groups or ())
+    # Names are asked for where they are needed: a source may have to load its data for them.
+    if any(isinstance(entry, str) and entry not in known for entry in entries):
+        known = _members(source.names()) | known
     found: list[int] = []
     for entry in entries:
-        if entry in known or str(entry) in groups:
-            found += known[str(entry)]
+        if entry in known:
+            found += known[entry]
         elif isinstance(entry, int) and entry < source.num_classes:
             found.append(entry)
         else:
-            what, some = ("a group", [*groups]) if groups else ("a class", [*known])
-            example = f", as '{some[0]}'" if some else ""
+            example = f", as '{next(iter(known))}'" if known else ""
             raise ValueError(
-                f"{path}: {entry!r} must be the name of {what}{example}, or the number of a class "
-                f"from 0 to {source.num_classes - 1}{nearest_name(entry, known)}"
+                f"{path}: {entry!r} must be the name of a class or group{example}, or the number "
+                f"of a class from 0 to {source.num_classes - 1}{nearest_name(entry, known)}"
             )
     return np.unique(np.array(found, np.int64))
 
@@ -229,28 +236,17 @@ def _held_out_groups(
     ranked: np.ndarray,
 ) -> np.ndarray:
     """The groups that are not trained on: those named, or the last that have enough classes."""
-    nothing = np.zeros(0, np.int64)
-    trained = group_of[np.concatenate([named.get(role, nothing) for role in ("rare", "common")])]
-    if "holdout" not in named:
+    trained = group_of[np.concatenate([named["rare"], named["common"]])]
+    if not len(named["holdout"]):
         usable = ranked[~np.isin(ranked, trained)][::-1]
         missing = split.num_holdout - np.bincount(group_of)[usable].cumsum()
-        return usable[: np.count_nonzero(missing > 0) + 1] if split.num_holdout else nothing
+        return usable[: np.count_nonzero(missing > 0) + (split.num_holdout > 0)]
     held_out = np.unique(group_of[named["holdout"]])
     if len(torn := np.intersect1d(held_out, trained)):
         first = int(np.argmax(group_of == torn[0])) * source.num_classes // len(group_of)
-        name = str(source.groups[first]) if source.groups is not None else source.names()[first]
         raise ValueError(
-            f"data.split.holdout and data.split.rare or common name classes of the group '{name}', "
-            f"which stays on one side of the split (data.split.groups = '{split.groups}')"
+            f"data.split.holdout and data.split.rare or common name classes of the group "
+            f"'{(source.groups or source.names())[first]}', which stays on one side of the split "
+            f"(data.split.groups = '{split.groups}')"
         )
     return held_out
-
-
-def _too_few(split: ml_collections.ConfigDict, counts: dict[str, int], num_held_out: int) -> str:
-    """The message for a split that finds fewer classes than it should."""
-    told = ", ".join(f"{count} for num_{role} = {split[f'num_{role}']}"
-                     for role, count in counts.items())  # fmt: skip
-    return (
-        f"data.split: with seed = {split.seed} and groups = '{split.groups}' classes are held out "
-        f"from {num_held_out} groups, none of which is trained on. There are {told}: lower them"
-    )
