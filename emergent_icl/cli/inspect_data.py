@@ -12,7 +12,6 @@ Of several replicas it shows the one of --replica=NAME, or the first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 
@@ -21,21 +20,21 @@ from emergent_icl.cli.flags import config_flag, data_flags, replica_flag, workdi
 from emergent_icl.config.configs import has
 from emergent_icl.config.identity import differing_options
 from emergent_icl.data.sequences.burstiness import SequenceStatistics, mean
-from emergent_icl.evaluation.lookalikes import least_share
-from emergent_icl.evaluation.metrics import Interval
 from emergent_icl.plots import inspection, style
 from emergent_icl.plots.bursts import share_text
 from emergent_icl.plots.lookalikes import (
     SHARE,
+    Lookalikes,
     find_lookalikes,
     lookalikes_figure,
     lookalikes_report,
+    named_pairs,
 )
 from emergent_icl.runs.check import check
 from emergent_icl.runs.open import Run, load_run
 from emergent_icl.runs.recorded_data import OtherDataError, check_data
 from emergent_icl.runs.workdir import Workdir, WorkdirError
-from emergent_icl.training.build import build
+from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.replicas import Replica
 
 _CONFIG, _WORKDIR, _REPLICA = config_flag(), workdir_flag(), replica_flag()
@@ -86,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
     cells = {name: list(column.values()) for name, column in columns.items()}
     tables.print_columns(f"{who}: {sample:,} sequences of each type, seed {seed}", headings, cells)
     if found is not None:
-        _print_lookalikes(report["lookalikes"])
+        _print_lookalikes(experiment, found)
     for path in [*(workdir.figures / name for name in drawn), workdir.path / "inspection.json"]:
         console.say(f"Written: {path}")
     if different:
@@ -115,29 +114,25 @@ def _trained(workdir: Workdir, replica: Replica) -> Run | None:
         return None
 
 
-def _print_lookalikes(report: dict[str, Any]) -> None:
+def _print_lookalikes(experiment: Experiment, found: Lookalikes) -> None:
     """The pairs whose held-out characters are left out, and what accuracy is without them."""
-    near = [
-        (pair["holdout"], pair["training"], f"{pair['distance']:.3f}", way)
-        for way, pairs in report["nearest"].items()
-        for pair in pairs[: least_share(len(pairs), SHARE)]
+    rows = [
+        (held_out, training, f"{distance:.3f}", way)
+        for way, nearest in found.nearest.items()
+        for held_out, training, distance in named_pairs(experiment, nearest.first(SHARE))
     ]
-    headings = ("trained on", "1 - cosine", "by")
-    columns = dict(zip(headings, list(zip(*near, strict=True))[1:], strict=True))
-    title = f"The {SHARE:.0%} of held-out characters that are nearest to a class trained on"
-    tables.print_columns(title, [held_out for held_out, *_ in near], columns, "held out")
-    icl = report["icl"].values()
-    if not icl:
-        return
-    columns = {
-        "characters left out": [f"{one['num_left_out']}" for one in icl],
-        "sequences": [f"{one['num_sequences']:,}" for one in icl],
-        "closed accuracy": [
-            tables.cell(one["accuracy"] and Interval(**one["accuracy"])) for one in icl
-        ],
-    }
-    title = "ICL with and without the sequences that show one of these characters"
-    tables.print_columns(title, list(report["icl"]), columns)
+    columns = dict.fromkeys(("held out", "training", "1 - cosine", "by"), tables.NAME)
+    title = f"The {100 * SHARE:g} % of held-out characters that are nearest to a training class"
+    tables.print_table(title, columns, rows)
+    if found.icl:
+        icl = [
+            (which, f"{one.num_left_out}", f"{one.num_sequences:,}", tables.cell(one.accuracy))
+            for which, one in found.icl.items()
+        ]
+        headings = ("characters left out", "sequences", "closed accuracy")
+        columns = {"": tables.NAME, **dict.fromkeys(headings, tables.NUMBER)}
+        title = "ICL with and without the sequences that show one of these characters"
+        tables.print_table(title, columns, icl)
 
 
 def _column(measured: SequenceStatistics) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Held-out classes that look like classes trained on: the nearest ones, and accuracy without them.
+"""Held-out classes that look like training classes: the nearest ones, and accuracy without them.
 
 The rule: what is left out is left out with all its variants, and with every sequence that shows it.
 """
@@ -23,39 +23,33 @@ from emergent_icl.models.network import BatchStats, Params
 
 # Standard deviation of the blur, in sides of the image; pixels a side that are compared.
 BLUR, SIDE = 0.04, 28
-# Of all classes together, by an encoder.
-MOST_EXAMPLES = 20_000
-# Distances that are held at once.
-MOST_DISTANCES = 10_000_000
+# Examples that are encoded, of all classes together; distances that are held at once.
+MOST_EXAMPLES, MOST_DISTANCES = 20_000, 10_000_000
 
 # class_ids [n] -> a vector for each, float32 [n, F]
 Describe = Callable[[np.ndarray], np.ndarray]
 
 
 class Nearest(NamedTuple):
-    """The class trained on that is nearest to each held-out character, nearest pairs first.
+    """The training class nearest to each held-out character, nearest pairs first.
 
     Of the variants of a character, the one that has the nearest.
 
     Attributes:
       holdout, training: classes of the bank, int [n].
-      distances: 1 - cosine of the angle between them, seen from the mean of all classes that are
-        trained on; float [n] in [0, 2].
+      distances: 1 - cosine of the angle between them, seen from the mean of all training classes;
+        float [n] in [0, 2].
     """
 
     holdout: np.ndarray
     training: np.ndarray
     distances: np.ndarray
 
-    def first(self, share: float) -> np.ndarray:
-        """The held-out classes of the nearest share of pairs, see `least_share`; int [n]."""
-        return self.holdout[: least_share(len(self.holdout), share)]
-
-
-def least_share(count: int, share: float) -> int:
-    """A share of things in whole numbers, rounded up; at least 1."""
-    # The rounding of a product is not to add one.
-    return max(1, math.ceil(share * count - 1e-9))
+    def first(self, share: float) -> Nearest:
+        """The nearest pairs: a share of all, in (0, 1], rounded up."""
+        # Less what the product may be rounded up by.
+        count = math.ceil(share * len(self.holdout) - 1e-9)
+        return Nearest(*(column[:count] for column in self))
 
 
 def find_nearest(
@@ -66,22 +60,17 @@ def find_nearest(
     Variants of one character are `group_size` consecutive classes.
     """
     training, holdout = (split.class_ids[split.places(name)] for name in (role, "holdout"))
-    vectors_TF = describe(training)
-    center_F = vectors_TF.mean(axis=0)
-    vectors_TF = _unit_length(vectors_TF - center_F)
-    vectors_HF = _unit_length(describe(holdout) - center_F)
-    places, distances = [], []
-    rows = max(1, MOST_DISTANCES // len(training))
-    for first in range(0, len(holdout), rows):
-        cosines = vectors_HF[first : first + rows] @ vectors_TF.T
-        places.append(cosines.argmax(axis=1))
-        distances.append(1 - cosines.max(axis=1))
-    distance, place = np.concatenate(distances), np.concatenate(places)
-    order = np.argsort(distance, kind="stable")
+    training_TF, holdout_HF = describe(training), describe(holdout)
+    center_F = training_TF.mean(axis=0)
+    training_TF, holdout_HF = (_unit_length(one - center_F) for one in (training_TF, holdout_HF))
+    parts = np.array_split(holdout_HF, 1 + len(holdout) * len(training) // MOST_DISTANCES)
+    nearest = [(c.argmax(axis=1), c.max(axis=1)) for c in (part @ training_TF.T for part in parts)]
+    place, cosine = map(np.concatenate, zip(*nearest, strict=True))
+    order = np.argsort(-cosine, kind="stable")
     # The first of each character, in the order of their distances.
     _, firsts = np.unique(holdout[order] // group_size, return_index=True)
     order = order[np.sort(firsts)]
-    return Nearest(holdout[order], training[place[order]], np.maximum(distance[order], 0.0))
+    return Nearest(holdout[order], training[place[order]], np.maximum(1 - cosine[order], 0.0))
 
 
 def _unit_length(vectors_NF: np.ndarray) -> np.ndarray:
@@ -156,9 +145,9 @@ class Without(NamedTuple):
 def accuracy_without(
     left_out: np.ndarray, group_size: int, batch: SequenceBatch, right: np.ndarray
 ) -> Without:
-    """Of sequences [N, S] and whether each is answered rightly, float [N].
+    """Of sequences [N, S] and whether each is answered correctly, float [N].
 
-    Left out are the characters of some classes, int [n], and each sequence that shows one of them,
+    Left out are the characters of some classes, int [n], and every sequence that shows one of them,
     in its context or as its query.
     """
     characters = np.unique(left_out // group_size)

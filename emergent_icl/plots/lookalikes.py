@@ -1,4 +1,4 @@
-"""Held-out classes beside the classes trained on that they resemble most."""
+"""Held-out classes beside the training classes that they resemble most."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WIDTH, ROW, HEADER = 7.4, 1.3, 0.75
 # Points.
 TITLE, TEXT, NAME = 9.0, 7.0, 5.5
 NOTE = (
-    "means of a class's examples; left, framed: held out; right: trained on; number: 1 - cosine, "
+    "mean of each class's examples; left, framed: held out; right: training; number: 1 - cosine, "
     "seen from the mean of the training classes (0: the same)"
 )
 
@@ -55,8 +55,8 @@ def find_lookalikes(
 ) -> Lookalikes | None:
     """Compares by examples and, given a trained model, by its encoder.
 
-    None where there is nothing to compare: without held-out classes, without classes trained on as
-    the bank shows them, and of integers, which look like nothing.
+    None where there is nothing to compare: no held-out classes, no training classes as the bank
+    shows them, or integers, which look like nothing.
     """
     data, task, bank = experiment.config.data, experiment.task, experiment.arrays()
     split, size = task.space.split, task.shape.group_size
@@ -64,48 +64,48 @@ def find_lookalikes(
     if task.shape.kind == "integer" or not split.places(role) or not split.num_holdout:
         return None
     way, describe = by_examples(experiment.materialize, bank, task.shape)
-    nearest = {way: find_nearest(split, size, describe, role)}
+    found = Lookalikes({way: find_nearest(split, size, describe, role)}, {})
     if trained is None:
-        return Lookalikes(nearest, {})
+        return found
     bank, evaluator = jax.device_put(bank), experiment.evaluator()
     describe = by_encoder(evaluator, *trained, bank, split, task.shape.num_exemplars)
-    nearest["encoder"] = find_nearest(split, size, describe, role)
+    found.nearest["encoder"] = find_nearest(split, size, describe, role)
     mode, metric = ICL
-    if mode not in evaluator.modes:
-        return Lookalikes(nearest, {})
-    right = evaluator.per_sequence(mode, *trained, bank)[metric]
-    batch = evaluator.modes[mode].batch
-    left_out = {f"without the nearest by {way}": one.first(SHARE) for way, one in nearest.items()}
-    left_out = {"all": np.zeros(0, np.int32), **left_out}
-    icl = {which: accuracy_without(ids, size, batch, right) for which, ids in left_out.items()}
-    return Lookalikes(nearest, icl)
+    if mode in evaluator.modes:
+        right = evaluator.per_sequence(mode, *trained, bank)[metric]
+        left_out = {"all": np.zeros(0, np.int32)}
+        for way, nearest in found.nearest.items():
+            left_out[f"without the nearest by {way}"] = nearest.first(SHARE).holdout
+        for which, ids in left_out.items():
+            found.icl[which] = accuracy_without(ids, size, evaluator.modes[mode].batch, right)
+    return found
 
 
-def class_name(experiment: Experiment, class_id: int) -> str:
-    """The bank's name of a class, with its variant if there are any."""
-    if not experiment.config.data.augment:
-        return experiment.bank.class_names[class_id]
-    number, variant = divmod(int(class_id), NUM_VARIANTS)
-    return f"{experiment.bank.class_names[number]}, variant {variant}"
+def named_pairs(experiment: Experiment, nearest: Nearest) -> list[tuple[str, str, float]]:
+    """(held-out class, training class, distance), by the bank's names, with variants if any."""
+    names, augment = experiment.bank.class_names, experiment.config.data.augment
+
+    def name(class_id: int) -> str:
+        number, variant = divmod(class_id, NUM_VARIANTS if augment else 1)
+        return f"{names[number]}, variant {variant}" if augment else names[number]
+
+    columns = (column.tolist() for column in nearest)
+    return [(name(one), name(other), far) for one, other, far in zip(*columns, strict=True)]
 
 
 def lookalikes_report(experiment: Experiment, found: Lookalikes) -> dict[str, Any]:
     """What inspection.json says of them; every held-out character, the nearest first."""
-
-    def pairs(nearest: Nearest) -> list[dict[str, Any]]:
-        names = [[class_name(experiment, one) for one in ids] for ids in nearest[:2]]
-        rows = zip(*names, nearest.distances.tolist(), strict=True)
-        return [dict(zip(("holdout", "training", "distance"), row, strict=True)) for row in rows]
-
-    return {
-        **dict(zip(("mode", "metric"), ICL, strict=True)),
-        "share": SHARE,
-        "nearest": {way: pairs(one) for way, one in found.nearest.items()},
-        "icl": {
-            which: one._asdict() | {"accuracy": one.accuracy and one.accuracy._asdict()}
-            for which, one in found.icl.items()
-        },
+    mode, metric = ICL
+    keys = ("holdout", "training", "distance")
+    nearest = {
+        way: [dict(zip(keys, pair, strict=True)) for pair in named_pairs(experiment, one)]
+        for way, one in found.nearest.items()
     }
+    icl = {
+        which: one._asdict() | {"accuracy": one.accuracy and one.accuracy._asdict()}
+        for which, one in found.icl.items()
+    }
+    return {"mode": mode, "metric": metric, "share": SHARE, "nearest": nearest, "icl": icl}
 
 
 def lookalikes_figure(experiment: Experiment, found: Lookalikes) -> Figure:
@@ -127,17 +127,17 @@ def _draw_pairs(grid: np.ndarray, experiment: Experiment, nearest: Nearest) -> N
     """Fills axes [rows, 3 * COLUMNS]."""
     for axes in grid.flat:
         axes.set_axis_off()
-    pairs = np.stack([nearest.holdout, nearest.training], axis=1)[:PAIRS]
-    examples, is_image = _means(experiment, pairs), experiment.task.shape.kind == "image"
-    rows = zip(grid.reshape(-1, 3), pairs, examples, nearest.distances, strict=False)
-    for place, pair, shown, distance in rows:
-        scale = (float(shown.min()), float(shown.max())) if is_image else value_range(shown[None])
-        for axes, class_id, example in zip(place, pair, shown, strict=False):
+    class_ids = np.stack(nearest[:2], axis=1)[:PAIRS]
+    examples, is_image = _means(experiment, class_ids), experiment.task.shape.kind == "image"
+    # There may be fewer pairs than places, or more.
+    shown = zip(grid.reshape(-1, 3), examples, named_pairs(experiment, nearest), strict=False)
+    for place, means, (*names, distance) in shown:
+        scale = (float(means.min()), float(means.max())) if is_image else value_range(means[None])
+        for axes, mean, name in zip(place, means, names, strict=False):
             axes.set_axis_on()
-            draw_example(axes, example, scale)
+            draw_example(axes, mean, scale)
             axes.spines[:].set(color=style.PALE, linewidth=1.6)
-            name = class_name(experiment, class_id).replace("_", " ")
-            lines = style.wrap(name, WIDTH / (2.4 * COLUMNS), NAME)
+            lines = style.wrap(name.replace("_", " "), WIDTH / (2.4 * COLUMNS), NAME)
             axes.set_xlabel("\n".join(lines), size=NAME, color=style.SOFT)
         place[0].spines[:].set(color=style.VERMILLION)
         place[0].set_title(f"{distance:.3f}", size=TEXT, loc="left")

@@ -16,11 +16,11 @@ from emergent_icl.data.sources.source import load_bank
 from emergent_icl.data.task import make_task
 from emergent_icl.evaluation import lookalikes
 from emergent_icl.evaluation.lookalikes import (
+    Nearest,
     accuracy_without,
     by_encoder,
     by_examples,
     find_nearest,
-    least_share,
 )
 
 
@@ -147,5 +147,7 @@ def test_sequences_that_show_a_near_character_are_left_out():
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 1), (19, 1), (20, 1), (21, 2), (100, 5)])
-def test_a_share_is_rounded_up(count, expected):
-    assert least_share(count, 0.05) == expected
+def test_a_share_of_the_nearest_is_rounded_up(count, expected):
+    first = Nearest(*(np.arange(count) + 10 * i for i in range(3))).first(0.05)
+    assert [len(column) for column in first] == [expected] * 3
+    assert [column[0] for column in first] == [0, 10, 20]
