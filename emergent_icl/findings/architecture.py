@@ -10,35 +10,21 @@ paper, one-split: settings are chosen by ICL; one-split has more classes and few
 
 from __future__ import annotations
 
-from emergent_icl.config.configs import with_options
 from emergent_icl.findings import scale
-from emergent_icl.sweeps.claims import Claim, Within
+from emergent_icl.sweeps.claims import Within
 from emergent_icl.sweeps.spec import Condition, Search, Sweep
 
 MODELS = ("transformer", "lstm", "rnn")
 RATE, WARMUP = "training.optimizer.learning_rate", "training.optimizer.warmup_steps"
-_SMALL = {RATE: (1e-4, 3e-2), WARMUP: (10, 2000)}
-SEARCHES = {
-    "laptop": Search(_SMALL, draws=8, num_steps=6_000, choose_by="loss"),
-    "paper": Search({RATE: (1e-5, 1e-1), WARMUP: (1, 10_000)}, draws=15),
-    "one-split": Search(_SMALL, draws=8, num_steps=6_000),
-}
 _ICL = (
     Within("icl", "transformer", low=0.75),
     Within("icl", "lstm", low=0.45, high=0.55),
     Within("icl", "rnn", low=0.45, high=0.55),
 )
-_TUNED = (
-    "A transformer learns in context; LSTM and vanilla RNN of the same depth stay at chance with "
-    "the best setting that a search finds for them.",
-    _ICL,
-)
-_TRAINED = (
-    "A transformer learns in context; LSTM and vanilla RNN of the same depth stay near chance, at "
-    "a training loss at which the transformer learns in context.",
-    (*_ICL, Within("loss", "lstm", high=0.7), Within("loss", "rnn", high=0.7)),
-)
-CLAIMS = {"laptop": _TRAINED, "paper": _TUNED, "one-split": _TUNED}
+_TRAINED = (Within("loss", "lstm", high=0.7), Within("loss", "rnn", high=0.7))
+_LEARNS = "A transformer learns in context; LSTM and vanilla RNN of the same depth stay "
+_AT_A_LOSS = "near chance, at a training loss at which the transformer learns in context."
+_AT_BEST = "at chance with the best setting that a search finds for them."
 NOTES = {
     "laptop": "The transformer (a rate of .0017, seeds 1000 and 1001) began to learn in context "
     "between 1,600 and 2,000 steps: ICL was .52 to .54 at a loss of 1.8 to 2.0, and .64 to .82 at "
@@ -59,17 +45,24 @@ NOTES = {
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
-    is_one_split = preset == "one-split"
-    base = scale.start(preset, 8_000 if is_one_split else 20_000, augmented=is_one_split)
-    return Sweep(
+    is_laptop, is_one_split = preset == "laptop", preset == "one-split"
+    if preset == "paper":
+        search = Search({RATE: (1e-5, 1e-1), WARMUP: (1, 10_000)}, draws=15)
+    else:
+        space, by = {RATE: (1e-4, 3e-2), WARMUP: (10, 2000)}, "loss" if is_laptop else "icl"
+        search = Search(space, num_steps=6_000, choose_by=by)
+    return scale.sweep(
+        preset,
+        _LEARNS + (_AT_A_LOSS if is_laptop else _AT_BEST),
+        (*_ICL, *_TRAINED) if is_laptop else _ICL,
         name="architecture",
         title="Transformer or recurrent",
         axis="sequence model",
-        base=with_options(base, {"data.sequences.p_bursty": 1.0}),
-        **scale.replicates(preset),
+        steps=8_000 if is_one_split else 20_000,
+        augmented=is_one_split,
+        options={"data.sequences.p_bursty": 1.0},
         conditions=tuple(Condition(name, {"model.sequence_model": name}) for name in MODELS),
-        search=SEARCHES[preset],
-        claim=Claim(*CLAIMS[preset], scale.RULES[preset]),
-        measures=("icl", "iwl", "loss") if preset == "laptop" else ("icl", "iwl"),
+        search=search,
+        measures=("icl", "iwl", "loss") if is_laptop else ("icl", "iwl"),
         notes=NOTES.get(preset, ""),
     )

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from emergent_icl.findings import scale
-from emergent_icl.sweeps.claims import Claim, Difference, Trend
+from emergent_icl.sweeps.claims import Difference, Trend
 from emergent_icl.sweeps.spec import Sweep, over
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
-    return Sweep(
+    return scale.sweep(
+        preset,
+        "The more training sequences are bursty, the more is learned in context and the less "
+        "in weights.",
+        (
+            Difference("icl", high="p=1", low="p=0", more_than=0.2),
+            Trend("icl", rising=True),
+            Trend("iwl", rising=False),
+        ),
         name="burstiness",
         title="Burstiness",
         axis="fraction of sequences that are bursty",
-        base=scale.start(preset, 10_000),
-        **scale.replicates(preset),
+        steps=10_000,
         conditions=over("data.sequences.p_bursty", (0.0, 0.5, 0.9, 1.0), "p"),
-        claim=Claim(
-            "The more training sequences are bursty, the more is learned in context and the less "
-            "in weights.",
-            (
-                Difference("icl", high="p=1", low="p=0", more_than=0.2),
-                Trend("icl", rising=True),
-                Trend("iwl", rising=False),
-            ),
-            scale.RULES[preset],
-        ),
     )

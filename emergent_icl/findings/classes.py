@@ -8,7 +8,7 @@ variants of 10.)
 from __future__ import annotations
 
 from emergent_icl.findings import scale
-from emergent_icl.sweeps.claims import Claim, Difference, Trend
+from emergent_icl.sweeps.claims import Difference, Trend
 from emergent_icl.sweeps.spec import Condition, Sweep
 
 
@@ -25,23 +25,20 @@ def _condition(num_classes: int, num_holdout: int, augment: bool) -> Condition:
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
     held_out, variants = (20, 80) if preset == "one-split" else (23, 184)
-    return Sweep(
+    return scale.sweep(
+        preset,
+        "The more classes there are, the more is learned in context and the less in weights.",
+        (
+            Difference("icl", high="classes=12800", low="classes=100", more_than=0.2),
+            Trend("icl", rising=True),
+            Trend("iwl", rising=False),
+        ),
         name="classes",
         title="Number of classes",
         axis="training classes",
-        base=scale.start(preset, 10_000),
-        **scale.replicates(preset),
+        steps=10_000,
         conditions=(
             *(_condition(count, held_out, augment=False) for count in (100, 400, 1600)),
             _condition(12_800, variants, augment=True),
-        ),
-        claim=Claim(
-            "The more classes there are, the more is learned in context and the less in weights.",
-            (
-                Difference("icl", high="classes=12800", low="classes=100", more_than=0.2),
-                Trend("icl", rising=True),
-                Trend("iwl", rising=False),
-            ),
-            scale.RULES[preset],
         ),
     )

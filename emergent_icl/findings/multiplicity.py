@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from emergent_icl.findings import scale
-from emergent_icl.sweeps.claims import Claim, Difference, Trend
+from emergent_icl.sweeps.claims import Difference, Trend
 from emergent_icl.sweeps.spec import Sweep, over
 
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
-    return Sweep(
+    return scale.sweep(
+        preset,
+        "The more labels a class has, the more is learned in context.",
+        (
+            Difference("icl", high="labels=10", low="labels=1", more_than=0.05),
+            Trend("icl", rising=True),
+        ),
         name="multiplicity",
         title="Label multiplicity",
         axis="labels of a class",
-        base=scale.start(preset, 10_000),
-        **scale.replicates(preset),
+        steps=10_000,
         conditions=over("data.sequences.label_multiplicity", (1, 2, 5, 10), "labels"),
-        claim=Claim(
-            "The more labels a class has, the more is learned in context.",
-            (
-                Difference("icl", high="labels=10", low="labels=1", more_than=0.05),
-                Trend("icl", rising=True),
-            ),
-            scale.RULES[preset],
-        ),
         notes="The step is from one label to two: two are as good as ten. Runs of "
         "8,000 steps with 2, 5 and 10 labels (seed 1000) chose the number of steps.",
     )

@@ -9,14 +9,16 @@ one-split: the laptop's scale, on one split: the sweeps of version 0.1.0, as the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
-
-from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import with_options
 from emergent_icl.findings import PRESETS
 from emergent_icl.presets import base, omniglot, omniglot_augmented
-from emergent_icl.sweeps.checks import Rule
+from emergent_icl.sweeps.checks import Check
+from emergent_icl.sweeps.claims import Claim
+from emergent_icl.sweeps.spec import Sweep
 
 # Points of a curve.
 EVALUATIONS = 20
@@ -27,38 +29,46 @@ AS_RECORDED = {
     "evaluation.ways": 2,
     "model.own_labels": False,
 }
-_IN_HISTORY = "written before the runs in the repository's history; no registration"
 # Fresh seeds: those of version 0.1.0 had a part in choosing conditions.
-_REPLICATES: dict[str, dict[str, Any]] = {
+_FIELDS: dict[str, dict[str, Any]] = {
     "laptop": {"seeds": tuple(range(100, 108)), "split": "replicate"},
     "paper": {"seeds": tuple(range(5)), "split": "fixed"},
-    "one-split": {"seeds": tuple(range(5)), "split": "fixed", "unregistered": _IN_HISTORY},
+    "one-split": {
+        "seeds": tuple(range(5)),
+        "split": "fixed",
+        "unregistered": "written before the runs in the repository's history; no registration",
+    },
 }
-# How claims are read; those of version 0.1.0 keep the rule that they were written with.
-RULES: dict[str, Rule] = {"laptop": "limits", "paper": "limits", "one-split": "point"}
 
 
-def start(
-    preset: str, laptop_steps: int, paper_steps: int = 0, *, augmented: bool = False
-) -> ConfigDict:
-    """The config of a scale, with as many evaluations of each run as figures need.
+def sweep(
+    preset: str,
+    claim: str,
+    checks: tuple[Check, ...],
+    *,
+    steps: int,
+    augmented: bool = False,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    **fields: Any,
+) -> Sweep:
+    """A sweep at a preset's scale, each run evaluated as often as figures need.
 
-    Runs at the paper's scale have its own number of steps where 0 is asked for. With `augmented`
-    flips and quarter turns are classes of their own. Raises ValueError for an unknown preset.
+    Runs at the paper's scale have the paper's number of steps unless `options` say otherwise. With
+    `augmented` flips and quarter turns are classes of their own. `fields` are those of the Sweep.
+    Raises ValueError for an unknown preset.
     """
     base.check_preset(preset, PRESETS)
-    is_small = preset != "paper"
     source = omniglot_augmented if augmented else omniglot
-    config = source.get_config("small" if is_small else "paper")
-    if preset == "one-split" and augmented:
-        config = with_options(config, {"data.split.num_holdout": 80})
-    steps = laptop_steps if is_small else paper_steps or config.training.num_steps
-    often = dict.fromkeys(("evaluation.every", "checkpoints.every"), steps // EVALUATIONS)
-    recorded = AS_RECORDED if preset == "one-split" else {}
-    whole = {"training.num_steps": steps, **often, "checkpoints.keep": 1}
-    return with_options(config, whole | recorded)
-
-
-def replicates(preset: str) -> dict[str, Any]:
-    """Fields of a Sweep: `seeds`, `split` and others of a preset."""
-    return dict(_REPLICATES[preset])
+    config = source.get_config("paper" if preset == "paper" else "small")
+    own: dict[str, Any] = {} if preset == "paper" else {"training.num_steps": steps}
+    if preset == "one-split":
+        own |= AS_RECORDED | ({"data.split.num_holdout": 80} if augmented else {})
+    config = with_options(config, own | options)
+    often = config.training.num_steps // EVALUATIONS
+    every = {"evaluation.every": often, "checkpoints.every": often, "checkpoints.keep": 1}
+    return Sweep(
+        base=with_options(config, every),
+        # Claims of version 0.1.0 keep the rule that they were written with.
+        claim=Claim(claim, checks, "point" if preset == "one-split" else "limits"),
+        **{**_FIELDS[preset], **fields},
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emergent_icl.findings import scale
-from emergent_icl.sweeps.claims import Claim, Difference, Fades
+from emergent_icl.sweeps.claims import Difference, Fades
 from emergent_icl.sweeps.spec import Sweep, over
 
 _NOTES = (
@@ -25,22 +25,20 @@ _LONGER = (
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
     is_laptop = preset == "laptop"
-    steps, seeds = (80_000, range(100, 112)) if is_laptop else (30_000, range(5))
-    return Sweep(
+    return scale.sweep(
+        preset,
+        "Trained for long enough, in-context learning fades; weight decay keeps more of it.",
+        (
+            Fades("icl", "decay=0", by=0.05),
+            Difference("icl", high="decay=0.1", low="decay=0", more_than=0.05),
+        ),
         name="transience",
         title="Long training",
         axis="weight decay",
-        base=scale.start(preset, steps, paper_steps=1_500_000),
-        **scale.replicates(preset) | {"seeds": tuple(seeds)},
+        steps=80_000 if is_laptop else 30_000,
+        options={"training.num_steps": 1_500_000} if preset == "paper" else {},
         conditions=over("training.optimizer.weight_decay", (0.0, 0.1), "decay"),
-        claim=Claim(
-            "Trained for long enough, in-context learning fades; weight decay keeps more of it.",
-            (
-                Fades("icl", "decay=0", by=0.05),
-                Difference("icl", high="decay=0.1", low="decay=0", more_than=0.05),
-            ),
-            scale.RULES[preset],
-        ),
         plot="curves",
+        **({"seeds": tuple(range(100, 112))} if is_laptop else {}),
         notes=_NOTES + (_LONGER if is_laptop else _TOO_EARLY),
     )

@@ -6,7 +6,7 @@ Values are ranks: from identical drawings over pixel noise to 20 people's drawin
 from __future__ import annotations
 
 from emergent_icl.findings import scale
-from emergent_icl.sweeps.claims import Claim, Difference, Trend
+from emergent_icl.sweeps.claims import Difference, Trend
 from emergent_icl.sweeps.spec import Condition, Sweep
 
 
@@ -17,27 +17,24 @@ def _single(name: str, noise_scale: float, rank: int) -> Condition:
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
-    return Sweep(
+    return scale.sweep(
+        preset,
+        "The more the examples of a class vary, the more is learned in context and the less "
+        "in weights.",
+        (
+            Difference("icl", high="all", low="single", more_than=0.1),
+            Trend("icl", rising=True),
+            Trend("iwl", rising=False),
+        ),
         name="variation",
         title="Variation within a class",
         axis="what an example is",
-        base=scale.start(preset, 10_000),
-        **scale.replicates(preset),
+        steps=10_000,
         conditions=(
             _single("single", 0.0, 0),
             _single("noise=0.1", 0.1, 1),
             _single("noise=0.5", 0.5, 2),
             Condition("all", {"data.drawings": "all"}, 3),
-        ),
-        claim=Claim(
-            "The more the examples of a class vary, the more is learned in context and the less "
-            "in weights.",
-            (
-                Difference("icl", high="all", low="single", more_than=0.1),
-                Trend("icl", rising=True),
-                Trend("iwl", rising=False),
-            ),
-            scale.RULES[preset],
         ),
         notes="Runs of 6,000 steps without noise and with both scales of it (seed 1000) showed "
         "that 10,000 steps are enough.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from emergent_icl.findings import scale
 from emergent_icl.sweeps.checks import Check
-from emergent_icl.sweeps.claims import AboveConstant, Claim, Coexistence, Within
+from emergent_icl.sweeps.claims import AboveConstant, Coexistence, Within
 from emergent_icl.sweeps.spec import Sweep, over
 
 EXPONENTS = (0.0, 0.5, 0.9, 1.0, 1.5, 2.0, 3.0)
@@ -23,25 +23,23 @@ def get_sweep(preset: str = "laptop") -> Sweep:
     above = 0.6
     if preset == "one-split":
         above, iwl_alone = 0.65, Within("iwl", "alpha=3", low=0.65)
-    return Sweep(
+    return scale.sweep(
+        preset,
+        "Uniform classes: ICL alone. An exponent about 1: ICL, and IWL of the common classes, "
+        "in one model. An exponent of 3: IWL alone.",
+        (
+            Coexistence(("icl", "iwl_common"), above=above, not_at="alpha=0"),
+            Within("icl", "alpha=0", low=0.75),
+            Within("iwl_common", "alpha=0", high=0.25),
+            Within("icl", "alpha=3", high=0.6),
+            iwl_alone,
+        ),
         name="zipf",
         title="Zipf exponent",
         axis="Zipf exponent of the classes",
-        base=scale.start(preset, 20_000, augmented=True),
-        **scale.replicates(preset),
+        steps=20_000,
+        augmented=True,
         conditions=over("data.sequences.zipf_exponent", EXPONENTS, "alpha"),
-        claim=Claim(
-            "Uniform classes: ICL alone. An exponent about 1: ICL, and IWL of the common classes, "
-            "in one model. An exponent of 3: IWL alone.",
-            (
-                Coexistence(("icl", "iwl_common"), above=above, not_at="alpha=0"),
-                Within("icl", "alpha=0", low=0.75),
-                Within("iwl_common", "alpha=0", high=0.25),
-                Within("icl", "alpha=3", high=0.6),
-                iwl_alone,
-            ),
-            scale.RULES[preset],
-        ),
         measures=("icl", "iwl_common", "iwl_rare", "iwl"),
         notes="Runs with exponents .5 and 1 (seed 1000) chose 20,000 steps: at 10,000, exponent 1 "
         "was learned in weights alone. Even so exponent 1 left the claim undecided: of seeds 0 to "
