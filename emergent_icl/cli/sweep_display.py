@@ -175,10 +175,8 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
         rows.append((finding.name, finding.verdict, finding.claim))
         for one in finding.checks:
             rows.append(("", f"  {one.sign} {one.outcome}", f"{one.check}: {one.said}"))
-        if finding.family:
-            strict = f"by the stricter reading {finding.strict}; " if finding.strict else ""
-            rows.append(("", "", strict + finding.family))
-        rows.append(("", "", finding.registration))
+        further = filter(None, (finding.family, finding.registration))
+        rows += [("", "", text) for text in further]
     columns = {"finding": NAME, "verdict": NAME, "what was claimed, and measured": TEXT}
     console.say(data.family_text(results["verdicts"]))
     print_table("Verdicts", columns, rows, is_grouped=True)

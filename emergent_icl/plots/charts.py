@@ -44,7 +44,16 @@ def chart(sweep: Json) -> dict[str, Any]:
     traces: list[Trace] = []
     named: set[str] = set()
     for index, measure in enumerate(sweep["measures"]):
-        panel = list(_levels(sweep, conditions, measure, looks))
+        steps = _all_steps(sweep, measure)
+        panel: list[Trace] = [
+            {
+                "x": [0, max(steps)], "y": [level, level], "name": chart_text(text),
+                "mode": "lines", "line": {"color": color, "width": 1.2, "dash": "1px,3px"},
+                "showlegend": False,
+                "hovertemplate": f"{chart_text(text)}: {level:.3g}<extra></extra>",
+            }
+            for text, color, level in (data.levels(conditions, measure, looks) if steps else ())
+        ]  # fmt: skip
         for group, (name, condition) in enumerate(conditions.items()):
             for trace in _condition_traces(name, condition["runs"], measure, looks[name]):
                 is_first = trace["showlegend"] and name not in named
@@ -130,26 +139,6 @@ def _condition_traces(
                 "hovertemplate": f"{said}<br>%{{y}} at step %{{x}}<extra></extra>",
                 "showlegend": not band.steps,
             }  # fmt: skip
-
-
-def _levels(
-    sweep: Json, conditions: Mapping[str, Json], measure: str, looks: Mapping[str, Look]
-) -> Iterator[Trace]:
-    """Chance, and where it is above chance the best constant answer."""
-    steps = _all_steps(sweep, measure)
-    for chance in data.distinct_chances(conditions, measure) if steps else ():
-        yield {
-            "x": [0, max(steps)], "y": [chance, chance], "mode": "lines", "name": "chance",
-            "line": {"color": style.GRAY, "width": 1.2, "dash": "1px,3px"}, "showlegend": False,
-            "hovertemplate": f"chance: {chance:.3g}<extra></extra>",
-        }  # fmt: skip
-    for name, constant in data.constants(conditions, measure).items() if steps else ():
-        said = f"always the commonest answer, {chart_text(name)}"
-        yield {
-            "x": [0, max(steps)], "y": [constant, constant], "mode": "lines", "name": "constant",
-            "line": {"color": looks[name].color, "width": 1.2, "dash": "1px,3px"},
-            "showlegend": False, "hovertemplate": f"{said}: {constant:.3g}<extra></extra>",
-        }  # fmt: skip
 
 
 def _numbers(runs: Mapping[str, Json], measure: str, band: Band) -> list[list[float | str]]:

@@ -126,14 +126,21 @@ def finals(condition: Json, measure: str) -> list[float]:
     return [value for value in values if is_number(value)]
 
 
-def distinct_chances(conditions: Mapping[str, Json], measure: str) -> list[float]:
-    """What guessing gives in any condition; of those too near to be told apart, the least."""
-    known = filter(is_number, (one["chance"].get(measure) for one in conditions.values()))
-    found: list[float] = []
-    for chance in sorted(known):
-        if not found or chance - found[-1] > SAME_CHANCE:
-            found.append(chance)
-    return found
+def levels(
+    conditions: Mapping[str, Json], measure: str, colors: Mapping[str, Look]
+) -> list[tuple[str, str, float]]:
+    """What answers without learning give, to be drawn as dotted lines: (text, color, accuracy).
+
+    Chance of any condition, the least of those too near to be told apart; constant answers.
+    """
+    found: list[tuple[str, str, float]] = []
+    for chance in sorted(
+        filter(is_number, (one["chance"].get(measure) for one in conditions.values()))
+    ):
+        if not found or chance - found[-1][2] > SAME_CHANCE:
+            found.append(("chance", style.GRAY, chance))
+    above = constants(conditions, measure).items() if colors else ()
+    return found + [(f"constant, {name}", colors[name].color, value) for name, value in above]
 
 
 def constants(conditions: Mapping[str, Json], measure: str) -> dict[str, float]:
@@ -211,11 +218,14 @@ def count_text(sweep: Json) -> str:
 
 
 def verdict_text(verdict: Json | None) -> tuple[str, str]:
-    """A verdict with its sign, and its color; 'no verdict' where there is none."""
+    """A verdict with its sign, its stricter reading where that is another, and its color."""
     if not verdict:
         return f"{NO_VERDICT[0]} no verdict", NO_VERDICT[1]
     sign, color = VERDICTS.get(verdict["verdict"], NO_VERDICT)
-    return f"{sign} {verdict['verdict']}", color
+    strict = verdict.get("strict", verdict)
+    is_same = strict["verdict"] == verdict["verdict"]
+    but = "" if is_same else f" (stricter reading: {verdict_text(strict)[0]})"
+    return f"{sign} {verdict['verdict']}{but}", color
 
 
 def family_text(verdicts: Mapping[str, Json]) -> str:
@@ -223,28 +233,15 @@ def family_text(verdicts: Mapping[str, Json]) -> str:
     number = count(len(verdicts), "claim")
     if not all("strict" in one for one in verdicts.values()):
         return f"{number}, each judged by itself."
-    said = f"{number}, judged as one family"
-    if any(has_other_rule(one) for one in verdicts.values()):
+    if all(one.get("rule", "limits") == "limits" for one in verdicts.values()):
         return (
-            f"{said}. Verdicts are by the rules that the claims were written with; beside them "
-            "stands the stricter reading: all of a 95 % interval beyond its bound, and p adjusted "
-            "for the number of claims (Holm) below 0.05."
+            f"{number}, judged as one family: p is adjusted for it (Holm), and must be below 0.05."
         )
-    return f"{said}: p is adjusted for their number (Holm), and must be below 0.05."
-
-
-def has_other_rule(verdict: Json) -> bool:
-    """Whether a claim is read in another way than by limits."""
-    return verdict.get("rule", "limits") != "limits"
-
-
-def both_texts(verdict: Json | None) -> tuple[str, str]:
-    """The same with the stricter reading, where that is another; the color is the verdict's."""
-    text, color = verdict_text(verdict)
-    strict = (verdict or {}).get("strict")
-    if strict and strict["verdict"] != verdict["verdict"]:
-        text += f" (stricter reading: {verdict_text(strict)[0]})"
-    return text, color
+    return (
+        f"{number}, judged as one family. Verdicts follow the rules that the claims were written "
+        "with. Where it differs, the stricter reading is given: the whole 95 % interval beyond "
+        "its bound, and p, adjusted for the number of claims (Holm), below 0.05."
+    )
 
 
 def headline(verdicts: Mapping[str, Json]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,9 +74,8 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
         for condition, one in conditions.items():
             labels += _draw_curve(axes, one, measure, looks[condition], condition)
         _over_steps(axes, sweep)
-        labels += _draw_constants(axes, conditions, measure, looks)
-        ends.append(labels + _draw_chances(axes, conditions, measure))
-    _headline(figure, data.title_of(name, sweep), *data.both_texts(verdict))
+        ends.append(labels + _draw_levels(axes, data.levels(conditions, measure, looks)))
+    _headline(figure, data.title_of(name, sweep), *data.verdict_text(verdict))
     _small_print(figure, _finding_notes(sweep, context))
     _label_ends(figure, panels, ends)
     return figure
@@ -91,7 +90,7 @@ def _finding_notes(sweep: Json, context: str) -> str:
         by = f", by {sweep['axis']}" if sweep["axis"] else ""
         parts.append(f"Lines: means over seeds{by}; bands: their 95 % intervals")
         known = any(data.constants(conditions, measure) for measure in sweep["measures"])
-        parts.append("Constant: always the commonest answer" if known else "")
+        parts.append("Constant: always giving the most frequent answer" if known else "")
         parts.append(f"No runs of {', '.join(empty)}" if empty else "")
         if any(map(data.has_diverged, data.runs_of(sweep))):
             parts.append("Crosses: runs that diverged, in no mean")
@@ -112,8 +111,8 @@ def summary_figure(results: Json) -> Figure:
         is_over_training = sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
         ends.append((_draw_over_training if is_over_training else _draw_ends)(axes, sweep))
         if "icl" in sweep["measures"]:
-            _draw_chances(axes, sweep["conditions"], "icl")
-        text, color = data.both_texts(verdicts.get(name))
+            _draw_levels(axes, data.levels(sweep["conditions"], "icl", {}))
+        text, color = data.verdict_text(verdicts.get(name))
         axes.set_title(short(data.title_of(name, sweep)), fontsize=10.5, loc="left", pad=19)
         axes.annotate(
             text, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points",
@@ -125,8 +124,8 @@ def summary_figure(results: Json) -> Figure:
         f"{data.context_text(results)}, {data.replicates_text(results)}. At the end of "
         "training, or over training where steps are the axis. Points: single runs; lines and "
         "bars: means over seeds. ICL: in-context, accuracy on held-out classes; IWL: in-weights, "
-        "accuracy without support. Dotted: chance in context, and always the commonest answer "
-        f"where it is above chance (constant). {data.registrations_text(results)}.",
+        "accuracy without support. Dotted: chance in context, and always giving the most "
+        f"frequent answer if that is above chance (constant). {data.registrations_text(results)}.",
     )
     _label_ends(figure, panels, ends)
     return figure
@@ -150,25 +149,11 @@ def _draw_curve(axes: Axes, condition: Json, measure: str, look: Look, text: str
     return [EndLabel(text, look.color, band.steps[-1], band.mean[-1])]
 
 
-def _draw_chances(axes: Axes, conditions: Mapping[str, Json], measure: str) -> list[EndLabel]:
-    """A dotted line for each chance that differs visibly from the others."""
-    chances = data.distinct_chances(conditions, measure)
-    for chance in chances:
-        axes.axhline(chance, color=style.GRAY, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-    right = axes.get_xlim()[1]
-    return [EndLabel("chance", style.GRAY, right, chance) for chance in chances]
-
-
-def _draw_constants(
-    axes: Axes, conditions: Mapping[str, Json], measure: str, looks: Mapping[str, Look]
-) -> list[EndLabel]:
-    """A dotted line where the best constant answer of a condition lies above chance."""
-    labels, right = [], axes.get_xlim()[1]
-    for name, constant in data.constants(conditions, measure).items():
-        color = looks[name].color
-        axes.axhline(constant, color=color, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-        labels.append(EndLabel(f"constant, {name}", color, right, constant))
-    return labels
+def _draw_levels(axes: Axes, levels: Sequence[tuple[str, str, float]]) -> list[EndLabel]:
+    """A dotted line for each level of `sweep_data.levels`."""
+    for _, color, level in levels:
+        axes.axhline(level, color=color, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+    return [EndLabel(text, color, axes.get_xlim()[1], level) for text, color, level in levels]
 
 
 def _draw_over_training(axes: Axes, sweep: Json) -> list[EndLabel]:

@@ -19,7 +19,7 @@ from emergent_icl.plots.sweep_data import Json
 OUTCOMES = {"holds": "✓", "fails": "✗", "undecided": "?"}
 UNKNOWN = "–"  # noqa: RUF001
 LEAST_P = 1e-4
-# What always the commonest answer gives, where it is above chance.
+# Accuracy of always giving the most frequent answer, where it is above chance.
 CONSTANT = "constant answer"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -53,8 +53,7 @@ class CheckRow(NamedTuple):
 class FindingRow(NamedTuple):
     """A finding: its verdict and the color of that, its claim with checks, how it was fixed.
 
-    `strict` is the stricter reading, '' where that is the verdict's own; `family` says what became
-    of its p among all claims, '' where it has none.
+    `family` says what became of its p among all claims, '' where it has none.
     """
 
     name: str
@@ -64,7 +63,6 @@ class FindingRow(NamedTuple):
     claim: str
     checks: tuple[CheckRow, ...]
     registration: str
-    strict: str
     family: str
 
 
@@ -92,23 +90,17 @@ def finding_rows(results: Json) -> list[FindingRow]:
         )  # fmt: skip
         title, claim = data.title_of(name, sweeps.get(name)), verdict.get("claim", "")
         text, color = data.verdict_text(verdict)
-        mark, readings = data.registration_text(results, name), _readings(verdict, len(verdicts))
-        rows.append(FindingRow(name, title, text, color, claim, checks, mark, *readings))
+        about = data.registration_text(results, name), _family_text(verdict, len(verdicts))
+        rows.append(FindingRow(name, title, text, color, claim, checks, *about))
     return rows
 
 
-def _readings(verdict: Json, num_claims: int) -> tuple[str, str]:
-    """The stricter reading with the checks that it turns on, and the p of a claim in its family."""
-    strict = verdict.get("strict")
-    if not strict:
-        return "", ""
-    p, adjusted = (_p_text(strict[name], 3) for name in ("p", "p_adjusted"))
-    family = f"p{NO_BREAK}{p}, adjusted for {data.count(num_claims, 'claim')} {adjusted}"
-    if not data.has_other_rule(verdict):
-        return "", family
-    places = [f"{i} {one}" for i, one in enumerate(strict["outcomes"], 1) if one != "holds"]
-    checks = f" (check {', '.join(places)})" if places else ""
-    return data.verdict_text(strict)[0] + checks, family
+def _family_text(verdict: Json, num_claims: int) -> str:
+    """The p of a claim in its family."""
+    if "strict" not in verdict:
+        return ""
+    p, adjusted = (_p_text(verdict["strict"][name], 3) for name in ("p", "p_adjusted"))
+    return f"p{NO_BREAK}{p}, adjusted for {data.count(num_claims, 'claim')} {adjusted}"
 
 
 def condition_rows(sweep: Json) -> list[ConditionRow]:
@@ -147,7 +139,7 @@ def conditions_table(sweep: Json) -> Table:
     """What each condition changes, and what its runs end with."""
     caption = "At the end of training: mean ± standard deviation over seeds (number of runs)"
     if any(data.constants(sweep["conditions"], measure) for measure in sweep["measures"]):
-        caption += f"; {CONSTANT}: what always the commonest answer gives"
+        caption += f"; {CONSTANT}: always giving the most frequent one"
     headers = ("Condition", *measure_headers(sweep), "Runs", "Overrides")
     rows = [(one.name, *one.ends, one.runs, one.overrides) for one in condition_rows(sweep)]
     return Table(caption, headers, rows, "numbers")
