@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 from emergent_icl.evaluation.metrics import Interval
@@ -13,8 +13,8 @@ from emergent_icl.sweeps.statistics import LEVEL, Estimate
 
 ALPHA = 0.05
 
-# From best to worst, in the order that `worst_of` and `best_of` use.
 Decision = Literal["holds", "undecided", "fails"]
+BEST_FIRST = get_args(Decision).index  # A key: `max` gives the worst of several decisions.
 # How a difference is read: by the limits of its interval; or by its mean, and a test against 0, as
 # claims of the first reproduction were.
 Rule = Literal["limits", "point"]
@@ -114,13 +114,3 @@ def decide(interval: Interval, low: float, high: float) -> Decision:
     if low < interval.low and interval.high < high:
         return "holds"
     return "fails" if interval.high <= low or interval.low >= high else "undecided"
-
-
-def worst_of(decisions: Iterable[Decision]) -> Decision:
-    """'holds' if all of at least one do, 'fails' if one does, else 'undecided'."""
-    return max(decisions, key=get_args(Decision).index)
-
-
-def best_of(decisions: Iterable[Decision]) -> Decision:
-    """'holds' if one of at least one does, 'fails' if all do, else 'undecided'."""
-    return min(decisions, key=get_args(Decision).index)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import flatten, is_resumable, tuples
 from emergent_icl.config.identity import completed, differing_options, lacking
@@ -25,7 +25,7 @@ from emergent_icl.runs.progress import utc_now
 from emergent_icl.runs.records import versions
 from emergent_icl.runs.workdir import WorkdirError, read_object, write_whole
 from emergent_icl.sweeps.checks import ALPHA
-from emergent_icl.sweeps.jobs import Job, make_jobs
+from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.results import results_text
 from emergent_icl.sweeps.spec import Sweep, SweepError
 from emergent_icl.sweeps.statistics import LEVEL
@@ -117,13 +117,19 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     if found is None:
         return {"status": marks}
     facts = {name: found[name] for name in ("hash", "registered", "commit")}
-    facts["is_committed"] = _is_committed(found["hash"])
+    holds, _ = _git("grep", "-qF", found["hash"], "HEAD", "--", ":/")
+    facts["is_committed"] = {0: True, 1: False}.get(holds)
     jobs, together = make_jobs(sweeps, root), _judged_together(found, sweeps)
     for sweep in sweeps:
         if (registered := found["sweeps"].get(sweep.name)) is None:
             continue
-        own = [job for job in jobs if job.sweep == sweep.name and not job.is_search]
-        early = [job.name for job in own if job.is_complete() and _began(job) < found["registered"]]
+        # A version that did not say when a run began could not register it either.
+        began = {
+            job.name: (job.workdir.read_summary() or {}).get("started") or ""
+            for job in jobs
+            if job.sweep == sweep.name and not job.is_search and job.is_complete()
+        }
+        early = [name for name, time in began.items() if time < found["registered"]]
         differing = [*differences(registered, sweep), *together]
         differing += [f"runs began before it: {_listed(early)}"] if early else []
         added = len(sweep.seeds) - len(registered["seeds"])
@@ -165,7 +171,7 @@ def differences(registered: Json, sweep: Sweep) -> list[str]:
     More seeds are no difference up to the registered `most_seeds`.
     """
     there, here = dict(registered), content_of(sweep)
-    configs = [_config(one.pop("config")) for one in (there, here)]
+    configs = [ConfigDict(tuples(completed(one.pop("config")))) for one in (there, here)]
     before, now = there["seeds"], here["seeds"]
     if before == now[: len(before)] and len(now) <= there.get("most_seeds", 0):
         there["seeds"] = now
@@ -211,21 +217,12 @@ def _kept(registered: Json, sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _config(stored: dict[str, Any]) -> ml_collections.ConfigDict:
-    return ml_collections.ConfigDict(tuples(completed(stored)))
-
-
 def _judged_together(found: Json, sweeps: Sequence[Sweep]) -> list[str]:
     """Multiplicity is that of the claims that were registered, so they are judged together."""
     here, there = [sweep.name for sweep in sweeps], list(found["sweeps"])
     if set(here) == set(there):
         return []
     return [f"judged together: {', '.join(there)} registered, {', '.join(here)} now"]
-
-
-def _began(job: Job) -> str:
-    """When a complete job began; '' before all times for versions that did not store it."""
-    return (job.workdir.read_summary() or {}).get("started") or ""
 
 
 def _listed(items: Sequence[str]) -> str:
@@ -237,11 +234,6 @@ def _repository() -> dict[str, Any]:
     """HEAD of the current folder's repository, with '-dirty' if files are changed; None if none."""
     status, said = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     return {"commit": said.strip() if status == 0 else None}
-
-
-def _is_committed(registered: str) -> bool | None:
-    """Whether a file at HEAD holds a hash; None without a repository that could."""
-    return {0: True, 1: False}.get(_git("grep", "-qF", registered, "HEAD", "--", ":/")[0])
 
 
 def _git(*words: str) -> tuple[int | None, str]:

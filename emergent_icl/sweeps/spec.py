@@ -19,6 +19,7 @@ from emergent_icl import randomness
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import NAME_RULE, in_words, is_name, prefixes, with_options
 from emergent_icl.runs.check import check
+from emergent_icl.sweeps.checks import Rule
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.measures import evaluation_mode, measure_problem
 
@@ -171,7 +172,9 @@ class Sweep:
 
     def _own_option(self, who: str, values: Mapping[str, Any]) -> str:
         """What is wrong with setting options whose values replicates would replace."""
-        own = [one for one in values if one in SEEDED[self.split] or one.startswith(_REPLICAS)]
+        own = [
+            one for one in values if one in SEEDED.get(self.split, ()) or one.startswith(_REPLICAS)
+        ]
         return f"{who} sets {', '.join(own)}: each replicate has its own" if own else ""
 
     def check(self) -> None:
@@ -194,8 +197,6 @@ class Sweep:
             yield f"seeds = {self.seeds} must be from 0 to {FIRST_TUNING_SEED - 1}"
         if self.most_seeds < 0:
             yield f"most_seeds = {self.most_seeds} must be at least 0"
-        if self.split not in SEEDED:
-            yield f"split = {self.split!r} must be one of {', '.join(SEEDED)}"
         if not self.claim.checks:
             yield "the claim must have at least one check"
         checks = self.claim.checks
@@ -204,8 +205,10 @@ class Sweep:
         needy = [one.name for one in self.conditions if one.value is None]
         if needy and any(getattr(one, "needs_values", False) for one in checks):
             yield f"the claim is of a trend, but {needy} have no value"
-        if self.plot not in get_args(Plot):
-            yield f"plot = {self.plot!r} must be one of {', '.join(get_args(Plot))}"
+        chosen = (("plot", self.plot, Plot), ("claim.rule", self.claim.rule, Rule))
+        for name, value, allowed in (*chosen, ("split", self.split, Split)):
+            if value not in get_args(allowed):
+                yield f"{name} = {value!r} must be one of {', '.join(get_args(allowed))}"
         yield from self._setting_problems()
 
     def _setting_problems(self) -> Iterator[str]:

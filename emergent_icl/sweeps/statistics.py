@@ -94,15 +94,13 @@ class Estimate(NamedTuple):
 def mean_estimate(sample: Sample) -> Estimate:
     """Mean over runs and over sequences; its error counts everything that was drawn.
 
-    Runs with sequences of their own vary by these, too: their spread tells all of the error. Runs
-    that share them do not, so that the binomial variance of an accuracy on that many sequences is
-    added. That is right for answers which the sequences determine; where runs answer by coins of
-    their own, whose variance is in their spread as well, the interval is too wide, never too
-    narrow. (To subtract the spread would be right for coins; but where training seeds differ in
-    earnest, 95 % would be 67 %.) Runs that are equal are not certain: the error is the
-    binomial one of all of their sequences.
+    The spread of runs with sequences of their own contains the error of these. Where runs share
+    them, the binomial variance of an accuracy on that many sequences is added: right for answers
+    that the sequences determine, too wide for coins, never too narrow. Runs that are equal are not
+    certain: the error is the binomial one of all of their sequences.
     """
-    return _over_runs(sample.values, sample, _binomial(_away_from_ends(sample)))
+    share = _away_from_ends(sample)
+    return _over_runs(sample.values, sample, share * (1 - share))
 
 
 def difference_estimate(high: Sample, low: Sample, *, paired: bool = False) -> Estimate:
@@ -174,11 +172,6 @@ def _away_from_ends(sample: Sample) -> float:
     pseudo = Z_95**2
     count = _counted(sample)
     return float((np.mean(sample.values) * count + pseudo / 2) / (count + pseudo))
-
-
-def _binomial(share: float) -> float:
-    """Variance of an answer that is right with this probability."""
-    return share * (1 - share)
 
 
 def _greatest_binomial(high: float, low: float) -> float:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from emergent_icl.sweeps.checks import ALPHA, Check, CheckResult, Decision, Rule, worst_of
+from emergent_icl.sweeps.checks import ALPHA, BEST_FIRST, Check, CheckResult, Decision, Rule
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.measures import Evidence
 from emergent_icl.sweeps.statistics import holm
@@ -62,7 +62,7 @@ def judge(claim: Claim, evidence: Evidence, expected_runs: int, rule: Rule) -> J
     """Decides a claim that is alone; with fewer runs than expected no check can hold."""
     checks = claim.read_by(rule)
     results = tuple(_judge_check(check, evidence, expected_runs) for check in checks)
-    verdict = VERDICTS[worst_of(one.outcome for one in results)]
+    verdict = VERDICTS[max((one.outcome for one in results), key=BEST_FIRST)]
     return Judged(verdict, results, max(map(_p_of, results)))
 
 

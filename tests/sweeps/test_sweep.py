@@ -136,6 +136,11 @@ WRONG = {
         with_search(space={"evaluation.seed": (1, 100)}),
         "the search sets evaluation.seed",
     ),
+    "unknown rule": (
+        dataclasses.replace(SWEEP, claim=Claim("", SWEEP.claim.checks, "loose")),
+        "claim.rule = 'loose' must be one of limits, point",
+    ),
+    "unknown split": (dataclasses.replace(SWEEP, split="own"), "split = 'own' must be one of"),
     "unknown plot": (dataclasses.replace(SWEEP, plot="pie"), "plot = 'pie' must be"),
 }
 
