@@ -2,8 +2,8 @@
 
 python -m experiments.inspect_data --config=FILE[:preset] --workdir=DIR [--config.x.y=z ...]
 
-Without --config it inspects the run in DIR; if that is trained, held-out classes that look like
-training classes are found by its encoder, too, and ICL is given without them.
+Without --config it inspects the run in DIR; if that is trained, its encoder compares held-out and
+training classes, too, and ICL is also given without the held-out classes that are nearest.
 Writes DIR/figures/sequences_*.png, class_frequencies.png, bursts.png and lookalikes.png there, and
 DIR/inspection.json; changes nothing else.
 Of several replicas it shows the one of --replica=NAME, or the first.

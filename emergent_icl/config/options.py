@@ -25,7 +25,7 @@ _ROLES = (
     "Holdout classes are never trained on."
 )
 _CLASSES = (
-    "Names of groups, names of classes or numbers of classes that have this role, `num_*` in all; "
+    "Classes of this role, `num_*` in all: a text names a class or a group, a number is a class; "
     "() draws them. --split=FILE reads the three lists from a JSON file."
 )
 _BURSTS = (
@@ -82,11 +82,11 @@ OPTIONS: dict[str, Option] = {
         "num_holdout": Option(10, integer(0), _ROLES),
         "num_holdout_exemplars": Option(0, integer(0), "Exemplars of every class that are never "
             "trained on: the last of a permutation by the split's seed, the same ones of each "
-            "class. Evaluation shows them where evaluation.exemplars is 'holdout'.", before=0),
-        "groups": Option("", rules.STRING, "Classes that stay on one side of the border between "
-            "training and holdout: '' is the variants of a class alone; 'n' n consecutive classes "
-            "of the source, 'alphabet' or 'character' those of Omniglot; for 'features' the name "
-            "of an array [classes] in the file.", before=""),
+            "class. Evaluation shows them if evaluation.exemplars is 'holdout'.", before=0),
+        "groups": Option("", rules.STRING, "Groups of classes that stay on one side of the "
+            "split between training and holdout. '': the variants of a class; a number n: n "
+            "consecutive classes of the source; 'alphabet' or 'character': Omniglot's; for "
+            "'features' the name of an array [classes] in the file.", before=""),
         "rare": Option((), rules.CLASSES, _CLASSES, before=()),
         "common": Option((), rules.CLASSES, _CLASSES, before=()),
         "holdout": Option((), rules.CLASSES, _CLASSES, before=()),
@@ -128,10 +128,10 @@ OPTIONS: dict[str, Option] = {
             "Number of labels that the 'shared' labeling deals out."),
         "label_multiplicity": Option(1, integer(1, 10_000), "Labels that each training class owns, "
             "one drawn per class and sequence (\"polysemy\")."),
-        "draws": Option(2, integer(1, 2), "How sequences are drawn. 2: the sequences of an "
-            "evaluation are the first of any larger number with the same seed, and where classes "
-            "have more than 64 exemplars the cost does not grow with their number. 1: as earlier "
-            "versions did, which drew others for each number; their runs keep it.", before=1),
+        "draws": Option(2, integer(1, 2), "How sequences are drawn. 2: N sequences of an "
+            "evaluation are the first N of any larger number with the same seed, and beyond 64 "
+            "exemplars the cost does not grow with their number. 1: as in earlier versions, where "
+            "another number meant other sequences; runs of those versions keep it.", before=1),
     }, per_replica=True),
     **_section("data.omniglot", {
         "split": Option("all", one_of(("train", "test", "all")), "Characters of the dataset's own "
@@ -292,8 +292,8 @@ OPTIONS: dict[str, Option] = {
         "fewshot_labeling": Option("unfixed", one_of(_LABELINGS),
             "Labels of few-shot modes: 'unfixed' (0..ways-1, assigned afresh in each sequence), "
             "or 'ordered', 'original' or 'shared' to keep fixed ones."),
-        "exemplars": Option("trained", one_of(("trained", "holdout")), "Exemplars that modes on "
-            "trained classes show: those that were trained on, or the "
+        "exemplars": Option("trained", one_of(("trained", "holdout")), "Exemplars of trained "
+            "classes that modes show: those that were trained on, or the "
             "data.split.num_holdout_exemplars that never were.", before="trained"),
     }, reopenable=True),
     **_section("checkpoints", {

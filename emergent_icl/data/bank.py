@@ -21,9 +21,9 @@ class ExampleBank(NamedTuple):
     `examples` are images uint8 [classes, exemplars, H, W] (255 is background, 0 is ink), vectors
     float32 [classes, exemplars, D], or integers int32 [classes, exemplars].
 
-    `source` says in words what they were made from, before anything was resized: equal words, equal
-    data. '' is not known; None leaves it to the source's generator, or else to the examples
-    themselves, see `load_bank`. `checksum` is of all examples that the source gave, 0 until then.
+    `source` says in words what they were made from, before anything was resized; '' if that is
+    not known. None lets `load_bank` derive it from the source's generator, or else from the
+    examples. `checksum` is of all examples that the source gave; `load_bank` sets it.
     """
 
     name: str

@@ -35,14 +35,11 @@ class Task(NamedTuple):
     @property
     def length_note(self) -> str:
         """What is evaluated on sequences of another length than training has; '' for nothing."""
-        length = self.training.seq_len
-        others = [
-            f"{mode} {kind.seq_len - 1}"
-            for mode, kind in self.evaluation.items()
-            if kind.seq_len != length
-        ]
-        pairs = "pair" if length == 2 else "pairs"
-        return f"trained on {length - 1} {pairs}, evaluated on {', '.join(others)}" * bool(others)
+        pairs = {mode: kind.seq_len - 1 for mode, kind in self.evaluation.items()}
+        own = self.training.seq_len - 1
+        others = ", ".join(f"{mode} {count}" for mode, count in pairs.items() if count != own)
+        trained = f"trained on {own} pair{'s' if own > 1 else ''}"
+        return f"{trained}, evaluated on {others}" if others else ""
 
     @property
     def longest_seq_len(self) -> int:
@@ -111,10 +108,10 @@ def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> Seque
 
 
 def fewshot_options(config: ml_collections.ConfigDict) -> FewshotOptions:
-    """Options of what is few-shot in evaluation; where unset, as long as training sequences are.
+    """Options of few-shot evaluation; what is unset gives sequences of the training's length.
 
     Unset ways are those of training, but at least 2: a single one leaves nothing to ask. Unset
-    shots are as many as fit; `evaluation_type` refuses those that leave places over.
+    shots are as many as fit; `evaluation_type` raises an error where they do not fill the sequence.
     """
     evaluation, sequences = config.evaluation, config.data.sequences
     ways = evaluation.ways or max(sequences.ways, 2)
@@ -138,7 +135,7 @@ DERIVED.update({f"evaluation.{name}": _in_all_replicas(name) for name in ("shots
 
 
 def evaluated_space(config: ml_collections.ConfigDict, space: ClassSpace, role: str) -> ClassSpace:
-    """What evaluation shows of the classes of a role: of those trained on perhaps new exemplars."""
+    """The space for evaluating a role: trained classes show new exemplars if that is asked for."""
     wants_new = config.evaluation.exemplars == "holdout" and role != "holdout"
     return space.of_holdout_exemplars() if wants_new else space
 

@@ -49,15 +49,15 @@ class ClassSpace:
 
     Attributes:
       split: roles of classes.
-      num_bank_classes: of the data; 'original' labels count these.
-      num_exemplars: of each class, that are shown.
+      num_bank_classes: classes of the data, which 'original' labels count.
+      num_exemplars: exemplars of each class that are shown.
       zipf_exponent: of the joint distribution over rare and common classes.
       zipf_within_roles: whether draws from the rare or the common classes alone follow
         that distribution too, or are uniform (original: use_zipf_for_common_rare).
       label_multiplicity: labels that each training class owns.
       num_shared_labels: labels among which all classes are dealt out, if 'shared'.
       draws: `data.sequences.draws`, how exemplars are drawn.
-      exemplars: int [num_exemplars], those that are shown of each class; None for all.
+      exemplars: which these are, the same of each class, int [num_exemplars]; None for all.
       holdout_exemplars: int [...], those that are never trained on.
     """
 
@@ -80,7 +80,7 @@ class ClassSpace:
         return dataclasses.replace(self, num_exemplars=left, **changes)
 
     def of_holdout_exemplars(self) -> ClassSpace:
-        """The same classes, of which the held-out exemplars alone are shown.
+        """The same classes, showing their held-out exemplars alone.
 
         Raises ValueError if there are none.
         """

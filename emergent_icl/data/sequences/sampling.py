@@ -11,7 +11,7 @@ import numpy as np
 
 # Of all probability: below it, a difference from 1 is known too coarsely to draw by.
 LITTLE_MASS = 1e-6
-# Exemplars of which all are put in order to draw some; part of what a seed means.
+# With no more exemplars than this, all are permuted to draw some; part of what a seed means.
 MOST_PERMUTED = 64
 
 
@@ -185,7 +185,7 @@ def _draw_in_turn(
     groups = np.arange(len(first))[:, None] * first.shape[1] + first
     order = np.argsort(groups, axis=None, kind="stable")
     drawn, ranks = left[order], rank.ravel()[order]
-    taken = drawn.copy()  # Of each class what it has shown so far, ascending.
+    taken = drawn.copy()  # What each class has shown, ascending.
     for count in range(1, min(int(ranks.max()) + 1, num_exemplars)):
         here = np.flatnonzero(ranks == count)
         shown = here[:, None] - np.arange(count, -1, -1)

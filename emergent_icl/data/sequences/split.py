@@ -91,10 +91,10 @@ def split_classes(
 ) -> ClassSplit:
     """Splits classes by a fixed permutation, as the original does, or as `config.data.split` says.
 
-    What is permuted are units of `group_size` consecutive classes, variants of one another. Rare
-    classes are its first, common ones the next, held-out ones its last; or those that are named, in
-    the order of the permutation. Where units are grouped, the groups from which classes are held
-    out are the last of a second permutation; what is left of them is not trained on.
+    It permutes units of `group_size` consecutive classes, variants of one another. Rare classes are
+    the first, common ones the next, held-out ones the last; or those that are named, in the order
+    of the permutation. If units are grouped, classes are held out from the last groups of a second
+    permutation, and the rest of these groups is shown nowhere.
 
     Raises ValueError if `config.data.split` asks for more classes than there are, names other
     classes than there are or another number of them, or would tear a group.

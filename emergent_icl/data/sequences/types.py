@@ -21,7 +21,7 @@ Sampler = Callable[[np.random.Generator, int], SequenceBatch]
 DrawPlaces = Callable[[np.random.Generator, int], np.ndarray]
 
 
-# A difference of accuracies that is worth a word.
+# Smaller differences of accuracies are not mentioned.
 VISIBLE = 0.02
 
 

@@ -50,12 +50,12 @@ class DataSource:
       load: config.data -> ExampleBank of that shape.
       vary: what `data.noise_scale` means, done on the device whenever an image or vector is shown.
       reads: options of config.data that it reads besides those of its own section.
-      names: config.data -> the bank's names of classes, where they are known without loading it.
+      names: config.data -> the bank's names of classes, if they are known without loading it.
       groups: (config.data, data.split.groups) -> the group that each class is in, one name a class.
         Raises ValueError where the source has no such groups.
       has_thin_strokes: what is not normalized hardly sees on a background of ones.
-      generator: version of what makes the examples up from the options of its section alone; to be
-        counted up when it makes others. None: they come from files, and only they tell.
+      generator: version of the code that makes the examples from the options of its section alone;
+        to be increased whenever it makes other ones. None: they come from files.
     """
 
     shape: Callable[[ml_collections.ConfigDict], SourceShape]
@@ -112,8 +112,8 @@ def source_classes(data: ml_collections.ConfigDict) -> SourceClasses:
 def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
     """Loads the examples of `config.data`, `drawings` applied; raises DataUnavailableError.
 
-    The variants of `data.augment` are not stored: the device computes them. What the bank says of
-    itself, `source` and `checksum`, is of all drawings, whichever are shown.
+    The variants of `data.augment` are not stored: the device computes them. `source` and `checksum`
+    cover all drawings, whichever are shown.
     """
     bank = DATA_SOURCES[data.source].load(data)
     bank = bank._replace(checksum=_checksum(bank.examples))
@@ -129,7 +129,7 @@ def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
 
 
 def _source_in_words(data: ml_collections.ConfigDict, bank: ExampleBank) -> str:
-    """What the examples were made from: see ExampleBank."""
+    """`ExampleBank.source`."""
     version = DATA_SOURCES[data.source].generator
     if version is not None:
         prefix = f"data.{data.source}."
