@@ -31,15 +31,13 @@ NOTES = {
     ".62 to .75. The LSTM (a rate of .002, the same seeds) had a loss of .72 after 9,000 steps and "
     ".24 after 18,000, with an ICL of .50 to .54 at every evaluation. That chose the bound and the "
     "number of steps: ten times those that the transformer needed.",
-    "one-split": "After 8,000 steps the recurrent models are far from their end: from 9.46, which "
-    "guessing gives, the loss of the LSTM fell to 7.5 and that of the RNN to 8.0 to 8.4, the "
-    "transformer's to .83 to .90. What is shown is that they do not learn in context in the "
-    "time in which a transformer does. All of their draws lie at chance: which of them is the "
-    "best is noise. On 1,523 classes and in 8,000 steps the claim stayed undecided (seeds 0 to "
-    "4): ICL of the transformer was .787 [.691, .883], of the LSTM .522, of the RNN .502. On "
-    "12,800 classes (a rate of .0008, seeds 1000 to 1002) the transformer reached .907, .889 "
-    "and .924 in as many steps, the LSTM (rates of .004 and .001, seeds 1000 and 1001) .49 to "
-    ".50. Draws of the search are shorter: 6,000 steps.",
+    "one-split": "After 8,000 steps the recurrent models are far from the end of training: from "
+    "9.46, which guessing gives, the loss of the LSTM fell to 7.5, that of the RNN to 8.0 to 8.4, "
+    "that of the transformer to .83 to .90. What is shown is that they do not learn in context in "
+    "the time in which a transformer does. All of their draws are at chance: which is best is "
+    "noise. With 1,523 classes the claim was undecided (seeds 0 to 4): ICL of the transformer was "
+    ".787 [.691, .883], of the LSTM .522, of the RNN .502. Draws of the search are shorter: 6,000 "
+    "steps.",
 }
 
 

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from emergent_icl.plots import style
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Band, Json, Look
+from emergent_icl.sweeps.measures import is_share
 
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 # Seeds in a line of what hovering shows.
@@ -91,7 +92,7 @@ def _layout(measures: list[str]) -> dict[str, Any]:
             "tickformat": "~s", "hoverformat": ",d",
         } | ({"matches": "x"} if index else {})  # fmt: skip
         layout[f"yaxis{number}"] = line | {"anchor": f"x{number}", "gridcolor": "#ececec"}
-        if data.is_share(measure):
+        if is_share(measure):
             layout[f"yaxis{number}"]["range"] = [-0.03, 1.03]
         layout["annotations"].append({
             "text": chart_text(data.look_of(measure).long), "showarrow": False,

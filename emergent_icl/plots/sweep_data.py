@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from emergent_icl.data.sequences.types import VISIBLE
 from emergent_icl.plots import style
 from emergent_icl.plots.style import DASHES, LOOKS, Look
-from emergent_icl.sweeps.measures import sample_of
+from emergent_icl.sweeps.measures import is_share, sample_of
 from emergent_icl.sweeps.statistics import mean_estimate
 
 # A part of results.json.
@@ -63,12 +63,6 @@ def look_of(measure: str) -> Look:
     other = OTHER_LOOKS[sum(measure.encode()) % len(OTHER_LOOKS)]
     own_name = other._replace(short=measure.removeprefix("eval/"), long=measure)
     return LOOKS.get(measure, own_name)
-
-
-def is_share(measure: str) -> bool:
-    """Whether a measure lies in [0, 1]: an accuracy, or how often something is predicted."""
-    last = measure.rsplit("/", 1)[-1]
-    return last.startswith(("icl", "iwl", "accuracy", "predicts_"))
 
 
 def is_number(value: object) -> bool:

@@ -15,6 +15,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from emergent_icl.plots import style
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Json, Look
+from emergent_icl.sweeps.measures import is_share
 
 # Inches; and panels in a row.
 PANEL_WIDTH, PANEL_HEIGHT, MOST_BESIDE = 5.0, 3.3, 3
@@ -69,7 +70,7 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
     for axes, measure in zip(panels, measures, strict=False):
         _set_up(axes, measure)
         axes.set_title(data.look_of(measure).long, fontsize=9.5, loc="left")
-        axes.set_ylabel("accuracy" if data.is_share(measure) else "")
+        axes.set_ylabel("accuracy" if is_share(measure) else "")
         labels: list[EndLabel] = []
         for condition, one in conditions.items():
             labels += _draw_curve(axes, one, measure, looks[condition], condition)
@@ -271,7 +272,7 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
 def _set_up(axes: Axes, *measures: str) -> None:
     style.tidy(axes)
     axes.tick_params(labelsize=8.5)
-    if all(map(data.is_share, measures)):
+    if all(map(is_share, measures)):
         axes.set_ylim(SHARE_LIMITS)
 
 

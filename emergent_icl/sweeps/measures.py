@@ -49,13 +49,21 @@ def evaluation_mode(measure: str) -> str | None:
 
 def more_is_better(measure: str) -> bool:
     """Whether a larger value means that more was learned: of all but losses."""
-    return metric_key(measure).rsplit("/", 1)[-1] != "loss"
+    return _metric(measure) not in REAL_VALUED
+
+
+def is_share(measure: str) -> bool:
+    """Whether it lies in [0, 1]: an accuracy, or how often something is predicted."""
+    return evaluation_mode(measure) is not None and _metric(measure) not in REAL_VALUED
 
 
 def is_accuracy(measure: str) -> bool:
     """Whether it says how often the answer was right."""
-    metric = metric_key(measure).rsplit("/", 1)[-1]
-    return metric in ("accuracy", "accuracy_closed")
+    return _metric(measure) in ("accuracy", "accuracy_closed")
+
+
+def _metric(measure: str) -> str:
+    return metric_key(measure).rsplit("/", 1)[-1]
 
 
 def chance(measure: str, task: Task) -> float | None:
@@ -110,8 +118,7 @@ def sample_of(
     if evaluation_mode(measure) is None:
         return Sample(values)
     seeds = tuple(seed for seed, _ in drawn if seed is not None)
-    is_share = metric_key(measure).rsplit("/", 1)[-1] not in REAL_VALUED
-    return Sample(values, seeds, min(count for _, count in drawn) if is_share else 0)
+    return Sample(values, seeds, min(count for _, count in drawn) if is_share(measure) else 0)
 
 
 class Evidence(NamedTuple):
