@@ -1,7 +1,7 @@
 """Evaluates a trained run on every mode, with 95% intervals.
 
 python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_sequences=10000]
-    [--shots=4] [--ways=2] [--replica=NAME]
+    [--shots=4] [--ways=2] [--exemplars=holdout] [--replica=NAME]
 
 Where several replicas were trained together, each is evaluated, or the one of that name.
 """
@@ -15,6 +15,7 @@ from absl import flags
 
 from emergent_icl.cli import console, start, tables
 from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
+from emergent_icl.config.configs import tuples
 from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.runs import evaluations
 from emergent_icl.runs.open import Run, load_run, replica_names
@@ -22,31 +23,24 @@ from emergent_icl.runs.workdir import DivergedError, Workdir
 
 _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
 _data_overrides = data_flags()
-_MODES = flags.DEFINE_list(
-    "modes", None, f"Among {', '.join(EVALUATION_MODES)}; default: those of the run."
-)
-_SHOTS = flags.DEFINE_integer(
-    "shots", None, "Examples of each class in few-shot modes; default: those of the run."
-)
-_WAYS = flags.DEFINE_integer("ways", None, "Classes in few-shot modes; default: those of the run.")
-_EXEMPLARS = flags.DEFINE_enum(
-    "exemplars", None, ["trained", "holdout"],
-    "Exemplars of trained classes: those trained on, or never; default: those of the run.",
+_OWN = "default: those of the run."
+_EVALUATION = (
+    flags.DEFINE_list("modes", None, f"Among {', '.join(EVALUATION_MODES)}; {_OWN}"),
+    flags.DEFINE_integer("shots", None, f"Examples of each class in few-shot modes; {_OWN}"),
+    flags.DEFINE_integer("ways", None, f"Classes in few-shot modes; {_OWN}"),
+    flags.DEFINE_enum(
+        "exemplars", None, ["trained", "holdout"],
+        f"Exemplars of trained classes, those trained on or those held out; {_OWN}",
+    ),
+    flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode."),
 )  # fmt: skip
-_NUM_SEQUENCES = flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode.")
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table and writes it as JSON beside the run."""
     workdir = Workdir(_WORKDIR.value)
-    given = {
-        "evaluation.num_sequences": _NUM_SEQUENCES.value,
-        "evaluation.modes": _MODES.value and tuple(_MODES.value),
-        "evaluation.shots": _SHOTS.value,
-        "evaluation.ways": _WAYS.value,
-        "evaluation.exemplars": _EXEMPLARS.value,
-    }
-    overrides = {path: value for path, value in given.items() if value is not None}
+    given = {f"evaluation.{flag.name}": flag.value for flag in _EVALUATION}
+    overrides = tuples({path: value for path, value in given.items() if value is not None})
     overrides |= _data_overrides()
     with console.command(argv):
         start.use_compilation_cache()
@@ -65,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
 def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     evaluate = run.experiment.evaluator()
     results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
-    written = evaluations.write(workdir, run, results, name)
+    path, replaced = evaluations.write(workdir, run, results, name)
     config, task = run.experiment.config, run.experiment.task
     options = evaluations.changed_options(run)
     # Their number is said in any case.
@@ -76,6 +70,6 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     for mode, kind in task.evaluation.items():
         if said := tables.constant_text(kind):
             console.say(f"Accuracy in {mode}{said}.")
-    if written.replaced:
+    if replaced:
         console.say("Replaced: results of another run, which were there under this name.")
-    console.say(f"Written: {written.path}")
+    console.say(f"Written: {path}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from emergent_icl.config.configs import has
 from emergent_icl.config.identity import differing_options, identity
@@ -15,13 +15,6 @@ from emergent_icl.runs.workdir import Workdir, read_object
 
 # Results of other modes stand in the same file.
 _MODES = "evaluation.modes"
-
-
-class Written(NamedTuple):
-    """Where results were written, and whether those of another run stood there, which are gone."""
-
-    path: Path
-    replaced: bool
 
 
 def changed_options(run: Run) -> dict[str, Any]:
@@ -41,14 +34,14 @@ def options_text(options: dict[str, Any], separator: str = ", ") -> str:
     return separator.join(f"{path.rpartition('.')[2]}={value}" for path, value in options.items())
 
 
-def write(workdir: Workdir, run: Run, results: Results, replica: str = "") -> Written:
-    """Writes results of an opened run below its folder, with those of other modes that stand there.
+def write(workdir: Workdir, run: Run, results: Results, replica: str = "") -> tuple[Path, bool]:
+    """Writes results of an opened run below its folder; those of other modes there are kept.
 
-    These are kept only if they are of the same run, parameters, step and options: what was trained
-    is told by the config's identity and a checksum of parameters and BatchNorm's averages.
+    Unless they are of another config, parameters, data or options. Returns the file, and whether
+    it replaces results of another run.
     """
-    options, evaluation = changed_options(run), run.experiment.config.evaluation
-    fewshot = fewshot_options(run.experiment.config)
+    options, config = changed_options(run), run.experiment.config
+    fewshot = fewshot_options(config)
     about = {
         "replica": replica or None,
         "step": run.step,
@@ -56,8 +49,9 @@ def write(workdir: Workdir, run: Run, results: Results, replica: str = "") -> Wr
             "config_name": run.trained.name,
             "identity": identity(run.trained),
             "checksum": checksum((run.params, run.batch_stats)),
+            "data": run.experiment.bank.checksum,
         },
-        "num_sequences": evaluation.num_sequences,
+        "num_sequences": config.evaluation.num_sequences,
         "shots": fewshot.shots,
         "ways": fewshot.ways,
         "options": options,
@@ -65,11 +59,9 @@ def write(workdir: Workdir, run: Run, results: Results, replica: str = "") -> Wr
     name = "_".join(filter(None, (f"step_{run.step}", options_text(options, "_"))))
     path = workdir.evaluations / replica / f"{name}.json"
     there = read_object(path, "evaluation") if path.exists() else None
-    is_own = there is not None and about.items() <= there.items()
-    kept = there.get("evals", {}) if is_own else {}
-    new = {
-        mode: {metric: estimate._asdict() for metric, estimate in metrics.items()}
-        for mode, metrics in results.items()
-    }
-    workdir.write_json(path, {**about, "evals": kept | new})
-    return Written(path, replaced=there is not None and not is_own)
+    is_own = there is not None and all(there.get(name) == value for name, value in about.items())
+    evals = there.get("evals", {}) if is_own else {}
+    for mode, metrics in results.items():
+        evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
+    workdir.write_json(path, {**about, "evals": evals})
+    return path, there is not None and not is_own

@@ -1,8 +1,4 @@
-"""What a run was trained on: recorded when it starts, compared whenever it is opened.
-
-The record is a file of its own, data.json: it must be there before the first step and survive a
-kill, which the summary and checkpoints do not promise, and config.json holds options alone.
-"""
+"""What a run was trained on: recorded in data.json before its first step, compared ever after."""
 
 from __future__ import annotations
 
@@ -32,14 +28,13 @@ class OtherDataError(WorkdirError):
 
 
 def check_data(workdir: Workdir, bank: ExampleBank, replicas: Sequence[Replica] = ()) -> None:
-    """A run goes on, and is looked at, on the data alone that it was trained on.
+    """A run goes on, and is looked at, only on the data that it was trained on.
 
-    Another source is refused, and another split of classes for one of these replicas, by name;
-    other examples of the same source, and a run that recorded none, are warned of. A folder without
-    a run passes.
+    Other examples of the same source, and a run without a record, are warned of.
 
     Raises:
-      OtherDataError: on every process of a run.
+      OtherDataError: another source, or another split for one of these replicas, which are known
+        by name; on every process of a run.
     """
     problem = _problem(workdir, bank, _splits(replicas)) if processes.is_primary() else None
     if problem := processes.of_primary(problem):
@@ -49,16 +44,17 @@ def check_data(workdir: Workdir, bank: ExampleBank, replicas: Sequence[Replica] 
 def record_data(
     workdir: Workdir, bank: ExampleBank, replicas: Sequence[Replica], step: int
 ) -> None:
-    """Records the data of a run from a step on; what is recorded already stands."""
-    if not workdir.data.exists():
-        about = {
-            "source": bank.source,
-            "examples": f"{bank.checksum:08x}",
-            "splits": _splits(replicas),
-            "from_step": step,
-            "versions": versions(PACKAGES),
-        }
-        workdir.write_json(workdir.data, about)
+    """Records the data of a run from a step on, unless they are recorded already."""
+    if workdir.data.exists():
+        return
+    about = {
+        "source": bank.source,
+        "examples": f"{bank.checksum:08x}",
+        "splits": _splits(replicas),
+        "from_step": step,
+        "versions": versions(PACKAGES),
+    }
+    workdir.write_json(workdir.data, about)
 
 
 def recorded_source(workdir: Workdir) -> str:
@@ -97,14 +93,14 @@ def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str
         there = _read(workdir)
     except WorkdirError as error:
         return f"{error}\nWithout that file the run goes on, on whatever data there are."
-    made_there = _in_words(there["versions"])
-    pairs = {"source": (there["source"], bank.source)}
+    made_there, made_here = map(_in_words, (there["versions"], versions(PACKAGES)))
+    pairs = [("source", there["source"], bank.source)]
     for name, split in splits.items():
         who = f" of replica '{name}'" if name else ""
-        pairs[f"split{who}"] = (there["splits"].get(name), split)
+        pairs.append((f"split{who}", there["splits"].get(name), split))
     differences = [
         f"\n  {what}: {old!r} there ({made_there}), {new!r} here"
-        for what, (old, new) in pairs.items()
+        for what, old, new in pairs
         if old and new and old != new
     ]
     if differences:
@@ -116,7 +112,7 @@ def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str
         _warn(
             f"The examples differ from those of the run in {workdir.path}, though their source "
             f"({bank.source or 'not known'}) does not: made there with {made_there}, here with "
-            f"{_in_words(versions(PACKAGES))}. Numbers may differ from the run's own."
+            f"{made_here}. Numbers may differ from the run's own."
         )
     if step := there["from_step"]:
         _warn(f"The run in {workdir.path} recorded its data from step {step} on, not before.")

@@ -141,8 +141,8 @@ def _resume(
     state = processes.state_of_primary(state)
     # Not before its checkpoints are known to be this config's.
     if processes.is_primary():
-        record_data(workdir, experiment.bank, experiment.replicas, int(state.step[0]))
         workdir.claim(experiment.config)
+        record_data(workdir, experiment.bank, experiment.replicas, int(state.step[0]))
     return state, Progress(**(carried or {"started": utc_now()}))
 
 

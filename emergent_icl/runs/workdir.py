@@ -181,7 +181,7 @@ class Workdir:
 
 
 # What launchers, `inspect_data` and a killed start leave in a folder in which no run has begun.
-_BEFORE_A_RUN = ("train.log", "job.json", "data.json", "inspection.json", "figures", "*.tmp")
+_BEFORE_A_RUN = ("train.log", "job.json", "inspection.json", "figures", "*.tmp")
 
 
 def check_nothing_foreign(folder: Path, own: Sequence[str]) -> None:

@@ -46,11 +46,13 @@ def test_modes_of_the_same_run_stand_together(run, tmp_path):
 
 
 def test_nothing_of_another_run_is_kept(run, tmp_path):
-    """Of other parameters, as of another seed; or of another config, as of another rate."""
+    """Of other parameters, another config, or other examples (of a file that was replaced)."""
     changed = jax.tree.map(lambda leaf: leaf + 1, run.params)
     seed = with_options(run.trained, {"training.seed": 3})
+    bank = run.experiment.bank._replace(checksum=1)
     others = (
         run._replace(params=changed),
+        run._replace(experiment=run.experiment._replace(bank=bank)),
         run._replace(trained=seed, experiment=run.experiment._replace(config=seed)),
     )
     for index, other in enumerate(others):

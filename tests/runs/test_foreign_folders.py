@@ -10,9 +10,9 @@ from launching import launch
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.sweeps.jobs import check_root, make_jobs
 
-FOREIGN = ("metrics.jsonl", "summary.json", "notes.md", "checkpoints/best.pt", "tensorboard/events")
-OWN = (".lock", ".git/HEAD", "train.log", "job.json", "data.json", "config.json.tmp",
-       "inspection.json", "figures/bursts.png")  # fmt: skip
+FOREIGN = ("metrics.jsonl", "summary.json", "notes.md", "data.json", "checkpoints/best.pt")
+OWN = (".lock", ".git/HEAD", "train.log", "job.json", "config.json.tmp", "inspection.json",
+       "figures/bursts.png")  # fmt: skip
 
 
 def write(folder, name, text="mine"):
