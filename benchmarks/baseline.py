@@ -23,6 +23,7 @@ from benchmarks.workloads import Trainer
 from emergent_icl.config.configs import default_config, flatten
 from emergent_icl.data.bank import WHITE
 from emergent_icl.data.sequences.classes import zipf_weights
+from emergent_icl.data.task import fewshot_options
 from emergent_icl.data.tensorflow import import_tensorflow
 from emergent_icl.models.normalization import DECAY, EPSILON, layer_norm
 from emergent_icl.models.tokens import TokenEmbedding
@@ -87,7 +88,7 @@ class SequenceMaker:
 
     def fewshot_holdout(self) -> Sequence:
         """Holdout classes, called 0, 1 ... anew."""
-        options = self._config.evaluation
+        options = fewshot_options(self._config)
         ways = self._rng.choice(self._holdout, options.ways, replace=not options.distinct_ways)
         context = self._rng.permutation(np.repeat(np.arange(options.ways), options.shots))
         labels = np.append(context, self._rng.integers(options.ways)).astype(np.int32)

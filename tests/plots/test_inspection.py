@@ -168,7 +168,7 @@ def test_the_report_is_json_and_says_what_was_measured():
         ({"non_bursty": "common_uniform", "p_bursty": 1.0}, True),
         ({"p_bursty_zipfian": 0.5}, False),
         ({"p_bursty_zipfian": 0.5, "p_bursty": 0.0}, True),
-        ({"type": "mixed"}, False),
+        ({"type": "mixed", "seq_len": 7}, False),
     ],
 )
 def test_which_sequences_follow_the_zipf_law(options, follows):
