@@ -9,7 +9,9 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from emergent_icl.config.configs import with_options
 from emergent_icl.data.bank import NUM_VARIANTS
+from emergent_icl.data.materialize import Materialize, make_materialize
 from emergent_icl.evaluation.lookalikes import (
     Nearest,
     Without,
@@ -63,7 +65,7 @@ def find_lookalikes(
     role = "common" if data.random_rare_images else "zipfian"
     if task.shape.kind == "integer" or not split.places(role) or not split.num_holdout:
         return None
-    way, describe = by_examples(experiment.materialize, bank, task.shape)
+    way, describe = by_examples(_as_stored(experiment), bank, task.shape)
     found = Lookalikes({way: find_nearest(split, size, describe, role)}, {})
     if trained is None:
         return found
@@ -147,4 +149,10 @@ def _means(experiment: Experiment, class_ids: np.ndarray) -> np.ndarray:
     """The mean of each class's examples as the encoder would see it, [N, 2, ...]."""
     bank = jax.device_put(mean_examples(experiment.arrays()))
     first, no_keys = np.zeros_like(class_ids), np.zeros((len(class_ids), 2), np.uint32)
-    return np.asarray(experiment.materialize(bank, class_ids, first, no_keys, np.float32(0)))
+    return np.asarray(_as_stored(experiment)(bank, class_ids, first, no_keys, np.float32(0)))
+
+
+def _as_stored(experiment: Experiment) -> Materialize:
+    """Shows what the bank holds: compiling random numbers would take seconds."""
+    plain = {"data.noise_scale": 0.0, "data.random_rare_images": False}
+    return make_materialize(with_options(experiment.config, plain).data, experiment.task.shape)
