@@ -1,5 +1,6 @@
 """The paper's sweeps, at both scales: what differs between conditions, and what is claimed."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ every_sweep = pytest.mark.parametrize(
 )
 
 
+@functools.cache
 def load(name, preset):
     return load_sweep(f"{FOLDER / name}.py:{preset}")
 
