@@ -227,14 +227,13 @@ def family_text(verdicts: Mapping[str, Json]) -> str:
     number = count(len(verdicts), "claim")
     if not all("strict" in one for one in verdicts.values()):
         return f"{number}, each judged by itself."
+    said = f"{number}, judged as one family"
     if all(one.get("rule", "limits") == "limits" for one in verdicts.values()):
-        return (
-            f"{number}, judged as one family: p is adjusted for it (Holm), and must be below 0.05."
-        )
+        return f"{said}: p, adjusted for its size (Holm), must be below 0.05."
     return (
-        f"{number}, judged as one family. Verdicts follow the rules that the claims were written "
-        "with. Where it differs, the stricter reading is given: the whole 95 % interval beyond "
-        "its bound, and p, adjusted for the number of claims (Holm), below 0.05."
+        f"{said}. Verdicts follow the rules that the claims were written with. The stricter "
+        "reading is given where it differs: the whole 95 % interval beyond its bound, and p, "
+        "adjusted for the number of claims (Holm), below 0.05."
     )
 
 

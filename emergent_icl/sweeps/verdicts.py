@@ -2,7 +2,7 @@
 
 A claim is reproduced if all of its checks hold, not reproduced if one fails, else inconclusive. The
 more claims there are, the more hold by luck. So the claims of a paper are one family: by limits one
-is reproduced only if its p, adjusted for the number of them all (Holm), is below ALPHA, too.
+is reproduced only if its p, adjusted for their number (Holm), is also below ALPHA.
 """
 
 from __future__ import annotations
