@@ -15,6 +15,7 @@ from emergent_icl.sweeps.statistics import (
     holm,
     mean_estimate,
     permutation_p,
+    slope_estimate,
     spearman,
 )
 
@@ -103,6 +104,18 @@ def test_differences_of_replicates_cover_the_truth(own):
 
     values = accuracies("constant", own)
     assert 0.93 <= coverage(values, own, truth=0.0, estimate=difference) <= 0.97
+
+
+def test_a_rise_by_shared_sequences_alone_is_as_rare_as_p_says():
+    """The same two answers: the worst case, whose errors point in opposite directions."""
+
+    def p(row):
+        sides = [Sample(one, (0,) * REPLICATES, SEQUENCES) for one in (1 - row, row)]
+        return slope_estimate([0.0, 1.0], sides).p_above(0)
+
+    found = np.array([p(row) for row in accuracies("constant", own=False)[:1000]])
+    for level in (0.05, 0.2):
+        assert np.mean(found < level) == pytest.approx(level, abs=0.03)
 
 
 def test_more_error_never_makes_an_interval_narrower():
