@@ -203,7 +203,7 @@ WRONG = [
      r"data\.split\.rare and data\.split\.holdout both name 'cloud 2' \(class 2\)"),
     ({"groups": "4", "common": (0,), "num_common": 1, "holdout": (1, 2), "num_holdout": 2},
      r"rare or common name classes of the group 'group 0', which stays on one side"),
-    ({"groups": "7"}, r"data\.split\.groups = '7' must divide 40"),
+    ({"groups": "7"}, r"data\.split\.groups = '7' must be '' or a number n that divides 40"),
     ({"groups": "alphabet"}, r"data\.split\.groups = 'alphabet' must be '' or a number n"),
     ({"groups": "20"}, r"held out from 1 groups, none .* There are 20 for num_rare = 28, 0 for"),
 ]  # fmt: skip

@@ -32,14 +32,6 @@ def add_gaussian_noise(examples: jax.Array, key: jax.Array, scale: jax.Array) ->
     return examples + scale * jax.random.normal(key, examples.shape)
 
 
-def no_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]:
-    """Of a source that has no named groups."""
-    raise ValueError(
-        f"data.split.groups = '{name}' must be '' or a number n, for groups of n consecutive "
-        "classes: the source has no other groups"
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class DataSource:
     """A kind of data. Registered under its name in DATA_SOURCES.
@@ -52,7 +44,7 @@ class DataSource:
       reads: options of config.data that it reads besides those of its own section.
       names: config.data -> the bank's names of classes, if they are known without loading it.
       groups: (config.data, data.split.groups) -> the group that each class is in, one name a class.
-        Raises ValueError where the source has no such groups.
+        Raises ValueError for a name of no groups. None: there are none but consecutive classes.
       has_thin_strokes: what is not normalized hardly sees on a background of ones.
       generator: version of the code that makes the examples from the options of its section alone;
         to be increased whenever it makes other ones. None: they come from files.
@@ -63,7 +55,7 @@ class DataSource:
     vary: Vary = add_gaussian_noise
     reads: tuple[str, ...] = ()
     names: Callable[[ml_collections.ConfigDict], Sequence[str]] | None = None
-    groups: Callable[[ml_collections.ConfigDict, str], Sequence[str]] = no_groups
+    groups: Callable[[ml_collections.ConfigDict, str], Sequence[str]] | None = None
     has_thin_strokes: bool = False
     generator: int | None = None
 
@@ -93,20 +85,21 @@ def source_classes(data: ml_collections.ConfigDict) -> SourceClasses:
       ValueError, OSError: the source has no such groups, or its files are not there.
     """
     source, asked = DATA_SOURCES[data.source], data.split.groups
-    count = source.shape(data).num_classes
+    count, groups = source.shape(data).num_classes, None
 
     def names() -> Sequence[str]:
         return source.names(data) if source.names else source.load(data).class_names
 
-    if not asked:
-        return SourceClasses(count, names)
-    if not asked.isdecimal():
-        return SourceClasses(count, names, source.groups(data, asked))
-    if not int(asked) or count % int(asked):
+    if asked.isdecimal() and int(asked) and count % int(asked) == 0:
+        groups = [f"group {number // int(asked)}" for number in range(count)]
+    elif source.groups and asked and not asked.isdecimal():
+        groups = source.groups(data, asked)
+    elif asked:
         raise ValueError(
-            f"data.split.groups = '{asked}' must divide {count}, the number of the source's classes"
+            f"data.split.groups = '{asked}' must be '' or a number n that divides {count}, the "
+            "source's classes, into groups of n consecutive ones"
         )
-    return SourceClasses(count, names, [f"group {i // int(asked)}" for i in range(count)])
+    return SourceClasses(count, names, groups)
 
 
 def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
