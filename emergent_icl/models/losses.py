@@ -8,9 +8,9 @@ import optax
 
 
 def own_labels(logits: jax.Array, count: jax.Array | None) -> jax.Array:
-    """Logits [..., L] with -inf for the labels from `count` on; None leaves them alone.
+    """Logits [..., L], -inf for the labels from `count` on; None: as they are.
 
-    What other runs need of a head takes no part in loss, gradients and predictions of this one.
+    Labels that only other replicas use take no part in loss, gradients and predictions.
     """
     if count is None:
         return logits

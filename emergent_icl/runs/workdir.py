@@ -19,6 +19,9 @@ from emergent_icl.config.identity import completed, differing_options, kept, lac
 from emergent_icl.config.registry import SCHEDULES
 from emergent_icl.runs.locks import try_lock
 
+# What launchers, `inspect_data` and a killed start leave where no run has begun.
+_BEFORE_A_RUN = ("train.log", "job.json", "inspection.json", "figures", "*.tmp")
+
 
 class WorkdirError(RuntimeError):
     """The work directory does not fit the command."""
@@ -87,14 +90,13 @@ class Workdir:
     def resumed(
         self, config: ml_collections.ConfigDict
     ) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
-        """The config with which a command goes on with the run in this folder; see `kept`.
+        """The config with which a command resumes the run in this folder, if any; see `kept`.
 
-        Where there is no run yet, that is the command's own config, of which nothing is replaced.
         Raises WorkdirError where config.json is damaged.
         """
         if not self.config.exists():
             return config, {}
-        self.read_config()  # It says what is wrong with a config that is none.
+        self.read_config()  # Says what is wrong with a damaged one.
         return kept(read_object(self.config, "config"), config)
 
     def check(self, config: ml_collections.ConfigDict) -> None:
@@ -111,11 +113,7 @@ class Workdir:
             )
 
     def check_free(self) -> None:
-        """Checks that this is a run's folder or nobody's: files of others are not overwritten.
-
-        Raises:
-          WorkdirError: names what is in the way; or this is no folder.
-        """
+        """Raises WorkdirError if this is no run's folder and holds somebody else's files."""
         if not self.config.exists() and not self.holds_checkpoints():
             check_nothing_foreign(self.path, _BEFORE_A_RUN)
 
@@ -169,33 +167,27 @@ class Workdir:
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Writes the config: from now on the folder is this run's.
 
-        An option that came after the run stays out, so that the same command goes on once more.
+        Options that came after the run stay out, so that the same command resumes it again.
         """
         tree = config.to_dict()
         before = lacking(read_object(self.config, "config")) if self.config.exists() else {}
         for path, value in before.items():
             section, name = place(tree, path)
-            if section is not None and name in section and section[name] == value:
+            if section and name in section and section[name] == value:
                 del section[name]
         self.write_json(self.config, tree)
 
 
-# What launchers, `inspect_data` and a killed start leave in a folder in which no run has begun.
-_BEFORE_A_RUN = ("train.log", "job.json", "inspection.json", "figures", "*.tmp")
-
-
 def check_nothing_foreign(folder: Path, own: Sequence[str]) -> None:
-    """Raises WorkdirError if it holds anything but hidden files, empty folders, and its own.
+    """Raises WorkdirError if a folder holds more than hidden files, empty folders and its own.
 
-    `own` are names, or patterns as '*.tmp'; a folder that does not exist holds nothing.
+    `own` are names, or patterns like '*.tmp'; the folder need not exist.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
+    if folder.exists() and not folder.is_dir():
         raise WorkdirError(f"{folder} is not a folder")
     foreign = [
         path.name
-        for path in sorted(folder.iterdir())
+        for path in sorted(folder.iterdir() if folder.exists() else ())
         if not path.name.startswith(".")
         and not any(path.match(name) for name in own)
         and (path.is_file() or any(one.is_file() for one in path.rglob("*")))
@@ -203,8 +195,8 @@ def check_nothing_foreign(folder: Path, own: Sequence[str]) -> None:
     if foreign:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise WorkdirError(
-            f"{folder} holds something else than runs of this program, which might be "
-            f"overwritten: {', '.join(foreign[:3])}{more}\n"
+            f"{folder} holds files that are not of this program, and might be overwritten: "
+            f"{', '.join(foreign[:3])}{more}\n"
             "Use a new or an empty folder as --workdir, or move these away."
         )
 

@@ -24,7 +24,7 @@ from emergent_icl.data.task import Task
 from emergent_icl.evaluation.metrics import ICL, IWL, Z_95
 from emergent_icl.models.tokens import num_tokens
 from emergent_icl.training.build import blank_inputs, build_network
-from emergent_icl.training.optimizers import hyper_from_config, make_optimizer, weighs_arrays
+from emergent_icl.training.optimizers import hyper_from_config, make_optimizer, scales_arrays
 from emergent_icl.training.update import init_state, make_update
 
 # Examples of the stand-in for the data: a step costs the same whatever they show.
@@ -182,20 +182,22 @@ def warnings(config: ml_collections.ConfigDict, task: Task) -> list[str]:
 
 def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str]:
     data, sequences, space = config.data, config.data.sequences, task.space
-    # Classes of one group, as the variants of a character, are many, but one draw of a group.
+    # The variants of a character are many classes, but one draw of a character.
     held_out, groups = space.split.num_holdout, space.split.num_holdout_groups
     if ICL[0] in task.evaluation and groups < FEW_CLASSES:
-        grouped = f"{groups} groups ('{data.split.groups}')"
-        of = f", of {grouped}" if data.split.groups else f", variants of {groups} characters"
-        of = of if groups < held_out else ""
+        named = f", of {groups} groups ('{data.split.groups}')"
+        of = named if data.split.groups else f", variants of {groups} characters"
+        of *= groups < held_out
         yield (
             f"{held_out} holdout classes{of}: ICL depends on which they are; intervals will be "
             f"wide, and cover the draw of sequences alone"
         )
     if "p_bursty" in task.training.reads and sequences.p_bursty == 0:
         yield "p_bursty = 0: hardly a context holds the query's class, so nothing rewards ICL"
-    weights = zipf_weights(space.split.num_train, sequences.zipf_exponent)
     if task.training.follows_zipf:
+        weights = zipf_weights(space.split.num_train, sequences.zipf_exponent)
+        if weights[-1] > MOST_OF_ALL:
+            yield f"the commonest class is {weights[-1]:.0%} of all examples that are drawn"
         shown = config.training.num_steps * config.training.batch_size * sequences.seq_len
         if shown * weights[0] < SELDOM_SHOWN:
             yield (
@@ -207,11 +209,9 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
         if kind.is_fewshot and kind.labeling == "unfixed" and (unseen := _unseen(task, names)):
             yield (
                 f"{mode} asks for labels {_range(names)}, of which training does not show "
-                f"{_range(unseen)} in {MANY_SEQUENCES:,} sequences: it may fail for want of the "
-                f"label, not of the context"
+                f"{_range(unseen)} in {MANY_SEQUENCES:,} sequences: a low accuracy may be due to "
+                f"labels that were never learned, not to a lack of in-context learning"
             )
-    if weights[-1] > MOST_OF_ALL:
-        yield f"the commonest class is {weights[-1]:.0%} of all examples that are drawn"
     if space.num_exemplars == 1 and not shows_afresh(data) and task.shape.kind != "integer":
         yield "one exemplar a class and no noise: a query is identical to its class's examples"
     if task.shape.kind == "integer" and ICL[0] in task.evaluation:
@@ -236,7 +236,7 @@ def _unseen(task: Task, labels: np.ndarray) -> list[int]:
 
 
 def _range(labels: Sequence[int] | np.ndarray) -> str:
-    """'0 to 3' for consecutive labels."""
+    """'0 to 3', or '0 and 1'."""
     return f"{labels[0]} to {labels[-1]}" if len(labels) > 2 else " and ".join(map(str, labels))
 
 
@@ -268,10 +268,10 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
             f"training.optimizer.warmup_steps = 0: schedule '{optimizer.schedule}' falls from the "
             f"first step on, to a tenth of the learning rate at step 100"
         )
-    if weighs_arrays(training):
+    if scales_arrays(training):
         yield (
-            f"training.optimizer.name = '{optimizer.name}' weighs each array as a whole; the "
-            f"layers of a transformer are one array, so they share what others have one by one"
+            f"training.optimizer.name = '{optimizer.name}' scales each array as a whole, and all "
+            f"layers of a transformer are stacked in one array: they share one scale"
         )
     steps, about = training.steps_per_call or 1, ENCODERS.about(config.model.encoder)
     if steps > 1 and about.has_convolutions and jax.default_backend() == "cpu":

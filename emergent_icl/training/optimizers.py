@@ -20,22 +20,26 @@ Array = jax.Array | np.ndarray
 
 
 class Hyper(NamedTuple):
-    """Settings that are traced, so that replicas may differ in them; [] each, float unless said."""
+    """Settings that are traced, so that replicas may differ in them; float [] but the last."""
 
     learning_rate: Array  # peak of the schedule
     warmup_steps: Array  # of the linear warm-up
     weight_decay: Array  # decoupled
     noise_scale: Array  # standard deviation of pixel noise
-    # int: labels among which the run chooses; None for all, without a mask in the compiled step
+    # int []: the run chooses among that many labels; None: among all, and nothing is masked
     used_labels: Array | None = None
 
 
 def hyper_from_config(config: ml_collections.ConfigDict, used_labels: int | None = None) -> Hyper:
     """Reads the traced settings from the config; for `used_labels` see Hyper."""
-    values = {**config.training.optimizer, "noise_scale": config.data.noise_scale}
-    names = [name for name in Hyper._fields if name != "used_labels"]
-    numbers = (jnp.result_type(float).type(values[name]) for name in names)
-    return Hyper(*numbers, None if used_labels is None else np.int32(used_labels))
+    values, number = config.training.optimizer, jnp.result_type(float).type
+    return Hyper(
+        number(values.learning_rate),
+        number(values.warmup_steps),
+        number(values.weight_decay),
+        number(config.data.noise_scale),
+        None if used_labels is None else np.int32(used_labels),
+    )
 
 
 # (update number, from 1; hyper; total number of updates) -> learning rate
@@ -133,7 +137,7 @@ def check_optimizer(training: ml_collections.ConfigDict) -> None:
         raise ValueError(f"optax.{name} cannot be used here: {reason}") from error
 
 
-def weighs_arrays(training: ml_collections.ConfigDict) -> bool:
+def scales_arrays(training: ml_collections.ConfigDict) -> bool:
     """Whether a number's update depends on others of its array, as LAMB's does."""
     optimizer = make_optimizer(training)
     hyper = Hyper(*(jnp.ones(()) for _ in Hyper._fields))

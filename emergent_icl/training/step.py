@@ -82,11 +82,14 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
         host_index=jax.process_index(),
         host_count=jax.process_count(),
     )
-    used = [replica.task.used_labels for replica in replicas]
-    # Where all labels are everybody's own nothing needs a mask.
-    masks = used if min(used) < task.num_labels else [None] * len(replicas)
-    pairs = zip(replicas, masks, strict=True)
-    hyper = devices.stack_replicas([hyper_from_config(one.config, count) for one, count in pairs])
+    # Where everybody uses all labels nothing needs a mask.
+    masked = any(one.task.used_labels < task.num_labels for one in replicas)
+    hyper = devices.stack_replicas(
+        [
+            hyper_from_config(one.config, one.task.used_labels if masked else None)
+            for one in replicas
+        ]
+    )
     one_by_one = jax.default_backend() == "cpu" and len(replicas) > 1
     over_replicas = devices.in_turn if one_by_one else devices.all_at_once
     return Step(

@@ -98,7 +98,7 @@ def make_update(
 
 
 def _make_loss(network: Network, interim_weight: float) -> Callable[..., Any]:
-    """Gives (params, stats, keys, examples, labels, used) -> (loss, (stats, query's logits))."""
+    """(params, stats, keys, examples, labels, used) -> (loss, (stats, query's logits))."""
     at = "examples" if interim_weight else "query"
 
     def mean_loss(

@@ -62,7 +62,7 @@ def test_every_command_that_writes_refuses(tmp_path):
     for command, flag in (("train", tiny_config), ("inspect_data", tiny_config), ("sweep", sweep)):
         done = launch(command, flag, f"--workdir={tmp_path}")
         assert done.returncode == 1, command
-        wanted = f"error: {tmp_path} holds something else than runs of this program"
+        wanted = f"error: {tmp_path} holds files that are not of this program"
         assert done.stderr.startswith(wanted), command
         assert "metrics.jsonl, summary.json" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "summary.json"}

@@ -108,14 +108,14 @@ def test_warnings_say_what_may_go_wrong(path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "weighs"),
+    ("name", "scales"),
     [("adam", 0), ("sgd", 0), ("lion", 0), ("lamb", 1), ("lars", 1), ("adafactor", 1)],
 )
-def test_optimizers_that_weigh_whole_arrays_are_named(name, weighs):
+def test_optimizers_that_scale_whole_arrays_are_named(name, scales):
     options = {"training.optimizer.name": name, "training.optimizer.max_grad_norm": 0.5}
     config = with_options(omniglot.get_config("small"), options)
     found = description.warnings(config, make_task(config))
-    assert sum("weighs each array as a whole" in warning for warning in found) == weighs
+    assert sum("scales each array as a whole" in warning for warning in found) == scales
 
 
 def test_held_out_characters_are_counted_not_their_variants():
