@@ -62,8 +62,10 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
     path, replaced = evaluations.write(workdir, run, results, name)
     config, task = run.experiment.config, run.experiment.task
     options = evaluations.changed_options(run)
-    # Their number is said in any case.
+    # Their number is said in any case, and what is unusual.
     options.setdefault("evaluation.num_sequences", config.evaluation.num_sequences)
+    if config.evaluation.exemplars != "trained":
+        options["evaluation.exemplars"] = config.evaluation.exemplars
     said = evaluations.options_text(options)
     parts = (config.name, name, f"step {run.step}", said, task.length_note)
     tables.print_evaluations(results, ", ".join(filter(None, parts)))

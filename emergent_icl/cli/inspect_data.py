@@ -58,13 +58,13 @@ def main(argv: Sequence[str]) -> None:
             config.update_from_flattened_dict(_data_overrides())
         replica = _asked(check(config))
         there = workdir.read_config() if workdir.config.exists() else config
-        different = [path for path, *_ in differing_options(there, config)]
-        different = [path for path in different if not has(path, "per_machine")]
+        differing = (path for path, *_ in differing_options(there, config))
+        different = [path for path in differing if not has(path, "per_machine")]
         run = _trained(workdir, replica) if _CONFIG.value is None else None
         experiment = run.experiment if run else build(replica.config)
-        # Data that are others on purpose are only noted, below; sequences are no matter of data.
-        chosen = [path for path in different if not path.startswith("data.sequences.")]
-        if not any(path.startswith("data.") for path in chosen):
+        # Other data on purpose are only noted, below; other sequences show the same data.
+        sections = {path.rpartition(".")[0] for path in different} - {"data.sequences"}
+        if not any(section.startswith("data") for section in sections):
             check_data(workdir, experiment.bank, (replica,))
         workdir.make()
         seed, sample = _SEED.value, _SAMPLE.value
