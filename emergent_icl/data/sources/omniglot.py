@@ -6,6 +6,7 @@ the cache the bank opens without TensorFlow.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -42,7 +43,7 @@ def omniglot_shape(data: ml_collections.ConfigDict) -> SourceShape:
 
 def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
     """Classes in the order of TFDS's labels, drawings in the order of its files."""
-    arrays = _arrays(data)
+    arrays = _arrays(data.data_dir, data.cache_dir, data.image_size)
     images = arrays["images"] if "images" in arrays else _unpack(arrays["packed"])
     classes = SPLITS[data.omniglot.split]
     names = tuple(arrays["names"][classes].tolist())
@@ -52,7 +53,8 @@ def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
 
 def omniglot_names(data: ml_collections.ConfigDict) -> tuple[str, ...]:
     """'Arcadian_0', ...: alphabet and number of the character, which TFDS counts from 0."""
-    return tuple(_arrays(data)["names"][SPLITS[data.omniglot.split]].tolist())
+    names = _names(data.data_dir, data.cache_dir, data.image_size)
+    return tuple(names[SPLITS[data.omniglot.split]].tolist())
 
 
 def omniglot_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]:
@@ -66,23 +68,28 @@ def omniglot_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]
     return [whole.rpartition("_")[0] for whole in names] if name == "alphabet" else names
 
 
-def _arrays(data: ml_collections.ConfigDict) -> cache.Arrays:
+@functools.cache
+def _names(data_dir: str, cache_dir: str, size: int) -> np.ndarray:
+    """Of all classes. Kept: a config is checked many times, and they lie beside the images."""
+    return _arrays(data_dir, cache_dir, size)["names"]
+
+
+def _arrays(data_dir: str, cache_dir: str, size: int) -> cache.Arrays:
     """Names, and images: in the size that is asked for, or at full size 'packed'.
 
     'source' is the checksum of the drawings at full size, where that is known.
     """
 
     def path(size: int) -> Path:
-        return cache.cache_folder(data.cache_dir) / f"omniglot-{TFDS_VERSION}-{size}px.npz"
+        return cache.cache_folder(cache_dir) / f"omniglot-{TFDS_VERSION}-{size}px.npz"
 
     def cached(size: int, build: Callable[[], cache.Arrays], **how: str) -> cache.Arrays:
         content = {"dataset": TFDS_NAME, "tfds_version": TFDS_VERSION, "size": size, **how}
         return cache.load_or_build(path(size), content, build)
 
     def full() -> cache.Arrays:
-        return cached(FULL_SIZE, lambda: _decode(data.data_dir))
+        return cached(FULL_SIZE, lambda: _decode(data_dir))
 
-    size = data.image_size
     if size == FULL_SIZE:
         full_size = full()
         return full_size | {"source": np.array(cache.checksum(full_size["packed"]))}
