@@ -33,11 +33,7 @@ AS_RECORDED = {
 _FIELDS: dict[str, dict[str, Any]] = {
     "laptop": {"seeds": tuple(range(100, 108)), "split": "replicate"},
     "paper": {"seeds": tuple(range(5)), "split": "fixed"},
-    "one-split": {
-        "seeds": tuple(range(5)),
-        "split": "fixed",
-        "unregistered": "written before the runs in the repository's history; no registration",
-    },
+    "one-split": {"seeds": tuple(range(5)), "split": "fixed"},
 }
 
 

@@ -197,13 +197,12 @@ def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
             for x, mean in means:
                 axes.hlines(mean, x - half, x + half, color=look.color, linewidth=2)
         labels.append(EndLabel(look.short, look.color, *means[-1]))
-        constants = data.constants(conditions, name)
-        if constants:
-            spots = [
-                (place, constants[one])
-                for place, one in zip(places, conditions, strict=True)
-                if one in constants
-            ]
+        constants, place_of = (
+            data.constants(conditions, name),
+            dict(zip(conditions, places, strict=True)),
+        )
+        spots = [(place_of[one], level) for one, level in constants.items()]
+        if spots:
             axes.plot(*zip(*spots, strict=True), "_:", color=look.color, linewidth=1, alpha=0.8)
             labels.append(EndLabel(f"{look.short}, constant", look.color, *spots[-1]))
     texts = [_tick_text(name, one["value"]) for name, one in conditions.items()]

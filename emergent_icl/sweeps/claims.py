@@ -139,14 +139,11 @@ class Trend(Check):
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
-        pairs = [
-            (value, run.final[self.measure])
-            for name, value in evidence.values.items()
-            for run in evidence.runs[name]
-        ]
-        x, y = zip(*pairs, strict=True)
+        places = list(evidence.values.values())
         samples = [evidence.sample(name, self.measure) for name in evidence.values]
-        slope = slope_estimate(list(evidence.values.values()), samples)
+        x = np.repeat(places, [len(one.values) for one in samples])
+        y = np.concatenate([one.values for one in samples])
+        slope = slope_estimate(places, samples)
 
         def correlation(rising: bool) -> Correlation:
             found = spearman(x, y, rising=rising)

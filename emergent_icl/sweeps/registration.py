@@ -31,9 +31,10 @@ from emergent_icl.sweeps.spec import Sweep, SweepError
 from emergent_icl.sweeps.statistics import LEVEL
 
 FILE = "registration.json"
-REGISTERED, CHANGED = "registered", "changed after registration: "
+REGISTERED, UNREGISTERED = "registered", "not registered"
+CHANGED = "changed after registration: "
 # Of a sweep, what decides nothing, and what is written in its own way below.
-_SHOWN = {"name", "title", "axis", "measures", "plot", "notes", "unregistered"}
+_SHOWN = {"name", "title", "axis", "measures", "plot", "notes"}
 _PARTS = {"base", "conditions", "claim", "search"}
 # Differences that are named; how many more there are is said.
 _MOST = 5
@@ -110,10 +111,10 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     With `is_committed`: whether a file at HEAD holds the hash now, None where that is unknown.
     A status begins with 'registered on DATE as HASH', or with 'changed after registration: ' and
     names what differs: the claim, a bound, a condition, an option, the seeds, the sweeps that are
-    judged together, or complete runs that began before. Else it is what the sweep says where
-    nothing is registered. Raises as `read` does.
+    judged together, or complete runs that began before. Else it is 'not registered'. Raises as
+    `read` does.
     """
-    found, marks = read(root), {sweep.name: sweep.unregistered for sweep in sweeps}
+    found, marks = read(root), {sweep.name: UNREGISTERED for sweep in sweeps}
     if found is None:
         return {"status": marks}
     facts = {name: found[name] for name in ("hash", "registered", "commit")}

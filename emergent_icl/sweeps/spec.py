@@ -120,7 +120,6 @@ class Sweep:
     search: Search | None = None
     plot: Plot = "final"  # What the summary figure shows, the runs' ends or their curves.
     notes: str = ""  # Where the settings come from.
-    unregistered: str = "not registered"  # What is said of its claim where it was not.
 
     def config(
         self, condition: Condition, further: Mapping[str, Any] | None = None
