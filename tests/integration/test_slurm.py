@@ -127,13 +127,12 @@ def test_a_command_that_is_left_is_taken_up_again(slurm, tmp_path):
 
 
 def test_what_failed_is_submitted_again_when_asked(slurm, tmp_path):
-    obstacle = tmp_path / "tiny" / "p=0" / "seeds=0-1" / "checkpoints"
-    obstacle.parent.mkdir(parents=True)
-    obstacle.write_text("in the way")
+    obstacle = tmp_path / "tiny" / "p=0" / "seeds=0-1" / ".lock"
+    obstacle.mkdir(parents=True)
     status, out, err = end(sweep(slurm, tmp_path))
     assert status == 1
     assert "tiny/p=0/seeds=0-1 failed" in err
-    obstacle.unlink()
+    obstacle.rmdir()
     status, out, err = end(sweep(slurm, tmp_path, "--status"))
     assert "1 of 2 programs are complete." in out
     assert "ended (job" in out
