@@ -83,6 +83,7 @@ def git(*words):
     return subprocess.run(["git", *who, *words], capture_output=True, text=True, check=True).stdout
 
 
+# Git is optional: without it a registration names no commit, as all other tests here allow.
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git on PATH")
 def test_the_repository_is_a_witness(tmp_path, monkeypatch):
     # A hook that runs the tests would have them in the user's own repository.
