@@ -1,4 +1,4 @@
-# make demo | test | test-bare | test-faults | test-services | record | lint | docs | wheel | install; `make lock` renews requirements.lock.
+# make demo | test | test-bare | test-faults | test-services | record | lint | docs | site | wheel | install; `make lock` updates requirements.lock.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,29 +6,30 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGING := pyproject.toml requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-bare test-faults test-services record lint docs wheel lock
+.PHONY: help install install-dev demo test test-bare test-faults test-services record lint docs site wheel lock
 
 help:
 	@echo "make install   create $(VENV) with the pinned dependencies"
 	@echo "make demo      train on procedural glyphs (about a minute on 2 cores)"
 	@echo "make test      run the tests"
-	@echo "make test-bare    run them as on a machine that has nothing"
-	@echo "make test-faults  hurt real processes, and see what is lost (minutes)"
-	@echo "make test-services  run the tests that need SLURM (installed by them, as root) or Chromium"
-	@echo "make record    refresh the records of the safety net, and print what changed"
+	@echo "make test-bare      run the tests in a minimal environment"
+	@echo "make test-faults    run the fault-injection tests (minutes)"
+	@echo "make test-services  run the tests that need Chromium or SLURM (which they install, as root)"
+	@echo "make record    refresh the recorded numbers and print what changed"
 	@echo "make lint      run ruff"
-	@echo "make docs      renew docs/options.md, and what pages say of docs/reproduction/results.json"
-	@echo "make wheel     build dist/*.whl and try it in a clean environment"
-	@echo "make lock      renew requirements.lock from the ranges in pyproject.toml"
+	@echo "make docs      update the generated parts of the documentation"
+	@echo "make site      build the documentation site in docs/_build"
+	@echo "make wheel     build dist/*.whl and test it in a clean environment"
+	@echo "make lock      update requirements.lock from the ranges in pyproject.toml"
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is required, but $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# The lock file constrains both installations, so that it holds every exact version once.
+# The lock file constrains both installations, so each exact version is stated once.
 $(VENV)/.installed: $(PACKAGING) | $(BIN)/python
 	$(PIP) install --quiet --constraint requirements.lock --editable .
 	@touch $@
@@ -62,6 +63,9 @@ lint: install-dev
 docs: install
 	$(BIN)/python -m experiments.options > docs/options.md
 	$(BIN)/python -m experiments.pages --results=docs/reproduction/results.json README.md docs/reproduction.md
+
+site: install-dev
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build
 
 wheel: $(BIN)/python
 	$(BIN)/python tests/wheel_smoke.py

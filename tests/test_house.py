@@ -13,7 +13,7 @@ ROOMS = (
 )  # fmt: skip
 # Named randomness belongs to no room; the rest is what Python itself asks for.
 AT_THE_TOP = {"__init__.py", "__main__.py", "randomness.py"}
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_LINES, MOST_LINES_OF_FUNCTIONS, MOST_LINES_OF_LAUNCHERS = 350, 50, 15
 
 

@@ -1,0 +1,57 @@
+"""Sphinx configuration of the documentation site: `make site`. Needs no network."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+import emergent_icl
+
+DOCS = Path(__file__).parent
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#\s]*)(?:#[^)]*)?\)")
+_LOGGER = logging.getLogger(__name__)
+
+project = "emergent-icl"
+author = "The emergent-icl authors"
+version = release = emergent_icl.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+myst_heading_anchors = 4
+# Docstrings quote code in single backticks.
+default_role = "code"
+highlight_language = "none"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True}
+python_use_unqualified_type_names = True
+napoleon_google_docstring = True
+napoleon_use_ivar = True
+html_theme = "furo"
+html_title = f"emergent-icl {version}"
+html_show_copyright = False
+html_copy_source = False
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _name_files_outside)
+
+
+def _name_files_outside(app: Any, page: str, source: list[str]) -> None:
+    """Files that are not part of the site are named, not linked; a missing one is a warning."""
+
+    def replaced(match: re.Match[str]) -> str:
+        text, link = match[1].strip("`"), match[2]
+        target = (DOCS / page).parent.joinpath(link).resolve()
+        if target.is_relative_to(DOCS):
+            return match[0]
+        if not target.exists():
+            _LOGGER.warning("%s does not exist", link, location=page)
+        path = target.relative_to(DOCS.parent).as_posix()
+        return f"`{path}`" if path.endswith(text) else f"{text} (`{path}`)"
+
+    source[0] = _LINK.sub(replaced, source[0])
