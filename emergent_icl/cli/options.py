@@ -1,4 +1,4 @@
-"""Prints every option of every experiment: default, allowed values, meaning.
+"""Prints every option: default, allowed values, meaning.
 
 python -m experiments.options [--filter=burst]
 
@@ -28,14 +28,14 @@ _FILTER = flags.DEFINE_string(
 _INTRODUCTION = """\
 # Options
 
-*Made from [emergent_icl/config/options.py](../emergent_icl/config/options.py) by `make docs`,
+*Generated from [emergent_icl/config/options.py](../emergent_icl/config/options.py) by `make docs`,
 that is `python -m experiments.options > docs/options.md`. To change this page, change that file.*
 
-Every option of every experiment. The defaults are the paper's setting, as far as a single file
-can have one; the other files of [experiments/configs](../experiments/configs) change some of
-them, and so does the command line. Names need no quotes there, a tuple does:
+Every option, with its default, allowed values, and meaning. The defaults are the paper's setting,
+as far as one file can represent it. Presets ([experiments/configs](../experiments/configs)) change
+some of them, and so does the command line, where names need no quotes but tuples do:
 
-```
+```sh
 python -m experiments.train --config=experiments/configs/omniglot.py:small --workdir=runs/mine \\
     --config.data.drawings=single --config.data.sequences.p_bursty=0.5 \\
     --config.evaluation.modes="('fewshot_holdout', 'fewshot_rare')"
