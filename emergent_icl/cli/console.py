@@ -19,9 +19,10 @@ from typing import Any, NoReturn
 import jax
 from rich.console import Console
 
+from emergent_icl.cli import start
 from emergent_icl.config.check import ConfigError
 from emergent_icl.data.sources.source import DataUnavailableError
-from emergent_icl.runs.checkpoints import CheckpointError
+from emergent_icl.runs.checkpoints import CheckpointError, quiet_orbax
 from emergent_icl.runs.processes import DisagreementError
 from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.workdir import WorkdirError
@@ -86,10 +87,11 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     # TensorFlow Datasets and Orbax warn about their own internals.
     warnings.filterwarnings("ignore", module="tensorflow_datasets|orbax")
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if start.is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop_at_once)
     try:
-        yield
+        with quiet_orbax():
+            yield
     except (*EXPECTED_ERRORS, *also) as error:
         alone = jax.distributed.is_initialized() and not isinstance(error, SHARED_ERRORS)
         if alone or isinstance(error, CheckpointError):
@@ -119,7 +121,9 @@ def _fail_at_once(text: str = "") -> NoReturn:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
     finally:
-        os._exit(1)
+        if start.is_program():
+            os._exit(1)
+    sys.exit(1)
 
 
 def command_line() -> str:

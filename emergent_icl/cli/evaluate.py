@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 from absl import flags
 
 from emergent_icl.cli import console, start, tables
@@ -18,7 +17,7 @@ from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_
 from emergent_icl.config.configs import tuples
 from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.runs import evaluations
-from emergent_icl.runs.open import Run, load_run, replica_names
+from emergent_icl.runs.open import NUM_SEQUENCES, Run, load_run, replica_names
 from emergent_icl.runs.workdir import DivergedError, Workdir
 
 _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
@@ -32,7 +31,7 @@ _EVALUATION = (
         "exemplars", None, ["trained", "holdout"],
         f"Exemplars of trained classes, those trained on or those held out; {_OWN}",
     ),
-    flags.DEFINE_integer("num_sequences", 10_000, "Sequences a mode."),
+    flags.DEFINE_integer("num_sequences", NUM_SEQUENCES, "Sequences a mode."),
 )  # fmt: skip
 
 
@@ -57,8 +56,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
-    evaluate = run.experiment.evaluator()
-    results = evaluate(*jax.device_put((run.params, run.batch_stats)), run.device_bank())
+    results = run.evaluate(num_sequences=None)
     path, replaced = evaluations.write(workdir, run, results, name)
     config, task = run.experiment.config, run.experiment.task
     options = evaluations.changed_options(run)

@@ -32,6 +32,7 @@ from emergent_icl.plots.lookalikes import (
 )
 from emergent_icl.runs.check import check
 from emergent_icl.runs.open import Run, load_run
+from emergent_icl.runs.provenance import citation, code_commit
 from emergent_icl.runs.recorded_data import OtherDataError, check_data
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training.build import Experiment, build
@@ -77,6 +78,7 @@ def main(argv: Sequence[str]) -> None:
             report["lookalikes"] = lookalikes_report(experiment, found)
             drawn["lookalikes.png"] = lookalikes_figure(experiment, found)
         for name, figure in drawn.items():
+            style.sign(figure, citation(replica.config, code_commit()))
             style.save(figure, workdir.figures / name)
         workdir.write_json(workdir.path / "inspection.json", report)
     who = ", ".join(filter(None, (config.name, replica.name)))

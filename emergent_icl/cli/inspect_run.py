@@ -18,6 +18,7 @@ from emergent_icl.evaluation.trace import trace
 from emergent_icl.plots import style
 from emergent_icl.plots.traces import attention_figure, predictions_figure
 from emergent_icl.runs.open import load_run
+from emergent_icl.runs.provenance import citation
 from emergent_icl.runs.workdir import Workdir
 
 _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
@@ -44,10 +45,12 @@ def main(argv: Sequence[str]) -> None:
     config = run.experiment.config
     note = run.experiment.task.length_note
     title = ", ".join(filter(None, (config.name, replica, f"step {run.step:,}", mode, note)))
+    cited = citation(run.trained, (workdir.read_summary() or {}).get("commit"))
     stem = "_".join(filter(None, (mode, f"step_{run.step}", replica)))
 
     def write(name: str, figure: Figure) -> None:
         path = workdir.figures / f"{name}.png"
+        style.sign(figure, cited)
         style.save(figure, path)
         console.say(f"Written: {path}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 # Requests that a run answers at its next step: Ctrl-C, SIGTERM, a lost terminal, and SIGUSR2, by
@@ -33,6 +34,10 @@ class StopSignals:
             if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
+    def forget(self) -> None:
+        """A signal that was received concerned a command that has ended."""
+        self._received, self._asked = None, False
+
     def poll(self) -> signal.Signals | None:
         """The signal that was received, None if there was none."""
         return self._received
@@ -50,3 +55,15 @@ class StopSignals:
 
 
 STOP_SIGNALS = StopSignals()
+
+
+@contextlib.contextmanager
+def unchanged_signals() -> Iterator[None]:
+    """Restores what signals do: a prompt or notebook outlives the command."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        STOP_SIGNALS.forget()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emergent_icl.cli.signals import STOP_SIGNALS
+from emergent_icl.cli.signals import STOP_SIGNALS, unchanged_signals
 
 if TYPE_CHECKING:
     import ml_collections
 
 COMMANDS = (
-    "train", "evaluate", "describe", "inspect_data", "inspect_run", "options", "sweep",
+    "train", "evaluate", "compare", "describe", "inspect_data", "inspect_run", "options", "sweep",
     "reproduce", "pages",
 )  # fmt: skip
 # Commands that compute, and those that a signal may stop at any step.
@@ -49,10 +49,11 @@ def launch(command: str, prefix: str = "experiments.") -> None:
         sys.exit(2)
     if command in ON_DEVICES:
         restart_with_huge_pages()
-    if command in STOPPABLE:
-        # Already during the imports a user may interrupt.
-        STOP_SIGNALS.install()
-    run(f"emergent_icl.cli.{command}", prefix)
+    with contextlib.nullcontext() if is_program() else unchanged_signals():
+        if command in STOPPABLE:
+            # Already during the imports a user may interrupt.
+            STOP_SIGNALS.install()
+        run(f"emergent_icl.cli.{command}", prefix)
 
 
 def run(module_name: str, prefix: str = "experiments.") -> None:
@@ -77,6 +78,7 @@ def run(module_name: str, prefix: str = "experiments.") -> None:
 # of 4 KiB. glibc 2.35 asks for pages of 2 MiB if it was told to before the process started.
 TUNABLE, FIRST_GLIBC = "glibc.malloc.hugetlb", (2, 35)
 _RESTARTED = "EMERGENT_ICL_RESTARTED"
+_SELF = Path("/proc/self/exe")
 _MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -89,7 +91,7 @@ def restart_with_huge_pages() -> None:
     tunables = wanted_tunables(mode, platform.libc_ver(), os.environ)
     # A privileged interpreter starts without its tunables, and would start over for ever.
     pid = str(os.getpid())
-    if tunables is not None and _is_program() and os.environ.get(_RESTARTED) != pid:
+    if tunables is not None and is_program() and os.environ.get(_RESTARTED) != pid:
         environment = {**os.environ, _RESTARTED: pid, "GLIBC_TUNABLES": tunables}
         with contextlib.suppress(OSError):  # Without, it only runs more slowly.
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
@@ -109,15 +111,20 @@ def wanted_tunables(mode: str, libc: tuple[str, str], environment: Mapping[str, 
     return f"{present}:{TUNABLE}=1".lstrip(":") if is_new else None
 
 
-def _is_program() -> bool:
-    """Whether this is Python by itself: no notebook, prompt, debugger or program that embeds it."""
-    is_watched = "IPython" in sys.modules or hasattr(sys, "ps1") or sys.gettrace() is not None
+def is_program() -> bool:
+    """Whether this is Python by itself: no notebook, prompt, debugger or program that embeds it.
+
+    The process of anything else is not ours: it is neither restarted nor ended at once.
+    """
+    monitoring = getattr(sys, "monitoring", None)  # Debuggers use it from Python 3.14 on.
+    is_debugged = monitoring is not None and monitoring.get_tool(monitoring.DEBUGGER_ID) is not None
+    is_prompt = "IPython" in sys.modules or hasattr(sys, "ps1") or bool(sys.flags.interactive)
+    if is_prompt or is_debugged or sys.gettrace() is not None:
+        return False
     interpreter = sys.executable and os.path.realpath(sys.executable)
-    return not is_watched and os.path.realpath("/proc/self/exe") == interpreter
+    return not _SELF.exists() or os.path.realpath(_SELF) == interpreter
 
 
-# Settings that must be made before JAX looks for devices.
-_DETERMINISTIC = "--xla_gpu_deterministic_ops"
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -150,7 +157,9 @@ def compilation_cache() -> Path:
 
 def make_deterministic(config: ml_collections.ConfigDict) -> None:
     """Applies `training.deterministic`; a malformed config is reported later, by its check."""
+    from emergent_icl.runs.session import DETERMINISTIC_FLAG
+
     flags = os.environ.get("XLA_FLAGS", "")
     with contextlib.suppress(AttributeError):
-        if config.training.deterministic and _DETERMINISTIC not in flags:
-            os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}=true".strip()
+        if config.training.deterministic and DETERMINISTIC_FLAG not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC_FLAG}=true".strip()

@@ -88,7 +88,7 @@ def constant_text(kind: SequenceType) -> str:
 def cell(value: float | Interval | None) -> str:
     """A number with its interval, if it has one; '-' for none."""
     if isinstance(value, Interval):
-        return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+        return str(value)
     return "-" if value is None else f"{value:.3f}"
 
 

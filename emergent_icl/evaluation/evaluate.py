@@ -20,6 +20,7 @@ from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fewshot_options, fixed_labeling
 from emergent_icl.evaluation.metrics import Array, Judgment, Results, intervals, query_metrics
+from emergent_icl.models.losses import own_labels
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.randomness import sequence_keys
 
@@ -85,8 +86,12 @@ class Compiled(NamedTuple):
     embed: Callable[..., jax.Array]
     # (params, judgment, keys, embeddings, labels [B, S], own [B]) -> metrics [B]
     judge: Callable[..., dict[str, jax.Array]]
+    # (params, batch_stats, used labels, examples, labels [B, S]) -> probabilities [B, L]
+    predict: Callable[..., jax.Array]
 
 
+# Whoever evaluates the same network again, on other sequences, need not compile again.
+@functools.lru_cache(maxsize=8)
 def compile_evaluation(network: Network, materialize: Materialize) -> Compiled:
     """Jits the parts of an evaluation; they compile when they are first called."""
 
@@ -106,7 +111,18 @@ def compile_evaluation(network: Network, materialize: Materialize) -> Compiled:
         logits_BL = network.predict(params, keys, embeddings_BSD, labels_BS)
         return query_metrics(logits_BL, labels_BS, own_B, judgment)
 
-    return Compiled(network, materialize, jax.jit(embed), jax.jit(judge))
+    def predict(
+        params: Params,
+        batch_stats: BatchStats,
+        used_labels: Array | None,
+        examples: jax.Array,
+        labels_BS: jax.Array,
+    ) -> jax.Array:
+        embeddings_BSD = embed_sequences(network, params, batch_stats, examples)
+        logits_BL = network.predict(params, None, embeddings_BSD, labels_BS)
+        return jax.nn.softmax(own_labels(logits_BL, used_labels))
+
+    return Compiled(network, materialize, *map(jax.jit, (embed, judge, predict)))
 
 
 def embed_sequences(

@@ -73,6 +73,9 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
 
 def interval(values: np.ndarray, is_proportion: bool) -> Interval:
     """Mean and 95 % interval of independent values, float [N], N >= 1.
@@ -84,13 +87,18 @@ def interval(values: np.ndarray, is_proportion: bool) -> Interval:
     count = len(values)
     mean = float(np.mean(values, dtype=np.float64))
     if is_proportion:
-        center = (mean + Z_95**2 / (2 * count)) / (1 + Z_95**2 / count)
-        spread = mean * (1 - mean) / count + Z_95**2 / (4 * count**2)
-        half = Z_95 * np.sqrt(spread) / (1 + Z_95**2 / count)
-        return Interval(mean, float(min(center - half, mean)), float(max(center + half, mean)))
+        return proportion(mean, count)
     deviation = float(np.std(values, ddof=1, dtype=np.float64)) if count > 1 else float("inf")
-    half = Z_95 * deviation / np.sqrt(count)
+    half = float(Z_95 * deviation / np.sqrt(count))
     return Interval(mean, mean - half, mean + half)
+
+
+def proportion(mean: float, count: int) -> Interval:
+    """Wilson's 95 % interval of a proportion in [0, 1] of `count` independent sequences."""
+    center = (mean + Z_95**2 / (2 * count)) / (1 + Z_95**2 / count)
+    spread = mean * (1 - mean) / count + Z_95**2 / (4 * count**2)
+    half = Z_95 * np.sqrt(spread) / (1 + Z_95**2 / count)
+    return Interval(mean, float(min(center - half, mean)), float(max(center + half, mean)))
 
 
 def intervals(per_sequence: dict[str, np.ndarray]) -> dict[str, Interval]:

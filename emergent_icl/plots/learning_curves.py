@@ -14,6 +14,7 @@ from emergent_icl.data.task import Task
 from emergent_icl.evaluation.metrics import IWL
 from emergent_icl.plots import style
 from emergent_icl.plots.style import DASHES, LOOKS
+from emergent_icl.runs.provenance import citation
 from emergent_icl.runs.records import read_metrics
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.measures import chance, metric_key
@@ -35,16 +36,22 @@ def draw(workdir: Workdir) -> None:
     """
     config = workdir.read_config()
     tasks = [replica.task for replica in make_replicas(config)]
-    levels = {
-        "icl": _common(chance("icl", task) for task in tasks),
-        "iwl": _common(_constant(task) for task in tasks),
-    }
     notes = [one.length_note for one in tasks]
     if config.evaluation.exemplars == "holdout":
         notes.append("classes trained on: evaluated on held-out exemplars")
     title = "\n".join(dict.fromkeys((config.name, *notes))).strip()
-    figure = learning_curves_figure(read_metrics(workdir.metrics), title, levels)
+    figure = learning_curves_figure(read_metrics(workdir.metrics), title, levels_of(tasks))
+    commit = (workdir.read_summary() or {}).get("commit")
+    style.sign(figure, citation(config, commit))
     style.save(figure, workdir.learning_curves)
+
+
+def levels_of(tasks: Sequence[Task]) -> Levels:
+    """The accuracies that take no learning, where all runs have them in common."""
+    return {
+        "icl": _common(chance("icl", task) for task in tasks),
+        "iwl": _common(_constant(task) for task in tasks),
+    }
 
 
 def _common(levels: Iterable[float | None]) -> float | None:

@@ -7,10 +7,12 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 # Okabe and Ito's colors: told apart by everyone.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -21,6 +23,9 @@ DPI = 120
 # Pixels of a figure's longer side: a very tall picture is drawn more coarsely.
 MAX_PIXELS = 20_000
 POINTS_PER_INCH = 72
+FORMATS = (".png", ".pdf", ".svg")
+# Small print below a figure: points, inches of a line, and how `save` finds it.
+SMALL_PRINT, LINE_HEIGHT, SIGNATURE = 6.0, 0.11, "signature"
 # Mean width of a letter over its size, rounded up.
 LETTER_WIDTH = 0.58
 # Our colors no lighter than this (of HLS) have a contrast of at least 4.5 with white, as WCAG 2
@@ -58,10 +63,43 @@ def new_figure(width: float, height: float, *, constrained: bool = True) -> Figu
     return figure
 
 
+class FigureError(ValueError):
+    """A figure cannot be written under that name."""
+
+
+def check_format(path: Path) -> None:
+    """Raises FigureError unless the file name ends in one of FORMATS."""
+    if path.suffix.lower() not in FORMATS:
+        raise FigureError(f"{path}: figures are written as {', '.join(FORMATS)} files")
+
+
+def sign(figure: Figure, text: str) -> None:
+    """Adds small print below a figure, which keeps its size and layout."""
+    width, height = figure.get_size_inches()
+    lines = wrap(text, width, SMALL_PRINT)
+    figure.text(
+        1 - 0.05 / width, -0.02 / height, "\n".join(lines), ha="right", va="top",
+        fontsize=SMALL_PRINT, color=GRAY, gid=SIGNATURE,
+    )  # fmt: skip
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG; its folder is made."""
+    """Writes a figure, as PNG, PDF or SVG by the file name, the same bytes each time.
+
+    The folder is made. Raises FigureError for another file name.
+    """
+    check_format(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=min(DPI, MAX_PIXELS / max(figure.get_size_inches())))
+    width, height = figure.get_size_inches()
+    signed = [text.get_text() for text in figure.texts if text.get_gid() == SIGNATURE]
+    below = sum(0.05 + LINE_HEIGHT * (text.count("\n") + 1) for text in signed)
+    undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    with rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(
+            path, dpi=min(DPI, MAX_PIXELS / max(width, height)),
+            bbox_inches=Bbox.from_bounds(0, -below, width, height + below) if signed else None,
+            metadata=undated.get(path.suffix.lower()),
+        )  # fmt: skip
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:

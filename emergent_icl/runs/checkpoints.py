@@ -54,15 +54,22 @@ class CheckpointStore:
 
         The identity of the run's config is saved with each and asked of each; None asks nothing.
         """
-        _hush()
         self._folder, self._keep, self._config = folder, keep, config
         self._identity = None if config is None else identity(config)
         self._manager: ocp.CheckpointManager | None = None
+        self._quiet = quiet_orbax()
 
     def __enter__(self) -> CheckpointStore:
+        self._quiet.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
+        try:
+            self._close(kind)
+        finally:
+            self._quiet.__exit__(None, None, None)
+
+    def _close(self, kind: type[BaseException] | None) -> None:
         if self._manager is None:
             return
         if kind is None:
@@ -243,21 +250,27 @@ def checksum(tree: Any) -> int:
     return found
 
 
-def _hush() -> None:
-    """Keeps Orbax from speaking for itself: errors are raised, and that is enough.
+@contextlib.contextmanager
+def quiet_orbax() -> Iterator[None]:
+    """Inside, Orbax does not speak for itself: errors are raised, and that is enough.
 
     It reports every file that it touches, and what it raises besides. Where one part of a read
     or write fails, the others find its event loop closed, and would say so at length, each.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    before = sys.unraisablehook
+    logger, before = logging.getLogger("absl"), sys.unraisablehook
+    level = logger.level
 
     def hook(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
-    if getattr(before, "__qualname__", "") != hook.__qualname__:
-        sys.unraisablehook = hook
+    logger.setLevel(logging.CRITICAL)
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        sys.unraisablehook = before
 
 
 def _in_a_line(error: Exception) -> str:

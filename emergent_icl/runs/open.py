@@ -2,36 +2,225 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
+import math
 import os
-from typing import NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
+from numpy.typing import ArrayLike
 
 from emergent_icl.config.check import ConfigError
-from emergent_icl.config.configs import has, in_words, prefixes, with_options
+from emergent_icl.config.configs import has, in_words, prefixes, tuples, with_options
 from emergent_icl.data.bank import DeviceBank
+from emergent_icl.data.sequences.classes import SequenceBatch
+from emergent_icl.evaluation.evaluate import compile_evaluation, in_parts
+from emergent_icl.evaluation.metrics import Results
+from emergent_icl.models.check import position_problems
 from emergent_icl.models.network import BatchStats, Params
+from emergent_icl.randomness import sequence_keys
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.given import checked_examples, checked_labels
 from emergent_icl.runs.recorded_data import check_data
-from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
+from emergent_icl.runs.records import metrics_of
+from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError, write_whole
 from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.replicas import Replica, capacities
 
+# Per mode, unless another number is asked for.
+NUM_SEQUENCES = 10_000
+
+
+class Sequences(NamedTuple):
+    """N sequences of S examples, the query last; host arrays."""
+
+    examples: np.ndarray  # as the encoder reads them: what `Run.predict` takes; [N, S, ...]
+    labels: np.ndarray  # int32 [N, S]; the last is the correct answer to the query
+    class_ids: np.ndarray  # int32 [N, S]
+    exemplar_ids: np.ndarray  # of the class; int32 [N, S]
+    class_names: np.ndarray  # str [N, S]
+    roles: np.ndarray  # 'rare', 'common' or 'holdout'; str [N, S]
+
+    @property
+    def query_labels(self) -> np.ndarray:
+        """The correct answers, int32 [N]."""
+        return self.labels[:, -1]
+
 
 class Run(NamedTuple):
-    """A trained run, opened, as of a checkpoint; host arrays."""
+    """A trained run, opened as of a checkpoint. See `load_run`.
+
+    Attributes:
+      experiment: what follows from the config: data, network, task (classes, sequences, labels).
+      step: training step of the checkpoint.
+      params: parameters, {module: {name: host array}}.
+      batch_stats: running averages of BatchNorm, likewise.
+      trained: the config that the run was trained with, before any override.
+      workdir: the folder that it was opened from.
+      replica: its name among runs that were trained together; '' for a run alone.
+    """
 
     experiment: Experiment
     step: int
     params: Params
-    batch_stats: BatchStats  # BatchNorm's running averages
-    trained: ml_collections.ConfigDict  # that of the experiment, before anything was overridden
+    batch_stats: BatchStats
+    trained: ml_collections.ConfigDict
+    workdir: Workdir | None = None
+    replica: str = ""
+
+    def __repr__(self) -> str:
+        where = f"'{self.workdir.path}'" if self.workdir else "no folder"
+        who = f", replica '{self.replica}'" if self.replica else ""
+        return f"<Run '{self.trained.name}' in {where}{who}, step {self.step:,}>"
 
     def device_bank(self) -> DeviceBank:
         """The bank on the default device."""
         return jax.device_put(self.experiment.arrays())
+
+    def evaluate(
+        self,
+        modes: str | Sequence[str] | None = None,
+        num_sequences: int | None = NUM_SEQUENCES,
+        **options: Any,
+    ) -> Results:
+        """Evaluates the run on the sequences that the command `evaluate` draws; writes nothing.
+
+        Args:
+          modes: names of EVALUATION_MODES; None for those that the run was opened with.
+          num_sequences: per mode; N sequences are the first N of any larger number. None for as
+            many as the run was opened with.
+          **options: others of `config.evaluation`, such as shots=2, ways=4, exemplars='holdout'.
+
+        Returns:
+          {mode: {metric: Interval(mean, low, high)}} with 95 % intervals over sequences: 'loss' in
+          nats, all other metrics in [0, 1].
+
+        Raises:
+          ConfigError: an unknown mode or option, or an impossible value.
+        """
+        modes = (modes,) if isinstance(modes, str) else modes
+        given = {"modes": modes and tuple(modes), "num_sequences": num_sequences, **options}
+        evaluate = self._evaluated(given).evaluator()
+        return evaluate(*jax.device_put((self.params, self.batch_stats)), self.device_bank())
+
+    def sequences(self, mode: str, n: int = 8) -> Sequences:
+        """The first `n` evaluation sequences of a mode, as the run is evaluated on them.
+
+        Args:
+          mode: a name of EVALUATION_MODES; training types, such as 'bursty', are among them.
+          n: how many, at least 1.
+
+        Raises:
+          ConfigError: an unknown mode, or an impossible number.
+        """
+        count = max(n, self.experiment.config.evaluation.num_sequences) if n > 0 else n
+        experiment = self._evaluated({"modes": (mode,), "num_sequences": count})
+        drawn = experiment.evaluator().modes[mode]
+        batch = SequenceBatch(*(rows[:n] for rows in drawn.batch))
+        keys, scale = sequence_keys(drawn.key, jnp.arange(n)), experiment.config.data.noise_scale
+        shown = jax.jit(experiment.materialize)(
+            self.device_bank(), batch.class_ids, batch.exemplar_ids, keys, np.float32(scale)
+        )
+        names = experiment.bank.class_names
+        # Variants of a class share its name.
+        numbers = batch.class_ids // (experiment.task.space.num_bank_classes // len(names))
+        return Sequences(
+            np.asarray(shown), batch.labels, batch.class_ids, batch.exemplar_ids,
+            np.array(names)[numbers], experiment.task.space.roles_of(batch.class_ids),
+        )  # fmt: skip
+
+    def predict(self, examples: ArrayLike, labels: ArrayLike) -> np.ndarray:
+        """Probabilities of each label at the query, for sequences of your own.
+
+        Args:
+          examples: B sequences of S examples, the query last, as the encoder reads them (see
+            `sequences`): float images [B, S, H, W] or [B, S, H, W, 1], with values in [0, 1] up to
+            noise; float vectors [B, S, D]; or integers [B, S].
+          labels: of the context, integers [B, S - 1] from 0 to L - 1; or [B, S], of which the
+            query's is not read.
+
+        Returns:
+          float32 [B, L]; each row sums to 1. Examples are never dropped (model.example_dropout).
+
+        Raises:
+          ValueError: a wrong shape, type or value; the message says what is expected.
+        """
+        task, config = self.experiment.task, self.experiment.config
+        shown, given = checked_examples(task, examples), np.asarray(labels)
+        given = checked_labels(task, given, *shown.shape[:2])
+        if problems := list(position_problems(config.model, shown.shape[1])):
+            raise ValueError(problems[0])
+        compiled = compile_evaluation(self.experiment.network, self.experiment.materialize)
+        used = np.int32(task.used_labels) if task.used_labels < task.num_labels else None
+        model = jax.device_put((self.params, self.batch_stats))
+        predict = functools.partial(compiled.predict, *model, used)
+        parts = in_parts(predict, min(len(shown), config.evaluation.batch_size), shown, given)
+        return np.concatenate(jax.device_get(parts))[: len(shown)]
+
+    def curves(self) -> Any:
+        """Learning curves: a row for each line of metrics.jsonl, of this replica alone.
+
+        Returns:
+          A pandas DataFrame with columns 'step', 'replica', 'train/loss' (nats),
+          'eval/MODE/METRIC', ...; NaN where a line lacks a metric. Without pandas, a dictionary of
+          arrays [lines] by the same names.
+
+        Raises:
+          WorkdirError: the run has no folder, or its metrics are damaged.
+        """
+        if self.workdir is None:
+            raise WorkdirError("this run was not opened from a folder: it has no learning curves")
+        records = metrics_of(self.workdir, self.replica)
+        names = dict.fromkeys(("step", "replica", *(name for record in records for name in record)))
+        missing = dict.fromkeys(names, math.nan) | {"replica": self.replica}
+        columns = {
+            name: np.array([record.get(name, missing[name]) for record in records])
+            for name in names
+        }
+        try:
+            import pandas as pd  # An optional dependency.
+        except ImportError:
+            return columns
+        return pd.DataFrame(columns)
+
+    def export(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the parameters and BatchNorm statistics as one flat .npz file; returns its path.
+
+        Arrays are named 'params/MODULE/NAME' and 'batch_stats/MODULE/NAME'; 'step' and 'config'
+        (JSON) are beside them. To read one back: `np.load(path)["params/head/w"]`.
+
+        Raises:
+          ValueError: the file name does not end in .npz.
+          OSError: it cannot be written.
+        """
+        path = Path(path).expanduser()
+        if path.suffix != ".npz":
+            raise ValueError(f"{path}: parameters are exported as an .npz file")
+        arrays = {
+            f"{kind}/{module}/{name}": np.asarray(leaf)
+            for kind, tree in (("params", self.params), ("batch_stats", self.batch_stats))
+            for module, leaves in tree.items()
+            for name, leaf in leaves.items()
+        }
+        about = {"step": np.int64(self.step), "config": np.array(self.trained.to_json())}
+        content = io.BytesIO()
+        np.savez(content, **about, **arrays)
+        write_whole(path, content.getvalue())
+        return path
+
+    def _evaluated(self, options: dict[str, Any]) -> Experiment:
+        """The experiment with other options of `config.evaluation`; None leaves one as it is."""
+        given = {f"evaluation.{name}": one for name, one in options.items() if one is not None}
+        config, replicas = _overridden(self.experiment.config, tuples(given))
+        return self.experiment._replace(config=config, replicas=replicas)
 
 
 def load_run(
@@ -76,7 +265,16 @@ def load_run(
             f"{progress.diverged[trained.name]}; its checkpoint of step {step} holds nothing of use"
         )
     own = jax.tree.map(lambda leaf: leaf[index], state)
-    return Run(experiment, step, own.params, own.batch_stats, trained.config)
+    return Run(experiment, step, own.params, own.batch_stats, trained.config, folder, trained.name)
+
+
+def load_replicas(workdir: str | os.PathLike[str]) -> dict[str, Run]:
+    """Opens every replica of a run by its name, without those that diverged; as `load_run`."""
+    runs = {}
+    for name in replica_names(workdir):
+        with contextlib.suppress(DivergedError):
+            runs[name] = load_run(workdir, replica=name or None)
+    return runs
 
 
 def replica_names(

@@ -24,6 +24,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from emergent_icl.evaluation.metrics import Results, curves
 from emergent_icl.models.network import Params
 from emergent_icl.runs.progress import Progress
+from emergent_icl.runs.provenance import code_commit
 from emergent_icl.runs.workdir import Workdir, WorkdirError, write_whole
 from emergent_icl.training.build import Experiment
 from emergent_icl.training.step import Step
@@ -149,6 +150,11 @@ def read_metrics(path: Path) -> list[Record]:
     return [record for record in records if record is not None]
 
 
+def metrics_of(workdir: Workdir, replica: str = "") -> list[Record]:
+    """The lines of one replica, '' for a run alone; raises as `read_metrics`."""
+    return [one for one in read_metrics(workdir.metrics) if one.get("replica", "") == replica]
+
+
 def last_step(path: Path) -> int:
     """Step of the last whole line of metrics.jsonl, 0 if there is none; reads the end alone."""
     if not path.exists():
@@ -230,6 +236,7 @@ def summary_of(
         **own.get("", {"replicas": own}),
         "config_name": config.name,
         "devices": _devices(),
+        "commit": code_commit(),
         "versions": versions(PACKAGES),
     }
 

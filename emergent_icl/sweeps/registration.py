@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from emergent_icl.config.configs import flatten, is_resumable, tuples
 from emergent_icl.config.identity import completed, differing_options, lacking
 from emergent_icl.config.options import known
 from emergent_icl.runs.progress import utc_now
+from emergent_icl.runs.provenance import commit_of, git
 from emergent_icl.runs.records import versions
 from emergent_icl.runs.workdir import WorkdirError, read_object, write_whole
 from emergent_icl.sweeps.checks import ALPHA
@@ -68,7 +68,7 @@ def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     if begun:
         raise SweepError(f"runs that have begun cannot be registered: {_listed(begun)} in {root}")
     content = {sweep.name: content_of(sweep) for sweep in sweeps}
-    about = {"registered": utc_now(), "hash": hash_of(content), **_repository()}
+    about = {"registered": utc_now(), "hash": hash_of(content), "commit": commit_of()}
     made = {**about, "versions": versions(["emergent-icl"]), "sweeps": content}
     write_whole(root / FILE, results_text(made) + "\n")
     return made
@@ -118,7 +118,7 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     if found is None:
         return {"status": marks}
     facts = {name: found[name] for name in ("hash", "registered", "commit")}
-    holds, _ = _git("grep", "-qF", found["hash"], "HEAD", "--", ":/")
+    holds, _ = git("grep", "-qF", found["hash"], "HEAD", "--", ":/")
     facts["is_committed"] = {0: True, 1: False}.get(holds)
     jobs, together = make_jobs(sweeps, root), _judged_together(found, sweeps)
     for sweep in sweeps:
@@ -229,18 +229,3 @@ def _judged_together(found: Json, sweeps: Sequence[Sweep]) -> list[str]:
 def _listed(items: Sequence[str]) -> str:
     more = f"; and {len(items) - _MOST} more" if len(items) > _MOST else ""
     return "; ".join(items[:_MOST]) + more
-
-
-def _repository() -> dict[str, Any]:
-    """HEAD of the current folder's repository, with '-dirty' if files are changed; None if none."""
-    status, said = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    return {"commit": said.strip() if status == 0 else None}
-
-
-def _git(*words: str) -> tuple[int | None, str]:
-    """Exit status and output of git in the current folder; None where there is no git."""
-    try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True)
-    except OSError:
-        return None, ""
-    return done.returncode, done.stdout

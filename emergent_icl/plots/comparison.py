@@ -1,0 +1,151 @@
+"""Several runs side by side: their curves in one figure, their ends and options in a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_collections
+from matplotlib.figure import Figure
+
+from emergent_icl.config.configs import alone, flatten, has, named_overrides, tuples
+from emergent_icl.config.identity import differing_options
+from emergent_icl.data.sources.source import DataUnavailableError
+from emergent_icl.evaluation.metrics import proportion
+from emergent_icl.plots import style
+from emergent_icl.plots.learning_curves import learning_curves_figure, levels_of
+from emergent_icl.runs.open import Run
+from emergent_icl.runs.provenance import config_hash, short
+from emergent_icl.runs.records import Record, metrics_of
+from emergent_icl.runs.workdir import Workdir
+from emergent_icl.sweeps.measures import is_share, metric_key
+from emergent_icl.training.replicas import make_replicas
+
+MEASURES = {"ICL": "icl", "IWL": "iwl", "loss": "loss"}
+
+
+class _Recorded(NamedTuple):
+    """What a run, or a replica alone, has recorded so far; `ends` are those of `Comparison`."""
+
+    config: ml_collections.ConfigDict
+    records: list[Record]
+    ends: dict[str, Any]
+
+
+class Comparison(NamedTuple):
+    """What `compare` returns.
+
+    Attributes:
+      figure: ICL and IWL in [0, 1] and the training loss (nats) over steps, a line for each run.
+      ends: {run: {'state': text, 'step': number, 'ICL': Interval, 'IWL': Interval, 'loss': number,
+        'config': hash, 'commit': of the code}}, with 95 % intervals over evaluation sequences; None
+        for what was not measured.
+      options: {option: {run: value}} of those that differ between the runs.
+    """
+
+    figure: Figure
+    ends: dict[str, dict[str, Any]]
+    options: dict[str, dict[str, Any]]
+
+    def __repr__(self) -> str:
+        rows = {"": next(iter(self.ends.values())).keys()}
+        rows |= {run: cells.values() for run, cells in self.ends.items()}
+        rows |= {option: values.values() for option, values in self.options.items()}
+        return "\n".join("  ".join(map(str, (name, *cells))) for name, cells in rows.items())
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the figure; returns its path. FigureError unless it ends in .png, .pdf or .svg."""
+        path = Path(path).expanduser()
+        style.save(self.figure, path)
+        return path
+
+
+def compare(runs: Iterable[Run | str | os.PathLike[str]]) -> Comparison:
+    """Compares runs by what they recorded while they trained; evaluates nothing.
+
+    Args:
+      runs: opened runs or their folders; a folder stands for all replicas in it. They need not be
+        complete.
+
+    Raises:
+      ValueError: no runs are given.
+      WorkdirError: a folder holds no run, or its metrics are damaged.
+    """
+    found: dict[tuple[Path, str], _Recorded] = {}
+    for run in [runs] if isinstance(runs, str | os.PathLike | Run) else runs:
+        workdir = run.workdir if isinstance(run, Run) else Workdir(run)
+        if workdir is None:
+            raise ValueError(f"{run!r} was not opened from a folder: it has no learning curves")
+        names = named_overrides(workdir.read_config())
+        wanted = (run.replica,) if isinstance(run, Run) else [name for name, _ in names]
+        found |= {(workdir.path, name): _recorded(workdir, name) for name in wanted}
+    if not found:
+        raise ValueError("no runs are given to compare")
+    runs = dict(zip(_labels(list(found)), found.values(), strict=True))
+    options = differing({label: run.config for label, run in runs.items()})
+    return Comparison(_figure(runs), {label: run.ends for label, run in runs.items()}, options)
+
+
+def differing(configs: Mapping[str, ml_collections.ConfigDict]) -> dict[str, dict[str, Any]]:
+    """{option: {run: value}} of the options in which configs {run: config} differ.
+
+    Options that concern only a machine, such as where data are stored, are left out.
+    """
+    first, *others = configs.values()
+    found = {path for other in others for path, *_ in differing_options(first, other)}
+    flat = {run: flatten(tuples(config.to_dict())) for run, config in configs.items()}
+    return {
+        path: {run: options.get(path) for run, options in flat.items()}
+        for path in sorted(found)
+        if not has(path, "per_machine")
+    }
+
+
+def _recorded(workdir: Workdir, replica: str) -> _Recorded:
+    together, summary = workdir.read_config(), workdir.read_summary() or {}
+    config = alone(together, dict(named_overrides(together))[replica]) if replica else together
+    records = metrics_of(workdir, replica)
+    about = summary.get("replicas", {}).get(replica, {}) if replica else summary
+    state = "complete" if summary.get("step") == config.training.num_steps else "incomplete"
+    if (step := about.get("diverged_at_step")) is not None:
+        state, measured = f"diverged at step {step}", []
+    else:
+        measured = records[::-1]
+    ends: dict[str, Any] = {"state": state, "step": records[-1]["step"] if records else 0}
+    for name, measure in MEASURES.items():
+        key, count = metric_key(measure), config.evaluation.num_sequences
+        value = next((line[key] for line in measured if key in line), None)
+        has_interval = value is not None and is_share(measure)
+        ends[name] = proportion(value, count) if has_interval else value
+    commit = summary.get("commit")
+    return _Recorded(
+        config, records, ends | {"config": config_hash(config), "commit": short(commit)}
+    )
+
+
+def _labels(places: list[tuple[Path, str]]) -> list[str]:
+    """Names of runs, from the ends of their paths: as short as they are distinct."""
+    paths, depth, names = {path for path, _ in places}, 0, {}
+    while len(set(names.values())) < len(paths):
+        depth += 1
+        names = {path: "/".join(path.parts[-depth:]) for path in paths}
+    return [", ".join(filter(None, (names[path], replica))) for path, replica in places]
+
+
+def _figure(runs: Mapping[str, _Recorded]) -> Figure:
+    """Learning curves as those of replicas, with the levels that the runs have in common."""
+    lines = [{**line, "replica": label} for label, run in runs.items() for line in run.records]
+    title = "\n".join(dict.fromkeys(run.config.name for run in runs.values()))
+    try:
+        levels = levels_of([make_replicas(run.config)[0].task for run in runs.values()])
+    except (DataUnavailableError, ValueError):  # The data are gone; the curves are not.
+        levels = {}
+    figure = learning_curves_figure(lines, title, levels)
+    cited = (
+        f"{label}: config {run.ends['config']}, commit {run.ends['commit']}"
+        for label, run in runs.items()
+    )
+    style.sign(figure, "; ".join(cited))
+    return figure

@@ -1,0 +1,115 @@
+"""Training from Python: in a notebook, a script or a thread, without changing any global state."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+
+import jax
+import ml_collections
+
+from emergent_icl.config.check import ConfigError
+from emergent_icl.config.configs import is_plain
+from emergent_icl.runs import train as loop
+from emergent_icl.runs.open import Run, load_replicas, load_run
+from emergent_icl.runs.records import SILENT, Display
+from emergent_icl.runs.workdir import Workdir
+
+# It must be in XLA_FLAGS before JAX looks for devices.
+DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops"
+
+
+def train(
+    config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], display: Display = SILENT
+) -> Run:
+    """Trains a run, or resumes it where it stopped; returns it opened at its last step.
+
+    A run that is complete is only opened. On the main thread, Ctrl-C (in a notebook, "interrupt")
+    saves the run after the step in progress; a second one stops at once, unsaved.
+
+    Args:
+      config: see `get_config`.
+      workdir: folder of the run; it is made.
+      display: is told of every line of metrics as it is written; by default nothing is printed.
+
+    Raises:
+      ConfigError: the config is impossible, or describes several replicas (see `train_replicas`).
+      WorkdirError: the folder holds another run or other files, or is in use; nothing was changed.
+      DataUnavailableError: the data are not available.
+      NonFiniteLossError: the run diverged; earlier checkpoints are intact.
+      KeyboardInterrupt: the run was interrupted. Call `train` again with the same arguments to
+        resume it.
+    """
+    if not is_plain(config):
+        problem = "training.replicas and replica_overrides train several runs: use train_replicas"
+        raise ConfigError([problem])
+    _train(config, Workdir(workdir), display)
+    return load_run(workdir)
+
+
+def train_replicas(
+    config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], display: Display = SILENT
+) -> dict[str, Run]:
+    """Trains all replicas of a config together: {name: run}, without those that diverged.
+
+    Otherwise as `train`; NonFiniteLossError means that every replica has diverged.
+    """
+    _train(config, Workdir(workdir), display)
+    return load_replicas(workdir)
+
+
+def _train(config: ml_collections.ConfigDict, workdir: Workdir, display: Display) -> None:
+    is_set = DETERMINISTIC_FLAG in os.environ.get("XLA_FLAGS", "")
+    if config.training.deterministic and not is_set and jax.default_backend() == "gpu":
+        warnings.warn(
+            f"training.deterministic needs XLA_FLAGS={DETERMINISTIC_FLAG}=true before JAX is first "
+            "used; without it, the last digits may differ between runs on this GPU",
+            stacklevel=3,
+        )
+    with _interrupts() as requested:
+        try:
+            loop.train(config, workdir, display, requested)
+        except loop.Interrupted as stop:
+            state = f"after step {stop.step}; the state is saved" if stop.step else "before step 1"
+            raise KeyboardInterrupt(
+                f"training stopped {state}. Call train again with the same arguments to resume."
+            ) from None
+        finally:
+            display.close()
+    if requested():
+        raise KeyboardInterrupt("interrupted after the last step; the run is complete")
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[loop.StopRequest]:
+    """Gives what is polled for SIGINT, which is a request to stop from the first poll on.
+
+    Before that, while data are loaded, it interrupts at once, as a second one always does. Off the
+    main thread, and where a program has a handler of its own, signals are left alone.
+    """
+    received: list[signal.Signals] = []
+    before = signal.getsignal(signal.SIGINT)
+    is_ours = threading.current_thread() is threading.main_thread()
+    is_ours &= before is signal.default_int_handler
+
+    def handle(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number))
+
+    def poll() -> signal.Signals | None:
+        if is_ours and signal.getsignal(signal.SIGINT) is before:
+            signal.signal(signal.SIGINT, handle)
+        return received[0] if received else None
+
+    try:
+        yield poll
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, before)
+        # A later poll would install it again.
+        is_ours = False

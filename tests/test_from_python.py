@@ -1,0 +1,301 @@
+"""The package from Python: a run's methods, comparisons, interruption, and what stays unchanged."""
+
+import contextlib
+import logging
+import os
+import pydoc
+import random
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import matplotlib
+import numpy as np
+import pytest
+import sharing
+import tiny
+from launching import launch
+
+import emergent_icl as icl
+from emergent_icl.config.configs import with_options
+from emergent_icl.plots.style import FigureError
+from emergent_icl.runs import open as opening
+from emergent_icl.runs.records import Display, read_metrics
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
+CONFIG = tiny.get_config("images")
+TIMES = ("steps_per_second", "sequences_per_second")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        sharing.share(patch)
+        return icl.train(CONFIG, tmp_path_factory.mktemp("runs") / "bursty")
+
+
+def lines(workdir):
+    records = read_metrics(workdir.metrics)
+    return [{k: v for k, v in one.items() if k not in TIMES} for one in records]
+
+
+def test_importing_the_package_imports_nothing_heavy_and_lists_its_names():
+    code = "import sys, emergent_icl; print({'jax', 'numpy'} & {*sys.modules}, *dir(emergent_icl))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"set() {' '.join(dir(icl))}\n"
+    assert {"get_config", "train", "load_run", "compare", "Run", "DATA_SOURCES"} < set(dir(icl))
+    assert "omniglot" in icl.DATA_SOURCES
+    assert "fewshot_holdout" in icl.EVALUATION_MODES
+    assert "icl.compare([" in pydoc.render_doc(icl)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = icl.trian
+
+
+def test_a_config_has_a_name_and_overrides_that_are_checked_together():
+    config = icl.get_config("gaussian:reddy", {"evaluation.modes": ["flip"], "data.noise_scale": 1})
+    assert (config.evaluation.modes, config.data.noise_scale) == (("flip",), 1)
+    assert config.is_locked
+    with pytest.raises(icl.ConfigError) as error:
+        icl.get_config("gaussian", {"data.sequences.p_bursty": 2.0, "model.num_layers": 0})
+    assert all(name in str(error.value) for name in ("p_bursty = 2.0", "num_layers = 0"))
+    for name, overrides, said in (
+        ("gausian", {}, "did you mean 'gaussian'"),
+        ("gaussian:redy", {}, "'redy' is unknown (allowed: "),
+        ("base:x", {}, "base:x: "),
+        ("gaussian", {"model.nun_layers": 1}, "did you mean 'model.num_layers'"),
+    ):
+        with pytest.raises(icl.ConfigError) as error:
+            icl.get_config(name, overrides)
+        assert said in str(error.value)
+
+
+def test_evaluations_are_those_of_training_and_of_any_other_options(run):
+    here = run.evaluate(num_sequences=None)
+    last = lines(run.workdir)[-1]
+    for mode, metrics in here.items():
+        for metric, one in metrics.items():
+            assert one.mean == last[f"eval/{mode}/{metric}"]
+            assert one.low <= one.mean <= one.high
+    assert list(run.evaluate("flip", 20, shots=2)) == ["flip"]
+    # The sequences are the first of any larger number, so the command's own default is one place.
+    assert run.evaluate.__func__.__defaults__ == (None, opening.NUM_SEQUENCES)
+    for options in ({"modes": "flipp"}, {"num_sequences": 0}, {"shot": 3}, {"shots": 0}):
+        with pytest.raises(icl.ConfigError):
+            run.evaluate(**options)
+
+
+def test_predictions_are_those_that_an_evaluation_judges(run):
+    count = CONFIG.evaluation.num_sequences
+    shown = run.sequences("no_support_zipfian", count)
+    assert shown.examples.shape == (count, 9, 12, 12, 1)
+    assert shown.labels.shape == shown.class_names.shape == shown.roles.shape == (count, 9)
+    assert set(shown.roles.flat) == {"rare", "common"}
+    assert shown.class_names[0, 0] == f"glyph {shown.class_ids[0, 0]}"
+    probabilities = run.predict(shown.examples, shown.labels[:, :-1])
+    of_truth = probabilities[np.arange(count), shown.query_labels]
+    loss = run.evaluate("no_support_zipfian", None)["no_support_zipfian"]["loss"]
+    assert -np.log(of_truth).mean() == pytest.approx(loss.mean, rel=1e-4)
+    # The query's label is not read; images may lack their channel; sequences may be few and short.
+    wrong = shown.labels[:2, 4:] * ([1] * 4 + [0])
+    some = run.predict(shown.examples[:2, 4:, ..., 0], wrong)
+    assert some.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    for row, one in enumerate(run.sequences("no_support_zipfian", 2).examples):
+        np.testing.assert_array_equal(one, shown.examples[row])
+
+
+EXAMPLES, LABELS = np.zeros((2, 3, 12, 12)), np.zeros((2, 2), int)
+
+
+@pytest.mark.parametrize(
+    ("examples", "labels", "said"),
+    [
+        (EXAMPLES[0], LABELS, r"shape \[3, 12, 12\], but must have \[B, S, 12, 12, 1\]"),
+        (EXAMPLES[:, :1], LABELS[:, :0], "S >= 2"),
+        (EXAMPLES[:0], LABELS[:0], "B sequences"),
+        (EXAMPLES.astype(np.uint8), LABELS, "examples are uint8, but images must be float"),
+        (EXAMPLES + 255, LABELS, "examples reach 255, but pixels lie in"),
+        (EXAMPLES * np.nan, LABELS, "not finite"),
+        (EXAMPLES, LABELS[:1], r"labels have the shape \[1, 2\].* need \[2, 2\]"),
+        (EXAMPLES, LABELS + 40, "labels range from 40 to 40, but must lie between 0 and 39"),
+        (EXAMPLES, LABELS - 1, "labels range from -1"),
+        (EXAMPLES, LABELS + 0.5, "labels are float64, but must be integers"),
+    ],
+)
+def test_impossible_sequences_are_refused_in_a_sentence(run, examples, labels, said):
+    with pytest.raises(ValueError, match=said):
+        run.predict(examples, labels)
+
+
+@pytest.mark.parametrize("with_pandas", [False, True])
+def test_curves_are_the_lines_of_metrics(run, with_pandas, monkeypatch):
+    if with_pandas:
+        pytest.importorskip("pandas")
+    else:
+        monkeypatch.setitem(sys.modules, "pandas", None)
+    curves, expected = run.curves(), lines(run.workdir)
+    assert list(curves)[:2] == ["step", "replica"]
+    assert list(curves["step"]) == [10, 20, 30, 40]
+    assert list(curves["train/loss"]) == [line["train/loss"] for line in expected]
+    icl_curve = np.asarray(curves["eval/fewshot_holdout/accuracy_closed"])
+    assert list(np.isnan(icl_curve)) == [True, False, True, False]
+    assert hasattr(curves, "iloc") == with_pandas
+
+
+def test_exported_parameters_can_be_read_back(run, tmp_path):
+    path = run.export(tmp_path / "weights.npz")
+    with np.load(path) as arrays:
+        assert arrays["step"] == 40
+        assert '"num_holdout": 8' in str(arrays["config"])
+        np.testing.assert_array_equal(arrays["params/head/w"], run.params["head"]["w"])
+        names = {name for name in arrays if name.startswith("params/")}
+    assert len(names) == len(jax.tree.leaves(run.params))
+    content = path.read_bytes()
+    assert run.export(path).read_bytes() == content
+    with pytest.raises(ValueError, match=r"weights\.pt: parameters are exported as an \.npz"):
+        run.export(tmp_path / "weights.pt")
+
+
+def test_runs_are_compared_by_what_they_recorded(run, tmp_path):
+    names = ({"name": "a"}, {"name": "b", "training.seed": 5})
+    config = with_options(CONFIG, {"training.replica_overrides": names, "training.num_steps": 20})
+    with pytest.raises(icl.ConfigError, match="use train_replicas"):
+        icl.train(config, tmp_path / "seeds")
+    replicas = icl.train_replicas(config, tmp_path / "seeds")
+    assert list(replicas) == ["a", "b"]
+    found = icl.compare([run, tmp_path / "seeds", replicas["b"]])
+    assert list(found.ends) == ["bursty", "seeds, a", "seeds, b"]
+    assert list(found.options) == ["training.num_steps", "training.seed"]
+    assert list(found.options["training.seed"].values()) == [0, 0, 5]
+    end, evaluated = found.ends["bursty"], run.evaluate(num_sequences=None)
+    assert end["ICL"] == evaluated["fewshot_holdout"]["accuracy_closed"]
+    assert end["IWL"] == evaluated["no_support_zipfian"]["accuracy"]
+    assert (end["state"], end["step"]) == ("complete", 40)
+    assert str(end["ICL"]) in repr(found)
+    drawn = {line.get_label() for line in found.figure.axes[0].lines}
+    assert set(found.ends) <= drawn
+    signature = found.figure.texts[-1].get_text().replace("\n", " ")
+    assert f"seeds, b: config {found.ends['seeds, b']['config']}" in signature
+    with pytest.raises(ValueError, match="no runs"):
+        icl.compare([])
+    with pytest.raises(icl.WorkdirError, match="no config"):
+        icl.compare([tmp_path / "nothing"])
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("c.png", b"\x89PNG"), ("c.PDF", b"%PDF"), ("c.svg", b"<?xml")]
+)
+def test_a_figure_has_the_format_of_its_name_and_the_same_bytes_again(run, tmp_path, name, start):
+    contents = [icl.compare([run]).save(tmp_path / name).read_bytes() for _ in range(2)]
+    assert contents[0].startswith(start)
+    assert contents[0] == contents[1]
+    with pytest.raises(FigureError, match=r"c\.gif: figures are written as \.png, \.pdf, \.svg"):
+        icl.compare([run]).save(tmp_path / "c.gif")
+
+
+# Libraries that are imported make loggers and filters of warnings of their own.
+PUBLIC = [getattr(icl, name) for name in dir(icl)]
+LOGGERS = sorted(logging.root.manager.loggerDict)
+
+
+def global_state():
+    """All that belongs to the program that calls us."""
+    loggers = [logging.root, *map(logging.getLogger, LOGGERS)]
+    return {
+        "environment": dict(os.environ),
+        "logging": [(one.name, one.level, list(one.handlers)) for one in loggers],
+        "warnings": list(warnings.filters),
+        "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook, sys.gettrace()),
+        "signals": {one: signal.getsignal(one) for one in signal.Signals},
+        "jax": dict(jax.config.values),
+        "random": (random.getstate(), repr(np.random.get_state())),  # noqa: NPY002
+        "backend": matplotlib.get_backend(auto_select=False),
+        # To ask for the backend would choose one.
+        "style": {name: matplotlib.rcParams[name] for name in {*matplotlib.rcParams} - {"backend"}},
+        "folder": os.getcwd(),
+        "streams": (sys.stdout, sys.stderr),
+    }
+
+
+@contextlib.contextmanager
+def nothing_changes():
+    before = global_state()
+    yield
+    after = global_state()
+    assert {name for name in before if before[name] != after[name]} == set()
+
+
+class Killer(Display):
+    """Sends this process a SIGINT after the line of a step."""
+
+    def __init__(self, step, times=1):
+        self.step, self.times = step, times
+
+    def logged(self, step, records):
+        if step == self.step:
+            for _ in range(self.times):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def interruptible():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupted_run_is_resumed_by_the_same_call(run, tmp_path, times, interruptible, capfd):
+    with nothing_changes():
+        # The first interrupt saves after its step, the second stops at once.
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            icl.train(CONFIG, tmp_path / "run", Killer(30, times))
+        resumed = icl.train(CONFIG, tmp_path / "run")
+        resumed.evaluate(num_sequences=10)
+        icl.compare([resumed]).save(tmp_path / "c.svg")
+    assert ("stopped after step 30; the state is saved" in str(stopped.value)) == (times == 1)
+    assert lines(resumed.workdir) == lines(run.workdir)
+    for one, other in zip(*map(jax.tree.leaves, (resumed.params, run.params)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_in_a_thread_leaves_signals_alone(run, tmp_path):
+    threads = ThreadPoolExecutor(1)
+    with nothing_changes(), threads:
+        trained = threads.submit(icl.train, CONFIG, tmp_path / "run").result()
+    assert lines(trained.workdir) == lines(run.workdir)
+
+
+def test_determinism_on_a_gpu_is_warned_of_and_sets_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    config = with_options(CONFIG, {"training.deterministic": True, "training.num_steps": 0})
+    with (
+        pytest.warns(UserWarning, match="needs XLA_FLAGS=--xla_gpu"),
+        pytest.raises(icl.ConfigError),
+    ):
+        icl.train(config, tmp_path / "run")
+    assert "deterministic" not in os.environ["XLA_FLAGS"]
+
+
+def test_the_command_prints_ends_and_options_and_then_writes_the_figure(run, tmp_path):
+    output = tmp_path / "curves.pdf"
+    words = (f"{run.workdir.path}", f"{run.workdir.path}/../bursty", f"--output={output}")
+    done = launch("compare", *words)
+    assert done.returncode == 0, done.stderr
+    end = icl.compare([run]).ends["bursty"]
+    for text in (str(end["ICL"]), str(end["IWL"]), end["config"], f"Written: {output}"):
+        assert text in done.stdout
+    assert output.read_bytes().startswith(b"%PDF")
+    for words, status, said in (
+        ([run.workdir.path, "--output=a.gif"], 1, "a.gif: figures are written as .png, .pdf, .svg"),
+        ([tmp_path / "none"], 1, "is not the work directory of a run"),
+        ([], 2, "compare RUN RUN"),
+    ):
+        done = launch("compare", *words)
+        assert done.returncode == status
+        assert done.stderr.startswith("error:")
+        assert said in done.stderr
