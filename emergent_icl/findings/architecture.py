@@ -1,10 +1,10 @@
-"""Finding 6: a transformer learns in context, recurrent models do not, however they are tuned.
+"""Finding 6: a transformer learns in context; recurrent models do not, however they are tuned.
 
-Learning rate and warm-up of each model are searched first; the chosen setting is then judged on
-seeds that the search has not seen. All sequences are bursty, where ICL is easiest.
+A search first chooses the learning rate and warm-up of each model; the chosen setting is then
+judged on seeds not used in the search. All sequences are bursty, which is easiest for ICL.
 
-laptop: settings are chosen by the training loss. Training goes on until the loss of the recurrent
-    models is below that at which the transformer begins to learn in context.
+laptop: settings are chosen by training loss. Training continues until the loss of the recurrent
+    models is below the loss at which the transformer begins to learn in context.
 paper, one-split: settings are chosen by ICL; one-split has more classes and fewer steps.
 """
 
@@ -26,18 +26,18 @@ _LEARNS = "A transformer learns in context; LSTM and vanilla RNN of the same dep
 _AT_A_LOSS = "near chance, at a training loss at which the transformer learns in context."
 _AT_BEST = "at chance with the best setting that a search finds for them."
 NOTES = {
-    "laptop": "The transformer (a rate of .0017, seeds 1000 and 1001) began to learn in context "
-    "between 1,600 and 2,000 steps: ICL was .52 to .54 at a loss of 1.8 to 2.0, and .64 to .82 at "
-    ".62 to .75. The LSTM (a rate of .002, the same seeds) had a loss of .72 after 9,000 steps and "
-    ".24 after 18,000, with an ICL of .50 to .54 at every evaluation. That chose the bound and the "
-    "number of steps: ten times those that the transformer needed.",
+    "laptop": "The transformer (learning rate 0.0017, seeds 1000 and 1001) began to learn in "
+    "context between 1,600 and 2,000 steps: ICL was 0.52 to 0.54 at a loss of 1.8 to 2.0, and 0.64 "
+    "to 0.82 at 0.62 to 0.75. The LSTM (learning rate 0.002, the same seeds) had a loss of 0.72 "
+    "after 9,000 steps and 0.24 after 18,000, with an ICL of 0.50 to 0.54 at every evaluation. The "
+    "bound and the number of steps, ten times what the transformer needed, are based on this.",
     "one-split": "After 8,000 steps the recurrent models are far from the end of training: from "
-    "9.46, which guessing gives, the loss of the LSTM fell to 7.5, that of the RNN to 8.0 to 8.4, "
-    "that of the transformer to .83 to .90. What is shown is that they do not learn in context in "
-    "the time in which a transformer does. All of their draws are at chance: which is best is "
-    "noise. With 1,523 classes the claim was undecided (seeds 0 to 4): ICL of the transformer was "
-    ".787 [.691, .883], of the LSTM .522, of the RNN .502. Draws of the search are shorter: 6,000 "
-    "steps.",
+    "9.46, the loss of guessing, the loss fell to 7.5 (LSTM) and 8.0 to 8.4 (RNN), compared with "
+    "0.83 to 0.90 for the transformer. The runs show only that recurrent models do not learn in "
+    "context in the time that a transformer needs. All draws of their searches are at chance, so "
+    "which one is best is noise. With 1,523 classes the claim was undecided (seeds 0 to 4): ICL "
+    "was 0.787 [0.691, 0.883] for the transformer, 0.522 for the LSTM, and 0.502 for the RNN. "
+    "Draws of the search are shorter: 6,000 steps.",
 }
 
 

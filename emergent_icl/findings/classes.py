@@ -1,8 +1,8 @@
-"""Finding 2: the more classes (each the rarer), the more ICL and the less IWL.
+"""Finding 2: the more (and therefore rarer) classes, the more ICL and the less IWL.
 
-The same 23 characters are held out in every condition; the 12,800 classes are the flips and quarter
-turns of 1,600 characters, with the 184 variants of those 23 held out. (one-split: 20, and 80
-variants of 10.)
+The same 23 characters are held out in every condition; the 12,800 classes are the flips and
+90-degree rotations of 1,600 characters, with the 184 variants of those 23 held out. (one-split:
+20, and 80 variants of 10.)
 """
 
 from __future__ import annotations

@@ -21,6 +21,6 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         axis="labels of a class",
         steps=10_000,
         conditions=over("data.sequences.label_multiplicity", (1, 2, 5, 10), "labels"),
-        notes="The step is from one label to two: two are as good as ten. Runs of "
-        "8,000 steps with 2, 5 and 10 labels (seed 1000) chose the number of steps.",
+        notes="The effect is between one label and two; more labels add nothing. The number of "
+        "steps was chosen from runs of 8,000 steps with 2, 5, and 10 labels (seed 1000).",
     )

@@ -1,6 +1,6 @@
 """Finding 4: the more the examples of a class vary, the more ICL and the less IWL.
 
-Values are ranks: from identical drawings over pixel noise to 20 people's drawings.
+Values are ranks: identical drawings, pixel noise, drawings by 20 people.
 """
 
 from __future__ import annotations
@@ -36,6 +36,6 @@ def get_sweep(preset: str = "laptop") -> Sweep:
             _single("noise=0.5", 0.5, 2),
             Condition("all", {"data.drawings": "all"}, 3),
         ),
-        notes="Runs of 6,000 steps without noise and with both scales of it (seed 1000) showed "
+        notes="Runs of 6,000 steps without noise and with both noise scales (seed 1000) showed "
         "that 10,000 steps are enough.",
     )

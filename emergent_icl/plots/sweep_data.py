@@ -231,9 +231,9 @@ def family_text(verdicts: Mapping[str, Json]) -> str:
     if all(one.get("rule", "limits") == "limits" for one in verdicts.values()):
         return f"{said}: p, adjusted for its size (Holm), must be below 0.05."
     return (
-        f"{said}. Verdicts follow the rules that the claims were written with. The stricter "
-        "reading is given where it differs: the whole 95 % interval beyond its bound, and p, "
-        "adjusted for the number of claims (Holm), below 0.05."
+        f"{said}. Verdicts follow the rules under which the claims were written. The stricter "
+        "reading is given if it differs: the whole 95 % interval must lie beyond its bound, and p, "
+        "adjusted for the number of claims (Holm), must be below 0.05."
     )
 
 
