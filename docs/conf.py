@@ -27,6 +27,7 @@ highlight_language = "none"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_use_ivar = True
@@ -39,6 +40,13 @@ html_copy_source = False
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _name_files_outside)
+    app.connect("autodoc-skip-member", _is_undocumented_field)
+
+
+def _is_undocumented_field(app: Any, what: str, name: str, member: Any, *_: Any) -> bool | None:
+    """Fields of named tuples are in their signatures; Python's own text says only their number."""
+    is_field = str(getattr(member, "__doc__", "")).startswith("Alias for field number")
+    return True if is_field else None
 
 
 def _name_files_outside(app: Any, page: str, source: list[str]) -> None:

@@ -1,10 +1,10 @@
-"""What the paper's sweeps start from, at two scales, and how their replicates differ.
+"""The paper's sweeps at three scales, and how their replicates differ.
 
-laptop: 28 x 28 images, MLP encoder, 2 layers: minutes a run on a CPU core. Each replicate has its
+laptop: 28 x 28 images, MLP encoder, 2 layers: minutes per run on a CPU core. Each replicate has its
     own held-out characters and evaluation sequences.
 paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for accelerators. One split, as in the
     paper.
-one-split: the laptop's scale, on one split: the sweeps of version 0.1.0, as they were run.
+one-split: the laptop's scale on one split: the sweeps of version 0.1.0, as they were run.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from emergent_icl.sweeps.checks import Check
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.spec import Sweep
 
-# Points of a curve.
+# Points per curve.
 EVALUATIONS = 20
-# What the committed runs were trained with, where a default has changed since.
+# Options of the committed runs whose defaults have changed since.
 AS_RECORDED = {
     "data.sequences.draws": 1,
     "evaluation.shots": 4,
     "evaluation.ways": 2,
     "model.own_labels": False,
 }
-# Fresh seeds: those of version 0.1.0 had a part in choosing conditions.
+# New seeds: those of version 0.1.0 influenced the choice of conditions.
 _FIELDS: dict[str, dict[str, Any]] = {
     "laptop": {"seeds": tuple(range(100, 108)), "split": "replicate"},
     "paper": {"seeds": tuple(range(5)), "split": "fixed"},
@@ -47,10 +47,10 @@ def sweep(
     options: Mapping[str, Any] = MappingProxyType({}),
     **fields: Any,
 ) -> Sweep:
-    """A sweep at a preset's scale, each run evaluated as often as figures need.
+    """A sweep at a preset's scale, with each run evaluated as often as figures need.
 
-    Runs at the paper's scale have the paper's number of steps unless `options` say otherwise. With
-    `augmented` flips and quarter turns are classes of their own. `fields` are those of the Sweep.
+    Runs at the paper's scale have the paper's number of steps unless `options` override it. With
+    `augmented`, flips and 90-degree rotations are separate classes. `fields` are those of Sweep.
     Raises ValueError for an unknown preset.
     """
     base.check_preset(preset, PRESETS)
@@ -64,7 +64,7 @@ def sweep(
     every = {"evaluation.every": often, "checkpoints.every": often, "checkpoints.keep": 1}
     return Sweep(
         base=with_options(config, every),
-        # Claims of version 0.1.0 keep the rule that they were written with.
+        # Claims of version 0.1.0 keep the rule under which they were written.
         claim=Claim(claim, checks, "point" if preset == "one-split" else "limits"),
         **{**_FIELDS[preset], **fields},
     )

@@ -1,6 +1,6 @@
-"""The paper's setting, as far as one config can be that, and what presets share.
+"""The paper's setting, as far as one config can represent it, and what presets share.
 
-Not a run of its own: the other files of this folder start from here. Every option stands in
+Not a run of its own: the other files of this folder start from it. All options are declared in
 emergent_icl/config/options.py.
 """
 
@@ -23,7 +23,7 @@ def check_preset(preset: str, allowed: tuple[str, ...]) -> None:
 
 
 def train_briefly(config: ConfigDict, num_steps: int, evaluate_every: int) -> None:
-    """Settings of training that small models share: a higher, constant rate, soon reached."""
+    """Training settings of small models: a higher, constant learning rate, a short warm-up."""
     config.training.num_steps = num_steps
     config.training.optimizer.update(learning_rate=1e-3, schedule="constant", warmup_steps=500)
     config.evaluation.every = evaluate_every

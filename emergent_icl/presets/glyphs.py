@@ -1,15 +1,15 @@
-"""Procedural handwritten-like characters: needs no download.
+"""Procedural characters that resemble handwriting: no download needed.
 
 python -m experiments.train --config=experiments/configs/glyphs.py:demo --workdir=runs/demo
 
 demo: 28 x 28 images, MLP encoder, 2 layers; 1,600 classes and 100 held out, p_bursty 1.
-    4,000 steps in about a minute on 2 CPU cores: ICL .96, IWL .01 (ICL: closed accuracy on
-    fewshot_holdout, chance .5; IWL: accuracy on no_support_zipfian).
+    4,000 steps in about a minute on 2 CPU cores: ICL 0.96, IWL 0.01 (ICL: closed accuracy on
+    fewshot_holdout, chance 0.5; IWL: accuracy on no_support_zipfian).
 
-Any number of classes, --config.data.glyphs.num_classes=100000 say: drawing takes 1.8 ms a class of
-20 exemplars at 28 x 28 on one core (3 minutes for 100,000), once; then they come from the cache.
-They take 15.7 KB a class, 1.46 GiB for 100,000, on the host and on every device, where they are
-looked up (on CPU both are the same memory's).
+Any number of classes is possible, for example --config.data.glyphs.num_classes=100000. Drawing a
+class of 20 exemplars at 28 x 28 takes 1.8 ms on one core (3 minutes for 100,000), once; later runs
+read the cache. A class takes 15.7 KB (1.46 GiB for 100,000) on the host and on every device (on
+CPU both share the same memory).
 """
 
 from __future__ import annotations

@@ -1,20 +1,20 @@
-"""Real Omniglot.
+"""Omniglot.
 
     python -m experiments.train --config=experiments/configs/omniglot.py:small --workdir=runs/small
 
-Presets, measured on 2 CPU cores (ICL: closed accuracy on fewshot_holdout, chance .5; IWL:
+Presets, measured on 2 CPU cores (ICL: closed accuracy on fewshot_holdout, chance 0.5; IWL:
 accuracy on no_support_zipfian):
 
 small: 28 x 28 images, MLP encoder, 2 layers; 1,523 classes and 100 held out.
-    10,000 steps in about 2 minutes: ICL .73, IWL .36.
-    --config.data.sequences.p_bursty=1.0 --config.training.num_steps=5000: ICL .92, IWL .03.
-    --config.data.sequences.p_bursty=0.0 --config.training.num_steps=9000: ICL .51, IWL .86.
-    With p_bursty=1.0, 5,000 steps and --config.model.sequence_model=lstm: ICL .51, IWL .02;
-    with rnn: ICL .51, IWL .36.
+    10,000 steps in about 2 minutes: ICL 0.73, IWL 0.36.
+    --config.data.sequences.p_bursty=1.0 --config.training.num_steps=5000: ICL 0.92, IWL 0.03.
+    --config.data.sequences.p_bursty=0.0 --config.training.num_steps=9000: ICL 0.51, IWL 0.86.
+    With p_bursty=1.0, 5,000 steps, and --config.model.sequence_model=lstm: ICL 0.51, IWL 0.02;
+    with rnn: ICL 0.51, IWL 0.36.
 
 paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps; 1,613 classes and 10 held out.
-    About 1 second a step on 2 CPU cores, 25 seconds from launch to the first one: for a look
-    (--config.training.num_steps=20) or an accelerator, on which it is not yet measured.
+    About 1 second per step on 2 CPU cores and 25 seconds from launch to the first step: for a
+    brief look (--config.training.num_steps=20) or an accelerator (not yet benchmarked).
     The paper's recurrent baselines: --config.model.sequence_model=lstm (or rnn).
 """
 

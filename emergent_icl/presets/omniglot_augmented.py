@@ -1,18 +1,18 @@
-"""Omniglot with its flips and quarter turns as classes of their own.
+"""Omniglot with flips and 90-degree rotations as separate classes.
 
     python -m experiments.train --config=experiments/configs/omniglot_augmented.py:small \
         --workdir=runs/augmented
 
 12,700 rare and 100 common classes (paper section 3.2); the 8 variants of a character stay on one
-side of the split. The Zipf sweep of the paper starts from here:
+side of the split. The paper's Zipf sweep starts from this config:
 --config.data.sequences.zipf_exponent=1.0
 
 small: 28 x 28 images, MLP encoder, 2 layers; 10,000 steps. 184 classes are held out, the variants
-    of all 23 characters that are left. With 80 held out, of 10 characters, ICL was .90 after 5,000
-    steps, .95 with IWL .01 after 10,000 (4 minutes on 2 CPU cores), .96 with IWL .02 after 20,000.
-    (omniglot.py:small, 1,523 classes: ICL .73, IWL .36.)
+    of the 23 remaining characters. With 80 held out, of 10 characters, ICL was 0.90 after 5,000
+    steps, 0.95 with IWL 0.01 after 10,000 (4 minutes on 2 CPU cores), and 0.96 with IWL 0.02 after
+    20,000. (omniglot.py:small, 1,523 classes: ICL 0.73, IWL 0.36.)
 paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for an accelerator. 80 classes are held
-    out, as in the original.
+    out, as in the reference implementation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every option of an experiment at its default; see emergent_icl/config/options.py."""
+"""Every option at its default; see emergent_icl/config/options.py."""
 
 from emergent_icl.presets.base import check_preset as check_preset
 from emergent_icl.presets.base import get_config as get_config

@@ -1,3 +1,3 @@
-"""Clouds of vectors after Reddy 2023 (arXiv 2312.03002): the smallest place to watch ICL emerge."""
+"""Clusters of vectors after Reddy 2023 (arXiv 2312.03002): a minimal setting in which ICL emerges."""
 
 from emergent_icl.presets.gaussian import get_config as get_config

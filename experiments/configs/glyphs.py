@@ -1,3 +1,3 @@
-"""Procedural handwritten-like characters: needs no download."""
+"""Procedural characters that resemble handwriting: no download needed."""
 
 from emergent_icl.presets.glyphs import get_config as get_config

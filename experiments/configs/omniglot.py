@@ -1,3 +1,3 @@
-"""Real Omniglot."""
+"""Omniglot."""
 
 from emergent_icl.presets.omniglot import get_config as get_config

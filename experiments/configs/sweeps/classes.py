@@ -1,3 +1,3 @@
-"""Finding 2: the more classes (each the rarer), the more ICL and the less IWL."""
+"""Finding 2: the more (and therefore rarer) classes, the more ICL and the less IWL."""
 
 from emergent_icl.findings.classes import get_sweep as get_sweep
