@@ -1,5 +1,6 @@
 """examples/explore.ipynb, executed on a run of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,19 +15,51 @@ from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir
 
-NOTEBOOK = Path(__file__).parent.parent / "examples" / "explore.ipynb"
+ROOT = Path(__file__).parent.parent
+NOTEBOOK = ROOT / "examples" / "explore.ipynb"
 
 # In a process of its own: the kernel's libraries warn of their own affairs.
 EXECUTE = """
-import sys
+import json, sys
 import nbformat
 from nbclient import NotebookClient
 
-source, target = sys.argv[1:]
+source, target, more = sys.argv[1:]
 notebook = nbformat.read(source, as_version=4)
+notebook.cells += map(nbformat.v4.new_code_cell, json.loads(more))
 place = {"metadata": {"path": str(__import__("pathlib").Path(source).parent)}}
 NotebookClient(notebook, timeout=240, kernel_name="python3", resources=place).execute()
 nbformat.write(notebook, target)
+"""
+
+
+# In the same kernel, where JAX has been used: train, interrupt, resume; then a command.
+INTERRUPTED = """
+import signal, sys
+from emergent_icl.runs.records import Display
+sys.path.insert(0, "{tests}")
+import tiny
+
+class Interrupt(Display):
+    def logged(self, step, records):
+        os.kill(os.getpid(), signal.SIGINT)
+
+config = tiny.get_config("symbols")
+try:
+    icl.train(config, "{folder}", Interrupt())
+except KeyboardInterrupt as error:
+    print(error)
+print("resumed to step", icl.train(config, "{folder}").step)
+"""
+# As on a machine where a command by itself begins again for huge pages.
+COMMAND = """
+from emergent_icl.cli import start
+start.wanted_tunables = lambda *_: "glibc.malloc.hugetlb=1"
+process, handler = os.getpid(), signal.getsignal(signal.SIGINT)
+%run -e {root}/experiments/train.py --config={tests}/tiny.py:symbols --workdir={folder}
+%run -e {root}/experiments/compare.py {folder} --output=/dev/null/curves.png
+same = process == os.getpid(), handler is signal.getsignal(signal.SIGINT)
+print("the same process and handler:", same)
 """
 
 
@@ -45,8 +78,10 @@ def executed(tmp_path_factory):
     workdir = Workdir(folder / "run")
     train(tiny.get_config("images"), workdir, Display())
     draw(workdir)
+    places = {"root": ROOT, "tests": ROOT / "tests", "folder": folder / "interrupted"}
+    more = json.dumps([cell.format(**places) for cell in (INTERRUPTED, COMMAND)])
     done = subprocess.run(
-        [sys.executable, "-c", EXECUTE, str(NOTEBOOK), str(folder / "executed.ipynb")],
+        [sys.executable, "-c", EXECUTE, str(NOTEBOOK), str(folder / "executed.ipynb"), more],
         env={**os.environ, "EMERGENT_ICL_RUN": str(folder / "run")},
         capture_output=True,
         text=True,
@@ -56,12 +91,30 @@ def executed(tmp_path_factory):
     return nbformat.read(folder / "executed.ipynb", as_version=4)
 
 
+def printed(executed):
+    cells = (output for cell in executed.cells for output in cell.get("outputs", ()))
+    texts = (output.get("text", output.get("data", {}).get("text/plain", "")) for output in cells)
+    return "".join(texts)
+
+
+def test_a_kernel_trains_is_interrupted_and_resumes(executed):
+    text = printed(executed)
+    assert "training stopped after step 10; the state is saved" in text
+    assert "resumed to step 40" in text
+
+
+def test_a_command_leaves_the_kernel_as_it_is(executed):
+    text = printed(executed)
+    assert "is complete: 40 steps" in text
+    # Where a program would end at once, without the interpreter's own shutdown.
+    assert "error: File exists: /dev/null" in text
+    assert "the same process and handler: (True, True)" in text
+
+
 def test_the_notebook_runs_and_shows_sequences_predictions_and_attention(executed):
     # Learning curves, predictions on sequences, attention.
     assert len(outputs(executed, "image/png")) == 3
-    text = "".join(
-        output.get("text", "") for cell in executed.cells for output in cell.get("outputs", ())
-    )
+    text = printed(executed)
     assert "tiny images" in text
     assert "exchanged: p(0) =" in text
     assert "predicts_own_label" in text

@@ -17,7 +17,7 @@ from emergent_icl.evaluation.metrics import proportion
 from emergent_icl.plots import style
 from emergent_icl.plots.learning_curves import learning_curves_figure, levels_of
 from emergent_icl.runs.open import Run
-from emergent_icl.runs.provenance import config_hash, short
+from emergent_icl.runs.provenance import citation, config_hash, short
 from emergent_icl.runs.records import Record, metrics_of
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.measures import is_share, metric_key
@@ -121,7 +121,7 @@ def _recorded(workdir: Workdir, replica: str) -> _Recorded:
         ends[name] = proportion(value, count) if has_interval else value
     commit = summary.get("commit")
     return _Recorded(
-        config, records, ends | {"config": config_hash(config), "commit": short(commit)}
+        config, records, ends | {"config": config_hash(config), "commit": commit and short(commit)}
     )
 
 
@@ -143,9 +143,6 @@ def _figure(runs: Mapping[str, _Recorded]) -> Figure:
     except (DataUnavailableError, ValueError):  # The data are gone; the curves are not.
         levels = {}
     figure = learning_curves_figure(lines, title, levels)
-    cited = (
-        f"{label}: config {run.ends['config']}, commit {run.ends['commit']}"
-        for label, run in runs.items()
-    )
+    cited = (f"{label}: {citation(run.config, run.ends['commit'])}" for label, run in runs.items())
     style.sign(figure, "; ".join(cited))
     return figure

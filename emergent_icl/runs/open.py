@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import io
 import math
 import os
@@ -186,10 +187,9 @@ class Run(NamedTuple):
             for name in names
         }
         try:
-            import pandas as pd  # An optional dependency.
-        except ImportError:
+            return importlib.import_module("pandas").DataFrame(columns)
+        except ImportError:  # It is optional.
             return columns
-        return pd.DataFrame(columns)
 
     def export(self, path: str | os.PathLike[str]) -> Path:
         """Writes the parameters and BatchNorm statistics as one flat .npz file; returns its path.
@@ -204,7 +204,7 @@ class Run(NamedTuple):
         path = Path(path).expanduser()
         if path.suffix != ".npz":
             raise ValueError(f"{path}: parameters are exported as an .npz file")
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{kind}/{module}/{name}": np.asarray(leaf)
             for kind, tree in (("params", self.params), ("batch_stats", self.batch_stats))
             for module, leaves in tree.items()

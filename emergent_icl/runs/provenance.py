@@ -47,7 +47,7 @@ def citation(config: ml_collections.ConfigDict, commit: str | None) -> str:
     return f"config {config_hash(config)}" + f", commit {short(commit)}" * bool(commit)
 
 
-def short(commit: str | None) -> str:
-    """The first 10 digits of a commit, and '-dirty' where it says so; '-' for none."""
-    hexadecimal, dash, dirty = (commit or "-").partition("-")
+def short(commit: str) -> str:
+    """The first 10 digits of a commit, and '-dirty' where it says so."""
+    hexadecimal, dash, dirty = commit.partition("-")
     return f"{hexadecimal[:10]}{dash}{dirty}"
