@@ -14,13 +14,13 @@ from emergent_icl.config.registry import nearest_options
 
 
 def default_config(*extensions: str) -> ml_collections.ConfigDict:
-    """Every option at its default: the paper's setting, as far as one config can be that; locked.
+    """Every option at its default, locked: the paper's setting, as far as one config allows.
 
-    Tuples stay tuples, integers integers; an option that is unset takes an integer. `extensions`
-    are further sections, as 'data.mosaics', whose options were declared.
+    Args:
+      extensions: further sections whose options were declared, such as 'data.mosaics'.
 
     Raises:
-      KeyError: nothing was declared for a section.
+      KeyError: no options were declared for a section.
     """
     for name in extensions:
         if not any(path.startswith(f"{name}.") for path in EXTENSIONS):

@@ -38,8 +38,8 @@ class Registry(Mapping[str, T]):
         """A decorator that adds its argument; `facts` are those that differ from the defaults.
 
         Raises:
-          ValueError: the name is taken by another entry.
-          TypeError: nobody asks for such a fact.
+          ValueError: the name is already registered.
+          TypeError: the registry has no such fact.
         """
         unknown = sorted(facts.keys() - self._defaults.keys())
         if unknown:

@@ -21,9 +21,9 @@ class ExampleBank(NamedTuple):
     `examples` are images uint8 [classes, exemplars, H, W] (255 is background, 0 is ink), vectors
     float32 [classes, exemplars, D], or integers int32 [classes, exemplars].
 
-    `source` says in words what they were made from, before anything was resized; '' if that is
-    not known. None lets `load_bank` derive it from the source's generator, or else from the
-    examples. `checksum` is of all examples that the source gave; `load_bank` sets it.
+    `source` states what they were made from, before any resizing; '' if unknown. If it is None,
+    `load_bank` derives it from the source's generator or from the examples. `checksum` covers all
+    examples that the source returned; `load_bank` sets it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class DeviceBank(NamedTuple):
 
 
 class SourceShape(NamedTuple):
-    """What a source will hold, known without loading it.
+    """The shape of a source, known without loading it.
 
     Attributes:
       num_classes, num_exemplars: classes, and exemplars of each.

@@ -101,8 +101,8 @@ class Run(NamedTuple):
           **options: others of `config.evaluation`, such as shots=2, ways=4, exemplars='holdout'.
 
         Returns:
-          {mode: {metric: Interval(mean, low, high)}} with 95 % intervals over sequences: 'loss' in
-          nats, all other metrics in [0, 1].
+          For each mode a dictionary from metrics to `Interval(mean, low, high)`, with 95 % intervals
+          over sequences; 'loss' is in nats, all other metrics are in [0, 1].
 
         Raises:
           ConfigError: an unknown mode or option, or an impossible value.
@@ -232,11 +232,11 @@ def load_run(
     """Opens a run; needs nothing but its work directory (and its data).
 
     Args:
-      workdir: the folder that `experiments.train` wrote.
-      step: of the checkpoint; None is the newest.
+      workdir: folder of the run.
+      step: step of the checkpoint; None for the newest.
       overrides: {'evaluation.num_sequences': 10_000, ...}, among the options that are
         `reopenable`: others would make it another run.
-      replica: name of the one to open as if it were alone, where several were trained together.
+      replica: name of the replica to open, if several were trained together.
 
     Raises:
       WorkdirError: no run there, no such checkpoint or replica; DivergedError, one of these,
@@ -244,7 +244,7 @@ def load_run(
       ConfigError: an override is not allowed, or the run needs an extension that was not
         imported (docs/extending.md).
       OtherDataError: its data have changed.
-      DataUnavailableError: its data are not to be had.
+      DataUnavailableError: its data are not available.
     """
     folder, overrides = Workdir(workdir), overrides or {}
     written = _written(folder, overrides)

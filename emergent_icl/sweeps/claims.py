@@ -189,7 +189,7 @@ class Within(Check):
 class AboveConstant(Check):
     """The mean of an accuracy is more than `by` above that of the best constant answer.
 
-    Under a skewed distribution of queries always answering the commonest class scores high.
+    Under a skewed distribution of queries, always answering the most frequent class scores high.
     Raises ValueError for a measure that is no accuracy.
     """
 

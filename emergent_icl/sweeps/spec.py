@@ -43,7 +43,7 @@ class SweepError(ValueError):
 
 
 class Condition(NamedTuple):
-    """One setting that is compared with others; `name` stands in folders and figures."""
+    """One setting to compare with others; `name` appears in folders and figures."""
 
     name: str
     overrides: Mapping[str, Any]  # {option: value}, any options of the config.
@@ -57,7 +57,7 @@ def over(option: str, values: Sequence[float], label: str) -> tuple[Condition, .
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """A random search of each condition's settings, before its runs for the verdict.
+    """A random search for the settings of each condition, before its runs for the verdict.
 
     Options are drawn log-uniformly, one draw from each of `draws` equal parts of their ranges.
     """
@@ -102,7 +102,7 @@ def _as_typed(option: str, value: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """At least one condition, all alike but for a few options, and a claim about them."""
+    """One or more conditions that differ in a few options, and a claim about them."""
 
     name: str  # Of its folder, and its key in results.json.
     title: str  # Of its figure.

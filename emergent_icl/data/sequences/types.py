@@ -26,23 +26,24 @@ VISIBLE = 0.02
 
 
 class SequenceType(NamedTuple):
-    """A way to draw sequences, how their queries are judged, and what it says of itself.
+    """A way to draw sequences, how their queries are judged, and facts about it.
 
     Attributes:
-      sample, seq_len: the sampler, and S.
-      num_labels: labels are below this.
-      valid_labels: int [...], the labels among which "closed" accuracy chooses.
-      answers: int [num_labels]; a prediction is right if its answer equals that of the label. It is
-        the label itself unless a class owns several and nothing in the sequence tells them apart.
-      labeling: how classes are labeled; '' where captions need not say it.
+      sample: the sampler.
+      seq_len: S, examples per sequence.
+      num_labels: labels are below this number.
+      valid_labels: int [...], the labels from which "closed" accuracy chooses.
+      answers: int [num_labels]; a prediction is correct if its answer equals that of the label. It
+        is the label itself unless a class owns several that the sequence does not distinguish.
+      labeling: how classes are labeled; '' if captions need not state it.
       reads: the options that it depends on, besides the classes and their labels.
-      role: of the classes that it draws: 'zipfian' (rare and common by their joint distribution),
-        'rare', 'common', 'holdout', or 'each' (rare and common, each by itself).
-      shots: examples of the query's class that a context is made to hold; 0 for none.
-      is_fewshot: it shows a few classes alone, and has other options in evaluation than in
-        training; see FewshotOptions.
-      follows_zipf: each class is shown as often as the joint Zipf distribution says.
-      commonest: how often the commonest answer to its queries is right, in [0, 1]; None if unknown.
+      role: role of the classes it draws: 'zipfian' (rare and common by their joint distribution),
+        'rare', 'common', 'holdout', or 'each' (rare and common, drawn separately).
+      shots: examples of the query's class in every context; 0 for none.
+      is_fewshot: whether it shows only a few classes and has separate options in evaluation; see
+        FewshotOptions.
+      follows_zipf: whether classes occur with the frequencies of the joint Zipf distribution.
+      commonest: accuracy of the most frequent answer to its queries, in [0, 1]; None if unknown.
     """
 
     sample: Sampler
@@ -60,7 +61,7 @@ class SequenceType(NamedTuple):
 
     @property
     def constant(self) -> float | None:
-        """`commonest` where it is visibly more than guessing among the valid labels gives."""
+        """`commonest`, if it is visibly above guessing among the valid labels; otherwise None."""
         chance = 1 / len(np.unique(self.answers[self.valid_labels]))
         is_visible = self.commonest is not None and self.commonest > chance + VISIBLE
         return self.commonest if is_visible else None

@@ -37,17 +37,19 @@ class DataSource:
     """A kind of data. Registered under its name in DATA_SOURCES.
 
     Attributes:
-      shape: config.data -> SourceShape, without loading the data. Raises ValueError or
-        OSError where the config asks for what is not there.
+      shape: config.data -> SourceShape, without loading the data. Raises ValueError or OSError if
+        the config asks for data that do not exist.
       load: config.data -> ExampleBank of that shape.
-      vary: what `data.noise_scale` means, done on the device whenever an image or vector is shown.
+      vary: meaning of `data.noise_scale`, applied on the device each time an image or vector is
+        shown.
       reads: options of config.data that it reads besides those of its own section.
-      names: config.data -> the bank's names of classes, if they are known without loading it.
-      groups: (config.data, data.split.groups) -> the group that each class is in, one name a class.
-        Raises ValueError for a name of no groups. None: there are none but consecutive classes.
-      has_thin_strokes: what is not normalized hardly sees on a background of ones.
-      generator: version of the code that makes the examples from the options of its section alone;
-        to be increased whenever it makes other ones. None: they come from files.
+      names: config.data -> names of the classes, if they are known without loading the data.
+      groups: (config.data, data.split.groups) -> the name of each class's group. Raises ValueError
+        for an unknown name. None: only groups of consecutive classes exist.
+      has_thin_strokes: whether encoders without normalization barely learn from it on a background
+        of ones.
+      generator: version of the code that generates the examples from the options of its section
+        alone. Increase it whenever the examples change. None: they are read from files.
     """
 
     shape: Callable[[ml_collections.ConfigDict], SourceShape]
