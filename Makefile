@@ -1,4 +1,4 @@
-# make demo | test | test-bare | test-faults | test-services | record | lint | docs | site | wheel | install; `make lock` updates requirements.lock.
+# make demo | test | test-bare | test-faults | test-services | record | lint | docs | site | wheel | release | install; `make lock` updates requirements.lock.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGING := pyproject.toml requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-bare test-faults test-services record lint docs site wheel lock
+.PHONY: help install install-dev demo test test-bare test-faults test-services record lint docs site wheel release lock
 
 help:
 	@echo "make install   create $(VENV) with the pinned dependencies"
@@ -20,6 +20,7 @@ help:
 	@echo "make docs      update the generated parts of the documentation"
 	@echo "make site      build the documentation site in docs/_build"
 	@echo "make wheel     build dist/*.whl and test it in a clean environment"
+	@echo "make release   build sdist and wheel and test the wheel on Python 3.11, 3.12 and 3.13"
 	@echo "make lock      update requirements.lock from the ranges in pyproject.toml"
 
 install: $(VENV)/.installed
@@ -69,6 +70,9 @@ site: install-dev
 
 wheel: $(BIN)/python
 	$(BIN)/python tests/wheel_smoke.py
+
+release: install-dev
+	$(BIN)/python tests/wheel_smoke.py 3.11 3.12 3.13
 
 lock: $(BIN)/python
 	$(PIP) install --quiet uv

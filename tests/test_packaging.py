@@ -1,5 +1,8 @@
 """What is given away: the wheel and the citation."""
 
+import zipfile
+
+import pytest
 import wheel_smoke
 import yaml
 
@@ -11,6 +14,27 @@ def test_the_wheel_holds_one_package_and_nothing_else(tmp_path):
     wheel = wheel_smoke.build_wheel(tmp_path, "--no-build-isolation")
     assert wheel.name == f"emergent_icl-{emergent_icl.__version__}-py3-none-any.whl"
     wheel_smoke.check_content(wheel)
+    sdist = wheel_smoke.build_sdist(tmp_path / "sdist")
+    assert sdist.name == f"emergent_icl-{emergent_icl.__version__}.tar.gz"
+    again = wheel_smoke.build_wheel(tmp_path / "again", "--no-build-isolation", source=sdist)
+    assert wheel_smoke.content(again) == wheel_smoke.content(wheel)
+    (name,) = (name for name in wheel_smoke.content(wheel) if name.endswith("entry_points.txt"))
+    points = zipfile.ZipFile(wheel).read(name).decode()
+    assert points == "[console_scripts]\nemergent-icl = emergent_icl.cli.start:main\n"
+
+
+def test_a_missing_interpreter_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"Python 3\.12 is missing: python3\.12 is not on PATH"):
+        wheel_smoke.find_python("3.12")
+    shim = tmp_path / "python3.12"  # As of pyenv, which has no such version.
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    with pytest.raises(SystemExit):
+        wheel_smoke.find_python("3.12")
+    shim.write_text("#!/bin/sh\necho 3.12\n")
+    assert wheel_smoke.find_python("3.12") == "python3.12"
 
 
 def test_the_citation_is_of_this_version_and_names_paper_and_data():
