@@ -65,7 +65,7 @@ def test_a_config_has_a_name_and_overrides_that_are_checked_together():
     for name, overrides, said in (
         ("gausian", {}, "did you mean 'gaussian'"),
         ("gaussian:redy", {}, "'redy' is unknown (allowed: "),
-        ("base:x", {}, "base:x: "),
+        ("base:x", {}, "config 'base:x': base: "),
         ("gaussian", {"model.nun_layers": 1}, "did you mean 'model.num_layers'"),
     ):
         with pytest.raises(icl.ConfigError) as error:

@@ -1,4 +1,4 @@
-"""Compares runs: their learning curves in one figure, their ends and differing options in tables.
+"""Compare runs: their learning curves in one figure, their ends and differing options in tables.
 
 python -m experiments.compare RUN RUN ... [--output=comparison.pdf]
 

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import shlex
+import shutil
 import signal
 import sys
 import traceback
@@ -128,7 +129,10 @@ def _fail_at_once(text: str = "") -> NoReturn:
 
 def command_line() -> str:
     """The command that is running, to be typed again."""
+    words, script = sys.orig_argv[1:], shutil.which(start.SCRIPT)
+    if script in words:
+        return shlex.join([start.SCRIPT, *words[words.index(script) + 1 :]])
     here, interpreter = Path.cwd(), Path(sys.executable)
     if interpreter.is_relative_to(here):
         interpreter = interpreter.relative_to(here)
-    return shlex.join([str(interpreter), *sys.orig_argv[1:]])
+    return shlex.join([str(interpreter), *words])

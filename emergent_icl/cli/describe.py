@@ -1,6 +1,6 @@
-"""Says what a config means before it costs anything.
+"""Show what a config means, and what it costs, before anything runs.
 
-python -m experiments.describe --config=FILE[:preset] [--nomeasure] [--config.x.y=z ...]
+python -m experiments.describe --config=NAME[:preset] [--nomeasure] [--config.x.y=z ...]
 
 Loads no data and trains nothing. With --measure (the default) it compiles one training step and
 times a few on random numbers, which is where the estimated time comes from.

@@ -1,4 +1,4 @@
-"""Evaluates a trained run on every mode, with 95% intervals.
+"""Evaluate a trained run in every mode, with 95% intervals.
 
 python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_sequences=10000]
     [--shots=4] [--ways=2] [--exemplars=holdout] [--replica=NAME]
@@ -37,11 +37,11 @@ _EVALUATION = (
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table and writes it as JSON beside the run."""
-    workdir = Workdir(_WORKDIR.value)
     given = {f"evaluation.{flag.name}": flag.value for flag in _EVALUATION}
     overrides = tuples({path: value for path, value in given.items() if value is not None})
     overrides |= _data_overrides()
     with console.command(argv):
+        workdir = Workdir(_WORKDIR.value)
         start.use_compilation_cache()
         names = [_REPLICA.value] if _REPLICA.value else replica_names(workdir.path, overrides)
         for name in names:

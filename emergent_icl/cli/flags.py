@@ -1,33 +1,32 @@
-"""Flags: those that commands share, extensions, presets by name, and how all of them are parsed.
+"""Flags: those that commands share, extensions, overrides, and how all of them are parsed.
 
 A command defines only the shared flags that it reads, so that it accepts and lists no others.
 absl's flags belong to the whole process, so each is defined once.
 
-ml_collections stops at the first override `--config.x.y=z` that it cannot parse. It is therefore
-asked about one override at a time, so that all problems can be reported at once.
+Overrides `--config.x.y=z` are parsed here by the types that the table of options declares, so that
+all problems are reported at once. absl never sees them.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
-import pkgutil
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
+from absl import app, flags
 
 from emergent_icl import presets
 from emergent_icl.cli.console import fail
 from emergent_icl.config import options
-from emergent_icl.config.check import OPTIMIZER_OPTIONS, ConfigError
+from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import flatten
-from emergent_icl.config.registry import nearest_options, unknown_name
 from emergent_icl.data.sequences.split import read_split
-from emergent_icl.runs.check import check
 
 # Defined for --help: its value is read before flags are parsed, which may name what it registers.
 EXTENSIONS = flags.DEFINE_list(
@@ -39,14 +38,19 @@ EXTENSIONS = flags.DEFINE_list(
 
 @functools.cache
 def config_flag() -> flags.FlagHolder:
-    """--config, and --split for a part of it."""
+    """--config, and --split for a part of it; its value is the config, overrides included."""
     flags.DEFINE_string(
         "split", None, "JSON file with lists for data.split.rare, common or holdout of --config: "
         '{"holdout": ["Angelic", 17, ...], ...}. The config keeps them, whatever becomes of the '
         "file.",
     )  # fmt: skip
-    return config_flags.DEFINE_config_file(
-        "config", help_string="FILE[:preset] of the experiment, or the NAME[:preset] of a preset."
+    return flags.DEFINE_string(
+        "config",
+        None,
+        f"The experiment: NAME[:preset] of a preset ({', '.join(presets.NAMES)}), "
+        "FILE.py[:preset] with a function get_config, or the config.json of a run. "
+        "--config.OPTION=VALUE changes an option; VALUE 'none' unsets one that may be unset. "
+        "The command 'options' lists all options.",
     )
 
 
@@ -88,78 +92,82 @@ def data_flags() -> Callable[[], dict[str, str]]:
 
 # Flags that are read before absl parses the command line: name and, if given, value.
 _READ = re.compile(r"--?(extensions|config|(?:no)?config\.[^=]+)(?:=(.*))?", re.DOTALL)
+_OVERRIDES = ("--config.", "-config.", "--noconfig.", "-noconfig.")
+_HELP = {"--help", "-help", "-h"}
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses flags for `app.run`; what is wrong is said without a traceback."""
     try:
-        argv = _joined(argv)
+        argv = _joined([argv[0], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)])
         _import_extensions(argv)
-        argv = [_with_file_of_preset(word) for word in argv]
-        if "config" in flags.FLAGS and (problems := find_problems(argv)):
-            fail(str(ConfigError(problems)), 2)
-        rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-            # A missing file is only reported when its config is first used.
-            _ = flags.FLAGS.config.is_locked
-        if "config" in flags.FLAGS and flags.FLAGS.split is not None:
-            _take_split(flags.FLAGS.config, flags.FLAGS.split)
+        if not _HELP.isdisjoint(argv):
+            app.usage(shorthelp=True, writeto_stdout=True)
+            sys.exit(0)
+        if "config" not in flags.FLAGS:
+            return flags.FLAGS(argv)
+        config = config_of(argv)
+        rest = flags.FLAGS([word for word in argv if not word.startswith(_OVERRIDES)])
+        if flags.FLAGS.split is not None:
+            _take_split(config, flags.FLAGS.split)
+        flags.FLAGS["config"].value = config
         return rest
-    except (KeyError, AttributeError) as error:
-        # ml_collections' own message, with the nearest name, without the quotes of a key.
-        message = "unknown option " + " ".join(str(error.args[0]).replace('"', "").split())
-    except OSError as error:  # The config file was not found; a line for each place searched.
-        where = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        message = where.splitlines()[-1].strip()
     except ConfigError as error:
         message = str(error)
+    except OSError as error:
+        message = f"{error.strerror}: {error.filename}"
     except flags.Error as error:
-        # A config file that raises arrives as a traceback in text; its last line says why.
-        lines = [line.strip() for line in str(error).splitlines()]
-        lines = [line for line in lines if line and not line.startswith("Pass --help")]
-        message = lines[-1] if any("Traceback" in line for line in lines) else " ".join(lines)
+        message = " ".join(str(error).split())
     fail(message, 2)
 
 
-def find_problems(argv: Sequence[str]) -> list[str]:
-    """What is wrong with the overrides of a config on a command line; empty if nothing is.
+def config_of(argv: Sequence[str]) -> ml_collections.ConfigDict | None:
+    """The config of a command line, locked, with its overrides; None where it names no config.
 
-    Only if there are unknown options or values of a wrong type are the other problems of the config
-    listed too; otherwise they are left to the command's own validation.
+    A value of a wrong type is kept as text, for `check` to refuse.
 
     Raises:
-      flags.Error, OSError: the config file itself cannot be loaded.
+      ConfigError: the config cannot be loaded, or there are unknown options; lists every problem.
+      flags.Error: an option has no value.
     """
-    config_file, overrides = None, []
+    where, texts = None, {}
     for match in filter(None, map(_READ.fullmatch, _joined(argv))):
-        if match[1] == "config":
-            config_file = match[2]
-        elif match[1] != "extensions":
-            overrides.append((match[1].partition(".")[2], match[2], match[0]))
-    if not overrides:
-        return []
-    if config_file is None:
-        return [f"{overrides[0][0]} is given, but no --config=FILE whose option it is"]
-    known, problems, good = flatten(_load(config_file).to_dict()), [], []
-    for path, value, word in overrides:
-        if path not in known:
-            problems.append(f"{path} is not an option{_advice(path, known)}")
-            continue
-        try:
-            _load(config_file, word)
-            good.append(word)
-        except (flags.Error, ValueError, TypeError, KeyError):
-            option = options.known().get(path)
-            allowed = f"must be {option.rule.text}" if option else "is of the wrong type"
-            problems.append(f"{path} = {value!r} {allowed}")
-    if problems:
-        try:
-            check(_load(config_file, *good))
-        except ConfigError as error:
-            problems += error.problems
-        except (flags.Error, KeyError, ValueError, TypeError):
-            pass  # What was found already says enough.
-    return problems
+        name, _, path = match[1].partition(".")
+        if path:
+            texts[path] = "false" if name == "noconfig" else match[2]
+        elif name == "config":
+            where = match[2] or ""
+    if where is None:
+        if texts:
+            wrong = f"{next(iter(texts))} is given, but no --config=FILE whose option it is"
+            raise ConfigError([wrong])
+        return None
+    config = presets.load(where)
+    current = flatten(config.to_dict())
+    return presets.override(
+        config, {path: _parsed(path, text, current.get(path)) for path, text in texts.items()}
+    )
+
+
+def _parsed(path: str, text: str | None, current: Any) -> Any:
+    """The value that a text means for an option, 'none' for None; else the text."""
+    # The type is that of the default, or of the current value where nothing declares the option.
+    option = options.known().get(path)
+    kind = type(current if option is None else option.default)
+    if text is None and kind is not bool:
+        raise flags.Error(f"--config.{path} needs a value")
+    if text is None or kind is str:
+        return text or kind(True)
+    try:
+        is_name = text.lower() in ("true", "false", "none")
+        value = ast.literal_eval(text.capitalize() if is_name else text)
+    except (ValueError, SyntaxError):
+        value = text
+    if (kind is bool and value in (0, 1)) or (kind is float and type(value) is int):
+        return kind(value)
+    if kind is not tuple or isinstance(value, tuple):
+        return value
+    return tuple(value) if isinstance(value, list | set) else (value,)
 
 
 def _take_split(config: ml_collections.ConfigDict | None, path: str) -> None:
@@ -167,25 +175,7 @@ def _take_split(config: ml_collections.ConfigDict | None, path: str) -> None:
     if config is None:
         raise ConfigError([f"--split={path} needs the --config whose lists it gives"])
     with config.unlocked():
-        config.data.split.update(read_split(Path(path)))
-
-
-def _advice(path: str, known: dict[str, object]) -> str:
-    if path.startswith(OPTIMIZER_OPTIONS):
-        return f": {OPTIMIZER_OPTIONS} can be set in a config file only"
-    inside = [name for name in known if name.startswith(f"{path}.")]
-    if inside:
-        return f" but a section; its options are {', '.join(inside)}"
-    return nearest_options(path, known)
-
-
-def _load(config_file: str, *overrides: str) -> ml_collections.ConfigDict:
-    """The config with some overrides, as ml_collections parses them."""
-    argv = ["_", f"--config={config_file}", *overrides]
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    values(argv)
-    return holder.value
+        config.data.split.update(read_split(Path(path).expanduser()))
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
@@ -209,15 +199,3 @@ def _import_extensions(argv: Sequence[str]) -> None:
         except Exception as error:  # Whatever the user's own module raises.
             reason = f"{type(error).__name__}: {error}"
             raise flags.Error(f"--extensions: {name} cannot be imported ({reason})") from error
-
-
-def _with_file_of_preset(word: str) -> str:
-    """--config=NAME[:preset] as --config=FILE[:preset]; other words are returned unchanged."""
-    flag, _, where = word.partition("=")
-    name, colon, preset = where.partition(":")
-    if flag not in ("-config", "--config") or not name.isidentifier() or Path(name).exists():
-        return word
-    names = [module.name for module in pkgutil.iter_modules(presets.__path__)]
-    if name not in names:
-        raise flags.Error(f"{word} is no file, and {unknown_name('preset', name, names)}")
-    return f"--config={Path(presets.__path__[0], name)}.py{colon}{preset}"

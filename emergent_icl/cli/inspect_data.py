@@ -1,6 +1,6 @@
-"""Shows what a config trains and evaluates on: pictures, frequencies, bursts, look-alikes.
+"""Show the sequences that a config trains and evaluates on, with their statistics.
 
-python -m experiments.inspect_data --config=FILE[:preset] --workdir=DIR [--config.x.y=z ...]
+python -m experiments.inspect_data --config=NAME[:preset] --workdir=DIR [--config.x.y=z ...]
 
 Without --config it inspects the run in DIR; if that is trained, its encoder compares held-out and
 training classes, too, and ICL is also given without the held-out classes that are nearest.
@@ -51,8 +51,8 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.", low
 
 def main(argv: Sequence[str]) -> None:
     """Draws, measures, writes, and prints the table."""
-    workdir = Workdir(_WORKDIR.value)
     with console.command(argv):
+        workdir = Workdir(_WORKDIR.value)
         workdir.check_free()
         config = workdir.read_config() if _CONFIG.value is None else _CONFIG.value
         with config.unlocked():

@@ -1,4 +1,4 @@
-"""Looks into a trained run: its predictions at every example, and where its attention goes.
+"""Show a trained run's predictions and attention on single sequences.
 
 python -m experiments.inspect_run --workdir=DIR [--mode=fewshot_holdout] [--sequences=0,1,2]
     [--step=N] [--replica=NAME]
@@ -32,8 +32,9 @@ def main(argv: Sequence[str]) -> None:
     if not all(word.isdecimal() for word in _SEQUENCES.value) or not _SEQUENCES.value:
         console.fail(f"--sequences={','.join(_SEQUENCES.value)} must be numbers from 0", 2)
     rows = list(dict.fromkeys(map(int, _SEQUENCES.value)))
-    workdir, replica, mode = Workdir(_WORKDIR.value), _REPLICA.value, _MODE.value
+    replica, mode = _REPLICA.value, _MODE.value
     with console.command(argv):
+        workdir = Workdir(_WORKDIR.value)
         start.use_compilation_cache()
         overrides = {"evaluation.modes": (mode,), **_data_overrides()}
         run = load_run(workdir.path, _STEP.value, overrides, replica)

@@ -1,4 +1,4 @@
-"""Prints every option: default, allowed values, meaning.
+"""List every option: default, allowed values, meaning.
 
 python -m experiments.options [--filter=burst]
 
@@ -41,7 +41,9 @@ python -m experiments.train --config=experiments/configs/omniglot.py:small --wor
     --config.evaluation.modes="('fewshot_holdout', 'fewshot_rare')"
 ```
 
-An option that is unset is derived from the others. To search in a terminal:
+An option whose default is `none` is derived from the others until it is set. To unset it again:
+`--config.evaluation.ways=none`. The optimizer's keyword arguments are options, too:
+`--config.training.optimizer.options.b1=0.8`. To search in a terminal:
 `python -m experiments.options --filter=burst`.
 """
 
@@ -99,7 +101,7 @@ def _section(name: str, options: Iterable[tuple[str, Option]]) -> str:
 
 def _default(option: Option) -> str:
     """As Python writes it."""
-    return "unset" if option.default is None else repr(option.default)
+    return "none" if option.default is None else repr(option.default)
 
 
 def _cell(text: str) -> str:

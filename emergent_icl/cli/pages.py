@@ -1,4 +1,4 @@
-"""Updates what pages say about a reproduction, from its results.json.
+"""Update the tables of Markdown pages from the results.json of a reproduction.
 
 python -m experiments.pages --results=docs/reproduction/results.json README.md docs/reproduction.md
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     """Pages in, the same pages out."""
     with console.command(argv[:1], ValueError):
         for path in map(Path, argv[1:]):
-            write_whole(path, filled(path, Path(_RESULTS.value)))
+            write_whole(path, filled(path, Path(_RESULTS.value).expanduser()))
 
 
 def filled(page: Path, results: Path) -> str:

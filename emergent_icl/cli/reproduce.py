@@ -1,17 +1,16 @@
-"""Reproduces every finding of the paper: runs what is missing, then judges and draws.
+"""Reproduce every finding of the paper: run all missing experiments, judge, and draw.
 
 python -m experiments.reproduce --preset=laptop|paper|one-split --workdir=DIR
     [--findings=burstiness,classes,...] [--seeds=8] [--dataset=omniglot|glyphs]
     [--register | --plan | --status]
 
---register writes down what is claimed, before any run. Ctrl-C and SIGTERM save every run; the
-same command goes on.
+--register records the claims before any run. Ctrl-C and SIGTERM save every run; rerun the command
+to resume.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
@@ -36,6 +35,8 @@ def _sweeps() -> list[Sweep]:
     if unknown:
         allowed = ", ".join(files.FINDINGS)
         raise SweepError(f"--findings: {', '.join(unknown)} is unknown (allowed: {allowed})")
-    folder = Path(files.__file__).parent
-    sweeps = [load_sweep(f"{folder / name}.py:{_PRESET.value}") for name in _FINDINGS.value]
+    sweeps = [
+        load_sweep(f"{name}:{_PRESET.value}", files.__name__, files.FINDINGS)
+        for name in _FINDINGS.value
+    ]
     return [one.with_base_options({"data.source": _DATASET.value}) for one in sweeps]

@@ -5,10 +5,12 @@ Signals, huge pages, and settings of JAX, which only the functions that need it 
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import os
 import platform
+import re
 import sys
 import time
 import zlib
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emergent_icl.cli.signals import STOP_SIGNALS, unchanged_signals
+from emergent_icl.config.registry import unknown_name
 
 if TYPE_CHECKING:
     import ml_collections
@@ -29,42 +32,74 @@ COMMANDS = (
 ON_DEVICES = ("train", "evaluate", "describe")
 STOPPABLE = ("train", "sweep", "reproduce")
 # Packages whose flags --help lists; the others are absl's own.
-OURS = ("emergent_icl", "benchmarks", "ml_collections")
+OURS = ("emergent_icl", "benchmarks")
+SCRIPT = "emergent-icl"
 
 STARTED = time.monotonic()
 
 
-def launch(command: str, prefix: str = "experiments.") -> None:
+def main() -> None:
+    """The installed command."""
+    if not sys.flags.safe_path:
+        # As `python -m` does, but last: modules of the user may be named by --extensions.
+        sys.path.append(os.getcwd())
+    dispatch(SCRIPT)
+
+
+def dispatch(program: str) -> None:
+    """Runs the command that the first word names, with hyphens or underscores.
+
+    `program` is what was typed before it.
+    """
+    word = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+    command, shown = word.replace("-", "_"), [name.replace("_", "-") for name in COMMANDS]
+    if word in ("--help", "-h", "help"):
+        width = max(map(len, shown))
+        rows = (f"  {name:{width}}  {_summary(name)}" for name in shown)
+        print(f"usage: {program} COMMAND [--flag=value ...]", "", *rows, "", sep="\n")
+        print(f"{program} COMMAND --help lists the flags of a command.")
+    elif word == "--version":
+        print(f"{SCRIPT} {importlib.import_module('emergent_icl').__version__}")
+    elif command in COMMANDS:
+        launch(command, f"{program} {word}")
+    else:
+        wrong = unknown_name("command", word, shown)
+        missing = f"a command is missing (allowed: {', '.join(sorted(shown))})"
+        print(f"error: {wrong if word else missing}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _summary(name: str) -> str:
+    """The first line of what a command says of itself, which is read without its slow imports."""
+    path = Path(__file__).with_name(f"{name.replace('-', '_')}.py")
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return doc.partition("\n")[0]
+
+
+def launch(command: str, typed: str = "") -> None:
     """Runs a command of this package as a program: flags in, exit code out.
 
-    The prefix is what a user types before the command, after `python -m`.
+    `typed` is what a user typed to start it, by default its launcher in `experiments`.
     """
-    allowed = ", ".join(COMMANDS)
-    if command in ("--help", "-h"):
-        print(f"Commands: {allowed}. Each of them takes --help.")
-        return
-    if command not in COMMANDS:
-        wrong = f"'{command}' is no command" if command else "a command is missing"
-        print(f"error: {wrong} (allowed: {allowed})", file=sys.stderr)
-        sys.exit(2)
     if command in ON_DEVICES:
         restart_with_huge_pages()
     with contextlib.nullcontext() if is_program() else unchanged_signals():
         if command in STOPPABLE:
             # Already during the imports a user may interrupt.
             STOP_SIGNALS.install()
-        run(f"emergent_icl.cli.{command}", prefix)
+        run(f"emergent_icl.cli.{command}", typed or f"python -m experiments.{command}")
 
 
-def run(module_name: str, prefix: str = "experiments.") -> None:
-    """Imports a module and runs its `main` as a program."""
+def run(module_name: str, typed: str) -> None:
+    """Imports a module and runs its `main` as a program, whose --help shows what was typed."""
     from absl import app, flags
 
     module = importlib.import_module(module_name)
     from emergent_icl.cli.flags import parse_flags
 
-    text = (module.__doc__ or "").replace("-m experiments.", f"-m {prefix}")
-    sys.modules["__main__"].__doc__ = text
+    doc = re.sub(r"python -m experiments\.\w+", typed, module.__doc__ or "")
+    sys.modules["__main__"].__doc__ = doc
+    sys.argv[0] = typed
     for definer, defined in flags.FLAGS.flags_by_module_dict().items():
         if definer.split(".")[0] in OURS:
             for flag in defined:

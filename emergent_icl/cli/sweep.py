@@ -1,10 +1,10 @@
-"""Runs a sweep, the paper's or your own: what is missing of it, then the verdict and the report.
+"""Run a sweep, one of the paper's or your own, and judge its claim.
 
-python -m experiments.sweep --sweep=FILE[:preset] --workdir=DIR [--seeds=5]
+python -m experiments.sweep --sweep=NAME[:preset] --workdir=DIR [--seeds=5]
     [--register | --plan | --status]
 
---register writes down what is claimed, before any run. Several files, with commas, are run
-together. Ctrl-C and SIGTERM save every run; the same command goes on.
+All missing runs are trained. --register records the claim before any run. Several sweeps, with
+commas, are run together. Ctrl-C and SIGTERM save every run; rerun the command to resume.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from emergent_icl import findings
 from emergent_icl.cli import sweeping
 from emergent_icl.sweeps.spec import load_sweep
 
-_SWEEP = flags.DEFINE_list("sweep", None, "FILE[:preset] of the sweep, or several.", required=True)
+_SWEEP = flags.DEFINE_list(
+    "sweep",
+    None,
+    "NAME[:preset] of a finding or FILE.py[:preset] of your own; several with commas.",
+    required=True,
+)
 
 
 def main(argv: Sequence[str]) -> None:
     """Sweeps in, exit code out."""
-    sweeping.launch(argv, lambda: [load_sweep(where) for where in _SWEEP.value])
+    named = (findings.__name__, findings.FINDINGS)
+    sweeping.launch(argv, lambda: [load_sweep(where, *named) for where in _SWEEP.value])

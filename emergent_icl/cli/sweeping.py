@@ -82,11 +82,11 @@ def launch(
     that of all sweeps, if they have one.
     """
     with console.command(argv, SweepError, PlaceError):
-        changes = _changes(_SET.value)
+        root, changes = Workdir(_WORKDIR.value).path, _changes(_SET.value)
         sweeps = [sweep.with_base_options(changes) for sweep in find_sweeps()]
         if _SEEDS.value:
             sweeps = [sweep.with_replicates(_SEEDS.value) for sweep in sweeps]
-        sweeps, kept = registration.as_registered(sweeps, Path(_WORKDIR.value))
+        sweeps, kept = registration.as_registered(sweeps, root)
         for path, value in kept.items():
             console.say(f"as registered, before there was a choice: {path} = {value!r}")
         names = [sweep.name for sweep in sweeps]
@@ -94,12 +94,11 @@ def launch(
             if names.count(sweep.name) > 1:
                 raise SweepError(f"two sweeps are named '{sweep.name}'")
             sweep.check()
-        _launch(sweeps, {"preset": preset, "changes": changes})
+        _launch(sweeps, root, {"preset": preset, "changes": changes})
 
 
-def _launch(sweeps: Sequence[Sweep], about: Mapping[str, Any]) -> None:
+def _launch(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
     """Does what the flags ask for."""
-    root = Path(_WORKDIR.value)
     check_root(root)
     if _REGISTER.value:
         sweep_display.print_registration(

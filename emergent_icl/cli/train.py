@@ -1,9 +1,9 @@
-"""Trains a run, or goes on with one.
+"""Train or resume a run.
 
-python -m experiments.train --config=FILE[:preset] --workdir=DIR [--config.x.y=z ...]
+python -m experiments.train --config=NAME[:preset] --workdir=DIR [--config.x.y=z ...]
 
-Ctrl-C and SIGTERM save the run; the same command resumes it. Without --config the run in the
-folder goes on with its own.
+A config is a preset by name, FILE.py[:preset], or the config.json of a run; without --config the
+run in the folder resumes. Ctrl-C and SIGTERM save the run; rerun the command to resume.
 
 Several processes train one run together under `srun` or `mpirun`, on a TPU pod, or with
     --coordinator_address=HOST:PORT --num_processes=N --process_id=0 (... to N - 1)

@@ -7,12 +7,10 @@ from typing import Any
 
 import ml_collections
 
-from emergent_icl.config.configs import flatten, place
+from emergent_icl.config.configs import OPTIMIZER_OPTIONS, flatten, place, unknown_option
 from emergent_icl.config.options import EXTENSIONS, known
-from emergent_icl.config.registry import nearest_name, nearest_options
+from emergent_icl.config.registry import nearest_name
 
-# Its keyword arguments are the optimizer's own affair.
-OPTIMIZER_OPTIONS = "training.optimizer.options"
 # Seeds and counts are numbers of 32 bits, at the most.
 LARGEST = 2**32 - 1
 _MISSING = object()
@@ -44,7 +42,7 @@ def option_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
             yield f"{path} = {value!r} must be {rule.text}{_hint(value, rule.names)}"
     for path in flat:
         if path not in options and not path.startswith(OPTIMIZER_OPTIONS):
-            yield f"{path} is not an option{nearest_options(path, options)}"
+            yield unknown_option(path, options)
 
 
 def _hint(value: Any, names: tuple[str, ...]) -> str:

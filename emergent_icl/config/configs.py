@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import ml_collections
@@ -11,6 +11,9 @@ from ml_collections.config_dict import placeholder
 
 from emergent_icl.config.options import EXTENSIONS, OPTIONS, known
 from emergent_icl.config.registry import nearest_options
+
+# The keyword arguments of the optimizer, which alone says what they are.
+OPTIMIZER_OPTIONS = "training.optimizer.options."
 
 
 def default_config(*extensions: str) -> ml_collections.ConfigDict:
@@ -143,6 +146,20 @@ def alone(
     return with_options(config, {**overrides, **nothing, "training.spread_replicas": False})
 
 
+def is_option(path: str, known: Collection[str]) -> bool:
+    """Whether a path is among known ones, or may be a keyword argument of the optimizer."""
+    section, _, name = path.rpartition(".")
+    return path in known or (f"{section}." == OPTIMIZER_OPTIONS and bool(name))
+
+
+def unknown_option(path: str, known: Collection[str]) -> str:
+    """The message for what is no option, with the options of a section, or the nearest ones."""
+    inside = [name for name in known if name.startswith(f"{path}.")]
+    if inside:
+        return f"{path} is not an option but a section; its options are {', '.join(inside)}"
+    return f"{path} is not an option{nearest_options(path, known)}"
+
+
 def with_options(
     config: ml_collections.ConfigDict, values: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
@@ -156,8 +173,8 @@ def with_options(
     # `update_from_flattened_dict` would take the dictionaries in a value for sections.
     with changed.ignore_type():
         for path, value in values.items():
-            if path not in known:
-                raise KeyError(f"{path} is not an option{nearest_options(path, known)}")
+            if not is_option(path, known):
+                raise KeyError(unknown_option(path, known))
             section, name = place(changed, path)
             section[name] = value
     return changed.lock()

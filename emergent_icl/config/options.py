@@ -256,7 +256,8 @@ OPTIONS: dict[str, Option] = {
     **_section("training.optimizer", {
         "name": Option("adam", rules.STRING, "Any optax optimizer that takes a learning rate."),
         "options": Option({}, rules.KEYWORDS,
-            "Further keyword arguments of that optimizer; set them in a config file."),
+            "Further keyword arguments of that optimizer, each an option of its own: "
+            "--config.training.optimizer.options.b1=0.8."),
         "learning_rate": Option(3e-4, number(0, above=True),
             "Peak learning rate of the schedule.", per_replica=True),
         "schedule": Option("paper", one_of(registry.SCHEDULES),

@@ -60,8 +60,8 @@ def integer(low: int, high: float = math.inf) -> Rule:
 
 
 def optional_integer(low: int) -> Rule:
-    """A whole number >= low, or None: unset."""
-    return Rule(lambda v: v is None or (_is_int(v) and v >= low), f"an integer >= {low}, or unset")
+    """A whole number >= low, or None: unset, which the command line calls 'none'."""
+    return Rule(lambda v: v is None or (_is_int(v) and v >= low), f"an integer >= {low}, or none")
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:

@@ -1,60 +1,79 @@
-"""Presets: configs by name. One small file per experiment; every option is in config/options.py."""
+"""Presets: configs by name, one small file per experiment; options are in config/options.py."""
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from emergent_icl.config.check import ConfigError
-from emergent_icl.config.configs import flatten, tuples, with_options
-from emergent_icl.config.registry import nearest_options, unknown_name
+from emergent_icl.config.configs import flatten, is_option, tuples, unknown_option, with_options
+from emergent_icl.config.files import FileError, call_file
 from emergent_icl.runs.check import check
 
+NAMES = tuple(module.name for module in pkgutil.iter_modules(__path__))
 
-def load(name: str) -> ConfigDict:
-    """The config of a preset, such as 'omniglot:small'; 'omniglot' alone is its default preset.
+
+def load(where: str) -> ConfigDict:
+    """A config by name or by file; locked.
+
+    Args:
+      where: NAME[:preset], such as 'omniglot:small'; FILE.py[:preset], with a function
+        `get_config`; or the config.json of a run.
 
     Raises:
-      ConfigError: there is no such preset; names the nearest one.
+      ConfigError: there is no such config; names the nearest one.
     """
-    file, _, preset = name.partition(":")
-    names = [module.name for module in pkgutil.iter_modules(__path__)]
-    if file not in names:
-        raise ConfigError([unknown_name("preset", file, names)])
-    module = importlib.import_module(f"{__name__}.{file}")
+    path, is_name = Path(where).expanduser(), where.partition(":")[0] in NAMES
     try:
-        return module.get_config(*filter(None, [preset]))
-    except (ValueError, TypeError) as error:  # 'base' takes no preset, 'stored' needs a folder.
-        raise ConfigError([f"{name}: {error}"]) from error
+        if where and path.is_dir() and not is_name:
+            inside = path / "config.json"
+            hint = f"; for the config of the run in it: {inside}" if inside.is_file() else ""
+            raise FileError(f"{path} is a folder{hint}")
+        is_stored = path.suffix == ".json" and not is_name
+        place = f"stored:{where}" if is_stored else where
+        config = call_file(place, "get_config", __name__, NAMES)
+        if not isinstance(config, ConfigDict):
+            given = type(config).__name__
+            raise FileError(f"{where}: get_config must give a ConfigDict, not {given}")
+        return config.lock()
+    except FileError as error:
+        raise FileError(f"config '{where}': {error}") from error
 
 
 def get_config(name: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
-    """A preset with some options changed, checked as a whole.
+    """A config with some options changed, checked as a whole.
 
     Args:
-      name: as on the command line: 'omniglot:small', 'gaussian', 'stored:runs/small', ...
+      name: as for `load`: 'omniglot:small', 'gaussian', 'runs/small/config.json', ...
       overrides: {'data.sequences.p_bursty': 0.5, ...}; docs/options.md lists all options.
 
     Returns:
       The config, locked. Pass it to `train`.
 
     Raises:
-      ConfigError: an unknown preset or option, or an impossible value; lists every problem, with
+      ConfigError: an unknown config or option, or an impossible value; lists every problem, with
         what is allowed and the nearest names.
     """
-    config, values = load(name), tuples(dict(overrides or {}))
-    known = flatten(config.to_dict())
-    problems = [
-        f"{path} is not an option{nearest_options(path, known)}"
-        for path in values
-        if path not in known
-    ]
-    if problems:
-        raise ConfigError(problems)
-    config = with_options(config, values)
+    config = override(load(name), tuples(dict(overrides or {})))
     check(config)
     return config
+
+
+def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+    """A copy with some options changed; raises ConfigError for unknown ones, with all problems."""
+    known = flatten(config.to_dict())
+    problems = [unknown_option(path, known) for path in values if not is_option(path, known)]
+    changed = with_options(
+        config, {path: values[path] for path in values if is_option(path, known)}
+    )
+    if problems:
+        try:
+            check(changed)
+        except ConfigError as error:
+            problems += error.problems
+        raise ConfigError(problems)
+    return changed

@@ -8,14 +8,18 @@ An option that came after the run was written has the value that says what the r
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 from emergent_icl.presets import base
-from emergent_icl.runs.workdir import Workdir
+from emergent_icl.runs.workdir import Workdir, read_config
 
 
-def get_config(workdir: str) -> ConfigDict:
-    """The config.json of a work directory; raises WorkdirError where there is no such config."""
+def get_config(where: str) -> ConfigDict:
+    """The config of a work directory, or in a JSON file; raises WorkdirError if there is none."""
+    is_file = where.endswith(".json")
+    stored = read_config(Path(where).expanduser()) if is_file else Workdir(where).read_config()
     config = base.get_config().unlock()
-    config.update(Workdir(workdir).read_config())
+    config.update(stored)
     return config.lock()

@@ -15,6 +15,7 @@ import ml_collections
 # It registers what derived options mean, which configs are compared by.
 import emergent_icl.training.replicas  # noqa: F401
 from emergent_icl.config.configs import is_resumable, place, tuples
+from emergent_icl.config.files import local_folder
 from emergent_icl.config.identity import completed, differing_options, kept, lacking
 from emergent_icl.config.registry import SCHEDULES
 from emergent_icl.runs.locks import try_lock
@@ -32,10 +33,13 @@ class DivergedError(WorkdirError):
 
 
 class Workdir:
-    """Paths and small files of one run."""
+    """Paths and small files of one run; raises WorkdirError for what is no folder's path."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
+        try:
+            self.path = local_folder(path)
+        except ValueError as error:
+            raise WorkdirError(f"work directory: {error}") from error
         self.config = self.path / "config.json"
         # What it is trained on, see recorded_data.py.
         self.data = self.path / "data.json"
@@ -76,15 +80,11 @@ class Workdir:
         if not self.config.exists():
             raise WorkdirError(f"{self.path} is not the work directory of a run: no config.json")
         try:
-            content = read_object(self.config, "config")
-            if not content.keys() >= {"data", "model", "training"}:
-                raise WorkdirError("it lacks the sections data, model, training")
-            return ml_collections.ConfigDict(tuples(completed(content))).lock()
-        except (WorkdirError, AttributeError, ValueError, RecursionError) as error:
-            # The last three: names that no option can have.
+            return read_config(self.config)
+        except WorkdirError as error:
             raise WorkdirError(
-                f"{self.config} is not a config: {error}\nWithout that file the run goes on with "
-                "the config of the command; checkpoints of another one are refused."
+                f"{error}\nWithout that file the run goes on with the config of the command; "
+                "checkpoints of another one are refused."
             ) from error
 
     def resumed(
@@ -199,6 +199,22 @@ def check_nothing_foreign(folder: Path, own: Sequence[str]) -> None:
             f"{', '.join(foreign[:3])}{more}\n"
             "Use a new or an empty folder as --workdir, or move these away."
         )
+
+
+def read_config(path: Path) -> ml_collections.ConfigDict:
+    """The config in a JSON file of any version, in today's options (see `completed`), locked.
+
+    Raises:
+      WorkdirError: it is not a config.
+    """
+    try:
+        content = read_object(path, "config")
+        if not content.keys() >= {"data", "model", "training"}:
+            raise WorkdirError("it lacks the sections data, model, training")
+        return ml_collections.ConfigDict(tuples(completed(content))).lock()
+    except (WorkdirError, AttributeError, ValueError, RecursionError) as error:
+        # The last three: names that no option can have.
+        raise WorkdirError(f"{path} is not a config: {error}") from error
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:

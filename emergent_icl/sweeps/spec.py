@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import itertools
 import math
-import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import ml_collections
@@ -18,6 +14,7 @@ import numpy as np
 from emergent_icl import randomness
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import NAME_RULE, in_words, is_name, prefixes, with_options
+from emergent_icl.config.files import FileError, call_file
 from emergent_icl.runs.check import check
 from emergent_icl.sweeps.checks import Rule
 from emergent_icl.sweeps.claims import Claim
@@ -238,38 +235,18 @@ class Sweep:
                     )
 
 
-def load_sweep(where: str) -> Sweep:
-    """Loads FILE[:preset], a Python file with `get_sweep(preset)`, and checks the sweep.
+def load_sweep(where: str, package: str = "", names: Sequence[str] = ()) -> Sweep:
+    """Loads FILE.py[:preset] with a function `get_sweep(preset)`, and checks the sweep.
+
+    NAME[:preset] is one of the modules `names` of a package.
 
     Raises SweepError for a file that is missing, or not a sweep's, or a sweep that cannot be run.
     """
-    match = re.fullmatch(r"(?P<file>.*?\.py)(?::(?P<preset>.*))?", where)
-    path = Path(match["file"] if match else where)
-    if match is None or not path.is_file():
-        raise SweepError(f"--sweep={where}: there is no file {path}; it must be FILE.py[:preset]")
-    module = _import_file(path)
-    if not callable(getattr(module, "get_sweep", None)):
-        raise SweepError(f"{path} has no function get_sweep")
-    preset = () if match["preset"] is None else (match["preset"],)
     try:
-        sweep = module.get_sweep(*preset)
-    except (ValueError, TypeError, KeyError) as error:
-        raise SweepError(f"{path}: {error}") from error
+        sweep = call_file(where, "get_sweep", package, names)
+    except FileError as error:
+        raise SweepError(f"--sweep={where}: {error}") from error
     if not isinstance(sweep, Sweep):
-        raise SweepError(f"{path}: get_sweep must give a Sweep, not {type(sweep).__name__}")
+        raise SweepError(f"{where}: get_sweep must give a Sweep, not {type(sweep).__name__}")
     sweep.check()
     return sweep
-
-
-def _import_file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses that a file defines look themselves up here.
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # Whatever the user's own file raises.
-        raise SweepError(f"{path}: {type(error).__name__}: {error}") from error
-    return module

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +14,14 @@ import ml_collections
 import numpy as np
 import optax
 
+from emergent_icl.config.configs import OPTIMIZER_OPTIONS
 from emergent_icl.config.registry import SCHEDULES, nearest_name
+from emergent_icl.config.rules import BOOLEAN, Rule, number
 from emergent_icl.models.network import Params
 
 Array = jax.Array | np.ndarray
+# Arguments of optimizers that have options of their own.
+_OURS = {"learning_rate", "weight_decay"}
 
 
 class Hyper(NamedTuple):
@@ -92,7 +97,7 @@ def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
       ValueError: optax has no such optimizer, or it does not take the options.
     """
     settings = training.optimizer
-    factory = _optax_factory(settings.name, settings.options)
+    factory = _optax_factory(settings)
     schedule = SCHEDULES[settings.schedule]
 
     def learning_rate(hyper: Hyper, step: jax.Array) -> jax.Array:
@@ -116,25 +121,35 @@ def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
     return Optimizer(transformation(0.0, 0.0).init, update, learning_rate)
 
 
-def check_optimizer(training: ml_collections.ConfigDict) -> None:
-    """Traces one update of the optimizer of `config.training`, on nothing.
+def optimizer_problems(training: ml_collections.ConfigDict) -> Iterator[str]:
+    """What is wrong with the optimizer of `config.training`; traces one update, on nothing."""
+    problems = list(_argument_problems(training.optimizer))
+    yield from problems
+    name = training.optimizer.name
+    if not problems and (reason := _unusable(training)):
+        yield f"training.optimizer.name = '{name}': optax.{name} cannot be used here: {reason}"
 
-    Raises:
-      ValueError: see `make_optimizer`; or it needs more than gradients and parameters.
-    """
-    optimizer = make_optimizer(training)
 
-    def one_update() -> Params:
+def _unusable(training: ml_collections.ConfigDict) -> str:
+    """Why an optimizer that exists cannot train; '' if it can."""
+    if drawn := {"key", "seed"} & _optimizers()[training.optimizer.name].keys():
+        return f"it draws random numbers of its own ({', '.join(sorted(drawn))})"
+
+    def one_update() -> tuple[Any, Any]:
+        optimizer = make_optimizer(training)
         # Made in here, where they are shapes: whoever launches others must take no GPU from them.
         params = {"layer": {"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)}}
         hyper = Hyper(*(jnp.zeros(()) for _ in Hyper._fields))
-        return optimizer.update(params, optimizer.init(params), params, hyper, jnp.int32(0))
+        state = optimizer.init(params)
+        updates, after = optimizer.update(params, state, params, hyper, jnp.int32(0))
+        return (params, state), (updates, after)
 
     try:
-        jax.eval_shape(one_update)
+        before, after = jax.eval_shape(one_update)
     except Exception as error:
-        name, reason = training.optimizer.name, str(error).splitlines()[0]
-        raise ValueError(f"optax.{name} cannot be used here: {reason}") from error
+        return str(error).partition("\n")[0]
+    # A loop over steps carries the state.
+    return "" if before == after else "an update changes shapes or types of its state"
 
 
 def scales_arrays(training: ml_collections.ConfigDict) -> bool:
@@ -164,18 +179,52 @@ def decayed(params: Params) -> Params:
 @functools.cache
 def _optimizers() -> dict[str, Mapping[str, inspect.Parameter]]:
     """What each optimizer of optax can be given, by name: whatever takes a learning rate."""
-    functions = {name: entry for name, entry in vars(optax).items() if inspect.isfunction(entry)}
-    found = {name: inspect.signature(entry).parameters for name, entry in functions.items()}
-    return {name: parameters for name, parameters in found.items() if "learning_rate" in parameters}
+    functions = inspect.getmembers(optax, inspect.isfunction)
+    found = {name: inspect.signature(entry).parameters for name, entry in functions}
+    return {
+        name: given
+        for name, given in found.items()
+        if "learning_rate" in given and not name.startswith("_")
+    }
 
 
-def _optax_factory(name: str, options: ml_collections.ConfigDict) -> Callable[[Any], Any]:
+def _argument_problems(settings: ml_collections.ConfigDict) -> Iterator[str]:
+    """What optax has no name for, or does not take, by the signature of the optimizer."""
+    name = settings.name
     if name not in _optimizers():
         hint = nearest_name(name, _optimizers())
-        raise ValueError(f"optax has no optimizer '{name}' that takes a learning rate{hint}")
-    parameters = set(_optimizers()[name])
-    if unknown := sorted(set(options) - (parameters - {"learning_rate", "weight_decay"})):
-        raise ValueError(f"optax.{name} does not take {', '.join(unknown)}")
+        told = f"optax has no optimizer '{name}' that takes a learning rate{hint}"
+        yield f"training.optimizer.name = '{name}': {told}"
+        return
+    parameters = _optimizers()[name]
+    allowed = sorted(parameters.keys() - _OURS)
+    for option, value in settings.options.items():
+        path = f"{OPTIMIZER_OPTIONS}{option}"
+        if option in _OURS:
+            yield f"{path}: set training.optimizer.{option} instead"
+        elif option not in allowed:
+            hint = nearest_name(option, allowed)
+            listed = ", ".join(allowed) or "nothing"
+            yield f"{path}: optax.{name} does not take {option} (allowed: {listed}){hint}"
+        elif value is not None and not (rule := _rule(parameters[option].default)).allows(value):
+            yield f"{path} = {value!r} must be {rule.text}"
+
+
+def _rule(default: Any) -> Rule:
+    """What an argument may be, by its default in optax; a traced update shows the rest."""
+    if isinstance(default, bool):
+        return BOOLEAN
+    if isinstance(default, int | float):
+        return number(-math.inf)._replace(words="a number")
+    # Config.json has no others.
+    kinds = bool | int | float | str
+    return Rule(lambda value: isinstance(value, kinds), "a number, True, False, a string, or none")
+
+
+def _optax_factory(settings: ml_collections.ConfigDict) -> Callable[[Any], Any]:
+    if problems := list(_argument_problems(settings)):
+        raise ValueError("; ".join(problems))
     # One decay for all optimizers, the decoupled one; theirs must not be added to it.
-    undecayed = {"weight_decay": 0.0} if "weight_decay" in parameters else {}
-    return lambda rate: getattr(optax, name)(learning_rate=rate, **options, **undecayed)
+    undecayed = dict.fromkeys({"weight_decay"} & _optimizers()[settings.name].keys(), 0.0)
+    make = getattr(optax, settings.name)
+    return lambda rate: make(learning_rate=rate, **settings.options, **undecayed)

@@ -19,7 +19,7 @@ from emergent_icl.data.feed import FeedSpec, resolve_feeder
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, build_network
-from emergent_icl.training.optimizers import Hyper, check_optimizer, hyper_from_config
+from emergent_icl.training.optimizers import Hyper, hyper_from_config, optimizer_problems
 from emergent_icl.training.update import Metrics, TrainState, make_update
 
 # Most updates in one call of the device.
@@ -157,10 +157,7 @@ def training_problems(config: ml_collections.ConfigDict, num_devices: int) -> It
             f"training.interim_weight = {training.interim_weight} needs model.tokens = "
             f"'interleaved': a concatenated token shows the label that it would predict"
         )
-    try:
-        check_optimizer(training)
-    except ValueError as error:
-        yield f"training.optimizer.name = '{training.optimizer.name}': {error}"
+    yield from optimizer_problems(training)
 
 
 def initial_state(experiment: Experiment) -> TrainState:

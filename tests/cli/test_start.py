@@ -1,14 +1,16 @@
 """How every command starts, and what it says of itself."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 
 import launching
 import pytest
 
-from emergent_icl import presets
+from emergent_icl import __version__, presets
 from emergent_icl.cli.start import COMMANDS
 
 MODULES = {
@@ -51,13 +53,53 @@ def test_what_comes_before_the_heavy_imports_is_light():
 
 def test_the_package_runs_every_command_and_names_them():
     assert "p_bursty" in output("-m", "emergent_icl", "options", "--filter=p_bursty")
-    assert "evaluate" in output("-m", "emergent_icl", "--help")
-    words = ("-m", "emergent_icl", "pages", "--help")
-    out, _ = launching.start(*words).communicate(timeout=launching.PATIENCE)
-    assert "python -m emergent_icl pages --results=" in out
-    for words, said in (([], "a command is missing"), (["trai"], "'trai' is no command")):
+    allowed = sorted(command.replace("_", "-") for command in COMMANDS)
+    overview = output("-m", "emergent_icl", "--help")
+    for command in allowed:
+        assert re.search(rf"^  {command} +[A-Z].*\.$", overview, re.MULTILINE), command
+    assert output("-m", "emergent_icl", "--version") == f"emergent-icl {__version__}\n"
+    for word in ("inspect-data", "inspect_data"):
+        usage = f"python -m emergent_icl {word} --config="
+        assert usage in output("-m", "emergent_icl", word, "--help")
+    for words, said, hint in (
+        ([], "a command is missing", ""),
+        (["trai"], "command 'trai' is unknown", "; did you mean 'train'?"),
+    ):
         error = output("-m", "emergent_icl", *words, status=2)
-        assert error == f"error: {said} (allowed: {', '.join(COMMANDS)})\n"
+        assert error == f"error: {said} (allowed: {', '.join(allowed)}){hint}\n"
+
+
+@pytest.fixture
+def script(tmp_path):
+    """The program that pip makes of the entry point in pyproject.toml."""
+    project = tomllib.loads((launching.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    ((name, target),) = project["project"]["scripts"].items()
+    module, function = target.split(":")
+    path = tmp_path / "bin" / name
+    path.parent.mkdir()
+    code = f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+    path.write_text(f"#!{sys.executable}\n{code}")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_installed_command_works_from_any_folder_and_names_itself(script, tmp_path):
+    (tmp_path / "mine.py").write_text("raise OSError('was imported')\n")
+    env = {"PYTHONPATH": str(launching.ROOT), "PATH": f"{script.parent}:{os.environ['PATH']}"}
+    how = {"cwd": tmp_path, "env": env}
+    assert "  emergent-icl options [--filter" not in output(script, "options", "--help", **how)
+    assert "\nemergent-icl options [--filter" in output(script, "options", "--help", **how)
+    error = output(script, "options", "--extensions=mine", status=2, **how)
+    assert "mine cannot be imported (OSError: was imported)" in error
+    # The command that is printed to be typed again, whichever way the script was found.
+    code = "import sys; from emergent_icl.cli.console import command_line; "
+    for typed, shown in (
+        ([str(script), "train", "--workdir=a b"], "emergent-icl train '--workdir=a b'"),
+        (["-sP", str(script), "train"], "emergent-icl train"),
+        (["-m", "experiments.train", "--x"], f"{sys.executable} -m experiments.train --x"),
+    ):
+        said = output("-c", f"{code}sys.orig_argv[1:] = {typed!r}; print(command_line())", **how)
+        assert said.rstrip("\n").endswith(shown), said
 
 
 def test_a_preset_has_a_name_wherever_it_lies(tmp_path):
@@ -69,8 +111,8 @@ def test_a_preset_has_a_name_wherever_it_lies(tmp_path):
     for config in (["--config=gaussian:reddy"], ["--config", "gaussian:reddy"]):
         assert output(*words, *config, "--config.model.num_layers=3", **how) == expected
     error = output(*words, "--config=gausian:reddy", status=2, **how)
-    assert "error: --config=gausian:reddy is no file, and preset 'gausian' is unknown" in error
-    assert "did you mean 'gaussian'?" in error
+    assert "error: config 'gausian:reddy': there is no file gausian" in error
+    assert "did you mean 'gaussian:reddy'?" in error
     wrong = output(
         *words, "--config=gaussian:reddy", "--config.model.nun_layers=1", status=2, **how
     )

@@ -1,12 +1,16 @@
+import inspect
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ml_collections import ConfigDict
 
 from emergent_icl.config.registry import SCHEDULES
 from emergent_icl.presets import base
-from emergent_icl.training.optimizers import Hyper, make_optimizer
+from emergent_icl.training.optimizers import Hyper, make_optimizer, optimizer_problems
 
 HYPER = Hyper(*map(np.float32, (3e-4, 4000, 0.0, 0.0)))
 
@@ -98,3 +102,88 @@ def test_unknown_optimizers_and_options_are_refused():
     config.optimizer.options.betas = 0.9
     with pytest.raises(ValueError, match=r"optax\.adam does not take betas"):
         make_optimizer(config)
+
+
+PUBLIC = [
+    name
+    for name, entry in inspect.getmembers(optax, callable)
+    if not name.startswith("_") and not inspect.isclass(entry)
+]
+# Those that cannot work here, and why.
+REFUSED = {
+    "lbfgs": "missing 3 required keyword-only arguments",
+    "noisy_sgd": "draws random numbers of its own",
+    "polyak_sgd": "no optimizer 'polyak_sgd' that takes a learning rate",
+    "schedule_free_adamw": "no optimizer|cannot be used",
+    "global_norm": "no optimizer 'global_norm'",
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_every_function_of_optax_is_refused_or_trains():
+    """Two updates in a loop of two replicas, as training traces them."""
+    trained = set()
+    for name in PUBLIC:
+        config = training(name=name)
+        problems = list(optimizer_problems(config))
+        if problems:
+            assert len(problems) == 1
+            assert problems[0].startswith(f"training.optimizer.name = '{name}': optax")
+            assert re.search(REFUSED.get(name, "that takes a learning rate"), problems[0])
+            continue
+        optimizer = make_optimizer(config)
+
+        def two_updates(params, hyper, optimizer=optimizer):
+            def update(carried, step):
+                params, state = carried
+                updates, state = optimizer.update(params, state, params, hyper, step)
+                return (optax.apply_updates(params, updates), state), None
+
+            return jax.lax.scan(update, (params, optimizer.init(params)), jnp.arange(2))[0]
+
+        both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (PARAMS, HYPER))
+        params, state = jax.eval_shape(jax.vmap(two_updates), *both)
+        assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, both[0])
+        # What a checkpoint can hold.
+        kinds = {leaf.dtype.kind for leaf in jax.tree.leaves(state)}
+        assert kinds <= set("fiub"), (name, kinds)
+        trained.add(name)
+    assert trained >= {"adam", "adamw", "sgd", "lamb", "lars", "lion", "adafactor", "rmsprop"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("adam", {"b3": 0.5}, "b3: optax.adam does not take b3 (allowed: b1, b2, eps"),
+        ("adam", {"nestrov": True}, "does not take nestrov (allowed: b1, b2, eps, eps_root, mu_d"),
+        ("adam", {"nestrov": True}, "; did you mean 'nesterov'?"),
+        ("adam", {"b1": "big"}, "b1 = 'big' must be a number"),
+        ("adam", {"b1": True}, "b1 = True must be a number"),
+        ("adam", {"b1": float("nan")}, "b1 = nan must be a number"),
+        ("adam", {"nesterov": 1}, "nesterov = 1 must be True or False"),
+        ("adamw", {"mask": len}, "mask = <built-in function len> must be a number"),
+        ("adamw", {"weight_decay": 0.1}, "set training.optimizer.weight_decay instead"),
+        ("sgd", {"learning_rate": 0.1}, "set training.optimizer.learning_rate instead"),
+        ("adam", {"b1": None}, "optax.adam cannot be used here"),
+        ("sgd", {"momentum": "fast"}, "optax.sgd cannot be used here"),
+        ("adam", {"mu_dtype": "float33"}, "optax.adam cannot be used here"),
+        ("sign_sgd", {"momentum": 0.9}, "(allowed: nothing)"),
+    ],
+)
+def test_options_are_checked_by_the_signature_before_anything_is_compiled(name, options, said):
+    config = training(name=name, options=ConfigDict(options))
+    (problem,) = optimizer_problems(config)
+    assert problem.startswith("training.optimizer.")
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("adam", {"b1": 0, "eps": 1e-6, "mu_dtype": "bfloat16", "nesterov": True}),
+        ("sgd", {"momentum": 0.9, "accumulator_dtype": None}),
+        ("adafactor", {"min_dim_size_to_factor": 2, "clipping_threshold": None}),
+    ],
+)
+def test_options_that_an_optimizer_takes_have_no_problems(name, options):
+    assert not list(optimizer_problems(training(name=name, options=ConfigDict(options))))

@@ -122,7 +122,9 @@ def _prepared_builder(data_dir: str) -> Any:
     import requests
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder(f"{TFDS_NAME}:{TFDS_VERSION}", data_dir=data_dir or None)
+    builder = tfds.builder(
+        f"{TFDS_NAME}:{TFDS_VERSION}", data_dir=os.path.expanduser(data_dir) or None
+    )
     downloads = Path(builder.data_dir).parents[1] / "downloads"
     if not builder.is_prepared() and not any(downloads.rglob("*.zip")):
         # TFDS would try to download for minutes before it gives up; any answer will do.
