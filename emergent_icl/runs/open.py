@@ -101,8 +101,8 @@ class Run(NamedTuple):
           **options: others of `config.evaluation`, such as shots=2, ways=4, exemplars='holdout'.
 
         Returns:
-          For each mode, a dictionary from metrics to `Interval(mean, low, high)`: 95 % intervals over
-          sequences. The loss is in nats; all other metrics are in [0, 1].
+          For each mode, a dictionary from metrics to `Interval(mean, low, high)`, a 95 % interval
+          over sequences. The loss is in nats; all other metrics are in [0, 1].
 
         Raises:
           ConfigError: an unknown mode or option, or an impossible value.
