@@ -46,6 +46,7 @@ CONFIGS = {
     "omniglot_identical.py:small": lambda: omniglot_identical.get_config("small"),
     "glyphs.py:demo": lambda: glyphs.get_config("demo"),
     "gaussian.py:reddy": lambda: gaussian.get_config("reddy"),
+    "gaussian.py:tiny": lambda: gaussian.get_config("tiny"),
     "symbolic.py:small": lambda: symbolic.get_config("small"),
 }
 
