@@ -22,6 +22,7 @@ from launching import launch
 
 import emergent_icl as icl
 from emergent_icl.config.configs import with_options
+from emergent_icl.data.tensorflow import import_tensorflow
 from emergent_icl.plots.style import FigureError
 from emergent_icl.runs import open as opening
 from emergent_icl.runs.records import Display, read_metrics
@@ -299,3 +300,21 @@ def test_the_command_prints_ends_and_options_and_then_writes_the_figure(run, tmp
         assert done.returncode == status
         assert done.stderr.startswith("error:")
         assert said in done.stderr
+
+
+def test_importing_tensorflow_leaves_no_trace_in_the_process(tmp_path, monkeypatch):
+    lines = (
+        "import os, random, types, warnings",
+        "os.environ['TF2_BEHAVIOR'] = '1'",
+        "random.seed(5)",
+        "warnings.simplefilter('ignore')",
+        "config = types.SimpleNamespace(set_visible_devices=lambda *_: None)",
+    )
+    (tmp_path / "tensorflow.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]:
+        monkeypatch.delitem(sys.modules, name)
+    with nothing_changes():
+        module = import_tensorflow()
+    assert module.__file__ == str(tmp_path / "tensorflow.py")
+    monkeypatch.delitem(sys.modules, "tensorflow")

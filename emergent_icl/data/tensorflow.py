@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sys
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 
 
 def import_tensorflow() -> ModuleType:
     """Imports TensorFlow without its greeting, and keeps it off the accelerators."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with native_stderr_closed():
+    with unchanged_process(), native_stderr_closed():
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import tensorflow as tf
     # They are JAX's.
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
     return tf
+
+
+@contextlib.contextmanager
+def unchanged_process() -> Iterator[None]:
+    """Restores what imports change for the whole process: environment, warnings, random state."""
+    environment, state = set(os.environ), random.getstate()
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        random.setstate(state)
+        for name in os.environ.keys() - environment:
+            del os.environ[name]
 
 
 @contextlib.contextmanager

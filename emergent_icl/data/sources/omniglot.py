@@ -21,7 +21,7 @@ from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
 from emergent_icl.data.sources import cache
 from emergent_icl.data.sources.source import DataSource, DataUnavailableError
-from emergent_icl.data.tensorflow import import_tensorflow, native_stderr_closed
+from emergent_icl.data.tensorflow import import_tensorflow, native_stderr_closed, unchanged_process
 
 TFDS_NAME = "omniglot"
 TFDS_VERSION = "3.0.0"
@@ -100,6 +100,7 @@ def _arrays(data_dir: str, cache_dir: str, size: int) -> cache.Arrays:
     return arrays
 
 
+@unchanged_process()
 def _decode(data_dir: str) -> cache.Arrays:
     """Reads TFDS; returns packed uint8 [1623, 20, bytes] and names."""
     try:
