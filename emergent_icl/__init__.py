@@ -22,28 +22,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emergent_icl.config.check import ConfigError as ConfigError
-    from emergent_icl.config.options import declare as declare
-    from emergent_icl.config.registry import DATA_SOURCES as DATA_SOURCES
-    from emergent_icl.config.registry import ENCODERS as ENCODERS
-    from emergent_icl.config.registry import EVALUATION_MODES as EVALUATION_MODES
-    from emergent_icl.config.registry import FEEDERS as FEEDERS
-    from emergent_icl.config.registry import SCHEDULES as SCHEDULES
-    from emergent_icl.config.registry import SEQUENCE_MODELS as SEQUENCE_MODELS
-    from emergent_icl.config.registry import SEQUENCE_TYPES as SEQUENCE_TYPES
-    from emergent_icl.config.rules import Option as Option
-    from emergent_icl.plots.comparison import Comparison as Comparison
-    from emergent_icl.plots.comparison import compare as compare
-    from emergent_icl.presets import get_config as get_config
-    from emergent_icl.runs.open import Run as Run
-    from emergent_icl.runs.open import load_replicas as load_replicas
-    from emergent_icl.runs.open import load_run as load_run
-    from emergent_icl.runs.session import train as train
-    from emergent_icl.runs.session import train_replicas as train_replicas
-    from emergent_icl.runs.workdir import WorkdirError as WorkdirError
+    from emergent_icl.config.check import ConfigError
+    from emergent_icl.config.options import declare
+    from emergent_icl.config.registry import (
+        DATA_SOURCES,
+        ENCODERS,
+        EVALUATION_MODES,
+        FEEDERS,
+        SCHEDULES,
+        SEQUENCE_MODELS,
+        SEQUENCE_TYPES,
+    )  # fmt: skip
+    from emergent_icl.config.rules import Option
+    from emergent_icl.plots.comparison import Comparison, compare
+    from emergent_icl.presets import get_config
+    from emergent_icl.runs.open import Run, load_replicas, load_run
+    from emergent_icl.runs.session import train, train_replicas
+    from emergent_icl.runs.workdir import WorkdirError
 
 __version__ = "0.1.0"
-# Where the public names are defined.
+__all__ = [
+    "DATA_SOURCES", "ENCODERS", "EVALUATION_MODES", "FEEDERS", "SCHEDULES", "SEQUENCE_MODELS",
+    "SEQUENCE_TYPES", "Comparison", "ConfigError", "Option", "Run", "WorkdirError", "compare",
+    "declare", "get_config", "load_replicas", "load_run", "train", "train_replicas",
+]  # fmt: skip
+# Modules that define them; the registries are in the remaining one.
 _HOMES = {
     "presets": ("get_config",),
     "runs.session": ("train", "train_replicas"),
@@ -53,19 +56,14 @@ _HOMES = {
     "config.check": ("ConfigError",),
     "config.rules": ("Option",),
     "config.options": ("declare",),
-    "config.registry": (
-        "DATA_SOURCES", "SEQUENCE_TYPES", "EVALUATION_MODES", "ENCODERS", "SEQUENCE_MODELS",
-        "SCHEDULES", "FEEDERS",
-    ),
-}  # fmt: skip
-__all__ = [name for names in _HOMES.values() for name in names]
+}
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used: importing the package alone imports no JAX."""
-    home = next((home for home, names in _HOMES.items() if name in names), None)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    home = next((home for home, names in _HOMES.items() if name in names), "config.registry")
     importlib.import_module(f"{__name__}.runs.check")  # Fills the registries.
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 

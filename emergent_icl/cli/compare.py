@@ -19,6 +19,7 @@ from emergent_icl.plots.comparison import compare
 _OUTPUT = flags.DEFINE_string(
     "output", "comparison.png", f"Figure to write: {', '.join(style.FORMATS)}."
 )
+TITLES = ("Ends, with 95 % intervals over sequences", "Options that differ")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,14 +30,8 @@ def main(argv: Sequence[str]) -> None:
         output = Path(_OUTPUT.value).expanduser()
         style.check_format(output)
         found = compare(argv[1:])
-        runs, columns = list(found.ends), list(next(iter(found.ends.values())))
-        cells = {name: [_text(end[name]) for end in found.ends.values()] for name in columns}
-        tables.print_columns("Ends, with 95 % intervals over sequences", runs, cells, "run")
-        if found.options:
-            values = {run: [str(one[run]) for one in found.options.values()] for run in runs}
-            tables.print_columns("Options that differ", list(found.options), values, "option")
+        for title, rows in zip(TITLES, found.tables(), strict=False):
+            headings = next(iter(rows.values()))
+            columns = {name: [row[name] for row in rows.values()] for name in headings}
+            tables.print_columns(title, list(rows), columns)
         console.say(f"Written: {found.save(output)}")
-
-
-def _text(value: object) -> str:
-    return tables.cell(value) if value is None or isinstance(value, float) else str(value)

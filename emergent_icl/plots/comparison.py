@@ -49,11 +49,22 @@ class Comparison(NamedTuple):
     ends: dict[str, dict[str, Any]]
     options: dict[str, dict[str, Any]]
 
+    def tables(self) -> list[dict[str, dict[str, str]]]:
+        """Ends, and options if any differ, as text: {row: {column: text}}."""
+        ends = {run: {k: _text(v) for k, v in cells.items()} for run, cells in self.ends.items()}
+        options = {
+            path: {run: str(v) for run, v in own.items()} for path, own in self.options.items()
+        }
+        return [table for table in (ends, options) if table]
+
     def __repr__(self) -> str:
-        rows = {"": next(iter(self.ends.values())).keys()}
-        rows |= {run: cells.values() for run, cells in self.ends.items()}
-        rows |= {option: values.values() for option, values in self.options.items()}
-        return "\n".join("  ".join(map(str, (name, *cells))) for name, cells in rows.items())
+        lines = []
+        for table in self.tables():
+            rows = [["", *next(iter(table.values()))]]
+            rows += [[name, *cells.values()] for name, cells in table.items()]
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+            lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the figure; returns its path. FigureError unless it ends in .png, .pdf or .svg."""
@@ -123,6 +134,12 @@ def _recorded(workdir: Workdir, replica: str) -> _Recorded:
     return _Recorded(
         config, records, ends | {"config": config_hash(config), "commit": commit and short(commit)}
     )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
 
 
 def _labels(places: list[tuple[Path, str]]) -> list[str]:
