@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
             started = time.monotonic()
             SUITES[name](bench)
             console.say(f"{name}: {time.monotonic() - started:.0f} s\n")
-        results, out = bench.results_json(), Path(_OUT.value)
+        results, out = bench.results_json(), Path(_OUT.value).expanduser()
         numbers = {**results["speedups"], **results["figures"]}
         known = {name: f"{number:.3g}" for name, number in numbers.items() if number is not None}
         if known:

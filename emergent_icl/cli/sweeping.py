@@ -16,6 +16,7 @@ from absl import flags
 from emergent_icl.cli import console, sweep_display
 from emergent_icl.cli.flags import EXTENSIONS, workdir_flag
 from emergent_icl.cli.signals import STOP_SIGNALS
+from emergent_icl.config.options import known
 from emergent_icl.plots.report import report_page
 from emergent_icl.plots.sweep_data import context_text
 from emergent_icl.plots.sweep_figures import finding_figure, save, summary_figure
@@ -208,6 +209,9 @@ def _changes(words: Sequence[str]) -> dict[str, Any]:
         path, equals, text = word.partition("=")
         if not equals:
             raise SweepError(f"--set={word} must be option=value")
+        option = known().get(path)
+        if option is not None and option.default is None and text.lower() == "none":
+            text = "None"
         try:
             changes[path] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

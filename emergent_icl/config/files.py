@@ -1,11 +1,10 @@
-"""What a user names by a path: folders, files, and Python files with a preset."""
+"""Configs and sweeps by name, or in Python files of the user, with a preset."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import importlib.util
-import os
 import re
 import sys
 import traceback
@@ -16,8 +15,6 @@ from typing import Any
 
 from emergent_icl.config.check import ConfigError
 
-# Only a drive of Windows is a single letter. A Path has lost one of the two slashes.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/.*", re.DOTALL)
 # A colon elsewhere belongs to the path.
 _PYTHON_FILE = re.compile(r"(.+?\.py)(?:(:)(.*))?", re.DOTALL)
 
@@ -28,22 +25,6 @@ class FileError(ConfigError):
     def __init__(self, problem: str) -> None:
         super().__init__([problem])
         self.args = (problem,)  # In one line.
-
-
-def local_folder(path: str | os.PathLike[str]) -> Path:
-    """The absolute path of a folder; ~ is the home folder.
-
-    Raises:
-      ValueError: the path is empty or a URL, or ~ names nobody's home folder.
-    """
-    text = os.path.expanduser(path)
-    if not text.strip():
-        raise ValueError("the path of the folder is empty (the current folder is '.')")
-    if _URL.fullmatch(text):
-        raise ValueError(f"'{text}' is a URL; it must be a folder of this machine or a mounted one")
-    if text.startswith("~"):
-        raise ValueError(f"'{text}': there is no such home folder")
-    return Path(text).absolute()
 
 
 def call_file(where: str, function: str, package: str = "", names: Collection[str] = ()) -> Any:

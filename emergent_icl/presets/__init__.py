@@ -66,11 +66,9 @@ def get_config(name: str, overrides: Mapping[str, Any] | None = None) -> ConfigD
 def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
     """A copy with some options changed; raises ConfigError for unknown ones, with all problems."""
     known = flatten(config.to_dict())
-    problems = [unknown_option(path, known) for path in values if not is_option(path, known)]
-    changed = with_options(
-        config, {path: values[path] for path in values if is_option(path, known)}
-    )
-    if problems:
+    good = {path: value for path, value in values.items() if is_option(path, known)}
+    changed = with_options(config, good)
+    if problems := [unknown_option(path, known) for path in values if path not in good]:
         try:
             check(changed)
         except ConfigError as error:

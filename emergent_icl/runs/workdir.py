@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import ml_collections
 # It registers what derived options mean, which configs are compared by.
 import emergent_icl.training.replicas  # noqa: F401
 from emergent_icl.config.configs import is_resumable, place, tuples
-from emergent_icl.config.files import local_folder
 from emergent_icl.config.identity import completed, differing_options, kept, lacking
 from emergent_icl.config.registry import SCHEDULES
 from emergent_icl.runs.locks import try_lock
 
 # What launchers, `inspect_data` and a killed start leave where no run has begun.
 _BEFORE_A_RUN = ("train.log", "job.json", "inspection.json", "figures", "*.tmp")
+# Only a drive of Windows is a single letter. A Path has lost one of the two slashes.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class WorkdirError(RuntimeError):
@@ -36,10 +38,7 @@ class Workdir:
     """Paths and small files of one run; raises WorkdirError for what is no folder's path."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        try:
-            self.path = local_folder(path)
-        except ValueError as error:
-            raise WorkdirError(f"work directory: {error}") from error
+        self.path = _local_folder(path)
         self.config = self.path / "config.json"
         # What it is trained on, see recorded_data.py.
         self.data = self.path / "data.json"
@@ -176,6 +175,18 @@ class Workdir:
             if section and name in section and section[name] == value:
                 del section[name]
         self.write_json(self.config, tree)
+
+
+def _local_folder(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of a folder, ~ expanded; raises WorkdirError for an empty one or a URL."""
+    text = os.path.expanduser(path)
+    if not text.strip():
+        raise WorkdirError("the path of the work directory is empty (the current folder is '.')")
+    if _URL.match(text):
+        raise WorkdirError(f"'{text}' is a URL: work directories are local or mounted folders")
+    if text.startswith("~"):
+        raise WorkdirError(f"there is no home folder '{text.split('/')[0]}' for {text}")
+    return Path(text).absolute()
 
 
 def check_nothing_foreign(folder: Path, own: Sequence[str]) -> None:

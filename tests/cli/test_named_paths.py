@@ -3,16 +3,21 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import launching
+import numpy as np
 import pytest
 import tiny
 
 from emergent_icl import findings, presets
 from emergent_icl.cli.flags import config_of
 from emergent_icl.config.check import ConfigError
-from emergent_icl.config.files import local_folder
+from emergent_icl.data.sources import omniglot as omniglot_source
+from emergent_icl.data.sources.cache import cache_folder
+from emergent_icl.data.sources.source import source_shape
 from emergent_icl.plots.comparison import compare
 from emergent_icl.presets import omniglot
 from emergent_icl.runs.open import load_run, replica_names
@@ -123,7 +128,35 @@ def test_home_is_the_home_folder(tmp_path, monkeypatch):
     assert Workdir("~/x").path == tmp_path / "x"
     assert Workdir(Path("~/x")).path == tmp_path / "x"
     # A folder of that name can still be meant.
-    assert local_folder("./~/x") == Path.cwd() / "~" / "x"
+    assert Workdir("./~/x").path == Path.cwd() / "~" / "x"
+
+
+@pytest.mark.parametrize("option", ["data_dir", "cache_dir", "features.path", "split"])
+def test_home_is_expanded_in_every_option_that_is_a_path(option, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if option == "data_dir":
+        asked = []
+        fake = SimpleNamespace(builder=lambda name, data_dir: asked.append(data_dir) or 1 / 0)
+        monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake)
+        monkeypatch.setattr(omniglot_source, "import_tensorflow", lambda: None)
+        with pytest.raises(ZeroDivisionError):
+            omniglot_source._prepared_builder("~/x")
+        assert asked == [str(tmp_path / "x")]
+    elif option == "cache_dir":
+        assert cache_folder("~/x") == tmp_path / "x"
+    elif option == "features.path":
+        np.save(tmp_path / "x.npy", np.ones((40, 2, 3), np.float32))
+        words = ["--config.data.source=features", "--config.data.features.path=~/x.npy"]
+        config = config_of(["_", "--config=tests/tiny.py:vectors", *words])
+        assert source_shape(config.data).num_classes == 40
+    else:
+        (tmp_path / "x.json").write_text('{"holdout": [3]}')
+        code = "from emergent_icl.cli import flags as ours; from absl import flags\n"
+        code += "ours.config_flag(); ours.parse_flags(['_', *__import__('sys').argv[1:]])\n"
+        code += "print(flags.FLAGS.config.data.split.holdout)"
+        words = ("--config=tests/tiny.py", "--split=~/x.json")
+        process = launching.start("-c", code, *words, env={"HOME": str(tmp_path)})
+        assert process.communicate(timeout=launching.PATIENCE)[0] == "(3,)\n"
 
 
 WRONG_FOLDERS = {
@@ -132,7 +165,7 @@ WRONG_FOLDERS = {
     "gs://bucket/run": "is a URL",
     "s3://bucket": "is a URL",
     "file:///tmp/run": "is a URL",
-    "~nobody-has-this-name/run": "no such home folder",
+    "~nobody-has-this-name/run": "there is no home folder '~nobody-has-this-name'",
 }
 
 # Every way from a path to a folder of runs, in Python and as a command.
@@ -168,7 +201,6 @@ def test_what_is_no_folder_is_refused_by_every_command(command):
     done = launching.launch(command, "--workdir=gs://bucket/run", *COMMANDS[command])
     assert done.returncode == 1
     assert done.stderr == (
-        "error: work directory: 'gs://bucket/run' is a URL; it must be a folder of this machine or "
-        "a mounted one\n"
+        "error: 'gs://bucket/run' is a URL: work directories are local or mounted folders\n"
     )
     assert not Path(launching.ROOT, "gs:").exists()

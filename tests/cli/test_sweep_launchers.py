@@ -7,7 +7,7 @@ import time
 
 import pytest
 import tiny_sweep
-from launching import launch, start
+from launching import PATIENCE, launch, start
 
 from emergent_icl.runs.records import Display, last_step, read_metrics
 from emergent_icl.runs.train import train
@@ -235,3 +235,15 @@ def test_without_slurm_it_is_said_before_anything_is_written(tmp_path):
         assert done.stderr.startswith(said)
         assert done.stderr.count("\n") == 1
     assert not folder.exists()
+
+
+def test_none_unsets_what_may_be_unset():
+    words = ["evaluation.ways=none", "model.positions=none", "training.optimizer.options.b1=0.8"]
+    code = f"from emergent_icl.cli import sweeping; print(sweeping._changes({words}))"
+    out, err = start("-c", code).communicate(timeout=PATIENCE)
+    changes = {
+        "evaluation.ways": None,
+        "model.positions": "none",
+        "training.optimizer.options.b1": 0.8,
+    }
+    assert out == f"{changes}\n", err
