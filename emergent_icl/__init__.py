@@ -4,8 +4,8 @@ A session, from a config to compared curves::
 
     import emergent_icl as icl
 
-    bursty = icl.train(icl.get_config("gaussian"), "runs/bursty")
-    config = icl.get_config("gaussian", {"data.sequences.p_bursty": 0.0})
+    bursty = icl.train(icl.get_config("gaussian:tiny"), "runs/bursty")
+    config = icl.get_config("gaussian:tiny", {"data.sequences.p_bursty": 0.0})
     icl.train(config, "runs/iid")
     bursty.evaluate("fewshot_holdout")["fewshot_holdout"]["accuracy_closed"]  # with its interval
     shown = bursty.sequences("fewshot_holdout", n=4)

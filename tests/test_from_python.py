@@ -23,7 +23,7 @@ from launching import launch
 import emergent_icl as icl
 from emergent_icl.config.configs import with_options
 from emergent_icl.data.tensorflow import import_tensorflow
-from emergent_icl.plots.style import FigureError
+from emergent_icl.plots import style
 from emergent_icl.runs import open as opening
 from emergent_icl.runs.records import Display, read_metrics
 
@@ -39,6 +39,11 @@ def run(tmp_path_factory):
         return icl.train(CONFIG, tmp_path_factory.mktemp("runs") / "bursty")
 
 
+@pytest.fixture(scope="module")
+def evaluated(run):
+    return run.evaluate(num_sequences=None)
+
+
 def lines(workdir):
     records = read_metrics(workdir.metrics)
     return [{k: v for k, v in one.items() if k not in TIMES} for one in records]
@@ -51,6 +56,7 @@ def test_importing_the_package_imports_nothing_heavy_and_lists_its_names():
     assert {"get_config", "train", "load_run", "compare", "Run", "DATA_SOURCES"} < set(dir(icl))
     assert "omniglot" in icl.DATA_SOURCES
     assert "fewshot_holdout" in icl.EVALUATION_MODES
+    assert repr(icl.DATA_SOURCES).startswith("<data sources: ")
     assert "icl.compare([" in pydoc.render_doc(icl)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = icl.trian
@@ -74,10 +80,9 @@ def test_a_config_has_a_name_and_overrides_that_are_checked_together():
         assert said in str(error.value)
 
 
-def test_evaluations_are_those_of_training_and_of_any_other_options(run):
-    here = run.evaluate(num_sequences=None)
+def test_evaluations_are_those_of_training_and_of_any_other_options(run, evaluated):
     last = lines(run.workdir)[-1]
-    for mode, metrics in here.items():
+    for mode, metrics in evaluated.items():
         for metric, one in metrics.items():
             assert one.mean == last[f"eval/{mode}/{metric}"]
             assert one.low <= one.mean <= one.high
@@ -89,7 +94,7 @@ def test_evaluations_are_those_of_training_and_of_any_other_options(run):
             run.evaluate(**options)
 
 
-def test_predictions_are_those_that_an_evaluation_judges(run):
+def test_predictions_are_those_that_an_evaluation_judges(run, evaluated):
     count = CONFIG.evaluation.num_sequences
     shown = run.sequences("no_support_zipfian", count)
     assert shown.examples.shape == (count, 9, 12, 12, 1)
@@ -98,8 +103,8 @@ def test_predictions_are_those_that_an_evaluation_judges(run):
     assert shown.class_names[0, 0] == f"glyph {shown.class_ids[0, 0]}"
     probabilities = run.predict(shown.examples, shown.labels[:, :-1])
     of_truth = probabilities[np.arange(count), shown.query_labels]
-    loss = run.evaluate("no_support_zipfian", None)["no_support_zipfian"]["loss"]
-    assert -np.log(of_truth).mean() == pytest.approx(loss.mean, rel=1e-4)
+    loss = evaluated["no_support_zipfian"]["loss"].mean
+    assert -np.log(of_truth).mean() == pytest.approx(loss, rel=1e-4)
     # The query's label is not read; images may lack their channel; sequences may be few and short.
     wrong = shown.labels[:2, 4:] * ([1] * 4 + [0])
     some = run.predict(shown.examples[:2, 4:, ..., 0], wrong)
@@ -160,18 +165,20 @@ def test_exported_parameters_can_be_read_back(run, tmp_path):
         run.export(tmp_path / "weights.pt")
 
 
-def test_runs_are_compared_by_what_they_recorded(run, tmp_path):
+def test_runs_are_compared_by_what_they_recorded(run, evaluated, tmp_path):
     names = ({"name": "a"}, {"name": "b", "training.seed": 5})
-    config = with_options(CONFIG, {"training.replica_overrides": names, "training.num_steps": 20})
+    options = {"training.replica_overrides": names, "training.num_steps": 20}
+    config = with_options(tiny.get_config("symbols"), options)
     with pytest.raises(icl.ConfigError, match="use train_replicas"):
         icl.train(config, tmp_path / "seeds")
     replicas = icl.train_replicas(config, tmp_path / "seeds")
     assert list(replicas) == ["a", "b"]
     found = icl.compare([run, tmp_path / "seeds", replicas["b"]])
     assert list(found.ends) == ["bursty", "seeds, a", "seeds, b"]
-    assert list(found.options) == ["training.num_steps", "training.seed"]
+    assert list(found.options)[-2:] == ["training.num_steps", "training.seed"]
+    assert list(found.options["model.encoder"].values()) == ["mlp", "embedding", "embedding"]
     assert list(found.options["training.seed"].values()) == [0, 0, 5]
-    end, evaluated = found.ends["bursty"], run.evaluate(num_sequences=None)
+    end = found.ends["bursty"]
     assert end["ICL"] == evaluated["fewshot_holdout"]["accuracy_closed"]
     assert end["IWL"] == evaluated["no_support_zipfian"]["accuracy"]
     assert (end["state"], end["step"]) == ("complete", 40)
@@ -186,15 +193,23 @@ def test_runs_are_compared_by_what_they_recorded(run, tmp_path):
         icl.compare([tmp_path / "nothing"])
 
 
-@pytest.mark.parametrize(
-    ("name", "start"), [("c.png", b"\x89PNG"), ("c.PDF", b"%PDF"), ("c.svg", b"<?xml")]
-)
-def test_a_figure_has_the_format_of_its_name_and_the_same_bytes_again(run, tmp_path, name, start):
-    contents = [icl.compare([run]).save(tmp_path / name).read_bytes() for _ in range(2)]
-    assert contents[0].startswith(start)
+FORMATS = {"c.png": b"\x89PNG", "c.PDF": b"%PDF", "c.svg": b"<?xml"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_figure_has_the_format_of_its_name_and_the_same_bytes_again(tmp_path, name):
+    contents = []
+    for _ in range(2):
+        figure = style.new_figure(2, 1)
+        figure.subplots().plot([1, 2])
+        style.sign(figure, "config 12345678")
+        style.save(figure, tmp_path / name)
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0].startswith(FORMATS[name])
     assert contents[0] == contents[1]
-    with pytest.raises(FigureError, match=r"c\.gif: figures are written as \.png, \.pdf, \.svg"):
-        icl.compare([run]).save(tmp_path / "c.gif")
+    said = r"c\.gif: figures are written as \.png, \.pdf, \.svg"
+    with pytest.raises(style.FigureError, match=said):
+        style.save(figure, tmp_path / "c.gif")
 
 
 # Libraries that are imported make loggers and filters of warnings of their own.
@@ -255,7 +270,6 @@ def test_an_interrupted_run_is_resumed_by_the_same_call(run, tmp_path, times, in
         with pytest.raises(KeyboardInterrupt) as stopped:
             icl.train(CONFIG, tmp_path / "run", Killer(30, times))
         resumed = icl.train(CONFIG, tmp_path / "run")
-        resumed.evaluate(num_sequences=10)
         icl.compare([resumed]).save(tmp_path / "c.svg")
     assert ("stopped after step 30; the state is saved" in str(stopped.value)) == (times == 1)
     assert lines(resumed.workdir) == lines(run.workdir)
@@ -291,15 +305,9 @@ def test_the_command_prints_ends_and_options_and_then_writes_the_figure(run, tmp
     for text in (str(end["ICL"]), str(end["IWL"]), end["config"], f"Written: {output}"):
         assert text in done.stdout
     assert output.read_bytes().startswith(b"%PDF")
-    for words, status, said in (
-        ([run.workdir.path, "--output=a.gif"], 1, "a.gif: figures are written as .png, .pdf, .svg"),
-        ([tmp_path / "none"], 1, "is not the work directory of a run"),
-        ([], 2, "compare RUN RUN"),
-    ):
-        done = launch("compare", *words)
-        assert done.returncode == status
-        assert done.stderr.startswith("error:")
-        assert said in done.stderr
+    done = launch("compare", run.workdir.path, "--output=a.gif")
+    assert done.returncode == 1
+    assert done.stderr == "error: a.gif: figures are written as .png, .pdf, .svg files\n"
 
 
 def test_importing_tensorflow_leaves_no_trace_in_the_process(tmp_path, monkeypatch):

@@ -57,6 +57,9 @@ class Registry(Mapping[str, T]):
         """The facts about an entry; for an unknown name the defaults."""
         return SimpleNamespace(**(self._defaults | self._facts.get(name, {})))
 
+    def __repr__(self) -> str:
+        return f"<{self.kind}s: {', '.join(self)}>"
+
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
             raise KeyError(unknown_name(self.kind, name, self))
