@@ -1,5 +1,6 @@
 """How every command starts, and what it says of itself."""
 
+import json
 import os
 import re
 import shlex
@@ -136,28 +137,43 @@ def test_flags_of_other_commands_are_not_taken():
     assert "Unknown command line flag 'step'" in error
 
 
+# Each in a process of its own: flags are global.
 PARSED = """
-import importlib, sys
-module = importlib.import_module(sys.argv.pop(1))
+import importlib, json, os, sys
 from emergent_icl.cli.flags import parse_flags
-parse_flags(sys.argv)
+for module, words in json.loads(sys.argv[1]):
+    if os.fork() == 0:
+        try:
+            sys.argv[1:] = words
+            importlib.import_module(module)
+            parse_flags(sys.argv)
+        except SystemExit:
+            os._exit(1)
+        os._exit(0)
+    if os.wait()[1]:
+        sys.exit(f"refused: {module} {words}")
 """
-README = (launching.ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-# Without those that name a user's own files, leave something out, or stand within a sentence.
-COMMAND_LINES = [
-    line
-    for line in re.findall(
-        r'python -m ((?:experiments\.|emergent_icl )(?:"[^"]*"|[^"\n])+)', README
-    )
-    if "my_" not in line and "..." not in line and "`" not in line
+PAGES = [
+    launching.ROOT / "README.md",
+    *(launching.ROOT / "docs" / "howto").glob("*.md"),
+    *(launching.ROOT / "docs").glob("tutorial.md"),
 ]
 
 
-@pytest.mark.parametrize("line", COMMAND_LINES)
-def test_every_command_of_the_readme_is_understood(line):
-    command, *words = shlex.split(line.replace("emergent_icl ", "experiments."), comments=True)
-    output("-c", PARSED, MODULES[command.removeprefix("experiments.")], *words)
+def command_lines(page):
+    """(command, flags) of a page, without those that name a user's own files or leave some out."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    pattern = (
+        r"^(?:emergent-icl |python -m (?:experiments\.|emergent_icl ))((?:\"[^\"]*\"|[^\"\n])+)"
+    )
+    for line in re.findall(pattern, text, re.MULTILINE):
+        if "my_" not in line and "..." not in line:
+            command, *words = shlex.split(line, comments=True)
+            if not command.startswith("-"):
+                yield command.replace("-", "_"), words
 
 
-def test_the_readme_has_commands():
-    assert len(COMMAND_LINES) >= 10
+def test_every_command_of_the_pages_is_understood():
+    lines = [(MODULES[command], words) for page in PAGES for command, words in command_lines(page)]
+    output("-c", PARSED, json.dumps(lines))
+    assert len(lines) >= 10
