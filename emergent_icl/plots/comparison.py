@@ -94,9 +94,9 @@ def compare(runs: Iterable[Run | str | os.PathLike[str]]) -> Comparison:
         found |= {(workdir.path, name): _recorded(workdir, name) for name in wanted}
     if not found:
         raise ValueError("no runs are given to compare")
-    runs = dict(zip(_labels(list(found)), found.values(), strict=True))
-    options = differing({label: run.config for label, run in runs.items()})
-    return Comparison(_figure(runs), {label: run.ends for label, run in runs.items()}, options)
+    named = dict(zip(_labels(list(found)), found.values(), strict=True))
+    options = differing({label: run.config for label, run in named.items()})
+    return Comparison(_figure(named), {label: run.ends for label, run in named.items()}, options)
 
 
 def differing(configs: Mapping[str, ml_collections.ConfigDict]) -> dict[str, dict[str, Any]]:
@@ -121,19 +121,16 @@ def _recorded(workdir: Workdir, replica: str) -> _Recorded:
     about = summary.get("replicas", {}).get(replica, {}) if replica else summary
     state = "complete" if summary.get("step") == config.training.num_steps else "incomplete"
     if (step := about.get("diverged_at_step")) is not None:
-        state, measured = f"diverged at step {step}", []
-    else:
-        measured = records[::-1]
+        state = f"diverged at step {step}"
     ends: dict[str, Any] = {"state": state, "step": records[-1]["step"] if records else 0}
     for name, measure in MEASURES.items():
-        key, count = metric_key(measure), config.evaluation.num_sequences
-        value = next((line[key] for line in measured if key in line), None)
-        has_interval = value is not None and is_share(measure)
-        ends[name] = proportion(value, count) if has_interval else value
+        values = [line[metric_key(measure)] for line in records if metric_key(measure) in line]
+        ends[name] = values[-1] if values and step is None else None
+        if ends[name] is not None and is_share(measure):
+            ends[name] = proportion(ends[name], config.evaluation.num_sequences)
     commit = summary.get("commit")
-    return _Recorded(
-        config, records, ends | {"config": config_hash(config), "commit": commit and short(commit)}
-    )
+    ends |= {"config": config_hash(config), "commit": commit and short(commit)}
+    return _Recorded(config, records, ends)
 
 
 def _text(value: Any) -> str:
@@ -157,7 +154,7 @@ def _figure(runs: Mapping[str, _Recorded]) -> Figure:
     title = "\n".join(dict.fromkeys(run.config.name for run in runs.values()))
     try:
         levels = levels_of([make_replicas(run.config)[0].task for run in runs.values()])
-    except (DataUnavailableError, ValueError):  # The data are gone; the curves are not.
+    except (DataUnavailableError, ValueError):  # Data that are gone.
         levels = {}
     figure = learning_curves_figure(lines, title, levels)
     cited = (f"{label}: {citation(run.config, run.ends['commit'])}" for label, run in runs.items())

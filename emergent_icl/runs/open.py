@@ -110,7 +110,8 @@ class Run(NamedTuple):
         modes = (modes,) if isinstance(modes, str) else modes
         given = {"modes": modes and tuple(modes), "num_sequences": num_sequences, **options}
         evaluate = self._evaluated(given).evaluator()
-        return evaluate(*jax.device_put((self.params, self.batch_stats)), self.device_bank())
+        params, batch_stats = jax.device_put((self.params, self.batch_stats))
+        return evaluate(params, batch_stats, self.device_bank())
 
     def sequences(self, mode: str, n: int = 8) -> Sequences:
         """The first `n` evaluation sequences of a mode, as the run is evaluated on them.

@@ -44,7 +44,7 @@ def config_hash(config: ml_collections.ConfigDict) -> str:
 
 def citation(config: ml_collections.ConfigDict, commit: str | None) -> str:
     """'config 1a2b3c4d, commit 03431ae1234', for the margin of a figure."""
-    return f"config {config_hash(config)}" + f", commit {short(commit)}" * bool(commit)
+    return f"config {config_hash(config)}" + (f", commit {short(commit)}" if commit else "")
 
 
 def short(commit: str) -> str:
