@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from emergent_icl.runs.session import train, train_replicas
     from emergent_icl.runs.workdir import WorkdirError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "DATA_SOURCES", "ENCODERS", "EVALUATION_MODES", "FEEDERS", "SCHEDULES", "SEQUENCE_MODELS",
     "SEQUENCE_TYPES", "Comparison", "ConfigError", "Option", "Run", "WorkdirError", "compare",
