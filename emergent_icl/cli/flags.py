@@ -78,10 +78,13 @@ def replica_flag() -> flags.FlagHolder[str | None]:
 
 @functools.cache
 def data_flags() -> Callable[[], dict[str, str]]:
-    """--data_dir and --features_path; returns what gives them as overrides of a run's config."""
+    """Flags for where data are; returns what gives them as overrides of a run's config."""
     places = {
         "data.data_dir": flags.DEFINE_string(
             "data_dir", None, "Folder of the TFDS datasets, where the run's config names another."
+        ),
+        "data.images.path": flags.DEFINE_string(
+            "images_path", None, "Folder or file of images, where the run's config names another."
         ),
         "data.features.path": flags.DEFINE_string(
             "features_path", None, "File of feature vectors, where the run's config names another."

@@ -32,6 +32,14 @@ _BURSTS = (
     "Bursty and few-shot sequences: draw `ways` classes, with `shots` examples each in the context."
 )
 _FEWSHOT = "Few-shot modes: draw `ways` classes, with `shots` examples each in the context."
+_ARRAY = "Name of the array in a .npz or .h5 file; '' if there is only one."
+_OWN = {
+    "labels": Option("", rules.STRING, "Labels (integers or strings) of an array [N, ...], which "
+        "make its classes: the name of an array [N] in the same file, or a .npy file, relative to "
+        "that file's folder.", before=""),
+    "num_exemplars": Option(None, rules.OPTIONAL_COUNT, "Exemplars per class: the first ones in "
+        "sorted or stored order. none: all; every class must have the same number.", before=None),
+}  # fmt: skip
 _STROKES = "Minimum and maximum number of strokes (cubic Bezier curves) per character."
 _PEN_WIDTH = "Minimum and maximum pen width, as a fraction of the image side."
 
@@ -47,7 +55,8 @@ OPTIONS: dict[str, Option] = {
     **_section("data", {
         "source": Option("omniglot", one_of(registry.DATA_SOURCES),
             "Data source: 'omniglot', 'glyphs' (procedural characters), 'gaussian' (clusters of "
-            "vectors), 'features' (vectors from your own file), or 'symbolic' (integers)."),
+            "vectors), 'images' (your own images), 'features' (your own vectors), or 'symbolic' "
+            "(integers)."),
         "data_dir": Option("", rules.STRING, "Folder of TFDS datasets; '' means "
             "TFDS_DATA_DIR or, if unset, TFDS's own default.", per_machine=True, reopenable=True),
         "cache_dir": Option("", rules.STRING, "Cache folder for decoded and generated images; "
@@ -85,8 +94,9 @@ OPTIONS: dict[str, Option] = {
             "class. Shown in evaluation if evaluation.exemplars is 'holdout'.", before=0),
         "groups": Option("", rules.STRING, "Groups of classes that stay on one side of the "
             "split between training and holdout. '': the variants of a class; a number n: n "
-            "consecutive classes of the source; for Omniglot, 'alphabet' or 'character'; for "
-            "'features', the name of an array [classes] in the file.", before=""),
+            "consecutive classes of the source; for Omniglot, 'alphabet' or 'character'; for a "
+            "folder of images, 'parent'; for your own file, the name of an array [classes] in it.",
+            before=""),
         "rare": Option((), rules.CLASSES, _CLASSES, before=()),
         "common": Option((), rules.CLASSES, _CLASSES, before=()),
         "holdout": Option((), rules.CLASSES, _CLASSES, before=()),
@@ -124,8 +134,7 @@ OPTIONS: dict[str, Option] = {
             "Class -> label: 'ordered' (place in the split), 'original' (the dataset's own "
             "number), 'shared' (classes share a smaller number of labels), or 'unfixed' (a new "
             "assignment to 0..ways-1 in each few-shot sequence)."),
-        "num_shared_labels": Option(32, integer(1),
-            "Number of labels of the 'shared' labeling."),
+        "num_shared_labels": Option(32, integer(1), "Number of labels of the 'shared' labeling."),
         "label_multiplicity": Option(1, integer(1, 10_000), "Labels per training class, one of "
             "which is drawn per class and sequence (\"polysemy\")."),
         "draws": Option(2, integer(1, 2), "How sequences are drawn. 2: N evaluation "
@@ -168,11 +177,18 @@ OPTIONS: dict[str, Option] = {
         "seed": Option(0, rules.SEED,
             "Seed of the cluster means, which are drawn from N(0, I / D)."),
     }),
+    **_section("data.images", {
+        "path": Option("", rules.STRING, "A folder CLASS/*.png or .jpg, or a .npy, .npz, or .h5 "
+            "file with an array of classes x exemplars x H x W (x channels), uint8 or in [0, 1].",
+            per_machine=True, reopenable=True, before=""),
+        "array": Option("", rules.STRING, _ARRAY, before=""),
+        **_OWN,
+    }),
     **_section("data.features", {
         "path": Option("", rules.STRING, "A .npy, .npz, or .h5 file with an array of classes x "
             "exemplars x D.", per_machine=True, reopenable=True),
-        "array": Option("", rules.STRING,
-            "Name of the array in a .npz or .h5 file; '' if there is only one."),
+        "array": Option("", rules.STRING, _ARRAY),
+        **_OWN,
     }),
     **_section("data.symbolic", {
         "num_classes": Option(1700, integer(1, MOST_CLASSES),
@@ -305,11 +321,10 @@ OPTIONS: dict[str, Option] = {
 # fmt: on
 # What the options of a section are for, if that is not obvious.
 SECTIONS = {
-    "data.omniglot": "For data.source 'omniglot'.",
-    "data.glyphs": "For data.source 'glyphs': procedural characters.",
-    "data.gaussian": "For data.source 'gaussian'.",
-    "data.features": "For data.source 'features'.",
-    "data.symbolic": "For data.source 'symbolic': no images at all.",
+    **{
+        f"data.{source}": f"For data.source '{source}'."
+        for source in ("omniglot", "glyphs", "gaussian", "images", "features", "symbolic")
+    },
     "model.resnet": "For the 'resnet' encoder.",
     "model.mlp": "For the 'mlp' encoder.",
 }

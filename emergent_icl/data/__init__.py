@@ -3,6 +3,8 @@
 # Imported for their entries in the registries, so that whoever sees one sees it filled.
 from emergent_icl.data import feed
 from emergent_icl.data.sequences import bursty, probes
-from emergent_icl.data.sources import features, gaussian, glyphs, omniglot, symbolic
+from emergent_icl.data.sources import features, gaussian, glyphs, images, omniglot, symbolic
 
-__all__ = ["bursty", "features", "feed", "gaussian", "glyphs", "omniglot", "probes", "symbolic"]
+__all__ = [
+    "bursty", "features", "feed", "gaussian", "glyphs", "images", "omniglot", "probes", "symbolic",
+]  # fmt: skip

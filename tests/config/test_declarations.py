@@ -23,7 +23,9 @@ def test_what_may_differ_is_told_by_sections_where_it_can_be():
     may = prefixes("per_replica")
     assert {"data.split.", "data.sequences.", "data.noise_scale", "training.seed"} <= set(may)
     assert not any(path.startswith("data.split.s") for path in may)
-    assert in_words(prefixes("reopenable")).endswith("data.features.path, evaluation.*")
+    assert in_words(prefixes("reopenable")).endswith(
+        "data.images.path, data.features.path, evaluation.*"
+    )
     assert prefixes("resumable") == ("training.num_steps", "checkpoints.")
     resumable = {path for path in OPTIONS if is_resumable(path)}
     assert "data.cache_dir" in resumable

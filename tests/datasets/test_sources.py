@@ -24,6 +24,9 @@ def data_options(tmp_path, source, **options):
     data.gaussian.dimension = 5
     data.features.path = str(tmp_path / "vectors.npy")
     np.save(data.features.path, np.ones((6, 3, 5)))
+    data.images.path = str(tmp_path / "images.npz")
+    np.savez(data.images.path, x=np.zeros((18, 9, 10)), y=np.repeat(np.arange(6), 3))
+    data.images.update(array="x", labels="y")
     data.update(options)
     return data
 

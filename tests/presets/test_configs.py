@@ -157,6 +157,9 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
     config.data.source = "features"
     config.data.features.path = str(tmp_path / "vectors.npy")
     load_bank(Spy(config.data, seen, "data."))
+    np.save(tmp_path / "images.npy", np.zeros((40, 5, 8, 8)))
+    config.data.source, config.data.images.path = "images", str(tmp_path / "images.npy")
+    load_bank(Spy(config.data, seen, "data."))
 
     paper = omniglot.get_config("paper").unlock()
     for sequence_model in ("transformer", "lstm"):

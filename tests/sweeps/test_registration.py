@@ -191,7 +191,8 @@ def test_no_value_can_change_unnoticed_but_where_things_lie():
             unnoticed.append(said)
     assert set(unnoticed) == {
         "config.data.data_dir", "config.data.cache_dir", "config.data.feeder",
-        "config.data.features.path", "config.checkpoints.every", "config.checkpoints.keep",
+        "config.data.images.path", "config.data.features.path", "config.checkpoints.every",
+        "config.checkpoints.keep",
     }  # fmt: skip
 
 
