@@ -20,12 +20,12 @@ from emergent_icl.sweeps.spec import load_sweep
 _SWEEP = flags.DEFINE_list(
     "sweep",
     None,
-    "NAME[:preset] of a finding or FILE.py[:preset] of your own; several with commas.",
+    "NAME[:preset] of a finding or of 'map', or FILE.py[:preset] of your own; several with commas.",
     required=True,
 )
 
 
 def main(argv: Sequence[str]) -> None:
     """Sweeps in, exit code out."""
-    named = (findings.__name__, findings.FINDINGS)
+    named = (findings.__name__, (*findings.FINDINGS, *findings.EXAMPLES))
     sweeping.launch(argv, lambda: [load_sweep(where, *named) for where in _SWEEP.value])

@@ -178,8 +178,9 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
         further = filter(None, (finding.family, finding.registration))
         rows += [("", "", text) for text in further]
     columns = {"finding": NAME, "verdict": NAME, "what was claimed, and measured": TEXT}
-    console.say(data.family_text(results["verdicts"]))
-    print_table("Verdicts", columns, rows, is_grouped=True)
+    if results["verdicts"]:
+        console.say(data.family_text(results["verdicts"]))
+        print_table("Verdicts", columns, rows, is_grouped=True)
     for name, sweep in results["sweeps"].items():
         for condition, search in (sweep["search"] or {}).items():
             if search["chosen"] is None:

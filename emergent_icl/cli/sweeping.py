@@ -151,7 +151,7 @@ def judge_and_draw(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]
     write_whole(root / RESULTS, results_text(results) + "\n")
     figures = root / "figures"
     for name, sweep in results["sweeps"].items():
-        verdict = results["verdicts"][name]
+        verdict = results["verdicts"].get(name)
         save(finding_figure(name, sweep, verdict, context_text(results)), figures / name)
     save(summary_figure(results), figures / "summary")
     write_whole(root / "report.html", report_page(results, figures))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import ml_collections
+import numpy as np
 from ml_collections.config_dict import placeholder
 
 from emergent_icl.config.options import EXTENSIONS, OPTIONS, known
@@ -92,7 +93,9 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def tuples(value: Any) -> Any:
-    """A value with tuples for lists: JSON has only lists, configs have only tuples."""
+    """A value as configs hold it: tuples for lists and arrays, plain numbers for NumPy's."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, dict):
         return {name: tuples(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -122,7 +125,7 @@ def named_overrides(config: ml_collections.ConfigDict) -> list[tuple[str, dict[s
     """
     training = config.training
     if training.replica_overrides:
-        return [_named(**overrides) for overrides in training.replica_overrides]
+        return [_named(**tuples(overrides)) for overrides in training.replica_overrides]
     if is_plain(config):
         return [("", {})]
     seeds = range(training.seed, training.seed + training.replicas)
@@ -176,5 +179,5 @@ def with_options(
             if not is_option(path, known):
                 raise KeyError(unknown_option(path, known))
             section, name = place(changed, path)
-            section[name] = value
+            section[name] = tuples(value)
     return changed.lock()

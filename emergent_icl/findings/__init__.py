@@ -8,5 +8,7 @@ Each file says what is claimed, and by which statistics, before anything is run.
 FINDINGS = (
     "burstiness", "classes", "multiplicity", "variation", "zipf", "architecture", "transience",
 )  # fmt: skip
+# Sweeps to start from that are no findings of the paper.
+EXAMPLES = ("map",)
 # 'one-split' is what 'laptop' was before each replicate had its own class split.
 PRESETS = ("laptop", "paper", "one-split")

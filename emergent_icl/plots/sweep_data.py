@@ -147,6 +147,11 @@ def constants(conditions: Mapping[str, Json], measure: str) -> dict[str, float]:
     return found
 
 
+def is_map(sweep: Json) -> bool:
+    """Whether a sweep has two axes."""
+    return not isinstance(sweep["axis"], str)
+
+
 def is_ordered(conditions: Mapping[str, Json]) -> bool:
     """Whether conditions differ in a number."""
     return len(conditions) > 1 and all(is_number(one["value"]) for one in conditions.values())
@@ -224,6 +229,8 @@ def verdict_text(verdict: Json | None) -> tuple[str, str]:
 
 def family_text(verdicts: Mapping[str, Json]) -> str:
     """How many claims were judged together, and by what; stands above every table of verdicts."""
+    if not verdicts:
+        return "No claims."
     number = count(len(verdicts), "claim")
     if not all("strict" in one for one in verdicts.values()):
         return f"{number}, each judged by itself."
@@ -237,8 +244,14 @@ def family_text(verdicts: Mapping[str, Json]) -> str:
     )
 
 
-def headline(verdicts: Mapping[str, Json]) -> str:
-    """'4 of 7 findings reproduced', and how many by the stricter reading if that is less."""
+def headline(results: Json) -> str:
+    """'4 of 7 findings reproduced', and how many by the stricter reading if that is less.
+
+    Of sweeps without claims their titles.
+    """
+    verdicts, sweeps = results["verdicts"], results["sweeps"]
+    if sweeps and not verdicts:
+        return ", ".join(title_of(*one) for one in sweeps.items())
     own = [one["verdict"] for one in verdicts.values()].count("reproduced")
     readings = [one.get("strict", one)["verdict"] for one in verdicts.values()]
     strict = readings.count("reproduced")
@@ -254,7 +267,8 @@ def registration_text(results: Json, name: str) -> str:
 def registrations_text(results: Json) -> str:
     """The same of all findings, without what has changed."""
     texts = {name: registration_text(results, name) for name in results["verdicts"]}
-    return "Claims: " + by_text({name: text.partition(":")[0] for name, text in texts.items()})
+    said = by_text({name: text.partition(":")[0] for name, text in texts.items()})
+    return f"Claims: {said or 'none'}"
 
 
 def by_text(texts: Mapping[str, str]) -> str:

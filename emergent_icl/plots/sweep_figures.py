@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from emergent_icl.plots import style
+from emergent_icl.plots import style, sweep_map
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Json, Look
 from emergent_icl.sweeps.measures import is_share
@@ -57,8 +57,10 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
     cross; conditions without runs are named below.
 
     Sweep and verdict are their parts of results.json; the context (`sweep_data.context_text`)
-    stands in the small print.
+    stands in the small print. A sweep over two options is a map: a cell for each condition.
     """
+    if data.is_map(sweep):
+        return _map_figure(name, sweep, verdict, context)
     measures, conditions = sweep["measures"], data.in_order(sweep["conditions"])
     # Every label must find its place beside the axes.
     most = len(conditions) + max(len(data.constants(conditions, one)) for one in measures)
@@ -82,6 +84,19 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
     return figure
 
 
+def _map_figure(name: str, sweep: Json, verdict: Json | None, context: str) -> Figure:
+    measures = sweep["measures"]
+    columns = min(len(measures), MOST_BESIDE)
+    figure, panels = _panels(len(measures), columns, PANEL_WIDTH, PANEL_HEIGHT, 1.1)
+    for axes, measure in zip(panels, measures, strict=False):
+        sweep_map.draw(figure, axes, sweep, measure)
+        axes.set_title(data.look_of(measure).long, fontsize=9.5, loc="left")
+    _headline(figure, data.title_of(name, sweep), *(data.verdict_text(verdict) if verdict else ()))
+    parts = (context, data.count_text(sweep), "Cells: means over seeds; hatched: no numbers")
+    _small_print(figure, " ".join(f"{part}." for part in parts if part))
+    return figure
+
+
 def _finding_notes(sweep: Json, context: str) -> str:
     """What a figure of a finding says below."""
     conditions = sweep["conditions"]
@@ -102,24 +117,26 @@ def summary_figure(results: Json) -> Figure:
     """All findings of results.json at a glance.
 
     A panel a finding: its measures at the end of training against its conditions, a point a run;
-    over training where the sweep's 'plot' is 'curves', or where there is but one condition.
+    over training where the sweep's 'plot' is 'curves', or where there is but one condition; a map
+    of the first measure where there are two axes.
     """
     sweeps, verdicts = results["sweeps"], results["verdicts"]
     columns = min(SMALL_COLUMNS, len(sweeps))
     figure, panels = _panels(len(sweeps), columns, SMALL_WIDTH, SMALL_HEIGHT, 0.8)
     ends = []
     for axes, (name, sweep) in zip(panels, sweeps.items(), strict=False):
-        is_over_training = sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
-        ends.append((_draw_over_training if is_over_training else _draw_ends)(axes, sweep))
-        if "icl" in sweep["measures"]:
-            _draw_levels(axes, data.levels(sweep["conditions"], "icl", {}))
+        if data.is_map(sweep):
+            sweep_map.draw(figure, axes, sweep, sweep["measures"][0])
+            ends.append([])
+        else:
+            ends.append(_draw_summary(axes, sweep))
         text, color = data.verdict_text(verdicts.get(name))
         axes.set_title(short(data.title_of(name, sweep)), fontsize=10.5, loc="left", pad=19)
         axes.annotate(
             text, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points",
             color=color, fontsize=9, weight="bold",
         )  # fmt: skip
-    _headline(figure, data.headline(verdicts))
+    _headline(figure, data.headline(results))
     _small_print(
         figure,
         f"{data.context_text(results)}, {data.replicates_text(results)}. At the end of "
@@ -130,6 +147,15 @@ def summary_figure(results: Json) -> Figure:
     )
     _label_ends(figure, panels, ends)
     return figure
+
+
+def _draw_summary(axes: Axes, sweep: Json) -> list[EndLabel]:
+    """A sweep at a glance: what the runs end with, or their curves; and chance in context."""
+    is_over_training = sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
+    ends = (_draw_over_training if is_over_training else _draw_ends)(axes, sweep)
+    if "icl" in sweep["measures"]:
+        _draw_levels(axes, data.levels(sweep["conditions"], "icl", {}))
+    return ends
 
 
 def _draw_curve(axes: Axes, condition: Json, measure: str, look: Look, text: str) -> list[EndLabel]:
@@ -197,11 +223,9 @@ def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
             for x, mean in means:
                 axes.hlines(mean, x - half, x + half, color=look.color, linewidth=2)
         labels.append(EndLabel(look.short, look.color, *means[-1]))
-        constants, place_of = (
-            data.constants(conditions, name),
-            dict(zip(conditions, places, strict=True)),
-        )
-        spots = [(place_of[one], level) for one, level in constants.items()]
+        place_of = dict(zip(conditions, places, strict=True))
+        constants = data.constants(conditions, name).items()
+        spots = [(place_of[one], level) for one, level in constants]
         if spots:
             axes.plot(*zip(*spots, strict=True), "_:", color=look.color, linewidth=1, alpha=0.8)
             labels.append(EndLabel(f"{look.short}, constant", look.color, *spots[-1]))

@@ -90,7 +90,8 @@ def finding_rows(results: Json) -> list[FindingRow]:
         )  # fmt: skip
         title, claim = data.title_of(name, sweeps.get(name)), verdict.get("claim", "")
         text, color = data.verdict_text(verdict)
-        about = data.registration_text(results, name), _family_text(verdict, len(verdicts))
+        registration = data.registration_text(results, name) if verdict else ""
+        about = registration, _family_text(verdict, len(verdicts))
         rows.append(FindingRow(name, title, text, color, claim, checks, *about))
     return rows
 

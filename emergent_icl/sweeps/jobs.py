@@ -2,6 +2,7 @@
 
 SWEEP/CONDITION/seeds=0-4/    the runs for the verdict; one work directory a job
 SWEEP/CONDITION/search/       the search's, where the sweep has one
+SWEEP/together/seeds=0/       every condition of a sweep that trains them together
 
 Conditions of equal configs, in one sweep or several, have their runs in one folder.
 """
@@ -23,7 +24,7 @@ from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_forei
 from emergent_icl.sweeps.measures import MeasuredRun, more_is_better, read_runs
 from emergent_icl.sweeps.spec import SEEDED, Condition, Search, Sweep
 
-SEARCH_FOLDER = "search"
+SEARCH_FOLDER, TOGETHER = "search", "together"
 # What commands leave in a folder before the first job has one.
 _BEFORE_A_SWEEP = ("registration.json", "slurm", "*.tmp")
 _REPLICAS = "training.replica_overrides"
@@ -36,7 +37,7 @@ class Job(NamedTuple):
     """One command that trains, for a condition of a sweep."""
 
     sweep: str
-    condition: str
+    condition: str  # '' of a job for all conditions, whose replicas bear their names.
     workdir: Workdir
     config: ml_collections.ConfigDict  # Of all its runs, which are its replicas.
     waits_for: Workdir | None = None  # The search that has not chosen its settings yet.
@@ -83,10 +84,15 @@ def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> lis
     """
     root = root.absolute()
     folders = _complete_folders(root)
-    settings = [_settle(sweep, one, root, folders) for sweep in sweeps for one in sweep.conditions]
+    settings = [
+        _settle(sweep, one, root, folders)
+        for sweep in sweeps
+        if not sweep.together
+        for one in sweep.conditions
+    ]
     for setting in settings:
         folders[setting.key] += _begun(setting.folder)
-    jobs: list[Job] = []
+    jobs = [job for sweep in sweeps if sweep.together for job in _together(sweep, root)]
     for setting in settings:
         jobs += [setting.search] if setting.search else []
         for workdir, own in _dealt_out(setting, runs_per_job, folders):
@@ -232,6 +238,13 @@ def _dealt_out(
         workdir = Workdir(setting.folder / f"seeds={_short(own)}")
         folders[setting.key].append((workdir, own))
         yield workdir, own
+
+
+def _together(sweep: Sweep, root: Path) -> Iterator[Job]:
+    """A job for each seed, of all conditions."""
+    for seed in sweep.seeds:
+        workdir = Workdir(root / sweep.name / TOGETHER / f"seeds={seed}")
+        yield Job(sweep.name, "", workdir, sweep.together_config(seed))
 
 
 def _begun(folder: Path) -> list[tuple[Workdir, list[int]]]:

@@ -34,7 +34,7 @@ FILE = "registration.json"
 REGISTERED, UNREGISTERED = "registered", "not registered"
 CHANGED = "changed after registration: "
 # Of a sweep, what decides nothing, and what is written in its own way below.
-_SHOWN = {"name", "title", "axis", "measures", "plot", "notes"}
+_SHOWN = {"name", "title", "axis", "measures", "plot", "notes", "together"}
 _PARTS = {"base", "conditions", "claim", "search"}
 # Differences that are named; how many more there are is said.
 _MOST = 5
@@ -47,10 +47,12 @@ def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     """Writes registration.json, unless it is there and says the same; returns its content.
 
     Raises:
-      SweepError: it says something else, or runs for the verdicts have begun.
+      SweepError: it says something else, runs for the verdicts have begun, or there is no claim.
       WorkdirError: what is there is no registration.
     """
-    found = read(root)
+    found, sweeps = read(root), _claimed(sweeps)
+    if not sweeps:
+        raise SweepError("there is no claim to register")
     if found is not None:
         differing = _judged_together(found, sweeps)
         for sweep in sweeps:
@@ -114,7 +116,8 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     judged together, or complete runs that began before. Else it is 'not registered'. Raises as
     `read` does.
     """
-    found, marks = read(root), {sweep.name: UNREGISTERED for sweep in sweeps}
+    found, sweeps = read(root), _claimed(sweeps)
+    marks = {sweep.name: UNREGISTERED for sweep in sweeps}
     if found is None:
         return {"status": marks}
     facts = {name: found[name] for name in ("hash", "registered", "commit")}
@@ -148,6 +151,7 @@ def registered_text(facts: Json) -> str:
 def content_of(sweep: Sweep) -> dict[str, Any]:
     """Whatever decides a sweep's verdict, as JSON has it; a later field of Sweep is part of it."""
     claim, checks = sweep.claim, {}
+    assert claim is not None
     for number, check in enumerate(claim.checks, 1):
         text = check.read_by(claim.rule).text()
         checks[str(number)] = {"check": type(check).__name__, "text": text, **vars(check)}
@@ -224,6 +228,11 @@ def _judged_together(found: Json, sweeps: Sequence[Sweep]) -> list[str]:
     if set(here) == set(there):
         return []
     return [f"judged together: {', '.join(there)} registered, {', '.join(here)} now"]
+
+
+def _claimed(sweeps: Sequence[Sweep]) -> list[Sweep]:
+    """The sweeps that have a claim."""
+    return [sweep for sweep in sweeps if sweep.claim is not None]
 
 
 def _listed(items: Sequence[str]) -> str:

@@ -37,7 +37,8 @@ def collect(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> di
     jobs = make_jobs(sweeps, root)
     check_same_data(jobs)
     found = {sweep.name: _found(sweep, jobs) for sweep in sweeps}
-    readings = judge_family({one.name: _judged(one, found[one.name]) for one in sweeps})
+    claimed = {one.name: (one, one.claim) for one in sweeps if one.claim is not None}
+    readings = judge_family({name: _judged(*one, found[name]) for name, one in claimed.items()})
     # By what they train, so that copies of runs are counted once.
     trained = {config_key(job.config): job for job in jobs if job.is_complete()}.values()
     summaries = [summary for one in trained if (summary := one.workdir.read_summary())]
@@ -49,9 +50,10 @@ def collect(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> di
         "versions": _versions(summaries),
         "runs": sum(one.num_runs for one in trained),
         "compute_seconds": sum(summary["wall_seconds"] for summary in summaries),
-        "claims": len(sweeps),
+        "claims": len(claimed),
         "verdicts": {
-            one.name: _verdict(one, found[one.name], readings[one.name]) for one in sweeps
+            name: _verdict(claim, found[name], readings[name])
+            for name, (_, claim) in claimed.items()
         },
         "sweeps": {one.name: _sweep(one, found[one.name], jobs) for one in sweeps},
     }
@@ -82,20 +84,20 @@ def _found(sweep: Sweep, jobs: Sequence[Job]) -> _Found:
         if job.sweep == sweep.name and not job.is_search and not job.waits_for:
             for run in read_runs(job.workdir) if job.is_complete() else []:
                 if run.seed in sweep.seeds:
-                    found[job.condition].setdefault(run.seed, (job, run))
+                    found[job.condition or run.replica].setdefault(run.seed, (job, run))
     return {name: [runs[seed] for seed in sorted(runs)] for name, runs in found.items()}
 
 
-def _judged(sweep: Sweep, found: _Found) -> tuple[Claim, Evidence, int]:
+def _judged(sweep: Sweep, claim: Claim, found: _Found) -> tuple[Claim, Evidence, int]:
     """What is judged of a sweep: its claim, what was found, and how many runs there should be."""
     runs = {
         name: tuple(run for _, run in own if run.diverged_at_step is None)
         for name, own in found.items()
     }
     values = {condition.name: condition.value for condition in sweep.conditions}
-    measures = set().union(*(check.measures() for check in sweep.claim.checks))
+    measures = set().union(*(check.measures() for check in claim.checks))
     constants = {one.name: _levels(best_constant, sweep, one, measures) for one in sweep.conditions}
-    return sweep.claim, Evidence(runs, values, constants), len(sweep.seeds)
+    return claim, Evidence(runs, values, constants), len(sweep.seeds)
 
 
 def _levels(
@@ -110,9 +112,8 @@ def _levels(
     return {measure: one for measure, one in levels.items() if one is not None}
 
 
-def _verdict(sweep: Sweep, found: _Found, readings: Readings) -> dict[str, Any]:
+def _verdict(claim: Claim, found: _Found, readings: Readings) -> dict[str, Any]:
     own, strict = readings
-    claim = sweep.claim
     outcomes = [result.outcome for result in strict.results]
     return {
         "verdict": own.verdict,

@@ -13,10 +13,10 @@ import numpy as np
 
 from emergent_icl import randomness
 from emergent_icl.config.check import ConfigError
-from emergent_icl.config.configs import NAME_RULE, in_words, is_name, prefixes, with_options
+from emergent_icl.config.configs import NAME_RULE, in_words, is_name, prefixes, tuples, with_options
 from emergent_icl.config.files import FileError, call_file
 from emergent_icl.runs.check import check
-from emergent_icl.sweeps.checks import Rule
+from emergent_icl.sweeps.checks import Check, Rule
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.measures import evaluation_mode, measure_problem
 
@@ -44,12 +44,24 @@ class Condition(NamedTuple):
 
     name: str
     overrides: Mapping[str, Any]  # {option: value}, any options of the config.
-    value: float | None = None  # Its place on the sweep's axis.
+    # Its place on the sweep's axis, or on both of its axes.
+    value: float | tuple[float, float] | None = None
 
 
 def over(option: str, values: Sequence[float], label: str) -> tuple[Condition, ...]:
     """A condition for each value of one option, named 'label=value'."""
     return tuple(Condition(f"{label}={value:g}", {option: value}, value) for value in values)
+
+
+def grid(first: Sequence[Condition], second: Sequence[Condition]) -> tuple[Condition, ...]:
+    """A condition for each pair of two axes' conditions, named 'first,second'.
+
+    Overrides of the second axis win.
+    """
+    return tuple(
+        Condition(f"{a.name},{b.name}", {**a.overrides, **b.overrides}, (a.value, b.value))
+        for a, b in itertools.product(first, second)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +78,10 @@ class Search:
     choose_by: str = "icl"  # The measure whose best value at the end chooses; of a loss, the least.
     seed: int = FIRST_TUNING_SEED  # Of the draws, and of their runs.
     num_steps: int = 0  # Of a draw, evaluated as often as the sweep's own runs; 0: as long, too.
+
+    def __post_init__(self) -> None:
+        """Makes ranges plain numbers; see Sweep."""
+        object.__setattr__(self, "space", tuples(dict(self.space)))
 
     def settings(self) -> list[dict[str, float]]:
         """What is tried: `draws` dictionaries {option: value}, the same for every condition."""
@@ -99,24 +115,44 @@ def _as_typed(option: str, value: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """One or more conditions that differ in a few options, and a claim about them."""
+    """One or more conditions that differ in a few options, and a claim about them.
+
+    A sweep over two options (see `grid`) has a pair of axes. It is drawn as a map, and may have no
+    claim. Values may be NumPy's; they become plain numbers.
+    """
 
     name: str  # Of its folder, and its key in results.json.
     title: str  # Of its figure.
-    axis: str  # What the conditions' values are.
+    axis: str | tuple[str, str]  # What the conditions' values are.
     base: ml_collections.ConfigDict  # What every condition starts from, locked.
     conditions: tuple[Condition, ...]
-    claim: Claim
+    claim: Claim | None = None
     seeds: tuple[int, ...] = tuple(range(5))  # Of the replicates of each condition.
     # Up to which number seeds may be added after looking, from the first one up; 0: none are.
     most_seeds: int = 0
     # Whether each replicate has its own class split and evaluation sequences, or all share those
     # of the base, so that verdicts are conditional on them.
     split: Split = "replicate"
+    # Whether one program trains all conditions of a seed, which differ only in what replicas may.
+    together: bool = False
     measures: tuple[str, ...] = ("icl", "iwl")  # A panel each; see `measures.MEASURES`.
     search: Search | None = None
     plot: Plot = "final"  # What the summary figure shows, the runs' ends or their curves.
     notes: str = ""  # Where the settings come from.
+
+    def __post_init__(self) -> None:
+        """Makes values plain, so that they can be checked, compared and stored."""
+        conditions = (
+            Condition(name, tuples(dict(overrides)), tuples(value))
+            for name, overrides, value in self.conditions
+        )
+        object.__setattr__(self, "conditions", tuple(conditions))
+        object.__setattr__(self, "seeds", tuples(self.seeds))
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The checks of its claim."""
+        return self.claim.checks if self.claim else ()
 
     def config(
         self, condition: Condition, further: Mapping[str, Any] | None = None
@@ -166,6 +202,14 @@ class Sweep:
         own = SEEDED[self.split]
         return tuple({"name": f"seed={seed}", **dict.fromkeys(own, seed)} for seed in seeds)
 
+    def together_config(self, seed: int) -> ml_collections.ConfigDict:
+        """The config of every condition with this seed, as replicas named by their conditions."""
+        replicas = tuple(
+            {**one.overrides, **self.replicas([seed])[0], "name": one.name}
+            for one in self.conditions
+        )
+        return self.config(Condition("together", {"training.replica_overrides": replicas}))
+
     def _own_option(self, who: str, values: Mapping[str, Any]) -> str:
         """What is wrong with setting options whose values replicates would replace."""
         own = [
@@ -193,29 +237,57 @@ class Sweep:
             yield f"seeds = {self.seeds} must be from 0 to {FIRST_TUNING_SEED - 1}"
         if self.most_seeds < 0:
             yield f"most_seeds = {self.most_seeds} must be at least 0"
-        if not self.claim.checks:
+        checks = self.checks
+        if not checks and (self.claim or isinstance(self.axis, str)):
             yield "the claim must have at least one check"
-        checks = self.claim.checks
         if unknown := sorted(set().union(*(one.conditions() for one in checks)) - set(names)):
             yield f"the claim speaks of {unknown}, but the conditions are {names}"
         needy = [one.name for one in self.conditions if one.value is None]
         if needy and any(getattr(one, "needs_values", False) for one in checks):
             yield f"the claim is of a trend, but {needy} have no value"
-        chosen = (("plot", self.plot, Plot), ("claim.rule", self.claim.rule, Rule))
+        yield from self._axis_problems(needy)
+        rule = self.claim.rule if self.claim else "limits"
+        chosen = (("plot", self.plot, Plot), ("claim.rule", rule, Rule))
         for name, value, allowed in (*chosen, ("split", self.split, Split)):
             if value not in get_args(allowed):
                 yield f"{name} = {value!r} must be one of {', '.join(get_args(allowed))}"
         yield from self._setting_problems()
 
+    def _axis_problems(self, needy: Sequence[str]) -> Iterator[str]:
+        """Whether conditions have the values that the axes ask for."""
+        if isinstance(self.axis, str):
+            wrong = [one.name for one in self.conditions if isinstance(one.value, tuple)]
+            if wrong:
+                yield f"axis = {self.axis!r} must be a pair of names: {wrong[0]!r} has two values"
+            return
+        if len(self.axis) != 2 or not all(isinstance(one, str) for one in self.axis):
+            yield f"axis = {self.axis!r} must be a name, or a pair of names"
+        for name, _, value in self.conditions:
+            pair = value if isinstance(value, tuple) else ()
+            if len(pair) != 2 or not all(isinstance(one, int | float) for one in pair):
+                yield f"condition '{name}' has the value {value!r}, but two axes need two numbers"
+        places = [one.value for one in self.conditions]
+        if twice := [one for one in places if places.count(one) > 1]:
+            yield f"two conditions have the values {twice[0]}"
+        if any(getattr(one, "needs_values", False) for one in self.checks):
+            yield (
+                "the claim is of a trend, which needs a single axis: compare conditions instead, "
+                "by Difference"
+            )
+
     def _setting_problems(self) -> Iterator[str]:
         set_by = {f"condition '{one.name}'": one.overrides for one in self.conditions}
-        measures = set(self.measures).union(*(one.measures() for one in self.claim.checks))
+        measures = set(self.measures).union(*(one.measures() for one in self.checks))
         if self.search is not None:
             yield from self.search.problems()
             measures.add(self.search.choose_by)
             set_by["the search"] = self.search.space
         yield from filter(None, map(measure_problem, sorted(measures)))
         yield from filter(None, itertools.starmap(self._own_option, set_by.items()))
+        if self.together and self.search is not None:
+            yield "a sweep with a search cannot train its conditions together"
+        if self.together:
+            self.together_config(self.seeds[0])
         for condition in self.conditions:
             config = self.config(condition)
             modes = config.evaluation.modes

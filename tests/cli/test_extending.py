@@ -9,6 +9,8 @@ import launching
 import numpy as np
 import pytest
 
+from emergent_icl.sweeps.spec import load_sweep
+
 ROOT = Path(__file__).parent.parent.parent
 QUICK = ["--config.evaluation.num_sequences=200", "--config.data.feeder=python"]
 CONFIGS = ROOT / "experiments" / "configs"
@@ -25,7 +27,7 @@ def folder(tmp_path_factory):
             name = match[1]
         with (folder / name).open("a") as file:
             file.write(block)
-    names = {"my_extension.py", "my_config.py", "my_sweep.py"}
+    names = {"my_extension.py", "my_config.py", "my_sweep.py", "my_map.py"}
     assert {path.name for path in folder.iterdir()} == names
     return folder
 
@@ -82,6 +84,11 @@ def test_a_sweep_is_one_file(folder):
     results = json.loads((folder / "runs" / "mosaics" / "results.json").read_text())
     assert len(results["verdicts"]["mosaics"]["runs"]) == 3
     assert (folder / "runs" / "mosaics" / "figures" / "mosaics.png").exists()
+
+
+def test_a_sweep_over_two_options_is_one_file(folder):
+    sweep = load_sweep(str(folder / "my_map.py"))
+    assert [one.value for one in sweep.conditions][:3] == [(4, 0.5), (4, 1.0), (8, 0.5)]
 
 
 def test_options_of_extensions_are_checked_like_all_others(folder):

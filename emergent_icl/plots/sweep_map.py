@@ -1,0 +1,77 @@
+"""Maps of sweeps over two options: a heat map of each measure at the end of training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from emergent_icl.plots import style
+from emergent_icl.plots import sweep_data as data
+from emergent_icl.plots.sweep_data import Json
+from emergent_icl.sweeps.measures import is_share
+
+# Perceptually uniform, and readable in gray.
+COLORS = colormaps["viridis"]
+# Shades from here on take dark text.
+LIGHT = 0.6
+# Ticks of the color bar nearer to chance than this would overlap its label.
+NEAR = 0.07
+
+
+def map_of(sweep: Json, measure: str) -> tuple[list[float], list[float], np.ndarray]:
+    """Values of both axes in order, and means over seeds [second axis, first axis].
+
+    NaN where no run has measured it, or every run has diverged.
+    """
+    conditions = sweep["conditions"].values()
+    columns, rows = (sorted({one["value"][axis] for one in conditions}) for axis in (0, 1))
+    means_RC = np.full((len(rows), len(columns)), math.nan)
+    for one in conditions:
+        if ends := data.finals(one, measure):
+            column, row = one["value"]
+            means_RC[rows.index(row), columns.index(column)] = np.mean(ends)
+    return columns, rows, means_RC
+
+
+def draw(figure: Figure, axes: Axes, sweep: Json, measure: str) -> None:
+    """A cell for each pair of values, with its number; cells without a number are hatched.
+
+    Shares have the same colors from 0 to 1 everywhere; chance is marked on the color bar.
+    """
+    columns, rows, means_RC = map_of(sweep, measure)
+    known = means_RC[np.isfinite(means_RC)]
+    is_open = known.size and not is_share(measure)
+    low, high = (known.min(), known.max()) if is_open else (0.0, 1.0)
+    size = len(columns), len(rows)
+    axes.add_patch(Rectangle((0, 0), *size, hatch="////", facecolor="w", edgecolor=style.PALE))
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(means_RC), cmap=COLORS, vmin=low, vmax=high, edgecolor="w", linewidth=1
+    )
+    for (row, column), mean in np.ndenumerate(means_RC):
+        is_known = math.isfinite(mean)
+        axes.text(
+            column + 0.5, row + 0.5, f"{mean:.2f}" if is_known else "none", fontsize=8,
+            ha="center", va="center",
+            color=style.INK if not is_known or mesh.norm(mean) > LIGHT else "w",
+        )  # fmt: skip
+    axes.set_xticks(np.arange(size[0]) + 0.5, [f"{value:g}" for value in columns], fontsize=8)
+    axes.set_yticks(np.arange(size[1]) + 0.5, [f"{value:g}" for value in rows], fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(sweep["axis"][0], fontsize=8.5)
+    axes.set_ylabel(sweep["axis"][1], fontsize=8.5)
+    bar = figure.colorbar(mesh, ax=axes, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label(data.look_of(measure).short, fontsize=8.5)
+    levels = [level for *_, level in data.levels(sweep["conditions"], measure, {})]
+    ticks = [one for one in bar.get_ticks() if low <= one <= high]
+    ticks = [one for one in ticks if all(abs(one - level) > NEAR for level in levels)]
+    names = [f"{one:.3g}" for one in ticks] + [f"chance {one:.3g}" for one in levels]
+    bar.set_ticks(ticks + levels, labels=names, fontsize=8)
+    for level in levels:
+        bar.ax.axhline(level, color="w", linewidth=2)
