@@ -13,7 +13,9 @@ APART = (
     "evaluation.seed", "evaluation.num_sequences", "checkpoints.every", "checkpoints.keep",
     "data.cache_dir", "data.sequences.p_bursty", "data.sequences.zipf_exponent",
     "training.optimizer.learning_rate", "training.optimizer.warmup_steps",
-    "training.optimizer.weight_decay",
+    "training.optimizer.weight_decay", "evaluation.at", "checkpoints.at", "logging.loggers",
+    "logging.wandb_project", "training.initial.run", "training.initial.step",
+    "training.initial.replica", "training.initial.modules", "training.initial.checksum",
 )  # fmt: skip
 _programs = {}
 

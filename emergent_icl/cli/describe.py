@@ -19,8 +19,11 @@ from emergent_icl.cli.flags import config_flag
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task
 from emergent_icl.plots.style import duration_text
+from emergent_icl.runs import initial
 from emergent_icl.runs.check import check
+from emergent_icl.runs.records import initial_text
 from emergent_icl.training import cost
+from emergent_icl.training.step import agendas, resolve_steps_per_call
 
 _CONFIG = config_flag()
 flags.mark_flag_as_required("config")
@@ -45,7 +48,10 @@ def main(argv: Sequence[str]) -> None:
         counts["all"] = sum(counts.values())
         tables.print_facts("Parameters", {name: f"{count:,}" for name, count in counts.items()})
         found = cost.step_cost(config, task, timed=_MEASURE.value)
+        tables.print_facts("Run", _run_facts(config))
         tables.print_facts("Cost", _cost_facts(config, found))
+        for problem in initial.read(replicas)[1]:
+            console.say(f"warning: {problem}")
         for name, config, task in replicas:
             who = f"{name}: " if name else ""
             for warning in cost.warnings(config, task):
@@ -78,6 +84,15 @@ def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]
 
 def _shown(name: str, kind: SequenceType) -> str:
     return f"{name}, {kind.seq_len - 1} pairs and a query"
+
+
+def _run_facts(config: ml_collections.ConfigDict) -> dict[str, str]:
+    facts = {"initial weights": initial_text(config) or "random"}
+    when = agendas(config, resolve_steps_per_call(config))
+    for name, agenda in zip(("evaluations", "checkpoints"), when, strict=True):
+        listed = ", ".join(f"{step:,}" for step in agenda.listed)
+        facts[name] = f"every {agenda.every:,} steps" + f", and at {listed}" * bool(listed)
+    return facts
 
 
 def _cost_facts(config: ml_collections.ConfigDict, found: cost.StepCost) -> dict[str, str]:

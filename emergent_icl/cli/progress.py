@@ -15,7 +15,8 @@ from emergent_icl.plots.style import duration_text
 from emergent_icl.runs.records import Display, Record
 
 SAID_AT_THE_START = (
-    "experiment", "data", "labels", "model", "replicas", "devices", "feeder", "lengths", "keeps",
+    "experiment", "data", "labels", "model", "initial", "replicas", "devices", "feeder", "lengths",
+    "keeps",
 )  # fmt: skip
 SHOWN = {"loss": "train/loss", "ICL": "eval/" + "/".join(ICL), "IWL": "eval/" + "/".join(IWL)}
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from emergent_icl.config import registry, rules
 from emergent_icl.config.rules import (
+    LABELINGS,
     Option,
     integer,
     integers,
     number,
     one_of,
-    optional_integer,
-    some_of,
+    section,
 )
+from emergent_icl.config.run_options import RUN_OPTIONS
 
 # For generated data, which have no natural limit.
 MOST_CLASSES = 1_000_000
-_LABELINGS = ("ordered", "original", "shared", "unfixed")
 # Help that several options share.
 _ROLES = (
     "Number of classes in this role. Roles are assigned in the order of that permutation: rare, "
@@ -31,7 +31,6 @@ _CLASSES = (
 _BURSTS = (
     "Bursty and few-shot sequences: draw `ways` classes, with `shots` examples each in the context."
 )
-_FEWSHOT = "Few-shot modes: draw `ways` classes, with `shots` examples each in the context."
 _ARRAY = "Name of the array in a .npz or .h5 file; '' if there is only one."
 _OWN = {
     "labels": Option("", rules.STRING, "Labels (integers or strings) of an array [N, ...], which "
@@ -43,16 +42,10 @@ _OWN = {
 _STROKES = "Minimum and maximum number of strokes (cubic Bezier curves) per character."
 _PEN_WIDTH = "Minimum and maximum pen width, as a fraction of the image side."
 
-
-def _section(path: str, options: dict[str, Option], **flags: bool) -> dict[str, Option]:
-    """The options of a section by their paths, with flags that all of them have."""
-    return {f"{path}.{name}": option._replace(**flags) for name, option in options.items()}
-
-
 # fmt: off
 OPTIONS: dict[str, Option] = {
     "name": Option("base", rules.STRING, "Name of the experiment in summaries and figures."),
-    **_section("data", {
+    **section("data", {
         "source": Option("omniglot", one_of(registry.DATA_SOURCES),
             "Data source: 'omniglot', 'glyphs' (procedural characters), 'gaussian' (clusters of "
             "vectors), 'images' (your own images), 'features' (your own vectors), or 'symbolic' "
@@ -82,7 +75,7 @@ OPTIONS: dict[str, Option] = {
             "How batches reach the training loop: 'tfdata', 'python', or 'auto' (tf.data if "
             "TensorFlow is installed). All yield the same batches.", per_machine=True),
     }),
-    **_section("data.split", {
+    **section("data.split", {
         "seed": Option(1337, rules.SEED,
             "Seed of the permutation that decides which classes are rare, common, and held out; "
             "1337 in the reference implementation."),
@@ -101,7 +94,7 @@ OPTIONS: dict[str, Option] = {
         "common": Option((), rules.CLASSES, _CLASSES, before=()),
         "holdout": Option((), rules.CLASSES, _CLASSES, before=()),
     }, per_replica=True),
-    **_section("data.sequences", {
+    **section("data.sequences", {
         "type": Option("bursty", one_of(registry.SEQUENCE_TYPES),
             "Type of training sequences: 'bursty' (the paper's), 'relabelled' (new labels in every "
             "sequence), 'mixed' (few-shot and ordinary sequences), 'flip' (two classes exchange "
@@ -130,7 +123,7 @@ OPTIONS: dict[str, Option] = {
             "r^zipf_exponent over rare and common classes; 0 is uniform."),
         "zipf_within_roles": Option(False, rules.BOOLEAN, "Draws from only rare or only "
             "common classes also follow the Zipf weights; otherwise they are uniform."),
-        "labeling": Option("ordered", one_of(_LABELINGS),
+        "labeling": Option("ordered", one_of(LABELINGS),
             "Class -> label: 'ordered' (place in the split), 'original' (the dataset's own "
             "number), 'shared' (classes share a smaller number of labels), or 'unfixed' (a new "
             "assignment to 0..ways-1 in each few-shot sequence)."),
@@ -142,11 +135,11 @@ OPTIONS: dict[str, Option] = {
             "exemplars the cost does not grow with their number. 1: as in version 0.1.0, where a "
             "different number gave different sequences; runs of that version keep it.", before=1),
     }, per_replica=True),
-    **_section("data.omniglot", {
+    **section("data.omniglot", {
         "split": Option("all", one_of(("train", "test", "all")), "Characters of the dataset's own "
             "split: 'train' (964), 'test' (659), or 'all' (1,623)."),
     }),
-    **_section("data.glyphs", {
+    **section("data.glyphs", {
         "num_classes": Option(1700, integer(1, MOST_CLASSES),
             "Characters; each is independent of their number."),
         "num_exemplars": Option(20, integer(1), "Drawings per character."),
@@ -171,30 +164,30 @@ OPTIONS: dict[str, Option] = {
         "control_jitter": Option(0.025, number(0, 1), "Standard deviation of each control "
             "point of a stroke between drawings, as a fraction of the image side."),
     }),
-    **_section("data.gaussian", {
+    **section("data.gaussian", {
         "num_classes": Option(1100, integer(1, MOST_CLASSES), "Clusters; each is a class."),
         "dimension": Option(64, integer(1), "Dimension of the vectors, D."),
         "seed": Option(0, rules.SEED,
             "Seed of the cluster means, which are drawn from N(0, I / D)."),
     }),
-    **_section("data.images", {
+    **section("data.images", {
         "path": Option("", rules.STRING, "A folder CLASS/*.png or .jpg, or a .npy, .npz, or .h5 "
             "file with an array of classes x exemplars x H x W (x channels), uint8 or in [0, 1].",
             per_machine=True, reopenable=True, before=""),
         "array": Option("", rules.STRING, _ARRAY, before=""),
         **_OWN,
     }),
-    **_section("data.features", {
+    **section("data.features", {
         "path": Option("", rules.STRING, "A .npy, .npz, or .h5 file with an array of classes x "
             "exemplars x D.", per_machine=True, reopenable=True),
         "array": Option("", rules.STRING, _ARRAY),
         **_OWN,
     }),
-    **_section("data.symbolic", {
+    **section("data.symbolic", {
         "num_classes": Option(1700, integer(1, MOST_CLASSES),
             "Classes; each has one example, its own integer."),
     }),
-    **_section("model", {
+    **section("model", {
         "encoder": Option("resnet", one_of(registry.ENCODERS),
             "Encoder of single examples: 'resnet', 'mlp', 'linear', or 'embedding' (integers)."),
         "embedding_size": Option(64, integer(2), "Width of example and label embeddings."),
@@ -233,90 +226,17 @@ OPTIONS: dict[str, Option] = {
         "num_symbols": Option(1700, integer(1),
             "Capacity of the 'embedding' encoder; must cover the data's integers."),
     }),
-    **_section("model.resnet", {
+    **section("model.resnet", {
         "channels": Option((16, 32, 32, 64), integers(at_least=1),
             "Width of each group of blocks (any number of groups); the last is the embedding's."),
         "blocks_per_group": Option((2, 2, 2, 2), integers(at_least=1), "Blocks in each group."),
         "flatten_superpixels": Option(False, rules.BOOLEAN,
             "Concatenate the last group's superpixels, each narrower, instead of averaging them."),
     }),
-    **_section("model.mlp", {
+    **section("model.mlp", {
         "hidden_sizes": Option((256,), integers(), "Widths of the hidden ReLU layers."),
     }),
-    **_section("training", {
-        "num_steps": Option(500_000, integer(1), "Optimizer updates.", resumable=True),
-        "batch_size": Option(32, integer(1), "Sequences per batch, over all devices."),
-        "seed": Option(0, rules.SEED, "Seed of initial parameters, training sequences, and "
-            "randomness in training (noise, dropout), but not of the class split "
-            "(data.split.seed), the evaluation sequences (evaluation.seed), or generated data "
-            "(seeds of their sources).", per_replica=True),
-        "steps_per_call": Option(None, rules.OPTIONAL_COUNT,
-            "Updates per device call; must divide every interval. Derived when unset: 1 for a "
-            "convolutional encoder on CPU, where convolutions in a loop use one thread; otherwise "
-            "up to 10 on CPU and 25 on an accelerator."),
-        "replicas": Option(1, integer(1, rules.MOST_REPLICAS), "Number of runs trained together by "
-            "one program; without replica_overrides they differ in their seeds."),
-        "replica_overrides": Option((), rules.OVERRIDES, "Options of each replica: "
-            "({'name': 'even', 'data.sequences.p_bursty': 0.0}, ...). Allowed: seeds, learning "
-            "rate, warm-up, weight decay, noise, drawings, split, sequences."),
-        "spread_replicas": Option(False, rules.BOOLEAN,
-            "Place different replicas on different devices instead of a share of each on all."),
-        "deterministic": Option(True, rules.BOOLEAN,
-            "Bit-exact repetition on GPUs too (command train), where some operations otherwise sum "
-            "in varying order. CPUs always repeat exactly."),
-        "log_every": Option(50, integer(1),
-            "Steps between lines of metrics; each line averages the steps since the last."),
-        "interim_weight": Option(0.0, rules.PROBABILITY, "Weight of the loss on predictions of the "
-            "context's labels; the remaining weight is on the query."),
-    }),
-    **_section("training.optimizer", {
-        "name": Option("adam", rules.STRING, "Any optax optimizer that takes a learning rate."),
-        "options": Option({}, rules.KEYWORDS,
-            "Further keyword arguments of that optimizer, each an option of its own: "
-            "--config.training.optimizer.options.b1=0.8."),
-        "learning_rate": Option(3e-4, number(0, above=True),
-            "Peak learning rate of the schedule.", per_replica=True),
-        "schedule": Option("paper", one_of(registry.SCHEDULES),
-            "'paper' (inverse square root), 'constant', or 'cosine', each after a linear warm-up."),
-        "warmup_steps": Option(4000, integer(0), "Updates until the peak.", per_replica=True),
-        "weight_decay": Option(0.0, number(0), "Decoupled weight decay of weights and embeddings "
-            "(not of biases and normalization parameters).", per_replica=True),
-        "max_grad_norm": Option(0.0, number(0),
-            "Clip gradients to this global norm; 0 disables clipping."),
-    }),
-    **_section("evaluation", {
-        "modes": Option(
-            ("fewshot_holdout", "no_support_zipfian"), some_of(registry.EVALUATION_MODES),
-            "Evaluation modes; any sequence type is one. The two defaults are the paper's ICL and "
-            "IWL. Few-shot modes use the options of this section, all others those of training."),
-        "every": Option(1000, integer(1),
-            "Steps between evaluations; the last step is always evaluated."),
-        # An interval needs two.
-        "num_sequences": Option(2000, integer(2),
-            "Sequences per mode, the same at every evaluation."),
-        "batch_size": Option(256, integer(1), "Sequences, and images, evaluated at a time."),
-        "seed": Option(0, rules.SEED, "Seed of the evaluation sequences and their noise.",
-            per_replica=True),
-        "shots": Option(None, optional_integer(1), f"{_FEWSHOT} Derived when unset: "
-            "(data.sequences.seq_len - 1) / ways, the length of training sequences."),
-        "ways": Option(None, optional_integer(2), f"{_FEWSHOT} Derived when unset: "
-            "data.sequences.ways, at least 2."),
-        "distinct_ways": Option(True, rules.BOOLEAN, "Few-shot modes: draw the ways without "
-            "replacement, unlike the reference implementation (docs/fidelity.md)."),
-        "grouped": Option(False, rules.BOOLEAN,
-            "Few-shot modes: the context comes in blocks that contain each class once."),
-        "fewshot_labeling": Option("unfixed", one_of(_LABELINGS),
-            "Labels of few-shot modes: 'unfixed' (0..ways-1, reassigned in each sequence), or "
-            "'ordered', 'original', or 'shared' for fixed labels."),
-        "exemplars": Option("trained", one_of(("trained", "holdout")), "Exemplars of trained "
-            "classes to show: those trained on, or the data.split.num_holdout_exemplars that never "
-            "were.", before="trained"),
-    }, reopenable=True),
-    **_section("checkpoints", {
-        "every": Option(1000, integer(1),
-            "Steps between checkpoints; the last step is always saved.", resumable=True),
-        "keep": Option(2, integer(1), "Number of newest checkpoints to keep.", resumable=True),
-    }),
+    **RUN_OPTIONS,
 }
 # fmt: on
 # What the options of a section are for, if that is not obvious.

@@ -104,6 +104,10 @@ SEQUENCE_MODELS: Registry = Registry("sequence model", problems=no_problems)
 #   reads_num_steps: rates depend on the number of steps, so a longer run is another run.
 #   needs_warmup: without one the rate falls from the first step on.
 SCHEDULES: Registry = Registry("schedule", reads_num_steps=True, needs_warmup=False)
+# runs/loggers.py: (Opening) -> an object with write(step, {replica: metrics}) and close(failed).
+#   package: which it needs, of an optional extra of the same name; '' for none.
+#   is_essential: a failure ends the run; else it is reported once, and the logger is left out.
+LOGGERS: Registry = Registry("logger", package="", is_essential=False)
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -53,6 +54,11 @@ class Option(NamedTuple):
     before: Any = FROM_THE_START
 
 
+def section(path: str, options: dict[str, Option], **flags: bool) -> dict[str, Option]:
+    """The options of a section by their paths, with flags that all of them have."""
+    return {f"{path}.{name}": option._replace(**flags) for name, option in options.items()}
+
+
 def integer(low: int, high: float = math.inf) -> Rule:
     """A whole number in [low, high]."""
     text = f"an integer >= {low}" if high == math.inf else f"an integer from {low} to {high}"
@@ -83,12 +89,12 @@ def one_of(*choices: Collection[str]) -> Rule:
     )
 
 
-def some_of(names: Collection[str]) -> Rule:
-    """A tuple of at least one of some names, each once."""
+def some_of(names: Collection[str], at_least: int = 1) -> Rule:
+    """A tuple of some names, each once."""
 
     def allows(value: Any) -> bool:
         are_names = isinstance(value, tuple) and all(isinstance(name, str) for name in value)
-        return are_names and 0 < len(value) == len(set(value)) and set(value) <= {*names}
+        return are_names and at_least <= len(value) == len(set(value)) and set(value) <= {*names}
 
     return Rule(allows, "a tuple of different names among ", (names,))
 
@@ -108,6 +114,15 @@ def _is_class(entry: Any) -> bool:
     return isinstance(entry, str) or (_is_int(entry) and entry >= 0)
 
 
+# N steps per decade.
+LOG_SPACED = re.compile("log:([1-9][0-9]{0,2})")
+
+
+def _is_step(entry: Any) -> bool:
+    is_spacing = isinstance(entry, str) and LOG_SPACED.fullmatch(entry) is not None
+    return is_spacing or (_is_int(entry) and entry >= 0)
+
+
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -116,6 +131,7 @@ def _is_overrides(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(name, str) for name in value)
 
 
+LABELINGS = ("ordered", "original", "shared", "unfixed")
 STRING = Rule(lambda v: isinstance(v, str), "a string")
 BOOLEAN = Rule(lambda v: isinstance(v, bool), "True or False")
 PROBABILITY = number(0, 1)
@@ -126,6 +142,14 @@ SEED = integer(0, 2**32 - 1)
 CLASSES = Rule(
     lambda v: isinstance(v, tuple) and all(map(_is_class, v)),
     "a tuple of names of classes or groups, and of numbers of classes from 0",
+)
+STEPS = Rule(
+    lambda v: isinstance(v, tuple) and all(map(_is_step, v)),
+    "a tuple of integers >= 0, and of 'log:N' with N from 1 to 999",
+)
+NAMES = Rule(
+    lambda v: isinstance(v, tuple) and all(isinstance(name, str) and name for name in v),
+    "a tuple of names",
 )
 KEYWORDS = Rule(lambda v: isinstance(v, ml_collections.ConfigDict), "keyword arguments")
 # Each replica keeps files and threads of its own open.

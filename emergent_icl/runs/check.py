@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import ml_collections
 
+import emergent_icl.runs.loggers  # noqa: F401
 from emergent_icl.config.check import ConfigError, option_problems
 from emergent_icl.config.configs import alone, is_plain, named_overrides
 from emergent_icl.data.check import check_data

@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from emergent_icl.config.identity import identities, identity
+from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.runs.progress import Progress
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.training.update import TrainState
@@ -30,6 +31,8 @@ class CheckpointError(WorkdirError):
 # Orbax counts by the time of day, which may be set while it waits; where folders are made at once
 # it has less to wait for.
 PATIENCE_SECONDS = 10 * 365 * 24 * 3600
+# An empty file in a checkpoint that is never deleted.
+_MARK = "LISTED"
 
 
 class Found(NamedTuple):
@@ -56,6 +59,8 @@ class CheckpointStore:
         """
         self._folder, self._keep, self._config = folder, keep, config
         self._identity = None if config is None else identity(config)
+        # Steps whose checkpoints are never deleted; to be set before the first one is saved.
+        self.listed: Collection[int] = ()
         self._manager: ocp.CheckpointManager | None = None
         self._quiet = quiet_orbax()
 
@@ -97,22 +102,30 @@ class CheckpointStore:
           CheckpointError: this one, or the one before, could not be written.
         """
         about = {"checksum": checksum(state), "identity": self._identity, **progress._asdict()}
+        about["weights"] = checksum((state.params, state.batch_stats))
         with self._saving():
             # Not with its parents: a run whose folder was deleted does not make it anew.
             self._folder.mkdir(exist_ok=True)
             if self._manager is None:
-                self._manager = _manager(self._folder, self._keep)
+                self._manager = _manager(_Retention(self._folder, self._keep, self.listed))
             content = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(about)}
             # Several processes must not find by themselves what there is: a shared folder's listing
             # is not the same everywhere at once.
             force = jax.process_count() > 1
             self._manager.save(int(state.step[0]), args=ocp.args.Composite(**content), force=force)
+            self._mark()
 
     def wait(self) -> None:
         """Waits until everything is on disk; raises CheckpointError if it cannot be."""
         if self._manager is not None:
             with self._saving():
                 self._manager.wait_until_finished()
+                self._mark()
+
+    def _mark(self) -> None:
+        """Marks complete listed checkpoints: later commands keep them, whatever those list."""
+        for step in {*self.listed} & {*self.steps()} if jax.process_index() == 0 else ():
+            (self._folder / str(step) / _MARK).touch()
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -132,8 +145,22 @@ class CheckpointStore:
         Raises:
           CheckpointError: it is damaged, or of another run.
         """
-        try:
+        with self._reading(step):
             return self._restore(step, template)
+
+    def restore_weights(self, step: int) -> tuple[Params, BatchStats, dict[str, int]]:
+        """Reads weights [R, ...] of any run, and which replicas diverged; see `restore`."""
+        with self._reading(step):
+            state, about = self._read(step, ocp.args.StandardRestore())
+            params, batch_stats = state["params"], state["batch_stats"] or {}
+            if about.get("weights") not in (None, checksum((params, batch_stats))):
+                raise ValueError("its checksum does not match")
+            return params, batch_stats, about.get("diverged", {})
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # What is damaged can raise nearly anything.
             why = _in_a_line(error)
             raise CheckpointError(
@@ -192,13 +219,15 @@ class CheckpointStore:
                 f"{error.filename or self._folder}"
             ) from error
 
+    def _read(self, step: int, how: ocp.args.StandardRestore) -> tuple[Any, dict[str, Any]]:
+        """The state and what stands beside it."""
+        content = ocp.args.Composite(state=how, progress=ocp.args.JsonRestore())
+        restored = _reader().restore(self._folder / str(step), args=content)
+        return restored.state, dict(restored.progress)
+
     def _restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        content = ocp.args.Composite(
-            state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore()
-        )
-        restored = _reader().restore(self._folder / str(step), args=content)
-        state, about = restored.state, dict(restored.progress)
+        state, about = self._read(step, ocp.args.StandardRestore(template))
         # Orbax compares names alone.
         leaves = jax.tree_util.tree_leaves_with_path(template)
         for (path, leaf), found in zip(leaves, jax.tree.leaves(state), strict=True):
@@ -207,6 +236,7 @@ class CheckpointStore:
                     f"{jax.tree_util.keystr(path)} is {found.dtype} {list(found.shape)}, not "
                     f"{leaf.dtype} {list(leaf.shape)}"
                 )
+        about.pop("weights", None)
         # Older ones have neither.
         if about.pop("checksum", None) not in (None, checksum(state)):
             raise ValueError("its checksum does not match")
@@ -217,10 +247,27 @@ class CheckpointStore:
         return state, Progress(**about)
 
 
-def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
+class _Retention(NamedTuple):
+    """Which checkpoints stay: those listed, now or when they were saved, and the newest others."""
+
+    folder: Path
+    keep: int | None  # of the others; None: all
+    listed: Collection[int]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
+        """Orbax asks this of all checkpoints, after each save."""
+        del context
+        steps = [info.step for info in checkpoints]
+        marked = (step for step in steps if (self.folder / str(step) / _MARK).exists())
+        others = sorted({*steps} - {*self.listed, *marked})
+        deleted = () if self.keep is None else others[: -self.keep]
+        return [step not in deleted for step in steps]
+
+
+def _manager(retention: _Retention) -> ocp.CheckpointManager:
     count = jax.process_count()
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep,
+        preservation_policy=retention,
         create=False,
         # Where process 0 cannot write, others would wait for its background thread for minutes.
         enable_async_checkpointing=count == 1,
@@ -232,7 +279,7 @@ def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
             active_processes=set(range(count)) if count > 1 else None
         ),
     )
-    return ocp.CheckpointManager(folder, options=options)
+    return ocp.CheckpointManager(retention.folder, options=options)
 
 
 def _reader() -> ocp.Checkpointer:

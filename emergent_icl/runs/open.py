@@ -250,13 +250,13 @@ def load_run(
     folder, overrides = Workdir(workdir), overrides or {}
     written = _written(folder, overrides)
     together = check(written)
-    index = _index(folder, [one.name for one in together], replica)
+    index = replica_index(folder, [one.name for one in together], replica)
     trained = together[index]
     # As it was trained, whatever the overrides ask of it.
     fixed = with_options(trained.config, capacities((trained,)))
     config, replicas = _overridden(fixed, overrides)
     with CheckpointStore(folder.checkpoints, config=written) as store:
-        step = _checkpoint(folder, store, step)
+        step = checkpoint_step(folder, store, step)
         experiment = build(config, replicas)
         check_data(folder, experiment.bank, (trained,))
         state, progress = store.restore(step, experiment.state_template(len(together)))
@@ -291,7 +291,7 @@ def _written(folder: Workdir, overrides: dict[str, object]) -> ml_collections.Co
     return with_options(folder.read_config(), moved)
 
 
-def _index(folder: Workdir, names: list[str], replica: str | None) -> int:
+def replica_index(folder: Workdir, names: list[str], replica: str | None) -> int:
     """Which of the replicas of a folder is asked for."""
     if replica is None and len(names) == 1:
         return 0
@@ -319,7 +319,7 @@ def _overridden(
     return changed, check(changed)
 
 
-def _checkpoint(folder: Workdir, store: CheckpointStore, step: int | None) -> int:
+def checkpoint_step(folder: Workdir, store: CheckpointStore, step: int | None) -> int:
     """The step of the checkpoint that is asked for, the newest if that is None."""
     steps = store.steps() if folder.checkpoints.is_dir() else []
     if not steps:

@@ -81,7 +81,9 @@ class Tracker:
         self.names, self.fetch = tuple(replica.name for replica in replicas), fetch
         self.diverged, self._told = dict(carried.diverged), set(carried.diverged)
         self._step, self._started = step, started - carried.wall_seconds
-        self._begun, self.last_losses = carried.started, dict(carried.last_losses)
+        self.begun, self.last_losses = carried.started, dict(carried.last_losses)
+        # A checkpoint of step 0 has K, too.
+        self.is_resumed = carried.steps_per_call > 0
         self._window = copy.deepcopy(carried.window) or [{} for _ in replicas]
         # (step before the call, its metrics), not on the host yet.
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
@@ -153,7 +155,7 @@ class Tracker:
             dict(self.diverged),
             self._step.steps_per_call,
             dict(self.last_losses),
-            self._begun,
+            self.begun,
         )
 
     def mark(self, replica: int, step: int, what: str) -> None:
@@ -184,7 +186,8 @@ class Tracker:
         if self._since is not None:
             self._seconds += now - self._since
             self._steps += steps
-        self._since = now
+        if steps or self._since is not None:
+            self._since = now
 
     def _settle(self) -> None:
         """Waits for all calls, and takes their metrics to the host."""

@@ -7,22 +7,17 @@ import errno
 import json
 import os
 import platform
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-
-# tensorboardX's own `SummaryWriter` writes in a thread. On a full disk that thread dies, and the
-# run would wait for it forever.
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+import ml_collections
 
 from emergent_icl.evaluation.metrics import Results, curves
 from emergent_icl.models.network import Params
+from emergent_icl.runs.loggers import Loggers, Record, named
 from emergent_icl.runs.progress import Progress
 from emergent_icl.runs.provenance import code_commit
 from emergent_icl.runs.workdir import Workdir, WorkdirError, write_whole
@@ -30,11 +25,8 @@ from emergent_icl.training.build import Experiment
 from emergent_icl.training.step import Step
 from emergent_icl.training.update import TrainState
 
-Record = dict[str, Any]
 # What the numbers of a run depend on, besides this project.
 PACKAGES = ("jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "numpy")
-# A killed run loses no more than this of its events, and none of its lines.
-FLUSH_SECONDS = 30.0
 # Bytes; a line of eight evaluation modes has 3,000.
 _LONGEST_LINE = 2**16
 
@@ -71,34 +63,29 @@ SILENT = Display()
 
 
 class MetricsWriter:
-    """metrics.jsonl and TensorBoard events; continues exactly where a checkpoint ends."""
+    """metrics.jsonl and the loggers; continues exactly where a checkpoint ends."""
 
-    def __init__(self, workdir: Workdir, resume_step: int) -> None:
-        """Opens both, without what a killed run wrote after `resume_step`, or half wrote."""
-        self._path, self._tensorboard = workdir.metrics, workdir.tensorboard
+    def __init__(self, workdir: Workdir, resume_step: int, loggers: Loggers | None = None) -> None:
+        """Opens the file, without what a killed run wrote after `resume_step`, or half wrote."""
+        self._path, self._loggers = workdir.metrics, loggers
         kept = [record for record in read_metrics(self._path) if record["step"] <= resume_step]
         write_whole(self._path, "".join(_line(record) for record in kept))
         self._file = self._path.open("a", encoding="utf-8")
-        self._resume_step = resume_step
-        self._events: dict[str, EventsWriter] = {}
-        self._next_flush = 0.0
 
     def __enter__(self) -> MetricsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
         # What went wrong first is what is told; here it would go wrong again.
-        first = kind is None
-        with _named(self._path) if first else contextlib.suppress(OSError):
+        failed = kind is not None
+        with contextlib.suppress(OSError) if failed else named(self._path):
             self._file.close()
-        for events in self._events.values():
-            with _named(self._tensorboard) if first else contextlib.suppress(OSError):
-                events.close()
+        with contextlib.suppress(OSError if failed else ()):
+            if self._loggers:
+                self._loggers.close(failed)
 
     def write(self, step: int, records: Mapping[str, Record]) -> None:
-        """Adds a line for each replica, and one event for each number in it.
-
-        A replica's name stands in its line, and is a run of its own in TensorBoard; '' is no name.
+        """Adds a line for each replica, with its name unless that is ''; passes it to the loggers.
 
         Raises:
           OSError: they cannot be written, or the file was deleted.
@@ -106,32 +93,13 @@ class MetricsWriter:
         if not os.fstat(self._file.fileno()).st_nlink:
             what = "Deleted while the run wrote to it"
             raise FileNotFoundError(errno.ENOENT, what, str(self._path))
-        with _named(self._path):
+        with named(self._path):
             for replica, record in records.items():
                 who = {"replica": replica} if replica else {}
                 self._file.write(_line({"step": step, **who, **record}))
             self._file.flush()
-        with _named(self._tensorboard):
-            for replica, record in records.items():
-                numbers = [Summary.Value(tag=name, simple_value=x) for name, x in record.items()]
-                event = Event(step=step, wall_time=time.time(), summary=Summary(value=numbers))
-                self._events_of(replica).write_event(event)
-            if time.monotonic() >= self._next_flush:
-                for events in self._events.values():
-                    events.flush()
-                self._next_flush = time.monotonic() + FLUSH_SECONDS
-
-    def _events_of(self, replica: str) -> EventsWriter:
-        """TensorBoard's file of a replica."""
-        if replica not in self._events:
-            folder = self._tensorboard / replica
-            folder.mkdir(parents=True, exist_ok=True)
-            self._events[replica] = EventsWriter(str(folder / "events"))
-            # TensorBoard drops events of this step and later ones in older files.
-            start, step = SessionLog(status=SessionLog.START), self._resume_step + 1
-            event = Event(step=step, wall_time=time.time(), session_log=start)
-            self._events[replica].write_event(event)
-        return self._events[replica]
+        if self._loggers:
+            self._loggers.write(step, records)
 
 
 def read_metrics(path: Path) -> list[Record]:
@@ -184,6 +152,9 @@ def facts(
         "labels": experiment.task.num_labels,
         "model": f"{config.model.encoder} + {config.model.sequence_model}, "
         f"{config.model.num_layers} layers, {count_parameters(state.params):,} parameters",
+        "initial": "; ".join(
+            dict.fromkeys(initial_text(one.config) for one in experiment.replicas)
+        ),
         "replicas": ", ".join(replica.name for replica in experiment.replicas),
         "devices": _devices(),
         "feeder": step.feeder,
@@ -194,6 +165,12 @@ def facts(
         "first_step": int(state.step[0]),
         "last_step": config.training.num_steps,
     }
+
+
+def initial_text(config: ml_collections.ConfigDict) -> str:
+    """'checksum 123, run /runs/a': where initial weights come from; '' for random ones."""
+    given = config.training.initial.to_dict().items()
+    return ", ".join(f"{name} {value}" for name, value in given if value not in (None, "", ()))
 
 
 def evaluation_record(results: Results) -> Record:
@@ -267,15 +244,6 @@ def _devices() -> str:
     count = jax.process_count()
     where = f" in {count} processes" if count > 1 else ""
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}{where}"
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """A full disk does not say where."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
 
 
 def _record(line: bytes) -> Record | None:

@@ -15,16 +15,17 @@ import numpy as np
 
 from emergent_icl.config.configs import flatten, has
 from emergent_icl.evaluation.evaluate import Evaluator, Results
-from emergent_icl.runs import processes, records
+from emergent_icl.runs import initial, processes, records
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.loggers import Loggers, Opening, check_loggers
 from emergent_icl.runs.progress import Fetch, Progress, Tracker, utc_now
 from emergent_icl.runs.recorded_data import check_data, record_data
 from emergent_icl.runs.records import SILENT, Display, MetricsWriter
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, build
-from emergent_icl.training.step import Step, initial_state, make_step
+from emergent_icl.training.step import Step, agendas, make_step
 from emergent_icl.training.update import TrainState
 
 
@@ -74,19 +75,20 @@ def train(
     replicas = check(config, jax.device_count())
     processes.check_devices()
     workdir.check(config)
+    check_loggers(config)
+    config, replicas, weights = initial.find(config, replicas, workdir)
     experiment = build(config, replicas)
     workdir.make()
-    keep, last = config.checkpoints.keep, config.training.num_steps
     lock = processes.on_primary(workdir.locked)
-    with lock, CheckpointStore(workdir.checkpoints, keep, config) as store:
+    with lock, CheckpointStore(workdir.checkpoints, config.checkpoints.keep, config) as store:
         workdir.check(config)  # Once more, now that nobody else can change it.
-        complete = _summary_if_complete(workdir, store, last)
+        complete = _summary_if_complete(workdir, store, config.training.num_steps)
         processes.check_agreement(lambda: _what_must_agree(experiment))
         check_data(workdir, experiment.bank, replicas)
         # A shared folder need not look the same everywhere at once.
         if processes.of_primary(complete is not None):
             return TrainResult(complete or {}, was_complete=True)
-        start, carried = _resume(experiment, workdir, store, display)
+        start, carried = _resume(experiment, weights, workdir, store, display)
         step = make_step(experiment, int(start.step[0]), carried.steps_per_call)
         display.started(records.facts(experiment, start, step, kept))
         tracker = Tracker(experiment.replicas, step, carried, started, fetch)
@@ -125,7 +127,11 @@ def _what_must_agree(experiment: Experiment) -> dict[str, Any]:
 
 
 def _resume(
-    experiment: Experiment, workdir: Workdir, store: CheckpointStore, display: Display
+    experiment: Experiment,
+    weights: Sequence[initial.Weights],
+    workdir: Workdir,
+    store: CheckpointStore,
+    display: Display,
 ) -> tuple[TrainState, Progress]:
     """The state [R, ...] to go on from, on the host; from here on the folder is this run's."""
     template = experiment.state_template()
@@ -134,7 +140,7 @@ def _resume(
         found = store.newest(template)
         for step, why in found.unreadable.items() if found else ():
             display.set_aside(step, why, store.set_aside(step))
-        state = found.state if found else initial_state(experiment)
+        state = found.state if found else initial.first_state(experiment, weights)
     else:
         state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
     carried = processes.of_primary(found and found.progress._asdict())
@@ -159,33 +165,34 @@ def _loop(
     """The training loop, from a host state [R, ...] on; the last evaluation of each replica."""
     config, steps_per_call = experiment.config, step.steps_per_call
     first, last = int(start.step[0]), config.training.num_steps
+    evaluations, saves = agendas(config, steps_per_call)
+    store.listed = saves.listed
+    # The initial state may be evaluated and saved, too.
+    is_new = first == 0 and not tracker.is_resumed
+    begin = 0 if is_new and (evaluations.has(0) or saves.has(0)) else first + steps_per_call
     evaluators, votes = experiment.evaluators(), processes.stop_votes(stop_requested)
     results: dict[str, Results] = {}
     state = step.layout.place(start)
     if signal_number := next(votes):
         raise Interrupted(signal_number, first)
 
-    writing = processes.on_primary(lambda: MetricsWriter(workdir, first))
+    writing = _open_metrics(experiment, workdir, tracker, -1 if is_new else first)
     with writing as writer, contextlib.closing(step.feed(first)) as feed:
-        for done in range(first + steps_per_call, last + 1, steps_per_call):
-            state, metrics = step.call(state, next(feed))
-            tracker.add(done - steps_per_call, metrics)
-            display.advanced(done)
+        for done in range(begin, last + 1, steps_per_call):
+            if done:
+                state, metrics = step.call(state, next(feed))
+                tracker.add(done - steps_per_call, metrics)
+                display.advanced(done)
 
             is_whole, at_end = done % config.training.log_every == 0, done == last
             # Part of a line's steps are kept: the run may be prolonged, and complete it.
             lines = tracker.line(keep=not is_whole) if is_whole or at_end else {}
-            if done % config.evaluation.every == 0 or at_end:
+            if is_due := evaluations.has(done) or at_end:
                 results = _evaluate(evaluators, step, state, tracker, done)
-                for name, found in results.items():
-                    lines[name] = lines.get(name, {}) | records.evaluation_record(found)
-            if lines:
-                if writer is not None:
-                    writer.write(done, lines)
-                display.logged(done, lines)
+            _write(lines, results if is_due else {}, done, writer, display)
 
             signal_number = next(votes)
-            if done % config.checkpoints.every == 0 or at_end or signal_number:
+            if saves.has(done) or at_end or signal_number:
                 _save(store, step, state, tracker, done)
             for diverged in tracker.newly_diverged():
                 display.diverged(*diverged)
@@ -195,6 +202,30 @@ def _loop(
 
     # Empty only where the command before was killed between its last checkpoint and its summary.
     return results or _evaluate(evaluators, step, state, tracker, last)
+
+
+def _open_metrics(
+    experiment: Experiment, workdir: Workdir, tracker: Tracker, logged: int
+) -> contextlib.AbstractContextManager[MetricsWriter | None]:
+    """Opens metrics.jsonl after the `logged` step, and the loggers, on process 0 alone."""
+    opening = Opening(workdir, experiment.config, experiment.replicas, logged, tracker.begun)
+    return processes.on_primary(lambda: MetricsWriter(workdir, logged, Loggers(opening)))
+
+
+def _write(
+    lines: dict[str, records.Record],
+    results: dict[str, Results],
+    step: int,
+    writer: MetricsWriter | None,
+    display: Display,
+) -> None:
+    """Writes and shows what there is to say after a step: of training, of an evaluation."""
+    for name, found in results.items():
+        lines[name] = lines.get(name, {}) | records.evaluation_record(found)
+    if lines and writer is not None:
+        writer.write(step, lines)
+    if lines:
+        display.logged(step, lines)
 
 
 def _evaluate(

@@ -252,6 +252,9 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
         if (length := num_tokens(kind.seq_len, layout)) != trained:
             where = ": the last stand where none was" if length > trained else ""
             yield f"{mode} has {length} tokens, training {trained}{where}"
+    for name, section in (("evaluation", evaluation), ("checkpoints", config.checkpoints)):
+        if late := [at for at in section.at if isinstance(at, int) and at > training.num_steps]:
+            yield f"{name}.at: the run ends at step {training.num_steps}, before {late}"
     optimizer = training.optimizer
     if optimizer.warmup_steps >= training.num_steps:
         yield (

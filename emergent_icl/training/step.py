@@ -14,6 +14,7 @@ import numpy as np
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import named_overrides
 from emergent_icl.config.registry import ENCODERS, FEEDERS
+from emergent_icl.config.rules import LOG_SPACED
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.feed import FeedSpec, resolve_feeder
 from emergent_icl.data.sequences.classes import SequenceBatch
@@ -102,14 +103,49 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     )
 
 
-def intervals(config: ml_collections.ConfigDict) -> dict[str, int]:
-    """Options after whose multiples a call must end: K divides them."""
-    return {
-        "training.num_steps": config.training.num_steps,
-        "training.log_every": config.training.log_every,
-        "evaluation.every": config.evaluation.every,
-        "checkpoints.every": config.checkpoints.every,
-    }
+def intervals(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:
+    """(option, steps) after which a call must end: K divides them."""
+    sections = {"evaluation": config.evaluation, "checkpoints": config.checkpoints}
+    return [
+        ("training.num_steps", config.training.num_steps),
+        ("training.log_every", config.training.log_every),
+        *((f"{name}.every", section.every) for name, section in sections.items()),
+        *((f"{name}.at", step) for name, section in sections.items() for step in _listed(section)),
+    ]
+
+
+class Agenda(NamedTuple):
+    """The steps after which a run is evaluated, or saved, besides the last."""
+
+    every: int
+    listed: tuple[int, ...]  # in order
+
+    def has(self, step: int) -> bool:
+        """Whether it is one of them; step 0 must be listed."""
+        return step in self.listed or (step > 0 and step % self.every == 0)
+
+
+def agendas(config: ml_collections.ConfigDict, steps_per_call: int) -> tuple[Agenda, Agenda]:
+    """When a run of a valid config is evaluated, and when it is saved.
+
+    Log-spaced steps are rounded to multiples of `steps_per_call`; none is beyond the last step.
+    """
+    limits = steps_per_call, config.training.num_steps
+    return _agenda(config.evaluation, *limits), _agenda(config.checkpoints, *limits)
+
+
+def _agenda(section: ml_collections.ConfigDict, steps_per_call: int, num_steps: int) -> Agenda:
+    listed = set(_listed(section))
+    for spacing in set(section.at) - listed:
+        per_decade = int(LOG_SPACED.fullmatch(spacing)[1])
+        count = math.floor(per_decade * math.log10(num_steps)) + 1
+        exact = (10 ** (index / per_decade) for index in range(count))
+        listed |= {max(round(step / steps_per_call), 1) * steps_per_call for step in exact}
+    return Agenda(section.every, tuple(sorted(step for step in listed if step <= num_steps)))
+
+
+def _listed(section: ml_collections.ConfigDict) -> list[int]:
+    return [step for step in section.at if isinstance(step, int)]
 
 
 def resolve_steps_per_call(
@@ -130,7 +166,7 @@ def resolve_steps_per_call(
     most = MOST_STEPS
     if (backend or jax.default_backend()) == "cpu":
         most = 1 if ENCODERS.about(config.model.encoder).has_convolutions else MOST_STEPS_ON_CPU
-    common = math.gcd(first_step, *intervals(config).values())
+    common = math.gcd(first_step, *(step for _, step in intervals(config)))
     if carried and common % carried == 0:
         return carried
     return max(steps for steps in range(1, most + 1) if common % steps == 0)
@@ -143,9 +179,19 @@ def training_problems(config: ml_collections.ConfigDict, num_devices: int) -> It
     batch is spread over `num_devices`, on all hosts.
     """
     training, steps = config.training, config.training.steps_per_call
-    for name, value in intervals(config).items():
+    for name, value in intervals(config):
         if steps is not None and value % steps:
-            yield f"{name} = {value} must be a multiple of training.steps_per_call = {steps}"
+            below = value - value % steps
+            near = f"{below} or {below + steps}" if below else f"{steps}"
+            yield (
+                f"{name} = {value} must be a multiple of training.steps_per_call = {steps} "
+                f"(nearest: {near})"
+            )
+    initial = training.initial
+    if not (initial.run or training.replica_overrides):
+        for name in ("step", "replica", "modules"):
+            if initial[name] not in (None, "", ()):
+                yield f"training.initial.{name} = {initial[name]!r} needs training.initial.run"
     count, what = training.batch_size, f"training.batch_size = {training.batch_size}"
     if training.spread_replicas:
         count = len(named_overrides(config))

@@ -130,7 +130,7 @@ def test_a_section_is_explained():
     (problem,) = problems("--config.checkpoints=3")
     assert problem == (
         "checkpoints is not an option but a section; its options are "
-        "checkpoints.every, checkpoints.keep"
+        "checkpoints.at, checkpoints.every, checkpoints.keep"
     )
 
 

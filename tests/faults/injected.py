@@ -22,7 +22,7 @@ from absl import app  # noqa: E402
 from emergent_icl.cli import train  # noqa: E402
 from emergent_icl.cli.flags import parse_flags  # noqa: E402
 from emergent_icl.cli.signals import STOP_SIGNALS  # noqa: E402
-from emergent_icl.runs import checkpoints, records  # noqa: E402
+from emergent_icl.runs import checkpoints, loggers, records  # noqa: E402
 from emergent_icl.training import devices  # noqa: E402
 from emergent_icl.training import step as program  # noqa: E402
 
@@ -81,17 +81,17 @@ def no_space_for_anything(at):
 def no_space_for_events(at):
     """Of TensorBoard's file nothing more is written."""
 
-    def flush(self, whole=records.EventsWriter.flush):
+    def flush(self, whole=loggers.EventsWriter.flush):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
         whole(self)
 
-    def write(self, step, lines, whole=records.MetricsWriter.write):
+    def write(self, step, lines, whole=loggers.TensorBoard.write):
         if step == at:
-            records.EventsWriter.flush = flush
+            loggers.EventsWriter.flush = flush
             self._next_flush = 0
         whole(self, step, lines)
 
-    records.MetricsWriter.write = write
+    loggers.TensorBoard.write = write
 
 
 def out_of_memory(at):

@@ -193,6 +193,7 @@ def test_no_value_can_change_unnoticed_but_where_things_lie():
         "config.data.data_dir", "config.data.cache_dir", "config.data.feeder",
         "config.data.images.path", "config.data.features.path", "config.checkpoints.every",
         "config.checkpoints.keep",
+        "config.checkpoints.at", "config.logging.loggers", "config.logging.wandb_project",
     }  # fmt: skip
 
 

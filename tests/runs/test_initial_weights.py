@@ -1,0 +1,201 @@
+"""A run may start from another run's weights, whole or by module."""
+
+import json
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from emergent_icl.config.check import ConfigError
+from emergent_icl.config.configs import with_options
+from emergent_icl.config.identity import identity
+from emergent_icl.runs import initial
+from emergent_icl.runs.check import check
+from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.open import load_run
+from emergent_icl.runs.progress import Progress
+from emergent_icl.runs.records import Display, read_metrics
+from emergent_icl.runs.train import Interrupted, train
+from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.training.build import build
+from emergent_icl.training.step import initial_state
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
+I = "training.initial."  # noqa: E741
+TWO = ({"name": "a"}, {"name": "b", "training.seed": 1})
+assert_equal = np.testing.assert_array_equal
+
+
+def save_source(folder, config, steps=(10,), diverged=()):
+    """A run as training leaves it, its weights different from any initialization."""
+    workdir, experiment = Workdir(folder), build(config, check(config))
+    workdir.make()
+    workdir.claim(config)
+    with CheckpointStore(workdir.checkpoints, config=config) as store:
+        for step in steps:
+            state = initial_state(experiment)
+            odd = jax.tree.map(lambda leaf, step=step: leaf + step, state[2:4])
+            state = state._replace(
+                step=np.full_like(state.step, step), params=odd[0], batch_stats=odd[1]
+            )
+            store.save(state, Progress(diverged=dict.fromkeys(diverged, step)))
+            store.wait()
+    return state
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Folders: of a single run with BatchNorm, and of two replicas, one of which diverged."""
+    root = tmp_path_factory.mktemp("sources")
+    single = save_source(root / "single", tiny.get_config("resnet"), (5, 10))
+    both = with_options(tiny.get_config("resnet"), {"training.replica_overrides": TWO})
+    pair = save_source(root / "pair", both, diverged=("b",))
+    return {"single": (root / "single", single), "pair": (root / "pair", pair)}
+
+
+def started(source, **options):
+    """The first state of a run that starts from a folder, and the one that it would have."""
+    values = {I + "run": str(source), **{I + name: value for name, value in options.items()}}
+    config = with_options(tiny.get_config("resnet"), {"training.seed": 3, **values})
+    config, replicas, weights = initial.find(config, check(config), Workdir("not there"))
+    experiment = build(config, replicas)
+    return initial.first_state(experiment, weights), initial_state(experiment), config
+
+
+@pytest.mark.parametrize(
+    ("modules", "takes"),
+    [
+        ((), lambda path: True),
+        (("resnet",), lambda path: path.startswith("resnet/")),
+        (("transformer/layers", "head"), lambda path: path.split("/")[0] in ("transformer", "head")
+            and path != "transformer/final_norm"),
+    ],
+)  # fmt: skip
+def test_named_modules_are_taken_and_the_others_stay(modules, takes, sources):
+    folder, there = sources["single"]
+    state, own, _ = started(folder, modules=modules)
+    taken = 0
+    for kind in ("params", "batch_stats"):
+        for path, leaves in getattr(state, kind).items():
+            taken += takes(path)
+            expected = getattr(there if takes(path) else own, kind)[path]
+            jax.tree.map(assert_equal, leaves, expected)
+    assert taken > 1
+    jax.tree.map(assert_equal, state.opt_state, own.opt_state)
+    assert int(state.step[0]) == 0
+    assert_equal(state.key, own.key)
+
+
+def test_step_and_replica_choose_the_source(sources):
+    folder, pair = sources["pair"]
+    jax.tree.map(assert_equal, started(folder, replica="a")[0].params,
+                 jax.tree.map(lambda leaf: leaf[:1], pair.params))  # fmt: skip
+    early, late = (started(sources["single"][0], step=step) for step in (5, None))
+    assert_equal(early[0].params["head"]["b"] + 5, late[0].params["head"]["b"])
+    # The weights are part of the run's identity, however they were chosen.
+    first, second = (with_options(config, {I + "step": None}) for *_, config in (early, late))
+    assert None not in (first.training.initial.checksum, second.training.initial.checksum)
+    assert identity(first) != identity(second)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "problem"),
+    [
+        ("none", {}, r"training\.initial\.run = '.*none': .*no config\.json"),
+        ("single", {I + "step": 7}, r"no checkpoint of step 7, only of \[5, 10\]"),
+        ("single", {I + "replica": "a"}, "holds a single run, without replicas"),
+        ("pair", {}, "holds the replicas a, b: name one"),
+        ("pair", {I + "replica": "b"}, "replica 'b' diverged"),
+        ("single", {I + "modules": ("resnet", "heads")}, "no module 'heads' .*did you mean 'head'"),
+        ("single", {I + "modules": ("transformer/layer",)}, "did you mean 'transformer/layers'"),
+        ("single", {"model.num_labels": 50},
+            r"(?s)do not fit.*head/b is float32 \[40\] there, float32 \[50\] here"),
+        ("single", {"model.head_hidden_sizes": (4,), I + "modules": ("head_hidden_0",)},
+            r"head_hidden_0/b is missing there, float32 \[4\] here"),
+        ("single", {I + "checksum": 1}, "checksum = 1 is recorded, but the weights that"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_taken_is_refused_before_anything_is_touched(
+    source, options, problem, sources, tmp_path
+):
+    folder = sources[source][0] if source in sources else tmp_path / "none"
+    config = with_options(tiny.get_config("resnet"), {I + "run": str(folder), **options})
+    with pytest.raises(ConfigError, match=problem):
+        train(config, Workdir(tmp_path / "run"), Display())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_choice_without_a_source_is_refused():
+    config = with_options(tiny.get_config(), {I + "modules": ("head",)})
+    with pytest.raises(ConfigError, match=r"modules = .* needs training\.initial\.run"):
+        check(config)
+
+
+def test_damaged_weights_are_refused(sources, tmp_path):
+    shutil.copytree(sources["single"][0], tmp_path / "source")
+    path = tmp_path / "source/checkpoints/10/progress/metadata"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({**about, "weights": about["weights"] + 1}))
+    with pytest.raises(ConfigError, match=r"step 10 in .* cannot be read: its checksum"):
+        started(tmp_path / "source")
+
+
+def test_each_replica_has_its_own_source(sources):
+    """Or none."""
+    folder, there = sources["single"]
+    overrides = tuple(
+        {"name": name, **{I + key: value for key, value in own.items()}}
+        for name, own in (
+            ("early", {"run": str(folder), "step": 5}), ("head", {"run": str(folder),
+            "modules": ("head",)}), ("alone", {}),
+        )
+    )  # fmt: skip
+    config = with_options(tiny.get_config("resnet"), {"training.replica_overrides": overrides})
+    config, replicas, weights = initial.find(config, check(config), Workdir("not there"))
+    experiment = build(config, replicas)
+    state, own = initial.first_state(experiment, weights), initial_state(experiment)
+    bias, table = state.params["head"]["b"], state.params["tokens"]["labels"]
+    assert_equal(
+        bias[:2], np.stack([there.params["head"]["b"][0] - 5, there.params["head"]["b"][0]])
+    )
+    assert_equal(table[1:], own.params["tokens"]["labels"][1:])
+    assert_equal(bias[2], own.params["head"]["b"][2])
+
+
+def records(folder):
+    times = ("steps_per_second", "sequences_per_second")
+    lines = read_metrics(Workdir(folder).metrics)
+    return [{key: x for key, x in line.items() if key not in times} for line in lines]
+
+
+def test_a_run_needs_its_source_only_at_the_start(tmp_path):
+    """It resumes to the bit when the source is gone, and never takes other weights."""
+    source = tmp_path / "source"
+    save_source(source, tiny.get_config())
+    options = {I + "run": str(source), "training.num_steps": 20, "checkpoints.every": 10}
+    config = with_options(tiny.get_config(), options)
+    train(config, Workdir(tmp_path / "straight"), Display())
+    polls = iter([None] * 10 + [signal.SIGTERM])
+    with pytest.raises(Interrupted):
+        train(config, Workdir(tmp_path / "run"), Display(), lambda: next(polls, None))
+    source.rename(tmp_path / "moved")
+    elsewhere = with_options(config, {I + "run": str(tmp_path / "moved")})
+    with pytest.raises(
+        WorkdirError, match=r"training\.initial\.run: .*source' there, .*moved' here"
+    ):
+        train(elsewhere, Workdir(tmp_path / "run"), Display())
+    train(config, Workdir(tmp_path / "run"))
+    assert records(tmp_path / "run") == records(tmp_path / "straight")
+    assert train(config, Workdir(tmp_path / "run")).was_complete
+    stored = load_run(tmp_path / "run").trained.training.initial
+    assert stored.checksum == load_run(tmp_path / "straight").trained.training.initial.checksum
+    # Another run cannot start where the source is gone, nor this one go on without its weights.
+    with pytest.raises(ConfigError, match="no config"):
+        train(config, Workdir(tmp_path / "again"), Display())
+    plain = with_options(config, {I + "run": "", I + "checksum": None})
+    with pytest.raises((ConfigError, WorkdirError), match=r"training\.initial"):
+        train(plain, Workdir(tmp_path / "run"), Display())
