@@ -88,7 +88,7 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     # TensorFlow Datasets and Orbax warn about their own internals.
     warnings.filterwarnings("ignore", module="tensorflow_datasets|orbax")
-    if start.is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if start.IS_PROGRAM and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop_at_once)
     try:
         with quiet_orbax():
@@ -122,7 +122,7 @@ def _fail_at_once(text: str = "") -> NoReturn:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
     finally:
-        if start.is_program():
+        if start.IS_PROGRAM:
             os._exit(1)
     sys.exit(1)
 

@@ -32,10 +32,12 @@ COMMANDS = (
 ON_DEVICES = ("train", "evaluate", "describe")
 STOPPABLE = ("train", "sweep", "reproduce")
 # Packages whose flags --help lists; the others are absl's own.
-OURS = ("emergent_icl", "benchmarks")
+OURS = ("emergent_icl", "experiments", "benchmarks")
 SCRIPT = "emergent-icl"
 
 STARTED = time.monotonic()
+# Whether the command that runs is a program of its own, see `is_program`.
+IS_PROGRAM = False
 
 
 def main() -> None:
@@ -94,6 +96,8 @@ def run(module_name: str, typed: str) -> None:
     """Imports a module and runs its `main` as a program, whose --help shows what was typed."""
     from absl import app, flags
 
+    global IS_PROGRAM
+    IS_PROGRAM = is_program()
     module = importlib.import_module(module_name)
     from emergent_icl.cli.flags import parse_flags
 
@@ -147,17 +151,25 @@ def wanted_tunables(mode: str, libc: tuple[str, str], environment: Mapping[str, 
 
 
 def is_program() -> bool:
-    """Whether this is Python by itself: no notebook, prompt, debugger or program that embeds it.
+    """Whether Python runs nothing but this program: no notebook, prompt, debugger or embedding.
 
-    The process of anything else is not ours: it is neither restarted nor ended at once.
+    Any other process is not ours: it is neither restarted nor ended at once.
     """
-    monitoring = getattr(sys, "monitoring", None)  # Debuggers use it from Python 3.14 on.
-    is_debugged = monitoring is not None and monitoring.get_tool(monitoring.DEBUGGER_ID) is not None
     is_prompt = "IPython" in sys.modules or hasattr(sys, "ps1") or bool(sys.flags.interactive)
-    if is_prompt or is_debugged or sys.gettrace() is not None:
+    # A debugger that was told to continue traces no longer, but it still called us.
+    if is_prompt or sys.gettrace() is not None or _callers() - {"__main__", "runpy", *OURS}:
         return False
     interpreter = sys.executable and os.path.realpath(sys.executable)
     return not _SELF.exists() or os.path.realpath(_SELF) == interpreter
+
+
+def _callers() -> set[str]:
+    """Top-level packages of all functions that are running in this thread."""
+    names, frame = set(), sys._getframe()
+    while frame is not None:
+        names.add(frame.f_globals.get("__name__", "").partition(".")[0])
+        frame = frame.f_back
+    return names
 
 
 _CPU_INFO = Path("/proc/cpuinfo")

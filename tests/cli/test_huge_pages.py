@@ -66,6 +66,8 @@ def begun(monkeypatch, tmp_path):
     monkeypatch.setattr("platform.libc_ver", lambda: GLIBC)
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setattr("sys.gettrace", lambda: None)
+    # Not those of these tests.
+    monkeypatch.setattr(start, "_callers", lambda: {"__main__", "runpy", "emergent_icl"})
     # Another test of this process may have imported it.
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     begun = []
@@ -79,6 +81,8 @@ def test_only_a_program_begins_again(begun, monkeypatch):
     for target, name, value in (
         (sys, "ps1", ">>> "),
         (sys, "gettrace", lambda: print),
+        # A debugger that was told to continue.
+        (start, "_callers", lambda: {"__main__", "runpy", "pdb", "bdb", "emergent_icl"}),
         (sys, "executable", "/usr/bin/embeds"),
         (sys, "executable", None),
     ):
@@ -104,3 +108,22 @@ def test_what_cannot_begin_again_goes_on(begun, monkeypatch):
 
     monkeypatch.setattr("os.execve", refuse)
     restart_with_huge_pages()
+
+
+def test_a_debugger_keeps_its_process(tmp_path):
+    script = tmp_path / "launcher.py"
+    script.write_text(
+        "import os\n"
+        "from emergent_icl.cli import start\n"
+        "start.wanted_tunables = lambda *_: 'glibc.malloc.hugetlb=1'\n"
+        "print('began', flush=True)\n"
+        "start.restart_with_huge_pages()\n"
+        "print(start.is_program(), flush=True)\n"
+    )
+    command = [sys.executable, "-m", "pdb", "-c", "continue", str(script)]
+    out = subprocess.run(
+        command, input="q\n", env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.stdout.count("began") == 1, out.stdout
+    assert "False" in out.stdout
