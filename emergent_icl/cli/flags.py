@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -178,7 +179,7 @@ def _take_split(config: ml_collections.ConfigDict | None, path: str) -> None:
     if config is None:
         raise ConfigError([f"--split={path} needs the --config whose lists it gives"])
     with config.unlocked():
-        config.data.split.update(read_split(Path(path).expanduser()))
+        config.data.split.update(read_split(Path(os.path.expanduser(path))))
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

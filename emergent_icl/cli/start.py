@@ -44,7 +44,7 @@ def main() -> None:
     """The installed command."""
     if not sys.flags.safe_path:
         # As `python -m` does, but last: modules of the user may be named by --extensions.
-        sys.path.append(os.getcwd())
+        sys.path.append("")
     dispatch(SCRIPT)
 
 
@@ -56,10 +56,10 @@ def dispatch(program: str) -> None:
     word = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     command, shown = word.replace("-", "_"), [name.replace("_", "-") for name in COMMANDS]
     if word in ("--help", "-h", "help"):
-        width = max(map(len, shown))
-        rows = (f"  {name:{width}}  {_summary(name)}" for name in shown)
-        print(f"usage: {program} COMMAND [--flag=value ...]", "", *rows, "", sep="\n")
-        print(f"{program} COMMAND --help lists the flags of a command.")
+        print(f"usage: {program} COMMAND [--flag=value ...]\n")
+        for name in shown:
+            print(f"  {name:{max(map(len, shown))}}  {_summary(name)}")
+        print(f"\n{program} COMMAND --help lists the flags of a command.")
     elif word == "--version":
         print(f"{SCRIPT} {importlib.import_module('emergent_icl').__version__}")
     elif command in COMMANDS:

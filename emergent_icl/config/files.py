@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 import traceback
@@ -37,7 +38,7 @@ def call_file(where: str, function: str, package: str = "", names: Collection[st
     what, match = name, _PYTHON_FILE.fullmatch(where)
     if match is not None and name not in names:
         what, colon, preset = match.groups(default="")
-    path = Path(what).expanduser().absolute()
+    path = Path(os.path.expanduser(what)).absolute()
     if name not in names and (match is None or not path.is_file()):
         named = f", or NAME[:preset] (allowed: {', '.join(sorted(names))})" if names else ""
         nearest = difflib.get_close_matches(path.stem, list(names), n=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ def load(where: str) -> ConfigDict:
     Raises:
       ConfigError: there is no such config; names the nearest one.
     """
-    path, is_name = Path(where).expanduser(), where.partition(":")[0] in NAMES
+    path, is_name = Path(os.path.expanduser(where)), where.partition(":")[0] in NAMES
     try:
         if where and path.is_dir() and not is_name:
             inside = path / "config.json"

@@ -8,6 +8,7 @@ An option that came after the run was written has the value that says what the r
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -18,8 +19,8 @@ from emergent_icl.runs.workdir import Workdir, read_config
 
 def get_config(where: str) -> ConfigDict:
     """The config of a work directory, or in a JSON file; raises WorkdirError if there is none."""
-    is_file = where.endswith(".json")
-    stored = read_config(Path(where).expanduser()) if is_file else Workdir(where).read_config()
+    path = Path(os.path.expanduser(where))
+    stored = read_config(path) if path.suffix == ".json" else Workdir(where).read_config()
     config = base.get_config().unlock()
     config.update(stored)
     return config.lock()

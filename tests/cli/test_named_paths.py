@@ -75,6 +75,8 @@ def test_presets_and_findings_go_by_name_whatever_lies_in_the_folder(tmp_path, m
         ("nothing.json", "No such file"),
         ("broken.json", "broken.json is not a config"),
         ("list.json", "list.json is not a config, but list"),
+        ("~nobody-has-this-name/x.py", "no file ~nobody-has-this-name/x.py"),
+        ("~nobody-has-this-name/x.json", "No such file"),
         (".", "is a folder"),
         ("run", "is a folder; for the config of the run in it: run/config.json"),
         ("dict.py", "get_config must give a ConfigDict, not dict"),
