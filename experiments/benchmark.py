@@ -1,4 +1,4 @@
-"""Times this library against the original's way of doing the same."""
+"""Time this library against the approach of the reference implementation."""
 
 from emergent_icl.cli import start
 

@@ -1,4 +1,4 @@
-"""Says what a config means before it costs anything."""
+"""Show what a config means and what it costs, before anything runs."""
 
 from emergent_icl.cli.start import launch
 

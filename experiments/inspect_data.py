@@ -1,4 +1,4 @@
-"""Shows what a config trains and evaluates on: pictures, class frequencies, burst statistics."""
+"""Show what a config trains and evaluates on: sequences, class frequencies, burst statistics."""
 
 from emergent_icl.cli.start import launch
 

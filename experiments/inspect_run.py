@@ -1,4 +1,4 @@
-"""Looks into a trained run: its predictions at every example, and where its attention goes."""
+"""Inspect a trained run: its predictions at every example, and its attention."""
 
 from emergent_icl.cli.start import launch
 

@@ -1,4 +1,4 @@
-"""Prints every option of every experiment: default, allowed values, meaning."""
+"""List every option: default, allowed values, meaning."""
 
 from emergent_icl.cli.start import launch
 

@@ -1,4 +1,4 @@
-"""Renews what pages say of a reproduction, from its results.json."""
+"""Update the tables of Markdown pages from the results.json of a reproduction."""
 
 from emergent_icl.cli.start import launch
 

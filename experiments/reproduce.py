@@ -1,4 +1,4 @@
-"""Reproduces every finding of the paper: runs what is missing, then judges and draws."""
+"""Reproduce every finding of the paper: run all missing experiments, judge, and draw."""
 
 from emergent_icl.cli.start import launch
 

@@ -1,4 +1,4 @@
-"""Runs a sweep, the paper's or your own: what is missing of it, then the verdict and the report."""
+"""Run all missing experiments of a sweep, then compute the verdict and the report."""
 
 from emergent_icl.cli.start import launch
 

@@ -1,4 +1,4 @@
-"""Trains a run, or goes on with one."""
+"""Train or resume a run."""
 
 from emergent_icl.cli.start import launch
 

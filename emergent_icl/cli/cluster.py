@@ -50,7 +50,7 @@ _SIGNS_OF_LOSS = (
     "coordination", "barrier",
 )  # fmt: skip
 FLAGS = "--coordinator_address, --num_processes and --process_id"
-GO_ON = "What was saved stands; to go on, start all of them again."
+GO_ON = "Saved checkpoints are intact. Restart all processes to resume."
 _TPUS = ("/dev/accel0", "/dev/vfio/0")
 
 
@@ -66,7 +66,7 @@ def joined() -> Iterator[None]:
     then is therefore said beforehand.
 
     Raises:
-      ClusterError: see there.
+      ClusterError: see ClusterError.
     """
     arguments = membership(os.environ, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if arguments is None or not _initialize(arguments):

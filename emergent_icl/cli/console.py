@@ -39,7 +39,7 @@ EXPECTED_ERRORS = (ConfigError, WorkdirError, DataUnavailableError, NonFiniteLos
 SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError)
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 LESS_MEMORY = (
-    "Less takes: a smaller training.batch_size, model.precision=bfloat16, fewer "
+    "To reduce memory: a smaller training.batch_size, model.precision=bfloat16, fewer "
     "training.replicas, a smaller evaluation.batch_size, more devices."
 )
 
@@ -55,7 +55,7 @@ def say_error(text: str) -> None:
 
 
 def fail(text: str, status: int = 1) -> NoReturn:
-    """Exits with an error message; status 2 is for a command line that is not understood."""
+    """Exits with an error message; status 2 is for an invalid command line."""
     say_error(text)
     sys.exit(status)
 
@@ -79,7 +79,7 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
     EXPECTED_ERRORS; `advice` is added where the machine failed, not the user.
     """
     if len(argv) > 1:
-        fail(f"not understood: {' '.join(argv[1:])}", 2)
+        fail(f"unrecognized arguments: {' '.join(argv[1:])}", 2)
     if isinstance(sys.stdout, io.TextIOWrapper):  # It may be closed.
         # Names of files may hold lone surrogates, which no encoding takes.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -33,7 +33,7 @@ from emergent_icl.data.sequences.split import read_split
 EXTENSIONS = flags.DEFINE_list(
     "extensions",
     [],
-    "Modules to import first: what they register can be named (docs/extending.md).",
+    "Modules to import first, to use what they register (docs/extending.md).",
 )
 
 
@@ -42,8 +42,8 @@ def config_flag() -> flags.FlagHolder:
     """--config, and --split for a part of it; its value is the config, overrides included."""
     flags.DEFINE_string(
         "split", None, "JSON file with lists for data.split.rare, common or holdout of --config: "
-        '{"holdout": ["Angelic", 17, ...], ...}. The config keeps them, whatever becomes of the '
-        "file.",
+        '{"holdout": ["Angelic", 17, ...], ...}. The config keeps them; the file is not needed '
+        "again.",
     )  # fmt: skip
     return flags.DEFINE_string(
         "config",
@@ -58,9 +58,7 @@ def config_flag() -> flags.FlagHolder:
 @functools.cache
 def workdir_flag() -> flags.FlagHolder[str]:
     """--workdir."""
-    return flags.DEFINE_string(
-        "workdir", None, "Folder of the run, or of the sweep.", required=True
-    )
+    return flags.DEFINE_string("workdir", None, "Folder of the run or sweep.", required=True)
 
 
 @functools.cache

@@ -37,40 +37,40 @@ _SEEDS = flags.DEFINE_integer(
     "seeds", 0, "Replicates of each condition; 0: as many as the sweep says.", lower_bound=0
 )
 _WORKERS = flags.DEFINE_integer(
-    "workers", 0, "Programs at a time; 0: one for each GPU, else for each core.", lower_bound=0
+    "workers", 0, "Programs at a time; 0: one per GPU, otherwise one per core.", lower_bound=0
 )
 _RUNS = flags.DEFINE_integer(
-    "runs_per_program", 0, "Seeds that one program trains; 0: all of a condition.", lower_bound=0
+    "runs_per_program", 0, "Seeds per program; 0: all seeds of a condition.", lower_bound=0
 )
-_PLAN = flags.DEFINE_boolean("plan", False, "Print every run with its estimated time, and stop.")
-_STATUS = flags.DEFINE_boolean("status", False, "Print what became of every program, and stop.")
+_PLAN = flags.DEFINE_boolean("plan", False, "Print every run with its estimated time and exit.")
+_STATUS = flags.DEFINE_boolean("status", False, "Print the state of every program and exit.")
 _REGISTER = flags.DEFINE_boolean(
-    "register", False, f"Write claims, settings and seeds to {registration.FILE}, and stop."
+    "register", False, f"Write claims, settings, and seeds to {registration.FILE} and exit."
 )
 _EXECUTOR = flags.DEFINE_enum(
-    "executor", "local", ["local", "slurm"], "Processes of this machine, or jobs of SLURM."
+    "executor", "local", ["local", "slurm"], "Run programs on this machine or as SLURM jobs."
 )
 _RETRY = flags.DEFINE_boolean(
-    "retry_failed", False, "Submit anew what failed under SLURM; on this machine it always is."
+    "retry_failed", False, "Resubmit failed SLURM jobs; local programs are always retried."
 )
 # What each job of SLURM asks for, see Request.
 _REQUEST = {
-    "partition": flags.DEFINE_string("partition", "", "Of SLURM, for each job."),
+    "partition": flags.DEFINE_string("partition", "", "SLURM partition of each job."),
     "minutes": flags.DEFINE_integer(
-        "minutes", 240, "Time of a job, after which it is requeued and goes on.", lower_bound=1
+        "minutes", 240, "Time limit of a job; it is then requeued and resumes.", lower_bound=1
     ),
-    "gpus": flags.DEFINE_integer("gpus", 0, "Of each job.", lower_bound=0),
-    "cpus": flags.DEFINE_integer("cpus", 1, "Cores of each job.", lower_bound=1),
+    "gpus": flags.DEFINE_integer("gpus", 0, "GPUs per job.", lower_bound=0),
+    "cpus": flags.DEFINE_integer("cpus", 1, "CPU cores per job.", lower_bound=1),
     "memory_gb": flags.DEFINE_float(
-        "memory_gb", 0.0, "Of each job; 0: the cluster's own.", lower_bound=0
+        "memory_gb", 0.0, "Memory per job; 0: the cluster's default.", lower_bound=0
     ),
     "grace_seconds": flags.DEFINE_integer(
-        "grace", 90, "Seconds before its end in which a job saves.", lower_bound=1
+        "grace", 90, "Seconds before the time limit at which a job saves.", lower_bound=1
     ),
 }
 flags.mark_bool_flags_as_mutual_exclusive(["plan", "status", "register"])
 _SET = flags.DEFINE_multi_string(
-    "set", [], "option=value of the config that all conditions start from; may be repeated."
+    "set", [], "option=value for the config that all conditions start from; may be repeated."
 )
 
 

@@ -30,7 +30,7 @@ from emergent_icl.runs.workdir import Workdir
 
 _CONFIG, _WORKDIR = config_flag(), workdir_flag()
 
-SAVED = "\nWhat was saved stands; the same command goes on from there."
+SAVED = "\nSaved checkpoints are intact. Rerun the command to resume."
 
 
 def main(argv: Sequence[str]) -> None:
@@ -79,8 +79,8 @@ def _say_result(result: loop.TrainResult, workdir: Workdir) -> None:
     if result.was_complete:
         console.say(
             f"The run in {workdir.path} is complete: {result.summary['step']} steps. "
-            "Nothing was changed.\nTo start anew: another --workdir, or remove that folder. "
-            "To train longer: a larger --config.training.num_steps."
+            "Nothing was changed.\nTo start over, use another --workdir or remove that folder. "
+            "To train longer, increase --config.training.num_steps."
         )
     tables.print_summary(result.summary)
     console.say(f"Figure: {workdir.learning_curves}")

@@ -188,7 +188,7 @@ class CheckpointStore:
             why = "".join(f"\n  step {step}: {why}" for step, why in bad.items())
             raise CheckpointError(
                 f"no checkpoint in {self._folder} can be read:{why}\n"
-                "To start anew: another --workdir, or remove that folder."
+                "To start over, use another --workdir or remove that folder."
             )
         return None
 

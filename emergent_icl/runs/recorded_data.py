@@ -92,7 +92,7 @@ def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str
     try:
         there = _read(workdir)
     except WorkdirError as error:
-        return f"{error}\nWithout that file the run goes on, on whatever data there are."
+        return f"{error}\nWithout that file the run resumes on whatever data it finds."
     made_there, made_here = map(_in_words, (there["versions"], versions(PACKAGES)))
     pairs = [("source", there["source"], bank.source)]
     for name, split in splits.items():

@@ -82,7 +82,7 @@ class Workdir:
             return read_config(self.config)
         except WorkdirError as error:
             raise WorkdirError(
-                f"{error}\nWithout that file the run goes on with the config of the command; "
+                f"{error}\nWithout that file the run resumes with the config of the command; "
                 "checkpoints of another one are refused."
             ) from error
 

@@ -127,8 +127,7 @@ def check_same_data(jobs: Iterable[Job]) -> None:
             raise WorkdirError(
                 f"runs of a sweep were trained on different data under one name: {there!r} in "
                 f"{other.workdir.path}, {source!r} in {job.workdir.path}\n"
-                "Remove the folders that were trained on the wrong data; the same command then "
-                "trains them anew."
+                "Remove the folders that were trained on the wrong data, and rerun the command."
             )
 
 

@@ -39,7 +39,7 @@ def test_train_again_says_that_the_run_is_complete(trained):
     done = launch("train", *train_flags(folder))
     assert done.returncode == 0
     assert "is complete: 40 steps. Nothing was changed." in done.stdout
-    assert "To start anew: another --workdir" in done.stdout
+    assert "To start over, use another --workdir" in done.stdout
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 

@@ -133,7 +133,7 @@ def test_one_that_is_killed_ends_the_others_and_all_resume(lost, saving, tmp_pat
     assert status != 0
     # Said by itself, or by the runtime that ended it; what to do was said when they had joined.
     assert f"error: process {1 - lost} of 2" in err or "another task died" in err
-    assert "What was saved stands; to go on, start all of them again." in first
+    assert "Saved checkpoints are intact. Restart all processes to resume." in first
     assert took < 3 * HEARTBEAT
     with CheckpointStore(folder / "checkpoints") as store:
         saved = store.steps()[-1]

@@ -138,7 +138,7 @@ def test_what_failed_is_submitted_again_when_asked(slurm, tmp_path):
     assert "ended (job" in out
     status, out, err = end(sweep(slurm, tmp_path))
     assert status == 1
-    assert "--retry_failed submits it anew" in out
+    assert "--retry_failed resubmits it" in out
     status, out, err = end(sweep(slurm, tmp_path, "--retry_failed"))
     assert status == 0, out + err
 

@@ -120,7 +120,7 @@ def test_what_failed_is_submitted_anew_when_asked_alone(cluster, tmp_path):
     all_ = tiny_jobs(tmp_path)
     SlurmJobs(tmp_path, Request(), train).start(all_)
     found = SlurmJobs(tmp_path, Request(), train).start(all_)
-    assert "--retry_failed submits it anew" in found[all_[0].name].how
+    assert "--retry_failed resubmits it" in found[all_[0].name].how
     assert SlurmJobs(tmp_path, Request(), train, retry_failed=True).start(all_) == dict.fromkeys(
         names(all_)
     )

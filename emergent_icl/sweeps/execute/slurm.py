@@ -50,7 +50,7 @@ class Request(NamedTuple):
     """What each job asks for."""
 
     partition: str = ""  # '' is the cluster's own choice.
-    minutes: int = 240  # After which it is requeued, and goes on.
+    minutes: int = 240  # After which it is requeued and resumes.
     gpus: int = 0
     cpus: int = 1
     memory_gb: float = 0.0  # 0 is the cluster's own choice.
@@ -85,7 +85,7 @@ class SlurmJobs:
         """Looks for SLURM; raises SlurmError where there is none, or jobs would have no time.
 
         The root, the folder of all sweeps, lies on a file system that the nodes share. With
-        `retry_failed` what a job of an earlier command failed in is submitted anew.
+        `retry_failed` what a job of an earlier command failed in is resubmitted.
         """
         check_commands()
         if request.grace_seconds >= 60 * request.minutes:
@@ -115,7 +115,7 @@ class SlurmJobs:
                 self._jobs[job.name] = (job, own.id)
                 started[job.name] = None
             elif own is not None and own.num_steps == num_steps and not self._retry_failed:
-                how = f"job {own.id} ended before its time; --retry_failed submits it anew"
+                how = f"job {own.id} ended early; --retry_failed resubmits it"
                 started[job.name] = failure_of(job, how)
                 if started[job.name] is None:  # It was the last that it did.
                     self._jobs[job.name] = (job, own.id)
