@@ -168,7 +168,7 @@ class Workdir:
 
         Options that came after the run stay out, so that the same command resumes it again.
         """
-        tree = config.to_dict()
+        tree = tuples(config.to_dict())
         before = lacking(read_object(self.config, "config")) if self.config.exists() else {}
         for path, value in before.items():
             section, name = place(tree, path)

@@ -14,6 +14,7 @@ from emergent_icl.findings import FINDINGS
 from emergent_icl.findings import map as classes_by_bursts
 from emergent_icl.runs.check import check
 from emergent_icl.runs.train import train
+from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps import registration
 from emergent_icl.sweeps.claims import Claim, Difference, Trend
 from emergent_icl.sweeps.jobs import make_jobs
@@ -202,7 +203,7 @@ def test_a_sweep_takes_values_from_numpy(where, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), np.array(3)])
-def test_replicas_take_values_from_numpy(seed):
+def test_replicas_take_values_from_numpy(seed, tmp_path):
     given = {"name": "a", "training.seed": seed, "data.sequences.p_bursty": np.float64(0.5)}
     plain = {"training.seed": 3, "data.sequences.p_bursty": 0.5}
     config = with_options(tiny.get_config(), {"training.replica_overrides": [given]})
@@ -216,3 +217,5 @@ def test_replicas_take_values_from_numpy(seed):
         config.training.replica_overrides = (given,)
     assert named_overrides(config) == [("a", plain)]
     check(config)
+    Workdir(tmp_path).claim(config)
+    assert named_overrides(Workdir(tmp_path).read_config()) == [("a", plain)]
