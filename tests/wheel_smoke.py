@@ -147,9 +147,9 @@ def install(wheel: Path, folder: Path, python: str = sys.executable) -> Path:
     subprocess.run([python, "-m", "venv", folder], check=True, env=environment)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     pip = [programs / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run(
-        [*pip, "--constraint", ROOT / "requirements.lock", wheel], check=True, env=environment
-    )
+    # Compiling all of TensorFlow takes minutes; what is imported compiles itself.
+    words = ["--no-compile", "--constraint", ROOT / "requirements.lock", wheel]
+    subprocess.run([*pip, *words], check=True, env=environment)
     return programs
 
 
