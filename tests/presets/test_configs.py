@@ -1,6 +1,8 @@
 """Every config of the repository is valid, and the rules cover every option."""
 
 import contextlib
+import sys
+import types
 from pathlib import Path
 
 import jax
@@ -30,8 +32,10 @@ from emergent_icl.presets import (
     stored,
     symbolic,
 )
+from emergent_icl.runs import initial
 from emergent_icl.runs import train as loop
 from emergent_icl.runs.check import check
+from emergent_icl.runs.loggers import Opening, WeightsAndBiases
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training.replicas import make_replicas
@@ -137,6 +141,18 @@ class Spy:
         return getattr(self, name)
 
 
+def read_what_names_other_runs_and_services(workdir, seen, monkeypatch):
+    """The options of initial weights, and of a logger whose package need not be installed."""
+    config = tiny.get_config("vectors").unlock()
+    workdir.write_json(workdir.config, config.to_dict())
+    config.training.initial.run = str(workdir.path)
+    (replica,) = make_replicas(config.lock())
+    assert initial.read([replica._replace(config=Spy(config, seen))])[1] == []
+    service = types.SimpleNamespace(init=lambda **_: None, Settings=dict)
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    WeightsAndBiases(Opening(workdir, Spy(config, seen), (replica,), 0, "now"))
+
+
 def test_no_option_is_dead(tmp_path, monkeypatch):
     """Each is read, under its full path, by a run that it applies to."""
     # These read every option, whether it has an effect or not.
@@ -153,6 +169,7 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
         loop.train(Spy(config.lock(), seen), Workdir(tmp_path / folder), Display())
         monkeypatch.setenv("XLA_FLAGS", "")
         start.make_deterministic(Spy(config, seen))
+    read_what_names_other_runs_and_services(Workdir(tmp_path / folder), seen, monkeypatch)
 
     config.data.source = "features"
     config.data.features.path = str(tmp_path / "vectors.npy")
