@@ -1,6 +1,7 @@
 """Figures of sweeps: what was measured is drawn, in order, readable, and whatever is missing."""
 
 import copy
+import functools
 import itertools
 import math
 from xml.etree import ElementTree
@@ -30,8 +31,20 @@ RESULTS = make_results()
 FINDINGS = tuple(RESULTS["sweeps"])
 
 
-def finding(name, results=RESULTS):
+def drawn_finding(name, results):
     return finding_figure(name, results["sweeps"][name], results["verdicts"][name], "omniglot")
+
+
+@functools.cache
+def finding(name):
+    """Drawn once: tests look at it, and change nothing."""
+    return drawn_finding(name, RESULTS)
+
+
+@functools.cache
+def summary():
+    """All findings, drawn once."""
+    return summary_figure(RESULTS)
 
 
 def texts(figure):
@@ -54,7 +67,7 @@ def test_both_files_are_pictures(name, drawn):
     # A dot in a name is no suffix.
     stem = drawn / "figures" / f"{name}=0.5"
     if name == "summary":
-        save(summary_figure(RESULTS), stem)
+        save(summary(), stem)
     else:
         save(finding(name), stem)
     image = np.asarray(Image.open(f"{stem}.png").convert("L"))
@@ -78,7 +91,7 @@ def test_no_text_of_a_finding_covers_another(name):
 
 
 def test_no_text_of_the_summary_covers_another():
-    assert clashes(summary_figure(RESULTS)) == []
+    assert clashes(summary()) == []
 
 
 @pytest.mark.parametrize("num_conditions", [2, 24])
@@ -111,7 +124,7 @@ def test_the_best_constant_answer_is_drawn_and_named_where_it_is_above_chance():
         assert {text.get_text() for text in axes.texts if "constant" in text.get_text()} == expected
         levels = {float(line.get_ydata()[0]) for line in axes.lines if is_dotted(line)}
         assert {said[text][measure] for text in expected} <= levels
-    assert "IWL, common, constant" in texts(summary_figure(RESULTS))
+    assert "IWL, common, constant" in texts(summary())
 
 
 def is_dotted(line):
@@ -155,7 +168,7 @@ def test_curves_with_holes_and_conditions_without_curves_are_drawn():
     conditions["p=0"]["runs"]["1"]["curves"]["icl"]["values"][-1] = math.nan
     conditions["p=0.5"]["runs"] = {}
     conditions["p=1"]["runs"]["0"].update(curves={}, final={})
-    figure = finding("burstiness", results)
+    figure = drawn_finding("burstiness", results)
     assert clashes(figure) == []
     assert "No runs of p=0.5" in " ".join(texts(figure))
     assert clashes(summary_figure(results)) == []
@@ -176,7 +189,7 @@ def test_panels_without_lines_say_why(name, runs, said):
         # Chance is known without runs.
         condition["chance"] = {"icl": 0.5, "iwl": 0.0007}
         condition["runs"] = runs
-    figure = finding(name, results)
+    figure = drawn_finding(name, results)
     assert texts(figure).count(said) == len(results["sweeps"][name]["measures"])
     summary = summary_figure(results).axes[FINDINGS.index(name)]
     assert said in [text.get_text() for text in summary.texts]
@@ -197,7 +210,7 @@ def test_a_sweep_of_ones_own_measures():
 
 
 def test_the_summary_shows_every_run_and_every_mean():
-    axes = summary_figure(RESULTS).axes[0]
+    axes = summary().axes[0]
     conditions = RESULTS["sweeps"]["burstiness"]["conditions"].values()
     dots, line = axes.lines[0], axes.lines[1]
     ends = [[run["final"]["icl"] for run in one["runs"].values()] for one in conditions]
@@ -206,7 +219,7 @@ def test_the_summary_shows_every_run_and_every_mean():
 
 
 def test_transience_is_summarized_over_training():
-    axes = summary_figure(RESULTS).axes[FINDINGS.index("transience")]
+    axes = summary().axes[FINDINGS.index("transience")]
     assert axes.get_xlabel() == "training step"
     assert axes.get_xlim() == (0, 500_000)
 
