@@ -29,10 +29,11 @@ if TYPE_CHECKING:
         ENCODERS,
         EVALUATION_MODES,
         FEEDERS,
+        LOGGERS,
         SCHEDULES,
         SEQUENCE_MODELS,
         SEQUENCE_TYPES,
-    )  # fmt: skip
+    )
     from emergent_icl.config.rules import Option
     from emergent_icl.plots.comparison import Comparison, compare
     from emergent_icl.presets import get_config
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "DATA_SOURCES", "ENCODERS", "EVALUATION_MODES", "FEEDERS", "SCHEDULES", "SEQUENCE_MODELS",
-    "SEQUENCE_TYPES", "Comparison", "ConfigError", "Option", "Run", "WorkdirError", "compare",
-    "declare", "get_config", "load_replicas", "load_run", "train", "train_replicas",
+    "DATA_SOURCES", "ENCODERS", "EVALUATION_MODES", "FEEDERS", "LOGGERS", "SCHEDULES",
+    "SEQUENCE_MODELS", "SEQUENCE_TYPES", "Comparison", "ConfigError", "Option", "Run",
+    "WorkdirError", "compare", "declare", "get_config", "load_replicas", "load_run", "train",
+    "train_replicas",
 ]  # fmt: skip
 # Modules that define them; the registries are in the remaining one.
 _HOMES = {

@@ -57,6 +57,7 @@ def test_importing_the_package_imports_nothing_heavy_and_lists_its_names():
     assert "omniglot" in icl.DATA_SOURCES
     assert "fewshot_holdout" in icl.EVALUATION_MODES
     assert repr(icl.DATA_SOURCES).startswith("<data sources: ")
+    assert all(len(getattr(icl, name)) > 1 for name in dir(icl) if name.isupper())
     assert "icl.compare([" in pydoc.render_doc(icl)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = icl.trian

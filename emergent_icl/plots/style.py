@@ -74,11 +74,15 @@ def check_format(path: Path) -> None:
 
 
 def sign(figure: Figure, text: str) -> None:
-    """Adds small print below a figure, which keeps its size and layout."""
+    """Adds small print below a complete figure, which keeps its size and layout."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for legend in figure.legends:  # By default they move to the end of whatever is saved.
+        legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
     width, height = figure.get_size_inches()
     lines = wrap(text, width, SMALL_PRINT)
     figure.text(
-        1 - 0.05 / width, -0.02 / height, "\n".join(lines), ha="right", va="top",
+        1 - 0.05 / width, -0.06 / height, "\n".join(lines), ha="right", va="top",
         fontsize=SMALL_PRINT, color=GRAY, gid=SIGNATURE,
     )  # fmt: skip
 
@@ -92,7 +96,7 @@ def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     width, height = figure.get_size_inches()
     signed = [text.get_text() for text in figure.texts if text.get_gid() == SIGNATURE]
-    below = sum(0.05 + LINE_HEIGHT * (text.count("\n") + 1) for text in signed)
+    below = sum(0.1 + LINE_HEIGHT * (text.count("\n") + 1) for text in signed)
     undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     with rc_context({"svg.hashsalt": path.stem}):
         figure.savefig(
