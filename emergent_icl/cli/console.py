@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,11 +19,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import jax
+import rich.progress
 from rich.console import Console
 
 from emergent_icl.cli import start
+from emergent_icl.cli.signals import STOP_SIGNALS
 from emergent_icl.config.check import ConfigError
 from emergent_icl.data.sources.source import DataUnavailableError
+from emergent_icl.data.ticks import listening
 from emergent_icl.runs.checkpoints import CheckpointError, quiet_orbax
 from emergent_icl.runs.processes import DisagreementError
 from emergent_icl.runs.progress import NonFiniteLossError
@@ -37,6 +41,7 @@ _errors = Console(stderr=True, soft_wrap=True, **PLAIN)
 EXPECTED_ERRORS = (ConfigError, WorkdirError, DataUnavailableError, NonFiniteLossError)
 # Errors that all processes of a run meet alike: none of them waits for the others.
 SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError)
+INTACT = "Saved files are intact; rerun the command to continue."
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 LESS_MEMORY = (
     "To reduce memory: a smaller training.batch_size, model.precision=bfloat16, fewer "
@@ -54,6 +59,58 @@ def say_error(text: str) -> None:
     _errors.print(f"error: {text}")
 
 
+def make_bar(*columns: str | rich.progress.ProgressColumn) -> rich.progress.Progress:
+    """A bar on a terminal, nothing elsewhere: some columns, then the task's description."""
+    is_hidden = not CONSOLE.is_terminal
+    return rich.progress.Progress(
+        *columns, "{task.description}", console=CONSOLE, disable=is_hidden
+    )
+
+
+class _LongWork(contextlib.AbstractContextManager["_LongWork"]):
+    """Shows long work (data/ticks.py): a bar on a terminal, a line every half minute elsewhere.
+
+    It also answers signals, which are only noted in a command that may be stopped at any step.
+    """
+
+    _what, _since = "", 0.0
+    _bar: rich.progress.Progress | None = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if number := STOP_SIGNALS.poll():
+            self._end()
+            say(f"Stopped while {what}. {INTACT}")
+            sys.exit(128 + number)
+        if what != self._what or done in (0, total):
+            self._end()
+            self._what, self._since = what, now
+        elif self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done)
+        elif now - self._since > (1 if CONSOLE.is_terminal else 30) and _is_alone_or_first():
+            self._since = now
+            if CONSOLE.is_terminal:
+                remaining = rich.progress.TimeRemainingColumn()
+                self._bar = make_bar(rich.progress.BarColumn(), "left", remaining)
+                self._bar.add_task(what, total=total, completed=done)
+                self._bar.start()
+            else:
+                say(f"{what}: {done / total:.0%}")
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _is_alone_or_first() -> bool:
+    """Whether this process prints; looks for no devices where it is alone."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
 def fail(text: str, status: int = 1) -> NoReturn:
     """Exits with an error message; status 2 is for an invalid command line."""
     say_error(text)
@@ -65,7 +122,8 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
     # Whoever was interrupted may be writing, or the stream be closed.
     with contextlib.suppress(RuntimeError, AttributeError, OSError):
         sys.stdout.flush()
-        os.write(1, b"Stopped.\n")
+        cursor = b"\x1b[?25h\n" if CONSOLE.is_terminal else b""  # A bar hides it.
+        os.write(1, cursor + f"Stopped. {INTACT}\n".encode())
     # Not sys.exit: JAX's threads may be in the middle of a compilation.
     os._exit(128 + number)
 
@@ -91,7 +149,7 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
     if start.IS_PROGRAM and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop_at_once)
     try:
-        with quiet_orbax():
+        with quiet_orbax(), _LongWork() as shown, listening(shown):
             yield
     except (*EXPECTED_ERRORS, *also) as error:
         alone = jax.distributed.is_initialized() and not isinstance(error, SHARED_ERRORS)

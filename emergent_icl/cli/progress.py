@@ -9,7 +9,7 @@ from typing import Any
 
 import rich.progress
 
-from emergent_icl.cli.console import CONSOLE, say, say_error
+from emergent_icl.cli.console import make_bar, say, say_error
 from emergent_icl.evaluation.metrics import ICL, IWL
 from emergent_icl.plots.style import duration_text
 from emergent_icl.runs.records import Display, Record
@@ -19,14 +19,6 @@ SAID_AT_THE_START = (
     "keeps",
 )  # fmt: skip
 SHOWN = {"loss": "train/loss", "ICL": "eval/" + "/".join(ICL), "IWL": "eval/" + "/".join(IWL)}
-
-
-def make_bar(*columns: str | rich.progress.ProgressColumn) -> rich.progress.Progress:
-    """A bar on a terminal, nothing elsewhere: some columns, then the task's description."""
-    is_hidden = not CONSOLE.is_terminal
-    return rich.progress.Progress(
-        *columns, "{task.description}", console=CONSOLE, disable=is_hidden
-    )
 
 
 class TrainingDisplay(Display):

@@ -10,7 +10,7 @@ from typing import Any
 from rich.progress import BarColumn, TimeElapsedColumn
 
 from emergent_icl.cli import console
-from emergent_icl.cli.progress import make_bar
+from emergent_icl.cli.console import make_bar
 from emergent_icl.cli.tables import NAME, NUMBER, TEXT, print_table
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.style import duration_text

@@ -15,8 +15,8 @@ _LISTENERS: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=(
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Inside, the listener is told of long work, before those that listen already."""
-    token = _LISTENERS.set((listener, *_LISTENERS.get()))
+    """Inside, the listener is told of long work, after those that listen already."""
+    token = _LISTENERS.set((*_LISTENERS.get(), listener))
     try:
         yield
     finally:

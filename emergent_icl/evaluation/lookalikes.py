@@ -17,6 +17,7 @@ from emergent_icl.data.bank import DeviceBank, SourceShape
 from emergent_icl.data.materialize import Materialize
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.split import ClassSplit
+from emergent_icl.data.ticks import ticking
 from emergent_icl.evaluation.evaluate import Evaluator, in_parts
 from emergent_icl.evaluation.metrics import Interval, interval
 from emergent_icl.models.network import BatchStats, Params
@@ -64,6 +65,7 @@ def find_nearest(
     center_F = training_TF.mean(axis=0)
     training_TF, holdout_HF = (_unit_length(one - center_F) for one in (training_TF, holdout_HF))
     parts = np.array_split(holdout_HF, 1 + len(holdout) * len(training) // MOST_DISTANCES)
+    parts = ticking("comparing classes", parts, len(parts))
     nearest = [(c.argmax(axis=1), c.max(axis=1)) for c in (part @ training_TF.T for part in parts)]
     place, cosine = map(np.concatenate, zip(*nearest, strict=True))
     order = np.argsort(-cosine, kind="stable")

@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from emergent_icl.config.configs import flatten, has
+from emergent_icl.data.ticks import Listener, listening
 from emergent_icl.evaluation.evaluate import Evaluator, Results
 from emergent_icl.runs import initial, processes, records
 from emergent_icl.runs.check import check
@@ -59,25 +60,25 @@ def train(
     """Trains a run, or several replicas of it, to the last step; goes on from a checkpoint.
 
     Where JAX's distributed runtime joins several processes, each of them calls this with the same
-    arguments, on the same files; process 0 alone writes. `started` is the `time.monotonic()` at
-    which the command started, `fetch` the one way of metrics and states to the host.
+    arguments, on the same files; process 0 alone writes. `started` is the command's start in
+    `time.monotonic()`, `fetch` the one way of metrics and states to the host.
 
     Raises:
       ConfigError, DataUnavailableError: it cannot be run; nothing was touched.
-      WorkdirError: the folder holds another run, or is in use; DisagreementError, one of these, if
-        the processes were started differently, OtherDataError if the run was trained on other data;
-        nothing was touched.
+      WorkdirError: the folder holds another run, or is in use. DisagreementError: the processes
+        were started differently. OtherDataError: the data are others. Nothing was touched.
       NonFiniteLossError: a run, or its last replica, diverged; checkpoints before it stand.
       Interrupted: asked to stop; the state is saved.
     """
     started = time.monotonic() if started is None else started
     config, kept = workdir.resumed(config)
-    replicas = check(config, jax.device_count())
-    processes.check_devices()
-    workdir.check(config)
-    check_loggers(config)
-    config, replicas, weights = initial.find(config, replicas, workdir)
-    experiment = build(config, replicas)
+    with listening(_stopping(stop_requested)):
+        replicas = check(config, jax.device_count())
+        processes.check_devices()
+        workdir.check(config)
+        check_loggers(config)
+        config, replicas, weights = initial.find(config, replicas, workdir)
+        experiment = build(config, replicas)
     workdir.make()
     lock = processes.on_primary(workdir.locked)
     with lock, CheckpointStore(workdir.checkpoints, config.checkpoints.keep, config) as store:
@@ -98,6 +99,16 @@ def train(
         if processes.is_primary():  # Written last: it says that the run is complete.
             workdir.write_json(workdir.summary, summary)
     return TrainResult(summary, was_complete=False)
+
+
+def _stopping(stop_requested: StopRequest) -> Listener:
+    """Ends long work before the first step when a signal asks for it."""
+
+    def listener(what: str, done: int, total: int) -> None:
+        if signal_number := stop_requested():
+            raise Interrupted(signal_number, 0)
+
+    return listener
 
 
 def _summary_if_complete(

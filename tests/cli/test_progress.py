@@ -1,16 +1,18 @@
 """What a user sees of a run: a bar on a terminal, lines elsewhere."""
 
 import io
+import itertools
 
 import pytest
 from rich.console import Console
 
 from emergent_icl.cli import console, progress, sweep_display
+from emergent_icl.data.ticks import listening, ticking
 
 FACTS = {
-    "experiment": "tiny", "data": "symbolic", "labels": 4, "model": "rnn", "replicas": "",
+    "experiment": "tiny", "data": "symbolic", "labels": 4, "model": "rnn", "initial": "",
     "devices": "1 x cpu", "feeder": "python", "first_step": 0, "last_step": 100,
-    "lengths": "", "keeps": "data.sequences.draws = 1, as stored",
+    "lengths": "", "keeps": "data.sequences.draws = 1, as stored", "replicas": "",
 }  # fmt: skip
 
 
@@ -19,8 +21,7 @@ def shown(request, monkeypatch):
     """Whether it is a terminal, and a function that returns what was shown."""
     stream = io.StringIO()
     to = Console(file=stream, force_terminal=request.param, width=150, highlight=False)
-    for module in (console, progress):
-        monkeypatch.setattr(module, "CONSOLE", to)
+    monkeypatch.setattr(console, "CONSOLE", to)
     return request.param, stream.getvalue
 
 
@@ -65,3 +66,15 @@ def test_a_sweep_is_a_bar_or_lines(shown):
         display.polled([])
     assert "0 programs of 0 runs, 0 complete; 2 at a time" in text()
     assert ("all runs" in text() and "0/0 programs" in text()) == is_terminal
+
+
+def test_long_work_is_a_bar_or_lines(shown, monkeypatch):
+    is_terminal, text = shown
+    seconds = itertools.count(step=20)
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(seconds)))
+    with console._LongWork() as work, listening(work):
+        assert [*ticking("drawing", range(8), 8)] == [*range(8)]
+    if is_terminal:
+        assert "left" in text()
+    else:
+        assert text() == "drawing: 25%\ndrawing: 50%\ndrawing: 75%\n"

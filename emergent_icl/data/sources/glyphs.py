@@ -14,6 +14,7 @@ from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
 from emergent_icl.data.sources import cache
 from emergent_icl.data.sources.source import DataSource
+from emergent_icl.data.ticks import ticking
 
 # Of how characters are made: a change makes old caches void, and the data of runs others.
 DRAWING_VERSION = 1
@@ -48,7 +49,8 @@ def draw_glyphs(data: ml_collections.ConfigDict) -> np.ndarray:
     knobs = data.glyphs
     shape = (knobs.num_classes, knobs.num_exemplars, data.image_size, data.image_size)
     images = np.empty(shape, np.uint8)
-    for start in range(0, knobs.num_classes, BLOCK_CLASSES):
+    blocks = range(0, knobs.num_classes, BLOCK_CLASSES)
+    for start in ticking("drawing glyphs", blocks, len(blocks)):
         rng = randomness.generator(knobs.seed, "glyphs", start // BLOCK_CLASSES)
         skeletons = draw_skeletons(rng, BLOCK_CLASSES, knobs)[: knobs.num_classes - start]
         for offset, skeleton in enumerate(skeletons):

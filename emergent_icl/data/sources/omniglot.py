@@ -22,6 +22,7 @@ from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
 from emergent_icl.data.sources import cache
 from emergent_icl.data.sources.source import DataSource, DataUnavailableError
 from emergent_icl.data.tensorflow import import_tensorflow, native_stderr_closed, unchanged_process
+from emergent_icl.data.ticks import ticking
 
 TFDS_NAME = "omniglot"
 TFDS_VERSION = "3.0.0"
@@ -30,6 +31,8 @@ SPLITS = {"all": slice(0, 1623), "train": slice(0, 964), "test": slice(964, 1623
 NUM_CLASSES = 1623
 NUM_EXEMPLARS = 20
 FULL_SIZE = 105
+# Drawings that are decoded at a time.
+BATCH = 512
 # Where TFDS downloads it from.
 _HOST, _HOST_SECONDS = "https://github.com", 20
 
@@ -140,12 +143,13 @@ def _read(builder: Any) -> cache.Arrays:
     dataset = builder.as_dataset(
         split="train+test",
         shuffle_files=False,
-        batch_size=512,
+        batch_size=BATCH,
         # One file after the other: the order of drawings is part of 'single'.
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
     drawings: list[list[np.ndarray]] = [[] for _ in range(NUM_CLASSES)]
-    for batch in dataset.as_numpy_iterator():
+    count = -(-NUM_CLASSES * NUM_EXEMPLARS // BATCH)
+    for batch in ticking("decoding Omniglot", dataset.as_numpy_iterator(), count):
         ink_free = batch["image"][..., 0] > WHITE // 2
         packed = np.packbits(ink_free.reshape(len(ink_free), -1), axis=-1)
         for label, bits in zip(batch["label"], packed, strict=True):
@@ -178,10 +182,11 @@ def _unpack(packed: np.ndarray) -> np.ndarray:
 def _resized(full: cache.Arrays, size: int) -> cache.Arrays:
     images = _unpack(full["packed"])
     resized = np.empty((*images.shape[:2], size, size), np.uint8)
-    for index in np.ndindex(*images.shape[:2]):
-        image = Image.fromarray(images[index])
-        # Pillow widens the filter when it shrinks an image: antialiased.
-        resized[index] = image.resize((size, size), Image.Resampling.BILINEAR)
+    for class_id in ticking("resizing Omniglot", range(len(images)), len(images)):
+        for exemplar, pixels in enumerate(images[class_id]):
+            # Pillow widens the filter when it shrinks an image: antialiased.
+            image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
+            resized[class_id, exemplar] = image
     source = np.array(cache.checksum(full["packed"]))
     return {"images": resized, "names": full["names"], "source": source}
 

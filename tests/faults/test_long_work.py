@@ -1,0 +1,41 @@
+"""Ctrl-C while data are being prepared: it ends soon, and the message says what to do."""
+
+import re
+import signal
+import time
+
+import pytest
+import tiny
+from launching import start, train_flags
+
+from emergent_icl.config.configs import with_options
+from emergent_icl.runs.train import Interrupted, train
+from emergent_icl.runs.workdir import Workdir
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("command", ["train", "inspect_data"])
+def test_drawing_a_million_classes_is_interrupted(command, tmp_path):
+    options = {"data.glyphs.num_classes": 1_000_000, "data.cache_dir": tmp_path / "cache"}
+    flags = train_flags(tmp_path / "run", "images", **options)
+    process = start("-m", f"experiments.{command}", *flags)
+    time.sleep(20)
+    assert process.poll() is None
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert re.search("Stopped.*Saved files are intact; rerun the command", out)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_library_call_stops_while_it_draws(tmp_path):
+    options = {"data.glyphs.num_classes": 1_000_000, "data.cache_dir": str(tmp_path / "cache")}
+    config = with_options(tiny.get_config("images"), options)
+    polls = iter([None, None, signal.SIGINT])
+    with pytest.raises(Interrupted) as raised:
+        train(config, Workdir(tmp_path / "run"), stop_requested=lambda: next(polls))
+    assert (raised.value.signal, raised.value.step) == (signal.SIGINT, 0)
+    assert not (tmp_path / "run").exists()
