@@ -16,7 +16,7 @@ help:
 	@echo "make test-faults    run the fault-injection tests (minutes)"
 	@echo "make test-services  run the tests that need Chromium or SLURM (which they install, as root)"
 	@echo "make record    refresh the recorded numbers and print what changed"
-	@echo "make lint      run ruff"
+	@echo "make lint      check style, formatting and types"
 	@echo "make docs      update the generated parts of the documentation"
 	@echo "make site      build the documentation site in docs/_build"
 	@echo "make wheel     build dist/*.whl and test it in a clean environment"
@@ -60,6 +60,7 @@ record: install-dev
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: install
 	$(BIN)/python -m experiments.options > docs/options.md

@@ -4,4 +4,4 @@ from emergent_icl.cli import start
 
 if __name__ == "__main__":
     start.restart_with_huge_pages()
-    start.run("benchmarks.run")
+    start.run("benchmarks.run", "python -m benchmarks")

@@ -126,7 +126,8 @@ def training_batch(experiment: Experiment) -> Sequence:
     """One of the baseline's training batches, without TensorFlow."""
     maker = SequenceMaker(experiment)
     made = [maker.bursty() for _ in range(experiment.config.training.batch_size)]
-    return tuple(np.stack(leaves) for leaves in zip(*made, strict=True))
+    images, labels = zip(*made, strict=True)
+    return np.stack(images), np.stack(labels)
 
 
 def training_feed(experiment: Experiment) -> Generator[Sequence]:
@@ -224,7 +225,7 @@ def baseline_trainer(experiment: Experiment) -> Trainer:
     """Steps on batches of images, mapped over the devices; every one waits for its metrics."""
     network, params, stats = _initial(experiment)
     hyper = hyper_from_config(experiment.config)
-    optimizer = optax.adam(lambda count: paper(count + 1, hyper, 0))
+    optimizer = optax.adam(lambda count: paper(jnp.asarray(count) + 1, hyper, 0))
     count = jax.local_device_count()
 
     def update(state: Any, images: jax.Array, labels: jax.Array) -> tuple[Any, Metrics]:

@@ -63,6 +63,7 @@ def find_floor(bench: Benchmark, experiment: Experiment) -> None:
     """Records and prints the least time of the step that was measured, at the best rates seen."""
     rates = measure_rates(bench)
     cost = step_cost(experiment.config, experiment.task, compiled=True)
+    assert cost.moved_bytes is not None
     compute_s = cost.flops / (rates["matmul_float32"] * 1e9)
     memory_s = cost.moved_bytes / (max(rates["copy"], rates["read"]) * 1e9)
     floor_s = max(compute_s, memory_s)
@@ -256,6 +257,7 @@ def _point(bench: Benchmark, axis: str, size: int, config: ml_collections.Config
     with our_steps(config, flag if axis == "devices" else None, random_images=True) as rival:
         bench.compare("", name, {"ours": rival}, share=0.5)
     cost = step_cost(config, make_task(config), compiled=True)
+    assert cost.moved_bytes is not None
     return Point(size, bench.by_name[name].median / 1e3, cost.flops, cost.moved_bytes)
 
 

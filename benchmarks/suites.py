@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -83,7 +84,7 @@ def _feeds(experiment: Experiment, has_baseline: bool) -> dict[str, tuple[Genera
     spec, rng = make_step(experiment).feed_spec, np.random.default_rng(0)
     sample = experiment.task.training.sample
     batches = (sample(rng, SAMPLER_SEQUENCES) for _ in itertools.count())
-    feeds = {"sampler": (batches, SAMPLER_SEQUENCES)}
+    feeds: dict[str, tuple[Generator, int]] = {"sampler": (batches, SAMPLER_SEQUENCES)}
     for name, make_feed in FEEDERS.items():
         if name == "python" or _has_tensorflow():
             feeds[f"feed_{name}"] = make_feed(spec, 0), spec.batch_size * spec.steps_per_call
@@ -185,6 +186,8 @@ def train_to_first_step(flags: Sequence[str], cache: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
         try:
             if not any(line.strip().startswith(FIRST_STEP) for line in process.stdout):
                 console.fail(f"experiments.train: {process.stderr.read().strip()[-500:]}")
@@ -240,7 +243,7 @@ def accelerator(bench: Benchmark) -> None:
     subject, config = bench.first
     _begin(bench, subject, "precisions, batches, steps a call, determinism", config)
     # What stands in the names of measurements -> rivals: their options and XLA flags.
-    cases = {
+    cases: dict[str, dict[str, tuple[dict[str, Any], str | None]]] = {
         f"{{}}_batch_{batch}": {
             precision: ({"training.batch_size": batch, "model.precision": precision}, None)
             for precision in PRECISIONS

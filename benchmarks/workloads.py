@@ -154,7 +154,7 @@ def _prepare(config: ml_collections.ConfigDict, xla_flags: str, random_images: b
     flags = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}".strip()
     os.environ.update(SHARED_MEMORY, XLA_FLAGS=flags)
     _rivals.append(our_trainer(load(config, random_images)).rival("compute"))
-    return _rivals[0].amount
+    return int(_rivals[0].amount)
 
 
 def _train(calls: int) -> None:

@@ -23,7 +23,7 @@ def fingerprint(content: object) -> int:
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
-def sequence_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
+def sequence_keys(key: jax.Array, rows: jax.Array | np.ndarray) -> jax.Array:
     """A key for each sequence of a batch, by its row in the global batch; [B, 2].
 
     So nothing that is drawn depends on how sequences are spread over devices.
@@ -31,6 +31,6 @@ def sequence_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
-def named_keys(keys: jax.Array, name: str) -> jax.Array:
+def named_keys(keys: jax.Array | np.ndarray, name: str) -> jax.Array:
     """Independent keys for another use of the same sequences; [B, 2] -> [B, 2]."""
     return jax.vmap(lambda key: jax.random.fold_in(key, zlib.crc32(name.encode())))(keys)

@@ -34,7 +34,7 @@ METRICS = {
 
 def print_table(
     title: str,
-    columns: Mapping[str, Mapping[str, Any]],
+    columns: Mapping[Any, Mapping[str, Any]],
     rows: Iterable[Sequence[str]],
     *,
     has_headings: bool = True,

@@ -119,8 +119,9 @@ LOG_SPACED = re.compile("log:([1-9][0-9]{0,2})")
 
 
 def _is_step(entry: Any) -> bool:
-    is_spacing = isinstance(entry, str) and LOG_SPACED.fullmatch(entry) is not None
-    return is_spacing or (_is_int(entry) and entry >= 0)
+    if isinstance(entry, str):
+        return LOG_SPACED.fullmatch(entry) is not None
+    return _is_int(entry) and entry >= 0
 
 
 def _is_int(value: Any) -> bool:

@@ -33,6 +33,11 @@ class ExampleBank(NamedTuple):
     checksum: int = 0
 
 
+# What compiled functions accept; they return jax.Array.
+Array = jax.Array | np.ndarray
+Scalar = Array | np.number
+
+
 class DeviceBank(NamedTuple):
     """The examples that the compiled step looks up; the same on every device.
 
@@ -40,8 +45,8 @@ class DeviceBank(NamedTuple):
     class shows what the bank holds.
     """
 
-    examples: jax.Array | np.ndarray
-    is_random: jax.Array | np.ndarray | None = None
+    examples: Array
+    is_random: Array | None = None
 
 
 class SourceShape(NamedTuple):

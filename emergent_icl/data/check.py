@@ -106,9 +106,10 @@ def _space(data: ml_collections.ConfigDict, shape: SourceShape, problems: list[s
         return tasks.class_space(data, shape)
     except ValueError as error:
         problems.append(f"{error} (data.source = '{data.source}')")
-        counts = [data.split[f"num_{role}"] for role in ROLES]
-        many = shape._replace(num_classes=2 * max(sum(counts), 1))
-        split = ClassSplit(np.arange(sum(counts), dtype=np.int32), *counts, counts[-1])
+        rare, common, holdout = (data.split[f"num_{role}"] for role in ROLES)
+        count = rare + common + holdout
+        many = shape._replace(num_classes=2 * max(count, 1))
+        split = ClassSplit(np.arange(count, dtype=np.int32), rare, common, holdout, holdout)
         return tasks.class_space(data, many, split)
 
 

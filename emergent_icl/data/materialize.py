@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import ml_collections
 
 from emergent_icl.config.registry import DATA_SOURCES
-from emergent_icl.data.bank import NUM_VARIANTS, WHITE, DeviceBank, SourceShape
+from emergent_icl.data.bank import NUM_VARIANTS, WHITE, Array, DeviceBank, Scalar, SourceShape
 from emergent_icl.randomness import named_keys
 
 # (bank, class_ids [B, S], exemplar_ids [B, S], keys [B, 2], noise scale) -> examples [B, S, ...]
-Materialize = Callable[[DeviceBank, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+Materialize = Callable[[DeviceBank, Array, Array, Array, Scalar], jax.Array]
 
 
 def make_materialize(data: ml_collections.ConfigDict, shape: SourceShape) -> Materialize:
@@ -28,10 +28,10 @@ def make_materialize(data: ml_collections.ConfigDict, shape: SourceShape) -> Mat
 
     def materialize(
         bank: DeviceBank,
-        class_ids: jax.Array,
-        exemplar_ids: jax.Array,
-        keys: jax.Array,
-        noise_scale: jax.Array,
+        class_ids: Array,
+        exemplar_ids: Array,
+        keys: Array,
+        noise_scale: Scalar,
     ) -> jax.Array:
         if data.augment:
             bank_classes, variants = class_ids // NUM_VARIANTS, class_ids % NUM_VARIANTS
@@ -43,6 +43,7 @@ def make_materialize(data: ml_collections.ConfigDict, shape: SourceShape) -> Mat
             examples = examples.astype(jnp.float32)[..., None] / WHITE
         if data.random_rare_images:
             made_up = random_images(keys, class_ids, examples.shape[2:])
+            assert bank.is_random is not None
             is_random = bank.is_random[class_ids]
             examples = jnp.where(is_random[..., None, None, None], made_up, examples)
         return vary(examples, keys, noise_scale) if is_noisy else examples
@@ -50,14 +51,14 @@ def make_materialize(data: ml_collections.ConfigDict, shape: SourceShape) -> Mat
     return materialize
 
 
-def random_images(keys: jax.Array, class_ids: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def random_images(keys: Array, class_ids: Array, shape: tuple[int, ...]) -> jax.Array:
     """Binary images of independent pixels, float32 [B, S, *shape], one a class and sequence.
 
     Fresh in each sequence, with its key [2], the same for all of a class's examples in it
     (original: randomly_generate_rare).
     """
 
-    def one(key: jax.Array, class_id: jax.Array) -> jax.Array:
+    def one(key: jax.Array, class_id: Array) -> jax.Array:
         return jax.random.bernoulli(jax.random.fold_in(key, class_id), shape=shape)
 
     of_sequences = jax.vmap(jax.vmap(one, in_axes=(None, 0)))
@@ -69,11 +70,11 @@ def shows_afresh(data: ml_collections.ConfigDict) -> bool:
     return data.noise_scale > 0 or data.random_rare_images
 
 
-def show_variants(images: jax.Array, variants: jax.Array) -> jax.Array:
+def show_variants(images: Array, variants: Array) -> jax.Array:
     """Flips and turns images [..., H, W], H = W, each by its own variant, 4 * flip + rotation."""
     # Three selections instead of eight: half turns, then quarter turns.
 
-    def chosen(condition: jax.Array, changed: jax.Array, images: jax.Array) -> jax.Array:
+    def chosen(condition: Array, changed: Array, images: Array) -> jax.Array:
         return jnp.where(condition[..., None, None], changed, images)
 
     images = chosen(variants >= 4, images[..., ::-1], images)

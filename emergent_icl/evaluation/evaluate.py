@@ -13,26 +13,26 @@ import ml_collections
 import numpy as np
 
 from emergent_icl import randomness
-from emergent_icl.data.bank import DeviceBank
+from emergent_icl.data.bank import Array, DeviceBank, Scalar
 from emergent_icl.data.materialize import Materialize, shows_afresh
 from emergent_icl.data.sequences.burstiness import draw_sample
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fewshot_options, fixed_labeling
-from emergent_icl.evaluation.metrics import Array, Judgment, Results, intervals, query_metrics
+from emergent_icl.evaluation.metrics import Judgment, Results, intervals, query_metrics
 from emergent_icl.models.losses import own_labels
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.randomness import sequence_keys
 
 # What is evaluated: parameters, BatchNorm's averages, bank, noise scale.
-Model = tuple[Params, BatchStats, DeviceBank, np.float32]
+Model = tuple[Params, BatchStats, DeviceBank, Scalar]
 
 
 class DrawnMode(NamedTuple):
     """An evaluation mode with its sequences drawn."""
 
     batch: SequenceBatch  # int32 [N, S], the same at every evaluation
-    own: np.ndarray  # int32 [N], owner of the labels of the query's class; see Judgment
+    own: Array  # int32 [N], owner of the labels of the query's class; see Judgment
     judgment: Judgment
     key: jax.Array  # for what is drawn on the device
 
@@ -114,7 +114,7 @@ def compile_evaluation(network: Network, materialize: Materialize) -> Compiled:
     def predict(
         params: Params,
         batch_stats: BatchStats,
-        used_labels: Array | None,
+        used_labels: Scalar | None,
         examples: jax.Array,
         labels_BS: jax.Array,
     ) -> jax.Array:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emergent_icl.data.bank import Array, Scalar
 from emergent_icl.models.losses import greatest, own_labels, query_loss
 
-Array = jax.Array | np.ndarray
 Z_95 = 1.959963984540054
 # Metrics that are real numbers; the others are means of zeros and ones.
 REAL_VALUED = ("loss",)
@@ -35,11 +35,11 @@ class Judgment(NamedTuple):
     is_fewshot: Array  # bool [L], labels 0 .. ways-1 of few-shot sequences
     owners: Array  # int [L], the class that owns the label in the weights, -1 for none
     # int [], labels among which the run chooses, the first ones; None for all
-    used_labels: Array | None = None
+    used_labels: Scalar | None = None
 
 
 def query_metrics(
-    logits_BL: jax.Array, labels_BS: jax.Array, own_B: jax.Array, judgment: Judgment
+    logits_BL: jax.Array, labels_BS: Array, own_B: Array, judgment: Judgment
 ) -> dict[str, jax.Array]:
     """Every metric of every query (the original's `metrics`), float [B] each.
 

@@ -55,7 +55,9 @@ def trace(
     keys = sequence_keys(drawn.key, jnp.asarray(chosen))
 
     @jax.jit
-    def compute(params: Params, stats: BatchStats, bank: DeviceBank) -> tuple[jax.Array, ...]:
+    def compute(
+        params: Params, stats: BatchStats, bank: DeviceBank
+    ) -> tuple[jax.Array | None, ...]:
         examples = materialize(bank, batch.class_ids, batch.exemplar_ids, keys, scale)
         embeddings = embed_sequences(network, params, stats, examples)
         logits = network.predict(params, keys, embeddings, batch.labels, at="examples")

@@ -59,7 +59,7 @@ def sweep(
     own: dict[str, Any] = {} if preset == "paper" else {"training.num_steps": steps}
     if preset == "one-split":
         own |= AS_RECORDED | ({"data.split.num_holdout": 80} if augmented else {})
-    config = with_options(config, own | options)
+    config = with_options(config, {**own, **options})
     often = config.training.num_steps // EVALUATIONS
     every = {"evaluation.every": often, "checkpoints.every": often, "checkpoints.keep": 1}
     return Sweep(

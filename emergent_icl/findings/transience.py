@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from emergent_icl.findings import scale
 from emergent_icl.sweeps.claims import Difference, Fades
 from emergent_icl.sweeps.spec import Sweep, over
@@ -18,6 +20,7 @@ _NOTES = (
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
     is_laptop = preset == "laptop"
+    own: dict[str, Any] = {"seeds": tuple(range(100, 112))} if is_laptop else {}
     return scale.sweep(
         preset,
         "Trained for long enough, in-context learning fades; weight decay keeps more of it.",
@@ -32,6 +35,6 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         options={"training.num_steps": 1_500_000} if preset == "paper" else {},
         conditions=over("training.optimizer.weight_decay", (0.0, 0.1), "decay"),
         plot="curves",
-        **({"seeds": tuple(range(100, 112))} if is_laptop else {}),
+        **own,
         notes=_NOTES + (" So these runs are longer, with 12 new seeds." if is_laptop else ""),
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from emergent_icl.data.bank import Array
 from emergent_icl.randomness import named_keys
 
 # [B, 2], one a sequence; without keys nothing is dropped. A rate of 0 reads none.
-Keys = jax.Array | None
+Keys = Array | None
 
 
-def dropout(x: jax.Array, rate: float, keys: Keys, name: str) -> jax.Array:
+def dropout(x: Array, rate: float, keys: Keys, name: str) -> Array:
     """Zeroes each number of [B, ...] with probability `rate` in [0, 1), and scales up the rest.
 
     The name is that of the place in the model: other places drop other numbers.

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from emergent_icl.data.bank import Array, Scalar
 
-def own_labels(logits: jax.Array, count: jax.Array | None) -> jax.Array:
+
+def own_labels(logits: jax.Array, count: Scalar | None) -> jax.Array:
     """Logits [..., L], -inf for the labels from `count` on; None: as they are.
 
     Labels that only other replicas use take no part in loss, gradients and predictions.
@@ -17,12 +19,12 @@ def own_labels(logits: jax.Array, count: jax.Array | None) -> jax.Array:
     return jnp.where(jnp.arange(logits.shape[-1]) < count, logits, -jnp.inf)
 
 
-def query_loss(logits_BL: jax.Array, labels_BS: jax.Array) -> jax.Array:
+def query_loss(logits_BL: jax.Array, labels_BS: Array) -> jax.Array:
     """Softmax cross-entropy on the query's label, in nats; float [B] (paper section 2.1)."""
     return optax.softmax_cross_entropy_with_integer_labels(logits_BL, labels_BS[:, -1])
 
 
-def interim_loss(logits_BSL: jax.Array, labels_BS: jax.Array, weight: float) -> jax.Array:
+def interim_loss(logits_BSL: jax.Array, labels_BS: Array, weight: float) -> jax.Array:
     """Loss with predictions of the context's labels, each from what stands before it.
 
     `weight` is spread evenly over the S - 1 examples of the context, 1 - weight is on the

@@ -13,6 +13,7 @@ import jmp
 import ml_collections
 
 from emergent_icl.config.registry import ENCODERS, SEQUENCE_MODELS
+from emergent_icl.data.bank import Array
 from emergent_icl.models.dropout import Keys
 from emergent_icl.models.normalization import (
     MeanOverDevices,
@@ -28,7 +29,7 @@ BatchStats = Any
 # (tokens [B, T, D], keys for dropout) -> features [B, T, F], causal
 # It may have the attributes `has_attention` (then it can be called `with_attention=True`, see
 # Transformer) and `has_query_alone` (then `query_alone=True` asks for features [B, 1, F]).
-SequenceModel = Callable[[jax.Array, Keys], jax.Array]
+SequenceModel = Callable[..., Any]
 
 # Where logits are computed: at the query, at every example, or at every token.
 At = Literal["query", "examples", "tokens"]
@@ -76,22 +77,20 @@ class Parts:
         return self.head[-1](features)
 
     def predict(
-        self, embeddings_BSD: jax.Array, labels_BS: jax.Array, keys: Keys, is_training: bool, at: At
+        self, embeddings_BSD: Array, labels_BS: Array, keys: Keys, is_training: bool, at: At
     ) -> jax.Array:
         """Embeddings -> logits; see `Network.predict`."""
         tokens_BTD = self.tokens(embeddings_BSD, labels_BS, keys, is_training)
         return self.logits(self.features(tokens_BTD, keys if is_training else None, at))
 
-    def attend(
-        self, embeddings_BSD: jax.Array, labels_BS: jax.Array, keys: Keys
-    ) -> jax.Array | None:
+    def attend(self, embeddings_BSD: Array, labels_BS: Array, keys: Keys) -> jax.Array | None:
         """Embeddings -> attention weights; see `Network.attend`."""
         if not getattr(self.sequence_model, "has_attention", False):
             return None
         tokens_BTD = self.tokens(embeddings_BSD, labels_BS, keys, False)
         return self.sequence_model(tokens_BTD, None, with_attention=True)[1]
 
-    def init(self, examples: jax.Array, labels_BS: jax.Array) -> jax.Array:
+    def init(self, examples: Array, labels_BS: Array) -> jax.Array:
         """Runs every stage once, for the parameters."""
         embeddings = _unflatten(self.encode(_flatten(examples), True), labels_BS)
         return self.predict(embeddings, labels_BS, None, True, "query")
@@ -108,14 +107,12 @@ class Network:
     parts: hk.MultiTransformedWithState
     policy: jmp.Policy
 
-    def init(
-        self, key: jax.Array, examples: jax.Array, labels_BS: jax.Array
-    ) -> tuple[Params, BatchStats]:
+    def init(self, key: jax.Array, examples: Array, labels_BS: Array) -> tuple[Params, BatchStats]:
         """(params, batch_stats) for examples [B, S, ...] and labels [B, S]."""
         return self.policy.cast_to_param(self.parts.init(key, examples, labels_BS))
 
     def encode(
-        self, params: Params, stats: BatchStats, examples: jax.Array, is_training: bool
+        self, params: Params, stats: BatchStats, examples: Array, is_training: bool
     ) -> tuple[jax.Array, BatchStats]:
         """Examples [N, ...] -> (embeddings [N, D], batch_stats); each alone but for BatchNorm."""
         return self._run("encode", params, stats, examples, is_training)
@@ -124,8 +121,8 @@ class Network:
         self,
         params: Params,
         keys: Keys,
-        embeddings_BSD: jax.Array,
-        labels_BS: jax.Array,
+        embeddings_BSD: Array,
+        labels_BS: Array,
         is_training: bool = False,
         at: At = "query",
     ) -> jax.Array:
@@ -140,8 +137,8 @@ class Network:
         params: Params,
         stats: BatchStats,
         keys: Keys,
-        examples: jax.Array,
-        labels_BS: jax.Array,
+        examples: Array,
+        labels_BS: Array,
         is_training: bool,
         at: At = "query",
     ) -> tuple[jax.Array, BatchStats]:
@@ -151,13 +148,13 @@ class Network:
         return self.predict(params, keys, embeddings_BSD, labels_BS, is_training, at), stats
 
     def attend(
-        self, params: Params, keys: Keys, embeddings_BSD: jax.Array, labels_BS: jax.Array
+        self, params: Params, keys: Keys, embeddings_BSD: Array, labels_BS: Array
     ) -> jax.Array | None:
         """Attention weights [layers, B, A, T, T] in evaluation; None without any."""
         return self._run("attend", params, {}, embeddings_BSD, labels_BS, keys)[0]
 
     def _run(
-        self, stage: str, params: Params, stats: BatchStats, inputs: jax.Array, *arguments: Any
+        self, stage: str, params: Params, stats: BatchStats, inputs: Array, *arguments: Any
     ) -> tuple[Any, BatchStats]:
         """A stage of `Parts`, in the policy's precision."""
         params, inputs = cast_parameters(self.policy, params), self.policy.cast_to_compute(inputs)
@@ -184,9 +181,9 @@ def make_network(
     return Network(hk.multi_transform_with_state(build), make_policy(model.precision))
 
 
-def _flatten(examples: jax.Array) -> jax.Array:
+def _flatten(examples: Array) -> jax.Array:
     return jnp.reshape(examples, (-1, *examples.shape[2:]))
 
 
-def _unflatten(flat_ND: jax.Array, labels_BS: jax.Array) -> jax.Array:
+def _unflatten(flat_ND: jax.Array, labels_BS: Array) -> jax.Array:
     return jnp.reshape(flat_ND, (*labels_BS.shape, -1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import haiku as hk
 import jax
@@ -40,7 +41,8 @@ class RecurrentStack(hk.Module):
             layers.append(self.make_cell(model.rnn_size, name=f"layer_{i}"))
         stack = hk.DeepRNN(layers)
         state = jax.tree.map(lambda x: x.astype(tokens_BTD.dtype), stack.initial_state(batch_size))
-        return hk.dynamic_unroll(stack, tokens_BTD, state, time_major=False)[0]
+        features: Any = hk.dynamic_unroll(stack, tokens_BTD, state, time_major=False)[0]
+        return features
 
 
 # 'rnn' is 'vanilla_rnn' in the original.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from emergent_icl.data.bank import Array
 from emergent_icl.models.dropout import Keys, dropout
 
 TABLE_INIT_STDDEV = 0.02
@@ -58,7 +59,7 @@ class TokenEmbedding(hk.Module):
     name: str = "tokens"
 
     def __call__(
-        self, embeddings_BSD: jax.Array, labels_BS: jax.Array, keys: Keys, is_training: bool
+        self, embeddings_BSD: Array, labels_BS: Array, keys: Keys, is_training: bool
     ) -> jax.Array:
         """Embeddings and labels, of which the query is the last -> tokens [B, T, token_width].
 

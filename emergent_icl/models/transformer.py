@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import haiku as hk
 import jax
@@ -40,8 +41,8 @@ def rotate(x_BTAH: jax.Array, first: int = 0) -> jax.Array:
     angles_TH = np.arange(first, first + length)[:, None] * ROTARY_BASE ** (-np.arange(half) / half)
     cos = jnp.asarray(np.cos(angles_TH), x_BTAH.dtype)[None, :, None]
     sin = jnp.asarray(np.sin(angles_TH), x_BTAH.dtype)[None, :, None]
-    first, second = x_BTAH[..., :half], x_BTAH[..., half:]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    left, right = x_BTAH[..., :half], x_BTAH[..., half:]
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
 
 
 @dataclasses.dataclass
@@ -116,7 +117,7 @@ class Transformer(hk.Module):
         keys: Keys,
         with_attention: bool = False,
         query_alone: bool = False,
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+    ) -> jax.Array | tuple[jax.Array, jax.Array | None]:
         """Maps tokens [B, T, D] to features [B, T, D].
 
         With attention, weights [layers, B, A, T, T] come as well. For the query alone features are
@@ -129,7 +130,7 @@ class Transformer(hk.Module):
             hk.transform(lambda x, keys, first=0: TransformerBlock(model)(x, keys, first))
         )
 
-        def init_layers(key: jax.Array | None, x: jax.Array) -> hk.Params:
+        def init_layers(key: Any, x: jax.Array) -> hk.Params:
             def init_layer(key: jax.Array, _: None) -> tuple[jax.Array, hk.Params]:
                 init_key, next_key, _ = jax.random.split(key, 3)
                 return next_key, block.init(init_key, x, None)

@@ -176,7 +176,7 @@ def _rounded(values: Iterable[float]) -> list[float]:
     return [round(value, DIGITS) for value in values]
 
 
-def _or_unknown(value: float | None) -> float | str:
+def _or_unknown(value: Any) -> float | str:
     return round(value, DIGITS) if data.is_number(value) else UNKNOWN
 
 

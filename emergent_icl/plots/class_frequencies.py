@@ -25,7 +25,7 @@ _ALL = {"label": "mean of a bin: all examples", "color": style.BLUE, "marker": "
         "markersize": 8, "fillstyle": "none"}  # fmt: skip
 _QUERIES = {"label": "mean of a bin: queries", "color": style.VERMILLION, "marker": "D",
             "markersize": 3.5}  # fmt: skip
-_UNSEEN = {"label": "no class of a bin is shown", "marker": "v"}
+_UNSEEN: dict[str, Any] = {"label": "no class of a bin is shown", "marker": "v"}
 
 
 class ClassFrequencies(NamedTuple):

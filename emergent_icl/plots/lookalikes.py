@@ -116,7 +116,7 @@ def lookalikes_figure(experiment: Experiment, found: Lookalikes) -> Figure:
     figure = style.new_figure(WIDTH, HEADER + sum(rows) * ROW)
     title = f"{experiment.config.name}: held-out classes and the training classes nearest to them"
     figure.suptitle("\n".join(style.wrap(f"{title}\n{NOTE}", WIDTH, TITLE)), size=TITLE)
-    parts = np.atleast_1d(figure.subfigures(len(rows), 1, height_ratios=rows))
+    parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=rows).flat
     for part, (way, nearest), count in zip(parts, found.nearest.items(), rows, strict=True):
         part.suptitle(f"by {way}", size=TITLE, weight="bold")
         # Columns of a pair, then space.

@@ -162,7 +162,9 @@ def draw_example(axes: Axes, example: np.ndarray, scale: tuple[float, float] | N
                   va="center", transform=axes.transAxes)  # fmt: skip
         axes.set_box_aspect(1)
         return
-    low, high = scale or value_range(example[None, None])
+    limits = scale or value_range(example[None, None])
+    assert limits is not None  # Integers were drawn above.
+    low, high = limits
     is_image = example.ndim == 3
     picture = example[..., 0] if is_image else vector_square(example)
     # Small pictures pixel by pixel: smoothing would take noise away, in some cells only.

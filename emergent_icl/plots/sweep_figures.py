@@ -277,7 +277,7 @@ def _label_ends(figure: Figure, panels: Sequence[Axes], ends: Sequence[list[EndL
             )  # fmt: skip
 
 
-def spread(wanted: Sequence[float], gap: float) -> list[float]:
+def spread(wanted: Sequence[float] | np.ndarray, gap: float) -> list[float]:
     """Places in [gap / 2, 1 - gap / 2], at least `gap` apart, in the order of those wanted.
 
     At least one is wanted; the gap is at most 1 / their number.
@@ -342,7 +342,7 @@ def _panels(
     columns = max(columns, 1)
     rows = max(-(-count // columns), 1)
     figure = style.new_figure(width * columns, height * rows + around)
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.09)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.09)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels[max(count, 1) :]:
         axes.set_axis_off()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -54,10 +55,11 @@ def draw(figure: Figure, axes: Axes, sweep: Json, measure: str) -> None:
     )
     for (row, column), mean in np.ndenumerate(means_RC):
         is_known = math.isfinite(mean)
+        shade: Any = mesh.norm(mean)
         axes.text(
             column + 0.5, row + 0.5, f"{mean:.2f}" if is_known else "none", fontsize=8,
             ha="center", va="center",
-            color=style.INK if not is_known or mesh.norm(mean) > LIGHT else "w",
+            color=style.INK if not is_known or shade > LIGHT else "w",
         )  # fmt: skip
     axes.set_xticks(np.arange(size[0]) + 0.5, [f"{value:g}" for value in columns], fontsize=8)
     axes.set_yticks(np.arange(size[1]) + 0.5, [f"{value:g}" for value in rows], fontsize=8)

@@ -211,7 +211,7 @@ def numbers_text(numbers: Json) -> str:
     return text
 
 
-def _p_text(p: object, digits: int = 2) -> str:
+def _p_text(p: Any, digits: int = 2) -> str:
     """'= 0.012', or '< 0.0001'."""
     if data.is_number(p) and p < LEAST_P:
         return f"<{NO_BREAK}{LEAST_P:.4f}"

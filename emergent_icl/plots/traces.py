@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -38,7 +40,7 @@ def predictions_figure(trace: Trace, title: str) -> Figure:
     height = LINE * (len(lines) + 1) + count * (CELL + BARS + 0.35)
     figure = style.new_figure(width, height)
     figure.suptitle("\n".join(lines), fontsize=TITLE)
-    for row, part in enumerate(np.atleast_1d(figure.subfigures(count, 1))):
+    for row, part in enumerate(figure.subfigures(count, 1, squeeze=False).flat):
         grid = part.add_gridspec(2, length, height_ratios=(CELL, BARS))
         for position, label in enumerate(trace.batch.labels[row]):
             axes = part.add_subplot(grid[0, position])
@@ -85,7 +87,7 @@ def attention_figure(trace: Trace, index: int, title: str) -> Figure:
     size = min(6.5, 0.8 * style.POINTS_PER_INCH * side / length)
     grid = figure.subplots(layers, heads, squeeze=False)
     for (layer, head), axes in np.ndenumerate(grid):
-        image = axes.imshow(weights[layer, head], cmap="Blues", vmin=0, vmax=1)
+        axes.imshow(weights[layer, head], cmap="Blues", vmin=0, vmax=1)
         axes.set(xticks=[], yticks=[])
         if layer == 0:
             axes.set_title(f"head {head + 1}", fontsize=7)
@@ -94,13 +96,13 @@ def attention_figure(trace: Trace, index: int, title: str) -> Figure:
             _name_tokens(axes.yaxis, trace, index, size)
         if layer == layers - 1:
             _name_tokens(axes.xaxis, trace, index, size, rotation=90)
-    bar = figure.colorbar(image, ax=grid, fraction=0.03, pad=0.01)
+    bar = figure.colorbar(grid[0, 0].images[0], ax=grid, fraction=0.03, pad=0.01)
     bar.ax.tick_params(labelsize=6)
     bar.set_label("attention", fontsize=7)
     return figure
 
 
-def _name_tokens(axis: Axis, trace: Trace, index: int, size: float, **options: float) -> None:
+def _name_tokens(axis: Axis, trace: Trace, index: int, size: float, **options: Any) -> None:
     names = list(trace.tokens[index])
     axis.set_ticks(list(range(len(names))), labels=names, fontsize=size, **options)
     axis.set_tick_params(length=0, pad=2)

@@ -36,7 +36,7 @@ def check(config: ml_collections.ConfigDict, num_devices: int = 1) -> tuple[Repl
     """
     problems = list(option_problems(config))
     # Relations only make sense between values that are possible by themselves.
-    sound = set(SECTIONS) - {problem.split(".")[0] for problem in problems}
+    sound = {*map(str, SECTIONS)} - {problem.split(".")[0] for problem in problems}
     problems += _relation_problems(config, num_devices, sound)
     if not problems:
         problems += override_problems(config)

@@ -7,7 +7,6 @@ import itertools
 import logging
 import re
 import sys
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from emergent_icl.config.identity import identities, identity
+from emergent_icl.data.sources import cache
 from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.runs.progress import Progress
 from emergent_icl.runs.workdir import WorkdirError
@@ -203,8 +203,9 @@ class CheckpointStore:
 
     def _is_own(self, found: int | None) -> bool:
         """Whether an identity is that of this run, however its config was written."""
-        known = self._config is None or found in (None, self._identity)
-        return known or found in identities(self._config)
+        if self._config is None or found in (None, self._identity):
+            return True
+        return found in identities(self._config)
 
     def _check_access(self, step: int) -> None:
         """Tells what is damaged from what this process may not, or cannot now, open."""
@@ -293,7 +294,7 @@ def checksum(tree: Any) -> int:
     """A number of 32 bits that the leaves of a state, or of a part of it, have in common."""
     found = 0
     for leaf in jax.tree.leaves(tree):
-        found = zlib.crc32(np.ascontiguousarray(leaf), found)
+        found = cache.checksum(leaf, found)
     return found
 
 

@@ -59,8 +59,8 @@ def write(workdir: Workdir, run: Run, results: Results, replica: str = "") -> tu
     name = "_".join(filter(None, (f"step_{run.step}", options_text(options, "_"))))
     path = workdir.evaluations / replica / f"{name}.json"
     there = read_object(path, "evaluation") if path.exists() else None
-    is_own = there is not None and all(there.get(name) == value for name, value in about.items())
-    evals = there.get("evals", {}) if is_own else {}
+    is_own = there and all(there.get(name) == value for name, value in about.items())
+    evals = there.get("evals", {}) if there and is_own else {}
     for mode, metrics in results.items():
         evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
     workdir.write_json(path, {**about, "evals": evals})

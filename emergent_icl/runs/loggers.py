@@ -17,8 +17,13 @@ import ml_collections
 # tensorboardX's own `SummaryWriter` writes in a thread. On a full disk that thread dies, and the
 # run would wait for it forever.
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto.event_pb2 import (
+    Event,  # pyright: ignore[reportAttributeAccessIssue]  (made while it is imported)
+    SessionLog,  # pyright: ignore[reportAttributeAccessIssue]  (made while it is imported)
+)
+from tensorboardX.proto.summary_pb2 import (
+    Summary,  # pyright: ignore[reportAttributeAccessIssue]  (made while it is imported)
+)
 
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.identity import identity
@@ -92,7 +97,7 @@ class WeightsAndBiases:
     """
 
     def __init__(self, opening: Opening) -> None:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]  (an optional extra)
 
         config, folder = opening.config, opening.workdir.path
         run = [identity(config), opening.started, folder.name]

@@ -8,7 +8,7 @@ import importlib
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -227,7 +227,7 @@ class Run(NamedTuple):
 def load_run(
     workdir: str | os.PathLike[str],
     step: int | None = None,
-    overrides: dict[str, object] | None = None,
+    overrides: Mapping[str, object] | None = None,
     replica: str | None = None,
 ) -> Run:
     """Opens a run; needs nothing but its work directory (and its data).
@@ -279,13 +279,13 @@ def load_replicas(workdir: str | os.PathLike[str]) -> dict[str, Run]:
 
 
 def replica_names(
-    workdir: str | os.PathLike[str], overrides: dict[str, object] | None = None
+    workdir: str | os.PathLike[str], overrides: Mapping[str, object] | None = None
 ) -> list[str]:
     """Names of the replicas that were trained there, [''] for a run alone; as `load_run`."""
     return [replica.name for replica in check(_written(Workdir(workdir), overrides or {}))]
 
 
-def _written(folder: Workdir, overrides: dict[str, object]) -> ml_collections.ConfigDict:
+def _written(folder: Workdir, overrides: Mapping[str, object]) -> ml_collections.ConfigDict:
     """The config of the folder, with its data where they are now: they may have moved since."""
     moved = {path: value for path, value in overrides.items() if has(path, "per_machine")}
     return with_options(folder.read_config(), moved)
@@ -304,7 +304,7 @@ def replica_index(folder: Workdir, names: list[str], replica: str | None) -> int
 
 
 def _overridden(
-    config: ml_collections.ConfigDict, overrides: dict[str, object]
+    config: ml_collections.ConfigDict, overrides: Mapping[str, object]
 ) -> tuple[ml_collections.ConfigDict, tuple[Replica, ...]]:
     """A valid, locked copy with some options changed, and what was derived from it."""
     may = prefixes("reopenable")

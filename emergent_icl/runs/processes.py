@@ -21,7 +21,8 @@ from emergent_icl.config.configs import flatten
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.training import devices
 
-T, Tree = TypeVar("T"), TypeVar("Tree")
+T = TypeVar("T")
+Tree = TypeVar("Tree")
 
 
 class DisagreementError(WorkdirError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from emergent_icl.data.bank import Array
 from emergent_icl.training.devices import calls_in_flight
 from emergent_icl.training.replicas import Replica
 from emergent_icl.training.step import Step
@@ -86,14 +87,14 @@ class Tracker:
         self.is_resumed = carried.steps_per_call > 0
         self._window = copy.deepcopy(carried.window) or [{} for _ in replicas]
         # (step before the call, its metrics), not on the host yet.
-        self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
+        self._in_flight: list[tuple[int, Mapping[str, Array]]] = []
         self._most_in_flight = calls_in_flight()
         # Timed updates: of all commands, and until the last line.
         self._seconds, self._steps = carried.train_seconds, carried.train_steps
         self._lap = (self._seconds, self._steps)
         self._since: float | None = None
 
-    def add(self, first_step: int, metrics: dict[str, jax.Array]) -> None:
+    def add(self, first_step: int, metrics: Mapping[str, Array]) -> None:
         """Adds a call of K steps after `first_step`; copies nothing, waits for an earlier one."""
         self._in_flight.append((first_step, metrics))
         if len(self._in_flight) > self._most_in_flight:

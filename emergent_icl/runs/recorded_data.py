@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from emergent_icl.data.bank import ExampleBank
+from emergent_icl.data.sources.cache import checksum
 from emergent_icl.runs import processes
 from emergent_icl.runs.records import versions
 from emergent_icl.runs.workdir import Workdir, WorkdirError, read_object
@@ -77,7 +77,7 @@ def _splits(replicas: Sequence[Replica]) -> dict[str, str]:
         one.name: np.append(one.task.space.split.class_ids, one.task.space.holdout_exemplars)
         for one in replicas
     }
-    return {name: f"{zlib.crc32(array.astype(np.int32)):08x}" for name, array in ids.items()}
+    return {name: f"{checksum(array.astype(np.int32)):08x}" for name, array in ids.items()}
 
 
 def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str | None:

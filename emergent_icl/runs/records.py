@@ -80,7 +80,7 @@ class MetricsWriter:
         failed = kind is not None
         with contextlib.suppress(OSError) if failed else named(self._path):
             self._file.close()
-        with contextlib.suppress(OSError if failed else ()):
+        with contextlib.suppress(*[OSError] * failed):
             if self._loggers:
                 self._loggers.close(failed)
 

@@ -160,7 +160,7 @@ def _resume(
     if processes.is_primary():
         workdir.claim(experiment.config)
         record_data(workdir, experiment.bank, experiment.replicas, int(state.step[0]))
-    return state, Progress(**(carried or {"started": utc_now()}))
+    return state, Progress(**carried) if carried else Progress(started=utc_now())
 
 
 def _loop(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 from emergent_icl.evaluation.metrics import Interval
@@ -14,7 +14,8 @@ from emergent_icl.sweeps.statistics import LEVEL, Estimate
 ALPHA = 0.05
 
 Decision = Literal["holds", "undecided", "fails"]
-BEST_FIRST = get_args(Decision).index  # A key: `max` gives the worst of several decisions.
+_DECISIONS: tuple[Decision, ...] = get_args(Decision)
+BEST_FIRST: Callable[[Decision], int] = _DECISIONS.index  # `max` by it gives the worst.
 # How a difference is read: by the limits of its interval; or by its mean, and a test against 0, as
 # claims of the first reproduction were.
 Rule = Literal["limits", "point"]

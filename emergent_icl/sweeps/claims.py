@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from emergent_icl.sweeps.checks import (
     BEST_FIRST,
     Check,
     CheckResult,
+    Decision,
     Number,
     Rule,
     decide,
@@ -139,7 +140,7 @@ class Trend(Check):
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
-        places = list(evidence.values.values())
+        places: list[Any] = list(evidence.values.values())  # numbers: `needs_values`
         samples = [evidence.sample(name, self.measure) for name in evidence.values]
         x = np.repeat(places, [len(one.values) for one in samples])
         y = np.concatenate([one.values for one in samples])
@@ -252,16 +253,17 @@ class Coexistence(Check):
         level = 1 - (1 - LEVEL) / len(lesser)
         elsewhere = {name: one.interval(level) for name, one in lesser.items()}
         best = max(elsewhere, key=lambda name: (elsewhere[name].low, elsewhere[name].mean))
-        is_above = [decide(found, self.above, math.inf) for found in elsewhere.values()]
         numbers = {
             "best condition": best,
             **interval_numbers("lesser measure there", elsewhere[best], level),
             **interval_numbers(f"lesser measure at {self.not_at}", missing.interval()),
         }
         least = min(p_within(one, self.above, math.inf) for one in lesser.values())
-        both = [min(is_above, key=BEST_FIRST), decide(missing.interval(), -math.inf, self.above)]
+        is_above: list[Decision] = [decide(one, self.above, math.inf) for one in elsewhere.values()]
+        is_missing = decide(missing.interval(), -math.inf, self.above)
+        outcome = max(min(is_above, key=BEST_FIRST), is_missing, key=BEST_FIRST)
         p = max(min(len(lesser) * least, 1.0), p_within(missing, -math.inf, self.above))
-        return CheckResult(max(both, key=BEST_FIRST), numbers | {"p": p})
+        return CheckResult(outcome, numbers | {"p": p})
 
     def _lesser(self, evidence: Evidence, condition: str) -> Sample:
         """Of each run the least of the measures."""

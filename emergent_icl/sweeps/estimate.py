@@ -26,7 +26,7 @@ class JobTime(NamedTuple):
 
 def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:
     """Name -> time of each job; steps of each shape of model and batch are timed here."""
-    step_seconds: dict[tuple[object, ...], float] = {}
+    step_seconds: dict[tuple[object, ...], float | None] = {}
     times = {}
     for job in jobs:
         config, task = (replica := make_replicas(job.config)[0]).config, replica.task
@@ -34,9 +34,10 @@ def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:
             config.model.to_json(), config.training.batch_size, task.shape.example_shape,
             task.training.seq_len, task.num_labels,
         )  # fmt: skip
-        if shape not in step_seconds:
-            step_seconds[shape] = step_cost(config, task, timed=True).step_seconds
-        seconds, steps = step_seconds[shape], config.training.num_steps
+        if (seconds := step_seconds.get(shape)) is None:
+            seconds = step_seconds[shape] = step_cost(config, task, timed=True).step_seconds
+            assert seconds is not None
+        steps = config.training.num_steps
         batches = config.evaluation.num_sequences / config.training.batch_size
         evaluations = math.ceil(steps / config.evaluation.every) * len(config.evaluation.modes)
         all_steps = steps + EVALUATION_SHARE * evaluations * batches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emergent_icl.config.configs import named_overrides
 from emergent_icl.config.registry import nearest_name
@@ -128,7 +128,7 @@ class Evidence(NamedTuple):
     """
 
     runs: Mapping[str, tuple[MeasuredRun, ...]]
-    values: Mapping[str, float | None]
+    values: Mapping[str, Any]
     constants: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
     def final(self, condition: str, measure: str) -> list[float]:

@@ -122,7 +122,7 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
         return {"status": marks}
     facts = {name: found[name] for name in ("hash", "registered", "commit")}
     holds, _ = git("grep", "-qF", found["hash"], "HEAD", "--", ":/")
-    facts["is_committed"] = {0: True, 1: False}.get(holds)
+    facts["is_committed"] = None if holds not in (0, 1) else holds == 0
     jobs, together = make_jobs(sweeps, root), _judged_together(found, sweeps)
     for sweep in sweeps:
         if (registered := found["sweeps"].get(sweep.name)) is None:

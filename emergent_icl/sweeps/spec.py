@@ -59,7 +59,11 @@ def grid(first: Sequence[Condition], second: Sequence[Condition]) -> tuple[Condi
     Overrides of the second axis win.
     """
     return tuple(
-        Condition(f"{a.name},{b.name}", {**a.overrides, **b.overrides}, (a.value, b.value))
+        Condition(
+            f"{a.name},{b.name}",
+            {**a.overrides, **b.overrides},
+            (a.value, b.value),  # pyright: ignore[reportArgumentType]  (`over` gives numbers)
+        )
         for a, b in itertools.product(first, second)
     )
 

@@ -6,13 +6,14 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, special, stats
 
 from emergent_icl.evaluation.metrics import Z_95, Interval
 
+_Numbers = Sequence[float] | np.ndarray
 # Regroupings are all tried up to this number, else as many are drawn, from a fixed seed.
 MOST_REGROUPINGS = 20_000
 LEVEL = 0.95
@@ -87,7 +88,8 @@ class Estimate(NamedTuple):
         reach, tail = abs(distance), LEAST_TAIL
         if self._half(tail) > reach:
             least, most = math.log(tail), math.log(0.5)
-            tail = math.exp(optimize.brentq(lambda x: self._half(math.exp(x)) - reach, least, most))
+            root: Any = optimize.brentq(lambda x: self._half(math.exp(x)) - reach, least, most)
+            tail = math.exp(root)
         return tail if distance > 0 else 1 - tail
 
 
@@ -136,7 +138,7 @@ def slope_estimate(places: Sequence[float], samples: Sequence[Sample]) -> Estima
     return _known(Estimate(slope, *_welch(parts), sampling))
 
 
-def _over_runs(values: Sequence[float], sample: Sample, binomial: float) -> Estimate:
+def _over_runs(values: _Numbers, sample: Sample, binomial: float) -> Estimate:
     """Of independent runs, given the variance of one sequence's answer."""
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
@@ -204,7 +206,9 @@ class Correlation(NamedTuple):
     p: float
 
 
-def spearman(x: Sequence[float], y: Sequence[float], *, rising: bool) -> Correlation:
+def spearman(
+    x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, *, rising: bool
+) -> Correlation:
     """Rank correlation over runs of their conditions' places, x, with what was measured, y.
 
     p is of the sign that is claimed, by regrouping, drawn from a fixed seed; rho is 0 and p is 1

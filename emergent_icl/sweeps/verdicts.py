@@ -49,11 +49,11 @@ def judge_family(claims: Mapping[str, tuple[Claim, Evidence, int]]) -> dict[str,
     limits = {name: judge(*one, "limits") for name, one in claims.items()}
     adjusted = holm({name: one.p for name, one in limits.items()})
     readings = {}
-    for name, (claim, *about) in claims.items():
+    for name, (claim, evidence, runs) in claims.items():
         strict = limits[name]._replace(p_adjusted=adjusted[name])
         if strict.verdict == "reproduced" and adjusted[name] >= ALPHA:
             strict = strict._replace(verdict="inconclusive")
-        own = strict if claim.rule == "limits" else judge(claim, *about, claim.rule)
+        own = strict if claim.rule == "limits" else judge(claim, evidence, runs, claim.rule)
         readings[name] = Readings(own, strict)
     return readings
 
@@ -62,7 +62,8 @@ def judge(claim: Claim, evidence: Evidence, expected_runs: int, rule: Rule) -> J
     """Decides a claim that is alone; with fewer runs than expected no check can hold."""
     checks = claim.read_by(rule)
     results = tuple(_judge_check(check, evidence, expected_runs) for check in checks)
-    verdict = VERDICTS[max((one.outcome for one in results), key=BEST_FIRST)]
+    outcomes: list[Decision] = [one.outcome for one in results]
+    verdict = VERDICTS[max(outcomes, key=BEST_FIRST)]
     return Judged(verdict, results, max(map(_p_of, results)))
 
 

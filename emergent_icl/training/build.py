@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from emergent_icl.data.bank import DeviceBank, ExampleBank
+from emergent_icl.data.bank import DeviceBank, ExampleBank, Scalar
 from emergent_icl.data.materialize import Materialize, make_materialize
 from emergent_icl.data.sources.source import load_bank
 from emergent_icl.data.task import Task
@@ -42,7 +42,7 @@ class Experiment(NamedTuple):
         """The state before the first step, of one replica."""
         return self.initializer()(np.uint32(seed))
 
-    def initializer(self) -> Callable[[np.uint32], TrainState]:
+    def initializer(self) -> Callable[[Scalar], TrainState]:
         """`init`, compiled once for many seeds."""
         inputs = blank_inputs(self.task)
         return jax.jit(lambda seed: init_state(self.network, self.optimizer, seed, *inputs))

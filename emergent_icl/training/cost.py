@@ -141,7 +141,7 @@ def _of_jaxpr(jaxpr: core.Jaxpr) -> int:
     return sum(_of_equation(equation) for equation in jaxpr.eqns)
 
 
-def _of_equation(equation: core.JaxprEqn) -> int:
+def _of_equation(equation: Any) -> int:
     inner = [_of_jaxpr(jaxpr) for jaxpr in _inner_jaxprs(equation)]
     name, parameters = equation.primitive.name, equation.params
     if inner:

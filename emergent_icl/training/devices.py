@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emergent_icl.data.bank import DeviceBank
+from emergent_icl.data.bank import Array, DeviceBank
 from emergent_icl.data.sequences.classes import SequenceBatch
-from emergent_icl.training.optimizers import Array, Hyper
+from emergent_icl.training.optimizers import Hyper
 from emergent_icl.training.update import Metrics, TrainState, Update
 
 AXIS = "devices"

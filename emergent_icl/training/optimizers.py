@@ -17,9 +17,9 @@ import optax
 from emergent_icl.config.configs import OPTIMIZER_OPTIONS
 from emergent_icl.config.registry import SCHEDULES, nearest_name
 from emergent_icl.config.rules import BOOLEAN, Rule, number
+from emergent_icl.data.bank import Array, Scalar
 from emergent_icl.models.network import Params
 
-Array = jax.Array | np.ndarray
 # Arguments of optimizers that have options of their own.
 _OURS = {"learning_rate", "weight_decay"}
 
@@ -27,12 +27,12 @@ _OURS = {"learning_rate", "weight_decay"}
 class Hyper(NamedTuple):
     """Settings that are traced, so that replicas may differ in them; float [] but the last."""
 
-    learning_rate: Array  # peak of the schedule
-    warmup_steps: Array  # of the linear warm-up
-    weight_decay: Array  # decoupled
-    noise_scale: Array  # standard deviation of pixel noise
+    learning_rate: Scalar  # peak of the schedule
+    warmup_steps: Scalar  # of the linear warm-up
+    weight_decay: Scalar  # decoupled
+    noise_scale: Scalar  # standard deviation of pixel noise
     # int []: the run chooses among that many labels; None: among all, and nothing is masked
-    used_labels: Array | None = None
+    used_labels: Scalar | None = None
 
 
 def hyper_from_config(config: ml_collections.ConfigDict, used_labels: int | None = None) -> Hyper:
@@ -48,11 +48,11 @@ def hyper_from_config(config: ml_collections.ConfigDict, used_labels: int | None
 
 
 # (update number, from 1; hyper; total number of updates) -> learning rate
-Schedule = Callable[[jax.Array, Hyper, int], jax.Array]
+Schedule = Callable[[jax.Array, Hyper, int], Array]
 
 
 @SCHEDULES.register("paper", reads_num_steps=False, needs_warmup=True)
-def paper(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
+def paper(step: jax.Array, hyper: Hyper, num_steps: int) -> Array:
     """Linear warm-up, then peak * sqrt(warmup / step) (paper section 2.2)."""
     del num_steps
     warmup = jnp.maximum(hyper.warmup_steps, 1.0)
@@ -60,21 +60,21 @@ def paper(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
 
 
 @SCHEDULES.register("constant", reads_num_steps=False)
-def constant(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
+def constant(step: jax.Array, hyper: Hyper, num_steps: int) -> Array:
     """Linear warm-up, then the peak."""
     del num_steps
     return hyper.learning_rate * _warmup(step, hyper)
 
 
 @SCHEDULES.register("cosine")
-def cosine(step: jax.Array, hyper: Hyper, num_steps: int) -> jax.Array:
+def cosine(step: jax.Array, hyper: Hyper, num_steps: int) -> Array:
     """Linear warm-up, then half a cosine from the peak to 0 at the last update."""
     remaining = jnp.maximum(num_steps - hyper.warmup_steps, 1.0)
     progress = jnp.clip((step - hyper.warmup_steps) / remaining, 0.0, 1.0)
     return hyper.learning_rate * _warmup(step, hyper) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
 
-def _warmup(step: jax.Array, hyper: Hyper) -> jax.Array:
+def _warmup(step: jax.Array, hyper: Hyper) -> Array:
     return jnp.minimum(step / jnp.maximum(hyper.warmup_steps, 1.0), 1.0)
 
 
@@ -83,8 +83,8 @@ class Optimizer(NamedTuple):
 
     init: Callable[[Params], Any]  # params -> opt_state
     # (gradients, opt_state, params, hyper, step) -> (updates, opt_state)
-    update: Callable[[Params, Any, Params, Hyper, jax.Array], tuple[Params, Any]]
-    learning_rate: Callable[[Hyper, jax.Array], jax.Array]  # (hyper, step) -> rate
+    update: Callable[[Params, Any, Params, Hyper, Array], tuple[Params, Any]]
+    learning_rate: Callable[[Hyper, Array], Array]  # (hyper, step) -> rate
 
 
 def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
@@ -100,10 +100,10 @@ def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
     factory = _optax_factory(settings)
     schedule = SCHEDULES[settings.schedule]
 
-    def learning_rate(hyper: Hyper, step: jax.Array) -> jax.Array:
+    def learning_rate(hyper: Hyper, step: Array) -> Array:
         return schedule(jnp.asarray(step + 1, jnp.result_type(float)), hyper, training.num_steps)
 
-    def transformation(rate: jax.Array | float, decay: jax.Array | float) -> Any:
+    def transformation(rate: Array | float, decay: Any) -> Any:
         # Built anew in every trace, so that its numbers may be traced values.
         clips = settings.max_grad_norm > 0
         return optax.chain(
@@ -113,7 +113,7 @@ def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
         )
 
     def update(
-        gradients: Params, opt_state: Any, params: Params, hyper: Hyper, step: jax.Array
+        gradients: Params, opt_state: Any, params: Params, hyper: Hyper, step: Array
     ) -> tuple[Params, Any]:
         rate = learning_rate(hyper, step)
         return transformation(rate, hyper.weight_decay).update(gradients, opt_state, params)
@@ -157,7 +157,7 @@ def scales_arrays(training: ml_collections.ConfigDict) -> bool:
     optimizer = make_optimizer(training)
     hyper = Hyper(*(jnp.ones(()) for _ in Hyper._fields))
 
-    def updates(params_and_gradients: tuple[Params, Params]) -> np.ndarray:
+    def updates(params_and_gradients: tuple[Params, ...]) -> np.ndarray:
         params, gradients = params_and_gradients
         found, _ = optimizer.update(gradients, optimizer.init(params), params, hyper, jnp.int32(0))
         return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import jax
@@ -14,7 +14,6 @@ import numpy as np
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import named_overrides
 from emergent_icl.config.registry import ENCODERS, FEEDERS
-from emergent_icl.config.rules import LOG_SPACED
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.feed import FeedSpec, resolve_feeder
 from emergent_icl.data.sequences.classes import SequenceBatch
@@ -43,7 +42,7 @@ class Step(NamedTuple):
         """K."""
         return self.feed_spec.steps_per_call
 
-    def feed(self, first_step: int) -> Iterator[SequenceBatch]:
+    def feed(self, first_step: int) -> Generator[SequenceBatch]:
         """Batches [K, R, B, S] from a step on, as `call` takes them; to be closed."""
         with contextlib.closing(FEEDERS[self.feeder](self.feed_spec, first_step)) as batches:
             for batch in batches:
@@ -137,7 +136,7 @@ def agendas(config: ml_collections.ConfigDict, steps_per_call: int) -> tuple[Age
 def _agenda(section: ml_collections.ConfigDict, steps_per_call: int, num_steps: int) -> Agenda:
     listed = set(_listed(section))
     for spacing in set(section.at) - listed:
-        per_decade = int(LOG_SPACED.fullmatch(spacing)[1])
+        per_decade = int(spacing.removeprefix("log:"))
         count = math.floor(per_decade * math.log10(num_steps)) + 1
         exact = (10 ** (index / per_decade) for index in range(count))
         listed |= {max(round(step / steps_per_call), 1) * steps_per_call for step in exact}

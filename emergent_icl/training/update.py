@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from emergent_icl.data.bank import DeviceBank
+from emergent_icl.data.bank import Array, DeviceBank, Scalar
 from emergent_icl.data.materialize import Materialize
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.models.losses import greatest, interim_loss, own_labels, query_loss
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.models.normalization import MeanOverDevices, one_device
 from emergent_icl.randomness import sequence_keys
-from emergent_icl.training.optimizers import Array, Hyper, Optimizer
+from emergent_icl.training.optimizers import Hyper, Optimizer
 
 
 class TrainState(NamedTuple):
@@ -29,16 +29,16 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, Array]
 Update = Callable[[TrainState, Hyper, DeviceBank, SequenceBatch], tuple[TrainState, Metrics]]
 
 
 def init_state(
     network: Network,
     optimizer: Optimizer,
-    seed: int | jax.Array,
-    examples: jax.Array,
-    labels: jax.Array,
+    seed: int | Scalar,
+    examples: Array,
+    labels: Array,
 ) -> TrainState:
     """The state before the first step of a run with a seed in [0, 2^32).
 
@@ -105,9 +105,9 @@ def _make_loss(network: Network, interim_weight: float) -> Callable[..., Any]:
         params: Params,
         batch_stats: BatchStats,
         keys: jax.Array,
-        examples: jax.Array,
-        labels_BS: jax.Array,
-        used_labels: Array | None,
+        examples: Array,
+        labels_BS: Array,
+        used_labels: Scalar | None,
     ) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
         logits, stats = network.apply(params, batch_stats, keys, examples, labels_BS, True, at)
         logits = own_labels(logits, used_labels)

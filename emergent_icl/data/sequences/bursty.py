@@ -7,6 +7,7 @@ corrupted Zipf weights) this is the cure.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -39,15 +40,15 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     """
     require_fixed_labeling("bursty", options)
     # What is never drawn may ask for classes that need not exist.
-    draw_bursty = _bursty_places(space, options) if options.p_bursty > 0 else None
-    draw_non_bursty = _non_bursty_places(space, options) if options.p_bursty < 1 else None
+    kinds = ((_bursty_places, options.p_bursty > 0), (_non_bursty_places, options.p_bursty < 1))
+    draws = [make(space, options) for make, is_drawn in kinds if is_drawn]
 
-    def draw_either(rng: np.random.Generator, batch_size: int) -> np.ndarray:
+    def draw_places(rng: np.random.Generator, batch_size: int) -> np.ndarray:
+        if len(draws) == 1:
+            return draws[0](rng, batch_size)
         is_bursty = rng.random((batch_size, 1)) < options.p_bursty
-        return np.where(is_bursty, draw_bursty(rng, batch_size), draw_non_bursty(rng, batch_size))
+        return np.where(is_bursty, *(draw(rng, batch_size) for draw in draws))
 
-    draws_both = draw_bursty and draw_non_bursty
-    draw_places = draw_either if draws_both else (draw_bursty or draw_non_bursty)
     every_label = np.arange(space.num_labels(options.labeling))
     bursts_follow = options.p_bursty == 0 or options.p_bursty_zipfian == 1
     rest_follows = options.p_bursty == 1 or options.non_bursty == "zipfian"
@@ -154,7 +155,8 @@ def _bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
 
     def draw_bursty(rng: np.random.Generator, batch_size: int) -> np.ndarray:
         kind = draw_kind.draw(rng, (batch_size, 1)) if len(mixture) > 1 else 0
-        ways_BW, rest_BN = 0, 0
+        ways_BW: Any = 0
+        rest_BN: Any = 0
         for i, (burst, rest) in enumerate(mixture):
             ways = burst.draw(rng, (batch_size, options.ways))
             ways_BW = np.where(kind == i, ways, ways_BW)

@@ -130,7 +130,9 @@ def split_classes(
         )
     num_holdout_groups = len(np.unique(group_of[drawn["holdout"]]))
     class_ids = np.concatenate([drawn[role] for role in ROLES]).astype(np.int32)
-    return ClassSplit(class_ids, *found.values(), num_holdout_groups)
+    return ClassSplit(
+        class_ids, found["rare"], found["common"], found["holdout"], num_holdout_groups
+    )
 
 
 def _check_counts(split: ml_collections.ConfigDict, num_classes: int, group_size: int) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import ml_collections
 import numpy as np
@@ -60,7 +60,8 @@ def read_examples(data: ml_collections.ConfigDict, form: Form, whole: bool = Fal
         besides = "" if named else section.labels.strip("/")
         rest = {name: array for name, array in arrays.items() if not name or name != besides}
         array = _chosen(rest, section.array, f"{where}.array", path)
-        shape = tuple(array.shape or ())  # One in HDF5 may be empty, without a shape.
+        # One in HDF5 may be empty, without a shape.
+        shape = cast(Any, tuple(array.shape or ()))
         lead, axes = (1, "N") if section.labels else (2, "classes x exemplars")
         if len(shape) - lead not in form.ranks or 0 in shape:
             raise ValueError(
@@ -73,12 +74,12 @@ def read_examples(data: ml_collections.ConfigDict, form: Form, whole: bool = Fal
         if section.labels:
             labels = _labels(arrays, section.labels, f"{where}.labels", path, shape[0])
             names, rows = _rows_of_classes(labels, data, form.source)
+            count = rows.shape[1]
         else:
             names = tuple(f"class {i}" for i in range(shape[0]))
             count = common_count(data, form.source, names, [shape[1]] * shape[0])
-            rows = np.s_[:, :count]
+            rows: Any = np.s_[:, :count]
         values = array[()][rows] if whole else None
-    count = rows.shape[1] if section.labels else count
     return Examples((len(names), count, *shape[lead:]), names, values)
 
 
@@ -217,7 +218,7 @@ def _chosen(arrays: Mapping[str, Any], name: str, option: str, path: Path) -> An
             raise ValueError(f"{option} = '{name}' must be '': {path} has a single array")
         return arrays[""]
     # Two links may lead to the same array.
-    different = {} if name else {array: key for key, array in reversed(arrays.items())}
+    different = {} if name else {array: key for key, array in reversed(list(arrays.items()))}
     key = next(iter(different.values())) if len(different) == 1 else name.strip("/")
     if key not in arrays:
         raise ValueError(

@@ -9,6 +9,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,11 +68,12 @@ def _read(path: Path, header: Mapping[str, object]) -> Arrays:
 def _write(path: Path, header: Mapping[str, object], arrays: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**header, "checksums": _checksums(arrays)})
+    whole: dict[str, Any] = {"header": np.array(text), **arrays}
     # Written beside its place and moved there: a reader sees all of it or nothing.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, header=np.array(text), **arrays)
+            np.savez(file, **whole)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
@@ -83,9 +85,10 @@ def _checksums(arrays: Arrays) -> dict[str, int]:
     return {name: checksum(array) for name, array in arrays.items()}
 
 
-def checksum(array: np.ndarray) -> int:
-    """Of the numbers in an array, as the headers of caches have it."""
-    return zlib.crc32(np.ascontiguousarray(array))
+def checksum(array: np.ndarray, start: int = 0) -> int:
+    """CRC-32 of the numbers in an array, continued from another."""
+    data: Any = np.ascontiguousarray(array)  # NumPy declares the buffer from Python 3.12 on.
+    return zlib.crc32(data, start)
 
 
 def stored_checksum(path: Path, name: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -45,7 +46,7 @@ def load_features(data: ml_collections.ConfigDict) -> ExampleBank:
         raise DataUnavailableError(str(error)) from error
     with np.errstate(over="ignore"):
         vectors = np.asarray(found.values, np.float32)
-    finite = np.isfinite(vectors).all(axis=(1, 2))
+    finite: Any = np.isfinite(vectors).all(axis=(1, 2))
     if not finite.all():
         bad = np.flatnonzero(~finite)
         raise DataUnavailableError(

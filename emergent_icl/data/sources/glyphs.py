@@ -75,7 +75,7 @@ def draw_skeletons(
         poor = (lengths < knobs.min_stroke_length) | (extent < MIN_EXTENT)
         if not poor.any():
             return skeletons
-        skeletons[poor] = _candidates(rng, np.count_nonzero(poor), knobs)
+        skeletons[poor] = _candidates(rng, int(np.count_nonzero(poor)), knobs)
     raise ValueError(
         f"data.glyphs: hardly any character of up to max_strokes = {knobs.max_strokes} strokes "
         f"has only strokes longer than min_stroke_length = {knobs.min_stroke_length}"

@@ -53,7 +53,8 @@ def images_shape(data: ml_collections.ConfigDict) -> SourceShape:
     if _is_folder(data):
         names, files = _listed(data)
         return SourceShape(len(names), len(files[0]), size, "image")
-    return SourceShape(*read_examples(data, _FORM).shape[:2], size, "image")
+    num_classes, num_exemplars, *_ = read_examples(data, _FORM).shape
+    return SourceShape(num_classes, num_exemplars, size, "image")
 
 
 def load_images(data: ml_collections.ConfigDict) -> ExampleBank:
@@ -178,6 +179,7 @@ def _from_file(data: ml_collections.ConfigDict) -> tuple[tuple[str, ...], cache.
     _, names, values = found = read_examples(data, _FORM, whole=True)
 
     def image(class_id: int, exemplar: int) -> Image.Image:
+        assert values is not None
         pixels = values[class_id, exemplar]
         if pixels.dtype != np.uint8:
             low, high = pixels.min(), pixels.max()
@@ -205,7 +207,7 @@ def _made(
             if gray.size != (size, size):
                 # Pillow widens the filter when it shrinks an image: antialiased.
                 gray = ImageOps.pad(gray, (size, size), Image.Resampling.BILINEAR, color=WHITE)
-            images[class_id, exemplar] = gray
+            images[class_id, exemplar] = np.asarray(gray)
     return {"images": images, "source": np.array(checksum)}
 
 

@@ -186,7 +186,7 @@ def _resized(full: cache.Arrays, size: int) -> cache.Arrays:
         for exemplar, pixels in enumerate(images[class_id]):
             # Pillow widens the filter when it shrinks an image: antialiased.
             image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-            resized[class_id, exemplar] = image
+            resized[class_id, exemplar] = np.asarray(image)
     source = np.array(cache.checksum(full["packed"]))
     return {"images": resized, "names": full["names"], "source": source}
 

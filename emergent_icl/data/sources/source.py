@@ -18,6 +18,7 @@ from emergent_icl.config.identity import checksum_of
 from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import NUM_VARIANTS, ExampleBank, SourceShape
 from emergent_icl.data.sequences.split import SourceClasses
+from emergent_icl.data.sources.cache import checksum
 
 # (examples [S, ...] of one sequence, key, scale) -> the same, varied
 Vary = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -138,4 +139,4 @@ def _source_in_words(data: ml_collections.ConfigDict, bank: ExampleBank) -> str:
 
 def _checksum(array: np.ndarray) -> int:
     kind = f"{array.dtype} {array.shape}".encode()
-    return zlib.crc32(np.ascontiguousarray(array), zlib.crc32(kind))
+    return checksum(array, zlib.crc32(kind))
