@@ -1,1 +1,1 @@
-"""What the benchmark launcher is made of: the original's way, timing, floors, suites, figures."""
+"""Speed of this library, compared with the approach of the reference implementation."""

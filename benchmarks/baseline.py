@@ -1,14 +1,15 @@
-"""The way that the original code works, written anew, as what our speed is compared with.
+"""The approach of the reference implementation, reimplemented for comparisons of speed.
 
-The same model, data and loss; what differs is how they are computed: plain convolutions and
-pooling, layers one by one, logits of every token, images made in Python one sequence at a time
-and fed as numbers, metrics fetched at every step, evaluation by single sequences. It runs in
-the same process as our code, so with huge pages too: a conservative comparison.
+Model, data, and loss are those of this library; what differs is how they are computed: plain
+convolutions and pooling, separate layers, logits of every token, images made in Python one
+sequence at a time and fed as floats, metrics fetched at every step, evaluation of one sequence at
+a time. It shares the process, and so its huge pages: a conservative comparison.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import itertools
+from collections.abc import Generator
 from typing import Any
 
 import haiku as hk
@@ -18,12 +19,9 @@ import ml_collections
 import numpy as np
 import optax
 
-from benchmarks.measure import Rival, repeated
-from benchmarks.workloads import Trainer
+from benchmarks.measure import Rival, Trainer, repeated
 from emergent_icl.config.configs import default_config, flatten
 from emergent_icl.data.bank import WHITE
-from emergent_icl.data.sequences.classes import zipf_weights
-from emergent_icl.data.task import fewshot_options
 from emergent_icl.data.tensorflow import import_tensorflow
 from emergent_icl.models.normalization import DECAY, EPSILON, layer_norm
 from emergent_icl.models.tokens import TokenEmbedding
@@ -31,11 +29,9 @@ from emergent_icl.training.build import Experiment
 from emergent_icl.training.optimizers import hyper_from_config, paper
 from emergent_icl.training.update import Metrics
 
-# Options that the original's way leaves at the paper's setting.
+# Options that must have their defaults, which are the paper's setting.
 AS_BY_DEFAULT = (
-    "data.drawings", "data.augment", "data.noise_scale", "data.random_rare_images",
-    "data.sequences.type", "data.sequences.p_bursty_zipfian", "data.sequences.non_bursty",
-    "data.sequences.labeling", "data.sequences.label_multiplicity",
+    "data.augment", "data.noise_scale", "data.random_rare_images",
     "model.sequence_model", "model.tokens", "model.positions",
     "model.dropout", "model.example_dropout", "model.positional_dropout",
     "model.attention_only", "model.head_hidden_sizes",
@@ -44,15 +40,19 @@ AS_BY_DEFAULT = (
 
 
 def why_not(config: ml_collections.ConfigDict) -> str | None:
-    """Why the original's way is not written for a config; None where it is."""
+    """Why there is no baseline for a config; None if there is one."""
     given, default = (flatten(one.to_dict()) for one in (config, default_config()))
-    wanted = {
-        "data.source is one of images": config.data.source in ("omniglot", "glyphs"),
-        "model.encoder is 'resnet' or 'mlp'": config.model.encoder in _ENCODERS,
-        **{f"{path} = {default[path]!r}": given[path] == default[path] for path in AS_BY_DEFAULT},
+    allowed = {
+        "data.source": ("omniglot", "glyphs"),
+        "model.encoder": tuple(_ENCODERS),
+        **{path: (default[path],) for path in AS_BY_DEFAULT},
     }
-    missing = [text for text, holds in wanted.items() if not holds]
-    return f"the original's way needs {', '.join(missing)}" if missing else None
+    missing = [
+        f"{path} = {' or '.join(map(repr, values))}"
+        for path, values in allowed.items()
+        if given[path] not in values
+    ]
+    return f"the baseline requires {', '.join(missing)}" if missing else None
 
 
 # -------------------------------------------------------------------------- sequences
@@ -61,89 +61,38 @@ def why_not(config: ml_collections.ConfigDict) -> str | None:
 Sequence = tuple[np.ndarray, np.ndarray]
 
 
-class SequenceMaker:
-    """Makes bursty, few-shot and no-support sequences (paper section 2.1)."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        """Takes bank, split and options from an experiment with images."""
-        self._config, self._split = experiment.config, experiment.task.space.split
-        self._holdout = np.asarray(self._split.places("holdout"))
-        self._images = experiment.bank.examples
-        options = self._config.data.sequences
-        self._weights = zipf_weights(self._split.num_train, options.zipf_exponent)
-        self._rng = np.random.default_rng(0)
-
-    def bursty(self) -> Sequence:
-        """One training sequence."""
-        options = self._config.data.sequences
-        if self._rng.random() >= options.p_bursty:
-            places = self._draw(options.seq_len)
-        else:
-            ways = self._draw(options.ways)
-            burst = np.repeat(ways, options.shots)
-            rest = self._draw(options.seq_len - 1 - len(burst))
-            context = self._rng.permutation(np.concatenate([burst, rest]))
-            places = np.append(context, self._rng.choice(ways))
-        return self._show(places), places.astype(np.int32)
-
-    def fewshot_holdout(self) -> Sequence:
-        """Holdout classes, called 0, 1 ... anew."""
-        options = fewshot_options(self._config)
-        ways = self._rng.choice(self._holdout, options.ways, replace=not options.distinct_ways)
-        context = self._rng.permutation(np.repeat(np.arange(options.ways), options.shots))
-        labels = np.append(context, self._rng.integers(options.ways)).astype(np.int32)
-        return self._show(ways[labels]), labels
-
-    def no_support_zipfian(self) -> Sequence:
-        """A query whose class is absent from the context."""
-        length = self._config.data.sequences.seq_len
-        query = self._draw(1)
-        weights = np.copy(self._weights)
-        weights[query] = 0
-        context = self._rng.choice(len(weights), length - 1, p=weights / weights.sum())
-        places = np.append(context, query)
-        return self._show(places), places.astype(np.int32)
-
-    def _draw(self, count: int) -> np.ndarray:
-        return self._rng.choice(len(self._weights), count, p=self._weights)
-
-    def _show(self, places: np.ndarray) -> np.ndarray:
-        """Looks up an image each; those of a class are different drawings."""
-        drawings: dict[int, list[int]] = {}
-        images = []
-        for place in places:
-            left = drawings.setdefault(int(place), [])
-            if not left:
-                left.extend(self._rng.permutation(self._images.shape[1]))
-            images.append(self._images[self._split.class_ids[place], left.pop()])
-        shown = np.stack(images)[..., None]
-        if self._config.data.inverted:
-            shown = WHITE - shown
-        return shown.astype(np.float32) / WHITE
+def sequences(experiment: Experiment, mode: str | None = None) -> Generator[Sequence]:
+    """Yields training sequences, or those of an evaluation mode, without end."""
+    task, rng = experiment.task, np.random.default_rng(0)
+    kind = task.training if mode is None else task.evaluation[mode]
+    while True:
+        (class_ids,), (exemplar_ids,), (labels,) = kind.sample(rng, 1)
+        images = experiment.bank.examples[class_ids, exemplar_ids][..., None]
+        if experiment.config.data.inverted:
+            images = WHITE - images
+        yield images.astype(np.float32) / WHITE, labels
 
 
 def training_batch(experiment: Experiment) -> Sequence:
-    """One of the baseline's training batches, without TensorFlow."""
-    maker = SequenceMaker(experiment)
-    made = [maker.bursty() for _ in range(experiment.config.training.batch_size)]
+    """The first training batch, made without TensorFlow."""
+    made = itertools.islice(sequences(experiment), experiment.config.training.batch_size)
     images, labels = zip(*made, strict=True)
     return np.stack(images), np.stack(labels)
 
 
 def training_feed(experiment: Experiment) -> Generator[Sequence]:
-    """The same through `tf.data.Dataset.from_generator`; never ends, to be closed.
+    """Yields batches from `tf.data.Dataset.from_generator` without end; close it after use.
 
-    What lies ready in its buffer when it is asked first costs nothing, in its favor.
+    Batches that are in its buffer when it is first asked cost nothing, in favor of the baseline.
     """
     tf = import_tensorflow()
-    maker = SequenceMaker(experiment)
     shape = (experiment.task.training.seq_len, *experiment.task.shape.example_shape, 1)
     signature = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec(shape[:1], tf.int32))
     dataset = tf.data.Dataset.from_generator(
-        lambda: iter(maker.bursty, None), output_signature=signature
+        lambda: sequences(experiment), output_signature=signature
     )
     batches = dataset.batch(experiment.config.training.batch_size).prefetch(tf.data.AUTOTUNE)
-    # Its threads call back into Python: once this is closed, nothing holds them any more.
+    # Its threads call back into Python. When this generator is closed, nothing references them.
     yield from batches.as_numpy_iterator()
 
 
@@ -159,7 +108,7 @@ def make_baseline_network(
 ) -> hk.TransformedWithState:
     """Builds (examples [B, S, H, W, 1], labels [B, S], is_training) -> logits [B, T, L].
 
-    `model` is a config's, with encoder 'resnet' or 'mlp' and a transformer; `num_labels` is L.
+    `model` is `config.model`, see `why_not`; `num_labels` is L.
     """
 
     def forward(examples: jax.Array, labels_BS: jax.Array, is_training: bool) -> jax.Array:
@@ -222,7 +171,7 @@ AXIS = "batch"
 
 
 def baseline_trainer(experiment: Experiment) -> Trainer:
-    """Steps on batches of images, mapped over the devices; every one waits for its metrics."""
+    """Steps on batches of images, mapped over the devices; each waits for its metrics."""
     network, params, stats = _initial(experiment)
     hyper = hyper_from_config(experiment.config)
     optimizer = optax.adam(lambda count: paper(jnp.asarray(count) + 1, hyper, 0))
@@ -243,12 +192,11 @@ def baseline_trainer(experiment: Experiment) -> Trainer:
         metrics = jax.lax.pmean({"loss": loss, "accuracy": accuracy}, AXIS)
         return (optax.apply_updates(params, updates), stats, opt_state), metrics
 
-    def shard(batch: Sequence) -> Sequence:
+    def shard(batch: Sequence) -> list[np.ndarray]:
         """[B, ...] -> [D, B/D, ...], still on the host."""
-        images, labels = (leaf.reshape(count, -1, *leaf.shape[1:]) for leaf in batch)
-        return images, labels
+        return [leaf.reshape(count, -1, *leaf.shape[1:]) for leaf in batch]
 
-    # Neither donated nor fused with anything.
+    # Neither donates its arguments nor combines several updates.
     step = jax.pmap(update, axis_name=AXIS)
     state = (params, stats, optimizer.init(params))
     return Trainer(
@@ -262,20 +210,18 @@ def baseline_trainer(experiment: Experiment) -> Trainer:
     )
 
 
-def baseline_evaluation(experiment: Experiment, make: Callable[[], Sequence]) -> Rival:
-    """Evaluates freshly initialized parameters, a sequence at a time.
-
-    The sequences come straight from what makes one, without tf.data: in the original's favor.
-    """
+def baseline_evaluation(experiment: Experiment, mode: str) -> Rival:
+    """Evaluates initial parameters, one sequence at a time, without the cost of tf.data."""
     network, params, stats = _initial(experiment)
+    made = sequences(experiment, mode)
 
     @jax.jit
-    def forward(params: hk.Params, stats: hk.State, images: Any, labels: Any) -> Any:
+    def forward(params: Any, stats: Any, images: Any, labels: Any) -> tuple[jax.Array, jax.Array]:
         logits, _ = network.apply(params, stats, None, images, labels, False)
         return query_scores(logits, labels)
 
     def once() -> None:
-        images, labels = make()
+        images, labels = next(made)
         jax.device_get(forward(params, stats, images[None], labels[None]))
 
     return repeated(once)
@@ -285,21 +231,19 @@ def _initial(
     experiment: Experiment,
 ) -> tuple[hk.TransformedWithState, hk.MutableParams, hk.MutableState]:
     """The network, with parameters and BatchNorm averages before the first step."""
-    task = experiment.task
-    network = make_baseline_network(experiment.config.model, task.num_labels)
-    shape = (1, task.training.seq_len, *task.shape.example_shape, 1)
-    images, labels = np.zeros(shape, np.float32), np.zeros(shape[:2], np.int32)
-    init = jax.jit(lambda key: network.init(key, images, labels, True))
+    network = make_baseline_network(experiment.config.model, experiment.task.num_labels)
+    images, labels = next(sequences(experiment))
+    init = jax.jit(lambda key: network.init(key, images[None], labels[None], True))
     return network, *init(jax.random.PRNGKey(0))
 
 
 def query_scores(logits_BTL: jax.Array, labels_BS: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean loss and accuracy on the query.
 
-    As the original has it, whose loss is on every token, weighted by what interim predictions
-    are worth: nothing by default (docs/fidelity.md).
+    As in the reference implementation, the loss covers every token, with weights that are zero by
+    default for all but the query (docs/fidelity.md).
     """
-    # A label's token predicts nothing; its target only fills the place.
+    # Tokens of labels predict nothing; their targets only fill the places.
     targets_BT = jnp.repeat(labels_BS, 2, axis=1)[:, :-1]
     one_hot_BTL = jax.nn.one_hot(targets_BT, logits_BTL.shape[-1])
     losses_BT = -jnp.sum(one_hot_BTL * jax.nn.log_softmax(logits_BTL), axis=-1)

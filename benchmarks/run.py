@@ -1,12 +1,11 @@
-"""Times this library against the original's way of doing the same, in the same process.
+"""Times this library against the approach of the reference implementation, in the same process.
 
 python -m experiments.benchmark [--suite=default] [--config=FILE[:preset]] [--out=DIR]
 
-Suites: data, step, startup, eval (together 'default', about ten minutes on 2 cores), replicas,
-scaling (with the others 'all'), and accelerator, which comes after the steps where there is one.
---config asks for the step, data and evaluation of that config alone; without it they are those
-of omniglot.py's paper and small presets. Prints tables; writes DIR/results.json and pictures.
-Both sides run with huge pages: a conservative comparison.
+Suites: data, step, startup, eval (together 'default', about ten minutes on 2 cores), replicas, and
+scaling (with the others 'all'). On an accelerator, the suite accelerator follows step. --config
+times the data, steps, and evaluation of one config instead of the paper and small presets of
+omniglot.py. Prints tables; writes DIR/results.json and figures.
 """
 
 from __future__ import annotations
@@ -24,35 +23,54 @@ from types import FrameType
 import jax
 from absl import flags
 
-from benchmarks import figures
-from benchmarks.measure import Benchmark, machine, versions
-from benchmarks.suites import GROUPS, SUITES
+from benchmarks import explain, figures, suites
+from benchmarks.measure import Benchmark, machine
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
 from emergent_icl.config.registry import unknown_name
 from emergent_icl.presets import omniglot
 from emergent_icl.runs.workdir import write_whole
 
+SUITES = {
+    "data": suites.data,
+    "step": explain.step,
+    "startup": suites.startup,
+    "eval": suites.evaluation,
+    "replicas": suites.replicas,
+    "scaling": explain.scaling,
+    "accelerator": suites.accelerator,
+}
+GROUPS = {
+    "default": ("data", "step", "startup", "eval"),
+    "all": ("data", "step", "startup", "eval", "replicas", "scaling"),
+}
+
 _CONFIG = config_flag()
 _SUITE = flags.DEFINE_string("suite", "default", "What to measure; see above.")
-_OUT = flags.DEFINE_string("out", "runs/benchmark", "Folder of results.json and the pictures.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Of every comparison.", lower_bound=1, upper_bound=100)
-_SECONDS = flags.DEFINE_float("seconds", 2.0, "Of a rival's repetitions, a round.", 0.01, 600.0)
+_OUT = flags.DEFINE_string("out", "runs/benchmark", "Folder for results.json and the figures.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds per comparison.", 1, 100)
+_SECONDS = flags.DEFINE_float("seconds", 2.0, "Seconds per rival and round.", 0.01, 600.0)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measures, prints, draws, writes."""
-    names = _suite_names(_SUITE.value)
+    """Measures, prints, writes, and draws."""
+    if _SUITE.value not in (*GROUPS, *SUITES):
+        console.fail(unknown_name("suite", _SUITE.value, [*GROUPS, *SUITES]), 2)
+    names = list(GROUPS.get(_SUITE.value, (_SUITE.value,)))
+    if "step" in names and jax.default_backend() != "cpu":
+        names.insert(names.index("step") + 1, "accelerator")
     end_with_children()
     configs = {"config": _CONFIG.value}
     if _CONFIG.value is None:
         configs = {preset: omniglot.get_config(preset) for preset in ("paper", "small")}
     bench = Benchmark(configs, _ROUNDS.value, _SECONDS.value)
     with console.command(argv, BrokenProcessPool):
-        tables.print_facts("Machine", {"machine": machine(), **versions()})
+        about = bench.results_json()
+        tables.print_facts("Machine", {"machine": about["machine"], **about["versions"]})
         for name in names:
             started = time.monotonic()
-            SUITES[name](bench)
+            with bench.stack:
+                SUITES[name](bench)
             console.say(f"{name}: {time.monotonic() - started:.0f} s\n")
         results, out = bench.results_json(), Path(_OUT.value).expanduser()
         numbers = {**results["speedups"], **results["figures"]}
@@ -66,23 +84,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def end_with_children() -> None:
-    """From now on Ctrl-C and SIGTERM end what this process has started, too."""
+    """Makes Ctrl-C and SIGTERM end the processes that this one has started, too."""
 
     def end(number: int, frame: FrameType | None) -> None:
         for child in multiprocessing.active_children():
             child.kill()
-        # On the way out a launcher that is being timed is killed, and its folder removed.
+        # Unwinding kills a launcher that is being timed, and removes its folder.
         sys.exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-
-
-def _suite_names(asked: str) -> list[str]:
-    """The suites behind a name; exits on one that is unknown."""
-    if asked not in (*GROUPS, *SUITES):
-        console.fail(unknown_name("suite", asked, [*GROUPS, *SUITES]), 2)
-    names = list(GROUPS.get(asked, (asked,)))
-    if "step" in names and jax.default_backend() != "cpu":
-        names.insert(names.index("step") + 1, "accelerator")
-    return names

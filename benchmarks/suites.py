@@ -1,16 +1,18 @@
-"""The suites: each makes what is timed, and has its rivals timed in turn."""
+"""The suites: each builds its rivals and has them timed in turn."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import itertools
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +20,108 @@ import jax
 import ml_collections
 import numpy as np
 
-from benchmarks import explain
-from benchmarks.baseline import (
-    SequenceMaker,
-    baseline_evaluation,
-    baseline_trainer,
-    training_feed,
-    why_not,
-)
-from benchmarks.measure import Benchmark, repeated
-from benchmarks.workloads import SHARED_MEMORY, load, our_steps, our_trainer
+from benchmarks import baseline
+from benchmarks.measure import Benchmark, Rival, Trainer, repeated
 from emergent_icl.cli import console
 from emergent_icl.config.configs import with_options
 from emergent_icl.config.registry import FEEDERS
+from emergent_icl.data.bank import NUM_VARIANTS, WHITE, ExampleBank
 from emergent_icl.data.feed import resolve_feeder
 from emergent_icl.data.sources.source import DataUnavailableError, load_bank
 from emergent_icl.presets import omniglot
-from emergent_icl.training.build import Experiment
-from emergent_icl.training.step import make_step
+from emergent_icl.runs.check import check
+from emergent_icl.training.build import Experiment, build
+from emergent_icl.training.devices import CALLS_IN_FLIGHT
+from emergent_icl.training.step import initial_state, make_step
 
-# Of a trainer: on one batch, and with what feeds it.
-KINDS = {"compute": "computed alone", "end_to_end": "fed"}
+
+def load(config: ml_collections.ConfigDict, random_images: bool = False) -> Experiment:
+    """Checks and builds a config, with random images if asked for or if its data are unavailable.
+
+    Speed does not depend on what the images show.
+    """
+    replicas = check(config, jax.device_count())
+    if not random_images:
+        with contextlib.suppress(DataUnavailableError):
+            return build(config, replicas)
+    shape = replicas[0].task.shape
+    num_classes = shape.num_classes // (NUM_VARIANTS if config.data.augment else 1)
+    size = (num_classes, shape.num_exemplars, *shape.example_shape)
+    images = np.random.default_rng(0).integers(0, 2, size, np.uint8)
+    images *= WHITE
+    bank = ExampleBank(f"random images in place of {config.data.source}", images, ())
+    return build(config, replicas, bank)
+
+
+def our_trainer(experiment: Experiment) -> Trainer:
+    """The step of this library, as the training loop calls it."""
+    step = make_step(experiment)
+    feed = step.feed(0)
+    return Trainer(
+        step.call,
+        step.layout.place(initial_state(experiment)),
+        next(feed),
+        feed,
+        step.steps_per_call,
+        CALLS_IN_FLIGHT,
+        wait=lambda metrics: jax.block_until_ready(metrics["loss"]),
+    )
+
+
+# For other processes: this one has already reserved most of an accelerator's memory.
+SHARED_MEMORY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+# The rival of a process that `our_steps` starts.
+_rivals: list[Rival] = []
+
+
+def our_steps(
+    stack: contextlib.ExitStack,
+    config: ml_collections.ConfigDict,
+    xla_flags: str | None = None,
+    random_images: bool = False,
+) -> Rival:
+    """Steps of this library on one batch, in a separate process if there are XLA flags.
+
+    Closing `stack` ends them.
+
+    Raises:
+      BrokenProcessPool: the process was killed.
+    """
+    if xla_flags is None:
+        trainer = our_trainer(load(config, random_images))
+        stack.callback(trainer.close)
+        return trainer.rival("compute")
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    stack.enter_context(pool)
+    steps_per_call = pool.submit(_prepare, config, xla_flags, random_images).result()
+    return Rival(lambda calls: pool.submit(_train, calls).result(), steps_per_call)
+
+
+def _prepare(config: ml_collections.ConfigDict, xla_flags: str, random_images: bool) -> float:
+    """Builds the rival, before anything else initializes the devices; returns steps per call."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}".strip()
+    os.environ.update(SHARED_MEMORY, XLA_FLAGS=flags)
+    _rivals.append(our_trainer(load(config, random_images)).rival("compute"))
+    return _rivals[0].amount
+
+
+def _train(calls: int) -> None:
+    _rivals[0].run(calls)
+
+
+KINDS = {"compute": "computation alone", "end_to_end": "end to end"}
 SPEEDUP = ("speedup", "baseline", "ours")
 
 
 def _begin(
     bench: Benchmark, subject: str, what: str, config: ml_collections.ConfigDict
 ) -> tuple[Experiment, bool]:
-    """Builds a config; and whether the original's way is written for it, which is noted."""
+    """Builds a config; returns it and whether there is a baseline for it."""
     console.say(f"  {subject}: {what} ...")
-    experiment, reason = load(config), why_not(config)
+    experiment, reason = load(config), baseline.why_not(config)
     bench.note(f"{subject}: {experiment.bank.name}")
     if reason is not None:
-        bench.note(f"{subject}: no baseline, {reason}")
+        bench.note(f"{subject}: no baseline; {reason}")
     return experiment, reason is None
 
 
@@ -58,29 +129,23 @@ def _has_tensorflow() -> bool:
     return resolve_feeder("auto") == "tfdata"
 
 
-# --------------------------------------------------------------------------------- data
-
 SAMPLER_SEQUENCES = 1024
 
 
 def data(bench: Benchmark) -> None:
-    """What makes training sequences: our sampler and feeders, and the original's generator."""
+    """Training sequences per second of the sampler, the feeders, and the baseline's generator."""
     for subject, config in bench.configs.items():
         experiment, has_baseline = _begin(bench, subject, "sampler, feeders, generator", config)
-        feeds = _feeds(experiment, has_baseline)
-        with contextlib.ExitStack() as stack:
-            for feed, _ in feeds.values():
-                stack.callback(feed.close)
-            rivals = {
-                name: repeated(functools.partial(next, feed), amount, at_least=4)
-                for name, (feed, amount) in feeds.items()
-            }
-            title = f"Training sequences, {subject}"
-            bench.compare(title, f"data_{subject}_{{}}", rivals, "sequences/s", share=0.25)
+        rivals = {}
+        for name, (feed, amount) in _feeds(experiment, has_baseline).items():
+            bench.stack.callback(feed.close)
+            rivals[name] = repeated(functools.partial(next, feed), amount, at_least=4)
+        title = f"Training sequences, {subject}"
+        bench.compare(title, f"data_{subject}_{{}}", rivals, "sequences/s", share=0.25)
 
 
 def _feeds(experiment: Experiment, has_baseline: bool) -> dict[str, tuple[Generator, int]]:
-    """What makes sequences, and how many at a time."""
+    """Generators, and how many sequences each yields at a time."""
     spec, rng = make_step(experiment).feed_spec, np.random.default_rng(0)
     sample = experiment.task.training.sample
     batches = (sample(rng, SAMPLER_SEQUENCES) for _ in itertools.count())
@@ -89,63 +154,65 @@ def _feeds(experiment: Experiment, has_baseline: bool) -> dict[str, tuple[Genera
         if name == "python" or _has_tensorflow():
             feeds[f"feed_{name}"] = make_feed(spec, 0), spec.batch_size * spec.steps_per_call
     if has_baseline:
-        maker = SequenceMaker(experiment)
-        feeds["baseline_generator"] = (maker.bursty() for _ in itertools.count()), 1
+        feeds["baseline_generator"] = baseline.sequences(experiment), 1
         if _has_tensorflow():
-            feeds["baseline_feed"] = training_feed(experiment), spec.batch_size
+            feeds["baseline_feed"] = baseline.training_feed(experiment), spec.batch_size
     return feeds
 
 
-# --------------------------------------------------------------------------------- step
+def step(bench: Benchmark) -> tuple[Experiment, Sequence[float]]:
+    """Training steps, alone and with their feed.
 
-
-def step(bench: Benchmark) -> None:
-    """Training steps, computed alone and fed; the floor of the first, and where its time goes."""
+    Returns the first config's experiment, and the seconds per step that it waited for its feed.
+    """
+    measured = []
     for subject, config in bench.configs.items():
         experiment, has_baseline = _begin(bench, subject, "steps", config)
-        with contextlib.ExitStack() as stack:
-            trainers = {"ours": our_trainer(experiment)}
-            if has_baseline:
-                trainers["baseline"] = baseline_trainer(experiment)
-            for trainer in trainers.values():
-                stack.callback(trainer.close)
-            for kind, words in KINDS.items():
-                if kind == "end_to_end" and not _has_tensorflow():
-                    trainers.pop("baseline", None)
-                rivals = {name: trainer.rival(kind) for name, trainer in trainers.items()}
-                title = f"A step of {config.training.batch_size} sequences, {subject}, {words}"
-                bench.compare(title, f"step_{subject}_{kind}_{{}}", rivals, ratio=SPEEDUP)
-            # What was waited before was to try out the blocks.
-            seconds, shares = zip(*trainers["ours"].waits[-bench.rounds :], strict=True)
+        trainers = {"ours": our_trainer(experiment)}
+        if has_baseline:
+            trainers["baseline"] = baseline.baseline_trainer(experiment)
+        title = f"A step of {config.training.batch_size} sequences, {subject}"
+        _compare_kinds(bench, trainers, title, f"step_{subject}_{{kind}}_{{rival}}", SPEEDUP)
+        # Earlier calls determined the number of repetitions.
+        seconds, shares = zip(*trainers["ours"].waits[-bench.rounds :], strict=True)
         if subject == "small":
             bench.record("feed_share_small", shares, "1")
-        if subject == bench.first[0]:
-            console.say(f"  {subject}: floor, and parts of a step ...")
-            explain.find_floor(bench, experiment)
-            explain.find_parts(bench, experiment, seconds)
+        measured.append((experiment, seconds))
+    return measured[0]
 
 
 def replicas(bench: Benchmark) -> None:
     """Steps of 1 and of 8 replicas of the small preset."""
-    with contextlib.ExitStack() as stack:
-        trainers = {}
-        for count in (1, 8):
-            config = with_options(omniglot.get_config("small"), {"training.replicas": count})
-            experiment, _ = _begin(bench, "small", f"steps of {count} replicas", config)
-            trainers[str(count)] = our_trainer(experiment)
-            stack.callback(trainers[str(count)].close)
-        for kind, words in KINDS.items():
-            rivals = {count: trainer.rival(kind) for count, trainer in trainers.items()}
-            title, ratio = f"Replicas in one program, {words}", ("8_over_1", "8", "1")
-            bench.compare(title, f"replicas_small_{{}}_{kind}", rivals, ratio=ratio)
+    trainers = {}
+    for count in (1, 8):
+        config = with_options(omniglot.get_config("small"), {"training.replicas": count})
+        experiment, _ = _begin(bench, "small", f"steps of {count} replicas", config)
+        trainers[str(count)] = our_trainer(experiment)
+    title, ratio = "Replicas in one program", ("8_over_1", "8", "1")
+    _compare_kinds(bench, trainers, title, "replicas_small_{rival}_{kind}", ratio)
 
 
-# ------------------------------------------------------------------------------ startup
+def _compare_kinds(
+    bench: Benchmark,
+    trainers: dict[str, Trainer],
+    title: str,
+    name: str,
+    ratio: tuple[str, str, str],
+) -> None:
+    for trainer in trainers.values():
+        bench.stack.callback(trainer.close)
+    for kind, words in KINDS.items():
+        if kind == "end_to_end" and not _has_tensorflow():
+            trainers = {rival: one for rival, one in trainers.items() if rival != "baseline"}
+        rivals = {rival: trainer.rival(kind) for rival, trainer in trainers.items()}
+        names = name.format(kind=kind, rival="{}")
+        bench.compare(f"{title}, {words}", names, rivals, ratio=ratio)
+
 
 # Printed by experiments.train when the first step was dispatched.
 FIRST_STEP = "compiled"
 LAUNCH = ("--config=experiments/configs/omniglot.py:paper", "--config.training.num_steps=2")
-# Where Omniglot is missing: characters of the same size, fewer drawings of each.
+# If Omniglot is missing: characters of the same size, fewer drawings of each.
 STAND_IN = {
     "data.source": "glyphs",
     "data.glyphs.num_classes": 1623,
@@ -154,30 +221,36 @@ STAND_IN = {
 
 
 def startup(bench: Benchmark) -> None:
-    """Launches of the paper preset: 'cold' has an empty compilation cache, 'warm' a filled one."""
+    """Launches of the paper preset, with an empty ('cold') or filled ('warm') compilation cache."""
     if "small" not in bench.configs:
-        bench.note("startup is that of the paper preset, whatever --config")
-    flags = [*LAUNCH, *_data_flags(bench)]
+        bench.note("startup is that of the paper preset, regardless of --config")
+    flags, config = list(LAUNCH), omniglot.get_config("paper")
+    # The examples must be in the user's cache before anything is timed.
+    try:
+        load_bank(config.data)
+    except DataUnavailableError:
+        bench.note("startup: glyphs in place of omniglot")
+        load_bank(with_options(config, STAND_IN).data)
+        flags += [f"--config.{path}={value}" for path, value in STAND_IN.items()]
     console.say("  launches with an empty cache, and with a filled one ...")
-    with tempfile.TemporaryDirectory() as folder:
-        cache, runs = Path(folder) / "compiled", itertools.count()
+    folder = Path(bench.stack.enter_context(tempfile.TemporaryDirectory()))
+    cache, runs = folder / "compiled", itertools.count()
 
-        def warm() -> None:
-            workdir = f"--workdir={folder}/run_{next(runs)}"
-            train_to_first_step([*flags, workdir], cache)
+    def warm() -> None:
+        train_to_first_step([*flags, f"--workdir={folder}/run_{next(runs)}"], cache)
 
-        def cold() -> None:
-            shutil.rmtree(cache, ignore_errors=True)
-            warm()
+    def cold() -> None:
+        shutil.rmtree(cache, ignore_errors=True)
+        warm()
 
-        # A warm launch finds what the cold one before it has compiled.
-        rivals = {"cold": repeated(cold), "warm": repeated(warm)}
-        title = "From launch to the first step, paper preset, by compilation cache"
-        bench.compare(title, "startup_paper_{}", rivals, "s", share=0)
+    # A warm launch finds what the preceding cold one has compiled.
+    rivals = {"cold": repeated(cold), "warm": repeated(warm)}
+    title = "From launch to the first step, paper preset, by compilation cache"
+    bench.compare(title, "startup_paper_{}", rivals, "s", share=0)
 
 
 def train_to_first_step(flags: Sequence[str], cache: Path) -> None:
-    """Starts a training launcher, and ends it when it says that its first step was out."""
+    """Starts a training launcher, and ends it when it reports its first step."""
     environment = {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [sys.executable, "-m", "experiments.train", *flags],
@@ -195,26 +268,12 @@ def train_to_first_step(flags: Sequence[str], cache: Path) -> None:
             process.kill()
 
 
-def _data_flags(bench: Benchmark) -> list[str]:
-    """Overrides where Omniglot is missing; whatever is shown is ready in the user's cache."""
-    config = omniglot.get_config("paper")
-    try:
-        load_bank(config.data)
-    except DataUnavailableError:
-        bench.note("startup: glyphs in place of omniglot")
-        load_bank(with_options(config, STAND_IN).data)
-        return [f"--config.{path}={value}" for path, value in STAND_IN.items()]
-    return []
-
-
-# --------------------------------------------------------------------------- evaluation
-
 # Mode -> its name in measurements.
 MODES = {"fewshot_holdout": "eval_fewshot_holdout", "no_support_zipfian": "eval_no_support"}
 
 
 def evaluation(bench: Benchmark) -> None:
-    """The paper's two modes, on fresh parameters: many sequences at once, or one by one."""
+    """The paper's two modes, with initial parameters: batched, or one sequence at a time."""
     subject, config = bench.first
     for mode, name in MODES.items():
         config = with_options(config, {"evaluation.modes": (mode,)})
@@ -224,55 +283,35 @@ def evaluation(bench: Benchmark) -> None:
         evaluate = functools.partial(evaluator, state.params, state.batch_stats, bank)
         rivals = {"ours": repeated(evaluate, config.evaluation.num_sequences)}
         if has_baseline:
-            make = getattr(SequenceMaker(experiment), mode)
-            rivals["baseline"] = baseline_evaluation(experiment, make)
-        title = f"Evaluation, {mode} ({config.evaluation.num_sequences:,} of ours at once)"
+            rivals["baseline"] = baseline.baseline_evaluation(experiment, mode)
+        title = f"Evaluation, {mode} (ours: {config.evaluation.num_sequences:,} per call)"
         bench.compare(title, f"{name}_{subject}_{{}}", rivals, "ms/sequence", SPEEDUP)
 
 
-# -------------------------------------------------------------------------- accelerator
-
-PRECISIONS = ("float32", "bfloat16")
-BATCHES = (32, 128, 512)
-STEPS_PER_CALL = 10
 DETERMINISTIC = "--xla_gpu_deterministic_ops="
+# Measurements -> rivals: options, and XLA flags of their processes.
+ACCELERATOR_CASES: dict[str, dict[str, tuple[dict[str, Any], str | None]]] = {
+    **{
+        f"{{}}_batch_{batch}": {
+            precision: ({"training.batch_size": batch, "model.precision": precision}, None)
+            for precision in ("float32", "bfloat16")
+        }
+        for batch in (32, 128, 512)
+    },
+    "steps_per_call_10": {"float32": ({"training.steps_per_call": 10}, None)},
+    "deterministic_{}": {value: ({}, DETERMINISTIC + value) for value in ("true", "false")},
+}
 
 
 def accelerator(bench: Benchmark) -> None:
-    """Precisions, batches, steps a call and determinism; steps without their feed."""
+    """Precisions, batches, steps per call, and determinism; steps without their feed."""
     subject, config = bench.first
-    _begin(bench, subject, "precisions, batches, steps a call, determinism", config)
-    # What stands in the names of measurements -> rivals: their options and XLA flags.
-    cases: dict[str, dict[str, tuple[dict[str, Any], str | None]]] = {
-        f"{{}}_batch_{batch}": {
-            precision: ({"training.batch_size": batch, "model.precision": precision}, None)
-            for precision in PRECISIONS
-        }
-        for batch in BATCHES
-    }
-    several = {"training.steps_per_call": STEPS_PER_CALL}
-    cases[f"steps_per_call_{STEPS_PER_CALL}"] = {"float32": (several, None)}
-    cases["deterministic_{}"] = {flag: ({}, DETERMINISTIC + flag) for flag in ("true", "false")}
-    for name, variants in cases.items():
-        with contextlib.ExitStack() as stack:
+    _begin(bench, subject, "precisions, batches, steps per call, determinism", config)
+    for case, variants in ACCELERATOR_CASES.items():
+        name = f"accelerator_{subject}_{case}"
+        with bench.stack:
             rivals = {
-                rival: stack.enter_context(our_steps(with_options(config, options), flags))
+                rival: our_steps(bench.stack, with_options(config, options), flags)
                 for rival, (options, flags) in variants.items()
             }
-            name = f"accelerator_{subject}_{name}"
             bench.compare(name.format("*"), name, rivals)
-
-
-SUITES = {
-    "data": data,
-    "step": step,
-    "startup": startup,
-    "eval": evaluation,
-    "replicas": replicas,
-    "scaling": explain.scaling,
-    "accelerator": accelerator,
-}
-GROUPS = {
-    "default": ("data", "step", "startup", "eval"),
-    "all": ("data", "step", "startup", "eval", "replicas", "scaling"),
-}

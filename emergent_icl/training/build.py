@@ -88,19 +88,26 @@ def build_network(
 
 
 def build(
-    config: ml_collections.ConfigDict, replicas: tuple[Replica, ...] | None = None
+    config: ml_collections.ConfigDict,
+    replicas: tuple[Replica, ...] | None = None,
+    bank: ExampleBank | None = None,
 ) -> Experiment:
-    """Loads the data and builds the model of a valid config, given what its check derived.
+    """Loads the data and builds the model of a valid config.
+
+    Args:
+      config: valid.
+      replicas: as its check derived them; None derives them.
+      bank: examples to use instead of the config's data.
 
     Raises:
-      DataUnavailableError: its data are not to be had.
+      DataUnavailableError: the data are not available.
     """
     replicas = replicas or make_replicas(config)
     data, task = shared_config(config, replicas).data, replicas[0].task
     return Experiment(
         config,
         replicas,
-        load_bank(data),
+        bank or load_bank(data),
         build_network(config, task),
         make_materialize(data, task.shape),
         make_optimizer(config.training),
