@@ -53,6 +53,7 @@ def make_panels(bench: Benchmark) -> dict[str, Rows]:
     }
 
 
+@style.in_our_style
 def overview_figure(panels: Mapping[str, Rows], title: str) -> Figure:
     """One panel below the other: medians, with ranges over rounds."""
     heights = [1.1 + 0.34 * len(rows) for rows in panels.values()]
@@ -86,6 +87,7 @@ def _draw_panel(axes: Axes, rows: Rows, unit: str) -> None:
     style.tidy(axes)
 
 
+@style.in_our_style
 def growth_figure(growth: Mapping[str, Any], title: str) -> Figure:
     """Step time against size on logarithmic axes, and what the arithmetic would explain."""
     found = {name: entry["points"] for name, entry in growth.items() if name != "verdict"}

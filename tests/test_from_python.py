@@ -1,6 +1,7 @@
 """The package from Python: a run's methods, comparisons, interruption, and what stays unchanged."""
 
 import contextlib
+import inspect
 import logging
 import os
 import pydoc
@@ -89,7 +90,8 @@ def test_evaluations_are_those_of_training_and_of_any_other_options(run, evaluat
             assert one.low <= one.mean <= one.high
     assert list(run.evaluate("flip", 20, shots=2)) == ["flip"]
     # The sequences are the first of any larger number, so the command's own default is one place.
-    assert run.evaluate.__func__.__defaults__ == (None, opening.NUM_SEQUENCES)
+    parameters = inspect.signature(run.evaluate).parameters
+    assert parameters["num_sequences"].default == opening.NUM_SEQUENCES
     for options in ({"modes": "flipp"}, {"num_sequences": 0}, {"shot": 3}, {"shots": 0}):
         with pytest.raises(icl.ConfigError):
             run.evaluate(**options)

@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
-
 from emergent_icl.cli import console, tables
+from emergent_icl.cli.flags import output_flag
 from emergent_icl.plots import style
 from emergent_icl.plots.comparison import compare
 
-_OUTPUT = flags.DEFINE_string(
-    "output", "comparison.png", f"Figure to write: {', '.join(style.FORMATS)}."
-)
+_output = output_flag()
 TITLES = ("Ends, with 95 % intervals over sequences", "Options that differ")
 
 
@@ -27,11 +24,11 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) < 2:
         console.fail("compare needs the folders of the runs: compare RUN RUN ...", 2)
     with console.command(argv[:1], style.FigureError):
-        output = Path(_OUTPUT.value).expanduser()
+        output = _output() or Path("comparison.png")
         style.check_format(output)
         found = compare(argv[1:])
         for title, rows in zip(TITLES, found.tables(), strict=False):
             headings = next(iter(rows.values()))
             columns = {name: [row[name] for row in rows.values()] for name in headings}
             tables.print_columns(title, list(rows), columns)
-        console.say(f"Written: {found.save(output)}")
+        console.write(output, lambda: found.save(output))

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -31,14 +31,22 @@ from emergent_icl.runs.checkpoints import CheckpointError, quiet_orbax
 from emergent_icl.runs.processes import DisagreementError
 from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.workdir import WorkdirError
+from emergent_icl.training.settings import SettingError, pinned
 
 # Text is shown as it is, whatever brackets and colons it holds.
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+# Some shells set COLUMNS=0 for an unknown width; Rich would print nothing.
+if os.environ.get("COLUMNS") == "0":
+    del os.environ["COLUMNS"]
 CONSOLE = Console(soft_wrap=True, **PLAIN)
 _errors = Console(stderr=True, soft_wrap=True, **PLAIN)
+# What this command could not write.
+_unwritten: list[Path] = []
 
 # Errors whose message tells a user all there is to know; anything else is a bug.
-EXPECTED_ERRORS = (ConfigError, WorkdirError, DataUnavailableError, NonFiniteLossError)
+EXPECTED_ERRORS = (
+    ConfigError, WorkdirError, DataUnavailableError, NonFiniteLossError, SettingError,
+)  # fmt: skip
 # Errors that all processes of a run meet alike: none of them waits for the others.
 SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError)
 INTACT = "Saved files are intact; rerun the command to continue."
@@ -111,6 +119,38 @@ def _is_alone_or_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Inside, a closed pipe does not end the command: results are still written, status is 1."""
+    try:
+        yield
+    except (OSError, SystemExit):  # The latter is rich's answer to a closed pipe.
+        _unwritten.append(Path("/dev/stdout"))
+
+
+def write(path: Path, save: Callable[[], Any]) -> None:
+    """Writes a file of printed results; reports a failure, and the command exits with status 1."""
+    try:
+        save()
+    except (OSError, WorkdirError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        say_error(f"{path} was not written: {reason or error}")
+        _unwritten.append(path)
+    else:
+        with printing():
+            say(f"Written: {path}")
+
+
+def can_write(folder: Path, otherwise: str) -> bool:
+    """Whether a folder, which may be new, is writable; if not, says so, and what happens then."""
+    nearest = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK):
+        return True
+    say_error(f"{folder} cannot be written to. {otherwise}")
+    _unwritten.append(folder)
+    return False
+
+
 def fail(text: str, status: int = 1) -> NoReturn:
     """Exits with an error message; status 2 is for an invalid command line."""
     say_error(text)
@@ -148,9 +188,12 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
     warnings.filterwarnings("ignore", module="tensorflow_datasets|orbax")
     if start.IS_PROGRAM and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop_at_once)
+    _unwritten.clear()
     try:
-        with quiet_orbax(), _LongWork() as shown, listening(shown):
+        with quiet_orbax(), pinned(), _LongWork() as shown, listening(shown):
             yield
+        if _unwritten:
+            sys.exit(1)
     except (*EXPECTED_ERRORS, *also) as error:
         alone = jax.distributed.is_initialized() and not isinstance(error, SHARED_ERRORS)
         if alone or isinstance(error, CheckpointError):

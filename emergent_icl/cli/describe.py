@@ -22,7 +22,7 @@ from emergent_icl.plots.style import duration_text
 from emergent_icl.runs import initial
 from emergent_icl.runs.check import check
 from emergent_icl.runs.records import initial_text
-from emergent_icl.training import cost
+from emergent_icl.training import cost, settings
 from emergent_icl.training.step import agendas, resolve_steps_per_call
 
 _CONFIG = config_flag()
@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints tables; writes nothing."""
     with console.command(argv):
         replicas = check(_CONFIG.value)
+        settings.device_count()
         # Replicas have shapes in common, so the following describes the first.
         first, config, task = replicas[0]
         tables.print_facts(config.name, _data_facts(config, task))

@@ -1,7 +1,7 @@
 """Evaluate a trained run in every mode, with 95% intervals.
 
 python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_sequences=10000]
-    [--shots=4] [--ways=2] [--exemplars=holdout] [--replica=NAME]
+    [--shots=4] [--ways=2] [--exemplars=holdout] [--replica=NAME] [--output=FILE]
 
 Where several replicas were trained together, each is evaluated, or the one of that name.
 """
@@ -9,11 +9,12 @@ Where several replicas were trained together, each is evaluated, or the one of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
 from emergent_icl.cli import console, start, tables
-from emergent_icl.cli.flags import data_flags, replica_flag, step_flag, workdir_flag
+from emergent_icl.cli.flags import data_flags, output_flag, replica_flag, step_flag, workdir_flag
 from emergent_icl.config.configs import tuples
 from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.runs import evaluations
@@ -21,7 +22,7 @@ from emergent_icl.runs.open import NUM_SEQUENCES, Run, load_run, replica_names
 from emergent_icl.runs.workdir import DivergedError, Workdir
 
 _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
-_data_overrides = data_flags()
+_data_overrides, _output = data_flags(), output_flag()
 _OWN = "default: those of the run."
 _EVALUATION = (
     flags.DEFINE_list("modes", None, f"Among {', '.join(EVALUATION_MODES)}; {_OWN}"),
@@ -36,7 +37,7 @@ _EVALUATION = (
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints the table and writes it as JSON beside the run."""
+    """Prints the table, then writes it as JSON."""
     given = {f"evaluation.{flag.name}": flag.value for flag in _EVALUATION}
     overrides = tuples({path: value for path, value in given.items() if value is not None})
     overrides |= _data_overrides()
@@ -44,6 +45,14 @@ def main(argv: Sequence[str]) -> None:
         workdir = Workdir(_WORKDIR.value)
         start.use_compilation_cache()
         names = [_REPLICA.value] if _REPLICA.value else replica_names(workdir.path, overrides)
+        output = _output()
+        if output and len(names) > 1:
+            console.fail(f"--output={output} needs --replica, one of {', '.join(names)}", 2)
+        if output:
+            evaluations.read(output)  # Fails now if it is another file.
+        folder = output.parent if output else workdir.evaluations
+        advice = "Results are only printed. To save them, use --output=FILE."
+        saves = console.can_write(folder, advice)
         for name in names:
             try:
                 run = load_run(workdir.path, _STEP.value, overrides, name or None)
@@ -52,12 +61,12 @@ def main(argv: Sequence[str]) -> None:
                     raise
                 console.say(str(error))
             else:
-                _evaluate(run, workdir, name)
+                path = output or evaluations.path_of(workdir, run, name)
+                _evaluate(run, name, path, saves)
 
 
-def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
+def _evaluate(run: Run, name: str, path: Path, saves: bool) -> None:
     results = run.evaluate(num_sequences=None)
-    path, replaced = evaluations.write(workdir, run, results, name)
     config, task = run.experiment.config, run.experiment.task
     options = evaluations.changed_options(run)
     # Their number is said in any case, and what is unusual.
@@ -66,10 +75,16 @@ def _evaluate(run: Run, workdir: Workdir, name: str) -> None:
         options["evaluation.exemplars"] = config.evaluation.exemplars
     said = evaluations.options_text(options)
     parts = (config.name, name, f"step {run.step}", said, task.length_note)
-    tables.print_evaluations(results, ", ".join(filter(None, parts)))
-    for mode, kind in task.evaluation.items():
-        if said := tables.constant_text(kind):
-            console.say(f"Accuracy in {mode}{said}.")
-    if replaced:
-        console.say("Replaced: results of another run, which were there under this name.")
-    console.say(f"Written: {path}")
+    with console.printing():
+        tables.print_evaluations(results, ", ".join(filter(None, parts)))
+        for mode, kind in task.evaluation.items():
+            if said := tables.constant_text(kind):
+                console.say(f"Accuracy in {mode}{said}.")
+
+    def write() -> None:
+        if evaluations.write(path, run, results, name):
+            with console.printing():
+                console.say(f"Replaced results of another run: {path}")
+
+    if saves:
+        console.write(path, write)

@@ -76,6 +76,16 @@ def replica_flag() -> flags.FlagHolder[str | None]:
 
 
 @functools.cache
+def output_flag() -> Callable[[], Path | None]:
+    """--output; returns a function that gives its path, or None."""
+    flag = flags.DEFINE_string(
+        "output", None, "Where to write. evaluate: a JSON file, inspect_run: a folder (default: in "
+        "the folder of the run); compare: a figure (default: comparison.png).",
+    )  # fmt: skip
+    return lambda: None if flag.value is None else Path(flag.value).expanduser()
+
+
+@functools.cache
 def data_flags() -> Callable[[], dict[str, str]]:
     """Flags for where data are; returns what gives them as overrides of a run's config."""
     places = {

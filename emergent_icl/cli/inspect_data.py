@@ -11,6 +11,7 @@ Of several replicas it shows the one of --replica=NAME, or the first.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from absl import flags
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
         sections = {path.rpartition(".")[0] for path in different} - {"data.sequences"}
         if not any(section.startswith("data") for section in sections):
             check_data(workdir, experiment.bank, (replica,))
-        workdir.make()
+        saves = console.can_write(workdir.path, "Tables are only printed.")
         seed, sample = _SEED.value, _SAMPLE.value
         kind = replica.config.data.sequences.type
         subjects = inspection.draw_subjects(kind, experiment.task, seed, sample)
@@ -77,21 +78,25 @@ def main(argv: Sequence[str]) -> None:
         if found is not None:
             report["lookalikes"] = lookalikes_report(experiment, found)
             drawn["lookalikes.png"] = lookalikes_figure(experiment, found)
-        for name, figure in drawn.items():
-            style.sign(figure, citation(replica.config, code_commit()))
-            style.save(figure, workdir.figures / name)
-        workdir.write_json(workdir.path / "inspection.json", report)
-    who = ", ".join(filter(None, (config.name, replica.name)))
-    columns = {subject.heading: _column(subject.statistics) for subject in subjects}
-    headings = list(columns[subjects[0].heading])
-    cells = {name: list(column.values()) for name, column in columns.items()}
-    tables.print_columns(f"{who}: {sample:,} sequences of each type, seed {seed}", headings, cells)
-    if found is not None:
-        _print_lookalikes(experiment, found)
-    for path in [*(workdir.figures / name for name in drawn), workdir.path / "inspection.json"]:
-        console.say(f"Written: {path}")
-    if different:
-        console.say(f"Note: the run in {workdir.path} has another config: {', '.join(different)}.")
+        who = ", ".join(filter(None, (config.name, replica.name)))
+        columns = {subject.heading: _column(subject.statistics) for subject in subjects}
+        headings = list(columns[subjects[0].heading])
+        cells = {name: list(column.values()) for name, column in columns.items()}
+        title = f"{who}: {sample:,} sequences of each type, seed {seed}"
+        with console.printing():
+            tables.print_columns(title, headings, cells)
+            if found is not None:
+                _print_lookalikes(experiment, found)
+        if saves:
+            for name, figure in drawn.items():
+                style.sign(figure, citation(replica.config, code_commit()))
+                path = workdir.figures / name
+                console.write(path, functools.partial(style.save, figure, path))
+            path = workdir.path / "inspection.json"
+            console.write(path, lambda: workdir.write_json(path, report))
+        if different:
+            differ = ", ".join(different)
+            console.say(f"Note: the run in {workdir.path} has another config: {differ}.")
 
 
 def _asked(replicas: Sequence[Replica]) -> Replica:

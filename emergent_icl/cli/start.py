@@ -98,7 +98,13 @@ def run(module_name: str, typed: str) -> None:
 
     global IS_PROGRAM
     IS_PROGRAM = is_program()
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        if not sys.flags.optimize:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     from emergent_icl.cli.flags import parse_flags
 
     doc = re.sub(r"python -m experiments\.\w+", typed, module.__doc__ or "")

@@ -144,19 +144,23 @@ def _launch(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> No
 
 
 def judge_and_draw(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
-    """Writes results.json, figures/ and report.html from existing runs; prints the verdicts."""
+    """Prints the verdicts on existing runs; writes results.json, figures/ and report.html."""
     about = {**about, "registration": registration.status(sweeps, root)}
     # As read from the file: tuples have become lists.
     results = json.loads(json.dumps(collect(sweeps, root, about)))
-    write_whole(root / RESULTS, results_text(results) + "\n")
-    figures = root / "figures"
-    for name, sweep in results["sweeps"].items():
-        verdict = results["verdicts"].get(name)
-        save(finding_figure(name, sweep, verdict, context_text(results)), figures / name)
-    save(summary_figure(results), figures / "summary")
-    write_whole(root / "report.html", report_page(results, figures))
-    sweep_display.print_verdicts(results)
-    console.say(f"Numbers: {root / RESULTS}\nReport: {root / 'report.html'}")
+    with console.printing():
+        sweep_display.print_verdicts(results)
+    numbers, figures, report = (root / name for name in (RESULTS, "figures", "report.html"))
+
+    def draw() -> None:
+        for name, sweep in results["sweeps"].items():
+            verdict = results["verdicts"].get(name)
+            save(finding_figure(name, sweep, verdict, context_text(results)), figures / name)
+        save(summary_figure(results), figures / "summary")
+
+    console.write(numbers, lambda: write_whole(numbers, results_text(results) + "\n"))
+    console.write(figures, draw)
+    console.write(report, lambda: write_whole(report, report_page(results, figures)))
 
 
 def _command(workdir: Workdir) -> list[str]:

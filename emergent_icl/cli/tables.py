@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +20,8 @@ NUMBER: dict[str, Any] = {"no_wrap": True, "justify": "right"}
 TEXT: dict[str, Any] = {"overflow": "fold"}
 # Width of a line where output is not a terminal, and COLUMNS is not set.
 PAGE_WIDTH = 120
+# Narrower columns of text are hard to read.
+LEAST_TEXT = 16
 
 METRICS = {
     "loss": "loss",
@@ -44,6 +47,11 @@ def print_table(
 
     If it is grouped, a row whose first cell is not empty is bold and starts a group.
     """
+    rows, is_known = list(rows), CONSOLE.is_terminal or "COLUMNS" in os.environ
+    width = CONSOLE.width if is_known else PAGE_WIDTH
+    if TEXT in columns.values() and width < _least_width(columns, rows):
+        _print_list(title, [f"{name}: " if has_headings else "" for name in columns], rows)
+        return
     table = Table(title=title, title_justify="left", show_header=has_headings, min_width=len(title))
     for heading, kind in columns.items():
         table.add_column(heading, **kind)
@@ -52,12 +60,28 @@ def print_table(
         if begins:
             table.add_section()
         table.add_row(*row, style="bold" if begins else None)
-    is_known = CONSOLE.is_terminal or "COLUMNS" in os.environ
-    width = CONSOLE.width if is_known else PAGE_WIDTH
     if TEXT not in columns.values():
         # As wide as needed: a truncated number is worse than a wrapped line.
         width = max(width, Console(width=10_000, **PLAIN).measure(table).maximum)
     Console(width=width, **PLAIN).print(table)
+
+
+def _least_width(columns: Mapping[str, Mapping[str, Any]], rows: Sequence[Sequence[str]]) -> int:
+    """The width below which Rich would drop values."""
+    widest = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+    return 1 + sum(
+        3 + (min(width, LEAST_TEXT) if kind is TEXT else width)
+        for width, kind in zip(widest, columns.values(), strict=True)
+    )
+
+
+def _print_list(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a line for each cell, for narrow terminals."""
+    say(title)
+    for first, *others in rows:
+        say(first)
+        for heading, text in zip(headings[1:], others, strict=True):
+            say(f"  {heading}{text}")
 
 
 def print_facts(title: str, facts: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ from emergent_icl.runs import train as loop
 from emergent_icl.runs.processes import is_primary
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.workdir import Workdir
+from emergent_icl.training import settings
 
 _CONFIG, _WORKDIR = config_flag(), workdir_flag()
 
@@ -44,27 +45,25 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
+    settings.device_count()  # Without a device, an error says why.
     # Of several processes only the first one prints.
     display = TrainingDisplay(start.STARTED) if is_primary() else Display()
     try:
-        with contextlib.ExitStack() as afterwards:
-            afterwards.callback(_close, display, workdir)
-            result = loop.train(config, workdir, display, STOP_SIGNALS.poll, start.STARTED)
-    except loop.Interrupted as stop:
+        result = loop.train(config, workdir, display, STOP_SIGNALS.poll, start.STARTED)
+    except BaseException as error:
+        display.close()
+        # An error in drawing must not hide this one.
+        with contextlib.suppress(Exception):
+            if isinstance(display, TrainingDisplay) and display.has_started:
+                learning_curves.draw(workdir)
+        if not isinstance(error, loop.Interrupted):
+            raise
         if is_primary():
-            _say_stopped(stop.step)
-        sys.exit(128 + stop.signal)
+            _say_stopped(error.step)
+        sys.exit(128 + error.signal)
+    display.close()
     if is_primary():
         _say_result(result, workdir)
-
-
-def _close(display: Display, workdir: Workdir) -> None:
-    """Draws the learning curves of a run that has started, even if it was stopped or failed."""
-    display.close()
-    # An error in drawing must not hide the one that ended the run.
-    with contextlib.suppress(Exception):
-        if isinstance(display, TrainingDisplay) and display.has_started:
-            learning_curves.draw(workdir)
 
 
 def _say_stopped(step: int) -> None:
@@ -83,4 +82,7 @@ def _say_result(result: loop.TrainResult, workdir: Workdir) -> None:
             "To train longer, increase --config.training.num_steps."
         )
     tables.print_summary(result.summary)
-    console.say(f"Figure: {workdir.learning_curves}")
+    if result.was_complete:
+        console.say(f"Figure: {workdir.learning_curves}")
+    else:
+        console.write(workdir.learning_curves, lambda: learning_curves.draw(workdir))

@@ -7,6 +7,14 @@ Shape letters, here and everywhere else:
   A attention heads         K steps a dispatch        R replicas
 """
 
+import sys
+
+if sys.flags.optimize:
+    raise ImportError(
+        "Haiku misnames parameters when assertions are off: run Python without -O and "
+        "without PYTHONOPTIMIZE"
+    )
+
 # Imported for their entries in ENCODERS and SEQUENCE_MODELS.
 from emergent_icl.models import encoders, recurrent, transformer
 

@@ -1,1 +1,18 @@
 """Figures."""
+
+import contextlib
+import os
+
+
+def _import_matplotlib() -> None:
+    """Imports it with any MPLBACKEND, even an invalid one: our figures need no backend."""
+    backend = os.environ.pop("MPLBACKEND", None)
+    import matplotlib
+
+    if backend is not None:
+        os.environ["MPLBACKEND"] = backend
+        with contextlib.suppress(ValueError):  # Only pyplot needs a valid one.
+            matplotlib.rcParams["backend"] = backend
+
+
+_import_matplotlib()

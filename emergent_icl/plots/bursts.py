@@ -14,6 +14,7 @@ from emergent_icl.plots import style
 FEW_BARS = 20
 
 
+@style.in_our_style
 def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> Figure:
     """Bars: share of the sequences by the number of context examples of the query's class.
 

@@ -49,6 +49,7 @@ class ClassFrequencies(NamedTuple):
         return self.split.num_train - self.places
 
 
+@style.in_our_style
 def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) -> Figure:
     """Class rank and frequency; both logarithmic unless the law is uniform.
 

@@ -66,6 +66,7 @@ def _constant(task: Task) -> float | None:
     return kind.constant if kind else None
 
 
+@style.in_our_style
 def learning_curves_figure(records: Records, title: str, levels: Levels) -> Figure:
     """ICL and IWL accuracy, and the training loss, over steps; replicas are told apart by color.
 

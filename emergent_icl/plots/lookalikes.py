@@ -110,6 +110,7 @@ def lookalikes_report(experiment: Experiment, found: Lookalikes) -> dict[str, An
     return {"mode": mode, "metric": metric, "share": SHARE, "nearest": nearest, "icl": icl}
 
 
+@style.in_our_style
 def lookalikes_figure(experiment: Experiment, found: Lookalikes) -> Figure:
     """The nearest pairs by each way: the mean of each class's examples, held out on the left."""
     rows = [math.ceil(min(len(one.holdout), PAIRS) / COLUMNS) for one in found.nearest.values()]

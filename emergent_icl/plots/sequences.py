@@ -46,6 +46,7 @@ class Shown(NamedTuple):
     notes: np.ndarray
 
 
+@style.in_our_style
 def sequences_figure(shown: Shown, title: str, subtitle: str, note: str) -> Figure:
     """A figure with a row for each sequence, of several lines where it is long.
 

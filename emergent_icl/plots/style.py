@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
@@ -32,6 +32,10 @@ LETTER_WIDTH = 0.58
 # asks of text.
 TEXT_LIGHTNESS = 0.25
 DASHES = ("-", "--", "-.", ":")
+
+
+# A decorator: figures are the same with any matplotlibrc or style sheet.
+in_our_style = rc_context({k: v for k, v in rcParamsDefault.items() if k != "backend"})
 
 
 class Look(NamedTuple):
@@ -73,6 +77,7 @@ def check_format(path: Path) -> None:
         raise FigureError(f"{path}: figures are written as {', '.join(FORMATS)} files")
 
 
+@in_our_style
 def sign(figure: Figure, text: str) -> None:
     """Adds small print below a complete figure, which keeps its size and layout."""
     figure.draw_without_rendering()
@@ -87,6 +92,7 @@ def sign(figure: Figure, text: str) -> None:
     )  # fmt: skip
 
 
+@in_our_style
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure, as PNG, PDF or SVG by the file name, the same bytes each time.
 
@@ -98,7 +104,7 @@ def save(figure: Figure, path: Path) -> None:
     signed = [text.get_text() for text in figure.texts if text.get_gid() == SIGNATURE]
     below = sum(0.1 + LINE_HEIGHT * (text.count("\n") + 1) for text in signed)
     undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    with rc_context({"svg.hashsalt": path.stem}):
+    with rc_context({"svg.hashsalt": "emergent-icl"}):
         figure.savefig(
             path, dpi=min(DPI, MAX_PIXELS / max(width, height)),
             bbox_inches=Bbox.from_bounds(0, -below, width, height + below) if signed else None,

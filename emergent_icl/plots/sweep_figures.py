@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -44,11 +43,11 @@ class EndLabel(NamedTuple):
 
 def save(figure: Figure, path_stem: Path) -> None:
     """Writes STEM.png and STEM.svg, whose folder is made; equal figures are equal bytes."""
-    style.save(figure, Path(f"{path_stem}.png"))
-    with matplotlib.rc_context({"svg.hashsalt": "emergent-icl"}):
-        figure.savefig(Path(f"{path_stem}.svg"), metadata={"Date": None})
+    for suffix in (".png", ".svg"):
+        style.save(figure, Path(f"{path_stem}{suffix}"))
 
 
+@style.in_our_style
 def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = "") -> Figure:
     """A sweep's measures over training.
 
@@ -113,6 +112,7 @@ def _finding_notes(sweep: Json, context: str) -> str:
     return " ".join(f"{part}." for part in parts if part)
 
 
+@style.in_our_style
 def summary_figure(results: Json) -> Figure:
     """All findings of results.json at a glance.
 

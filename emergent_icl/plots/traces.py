@@ -23,6 +23,7 @@ TOKEN_SPACE, BAR, PAD = 0.75, 1.0, 0.02
 TITLE = 9.0
 
 
+@style.in_our_style
 def predictions_figure(trace: Trace, title: str) -> Figure:
     """For each sequence its examples, and under each what the model says of its label.
 
@@ -68,6 +69,7 @@ def _draw_bars(axes: Axes, trace: Trace, row: int) -> None:
     style.tidy(axes)
 
 
+@style.in_our_style
 def attention_figure(trace: Trace, index: int, title: str) -> Figure:
     """A map for each head of each layer: row t shows where token t looks, in one of the sequences.
 

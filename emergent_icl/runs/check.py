@@ -21,11 +21,13 @@ from emergent_icl.training.replicas import (
     override_problems,
     together_problems,
 )
+from emergent_icl.training.settings import pinned
 from emergent_icl.training.step import training_problems
 
 SECTIONS = ("data", "model", "training", "evaluation", "checkpoints")
 
 
+@pinned()
 def check(config: ml_collections.ConfigDict, num_devices: int = 1) -> tuple[Replica, ...]:
     """Checks types, ranges, and what the options mean together, on so many devices of all hosts.
 

@@ -7,9 +7,9 @@ import itertools
 import logging
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import ml_collections
@@ -33,6 +33,9 @@ class CheckpointError(WorkdirError):
 PATIENCE_SECONDS = 10 * 365 * 24 * 3600
 # An empty file in a checkpoint that is never deleted.
 _MARK = "LISTED"
+# Attempts to read the newest checkpoint of a run that is training.
+LOOKS = 10
+T = TypeVar("T")
 
 
 class Found(NamedTuple):
@@ -166,6 +169,28 @@ class CheckpointStore:
             raise CheckpointError(
                 f"the checkpoint of step {step} in {self._folder} cannot be read: {why}"
             ) from error
+
+    def find(self, asked: int | None = None) -> int:
+        """The step asked for, or the newest; raises CheckpointError if there is none."""
+        run, steps = self._folder.parent, self.steps()
+        if not steps:
+            raise CheckpointError(f"{run} has no checkpoints yet")
+        if asked is not None and asked not in steps:
+            raise CheckpointError(f"{run} has no checkpoint of step {asked}, only of {steps}")
+        return steps[-1] if asked is None else asked
+
+    def read(
+        self, asked: int | None, restore: Callable[[int], T], looks: int = LOOKS
+    ) -> tuple[int, T]:
+        """Finds and restores a checkpoint; tries again if a run in training removed it."""
+        step = self.find(asked)
+        try:
+            return step, restore(step)
+        except CheckpointError:
+            # Damaged, if it is still there.
+            if looks == 1 or step == self.find(asked):
+                raise
+        return self.read(asked, restore, looks - 1)
 
     def newest(self, template: Any) -> Found | None:
         """Reads the newest checkpoint that is good, see `restore`; None if there is none at all.

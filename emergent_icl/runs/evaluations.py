@@ -1,4 +1,4 @@
-"""Results of a run that was evaluated anew, in its folder; a file holds those of one run alone."""
+"""Stored results of `evaluate`; each file holds those of one run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emergent_icl.data.task import fewshot_options
 from emergent_icl.evaluation.metrics import Results
 from emergent_icl.runs.checkpoints import checksum
 from emergent_icl.runs.open import Run
-from emergent_icl.runs.workdir import Workdir, read_object
+from emergent_icl.runs.workdir import Workdir, WorkdirError, read_object
 
 # Results of other modes stand in the same file.
 _MODES = "evaluation.modes"
@@ -34,11 +34,27 @@ def options_text(options: dict[str, Any], separator: str = ", ") -> str:
     return separator.join(f"{path.rpartition('.')[2]}={value}" for path, value in options.items())
 
 
-def write(workdir: Workdir, run: Run, results: Results, replica: str = "") -> tuple[Path, bool]:
-    """Writes results of an opened run below its folder; those of other modes there are kept.
+def path_of(workdir: Workdir, run: Run, replica: str = "") -> Path:
+    """The file for results of an opened run, below its folder."""
+    words = (f"step_{run.step}", options_text(changed_options(run), "_"))
+    return workdir.evaluations / replica / f"{'_'.join(filter(None, words))}.json"
 
-    Unless they are of another config, parameters, data or options. Returns the file, and whether
-    it replaces results of another run.
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Content of a results file, or None if absent; WorkdirError if it is something else."""
+    content = read_object(path, "evaluation") if path.exists() else None
+    if content is not None and "evals" not in content:
+        raise WorkdirError(f"{path} is not an evaluation: it would be overwritten")
+    return content
+
+
+def write(path: Path, run: Run, results: Results, replica: str = "") -> bool:
+    """Writes results of an opened run; returns whether they replace those of another run.
+
+    Results of other modes are kept if config, parameters, data, and options are the same.
+
+    Raises:
+      WorkdirError: the file holds something else.
     """
     options, config = changed_options(run), run.experiment.config
     fewshot = fewshot_options(config)
@@ -56,12 +72,10 @@ def write(workdir: Workdir, run: Run, results: Results, replica: str = "") -> tu
         "ways": fewshot.ways,
         "options": options,
     }
-    name = "_".join(filter(None, (f"step_{run.step}", options_text(options, "_"))))
-    path = workdir.evaluations / replica / f"{name}.json"
-    there = read_object(path, "evaluation") if path.exists() else None
+    there = read(path)
     is_own = there and all(there.get(name) == value for name, value in about.items())
-    evals = there.get("evals", {}) if there and is_own else {}
+    evals = there["evals"] if there and is_own else {}
     for mode, metrics in results.items():
         evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
-    workdir.write_json(path, {**about, "evals": evals})
-    return path, there is not None and not is_own
+    Workdir.write_json(path, {**about, "evals": evals})
+    return there is not None and not is_own

@@ -15,7 +15,7 @@ from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.runs import processes
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore, checksum
-from emergent_icl.runs.open import checkpoint_step, replica_index
+from emergent_icl.runs.open import replica_index
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, blank_inputs, build_network
@@ -100,8 +100,7 @@ def _read(source: ml_collections.ConfigDict) -> Weights:
     names = [name for name, _ in named_overrides(folder.read_config())]
     index = replica_index(folder, names, source.replica or None)
     with CheckpointStore(folder.checkpoints) as store:
-        step = checkpoint_step(folder, store, source.step)
-        params, batch_stats, diverged = store.restore_weights(step)
+        _, (params, batch_stats, diverged) = store.read(source.step, store.restore_weights)
     if names[index] in diverged:
         raise DivergedError(f"replica '{names[index]}' diverged")
     return {key: leaf[index] for key, leaf in _flat(params, batch_stats).items()}

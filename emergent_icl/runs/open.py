@@ -35,6 +35,7 @@ from emergent_icl.runs.records import metrics_of
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError, write_whole
 from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.replicas import Replica, capacities
+from emergent_icl.training.settings import pinned
 
 # Per mode, unless another number is asked for.
 NUM_SEQUENCES = 10_000
@@ -86,6 +87,7 @@ class Run(NamedTuple):
         """The bank on the default device."""
         return jax.device_put(self.experiment.arrays())
 
+    @pinned()
     def evaluate(
         self,
         modes: str | Sequence[str] | None = None,
@@ -113,6 +115,7 @@ class Run(NamedTuple):
         params, batch_stats = jax.device_put((self.params, self.batch_stats))
         return evaluate(params, batch_stats, self.device_bank())
 
+    @pinned()
     def sequences(self, mode: str, n: int = 8) -> Sequences:
         """The first `n` evaluation sequences of a mode, as the run is evaluated on them.
 
@@ -139,6 +142,7 @@ class Run(NamedTuple):
             np.array(names)[numbers], experiment.task.space.roles_of(batch.class_ids),
         )  # fmt: skip
 
+    @pinned()
     def predict(self, examples: ArrayLike, labels: ArrayLike) -> np.ndarray:
         """Probabilities of each label at the query, for sequences of your own.
 
@@ -224,6 +228,7 @@ class Run(NamedTuple):
         return self.experiment._replace(config=config, replicas=replicas)
 
 
+@pinned()
 def load_run(
     workdir: str | os.PathLike[str],
     step: int | None = None,
@@ -256,10 +261,11 @@ def load_run(
     fixed = with_options(trained.config, capacities((trained,)))
     config, replicas = _overridden(fixed, overrides)
     with CheckpointStore(folder.checkpoints, config=written) as store:
-        step = checkpoint_step(folder, store, step)
+        store.find(step)  # Fails before the data are loaded.
         experiment = build(config, replicas)
         check_data(folder, experiment.bank, (trained,))
-        state, progress = store.restore(step, experiment.state_template(len(together)))
+        template = experiment.state_template(len(together))
+        step, (state, progress) = store.read(step, lambda one: store.restore(one, template))
     if trained.name in progress.diverged:
         raise DivergedError(
             f"replica '{trained.name}' of {folder.path} diverged at step "
@@ -317,13 +323,3 @@ def _overridden(
     except (KeyError, TypeError) as error:
         raise ConfigError([str(error.args[0])]) from error
     return changed, check(changed)
-
-
-def checkpoint_step(folder: Workdir, store: CheckpointStore, step: int | None) -> int:
-    """The step of the checkpoint that is asked for, the newest if that is None."""
-    steps = store.steps() if folder.checkpoints.is_dir() else []
-    if not steps:
-        raise WorkdirError(f"{folder.path} has no checkpoints yet")
-    if step is not None and step not in steps:
-        raise WorkdirError(f"{folder.path} has no checkpoint of step {step}, only of {steps}")
-    return steps[-1] if step is None else step

@@ -18,6 +18,7 @@ from emergent_icl.runs import train as loop
 from emergent_icl.runs.open import Run, load_replicas, load_run
 from emergent_icl.runs.records import SILENT, Display
 from emergent_icl.runs.workdir import Workdir
+from emergent_icl.training.settings import device_count
 
 # It must be in XLA_FLAGS before JAX looks for devices.
 DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops"
@@ -63,6 +64,7 @@ def train_replicas(
 
 
 def _train(config: ml_collections.ConfigDict, workdir: Workdir, display: Display) -> None:
+    device_count()  # Raises an error that names the setting if there is none.
     is_set = DETERMINISTIC_FLAG in os.environ.get("XLA_FLAGS", "")
     if config.training.deterministic and not is_set and jax.default_backend() == "gpu":
         warnings.warn(

@@ -24,7 +24,7 @@ from emergent_icl.runs.progress import Fetch, Progress, Tracker, utc_now
 from emergent_icl.runs.recorded_data import check_data, record_data
 from emergent_icl.runs.records import SILENT, Display, MetricsWriter
 from emergent_icl.runs.workdir import Workdir, WorkdirError
-from emergent_icl.training import devices
+from emergent_icl.training import devices, settings
 from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.step import Step, agendas, make_step
 from emergent_icl.training.update import TrainState
@@ -49,6 +49,7 @@ class TrainResult(NamedTuple):
 StopRequest = Callable[[], signal.Signals | None]
 
 
+@settings.pinned()
 def train(
     config: ml_collections.ConfigDict,
     workdir: Workdir,
@@ -64,7 +65,7 @@ def train(
     `time.monotonic()`, `fetch` the one way of metrics and states to the host.
 
     Raises:
-      ConfigError, DataUnavailableError: it cannot be run; nothing was touched.
+      ConfigError, DataUnavailableError, SettingError: it cannot be run; nothing was touched.
       WorkdirError: the folder holds another run, or is in use. DisagreementError: the processes
         were started differently. OtherDataError: the data are others. Nothing was touched.
       NonFiniteLossError: a run, or its last replica, diverged; checkpoints before it stand.
@@ -73,7 +74,7 @@ def train(
     started = time.monotonic() if started is None else started
     config, kept = workdir.resumed(config)
     with listening(_stopping(stop_requested)):
-        replicas = check(config, jax.device_count())
+        replicas = check(config, settings.device_count())
         processes.check_devices()
         workdir.check(config)
         check_loggers(config)

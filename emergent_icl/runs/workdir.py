@@ -57,7 +57,8 @@ class Workdir:
         self.evaluations = self.path / "evaluations"
         self.learning_curves = self.figures / "learning_curves.png"
 
-    def write_json(self, path: Path, content: Any) -> None:
+    @staticmethod
+    def write_json(path: Path, content: Any) -> None:
         """Writes a file of this folder as a whole or not at all."""
         # NaN is not JSON: better no file than one that others cannot read.
         write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -19,6 +19,7 @@ from emergent_icl.models.normalization import MeanOverDevices, one_device
 from emergent_icl.models.tokens import position_capacity
 from emergent_icl.training.optimizers import Optimizer, make_optimizer
 from emergent_icl.training.replicas import Replica, make_replicas, shared_config
+from emergent_icl.training.settings import device_count
 from emergent_icl.training.update import TrainState, init_state
 
 
@@ -100,8 +101,10 @@ def build(
       bank: examples to use instead of the config's data.
 
     Raises:
+      SettingError: JAX has no device.
       DataUnavailableError: the data are not available.
     """
+    device_count()  # Better now than after the data are loaded.
     replicas = replicas or make_replicas(config)
     data, task = shared_config(config, replicas).data, replicas[0].task
     return Experiment(

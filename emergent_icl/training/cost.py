@@ -23,6 +23,7 @@ from emergent_icl.data.sequences.classes import SequenceBatch, zipf_weights
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.metrics import ICL, IWL, Z_95
 from emergent_icl.models.tokens import num_tokens
+from emergent_icl.training import settings
 from emergent_icl.training.build import blank_inputs, build_network
 from emergent_icl.training.optimizers import hyper_from_config, make_optimizer, scales_arrays
 from emergent_icl.training.update import init_state, make_update
@@ -68,6 +69,7 @@ def step_cost(
       compiled: ask the compiler, too.
       timed: ask the compiler, and run some steps on random examples.
     """
+    settings.device_count()
     training, network = config.training, build_network(config, task)
     optimizer, materialize = make_optimizer(training), make_materialize(config.data, task.shape)
     update = make_update(network, optimizer, materialize, training.interim_weight)

@@ -132,6 +132,14 @@ def test_standard_output_may_be_closed():
     output("-c", f"{code}sys.argv = ['options', '--filter=burst']; start.launch('options')")
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("option", ["-O", "-OO"])
+def test_python_without_assertions_is_refused(option):
+    """Haiku would misname all parameters, and the run could not be opened."""
+    error = output(option, "-m", "emergent_icl", "options", status=1, fresh=True)
+    assert error.startswith("error: Haiku misnames parameters when assertions are off")
+
+
 def test_flags_of_other_commands_are_not_taken():
     error = output("-m", "experiments.train", "--step=5", status=2)
     assert "Unknown command line flag 'step'" in error

@@ -33,7 +33,8 @@ def opened_with(run, **options):
 
 
 def write(folder, run, found, replica=""):
-    path, replaced = evaluations.write(Workdir(folder), run, found, replica)
+    path = evaluations.path_of(Workdir(folder), run, replica)
+    replaced = evaluations.write(path, run, found, replica)
     return path, replaced, json.loads(path.read_text())
 
 
