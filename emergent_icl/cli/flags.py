@@ -157,19 +157,19 @@ def config_of(argv: Sequence[str]) -> ml_collections.ConfigDict | None:
     config = presets.load(where)
     current = flatten(config.to_dict())
     return presets.override(
-        config, {path: _parsed(path, text, current.get(path)) for path, text in texts.items()}
+        config, {path: parsed(path, text, current.get(path)) for path, text in texts.items()}
     )
 
 
-def _parsed(path: str, text: str | None, current: Any) -> Any:
-    """The value that a text means for an option, 'none' for None; else the text."""
+def parsed(path: str, text: str | None, current: Any = None) -> Any:
+    """The value that a text means for an option, 'none' for None; otherwise the text."""
     # The type is that of the default, or of the current value where nothing declares the option.
     option = options.known().get(path)
     kind = type(current if option is None else option.default)
     if text is None and kind is not bool:
         raise flags.Error(f"--config.{path} needs a value")
     if text is None or kind is str:
-        return text or kind(True)
+        return True if text is None else text
     try:
         is_name = text.lower() in ("true", "false", "none")
         value = ast.literal_eval(text.capitalize() if is_name else text)

@@ -9,22 +9,20 @@ from typing import Any
 
 from rich.progress import BarColumn, TimeElapsedColumn
 
-from emergent_icl.cli import console
-from emergent_icl.cli.console import make_bar
+from emergent_icl.cli.console import make_bar, say, say_error
 from emergent_icl.cli.tables import NAME, NUMBER, TEXT, print_table
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.style import duration_text
 from emergent_icl.plots.sweep_tables import finding_rows
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.sweeps.estimate import JobTime
 from emergent_icl.sweeps.execute.loop import Failure, Watcher, failure_of
-from emergent_icl.sweeps.jobs import Job
+from emergent_icl.sweeps.jobs import Job, JobTime
 from emergent_icl.sweeps.registration import REGISTERED, registered_text
 
-# Seconds between two lines where output is not a terminal.
+# Seconds between two lines if output is not a terminal.
 LINE_SECONDS = 60.0
-# After its last step a job still evaluates, saves and draws.
+# After its last step, a job still evaluates, saves, and draws.
 ALMOST_DONE = 0.999
 # State of a process or job that is over.
 ENDED = "ended"
@@ -36,14 +34,13 @@ def print_plan(jobs: Sequence[Job], estimates: Mapping[str, JobTime], num_slots:
     for job in jobs:
         cost, done = estimates[job.name], fraction_done(job)
         left.append(cost.seconds * (1 - done))
-        numbers = (job.num_runs, f"{cost.steps:,}", f"{1e3 * cost.step_seconds:.3g}")
+        numbers = (str(job.num_runs), f"{cost.steps:,}", f"{1e3 * cost.step_seconds:.3g}")
         time_left = duration_text(left[-1]) if left[-1] else "-"
-        rows.append((job.name, _state(job, done), *map(str, numbers), time_left))
-    numbers = dict.fromkeys(("runs", "steps", "ms a step", "time"), NUMBER)
-    print_table("Plan", {"program": NAME, "state": NAME, **numbers}, rows)
-    # No shorter than its longest job.
-    wall = max(sum(left) / num_slots, max(left, default=0.0))
-    console.say(
+        rows.append((job.name, _state(job, done), *numbers, time_left))
+    headers = dict.fromkeys(("runs", "steps", "ms per step", "time"), NUMBER)
+    print_table("Plan", {"program": NAME, "state": NAME, **headers}, rows)
+    wall = max(sum(left) / num_slots, *left, 0.0)  # No shorter than the longest job.
+    say(
         f"{_runs(jobs)} runs in {len(jobs)} programs, {duration_text(sum(left))} of computing "
         f"left: about {duration_text(wall)} with {num_slots} at a time. Steps were timed on this "
         "machine."
@@ -62,8 +59,8 @@ def print_status(jobs: Sequence[Job], state: Callable[[Workdir], str]) -> None:
         step, steps = last_step(job.workdir.metrics), job.config.training.num_steps
         rows.append((job.name, _state(job, done), own or "-", f"{step:,}/{steps:,}", said))
     names = dict.fromkeys(("program", "state", "process or job"), NAME)
-    print_table("Status", {**names, "step": NUMBER, "last said": TEXT}, rows)
-    console.say(f"{sum(job.is_complete() for job in jobs)} of {len(jobs)} programs are complete.")
+    print_table("Status", {**names, "step": NUMBER, "last line of log": TEXT}, rows)
+    say(f"{sum(job.is_complete() for job in jobs)} of {len(jobs)} programs are complete.")
 
 
 def _runs(jobs: Sequence[Job]) -> int:
@@ -71,7 +68,7 @@ def _runs(jobs: Sequence[Job]) -> int:
 
 
 def fraction_done(job: Job) -> float:
-    """In [0, 1], by the last line of metrics; 1 only for a job that is complete."""
+    """In [0, 1], by the last line of metrics; 1 only if the job is complete."""
     if job.is_complete():
         return 1.0
     done = last_step(job.workdir.metrics) / job.config.training.num_steps
@@ -87,14 +84,13 @@ def _state(job: Job, done: float) -> str:
 
 
 class SweepDisplay(Watcher):
-    """A line whenever a job starts or ends, and the progress of all, with the remaining time.
+    """Prints a line whenever a job starts or ends, and the progress of all, with the time left.
 
-    Attributes:
-      bar: to be entered before the first job starts.
+    `bar` must be entered before the first job starts.
     """
 
     def __init__(self, jobs: Sequence[Job], num_slots: int) -> None:
-        """Weights jobs by the steps of all of their runs."""
+        # Jobs are weighted by the steps of all of their runs.
         self._weights = {job.name: job.num_runs * job.config.training.num_steps for job in jobs}
         self._done = {job.name: fraction_done(job) for job in jobs}
         self._started = self._last_line = time.monotonic()
@@ -102,33 +98,32 @@ class SweepDisplay(Watcher):
         share = "{task.percentage:>3.0f} %"
         self.bar = make_bar("all runs", BarColumn(), share, TimeElapsedColumn())
         self._task = self.bar.add_task("", total=self._all)
-        console.say(
+        say(
             f"{len(jobs)} programs of {_runs(jobs)} runs, {self._num_complete()} complete; "
             f"{num_slots} at a time"
         )
 
     def started(self, job: Job) -> None:
         """See Watcher."""
-        console.say(f"started   {job.name}")
+        say(f"started   {job.name}")
 
     def ended(self, job: Job, failure: Failure | None) -> None:
         """See Watcher."""
         self._done[job.name] = fraction_done(job)
         if failure is None:
-            console.say(f"complete  {job.name}  {self._progress()}")
+            say(f"complete  {job.name}  {self._progress()}")
         else:
-            console.say(f"failed    {job.name}  ({failure.how}); others go on")
+            say(f"failed    {job.name}  ({failure.how}); others continue")
 
     def polled(self, running: Sequence[Job]) -> None:
         """See Watcher."""
-        for job in running:
-            self._done[job.name] = fraction_done(job)
+        self._done |= {job.name: fraction_done(job) for job in running}
         self.bar.update(self._task, completed=self._work_done(), description=self._progress())
         now = time.monotonic()
         if self.bar.disable and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             names = ", ".join(f"{job.name} {self._done[job.name]:.0%}" for job in running)
-            console.say(f"running   {self._progress()}  ({names})")
+            say(f"running   {self._progress()}  ({names})")
 
     def _work_done(self) -> float:
         return sum(weight * self._done[name] for name, weight in self._weights.items())
@@ -145,44 +140,42 @@ class SweepDisplay(Watcher):
 
 
 def print_registration(made: Mapping[str, Any], path: Path) -> None:
-    """Prints what was registered, and where that lies."""
+    """Prints what was registered, and in which file."""
     for name, sweep in made["sweeps"].items():
         counts = f"{len(sweep['conditions'])} conditions, {data.seeds_text(sweep['seeds'])}"
-        console.say(f"{name}: {sweep['claim']['text']} ({counts})")
-    console.say(f"{registered_text(made)}: {path}. Commit a copy before the first run.")
+        say(f"{name}: {sweep['claim']['text']} ({counts})")
+    say(f"{registered_text(made)}: {path}. Commit a copy before the first run.")
 
 
 def print_unregistered(found: Mapping[str, Any]) -> None:
-    """Prints what of a registration is missing, while that can still be changed."""
-    status = found["status"].items()
-    if said := {name: one for name, one in status if not one.startswith(REGISTERED)}:
-        console.say(f"Claims: {data.by_text(said)}")
+    """Prints what a registration lacks, while that can still be changed."""
+    marks = found["status"].items()
+    if said := {name: mark for name, mark in marks if not mark.startswith(REGISTERED)}:
+        say(f"Claims: {data.by_text(said)}")
     if found.get("is_committed") is False:
-        console.say("The registration is in no file at HEAD: commit a copy before the first run.")
+        say("The registration is in no file at HEAD: commit a copy before the first run.")
 
 
 def print_failures(failures: Sequence[Failure]) -> None:
     """Prints how jobs failed, with the ends of their logs."""
     for failure in failures:
-        console.say_error(f"{failure.job.name} failed ({failure.how}):")
-        console.say("\n".join(f"  {line}" for line in failure.lines) + f"\n  ({failure.log})")
+        say_error(f"{failure.job.name} failed ({failure.how}):")
+        say("\n".join(f"  {line}" for line in failure.lines) + f"\n  ({failure.log})")
 
 
 def print_verdicts(results: Mapping[str, Any]) -> None:
-    """Prints a row for each finding, and below it one for each check."""
+    """Prints a row for each finding, followed by one for each check."""
     rows = []
     for finding in finding_rows(results):
         rows.append((finding.name, finding.verdict, finding.claim))
         for one in finding.checks:
             rows.append(("", f"  {one.sign} {one.outcome}", f"{one.check}: {one.said}"))
-        further = filter(None, (finding.family, finding.registration))
-        rows += [("", "", text) for text in further]
+        rows += [("", "", text) for text in (finding.family, finding.registration) if text]
     columns = {"finding": NAME, "verdict": NAME, "what was claimed, and measured": TEXT}
     if results["verdicts"]:
-        console.say(data.family_text(results["verdicts"]))
+        say(data.family_text(results["verdicts"]))
         print_table("Verdicts", columns, rows, is_grouped=True)
     for name, sweep in results["sweeps"].items():
         for condition, search in (sweep["search"] or {}).items():
             if search["chosen"] is None:
-                why = "every draw of the search diverged; it has no runs"
-                console.say(f"{name}/{condition}: {why}")
+                say(f"{name}/{condition}: no runs, because all draws of the search diverged")

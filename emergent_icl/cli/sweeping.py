@@ -1,8 +1,7 @@
-"""What `sweep` and `reproduce` share: flags, and the way from sweeps to an exit code."""
+"""What `sweep` and `reproduce` share: flags, and everything from sweeps to an exit code."""
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import sys
@@ -14,19 +13,17 @@ from typing import Any
 from absl import flags
 
 from emergent_icl.cli import console, sweep_display
-from emergent_icl.cli.flags import EXTENSIONS, workdir_flag
+from emergent_icl.cli.flags import EXTENSIONS, parsed, workdir_flag
 from emergent_icl.cli.signals import STOP_SIGNALS
-from emergent_icl.config.options import known
 from emergent_icl.plots.report import report_page
 from emergent_icl.plots.sweep_data import context_text
 from emergent_icl.plots.sweep_figures import finding_figure, save, summary_figure
 from emergent_icl.runs.locks import is_locked
 from emergent_icl.runs.workdir import Workdir, write_whole
 from emergent_icl.sweeps import registration
-from emergent_icl.sweeps.estimate import estimate
 from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
 from emergent_icl.sweeps.execute.loop import Place, PlaceError, Stopped, run_jobs
-from emergent_icl.sweeps.jobs import Job, check_root, distinct, make_jobs
+from emergent_icl.sweeps.jobs import Job, check_root, distinct, estimate, make_jobs
 from emergent_icl.sweeps.results import collect, results_text
 from emergent_icl.sweeps.spec import Sweep, SweepError
 
@@ -53,7 +50,7 @@ _EXECUTOR = flags.DEFINE_enum(
 _RETRY = flags.DEFINE_boolean(
     "retry_failed", False, "Resubmit failed SLURM jobs; local programs are always retried."
 )
-# What each job of SLURM asks for, see Request.
+# What each SLURM job requests, see Request.
 _REQUEST = {
     "partition": flags.DEFINE_string("partition", "", "SLURM partition of each job."),
     "minutes": flags.DEFINE_integer(
@@ -77,10 +74,10 @@ _SET = flags.DEFINE_multi_string(
 def launch(
     argv: Sequence[str], find_sweeps: Callable[[], Sequence[Sweep]], preset: str | None = None
 ) -> None:
-    """Runs, judges and draws; exits with 1 if a program failed, 128 + n if stopped by signal n.
+    """Runs, judges, and draws; exits with 1 if a program failed, 128 + n if stopped by signal n.
 
     Errors are reported before anything is written. `find_sweeps` may raise SweepError; `preset` is
-    that of all sweeps, if they have one.
+    the common preset of the sweeps, if any.
     """
     with console.command(argv, SweepError, PlaceError):
         root, changes = Workdir(_WORKDIR.value).path, _changes(_SET.value)
@@ -89,32 +86,32 @@ def launch(
             sweeps = [sweep.with_replicates(_SEEDS.value) for sweep in sweeps]
         sweeps, kept = registration.as_registered(sweeps, root)
         for path, value in kept.items():
-            console.say(f"as registered, before there was a choice: {path} = {value!r}")
+            console.say(f"as registered, before this option existed: {path} = {value!r}")
         names = [sweep.name for sweep in sweeps]
         for sweep in sweeps:
             if names.count(sweep.name) > 1:
                 raise SweepError(f"two sweeps are named '{sweep.name}'")
             sweep.check()
-        _launch(sweeps, root, {"preset": preset, "changes": changes})
+        check_root(root)
+        if _REGISTER.value:
+            made = registration.register(sweeps, root)
+            sweep_display.print_registration(made, root / registration.FILE)
+        elif _STATUS.value:
+            jobs = distinct(make_jobs(sweeps, root, _RUNS.value))
+            sweep_display.print_status(jobs, _job_states())
+        else:
+            _run(sweeps, root, {"preset": preset, "changes": changes})
 
 
-def _launch(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
-    """Does what the flags ask for."""
-    check_root(root)
-    if _REGISTER.value:
-        sweep_display.print_registration(
-            registration.register(sweeps, root), root / registration.FILE
-        )
-        return
+def _run(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
+    """Prints the plan, or runs, judges, and draws."""
 
     def find_jobs() -> list[Job]:
         return distinct(make_jobs(sweeps, root, _RUNS.value))
 
-    if _STATUS.value:
-        sweep_display.print_status(find_jobs(), _job_states())
-        return
-    for job in find_jobs():
-        # Which runs a job has that waits for a search is not known yet.
+    jobs = find_jobs()
+    for job in jobs:
+        # Which runs a job has that waits for a search is not yet known.
         if job.waits_for is None:
             job.check()
     if _PLAN.value:
@@ -122,11 +119,11 @@ def _launch(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> No
         # Steps are timed as a job will run: on the cores of one slot.
         if slots[0].cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, slots[0].cores)
-        sweep_display.print_plan(find_jobs(), estimate(find_jobs()), len(slots))
+        sweep_display.print_plan(jobs, estimate(jobs), len(slots))
         return
     place, at_once = _place(root)
     sweep_display.print_unregistered(registration.status(sweeps, root))
-    display, stop = sweep_display.SweepDisplay(find_jobs(), at_once), None
+    display, stop = sweep_display.SweepDisplay(jobs, at_once), None
     try:
         with display.bar:
             failures = run_jobs(find_jobs, place, display, STOP_SIGNALS.poll)
@@ -135,18 +132,18 @@ def _launch(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> No
     judge_and_draw(sweeps, root, about)
     sweep_display.print_failures(failures)
     if stop:
-        console.say(f"{stop.said} To go on:\n  {console.command_line()}")
+        console.say(f"{stop.said} To resume:\n  {console.command_line()}")
         sys.exit(128 + stop.signal)
     if failures:
         retry = "" if _EXECUTOR.value == "local" or _RETRY.value else " --retry_failed"
-        console.say(f"To try again what failed:\n  {console.command_line()}{retry}")
+        console.say(f"To retry failed programs:\n  {console.command_line()}{retry}")
         sys.exit(1)
 
 
 def judge_and_draw(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
-    """Prints the verdicts on existing runs; writes results.json, figures/ and report.html."""
+    """Prints the verdicts on existing runs; writes results.json, figures/, and report.html."""
     about = {**about, "registration": registration.status(sweeps, root)}
-    # As read from the file: tuples have become lists.
+    # As read from the file: with lists instead of tuples.
     results = json.loads(json.dumps(collect(sweeps, root, about)))
     with console.printing():
         sweep_display.print_verdicts(results)
@@ -164,14 +161,14 @@ def judge_and_draw(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]
 
 
 def _command(workdir: Workdir) -> list[str]:
-    """The command that trains the runs of a work directory, from the config stored there."""
+    """The command that trains in a work directory, from the config stored there."""
     further = [f"--extensions={','.join(EXTENSIONS.value)}"] if EXTENSIONS.value else []
     words = ("-m", "emergent_icl", "train", f"--workdir={workdir.path}")
     return [sys.executable, *words, *further]
 
 
 def _place(root: Path) -> tuple[Place, int]:
-    """Where jobs run according to the flags, and how many at a time."""
+    """Where jobs run, and how many at a time."""
     if _EXECUTOR.value == "local":
         slots = machine_slots(_WORKERS.value)
         return LocalProcesses(slots, _command), len(slots)
@@ -182,7 +179,7 @@ def _place(root: Path) -> tuple[Place, int]:
 
 
 def _slurm() -> ModuleType:
-    # Imported only here, since submitit is an optional dependency.
+    # submitit is an optional dependency.
     try:
         from emergent_icl.sweeps.execute import slurm
     except ImportError as error:
@@ -193,7 +190,7 @@ def _slurm() -> ModuleType:
 
 
 def _job_states() -> Callable[[Workdir], str]:
-    """A function that gives the state of a work directory's process or job, '' if there is none."""
+    """A function: work directory -> state of its process or job, '' if there is none."""
     if _EXECUTOR.value == "local":
         return lambda workdir: "running" if is_locked(workdir.log) else ""
     slurm = _slurm()
@@ -207,17 +204,11 @@ def _job_states() -> Callable[[Workdir], str]:
 
 
 def _changes(words: Sequence[str]) -> dict[str, Any]:
-    """Options of --set; a value that is not a Python literal is a string."""
-    changes: dict[str, Any] = {}
+    """Options of --set, parsed as --config.OPTION=VALUE is."""
+    changes = {}
     for word in words:
         path, equals, text = word.partition("=")
         if not equals:
             raise SweepError(f"--set={word} must be option=value")
-        option = known().get(path)
-        if option is not None and option.default is None and text.lower() == "none":
-            text = "None"
-        try:
-            changes[path] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            changes[path] = text
+        changes[path] = parsed(path, text)
     return changes

@@ -16,9 +16,9 @@ from typing import Any
 from emergent_icl.config.configs import with_options
 from emergent_icl.findings import PRESETS
 from emergent_icl.presets import base, omniglot, omniglot_augmented
-from emergent_icl.sweeps.checks import Check
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.spec import Sweep
+from emergent_icl.sweeps.verdicts import Check
 
 # Points per curve.
 EVALUATIONS = 20

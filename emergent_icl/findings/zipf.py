@@ -8,9 +8,9 @@ learned in weights alone.
 from __future__ import annotations
 
 from emergent_icl.findings import scale
-from emergent_icl.sweeps.checks import Check
 from emergent_icl.sweeps.claims import AboveConstant, Coexistence, Within
 from emergent_icl.sweeps.spec import Sweep, over
+from emergent_icl.sweeps.verdicts import Check
 
 EXPONENTS = (0.0, 0.5, 0.9, 1.0, 1.5, 2.0, 3.0)
 

@@ -1,55 +1,41 @@
-"""Claims that can fail: a sentence, and the checks that it is made of.
+"""Claims that can fail: a sentence, and the checks that make it up.
 
-Each check is decided by statistics over seeds: it holds, fails, or is undecided, where what was
-measured neither bears it out nor rules it out. `verdicts.py` makes a verdict of them.
-
-A bound is passed where all of the 95 % interval lies beyond it. A claim that something "stays"
-needs two bounds, an equivalence margin with all of the interval inside.
+Statistics over seeds decide each check: it holds, fails, or is undecided. `verdicts.py` combines
+them into a verdict. A bound is passed if the whole 95 % interval lies beyond it. A claim that
+something stays the same has two bounds: an equivalence margin that contains the whole interval.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from emergent_icl.sweeps.checks import (
+from emergent_icl.sweeps import statistics
+from emergent_icl.sweeps.measures import Evidence, is_accuracy
+from emergent_icl.sweeps.statistics import LEVEL, Correlation, Estimate
+from emergent_icl.sweeps.verdicts import (
     ALPHA,
     BEST_FIRST,
     Check,
     CheckResult,
     Decision,
     Number,
+    Range,
     Rule,
-    decide,
     interval_numbers,
-    judged,
-    p_within,
-    range_text,
-    require_range,
-)
-from emergent_icl.sweeps.measures import Evidence, is_accuracy
-from emergent_icl.sweeps.statistics import (
-    LEVEL,
-    Correlation,
-    Estimate,
-    Sample,
-    difference_estimate,
-    mean_estimate,
-    permutation_p,
-    slope_estimate,
-    spearman,
-)
+)  # fmt: skip
+from emergent_icl.sweeps.verdicts import Claim as Claim
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference(Check):
-    """The mean at `high` minus that at `low` lies between `more_than` and `less_than`.
+    """The mean at `high` minus the mean at `low` lies between `more_than` and `less_than`.
 
-    All of its 95 % interval does. Replicates with sequences of their own are compared one by one
-    where both conditions have the same. Raises ValueError for bounds with nothing between them.
+    The whole 95 % interval does. If replicates have their own sequences and both conditions have
+    the same replicates, the comparison is paired. Raises ValueError for an empty range.
     """
 
     measure: str
@@ -59,42 +45,40 @@ class Difference(Check):
     less_than: float = math.inf
 
     def __post_init__(self) -> None:
-        """Checks the bounds."""
-        require_range(self, "more_than", "less_than")
+        Range(self.more_than, self.less_than).require(self, "more_than", "less_than")
 
     def text(self) -> str:
         """See Check."""
-        return f"{self._what()} is {range_text(self.more_than, self.less_than)} (95 % interval)"
+        return f"{self._what()} is {Range(self.more_than, self.less_than)} (95 % interval)"
 
     def _what(self) -> str:
         return f"{self.measure}: mean at {self.high} minus mean at {self.low}"
 
     def read_by(self, rule: Rule) -> Check:
         """See Check."""
-        # The older rule knows no second bound.
+        # Claims of the older rule have no upper bound.
         is_point = rule == "point" and self.less_than == math.inf
         return _PointDifference(**vars(self)) if is_point else self
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
         found, means = self._compare(evidence)
-        return judged("difference", found, self.more_than, self.less_than, means)
+        return Range(self.more_than, self.less_than).judge("difference", found, **means)
 
     def _compare(self, evidence: Evidence) -> tuple[Estimate, dict[str, Number]]:
-        """The difference, and both means."""
+        """The difference and both means."""
         high, low = (evidence.sample(one, self.measure) for one in (self.high, self.low))
-        # The same sequences, each run its own: the same replicates, which are in order of seeds.
+        # Seeds are in increasing order, so equal seeds are the same replicates.
         paired = not high.is_shared and len(high.seeds) > 0 and high.seeds == low.seeds
-        found = difference_estimate(high, low, paired=paired)
-        sides = {self.high: high.values, self.low: low.values}
-        return found, {f"mean at {one}": float(np.mean(runs)) for one, runs in sides.items()}
+        means = {self.high: np.mean(high.values), self.low: np.mean(low.values)}
+        return (
+            statistics.difference_estimate(high, low, paired=paired),
+            {f"mean at {name}": float(mean) for name, mean in means.items()},
+        )
 
 
 class _PointDifference(Difference):
-    """The mean difference exceeds `more_than`, and surely something.
-
-    The exact p is of a difference above zero; how sure the bound is, the interval tells.
-    """
+    """The mean difference exceeds `more_than`, and an exact test shows that it exceeds 0."""
 
     def text(self) -> str:
         """See Check."""
@@ -105,9 +89,8 @@ class _PointDifference(Difference):
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
-        high = evidence.final(self.high, self.measure)
-        low = evidence.final(self.low, self.measure)
-        (found, means), p = self._compare(evidence), permutation_p(high, low)
+        high, low = (evidence.sample(one, self.measure).values for one in (self.high, self.low))
+        (found, means), p = self._compare(evidence), statistics.permutation_p(high, low)
         numbers = {**means, **interval_numbers("difference", found.interval()), "p": p}
         if found.interval().high <= self.more_than:
             return CheckResult("fails", numbers)
@@ -124,8 +107,8 @@ class _PointDifference(Difference):
 class Trend(Check):
     """Spearman's rank correlation of the conditions' values with a measure, over all runs.
 
-    Ranks do not know that runs share evaluation sequences. Where they do, p is not less than that
-    of a rise in the means whose error counts the sequences.
+    Ranks ignore that runs share evaluation sequences. If they do, p is at least that of a rise of
+    the means, whose error includes the sequences.
     """
 
     measure: str
@@ -140,30 +123,29 @@ class Trend(Check):
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
-        places: list[Any] = list(evidence.values.values())  # numbers: `needs_values`
+        found = self._correlation(evidence, self.rising)
+        if found.p < ALPHA:
+            return CheckResult("holds", found._asdict())
+        is_against = self._correlation(evidence, not self.rising).p < ALPHA
+        return CheckResult("fails" if is_against else "undecided", found._asdict())
+
+    def _correlation(self, evidence: Evidence, rising: bool) -> Correlation:
+        places = list(evidence.values.values())
         samples = [evidence.sample(name, self.measure) for name in evidence.values]
         x = np.repeat(places, [len(one.values) for one in samples])
         y = np.concatenate([one.values for one in samples])
-        slope = slope_estimate(places, samples)
-
-        def correlation(rising: bool) -> Correlation:
-            found = spearman(x, y, rising=rising)
-            if not any(one.is_shared for one in samples):
-                return found
-            return found._replace(p=max(found.p, slope.p_above(0) if rising else slope.p_below(0)))
-
-        found = correlation(self.rising)
-        if found.p < ALPHA:
-            return CheckResult("holds", found._asdict())
-        is_against = correlation(not self.rising).p < ALPHA
-        return CheckResult("fails" if is_against else "undecided", found._asdict())
+        found = statistics.spearman(x, y, rising=rising)
+        if not any(one.is_shared for one in samples):
+            return found
+        slope = statistics.slope_estimate(places, samples)
+        return found._replace(p=max(found.p, slope.p_above(0) if rising else slope.p_below(0)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Within(Check):
-    """The mean at a condition lies between two bounds: all of its 95 % interval does.
+    """The mean at a condition lies between two bounds: the whole 95 % interval does.
 
-    Raises ValueError for bounds with nothing between them.
+    Raises ValueError for an empty range.
     """
 
     measure: str
@@ -172,26 +154,25 @@ class Within(Check):
     high: float = math.inf
 
     def __post_init__(self) -> None:
-        """Checks the bounds."""
-        require_range(self, "low", "high")
+        Range(self.low, self.high).require(self, "low", "high")
 
     def text(self) -> str:
         """See Check."""
         what = f"{self.measure}: mean at {self.condition}"
-        return f"{what} is {range_text(self.low, self.high)} (95 % interval)"
+        return f"{what} is {Range(self.low, self.high)} (95 % interval)"
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
-        found = mean_estimate(evidence.sample(self.condition, self.measure))
-        return judged("mean", found, self.low, self.high, {})
+        found = statistics.mean_estimate(evidence.sample(self.condition, self.measure))
+        return Range(self.low, self.high).judge("mean", found)
 
 
 @dataclasses.dataclass(frozen=True)
 class AboveConstant(Check):
-    """The mean of an accuracy is more than `by` above that of the best constant answer.
+    """The mean of an accuracy exceeds that of the best constant answer by more than `by`.
 
-    Under a skewed distribution of queries, always answering the most frequent class scores high.
-    Raises ValueError for a measure that is no accuracy.
+    If queries are skewed, always answering the most frequent class scores high. Raises ValueError
+    if the measure is not an accuracy.
     """
 
     measure: str
@@ -199,7 +180,6 @@ class AboveConstant(Check):
     by: float
 
     def __post_init__(self) -> None:
-        """Checks the measure."""
         if not is_accuracy(self.measure):
             raise ValueError(f"AboveConstant: measure = {self.measure!r} must be an accuracy")
 
@@ -212,23 +192,23 @@ class AboveConstant(Check):
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
-        found = mean_estimate(evidence.sample(self.condition, self.measure))
+        found = statistics.mean_estimate(evidence.sample(self.condition, self.measure))
         constant = evidence.constants.get(self.condition, {}).get(self.measure)
         if constant is None:
             numbers = interval_numbers("mean", found.interval())
             return CheckResult("undecided", numbers, "the best constant answer is not known")
         about = {"best constant answer": constant}
-        return judged("mean", found, constant + self.by, math.inf, about)
+        return Range(constant + self.by).judge("mean", found, **about)
 
 
 @dataclasses.dataclass(frozen=True)
 class Coexistence(Check):
-    """At some condition every one of some measures is above a bound in the same model.
+    """At some condition, all of several measures exceed a bound in the same model.
 
-    Decided by the least of the measures of each run: its mean over seeds is above the bound at
-    some condition, and below it at the one that is named. The more conditions there are to
-    choose from, the wider the interval that must clear the bound (Bonferroni). The best of
-    them is the one whose interval begins highest.
+    It is decided by the lowest measure of each run: its mean over seeds must be above the bound at
+    some condition, and below it at `not_at`. The interval that must clear the bound is widened by
+    the number of conditions to choose from (Bonferroni); the best of them is the one with the
+    highest lower limit.
     """
 
     together: tuple[str, ...]
@@ -246,38 +226,39 @@ class Coexistence(Check):
 
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
-        lesser = {name: mean_estimate(self._lesser(evidence, name)) for name in evidence.runs}
+        lesser = {name: self._lesser(evidence, name) for name in evidence.runs}
         missing = lesser.pop(self.not_at)
         if not lesser:
             return CheckResult("undecided", {}, f"there is no condition but {self.not_at}")
         level = 1 - (1 - LEVEL) / len(lesser)
         elsewhere = {name: one.interval(level) for name, one in lesser.items()}
         best = max(elsewhere, key=lambda name: (elsewhere[name].low, elsewhere[name].mean))
+        above, below = Range(low=self.above), Range(high=self.above)
+        is_above: list[Decision] = [above.decide(one) for one in elsewhere.values()]
+        is_below = below.decide(missing.interval())
+        outcome = max(min(is_above, key=BEST_FIRST), is_below, key=BEST_FIRST)
+        least = min(map(above.p, lesser.values()))
         numbers = {
             "best condition": best,
             **interval_numbers("lesser measure there", elsewhere[best], level),
             **interval_numbers(f"lesser measure at {self.not_at}", missing.interval()),
+            "p": max(min(len(lesser) * least, 1.0), below.p(missing)),
         }
-        least = min(p_within(one, self.above, math.inf) for one in lesser.values())
-        is_above: list[Decision] = [decide(one, self.above, math.inf) for one in elsewhere.values()]
-        is_missing = decide(missing.interval(), -math.inf, self.above)
-        outcome = max(min(is_above, key=BEST_FIRST), is_missing, key=BEST_FIRST)
-        p = max(min(len(lesser) * least, 1.0), p_within(missing, -math.inf, self.above))
-        return CheckResult(outcome, numbers | {"p": p})
+        return CheckResult(outcome, numbers)
 
-    def _lesser(self, evidence: Evidence, condition: str) -> Sample:
-        """Of each run the least of the measures."""
+    def _lesser(self, evidence: Evidence, condition: str) -> Estimate:
         samples = [evidence.sample(condition, one) for one in self.together]
         values = np.min([one.values for one in samples], axis=0)
-        return min(samples, key=lambda one: one.num_sequences)._replace(values=values)
+        fewest = min(samples, key=lambda one: one.num_sequences)
+        return statistics.mean_estimate(fewest._replace(values=values))
 
 
 @dataclasses.dataclass(frozen=True)
 class Fades(Check):
-    """A measure ends by more than `by` below what it was at its height, run by run.
+    """A measure ends more than `by` below its peak, run by run.
 
-    A run's height is its value at the step at which the mean of the *other* runs is greatest:
-    the greatest of a curve's own noisy points would lie above its end also where nothing fades.
+    A run's peak is its value at the step at which the mean of the *other* runs is greatest. The
+    maximum of its own noisy curve would exceed its end even if nothing faded.
     """
 
     measure: str
@@ -294,28 +275,15 @@ class Fades(Check):
     def judge(self, evidence: Evidence) -> CheckResult:
         """See Check."""
         by_step = [run.curves[self.measure] for run in evidence.runs[self.condition]]
-        # Runs that were prolonged have points of their own.
+        # Extended runs have further points.
         steps = sorted(set(by_step[0]).intersection(*by_step))
         curves = np.array([[own[step] for step in steps] for own in by_step])
-        # Of a run that is alone there are no others; nothing is decided by it.
+        # A single run has no others; it decides nothing.
         others = curves.sum(axis=0) - curves if len(curves) > 1 else curves
         peaks = curves[np.arange(len(curves)), others.argmax(axis=1)]
         ends = curves[:, -1]
         sample = evidence.sample(self.condition, self.measure)
         of_both = (sample._replace(values=values) for values in (peaks, ends))
-        drop = difference_estimate(*of_both, paired=True)
+        drop = statistics.difference_estimate(*of_both, paired=True)
         means = {"mean height": float(np.mean(peaks)), "mean at the end": float(np.mean(ends))}
-        return judged("drop", drop, self.by, math.inf, means)
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A finding in one sentence, and the checks that decide it: all of them must hold."""
-
-    text: str
-    checks: tuple[Check, ...]
-    rule: Rule = "limits"  # How its differences are read.
-
-    def read_by(self, rule: Rule) -> tuple[Check, ...]:
-        """Its checks, as a rule reads them."""
-        return tuple(check.read_by(rule) for check in self.checks)
+        return Range(self.by).judge("drop", drop, **means)

@@ -1,21 +1,22 @@
 """What sweeps have to run: jobs, each of which trains runs of one condition as replicas.
 
-SWEEP/CONDITION/seeds=0-4/    the runs for the verdict; one work directory a job
-SWEEP/CONDITION/search/       the search's, where the sweep has one
+SWEEP/CONDITION/seeds=0-4/    runs for the verdict; each folder is the work directory of a job
+SWEEP/CONDITION/search/       the draws of the search, if there is one
 SWEEP/together/seeds=0/       every condition of a sweep that trains them together
 
-Conditions of equal configs, in one sweep or several, have their runs in one folder.
+Conditions with equal configs, in one sweep or several, share the folder of their runs.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import with_options
 from emergent_icl.runs.recorded_data import recorded_source
@@ -23,13 +24,19 @@ from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_foreign
 from emergent_icl.sweeps.measures import MeasuredRun, more_is_better, read_runs
 from emergent_icl.sweeps.spec import SEEDED, Condition, Search, Sweep
+from emergent_icl.training.cost import step_cost
+from emergent_icl.training.replicas import make_replicas
 
 SEARCH_FOLDER, TOGETHER = "search", "together"
-# What commands leave in a folder before the first job has one.
+# Seconds from launch to the first step with a filled compilation cache: mostly imports.
+LAUNCH_SECONDS = 10.0
+# An evaluation has no gradients: about a third of a training step's operations.
+EVALUATION_SHARE = 1 / 3
+# What commands leave in a folder before any job has begun.
 _BEFORE_A_SWEEP = ("registration.json", "slurm", "*.tmp")
 _REPLICAS = "training.replica_overrides"
 
-# Key of a config -> the folders of its runs, each with the seeds that it holds.
+# Key of a config -> the folders of its runs, each with its seeds.
 _Folders = defaultdict[str, list[tuple[Workdir, list[int]]]]
 
 
@@ -37,65 +44,64 @@ class Job(NamedTuple):
     """One command that trains, for a condition of a sweep."""
 
     sweep: str
-    condition: str  # '' of a job for all conditions, whose replicas bear their names.
+    condition: str  # '' if it trains all conditions, as replicas with their names.
     workdir: Workdir
-    config: ml_collections.ConfigDict  # Of all its runs, which are its replicas.
-    waits_for: Workdir | None = None  # The search that has not chosen its settings yet.
+    config: ConfigDict  # Of all its runs, which are its replicas.
+    waits_for: Workdir | None = None  # The search that has yet to choose its settings.
 
     @property
     def name(self) -> str:
-        """Its folder below the root, SWEEP/CONDITION/FOLDER; equal for jobs that are the same."""
+        """Its folder below the root, SWEEP/CONDITION/FOLDER; equal jobs have equal names."""
         return "/".join(self.workdir.path.parts[-3:])
 
     @property
     def num_runs(self) -> int:
-        """Replicas."""
+        """The number of its replicas."""
         return len(self.config.training.replica_overrides)
 
     @property
     def is_search(self) -> bool:
-        """Whether its runs are a search's draws."""
+        """Whether its runs are the draws of a search."""
         return self.workdir.path.name == SEARCH_FOLDER
 
     def is_complete(self) -> bool:
-        """Whether its folder holds its runs, all of their steps done, and summarized."""
+        """Whether its folder contains these runs, trained to the end and summarized."""
         return _has_ended(self.workdir, self.config) and not self.workdir.differences(self.config)
 
     def check(self) -> None:
-        """Raises WorkdirError if its folder holds runs of another config, or longer ones."""
+        """Raises WorkdirError if its folder contains runs of another config, or longer ones."""
         self.workdir.check(self.config)
-        there, asked = last_step(self.workdir.metrics), self.config.training.num_steps
-        if there > asked:
+        found, steps = last_step(self.workdir.metrics), self.config.training.num_steps
+        if found > steps:
             raise WorkdirError(
-                f"{self.workdir.path} holds runs of {there} steps, but training.num_steps = "
-                f"{asked}; use another --workdir, or at least {there} steps"
+                f"{self.workdir.path} contains runs of {found} steps, but training.num_steps = "
+                f"{steps}; use another --workdir, or at least {found} steps"
             )
 
 
 def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> list[Job]:
-    """Every job of every condition, complete or not; several conditions may need the same one.
+    """All jobs of all conditions, complete or not; several conditions may need the same one.
 
-    A new job has `runs_per_job` replicas at most, or all of a condition. Runs that have begun in a
-    condition's own folder go on there. Else they are looked for in any folder below the root that
-    is complete and of the same config, and in those that other conditions of these sweeps fill.
-    Seeds that are nowhere are dealt out to new jobs.
-
-    Raises SweepError for a condition that cannot be run.
+    A new job has at most `runs_per_job` replicas, or all of a condition. Runs that have begun in a
+    condition's own folder stay there. Others are looked up in complete folders of the same config
+    below the root, then among those of other conditions of these sweeps; the rest get new jobs.
+    Raises SweepError if a condition cannot be run.
     """
     root = root.absolute()
     folders = _complete_folders(root)
-    settings = [
-        _settle(sweep, one, root, folders)
-        for sweep in sweeps
-        if not sweep.together
-        for one in sweep.conditions
-    ]
+    settings, jobs = [], []
+    for sweep in sweeps:
+        if not sweep.together:
+            settings += [_settle(sweep, one, root, folders) for one in sweep.conditions]
+            continue
+        for seed in sweep.seeds:
+            workdir = Workdir(root / sweep.name / TOGETHER / f"seeds={seed}")
+            jobs.append(Job(sweep.name, "", workdir, sweep.together_config(seed)))
     for setting in settings:
         folders[setting.key] += _begun(setting.folder)
-    jobs = [job for sweep in sweeps if sweep.together for job in _together(sweep, root)]
     for setting in settings:
         jobs += [setting.search] if setting.search else []
-        for workdir, own in _dealt_out(setting, runs_per_job, folders):
+        for workdir, own in _assigned(setting, runs_per_job, folders):
             config = with_options(setting.config, {_REPLICAS: setting.sweep.replicas(own)})
             job = Job(setting.sweep.name, setting.condition, workdir, config, setting.waits_for)
             jobs.append(job)
@@ -103,29 +109,25 @@ def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> lis
 
 
 def check_root(root: Path) -> None:
-    """Raises WorkdirError for a folder of something else, which results might overwrite.
-
-    One in which a sweep has begun may hold what it likes.
-    """
-    has_begun = any(next(root.glob(f"*/*/{name}"), None) for name in ("seeds=*", SEARCH_FOLDER))
-    if not has_begun:
+    """Raises WorkdirError if a folder contains other files, unless a sweep has begun there."""
+    if not any(root.glob("*/*/seeds=*")) and not any(root.glob(f"*/*/{SEARCH_FOLDER}")):
         check_nothing_foreign(root, _BEFORE_A_SWEEP)
 
 
 def check_same_data(jobs: Iterable[Job]) -> None:
-    """Jobs whose configs name the same data, and which are compared, were trained on the same.
+    """Checks that jobs whose configs name the same data were trained on the same data.
 
-    Raises WorkdirError if their records differ: a file was changed between them.
+    Raises WorkdirError if their records differ: a file has changed between them.
     """
     first: dict[str, tuple[str, Job]] = {}
     for job in jobs:
         data = job.config.data.to_dict()
         named = json.dumps([data["source"], data.get(data["source"])], sort_keys=True)
         source = recorded_source(job.workdir)
-        there, other = first.setdefault(named, (source, job)) if source else ("", job)
-        if there != source:
+        found, other = first.setdefault(named, (source, job)) if source else ("", job)
+        if found != source:
             raise WorkdirError(
-                f"runs of a sweep were trained on different data under one name: {there!r} in "
+                f"runs of a sweep were trained on different data under one name: {found!r} in "
                 f"{other.workdir.path}, {source!r} in {job.workdir.path}\n"
                 "Remove the folders that were trained on the wrong data, and rerun the command."
             )
@@ -140,13 +142,120 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     return sorted(once.values(), key=lambda job: job.workdir.path not in waited_for)
 
 
-def config_key(config: ml_collections.ConfigDict) -> str:
+def config_key(config: ConfigDict) -> str:
     """Equal for equal configs, which give equal runs, bit for bit."""
     return json.dumps(config.to_dict(), sort_keys=True)
 
 
+class Draw(NamedTuple):
+    """A setting that a search tried, and the result."""
+
+    overrides: dict[str, float]  # {option: value}
+    run: MeasuredRun
+
+
+def draws(search: Search, job: Job) -> list[Draw]:
+    """All settings with their results; the job is the search's, and complete."""
+    pairs = zip(search.settings(), read_runs(job.workdir), strict=True)
+    return [Draw(overrides, run) for overrides, run in pairs]
+
+
+def chosen_draw(search: Search, job: Job) -> Draw | None:
+    """The draw with the best final measure, the first one if tied; None if all diverged."""
+    sound = [one for one in draws(search, job) if one.run.diverged_at_step is None]
+    best = max if more_is_better(search.choose_by) else min
+    return best(sound, key=lambda draw: draw.run.final[search.choose_by], default=None)
+
+
+class JobTime(NamedTuple):
+    """The estimated time of a job."""
+
+    seconds: float  # From launch to the last step of all of its runs, on one slot.
+    steps: int  # Of each run.
+    step_seconds: float  # Of one step of one run.
+
+
+def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:
+    """Name -> time of each job; one step of each shape of model and batch is timed."""
+    timed: dict[tuple[object, ...], float | None] = {}
+    times = {}
+    for job in jobs:
+        config, task = (replica := make_replicas(job.config)[0]).config, replica.task
+        shape = (
+            config.model.to_json(), config.training.batch_size, task.shape.example_shape,
+            task.training.seq_len, task.num_labels,
+        )  # fmt: skip
+        if (seconds := timed.get(shape)) is None:
+            seconds = timed[shape] = step_cost(config, task, timed=True).step_seconds
+            assert seconds is not None
+        steps, batches = config.training.num_steps, config.evaluation.num_sequences
+        batches /= config.training.batch_size
+        evaluations = math.ceil(steps / config.evaluation.every) * len(config.evaluation.modes)
+        all_steps = steps + EVALUATION_SHARE * evaluations * batches
+        total = LAUNCH_SECONDS + job.num_runs * seconds * all_steps
+        times[job.name] = JobTime(total, steps, seconds)
+    return times
+
+
+class _Setting(NamedTuple):
+    """A condition with the choice of its search; equal runs have equal keys."""
+
+    sweep: Sweep
+    condition: str
+    folder: Path
+    config: ConfigDict
+    key: str
+    search: Job | None = None
+    waits_for: Workdir | None = None
+
+
+def _settle(sweep: Sweep, condition: Condition, root: Path, folders: _Folders) -> _Setting:
+    config = with_options(sweep.config(condition), {_REPLICAS: ()})
+    folder, seeded = root / sweep.name / condition.name, SEEDED[sweep.split]
+    setting = _Setting(sweep, condition.name, folder, config, _shared_key(config, seeded))
+    if sweep.search is None:
+        return setting
+    replicas = tuple(
+        {"name": f"draw={index}", **dict.fromkeys(seeded, sweep.search.seed), **overrides}
+        for index, overrides in enumerate(sweep.search.settings())
+    )
+    search_config = with_options(sweep.search_config(condition), {_REPLICAS: replicas})
+    found, own = folders[config_key(search_config)], Workdir(folder / SEARCH_FOLDER)
+    if own.config.exists() or not found:
+        found.append((own, []))
+    else:
+        own = found[0][0]
+    search = Job(sweep.name, condition.name, own, search_config)
+    chosen = chosen_draw(sweep.search, search) if search.is_complete() else None
+    if chosen is None:
+        key = f"{search.name} {setting.key}"
+        return setting._replace(key=key, search=search, waits_for=search.workdir)
+    config = with_options(config, chosen.overrides)
+    return setting._replace(config=config, key=_shared_key(config, seeded), search=search)
+
+
+def _assigned(
+    setting: _Setting, runs_per_job: int, folders: _Folders
+) -> Iterator[tuple[Workdir, list[int]]]:
+    """Folders of a condition, its own first, each with the seeds that are its replicas."""
+    missing = list(setting.sweep.seeds)
+    for workdir, own in [*_begun(setting.folder), *folders[setting.key]]:
+        if set(own) & set(missing):
+            yield workdir, own
+            missing = [seed for seed in missing if seed not in own]
+    at_once = runs_per_job or max(len(missing), 1)
+    for start in range(0, len(missing), at_once):
+        own = missing[start : start + at_once]
+        name = ",".join(map(str, own))
+        if len(own) > 1 and own == list(range(own[0], own[-1] + 1)):
+            name = f"{own[0]}-{own[-1]}"
+        workdir = Workdir(setting.folder / f"seeds={name}")
+        folders[setting.key].append((workdir, own))
+        yield workdir, own
+
+
 def _complete_folders(root: Path) -> _Folders:
-    """Complete folders below a root, whichever sweeps they belong to."""
+    """All complete folders below a root, of any sweep."""
     folders: _Folders = defaultdict(list)
     searches = sorted(root.glob(f"*/*/{SEARCH_FOLDER}"))
     for workdir in map(Workdir, [*sorted(root.glob("*/*/seeds=*")), *searches]):
@@ -159,91 +268,9 @@ def _complete_folders(root: Path) -> _Folders:
     return folders
 
 
-def _shared_key(config: ml_collections.ConfigDict, seeded: Iterable[str]) -> str:
-    """Equal for configs that are equal but for a replicate's seeds, and seed the same options."""
+def _shared_key(config: ConfigDict, seeded: Iterable[str]) -> str:
+    """Equal for configs that differ only in replicates' seeds, which set the same options."""
     return config_key(with_options(config, {_REPLICAS: tuple(sorted(seeded))}))
-
-
-class _Setting(NamedTuple):
-    """A condition with what its search chose; `key` is equal for those of equal runs."""
-
-    sweep: Sweep
-    condition: str
-    folder: Path
-    config: ml_collections.ConfigDict
-    key: str
-    search: Job | None = None
-    waits_for: Workdir | None = None
-
-
-def _settle(sweep: Sweep, condition: Condition, root: Path, folders: _Folders) -> _Setting:
-    config = with_options(sweep.config(condition), {_REPLICAS: ()})
-    folder = root / sweep.name / condition.name
-    seeded = SEEDED[sweep.split]
-    setting = _Setting(sweep, condition.name, folder, config, _shared_key(config, seeded))
-    if sweep.search is None:
-        return setting
-    replicas = tuple(
-        {"name": f"draw={index}", **dict.fromkeys(seeded, sweep.search.seed), **overrides}
-        for index, overrides in enumerate(sweep.search.settings())
-    )
-    search_config = with_options(sweep.search_config(condition), {_REPLICAS: replicas})
-    there, own = folders[config_key(search_config)], Workdir(folder / SEARCH_FOLDER)
-    if own.config.exists() or not there:
-        there.append((own, []))
-    else:
-        own = there[0][0]
-    search = Job(sweep.name, condition.name, own, search_config)
-    chosen = chosen_draw(sweep.search, search) if search.is_complete() else None
-    if chosen is None:
-        key = f"{search.name} {setting.key}"
-        return setting._replace(key=key, search=search, waits_for=search.workdir)
-    config = with_options(config, chosen.overrides)
-    return setting._replace(config=config, key=_shared_key(config, seeded), search=search)
-
-
-class Draw(NamedTuple):
-    """A setting that a search tried, and what came of it."""
-
-    overrides: dict[str, float]  # {option: value}
-    run: MeasuredRun
-
-
-def draws(search: Search, job: Job) -> list[Draw]:
-    """Every setting with what came of it; the job is the search's, and complete."""
-    pairs = zip(search.settings(), read_runs(job.workdir), strict=True)
-    return [Draw(overrides, run) for overrides, run in pairs]
-
-
-def chosen_draw(search: Search, job: Job) -> Draw | None:
-    """The draw that ends best by its measure, the first of equals; None if all diverged."""
-    sound = [one for one in draws(search, job) if one.run.diverged_at_step is None]
-    best = max if more_is_better(search.choose_by) else min
-    return best(sound, key=lambda draw: draw.run.final[search.choose_by], default=None)
-
-
-def _dealt_out(
-    setting: _Setting, runs_per_job: int, folders: _Folders
-) -> Iterator[tuple[Workdir, list[int]]]:
-    """Folders of a condition, its own first, each with the seeds that are its replicas."""
-    missing = list(setting.sweep.seeds)
-    for workdir, own in [*_begun(setting.folder), *folders[setting.key]]:
-        if set(own) & set(missing):
-            yield workdir, own
-            missing = [seed for seed in missing if seed not in own]
-    at_once = runs_per_job or max(len(missing), 1)
-    for start in range(0, len(missing), at_once):
-        own = missing[start : start + at_once]
-        workdir = Workdir(setting.folder / f"seeds={_short(own)}")
-        folders[setting.key].append((workdir, own))
-        yield workdir, own
-
-
-def _together(sweep: Sweep, root: Path) -> Iterator[Job]:
-    """A job for each seed, of all conditions."""
-    for seed in sweep.seeds:
-        workdir = Workdir(root / sweep.name / TOGETHER / f"seeds={seed}")
-        yield Job(sweep.name, "", workdir, sweep.together_config(seed))
 
 
 def _begun(folder: Path) -> list[tuple[Workdir, list[int]]]:
@@ -252,17 +279,10 @@ def _begun(folder: Path) -> list[tuple[Workdir, list[int]]]:
     return [(one, _seeds_of(one.read_config())) for one in workdirs if one.config.exists()]
 
 
-def _has_ended(workdir: Workdir, config: ml_collections.ConfigDict) -> bool:
+def _has_ended(workdir: Workdir, config: ConfigDict) -> bool:
     summary = workdir.read_summary()
     return summary is not None and summary["step"] == config.training.num_steps
 
 
-def _seeds_of(config: ml_collections.ConfigDict) -> list[int]:
+def _seeds_of(config: ConfigDict) -> list[int]:
     return [int(replica["training.seed"]) for replica in config.training.replica_overrides]
-
-
-def _short(seeds: Sequence[int]) -> str:
-    first, last = seeds[0], seeds[-1]
-    if list(seeds) == list(range(first, last + 1)):
-        return f"{first}-{last}" if last > first else f"{first}"
-    return ",".join(map(str, seeds))

@@ -14,7 +14,7 @@ from emergent_icl.runs.records import Record, read_metrics
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.statistics import Sample
 
-# Name -> key of metrics.jsonl. Any other measure is an evaluation's key: 'eval/flip/accuracy'.
+# Name -> key in metrics.jsonl. Any other measure is the key of an evaluation: 'eval/flip/accuracy'.
 MEASURES = {
     "icl": "eval/{}/{}".format(*ICL),
     "iwl": "eval/{}/{}".format(*IWL),
@@ -25,15 +25,13 @@ MEASURES = {
 
 
 def metric_key(measure: str) -> str:
-    """Where a measure stands in a line of metrics.jsonl."""
+    """The key of a measure in metrics.jsonl."""
     return MEASURES.get(measure, measure)
 
 
 def measure_problem(measure: str) -> str:
     """What is wrong with a measure: '' for a name in MEASURES, or 'eval/MODE/METRIC'."""
-    _, _, metric = metric_key(measure).rpartition("/")
-    known = metric in METRICS and evaluation_mode(measure) is not None
-    if measure in MEASURES or known:
+    if measure in MEASURES or (evaluation_mode(measure) and _metric(measure) in METRICS):
         return ""
     return (
         f"there is no measure '{measure}'{nearest_name(measure, MEASURES)} (allowed: "
@@ -42,23 +40,23 @@ def measure_problem(measure: str) -> str:
 
 
 def evaluation_mode(measure: str) -> str | None:
-    """The evaluation mode that a measure is of; None for one of training."""
+    """The evaluation mode of a measure; None for a measure of training."""
     kind, *rest = metric_key(measure).split("/")
     return rest[0] if kind == "eval" and len(rest) == 2 else None
 
 
 def more_is_better(measure: str) -> bool:
-    """Whether a larger value means that more was learned: of all but losses."""
+    """Whether a larger value means that more was learned: true of all but losses."""
     return _metric(measure) not in REAL_VALUED
 
 
 def is_share(measure: str) -> bool:
     """Whether it lies in [0, 1]: an accuracy, or how often something is predicted."""
-    return evaluation_mode(measure) is not None and _metric(measure) not in REAL_VALUED
+    return evaluation_mode(measure) is not None and more_is_better(measure)
 
 
 def is_accuracy(measure: str) -> bool:
-    """Whether it says how often the answer was right."""
+    """Whether it says how often the answer was correct."""
     return _metric(measure) in ("accuracy", "accuracy_closed")
 
 
@@ -67,38 +65,38 @@ def _metric(measure: str) -> str:
 
 
 def chance(measure: str, task: Task) -> float | None:
-    """What guessing gives, in [0, 1]: of the valid labels for a closed accuracy, else of all.
+    """Accuracy of guessing, in [0, 1]: among the valid labels if closed, otherwise among all.
 
-    None for what is not an accuracy, or of a mode that the task lacks.
+    None if the measure is not an accuracy, or the task lacks its mode.
     """
     kind = task.evaluation.get(evaluation_mode(measure) or "")
     if kind is None or not is_accuracy(measure):
         return None
-    is_open = metric_key(measure).endswith("/accuracy")
+    is_open = _metric(measure) == "accuracy"
     if is_open and kind.is_fewshot:
-        # Its labels are a few of those that the model may give.
+        # Its labels are a few of those that the model may predict.
         return 1 / task.used_labels
     chosen_from = kind.answers >= 0 if is_open else kind.valid_labels
     return 1 / len(set(kind.answers[chosen_from].tolist()))
 
 
 def best_constant(measure: str, task: Task) -> float | None:
-    """Accuracy of always giving the answer that is right most often, in [0, 1].
+    """Accuracy of always giving the most frequent correct answer, in [0, 1].
 
-    It is what nothing but the frequencies of the classes gives, far above chance where they are
-    skewed. None for what is not an accuracy, or where the mode does not know its queries.
+    It follows from class frequencies alone, and is far above chance if these are skewed. None if
+    the measure is not an accuracy, or the distribution of its queries is unknown.
     """
     kind = task.evaluation.get(evaluation_mode(measure) or "")
     return kind.commonest if kind is not None and is_accuracy(measure) else None
 
 
 class MeasuredRun(NamedTuple):
-    """What one run, a replica of a job, measured: measure -> {step: value}, steps increasing.
+    """What one run, a replica of a job, measured.
 
-    Of each evaluation mode there were `num_sequences`, drawn from `evaluation_seed`.
+    Each evaluation mode has `num_sequences`, drawn from `evaluation_seed`.
     """
 
-    curves: Mapping[str, Mapping[int, float]]
+    curves: Mapping[str, Mapping[int, float]]  # Measure -> {step: value}, in order of steps.
     seed: int = 0
     replica: str = ""
     diverged_at_step: int | None = None
@@ -114,7 +112,7 @@ class MeasuredRun(NamedTuple):
 def sample_of(
     measure: str, values: Sequence[float], drawn: Sequence[tuple[int | None, int]]
 ) -> Sample:
-    """What runs measured, with the seed and the number of each run's evaluation sequences."""
+    """Values of runs, with the seed and number of each run's evaluation sequences."""
     if evaluation_mode(measure) is None:
         return Sample(values)
     seeds = tuple(seed for seed, _ in drawn if seed is not None)
@@ -122,27 +120,22 @@ def sample_of(
 
 
 class Evidence(NamedTuple):
-    """What each condition gave: its runs without those that diverged, by increasing seed.
+    """What is known of each condition."""
 
-    Besides its place on the axis, and the best constant answer of each measure where it is known.
-    """
-
-    runs: Mapping[str, tuple[MeasuredRun, ...]]
-    values: Mapping[str, Any]
+    runs: Mapping[str, tuple[MeasuredRun, ...]]  # Without diverged ones, in order of seeds.
+    values: Mapping[str, Any]  # On the axis.
+    # Of each measure, the accuracy of the best constant answer, if known.
     constants: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
-    def final(self, condition: str, measure: str) -> list[float]:
-        """A measure at the end of every run of a condition."""
-        return [run.final[measure] for run in self.runs[condition]]
-
     def sample(self, condition: str, measure: str) -> Sample:
-        """The same, with what is known of the sequences that it was measured on."""
-        drawn = [(run.evaluation_seed, run.num_sequences) for run in self.runs[condition]]
-        return sample_of(measure, self.final(condition, measure), drawn)
+        """A measure at the end of every run of a condition."""
+        runs = self.runs[condition]
+        drawn = [(run.evaluation_seed, run.num_sequences) for run in runs]
+        return sample_of(measure, [run.final[measure] for run in runs], drawn)
 
 
 def read_runs(workdir: Workdir) -> list[MeasuredRun]:
-    """The runs of a job that is complete, in the order of its replicas; [] if it is not."""
+    """The runs of a complete job, in the order of its replicas; [] if it is not complete."""
     summary = workdir.read_summary()
     if summary is None:
         return []
@@ -159,11 +152,11 @@ def read_runs(workdir: Workdir) -> list[MeasuredRun]:
 
 
 def _curves(records: list[Record]) -> dict[str, dict[int, float]]:
-    """Curves of every named measure, and of every other evaluation metric."""
+    """Curves of all named measures and all other evaluation metrics."""
     named = {key: name for name, key in MEASURES.items()}
     keys = dict.fromkeys(key for record in records for key in record)
     measures = {named.get(key, key): key for key in keys if key in named or evaluation_mode(key)}
-    # The loss has many more lines: those of evaluations are enough for a curve.
+    # The loss has many more lines; those with evaluations are enough for a curve.
     lines = [one for one in records if any(key.startswith("eval/") for key in one)]
     return {
         name: {one["step"]: one[key] for one in lines if key in one}

@@ -1,8 +1,8 @@
-"""Registrations: what sweeps claim and how that will be judged, written down before their runs.
+"""Registrations: what sweeps claim and how it will be judged, written down before their runs.
 
-registration.json lies in the folder of the sweeps, is never overwritten, and is to be committed
-before the first run. A verdict is called registered only if claim, settings, seeds and family are
-those of a registration that is older than each of its runs; else what differs is named beside it.
+registration.json is in the folder of the sweeps, is never overwritten, and should be committed
+before the first run. A verdict is registered only if claim, settings, seeds, and family equal those
+of a registration that is older than all of its runs; otherwise, the differences are named.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,19 +23,21 @@ from emergent_icl.runs.progress import utc_now
 from emergent_icl.runs.provenance import commit_of, git
 from emergent_icl.runs.records import versions
 from emergent_icl.runs.workdir import WorkdirError, read_object, write_whole
-from emergent_icl.sweeps.checks import ALPHA
 from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.results import results_text
 from emergent_icl.sweeps.spec import Sweep, SweepError
 from emergent_icl.sweeps.statistics import LEVEL
+from emergent_icl.sweeps.verdicts import ALPHA
 
 FILE = "registration.json"
 REGISTERED, UNREGISTERED = "registered", "not registered"
 CHANGED = "changed after registration: "
-# Of a sweep, what decides nothing, and what is written in its own way below.
-_SHOWN = {"name", "title", "axis", "measures", "plot", "notes", "together"}
-_PARTS = {"base", "conditions", "claim", "search"}
-# Differences that are named; how many more there are is said.
+# Fields of a sweep that decide nothing, or that `content_of` writes in another form.
+_OMITTED = {
+    "name", "title", "axis", "measures", "plot", "notes", "together",
+    "base", "conditions", "claim", "search",
+}  # fmt: skip
+# Differences that are named; the others are counted.
 _MOST = 5
 
 # JSON, or a part of it.
@@ -44,24 +45,23 @@ Json = Mapping[str, Any]
 
 
 def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
-    """Writes registration.json, unless it is there and says the same; returns its content.
+    """Writes registration.json, unless it exists and says the same; returns its content.
 
     Raises:
       SweepError: it says something else, runs for the verdicts have begun, or there is no claim.
-      WorkdirError: what is there is no registration.
+      WorkdirError: the file is damaged or edited.
     """
     found, sweeps = read(root), _claimed(sweeps)
     if not sweeps:
         raise SweepError("there is no claim to register")
     if found is not None:
-        differing = _judged_together(found, sweeps)
+        differing = _family_differences(found, sweeps)
         for sweep in sweeps:
-            if registered := found["sweeps"].get(sweep.name):
-                own = differences(registered, sweep)
-                differing += [f"{sweep.name}: {one}" for one in own]
+            if own := found["sweeps"].get(sweep.name):
+                differing += [f"{sweep.name}: {one}" for one in differences(own, sweep)]
         if differing:
             raise SweepError(
-                f"{root / FILE} registers something else, and is never overwritten; take another "
+                f"{root / FILE} registers something else, and is never overwritten; use another "
                 f"--workdir: {_listed(differing)}"
             )
         return found
@@ -80,7 +80,7 @@ def read(root: Path) -> dict[str, Any] | None:
     """The registration in a folder, None if there is none.
 
     Raises:
-      WorkdirError: it is damaged, or edited: its hash is not that of its content.
+      WorkdirError: it is damaged or edited: its hash differs from that of its content.
     """
     path = root / FILE
     if not path.exists():
@@ -88,46 +88,55 @@ def read(root: Path) -> dict[str, Any] | None:
     found = read_object(path, "registration")
     if found.get("hash") != (own := hash_of(found.get("sweeps"))):
         raise WorkdirError(
-            f"{path} is not what was registered: hash = {found.get('hash')!r}, but that of its "
-            f"sweeps is {own!r}. Restore the committed copy, or remove it"
+            f"{path} was edited after registration: hash = {found.get('hash')!r}, but the hash of "
+            f"its sweeps is {own!r}. Restore the committed copy, or remove the file"
         )
     return found
 
 
 def as_registered(sweeps: Sequence[Sweep], root: Path) -> tuple[list[Sweep], dict[str, Any]]:
-    """The sweeps with options that came after their registration at what was done before.
+    """The sweeps, with options that are newer than their registration at the earlier behavior.
 
-    So a later version runs and judges what was registered. An option that a sweep sets to something
-    else than the default is its own. Gives also {option: value} of what is kept. Raises as `read`
-    does.
+    So a later version runs and judges what was registered. Options that a sweep sets to something
+    other than the default are unchanged. Also returns {option: value} of what was kept. Raises as
+    `read` does.
     """
     registered = (read(root) or {"sweeps": {}})["sweeps"]
-    keeps = [_kept(registered[one.name], one) if one.name in registered else {} for one in sweeps]
-    changed = [sweep.with_base_options(own) for sweep, own in zip(sweeps, keeps, strict=True)]
-    return changed, {path: value for own in keeps for path, value in own.items()}
+    kept: dict[str, Any] = {}
+    sweeps = list(sweeps)
+    for index, sweep in enumerate(sweeps):
+        if sweep.name in registered:
+            here, options = flatten(sweep.base.to_dict()), known()
+            earlier = {
+                path: value
+                for path, value in lacking(registered[sweep.name]["config"]).items()
+                if path in here and here[path] == options[path].default != value
+            }
+            sweeps[index] = sweep.with_base_options(earlier)
+            kept |= earlier
+    return sweeps, kept
 
 
 def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     """What results.json says of a registration: hash, time, commit, and a status for each sweep.
 
-    With `is_committed`: whether a file at HEAD holds the hash now, None where that is unknown.
-    A status begins with 'registered on DATE as HASH', or with 'changed after registration: ' and
-    names what differs: the claim, a bound, a condition, an option, the seeds, the sweeps that are
-    judged together, or complete runs that began before. Else it is 'not registered'. Raises as
-    `read` does.
+    `is_committed` says whether a file at HEAD contains the hash, None if that is unknown. A status
+    is 'not registered', or begins with 'registered on DATE as HASH', or with 'changed after
+    registration: ' and names what differs: the claim, a bound, a condition, an option, the seeds,
+    the sweeps judged together, or complete runs that began before. Raises as `read` does.
     """
     found, sweeps = read(root), _claimed(sweeps)
     marks = {sweep.name: UNREGISTERED for sweep in sweeps}
     if found is None:
         return {"status": marks}
     facts = {name: found[name] for name in ("hash", "registered", "commit")}
-    holds, _ = git("grep", "-qF", found["hash"], "HEAD", "--", ":/")
-    facts["is_committed"] = None if holds not in (0, 1) else holds == 0
-    jobs, together = make_jobs(sweeps, root), _judged_together(found, sweeps)
+    exit_status, _ = git("grep", "-qF", found["hash"], "HEAD", "--", ":/")
+    facts["is_committed"] = exit_status == 0 if exit_status in (0, 1) else None
+    jobs, together = make_jobs(sweeps, root), _family_differences(found, sweeps)
     for sweep in sweeps:
         if (registered := found["sweeps"].get(sweep.name)) is None:
             continue
-        # A version that did not say when a run began could not register it either.
+        # Versions that did not record when a run began could not register either.
         began = {
             job.name: (job.workdir.read_summary() or {}).get("started") or ""
             for job in jobs
@@ -143,13 +152,13 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
 
 
 def registered_text(facts: Json) -> str:
-    """'registered on 2026-11-28 as 3f2a91c0d2e1', and whether the repository is no witness."""
+    """'registered on 2026-11-28 as 3f2a91c0d2e1', and whether it is not committed."""
     but = " (in no file at HEAD)" if facts.get("is_committed") is False else ""
     return f"{REGISTERED} on {facts['registered'][:10]} as {facts['hash'][:12]}{but}"
 
 
 def content_of(sweep: Sweep) -> dict[str, Any]:
-    """Whatever decides a sweep's verdict, as JSON has it; a later field of Sweep is part of it."""
+    """Everything that decides a sweep's verdict, as JSON; includes any later field of Sweep."""
     claim, checks = sweep.claim, {}
     assert claim is not None
     for number, check in enumerate(claim.checks, 1):
@@ -159,7 +168,7 @@ def content_of(sweep: Sweep) -> dict[str, Any]:
     return _plain(
         {
             "claim": {**vars(claim), "checks": checks, "alpha": ALPHA, "level": LEVEL},
-            **{name: getattr(sweep, name) for name in names if name not in _SHOWN | _PARTS},
+            **{name: getattr(sweep, name) for name in names if name not in _OMITTED},
             "conditions": {
                 one.name: {"value": one.value, "overrides": one.overrides}
                 for one in sweep.conditions
@@ -171,9 +180,9 @@ def content_of(sweep: Sweep) -> dict[str, Any]:
 
 
 def differences(registered: Json, sweep: Sweep) -> list[str]:
-    """What of a sweep is not as in its content when it was registered; [] where all that counts is.
+    """How a sweep differs from its registered content; [] if nothing that matters does.
 
-    More seeds are no difference up to the registered `most_seeds`.
+    Additional seeds up to the registered `most_seeds` are no difference.
     """
     there, here = dict(registered), content_of(sweep)
     configs = [ConfigDict(tuples(completed(one.pop("config")))) for one in (there, here)]
@@ -185,7 +194,7 @@ def differences(registered: Json, sweep: Sweep) -> list[str]:
     both += [
         (f"config.{path}", *values)
         for path, *values in differing_options(*configs)
-        # How many steps there are changes what is measured, where runs are stored changes nothing.
+        # The number of steps changes what is measured; where runs are stored does not.
         if path == "training.num_steps" or not is_resumable(path)
     ]
     return [
@@ -196,34 +205,19 @@ def differences(registered: Json, sweep: Sweep) -> list[str]:
 
 
 def hash_of(content: Any) -> str:
-    """SHA-256 of the canonical JSON: keys in order, no space."""
+    """SHA-256 of the canonical JSON: sorted keys, no spaces."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    """A value as it comes back from JSON; what JSON lacks, as infinity, becomes a word."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    is_json = value is None or isinstance(value, str | int)
-    is_json |= isinstance(value, float) and math.isfinite(value)
-    return value if is_json else str(value)
+    """A value as JSON returns it; what JSON lacks, such as infinity, becomes a string."""
+    words = {"Infinity": "inf", "-Infinity": "-inf", "NaN": "nan"}
+    return json.loads(json.dumps(value, default=str), parse_constant=words.__getitem__)
 
 
-def _kept(registered: Json, sweep: Sweep) -> dict[str, Any]:
-    """Options that a registration lacks, and a sweep leaves at another default -> what was done."""
-    here, options = flatten(sweep.base.to_dict()), known()
-    return {
-        path: value
-        for path, value in lacking(registered["config"]).items()
-        if path in here and here[path] == options[path].default != value
-    }
-
-
-def _judged_together(found: Json, sweeps: Sequence[Sweep]) -> list[str]:
-    """Multiplicity is that of the claims that were registered, so they are judged together."""
+def _family_differences(found: Json, sweeps: Sequence[Sweep]) -> list[str]:
+    """Registered claims must be judged together, since p is adjusted for their number."""
     here, there = [sweep.name for sweep in sweeps], list(found["sweeps"])
     if set(here) == set(there):
         return []
@@ -231,7 +225,6 @@ def _judged_together(found: Json, sweeps: Sequence[Sweep]) -> list[str]:
 
 
 def _claimed(sweeps: Sequence[Sweep]) -> list[Sweep]:
-    """The sweeps that have a claim."""
     return [sweep for sweep in sweeps if sweep.claim is not None]
 
 

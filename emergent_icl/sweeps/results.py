@@ -12,41 +12,42 @@ from typing import Any
 from emergent_icl.config.configs import flatten
 from emergent_icl.data.task import Task, make_task
 from emergent_icl.runs.records import PACKAGES, processor, versions
+from emergent_icl.sweeps import measures
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.jobs import Job, check_same_data, chosen_draw, config_key, draws, make_jobs
-from emergent_icl.sweeps.measures import (
-    MEASURES,
-    Evidence,
-    MeasuredRun,
-    best_constant,
-    chance,
-    read_runs,
-)
+from emergent_icl.sweeps.measures import MEASURES, Evidence, MeasuredRun, read_runs
 from emergent_icl.sweeps.spec import Condition, Sweep
 from emergent_icl.sweeps.verdicts import Readings, judge_family
 
 DIGITS = 5
 
+# Condition -> its complete runs in order of seeds, each with its job.
+_Found = dict[str, list[tuple[Job, MeasuredRun]]]
+
 
 def collect(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads what the runs measured, and judges every sweep; the content of results.json.
+    """Reads what the runs measured, judges every sweep, and returns the content of results.json.
 
-    The sweeps are checked, and the root is the folder of all of them; `about` is what else stands
-    at the top: 'preset', None for sweeps of one's own.
+    The sweeps are checked, and the root is their common folder. `about` is added at the top.
     """
     jobs = make_jobs(sweeps, root)
     check_same_data(jobs)
     found = {sweep.name: _found(sweep, jobs) for sweep in sweeps}
     claimed = {one.name: (one, one.claim) for one in sweeps if one.claim is not None}
     readings = judge_family({name: _judged(*one, found[name]) for name, one in claimed.items()})
-    # By what they train, so that copies of runs are counted once.
+    # By config, so that copies of runs are counted once.
     trained = {config_key(job.config): job for job in jobs if job.is_complete()}.values()
     summaries = [summary for one in trained if (summary := one.workdir.read_summary())]
     return {
         **about,
         "dataset": ", ".join(sorted({sweep.base.data.source for sweep in sweeps})),
         "seeds": sorted({seed for sweep in sweeps for seed in sweep.seeds}),
-        "machine": _machine(summaries),
+        "machine": {
+            "processor": processor(),  # Of this machine, which judges.
+            "cores": os.cpu_count(),
+            "devices": ", ".join(sorted({summary["devices"] for summary in summaries})),
+            "platform": f"{platform.system()} {platform.machine()}",
+        },
         "versions": _versions(summaries),
         "runs": sum(one.num_runs for one in trained),
         "compute_seconds": sum(summary["wall_seconds"] for summary in summaries),
@@ -60,21 +61,19 @@ def collect(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> di
 
 
 def results_text(results: Any, indent: str = "") -> str:
-    """JSON with a line for each curve, not for each of its points."""
+    """JSON with one line per curve instead of one per point."""
     entries = results.values() if isinstance(results, dict) else results
     if not isinstance(results, dict | list) or not any(isinstance(e, dict | list) for e in entries):
         # NaN is not JSON: better no file than one that others cannot read.
         return json.dumps(results, allow_nan=False)
     inner = indent + "  "
     if isinstance(results, list):
-        lines = [inner + results_text(entry, inner) for entry in results]
-        return "[\n" + ",\n".join(lines) + f"\n{indent}]"
-    lines = [f"{inner}{json.dumps(k)}: {results_text(e, inner)}" for k, e in results.items()]
-    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-
-
-# Condition -> its complete runs by seed, each with the job that it is of.
-_Found = dict[str, list[tuple[Job, MeasuredRun]]]
+        brackets, lines = "[]", [results_text(entry, inner) for entry in results]
+    else:
+        pairs = results.items()
+        brackets, lines = "{}", [f"{json.dumps(k)}: {results_text(e, inner)}" for k, e in pairs]
+    whole = ",\n".join(inner + line for line in lines)
+    return f"{brackets[0]}\n{whole}\n{indent}{brackets[1]}"
 
 
 def _found(sweep: Sweep, jobs: Sequence[Job]) -> _Found:
@@ -89,14 +88,15 @@ def _found(sweep: Sweep, jobs: Sequence[Job]) -> _Found:
 
 
 def _judged(sweep: Sweep, claim: Claim, found: _Found) -> tuple[Claim, Evidence, int]:
-    """What is judged of a sweep: its claim, what was found, and how many runs there should be."""
+    """A sweep's claim, its evidence, and the expected runs per condition."""
     runs = {
         name: tuple(run for _, run in own if run.diverged_at_step is None)
         for name, own in found.items()
     }
     values = {condition.name: condition.value for condition in sweep.conditions}
-    measures = set().union(*(check.measures() for check in claim.checks))
-    constants = {one.name: _levels(best_constant, sweep, one, measures) for one in sweep.conditions}
+    names = set().union(*(check.measures() for check in claim.checks))
+    best = measures.best_constant
+    constants = {one.name: _levels(best, sweep, one, names) for one in sweep.conditions}
     return claim, Evidence(runs, values, constants), len(sweep.seeds)
 
 
@@ -104,17 +104,16 @@ def _levels(
     level: Callable[[str, Task], float | None],
     sweep: Sweep,
     condition: Condition,
-    measures: Iterable[str],
+    names: Iterable[str],
 ) -> dict[str, float]:
-    """What answers without learning give in a condition, of each measure where it is known."""
+    """Measure -> accuracy without learning in a condition, if known."""
     task = make_task(sweep.config(condition))
-    levels = {measure: level(measure, task) for measure in measures}
+    levels = {measure: level(measure, task) for measure in names}
     return {measure: one for measure, one in levels.items() if one is not None}
 
 
 def _verdict(claim: Claim, found: _Found, readings: Readings) -> dict[str, Any]:
     own, strict = readings
-    outcomes = [result.outcome for result in strict.results]
     return {
         "verdict": own.verdict,
         "claim": claim.text,
@@ -123,10 +122,9 @@ def _verdict(claim: Claim, found: _Found, readings: Readings) -> dict[str, Any]:
             {"check": check.text(), **_rounded(result._asdict())}
             for check, result in zip(claim.read_by(claim.rule), own.results, strict=True)
         ],
-        # By limits, which is the stricter reading of a claim whose rule is another.
         "strict": {
             "verdict": strict.verdict,
-            "outcomes": outcomes,
+            "outcomes": [result.outcome for result in strict.results],
             "p": _rounded(strict.p),
             "p_adjusted": _rounded(strict.p_adjusted),
         },
@@ -135,14 +133,9 @@ def _verdict(claim: Claim, found: _Found, readings: Readings) -> dict[str, Any]:
 
 
 def _sweep(sweep: Sweep, found: _Found, jobs: Sequence[Job]) -> dict[str, Any]:
+    fields = ("title", "axis", "notes", "plot", "seeds", "split", "measures")
     return {
-        "title": sweep.title,
-        "axis": sweep.axis,
-        "notes": sweep.notes,
-        "plot": sweep.plot,
-        "seeds": list(sweep.seeds),
-        "split": sweep.split,
-        "measures": list(sweep.measures),
+        **{name: getattr(sweep, name) for name in fields},
         "config": flatten(sweep.base.to_dict()),
         "conditions": {
             one.name: _condition(sweep, one, found[one.name]) for one in sweep.conditions
@@ -154,24 +147,22 @@ def _sweep(sweep: Sweep, found: _Found, jobs: Sequence[Job]) -> dict[str, Any]:
 def _condition(
     sweep: Sweep, condition: Condition, runs: list[tuple[Job, MeasuredRun]]
 ) -> dict[str, Any]:
-    # Of other metrics than the named measures and the sweep's own, the end is enough.
-    kept = {*MEASURES, *sweep.measures}
+    # Other metrics are kept without their curves.
+    drawn = {*MEASURES, *sweep.measures}
+    fields = ("replica", "diverged_at_step", "evaluation_seed", "num_sequences")
     return {
         "value": condition.value,
         "overrides": dict(condition.overrides),
-        "chance": _rounded(_levels(chance, sweep, condition, sweep.measures)),
-        "constant": _rounded(_levels(best_constant, sweep, condition, sweep.measures)),
+        "chance": _rounded(_levels(measures.chance, sweep, condition, sweep.measures)),
+        "constant": _rounded(_levels(measures.best_constant, sweep, condition, sweep.measures)),
         "runs": {
             str(run.seed): {
                 "workdir": job.name,
-                "replica": run.replica,
-                "diverged_at_step": run.diverged_at_step,
-                "evaluation_seed": run.evaluation_seed,
-                "num_sequences": run.num_sequences,
+                **{name: getattr(run, name) for name in fields},
                 "curves": {
                     name: {"steps": list(curve), "values": _rounded(list(curve.values()))}
                     for name, curve in run.curves.items()
-                    if name in kept
+                    if name in drawn
                 },
                 "final": _rounded(run.final),
             }
@@ -202,7 +193,7 @@ def _search(sweep: Sweep, jobs: Sequence[Job]) -> dict[str, Any] | None:
 
 
 def _versions(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Of this project, which judged, and of what the runs themselves were computed with."""
+    """Of this project, which judges, and of the packages with which runs were computed."""
     own = versions(["emergent-icl"])
     found = {
         name: sorted({one["versions"][name] for one in summaries if name in one["versions"]})
@@ -211,18 +202,8 @@ def _versions(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return own | {name: ", ".join(several) for name, several in found.items() if several}
 
 
-def _machine(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Where results were judged, and on which devices runs were trained."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "devices": ", ".join(sorted({summary["devices"] for summary in summaries})),
-        "platform": f"{platform.system()} {platform.machine()}",
-    }
-
-
 def _rounded(value: Any) -> Any:
-    """The same, with DIGITS of every number in it."""
+    """A value with all numbers in it rounded to DIGITS digits."""
     if isinstance(value, dict):
         return {name: _rounded(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -8,30 +8,30 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from emergent_icl import randomness
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import NAME_RULE, in_words, is_name, prefixes, tuples, with_options
 from emergent_icl.config.files import FileError, call_file
 from emergent_icl.runs.check import check
-from emergent_icl.sweeps.checks import Check, Rule
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.measures import evaluation_mode, measure_problem
+from emergent_icl.sweeps.verdicts import Check, Rule
 
-# Seeds from here on choose settings; verdicts have those below.
+# Seeds from this one up are for choosing settings; verdicts use those below.
 FIRST_TUNING_SEED = 1000
 
 Plot = Literal["final", "curves"]
 Split = Literal["replicate", "fixed"]
-# What a replicate has of its own, options that its seed is the value of: initial parameters and
-# training sequences; which classes are held out; evaluation sequences.
+# Options that a replicate's seed sets: initial parameters and training sequences; which classes are
+# held out; evaluation sequences.
 SEEDED: Mapping[Split, tuple[str, ...]] = {
     "replicate": ("training.seed", "data.split.seed", "evaluation.seed"),
     "fixed": ("training.seed",),
 }
-# Options that make a program's replicas.
+# The options that define replicas begin like this.
 _REPLICAS = "training.replica"
 
 
@@ -44,8 +44,7 @@ class Condition(NamedTuple):
 
     name: str
     overrides: Mapping[str, Any]  # {option: value}, any options of the config.
-    # Its place on the sweep's axis, or on both of its axes.
-    value: float | tuple[float, float] | None = None
+    value: float | tuple[float, float] | None = None  # On the sweep's axis, or on both axes.
 
 
 def over(option: str, values: Sequence[float], label: str) -> tuple[Condition, ...]:
@@ -56,7 +55,7 @@ def over(option: str, values: Sequence[float], label: str) -> tuple[Condition, .
 def grid(first: Sequence[Condition], second: Sequence[Condition]) -> tuple[Condition, ...]:
     """A condition for each pair of two axes' conditions, named 'first,second'.
 
-    Overrides of the second axis win.
+    Overrides of the second axis take precedence.
     """
     return tuple(
         Condition(
@@ -75,36 +74,34 @@ class Search:
     Options are drawn log-uniformly, one draw from each of `draws` equal parts of their ranges.
     """
 
-    space: Mapping[
-        str, tuple[float, float]
-    ]  # {option: (low, high)}, of options that replicas have.
-    draws: int = 8  # Settings of each condition.
-    choose_by: str = "icl"  # The measure whose best value at the end chooses; of a loss, the least.
-    seed: int = FIRST_TUNING_SEED  # Of the draws, and of their runs.
-    num_steps: int = 0  # Of a draw, evaluated as often as the sweep's own runs; 0: as long, too.
+    space: Mapping[str, tuple[float, float]]  # {option: (low, high)}, of per-replica options.
+    draws: int = 8  # Settings per condition.
+    choose_by: str = "icl"  # The measure that chooses, at the end; the lowest if it is a loss.
+    seed: int = FIRST_TUNING_SEED  # Of the draws and their runs.
+    num_steps: int = 0  # Of a draw, evaluated as often as the sweep's runs; 0: as long as these.
 
     def __post_init__(self) -> None:
-        """Makes ranges plain numbers; see Sweep."""
         object.__setattr__(self, "space", tuples(dict(self.space)))
 
     def settings(self) -> list[dict[str, float]]:
-        """What is tried: `draws` dictionaries {option: value}, the same for every condition."""
+        """The `draws` settings {option: value} to try, the same for every condition."""
         rng = randomness.generator(self.seed, "search")
-        columns = {}
+        settings: list[dict[str, float]] = [{} for _ in range(self.draws)]
         for option, (low, high) in self.space.items():
             parts = (rng.permutation(self.draws) + rng.random(self.draws)) / self.draws
-            columns[option] = np.exp(math.log(low) + parts * math.log(high / low))
-        return [
-            {option: _as_typed(option, float(values[draw])) for option, values in columns.items()}
-            for draw in range(self.draws)
-        ]
+            values = np.exp(math.log(low) + parts * math.log(high / low)).tolist()
+            for setting, value in zip(settings, values, strict=True):
+                # Three digits: what is reported is what was run.
+                is_count = option.endswith("_steps")
+                setting[option] = round(value) if is_count else float(f"{value:.3g}")
+        return settings
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""
-        may = prefixes("per_replica")
+        allowed = prefixes("per_replica")
         for option, span in self.space.items():
-            if not option.startswith(may):
-                yield f"search.space: {option} must be one of {in_words(may)}"
+            if not option.startswith(allowed):
+                yield f"search.space: {option} must be one of {in_words(allowed)}"
             if len(span) != 2 or not 0 < span[0] < span[1]:
                 yield f"search.space: {option} = {span!r} must be (low, high) with 0 < low < high"
         for name, least in (("draws", 1), ("num_steps", 0), ("seed", FIRST_TUNING_SEED)):
@@ -112,40 +109,33 @@ class Search:
                 yield f"search.{name} = {value} must be at least {least}"
 
 
-def _as_typed(option: str, value: float) -> float:
-    # Three digits: what is reported is what was run.
-    return round(value) if option.endswith("_steps") else float(f"{value:.3g}")
-
-
 @dataclasses.dataclass(frozen=True)
 class Sweep:
     """One or more conditions that differ in a few options, and a claim about them.
 
-    A sweep over two options (see `grid`) has a pair of axes. It is drawn as a map, and may have no
-    claim. Values may be NumPy's; they become plain numbers.
+    A sweep over two options (see `grid`) has a pair of axes, is drawn as a map, and may have no
+    claim. NumPy values are converted to plain numbers.
     """
 
     name: str  # Of its folder, and its key in results.json.
     title: str  # Of its figure.
     axis: str | tuple[str, str]  # What the conditions' values are.
-    base: ml_collections.ConfigDict  # What every condition starts from, locked.
+    base: ConfigDict  # What every condition starts from, locked.
     conditions: tuple[Condition, ...]
     claim: Claim | None = None
     seeds: tuple[int, ...] = tuple(range(5))  # Of the replicates of each condition.
-    # Up to which number seeds may be added after looking, from the first one up; 0: none are.
-    most_seeds: int = 0
-    # Whether each replicate has its own class split and evaluation sequences, or all share those
-    # of the base, so that verdicts are conditional on them.
+    most_seeds: int = 0  # How many seeds there may be, from the first up; 0: no more than `seeds`.
+    # Whether each replicate has its own class split and evaluation sequences. If all share those of
+    # the base, verdicts are conditional on them.
     split: Split = "replicate"
-    # Whether one program trains all conditions of a seed, which differ only in what replicas may.
+    # Whether one program trains all conditions of a seed; they then differ in per-replica options.
     together: bool = False
-    measures: tuple[str, ...] = ("icl", "iwl")  # A panel each; see `measures.MEASURES`.
+    measures: tuple[str, ...] = ("icl", "iwl")  # One panel each; see `measures.MEASURES`.
     search: Search | None = None
-    plot: Plot = "final"  # What the summary figure shows, the runs' ends or their curves.
+    plot: Plot = "final"  # Whether the summary figure shows the ends of runs, or their curves.
     notes: str = ""  # Where the settings come from.
 
     def __post_init__(self) -> None:
-        """Makes values plain, so that they can be checked, compared and stored."""
         conditions = (
             Condition(name, tuples(dict(overrides)), tuples(value))
             for name, overrides, value in self.conditions
@@ -158,24 +148,19 @@ class Sweep:
         """The checks of its claim."""
         return self.claim.checks if self.claim else ()
 
-    def config(
-        self, condition: Condition, further: Mapping[str, Any] | None = None
-    ) -> ml_collections.ConfigDict:
-        """The config of a condition, with further overrides, locked.
-
-        Raises SweepError for one that cannot be run.
-        """
+    def config(self, condition: Condition) -> ConfigDict:
+        """The config of a condition, locked; raises SweepError if it cannot be run."""
         try:
-            config = with_options(self.base, {**condition.overrides, **(further or {})})
+            config = with_options(self.base, condition.overrides)
             check(config)
         except (ConfigError, KeyError) as error:
-            # A KeyError puts its message in quotes.
+            # str(KeyError) would add quotes.
             where = f"sweep '{self.name}', condition '{condition.name}'"
             raise SweepError(f"{where}: {error.args[0]}") from error
         return config
 
-    def search_config(self, condition: Condition) -> ml_collections.ConfigDict:
-        """The same for a condition's draws, but for what is drawn; the sweep has a search."""
+    def search_config(self, condition: Condition) -> ConfigDict:
+        """The config of a condition's draws, without the drawn options."""
         assert self.search is not None
         config = self.config(condition)
         whole = config.training.num_steps
@@ -183,14 +168,14 @@ class Sweep:
         further = {"training.num_steps": steps}
         for section in ("evaluation", "checkpoints"):
             further[f"{section}.every"] = max(config[section].every * steps // whole, 1)
-        return self.config(condition, further)
+        return self.config(condition._replace(overrides={**condition.overrides, **further}))
 
     def with_base_options(self, values: Mapping[str, Any]) -> Sweep:
-        """The same sweep from another base; a condition's own overrides still come last.
+        """The same sweep from another base; a condition's own overrides take precedence.
 
-        Raises SweepError for an option that does not exist, or that each replicate has of its own.
+        Raises SweepError if an option does not exist, or differs between replicates.
         """
-        if problem := self._own_option("the base", values):
+        if problem := self._seeded_option("the base", values):
             raise SweepError(f"sweep '{self.name}': {problem}")
         try:
             return dataclasses.replace(self, base=with_options(self.base, values))
@@ -206,25 +191,23 @@ class Sweep:
         own = SEEDED[self.split]
         return tuple({"name": f"seed={seed}", **dict.fromkeys(own, seed)} for seed in seeds)
 
-    def together_config(self, seed: int) -> ml_collections.ConfigDict:
-        """The config of every condition with this seed, as replicas named by their conditions."""
+    def together_config(self, seed: int) -> ConfigDict:
+        """The config that trains every condition with one seed, as replicas."""
         replicas = tuple(
             {**one.overrides, **self.replicas([seed])[0], "name": one.name}
             for one in self.conditions
         )
         return self.config(Condition("together", {"training.replica_overrides": replicas}))
 
-    def _own_option(self, who: str, values: Mapping[str, Any]) -> str:
-        """What is wrong with setting options whose values replicates would replace."""
-        own = [
-            one for one in values if one in SEEDED.get(self.split, ()) or one.startswith(_REPLICAS)
-        ]
-        return f"{who} sets {', '.join(own)}: each replicate has its own" if own else ""
-
     def check(self) -> None:
-        """Checks the whole sweep before anything runs; raises SweepError, which says why."""
+        """Checks the whole sweep before anything runs; raises SweepError with the first problem."""
         if problem := next(self._problems(), None):
             raise SweepError(f"sweep '{self.name}': {problem}")
+
+    def _seeded_option(self, who: str, values: Mapping[str, Any]) -> str:
+        seeded = SEEDED.get(self.split, ())
+        own = [one for one in values if one in seeded or one.startswith(_REPLICAS)]
+        return f"{who} sets {', '.join(own)}: each replicate has its own" if own else ""
 
     def _problems(self) -> Iterator[str]:
         names = [condition.name for condition in self.conditions]
@@ -241,43 +224,40 @@ class Sweep:
             yield f"seeds = {self.seeds} must be from 0 to {FIRST_TUNING_SEED - 1}"
         if self.most_seeds < 0:
             yield f"most_seeds = {self.most_seeds} must be at least 0"
-        checks = self.checks
-        if not checks and (self.claim or isinstance(self.axis, str)):
-            yield "the claim must have at least one check"
-        if unknown := sorted(set().union(*(one.conditions() for one in checks)) - set(names)):
-            yield f"the claim speaks of {unknown}, but the conditions are {names}"
-        needy = [one.name for one in self.conditions if one.value is None]
-        if needy and any(getattr(one, "needs_values", False) for one in checks):
-            yield f"the claim is of a trend, but {needy} have no value"
-        yield from self._axis_problems(needy)
         rule = self.claim.rule if self.claim else "limits"
         chosen = (("plot", self.plot, Plot), ("claim.rule", rule, Rule))
         for name, value, allowed in (*chosen, ("split", self.split, Split)):
             if value not in get_args(allowed):
                 yield f"{name} = {value!r} must be one of {', '.join(get_args(allowed))}"
+        if not self.checks and (self.claim or isinstance(self.axis, str)):
+            yield "the claim must have at least one check"
+        if unknown := sorted(set().union(*(one.conditions() for one in self.checks)) - set(names)):
+            yield f"the claim names {unknown}, but the conditions are {names}"
+        yield from self._axis_problems()
         yield from self._setting_problems()
 
-    def _axis_problems(self, needy: Sequence[str]) -> Iterator[str]:
-        """Whether conditions have the values that the axes ask for."""
+    def _axis_problems(self) -> Iterator[str]:
+        """Whether conditions have the values that axes and trends need."""
+        has_trend = any(one.needs_values for one in self.checks)
+        values = {condition.name: condition.value for condition in self.conditions}
         if isinstance(self.axis, str):
-            wrong = [one.name for one in self.conditions if isinstance(one.value, tuple)]
-            if wrong:
-                yield f"axis = {self.axis!r} must be a pair of names: {wrong[0]!r} has two values"
+            if pairs := [name for name, value in values.items() if isinstance(value, tuple)]:
+                yield f"axis = {self.axis!r} must be a pair of names: {pairs[0]!r} has two values"
+            absent = [name for name, value in values.items() if value is None]
+            if has_trend and absent:
+                yield f"the claim is of a trend, but {absent} have no value"
             return
         if len(self.axis) != 2 or not all(isinstance(one, str) for one in self.axis):
             yield f"axis = {self.axis!r} must be a name, or a pair of names"
-        for name, _, value in self.conditions:
+        for name, value in values.items():
             pair = value if isinstance(value, tuple) else ()
             if len(pair) != 2 or not all(isinstance(one, int | float) for one in pair):
                 yield f"condition '{name}' has the value {value!r}, but two axes need two numbers"
-        places = [one.value for one in self.conditions]
+        places = list(values.values())
         if twice := [one for one in places if places.count(one) > 1]:
             yield f"two conditions have the values {twice[0]}"
-        if any(getattr(one, "needs_values", False) for one in self.checks):
-            yield (
-                "the claim is of a trend, which needs a single axis: compare conditions instead, "
-                "by Difference"
-            )
+        if has_trend:
+            yield "a trend needs a single axis: compare conditions with Difference instead"
 
     def _setting_problems(self) -> Iterator[str]:
         set_by = {f"condition '{one.name}'": one.overrides for one in self.conditions}
@@ -287,42 +267,38 @@ class Sweep:
             measures.add(self.search.choose_by)
             set_by["the search"] = self.search.space
         yield from filter(None, map(measure_problem, sorted(measures)))
-        yield from filter(None, itertools.starmap(self._own_option, set_by.items()))
-        if self.together and self.search is not None:
-            yield "a sweep with a search cannot train its conditions together"
+        yield from filter(None, itertools.starmap(self._seeded_option, set_by.items()))
         if self.together:
+            if self.search is not None:
+                yield "a sweep with a search cannot train its conditions together"
             self.together_config(self.seeds[0])
         for condition in self.conditions:
-            config = self.config(condition)
+            config = self.search_config(condition) if self.search else self.config(condition)
             modes = config.evaluation.modes
             if self.split == "replicate" and config.data.split.holdout:
                 yield (
                     f"condition '{condition.name}' names its held-out classes "
-                    "(data.split.holdout), so replicates share them: say split = 'fixed'"
+                    "(data.split.holdout), so replicates share them: set split = 'fixed'"
                 )
-            if self.search is not None:
-                self.search_config(condition)
             for measure in sorted(measures):
-                mode = evaluation_mode(measure)
-                if mode is not None and mode not in modes:
+                if (mode := evaluation_mode(measure)) is not None and mode not in modes:
                     yield (
-                        f"{measure} needs evaluation.modes to hold '{mode}', but condition "
+                        f"{measure} needs evaluation.modes to contain '{mode}', but condition "
                         f"'{condition.name}' has {modes}"
                     )
 
 
 def load_sweep(where: str, package: str = "", names: Sequence[str] = ()) -> Sweep:
-    """Loads FILE.py[:preset] with a function `get_sweep(preset)`, and checks the sweep.
+    """Loads and checks a sweep: `get_sweep(preset)` of FILE.py[:preset] or NAME[:preset].
 
-    NAME[:preset] is one of the modules `names` of a package.
-
-    Raises SweepError for a file that is missing, or not a sweep's, or a sweep that cannot be run.
+    NAME is one of the modules `names` of a package. Raises SweepError if the file is missing, does
+    not define a sweep, or the sweep cannot be run.
     """
     try:
         sweep = call_file(where, "get_sweep", package, names)
     except FileError as error:
         raise SweepError(f"--sweep={where}: {error}") from error
     if not isinstance(sweep, Sweep):
-        raise SweepError(f"{where}: get_sweep must give a Sweep, not {type(sweep).__name__}")
+        raise SweepError(f"{where}: get_sweep must return a Sweep, not {type(sweep).__name__}")
     sweep.check()
     return sweep

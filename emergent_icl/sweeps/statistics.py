@@ -1,11 +1,10 @@
-"""The statistics of verdicts: means over seeds, differences, trends, and their uncertainty."""
+"""Statistics of verdicts: means over seeds, differences, trends, and their uncertainty."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,28 +12,22 @@ from scipy import optimize, special, stats
 
 from emergent_icl.evaluation.metrics import Z_95, Interval
 
-_Numbers = Sequence[float] | np.ndarray
-# Regroupings are all tried up to this number, else as many are drawn, from a fixed seed.
+Numbers = Sequence[float] | np.ndarray
+# Up to this number, all regroupings are tried; beyond it, as many are drawn with a fixed seed.
 MOST_REGROUPINGS = 20_000
 LEVEL = 0.95
-# Runs whose values are nearer than this are equal: sums of shares are rounded.
+# Runs whose values differ by less are equal: sums of proportions are rounded.
 ROUNDING = 1e-9
-# p is not told apart from 0 below it.
+# The smallest p that is distinguished from 0.
 LEAST_TAIL = 1e-12
 
 
 class Sample(NamedTuple):
-    """What independent runs of one condition measured, at least one.
+    """What at least one independent run of a condition measured."""
 
-    Attributes:
-      values: of each run.
-      seeds: of each run's evaluation sequences; () where none were drawn.
-      num_sequences: how many, if the values are shares of them in [0, 1]; 0 if they are not.
-    """
-
-    values: Sequence[float]
-    seeds: Sequence[int] = ()
-    num_sequences: int = 0
+    values: Sequence[float]  # One per run.
+    seeds: Sequence[int] = ()  # Of each run's evaluation sequences; () if none were drawn.
+    num_sequences: int = 0  # If values are proportions of them, in [0, 1]; otherwise 0.
 
     @property
     def is_shared(self) -> bool:
@@ -43,34 +36,27 @@ class Sample(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """An estimated mean, and what is known of its error.
-
-    Attributes:
-      mean: of runs, or the difference of two.
-      error: standard error by the spread of runs; infinite where it is not known.
-      df: degrees of freedom of `error`.
-      sampling: standard error that the sequences add, which the spread does not tell.
-    """
+    """An estimated mean, or difference of means, with its error."""
 
     mean: float
-    error: float
-    df: float
-    sampling: float = 0.0
+    error: float  # Standard error from the spread of runs; infinite if unknown.
+    df: float  # Degrees of freedom of `error`.
+    sampling: float = 0.0  # Standard error from the sequences, as far as the spread omits it.
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """What t leaves room for by the spread, and the normal law by sampling, in quadrature.
+        """The t interval of the spread and the normal one of sampling, added in quadrature.
 
-        So more error never makes a narrower interval, as more degrees of freedom would.
+        So a larger error never makes the interval narrower, as more degrees of freedom would.
         """
         half = self._half((1 - level) / 2)
         return Interval(self.mean, self.mean - half, self.mean + half)
 
     def p_above(self, bound: float) -> float:
-        """One-sided p of a mean above a bound; below .025 where the 95 % interval is above it."""
+        """One-sided p of a mean above a bound; < 0.025 if the 95 % interval lies above it."""
         return self._tail(self.mean - bound)
 
     def p_below(self, bound: float) -> float:
-        """The same below it."""
+        """One-sided p of a mean below a bound."""
         return self._tail(bound - self.mean)
 
     def _half(self, tail: float) -> float:
@@ -78,7 +64,7 @@ class Estimate(NamedTuple):
         return math.hypot(by_spread, special.ndtri(tail) * self.sampling)
 
     def _tail(self, distance: float) -> float:
-        """The tail whose interval just reaches as far."""
+        """The tail probability at which the interval just reaches this far."""
         if math.isnan(distance) or math.isinf(self.error):
             return math.nan if math.isnan(distance) else 0.5
         if self.sampling == 0:
@@ -94,12 +80,12 @@ class Estimate(NamedTuple):
 
 
 def mean_estimate(sample: Sample) -> Estimate:
-    """Mean over runs and over sequences; its error counts everything that was drawn.
+    """The mean over runs and sequences; its error includes everything that was drawn.
 
-    The spread of runs with sequences of their own contains the error of these. Where runs share
-    them, the binomial variance of an accuracy on that many sequences is added: right for answers
-    that the sequences determine, too wide for coins, never too narrow. Runs that are equal are not
-    certain: the error is the binomial one of all of their sequences.
+    The spread of runs with their own sequences includes the error of these. If runs share them, the
+    binomial variance of an accuracy on that many sequences is added: exact for answers that the
+    sequences determine, too large for guesses, never too small. If runs are equal, the error is the
+    binomial one of all of their sequences.
     """
     share = _away_from_ends(sample)
     return _over_runs(sample.values, sample, share * (1 - share))
@@ -108,38 +94,40 @@ def mean_estimate(sample: Sample) -> Estimate:
 def difference_estimate(high: Sample, low: Sample, *, paired: bool = False) -> Estimate:
     """Mean of `high` minus mean of `low`, with an error as in `mean_estimate`.
 
-    Paired, run i of both is the same replicate: what it brings to both cancels. Otherwise runs are
-    independent (Welch). Where both accuracies are of the same sequences, the binomial part is the
-    largest that two answerers with such accuracies can have.
+    If paired, run i of both is the same replicate, and what affects both cancels. Otherwise, runs
+    are independent (Welch). If both are accuracies on the same sequences, the binomial part is the
+    largest that is possible for two such accuracies.
     """
-    of_both = _greatest_binomial(_away_from_ends(high), _away_from_ends(low))
+    p, q = _away_from_ends(high), _away_from_ends(low)
+    # Variance of the difference of two answers to one sequence that agree as little as possible.
+    binomial = min(p + q, 2 - p - q) - (p - q) ** 2
     fewest = min(high, low, key=_counted)
     if paired:
-        return _over_runs(np.subtract(high.values, low.values), fewest, of_both)
+        return _over_runs(np.subtract(high.values, low.values), fewest, binomial)
     sides = (mean_estimate(high), mean_estimate(low))
     error, df = _welch(sides)
     sampling = math.hypot(*(one.sampling for one in sides))
     if high.is_shared or low.is_shared:
-        sampling = math.sqrt(of_both / _counted(fewest))
+        sampling = math.sqrt(binomial / _counted(fewest))
     return _known(Estimate(sides[0].mean - sides[1].mean, error, df, sampling))
 
 
 def slope_estimate(places: Sequence[float], samples: Sequence[Sample]) -> Estimate:
-    """How means over runs rise with the ranks of their places: their sum, weighted by these.
+    """Sum of the means over runs, weighted by the centered ranks of their places.
 
-    The ranks are centered. Errors by shared sequences are added up as if they all pointed one way.
+    Errors from shared sequences are added as if all had the same direction.
     """
     weights = stats.rankdata(places) - (len(places) + 1) / 2
     parts = [
         Estimate(weight * one.mean, abs(weight) * one.error, one.df, abs(weight) * one.sampling)
         for weight, one in zip(weights, map(mean_estimate, samples), strict=True)
     ]
-    slope, sampling = (sum(map(attrgetter(name), parts)) for name in ("mean", "sampling"))
+    slope, sampling = sum(one.mean for one in parts), sum(one.sampling for one in parts)
     return _known(Estimate(slope, *_welch(parts), sampling))
 
 
-def _over_runs(values: _Numbers, sample: Sample, binomial: float) -> Estimate:
-    """Of independent runs, given the variance of one sequence's answer."""
+def _over_runs(values: Numbers, sample: Sample, binomial: float) -> Estimate:
+    """The mean of independent runs, given the variance of the answer to one sequence."""
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return Estimate(mean, math.inf, 1.0)
@@ -151,7 +139,7 @@ def _over_runs(values: _Numbers, sample: Sample, binomial: float) -> Estimate:
 
 
 def _welch(sides: Sequence[Estimate]) -> tuple[float, float]:
-    """Standard error of a difference by spreads, with Satterthwaite's degrees of freedom."""
+    """Standard error of a difference, with Satterthwaite's degrees of freedom."""
     total = sum(one.error**2 for one in sides)
     if not 0 < total < math.inf:
         return math.sqrt(total), 1.0
@@ -159,60 +147,52 @@ def _welch(sides: Sequence[Estimate]) -> tuple[float, float]:
 
 
 def _known(estimate: Estimate) -> Estimate:
-    """The same; the error is infinite where it is not known how many sequences there were."""
+    """With an infinite error if the number of sequences is unknown."""
     known = math.isfinite(estimate.sampling) and not math.isnan(estimate.error)
     return estimate if known else Estimate(estimate.mean, math.inf, 1.0)
 
 
 def _counted(sample: Sample) -> float:
-    """Sequences that were drawn independently of each other."""
+    """The number of independent sequences; NaN if unknown."""
     return sample.num_sequences * (1 if sample.is_shared else len(sample.values)) or math.nan
 
 
 def _away_from_ends(sample: Sample) -> float:
-    """A mean accuracy as Wilson and Agresti move it: none is surely 0 or 1."""
-    pseudo = Z_95**2
-    count = _counted(sample)
+    """A mean accuracy, shifted (Wilson; Agresti and Coull): none is exactly 0 or 1."""
+    pseudo, count = Z_95**2, _counted(sample)
     return float((np.mean(sample.values) * count + pseudo / 2) / (count + pseudo))
 
 
-def _greatest_binomial(high: float, low: float) -> float:
-    """Variance of the difference of two answers to one sequence, as little alike as may be."""
-    return min(high + low, 2 - high - low) - (high - low) ** 2
-
-
-def permutation_p(high: Sequence[float], low: Sequence[float]) -> float:
+def permutation_p(high: Numbers, low: Numbers) -> float:
     """One-sided p of mean(high) > mean(low) under regroupings of the runs.
 
-    Exact where MOST_REGROUPINGS are all that there are (8 + 8 runs make 12,870); beyond, as many
-    are drawn. By hand: SciPy's test wants two runs in each group, and tells ties by rounding.
+    Exact up to MOST_REGROUPINGS (8 + 8 runs have 12,870). SciPy's test requires two runs per group,
+    and its ties depend on rounding.
     """
     pooled, size = np.array([*high, *low]), len(high)
     if math.comb(len(pooled), size) <= MOST_REGROUPINGS:
         groups = np.array(list(itertools.combinations(range(len(pooled)), size)))
     else:
         ranks = np.random.default_rng(0).random((MOST_REGROUPINGS, len(pooled)))
-        # What was observed is one of them, so that p is never 0.
+        # The observed grouping is included, so that p is never 0.
         groups = np.vstack([np.arange(size), ranks.argsort(axis=1)[:, :size]])
-    # The difference of the means grows with the sum of one group. Rounded, equal sums tie.
+    # The difference of the means increases with the sum of one group. Rounding makes ties equal.
     sums = np.round(pooled[groups].sum(axis=1), 9)
     return float(np.mean(sums >= np.round(pooled[:size].sum(), 9)))
 
 
 class Correlation(NamedTuple):
-    """Spearman's rank correlation with a one-sided p of its sign."""
+    """Spearman's rank correlation, with a one-sided p of its sign."""
 
     rho: float
     p: float
 
 
-def spearman(
-    x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, *, rising: bool
-) -> Correlation:
-    """Rank correlation over runs of their conditions' places, x, with what was measured, y.
+def spearman(x: Numbers, y: Numbers, *, rising: bool) -> Correlation:
+    """Rank correlation of conditions' values x with measured values y, over runs.
 
-    p is of the sign that is claimed, by regrouping, drawn from a fixed seed; rho is 0 and p is 1
-    where x or y does not vary.
+    p is that of the claimed sign, by permutations drawn with a fixed seed. If x or y is constant,
+    rho is 0 and p is 1.
     """
     if len(set(x)) < 2 or len(set(y)) < 2:
         return Correlation(0.0, 1.0)
@@ -236,9 +216,9 @@ def spearman(
 
 
 def holm(ps: Mapping[str, float]) -> dict[str, float]:
-    """P values of a family of claims, adjusted so that any false one is found as rarely as one.
+    """P values of a family of claims, adjusted to control its family-wise error rate.
 
-    The least is multiplied by their number m, the next by m - 1 and so on (Holm 1979).
+    The smallest is multiplied by their number m, the next by m - 1, and so on (Holm 1979).
     """
     adjusted, so_far = {}, 0.0
     for rank, name in enumerate(sorted(ps, key=ps.__getitem__)):

@@ -62,7 +62,7 @@ def test_a_program_that_fails_is_reported_and_the_others_go_on(broken):
     assert "search/.lock" in done.stdout
     # What waits for it is not begun.
     assert not (folder / "tiny" / "p=0" / "seeds=0-1").exists()
-    assert "To try again what failed:" in done.stdout
+    assert "To retry failed programs:" in done.stdout
     results = numbers(folder)
     assert len(results["sweeps"]["tiny"]["conditions"]["p=1"]["runs"]) == 2
     verdict = results["verdicts"]["tiny"]
@@ -156,7 +156,7 @@ def test_stopped_at_any_moment_the_same_command_goes_on_to_the_same_numbers(tmp_
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, out + err
-    assert "Stopped; every run is saved. To go on:" in out
+    assert "Stopped; every run is saved. To resume:" in out
     assert f"--workdir={tmp_path / 'stopped'}" in out
     assert 40 <= last_step(metrics) < 1200
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emergent_icl import findings as files
-from emergent_icl.config.configs import flatten
+from emergent_icl.config.configs import flatten, with_options
 from emergent_icl.data.task import make_task
 from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.measures import Evidence, MeasuredRun
@@ -63,7 +63,7 @@ def test_the_same_characters_are_held_out_however_many_classes_there_are():
     sweep = load("classes", "laptop")
     held_out = []
     for condition in sweep.conditions:
-        task = make_task(sweep.config(condition, {"data.split.seed": 105}))
+        task = make_task(with_options(sweep.config(condition), {"data.split.seed": 105}))
         ids, group = task.space.split.class_ids, task.shape.group_size
         held_out.append(set((ids[task.space.split.num_train :] // group).tolist()))
     assert len(held_out[0]) == 23

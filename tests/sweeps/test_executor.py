@@ -181,7 +181,7 @@ def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monk
     assert [one.job.name for one in failures] == [first.name, second.name] == watcher.failed
     assert [one.how for one in failures] == ["not started", "not started"]
     assert "Is a directory" in failures[0].lines[0]
-    assert "a program of another command still runs in" in failures[1].lines[0]
+    assert "a program of another command is still running in" in failures[1].lines[0]
     # Nothing of what runs there was touched.
     assert [path.name for path in second.workdir.path.iterdir()] == ["train.log"]
 

@@ -283,10 +283,13 @@ def test_a_search_may_come_before_the_registration(tmp_path):
 def test_an_edited_or_damaged_file_is_refused(registered, tmp_path):
     text = (registered / FILE).read_text()
     for bad, said in (
-        (text.replace('"more_than": 0.0', '"more_than": 0.5'), "not what was registered: hash = "),
-        (text.replace('"draws": 2', '"draws": 9'), "not what was registered"),
+        (
+            text.replace('"more_than": 0.0', '"more_than": 0.5'),
+            "was edited after registration: hash = ",
+        ),
+        (text.replace('"draws": 2', '"draws": 9'), "was edited after registration"),
         ("{", "is not a registration"),
-        ("{}", "not what was registered"),
+        ("{}", "was edited after registration"),
     ):
         assert bad != text
         (tmp_path / FILE).write_text(bad)

@@ -100,7 +100,7 @@ def test_jobs_end_complete_or_with_the_place_of_what_they_said(cluster, tmp_path
     ended = jobs.ended()
     assert ended[done.name] is None
     assert ended[failed.name].how == (
-        f"job 1_1 ended; of itself it says: {tmp_path}/slurm/1_1_0_log.err"
+        f"job 1_1 ended; its own output: {tmp_path}/slurm/1_1_0_log.err"
     )
     assert ended[failed.name].lines == ("first", "last")
     assert jobs.leave() == "Left; no job was running."
@@ -113,7 +113,7 @@ def test_a_later_command_takes_up_what_is_queued(cluster, tmp_path):
     jobs = SlurmJobs(tmp_path, Request(), train)
     assert jobs.start(all_) == dict.fromkeys(names(all_))
     assert (cluster / "count").read_text() == "1\n"
-    assert jobs.leave() == "Left; 2 jobs go on (to end them: scancel 1_0 1_1)."
+    assert jobs.leave() == "Left; 2 jobs continue (to end them: scancel 1_0 1_1)."
 
 
 def test_what_failed_is_submitted_anew_when_asked_alone(cluster, tmp_path):

@@ -27,7 +27,7 @@ def test_a_file_gives_its_sweep_with_or_without_a_preset():
         ("", "has no function get_sweep"),
         ("get_sweep = 3", "has no function get_sweep"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("def get_sweep(): return 3", "get_sweep must give a Sweep, not int"),
+        ("def get_sweep(): return 3", "get_sweep must return a Sweep, not int"),
         ("def get_sweep(): raise ValueError('not today')", "not today"),
         ("def get_sweep(: pass", "SyntaxError"),
     ],
@@ -71,7 +71,7 @@ WRONG = {
     ),
     "no folder's name": (dataclasses.replace(SWEEP, name="a/b"), "the name 'a/b' must be a letter"),
     "no check": (dataclasses.replace(SWEEP, claim=Claim("", ())), "at least one check"),
-    "absent condition": (with_conditions(Condition("p=0", {}, 0.0)), r"claim speaks of \['p=1'\]"),
+    "absent condition": (with_conditions(Condition("p=0", {}, 0.0)), r"claim names \['p=1'\]"),
     "no place on the axis": (
         with_conditions(Condition("p=0", {}, 0.0), Condition("p=1", {})),
         r"of a trend, but \['p=1'\] have no value",
@@ -86,11 +86,11 @@ WRONG = {
     ),
     "measure of no evaluation": (
         dataclasses.replace(SWEEP, measures=("eval/flip/accuracy",)),
-        "eval/flip/accuracy needs evaluation.modes to hold 'flip'",
+        "eval/flip/accuracy needs evaluation.modes to contain 'flip'",
     ),
     "claim of no evaluation": (
         dataclasses.replace(SWEEP, claim=Claim("", (Trend("iwl_rare", rising=True),))),
-        "iwl_rare needs evaluation.modes to hold 'no_support_rare'",
+        "iwl_rare needs evaluation.modes to contain 'no_support_rare'",
     ),
     "choice by no evaluation": (
         with_search(choose_by="iwl_common"),

@@ -1,1 +1,1 @@
-"""Where the jobs of a sweep are run: this machine, or SLURM."""
+"""Where the jobs of a sweep run: on this machine, or under SLURM."""

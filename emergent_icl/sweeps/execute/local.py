@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, side by side, each on cores or a GPU of its own."""
+"""Jobs as processes of this machine, in parallel, each on its own cores or GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from emergent_icl.runs.workdir import WorkdirError
-from emergent_icl.sweeps.execute.loop import Command, Failure, attempt, failure_of, own_log
+from emergent_icl.sweeps.execute.loop import (
+    Command,
+    Failure,
+    attempt,
+    failure_of,
+    own_log,
+    start_process,
+)
 from emergent_icl.sweeps.jobs import Job
 
 # How long a job may take to save its state when it is asked to stop.
@@ -25,8 +32,8 @@ _GPU_VARIABLE, _MEMORY_VARIABLE = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM
 class Slot(NamedTuple):
     """Where one job runs at a time."""
 
-    cores: frozenset[int]  # To which its process is bound; empty for any.
-    environment: Mapping[str, str]  # What its process has in addition to ours.
+    cores: frozenset[int]  # Its process is bound to them; empty for any.
+    environment: Mapping[str, str]  # Additional variables of its process.
 
 
 class _Running(NamedTuple):
@@ -37,7 +44,7 @@ class _Running(NamedTuple):
 
 
 class LocalProcesses:
-    """This machine as a Place; leaving it stops what runs."""
+    """This machine as a Place; leaving it stops all jobs."""
 
     poll_seconds = 0.5
 
@@ -65,7 +72,7 @@ class LocalProcesses:
         return over
 
     def leave(self) -> str:
-        """See Place; asks all of them to save and stop, and waits until they have."""
+        """See Place; asks all jobs to save and stop, and waits for them."""
         running, self._running = list(self._running.values()), {}
         for one in running:
             one.process.send_signal(signal.SIGTERM)
@@ -78,7 +85,7 @@ class LocalProcesses:
                 one.process.wait()
                 unsaved.append(one.job.name)
             one.log.close()
-        but = f" but {', '.join(unsaved)}, killed after their time" if unsaved else ""
+        but = f" except {', '.join(unsaved)} (killed after {GRACE_SECONDS} s)" if unsaved else ""
         return f"Stopped; every run is saved{but}."
 
     def _start(self, job: Job) -> None:
@@ -87,15 +94,7 @@ class LocalProcesses:
         try:
             job.workdir.claim(job.config)
             with _bound_to(slot.cores):
-                process = subprocess.Popen(
-                    self._command(job.workdir),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, **slot.environment},
-                    # A Ctrl-C on the terminal is this process's to pass on.
-                    start_new_session=True,
-                )
+                process = start_process(self._command(job.workdir), log, slot.environment)
         except (OSError, WorkdirError):
             log.close()
             raise
@@ -105,7 +104,7 @@ class LocalProcesses:
 
 @contextlib.contextmanager
 def _bound_to(cores: frozenset[int]) -> Iterator[None]:
-    """A process that is started inside inherits these cores; its thread pools fit them."""
+    """Processes started inside inherit these cores, so that their thread pools fit them."""
     if not cores or not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -118,10 +117,10 @@ def _bound_to(cores: frozenset[int]) -> Iterator[None]:
 
 
 def machine_slots(workers: int = 0) -> list[Slot]:
-    """A slot for each worker; for 0, one for every GPU, or else for every core.
+    """A slot for each worker; for 0, one per GPU, otherwise one per core.
 
-    Small models gain nothing from two cores. Where jobs cannot be bound to cores, a single one uses
-    all of them. Workers share GPUs and cores where there are fewer of these.
+    Small models gain nothing from a second core. If processes cannot be bound to cores, a single
+    slot uses all of them. If there are more workers than GPUs or cores, they share these.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     gpus = visible_gpus()
@@ -133,20 +132,20 @@ def machine_slots(workers: int = 0) -> list[Slot]:
         if gpus:
             environment[_GPU_VARIABLE] = gpus[index % len(gpus)]
             sharers = len(range(index % len(gpus), count, len(gpus)))
-            if sharers > 1:  # JAX takes 75 % of a GPU's memory at once.
+            if sharers > 1:  # By default, JAX allocates 75 % of a GPU's memory.
                 environment[_MEMORY_VARIABLE] = f"{0.75 / sharers:.3f}"
         slots.append(Slot(frozenset(own), environment))
     return slots
 
 
 def visible_gpus() -> list[str]:
-    """Names of the GPUs that this process may use; JAX is not asked, it would take them."""
-    # JAX runs on the processor, whatever lies beside it, without a plugin for something else.
+    """Names of the GPUs that this process may use, without initializing JAX on them."""
+    # Without a plugin, JAX uses the CPU even if there are GPUs.
     can_use = importlib.metadata.entry_points(group="jax_plugins")
     if not can_use or os.environ.get("JAX_PLATFORMS", "") == "cpu":
         return []
     if _GPU_VARIABLE in os.environ:
         names = os.environ[_GPU_VARIABLE].split(",")
-        # CUDA stops reading at the first that is none; '-1' hides them all.
+        # CUDA stops reading at the first invalid one; '-1' hides all.
         return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
     return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]

@@ -1,27 +1,30 @@
-"""Runs jobs somewhere, several at a time; one that fails does not keep the others."""
+"""Runs jobs at some place, several at a time; others continue if one fails."""
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, NamedTuple, Protocol
 
 from emergent_icl.runs.locks import try_lock
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.sweeps.jobs import Job
 
-# What starts the training of a work directory in which its config lies.
+# The command that trains in a work directory, which contains its config.
 Command = Callable[[Workdir], Sequence[str]]
 
 POLL_SECONDS = 0.5
-# Lines of a log that are shown of a job that failed.
+# Last lines of a failed job's log that are shown.
 SHOWN_LINES = 5
 
 
 class Failure(NamedTuple):
-    """A job that ended otherwise than it should: how, its log, and the last lines of that."""
+    """A job that failed: how, its log, and the last lines of the log."""
 
     job: Job
     how: str
@@ -30,10 +33,10 @@ class Failure(NamedTuple):
 
 
 class Watcher:
-    """Told of what the loop does; this one ignores it."""
+    """Is notified of what the loop does; this one ignores it."""
 
     def polled(self, running: Sequence[Job]) -> None:
-        """Whenever the place was looked at."""
+        """Each time the place was polled."""
 
     def started(self, job: Job) -> None:
         """After it was started."""
@@ -42,8 +45,8 @@ class Watcher:
         """After it ended; `failure` is None if it is complete."""
 
 
-class Stopped(Exception):  # noqa: N818  (not an error: it was asked for)
-    """A signal asked the loop to stop: what became of jobs that ran, and what failed before."""
+class Stopped(Exception):  # noqa: N818  (Not an error: the user requested it.)
+    """A signal stopped the loop: what happened to running jobs, and which had failed before."""
 
     def __init__(self, number: signal.Signals, said: str, failures: Sequence[Failure]) -> None:
         super().__init__(f"stopped by {number.name}")
@@ -51,27 +54,27 @@ class Stopped(Exception):  # noqa: N818  (not an error: it was asked for)
 
 
 class PlaceError(RuntimeError):
-    """Jobs cannot be run where they should."""
+    """Jobs cannot run at the requested place."""
 
 
 class Place(Protocol):
-    """Where jobs run; it is looked at every `poll_seconds`."""
+    """Where jobs run; polled every `poll_seconds`."""
 
     poll_seconds: float
 
     def start(self, jobs: Sequence[Job]) -> Mapping[str, Failure | None]:
-        """Starts as many as there is room for, the first ones first.
+        """Starts as many jobs as fit, in order.
 
-        Gives the name of each, with None if it runs now, or with why it could not be started.
+        Returns the name of each, with None if it is running, or why it could not be started.
         """
         ...
 
     def ended(self) -> Mapping[str, Failure | None]:
-        """Those that ended since the last time; None for one that is complete."""
+        """Jobs that have ended since the last call; None if complete."""
         ...
 
     def leave(self) -> str:
-        """Stops what runs there, or lets it go on, as is this place's way; says which."""
+        """Stops running jobs, or leaves them running, and says which."""
         ...
 
 
@@ -81,14 +84,14 @@ def run_jobs(
     watcher: Watcher,
     stop_requested: Callable[[], signal.Signals | None],
 ) -> list[Failure]:
-    """Runs whatever is not complete; gives the jobs that failed, in order.
+    """Runs all incomplete jobs; returns those that failed, in order.
 
     Args:
-      find_jobs: gives every job, in the order in which they are to be started; asked again
-        whenever one ended, since its outcome may be what others wait for.
+      find_jobs: returns all jobs in the order in which to start them; called again whenever one
+        has ended, since others may have waited for it.
       place: where they run.
-      watcher: told of what happens.
-      stop_requested: polled; a signal to raise Stopped for, or None.
+      watcher: notified of what happens.
+      stop_requested: polled; a signal raises Stopped.
     """
     running: dict[str, Job] = {}
     failures: dict[str, Failure] = {}
@@ -127,16 +130,13 @@ def run_jobs(
 
 
 def _ready(jobs: Sequence[Job], over: Collection[str]) -> list[Job]:
-    """Jobs that can be started now; `over` names those that run or have failed."""
-    return [
-        job
-        for job in jobs
-        if job.waits_for is None and job.name not in over and not job.is_complete()
-    ]
+    """Jobs that can be started now, except those named in `over`."""
+    ready = (one for one in jobs if one.waits_for is None and one.name not in over)
+    return [job for job in ready if not job.is_complete()]
 
 
 def attempt(job: Job, start: Callable[[Job], None]) -> Failure | None:
-    """None, or what kept a job from being started: that does not keep the others."""
+    """Starts a job; returns a failure instead of raising it, so that others can start."""
     try:
         start(job)
     except (OSError, WorkdirError) as error:
@@ -145,7 +145,7 @@ def attempt(job: Job, start: Callable[[Job], None]) -> Failure | None:
 
 
 def failure_of(job: Job, how: str) -> Failure | None:
-    """None for a job that is complete; else its failure, with the end of its log."""
+    """None if a job is complete; otherwise its failure, with the end of its log."""
     if job.is_complete():
         return None
     path = job.workdir.log
@@ -153,15 +153,32 @@ def failure_of(job: Job, how: str) -> Failure | None:
     return Failure(job, how, path, tuple(text.strip().splitlines()[-SHOWN_LINES:]))
 
 
-def own_log(workdir: Workdir) -> IO[bytes]:
-    """Opens and locks a job's log; raises WorkdirError while another launcher's job runs there.
+def own_log(workdir: Workdir, patience_seconds: float = 1.0) -> IO[bytes]:
+    """Opens and locks a job's log; raises WorkdirError if a job of another command runs there.
 
-    A process that inherits the file inherits the lock: it lasts as long as the job, also
-    where the launcher was killed.
+    A process that inherits the file inherits the lock, so it lasts as long as the job, even if the
+    launcher was killed.
     """
     workdir.make()
     log = workdir.log.open("ab")
-    if not try_lock(log):
+    if not try_lock(log, patience_seconds):
         log.close()
-        raise WorkdirError(f"a program of another command still runs in {workdir.path}")
+        raise WorkdirError(f"a program of another command is still running in {workdir.path}")
     return log
+
+
+def start_process(
+    command: Sequence[str], log: IO[bytes], environment: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[bytes]:
+    """Starts a command that writes to a log, with additional environment variables.
+
+    It gets a session of its own, so that its parent decides which signals to forward.
+    """
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
