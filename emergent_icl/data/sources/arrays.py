@@ -1,6 +1,6 @@
-"""A user's own arrays in a .npy, .npz, or .h5 file: classes x exemplars, or examples with labels.
+"""Users' arrays in .npy, .npz, or .h5 files: classes x exemplars, or examples with labels.
 
-Files are data: nothing in them is executed, and pickled objects are refused.
+Nothing in a file is executed; pickled objects are refused.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ class Form(NamedTuple):
     """What a source expects of an array.
 
     Attributes:
-      source: its name; its section of options has path, array, labels, and num_exemplars.
-      example: the axes of one example in words, and how many there may be.
-      objection: (shape of an example, dtype) -> what they must be instead; '' if they are right.
+      source: name of the source, whose options include path, array, labels, and num_exemplars.
+      example: axes of one example in words.
+      ranks: allowed numbers of these axes.
+      objection: (shape of an example, dtype) -> what they must be instead; '' if they are valid.
     """
 
     source: str
@@ -37,10 +38,7 @@ class Form(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Examples of classes: their shape (classes, exemplars, ...), and names of the classes.
-
-    `values` is the array of that shape; None if only headers and labels were read.
-    """
+    """Shape (classes, exemplars, ...) and class names; `values` is None if they were not read."""
 
     shape: tuple[int, ...]
     names: tuple[str, ...]
@@ -48,20 +46,17 @@ class Examples(NamedTuple):
 
 
 def read_examples(data: ml_collections.ConfigDict, form: Form, whole: bool = False) -> Examples:
-    """Reads the array that a source's options name: the whole of it, or its header and labels.
+    """Reads the labels and either the header or, if `whole`, the values of a source's array.
 
-    Raises:
-      ValueError: names the option and the file, and says what was expected.
+    Raises ValueError, which names the option, the file, and what was expected.
     """
-    section, path = data[form.source], array_path(data, form.source)
-    where = f"data.{form.source}"
-    with _errors_naming(f"{where}.path = '{path}'"), _opened(path) as arrays:
-        named = section.labels.lower().endswith(".npy")
-        besides = "" if named else section.labels.strip("/")
-        rest = {name: array for name, array in arrays.items() if not name or name != besides}
+    section, path, where = data[form.source], array_path(data, form.source), f"data.{form.source}"
+    with _opened(path, f"{where}.path = '{path}'") as arrays:
+        # Labels in the same file are not examples, unless the option names a separate file.
+        labels_name = "" if section.labels.lower().endswith(".npy") else section.labels.strip("/")
+        rest = {name: array for name, array in arrays.items() if not name or name != labels_name}
         array = _chosen(rest, section.array, f"{where}.array", path)
-        # One in HDF5 may be empty, without a shape.
-        shape = cast(Any, tuple(array.shape or ()))
+        shape = cast(Any, tuple(array.shape or ()))  # An empty HDF5 dataset has no shape.
         lead, axes = (1, "N") if section.labels else (2, "classes x exemplars")
         if len(shape) - lead not in form.ranks or 0 in shape:
             raise ValueError(
@@ -73,61 +68,51 @@ def read_examples(data: ml_collections.ConfigDict, form: Form, whole: bool = Fal
             raise ValueError(f"{where}.path = '{path}' holds {found}; it must be {expected}")
         if section.labels:
             labels = _labels(arrays, section.labels, f"{where}.labels", path, shape[0])
-            names, rows = _rows_of_classes(labels, data, form.source)
-            count = rows.shape[1]
+            values, class_ids, counts = np.unique(labels, return_inverse=True, return_counts=True)
+            names = tuple(_texts(values))
+            count = common_count(data, form.source, names, counts.tolist())
+            first = np.cumsum(counts) - counts
+            rows: Any = np.argsort(class_ids, kind="stable")[first[:, None] + np.arange(count)]
         else:
             names = tuple(f"class {i}" for i in range(shape[0]))
             count = common_count(data, form.source, names, [shape[1]] * shape[0])
-            rows: Any = np.s_[:, :count]
-        values = array[()][rows] if whole else None
-    return Examples((len(names), count, *shape[lead:]), names, values)
-
-
-def _rows_of_classes(
-    labels: np.ndarray, data: ml_collections.ConfigDict, source: str
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the classes in sorted order, and the examples [classes, exemplars] of each."""
-    values, class_ids = np.unique(labels, return_inverse=True)
-    names, counts = tuple(_texts(values)), np.bincount(class_ids)
-    count = common_count(data, source, names, counts.tolist())
-    first = np.cumsum(counts) - counts
-    return names, np.argsort(class_ids, kind="stable")[first[:, None] + np.arange(count)]
+            rows = np.s_[:, :count]
+        return Examples(
+            (len(names), count, *shape[lead:]), names, array[()][rows] if whole else None
+        )
 
 
 def common_count(
     data: ml_collections.ConfigDict, source: str, names: Sequence[str], counts: Sequence[int]
 ) -> int:
-    """The number of exemplars to show of every class; ValueError if a class has too few."""
+    """Exemplars to show per class; raises ValueError if a class has too few."""
     section, where = data[source], f"data.{source}"
     fewest, most = min(counts), max(counts)
     wanted = section.num_exemplars or most
     if wanted <= fewest:
         return wanted
-    said = f"{where}.path = '{section.path}': class '{names[counts.index(fewest)]}' has {fewest} "
+    found = f"{where}.path = '{section.path}': class '{names[counts.index(fewest)]}' has {fewest} "
     if section.num_exemplars:
-        raise ValueError(f"{said}exemplars, fewer than {where}.num_exemplars = {wanted}")
+        raise ValueError(f"{found}exemplars, fewer than {where}.num_exemplars = {wanted}")
     raise ValueError(
-        f"{said}exemplars, but class '{names[counts.index(most)]}' has {most}. All classes must "
+        f"{found}exemplars, but class '{names[counts.index(most)]}' has {most}. All classes must "
         f"have the same number, or set {where}.num_exemplars to show the first ones of each"
     )
 
 
 def read_groups(data: ml_collections.ConfigDict, source: str, name: str, count: int) -> list[str]:
-    """An array of the file, [classes]: numbers or names of groups."""
+    """Reads the names of the classes' groups, an array [classes]; raises ValueError."""
     path = array_path(data, source)
-    where = f"data.split.groups = '{name}': an array of that name in data.{source}.path = '{path}'"
-    try:
-        with _opened(path) as arrays:
-            values = _chosen(arrays, name, "data.split.groups", path)[()]
-    except Exception as error:  # A damaged archive can raise nearly anything.
-        raise ValueError(f"{where} cannot be read ({_reason(error)})") from error
+    where = f"data.split.groups = '{name}': the array in data.{source}.path = '{path}'"
+    with _opened(path, where) as arrays:
+        values = _chosen(arrays, name, "data.split.groups", path)[()]
     if values.shape != (count,):
-        raise ValueError(f"{where} has the shape {values.shape}; it must be ({count},), [classes]")
+        raise ValueError(f"{where} has shape {values.shape}; it must be ({count},), [classes]")
     return _texts(values)
 
 
 def array_path(data: ml_collections.ConfigDict, source: str) -> Path:
-    """The file of a source; ValueError for another kind of file."""
+    """The file of a source; raises ValueError for other kinds of files."""
     path = Path(data[source].path).expanduser()
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(
@@ -138,42 +123,38 @@ def array_path(data: ml_collections.ConfigDict, source: str) -> Path:
 
 
 @contextlib.contextmanager
-def _errors_naming(where: str) -> Iterator[None]:
-    """Whatever fails inside is a ValueError that names an option and its file."""
+def _opened(path: Path, where: str) -> Iterator[Mapping[str, Any]]:
+    """The arrays of a file by name; errors become ValueErrors that begin with `where`.
+
+    Each array has a shape and dtype; `[()]` reads its values.
+    """
     try:
-        yield
+        with contextlib.ExitStack() as stack:
+            yield _arrays(path, stack)
     except Exception as error:  # A damaged archive can raise nearly anything.
         if str(error).startswith("data."):
             raise
-        raise ValueError(f"{where} cannot be read: {_reason(error)}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, BlockingIOError) or "unable to lock file" in str(error):
+            reason = _LOCKED
+        raise ValueError(f"{where} cannot be read: {reason}") from error
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, BlockingIOError) or "unable to lock file" in str(error):
-        return _LOCKED
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The arrays of a file by name: each has a shape and dtype, and `[()]` reads it."""
+def _arrays(path: Path, stack: contextlib.ExitStack) -> Mapping[str, Any]:
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        yield {"": np.load(path, mmap_mode="r", allow_pickle=False)}
-    elif suffix == ".npz":
-        # Opened here, because NumPy leaves a file open that turns out to be no archive.
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            yield {name.removesuffix(".npy"): _Member(archive, name) for name in names}
-    else:
-        import h5py
+        return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+    if suffix == ".npz":
+        # NumPy would leave a file open that turns out to be no archive.
+        archive = stack.enter_context(zipfile.ZipFile(path))
+        return {n.removesuffix(".npy"): _Member(archive, n) for n in archive.namelist()}
+    import h5py
 
-        with h5py.File(path, "r") as file:
-            yield dict(_datasets(file, "", ()))
+    return dict(_datasets(stack.enter_context(h5py.File(path, "r")), "", ()))
 
 
 class _Member:
-    """An array of a .npz file whose numbers are read when they are asked for."""
+    """An array of a .npz file, read only when needed."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self._archive, self._name = archive, name
@@ -184,13 +165,8 @@ class _Member:
             is_first = form.read_magic(file) == (1, 0)
             return (form.read_array_header_1_0 if is_first else form.read_array_header_2_0)(file)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._header()[0]
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._header()[2]
+    shape = property(lambda self: self._header()[0])
+    dtype = property(lambda self: self._header()[2])
 
     def __getitem__(self, everything: tuple[()]) -> np.ndarray:
         with self._archive.open(self._name) as file:
@@ -198,28 +174,28 @@ class _Member:
 
 
 def _datasets(group: Any, prefix: str, above: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
-    """The datasets below a group of HDF5, through links of every kind."""
+    """The datasets below an HDF5 group by path, links included; None if a target is missing."""
     for name in group:
         try:
             item = group[name]
         except (KeyError, OSError):
-            item = None  # A link whose target is missing.
+            item = None
         if hasattr(item, "keys"):
-            if item not in (group, *above):  # A link may lead back up.
+            if item not in (group, *above):  # A link may form a cycle.
                 yield from _datasets(item, f"{prefix}{name}/", (group, *above))
         elif item is None or hasattr(item, "shape"):
             yield f"{prefix}{name}", item
 
 
 def _chosen(arrays: Mapping[str, Any], name: str, option: str, path: Path) -> Any:
-    """The array that is asked for; '' means the only one."""
+    """The array of that name; '' means the only one."""
     if list(arrays) == [""]:
         if name:
             raise ValueError(f"{option} = '{name}' must be '': {path} has a single array")
         return arrays[""]
-    # Two links may lead to the same array.
-    different = {} if name else {array: key for key, array in reversed(list(arrays.items()))}
-    key = next(iter(different.values())) if len(different) == 1 else name.strip("/")
+    # Two links may have the same target.
+    distinct = {} if name else {array: key for key, array in reversed(list(arrays.items()))}
+    key = next(iter(distinct.values())) if len(distinct) == 1 else name.strip("/")
     if key not in arrays:
         raise ValueError(
             f"{option} = '{name}' must be one of {', '.join(sorted(arrays))}, the arrays in {path}"
@@ -232,21 +208,21 @@ def _chosen(arrays: Mapping[str, Any], name: str, option: str, path: Path) -> An
 def _labels(
     arrays: Mapping[str, Any], name: str, option: str, path: Path, count: int
 ) -> np.ndarray:
-    """The labels of `count` examples: integers or strings, from the file or one beside it."""
+    """Labels of `count` examples, integers or strings, from the same or a separate file."""
     if name.lower().endswith(".npy") and name not in arrays:
         path = path.parent / Path(name).expanduser()
-        with _errors_naming(f"{option} = '{name}': {path}"):
-            labels = np.load(path, allow_pickle=False)
+        with _opened(path, f"{option} = '{name}': {path}") as own:
+            labels = np.array(own[""])
     elif list(arrays) == [""]:
         raise ValueError(f"{option} = '{name}' must be a .npy file: {path} has a single array")
     else:
         labels = _chosen(arrays, name, option, path)[()]
-    if labels.dtype == object:  # Strings of HDF5.
+    if labels.dtype == object:  # HDF5 strings.
         labels = np.array(_texts(labels))
     if labels.shape != (count,) or labels.dtype.kind not in "iuSU":
         raise ValueError(
             f"{option} = '{name}' ({path}) holds {labels.dtype} of shape {labels.shape}; it must "
-            f"be integers or strings of shape ({count},), one for each example"
+            f"be integers or strings of shape ({count},), one per example"
         )
     return labels
 

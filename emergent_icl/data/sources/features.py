@@ -1,4 +1,4 @@
-"""A user's own feature vectors from a .npy, .npz, or .h5 file."""
+"""Users' feature vectors in a .npy, .npz, or .h5 file."""
 
 from __future__ import annotations
 
@@ -29,16 +29,13 @@ _FORM = Form("features", "D", (1,), _objection)
 
 
 def features_shape(data: ml_collections.ConfigDict) -> SourceShape:
-    """Reads the header of the file; raises ValueError if it does not hold what is asked for."""
+    """Reads the header of the file; raises ValueError if it is invalid."""
     classes, exemplars, dimension = read_examples(data, _FORM).shape
     return SourceShape(classes, exemplars, (dimension,), "vector")
 
 
 def load_features(data: ml_collections.ConfigDict) -> ExampleBank:
-    """Loads the vectors as float32.
-
-    Raises DataUnavailableError if the file is damaged, or not every number finite.
-    """
+    """Loads float32 vectors; raises DataUnavailableError for damaged files or non-finite values."""
     path = array_path(data, "features")
     try:
         found = read_examples(data, _FORM, whole=True)
@@ -50,19 +47,19 @@ def load_features(data: ml_collections.ConfigDict) -> ExampleBank:
     if not finite.all():
         bad = np.flatnonzero(~finite)
         raise DataUnavailableError(
-            f"data.features.path = '{path}': numbers that are not finite (in float32) in "
+            f"data.features.path = '{path}': numbers are not finite (in float32) in "
             f"{len(bad)} of {len(finite)} classes, the first of them {bad[0]}"
         )
     return ExampleBank(f"features {path.name}", vectors, found.names)
 
 
 def features_names(data: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """The labels in sorted order; without labels, 'class 0', ..."""
+    """Sorted labels; without labels, 'class 0', ..."""
     return read_examples(data, _FORM).names
 
 
 def features_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]:
-    """An array of the file, [classes]: numbers or names of groups."""
+    """An array [classes] of the file: numbers or names of groups."""
     return read_groups(data, "features", name, features_shape(data).num_classes)
 
 

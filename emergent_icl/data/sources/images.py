@@ -1,8 +1,8 @@
-"""A user's own images: a folder CLASS/*.png or .jpg, or an array in a file.
+"""Users' images: a folder CLASS/*.png or .jpg, or an array in a file.
 
-Images become gray squares of data.image_size: transparent parts are white, and the rest of an
-image that is not square is filled with white. Nested folders are classes by their whole path, and
-the folder above is the 'parent' group.
+Images become gray squares of data.image_size: transparent parts become white, and images that are
+not square are padded with white. In nested folders, the path names the class, and the parent folder
+its group.
 """
 
 from __future__ import annotations
@@ -20,18 +20,11 @@ from PIL import Image, ImageOps
 
 from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
-from emergent_icl.data.sources import cache
-from emergent_icl.data.sources.arrays import (
-    SUFFIXES,
-    Form,
-    common_count,
-    read_examples,
-    read_groups,
-)
+from emergent_icl.data.sources import arrays, cache
 from emergent_icl.data.sources.source import DataSource, DataUnavailableError
 from emergent_icl.data.ticks import ticking
 
-# Of how images are decoded and resized: a change makes old caches void.
+# Version of decoding and resizing; increasing it invalidates caches.
 DECODING_VERSION = 1
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _IGNORED = ("thumbs.db", "desktop.ini", "__macosx")
@@ -40,21 +33,21 @@ _IGNORED = ("thumbs.db", "desktop.ini", "__macosx")
 def _objection(shape: tuple[int, ...], dtype: np.dtype) -> str:
     if len(shape) == 3 and shape[2] not in (1, 3):
         return f"of 1 or 3 channels (the last axis), not {shape[2]}"
-    is_right = dtype == np.uint8 or np.issubdtype(dtype, np.floating)
-    return "" if is_right else "uint8, or floating-point numbers in [0, 1]"
+    is_valid = dtype == np.uint8 or np.issubdtype(dtype, np.floating)
+    return "" if is_valid else "uint8, or floating-point numbers in [0, 1]"
 
 
-_FORM = Form("images", "H x W (x channels)", (2, 3), _objection)
+_FORM = arrays.Form("images", "H x W (x channels)", (2, 3), _objection)
 
 
 def images_shape(data: ml_collections.ConfigDict) -> SourceShape:
-    """Lists the folder, or reads the header of the file; raises ValueError for anything else."""
-    size = (data.image_size, data.image_size)
+    """Lists the folder, or reads the header of the file; raises ValueError if it is invalid."""
     if _is_folder(data):
         names, files = _listed(data)
-        return SourceShape(len(names), len(files[0]), size, "image")
-    num_classes, num_exemplars, *_ = read_examples(data, _FORM).shape
-    return SourceShape(num_classes, num_exemplars, size, "image")
+        counts = len(names), len(files[0])
+    else:
+        counts = arrays.read_examples(data, _FORM).shape[:2]
+    return SourceShape(*counts, (data.image_size, data.image_size), "image")
 
 
 def load_images(data: ml_collections.ConfigDict) -> ExampleBank:
@@ -63,22 +56,22 @@ def load_images(data: ml_collections.ConfigDict) -> ExampleBank:
     Raises DataUnavailableError if a file cannot be read, or a number is outside [0, 1].
     """
     try:
-        names, arrays = _from_folder(data) if _is_folder(data) else _from_file(data)
+        names, made = _from_folder(data) if _is_folder(data) else _from_file(data)
     except ValueError as error:
         raise DataUnavailableError(str(error)) from error
-    name, source = Path(data.images.path).name, f"pixels {int(arrays['source']):08x}"
-    return ExampleBank(f"images {name}", arrays["images"], names, source)
+    name, source = Path(data.images.path).name, f"pixels {int(made['source']):08x}"
+    return ExampleBank(f"images {name}", made["images"], names, source)
 
 
 def images_names(data: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """Paths of the folders, 'CLASS' or 'GROUP/CLASS'; of a file, as features have them."""
-    return _listed(data)[0] if _is_folder(data) else read_examples(data, _FORM).names
+    """Paths of the folders, 'CLASS' or 'GROUP/CLASS', or sorted labels; else 'class 0', ..."""
+    return _listed(data)[0] if _is_folder(data) else arrays.read_examples(data, _FORM).names
 
 
 def images_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]:
-    """The 'parent' folder of each class; of a file, an array [classes]."""
+    """The 'parent' folder of each class; for a file, an array [classes]."""
     if not _is_folder(data):
-        return read_groups(data, "images", name, images_shape(data).num_classes)
+        return arrays.read_groups(data, "images", name, images_shape(data).num_classes)
     if name != "parent":
         raise ValueError(
             f"data.split.groups = '{name}' must be '', 'parent' (the folder above a class), or a "
@@ -88,7 +81,7 @@ def images_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]:
 
 
 def _is_folder(data: ml_collections.ConfigDict) -> bool:
-    """Whether the path is a folder of images, not a file; ValueError if it is neither."""
+    """Whether the path is a folder, not a file; raises ValueError if it is neither."""
     path = Path(data.images.path).expanduser()
     if data.images.path and path.is_dir():
         if unused := data.images.array or data.images.labels:
@@ -97,70 +90,69 @@ def _is_folder(data: ml_collections.ConfigDict) -> bool:
                 f"of {path} are its folders"
             )
         return True
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in arrays.SUFFIXES:
         raise ValueError(
             f"data.images.path = '{data.images.path}' must be an existing folder CLASS/*.png, "
-            f".jpg, or .jpeg, or a file that ends with {', '.join(SUFFIXES)}"
+            f".jpg, or .jpeg, or a file that ends with {', '.join(arrays.SUFFIXES)}"
         )
     return False
 
 
 def _listed(data: ml_collections.ConfigDict) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Names of the classes of a folder, and the files [classes][exemplars], all in sorted order."""
+    """Sorted class names and files [classes][exemplars] of a folder."""
     root = Path(data.images.path).expanduser()
     stamps, found = _LISTINGS.get(root, ({}, {}))
-    if not stamps or any(_stamp(place) != stamp for place, stamp in stamps.items()):
+    if not stamps or any(_stamp(folder) != stamp for folder, stamp in stamps.items()):
         stamps, found = _LISTINGS[root] = _walked(root)
     counts = [len(files) for files in found.values()]
-    count = common_count(data, "images", [*found], counts)
+    count = arrays.common_count(data, "images", [*found], counts)
     return tuple(found), [files[:count] for files in found.values()]
 
 
-# A config is checked many times. By root: when its folders last changed, and their files by class.
+# Configs are checked often. Root -> modification times of its folders, and files by class.
 _LISTINGS: dict[Path, tuple[dict[str, int], dict[str, list[str]]]] = {}
 
 
-def _stamp(place: str) -> int:
-    return os.stat(place).st_mtime_ns if os.path.isdir(place) else 0
+def _stamp(folder: str) -> int:
+    return os.stat(folder).st_mtime_ns if os.path.isdir(folder) else 0
 
 
 def _walked(root: Path) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """An entry of `_LISTINGS`; ValueError if the folder holds anything but folders of images."""
+    """An entry of `_LISTINGS`; raises ValueError unless there are only folders of images."""
+
+    def unlistable(error: OSError) -> NoReturn:
+        raise error
+
+    def visible(names: list[str]) -> list[str]:
+        return sorted(n for n in names if n[0] != "." and n.lower() not in _IGNORED)
+
     where, stamps, found = f"data.images.path = '{root}'", {}, {}
-    for place, folders, files in os.walk(root, onerror=_raise, followlinks=True):
-        stamps[place] = _stamp(place)
-        folders[:] = sorted(filter(_counts, folders))
-        paths = [os.path.join(place, name) for name in sorted(filter(_counts, files))]
-        is_top = place == str(root)
+    for folder, subfolders, files in os.walk(root, onerror=unlistable, followlinks=True):
+        stamps[folder] = _stamp(folder)
+        subfolders[:] = visible(subfolders)
+        paths = [os.path.join(folder, name) for name in visible(files)]
+        is_class = not subfolders and folder != str(root)
         for path in paths:
             if not path.lower().endswith(IMAGE_SUFFIXES):
                 raise ValueError(f"{where}: {path} is not a .png, .jpg, or .jpeg image")
-            if folders or is_top:
+            if not is_class:
                 raise ValueError(
                     f"{where}: {path} is in no folder of a class; expected CLASS/*.png or "
                     "GROUP/CLASS/*.png"
                 )
-        if not folders and not is_top:
-            found[Path(place).relative_to(root).as_posix()] = paths
+        if is_class:
+            found[Path(folder).relative_to(root).as_posix()] = paths
     if not any(found.values()):
         raise ValueError(f"{where} holds no images; expected CLASS/*.png, .jpg, or .jpeg")
     return stamps, found
 
 
-def _counts(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in _IGNORED
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
 def _from_folder(data: ml_collections.ConfigDict) -> tuple[tuple[str, ...], cache.Arrays]:
-    """Names, and the arrays of `_made`, from the cache if no file has changed since."""
+    """Names, and the result of `_made`, from the cache unless a file has changed."""
     names, files = _listed(data)
-    every = [file for of_class in files for file in of_class]
     start = len(str(Path(data.images.path).expanduser()))
-    stats = [(f[start:], one.st_size, one.st_mtime_ns) for f in every for one in [os.stat(f)]]
+    every = ((file[start:], os.stat(file)) for of_class in files for file in of_class)
+    stats = [(name, found.st_size, found.st_mtime_ns) for name, found in every]
     content = {
         "decoding": DECODING_VERSION,
         "image_size": data.image_size,
@@ -168,22 +160,22 @@ def _from_folder(data: ml_collections.ConfigDict) -> tuple[tuple[str, ...], cach
     }
     key = f"{data.image_size}px-{content['files'][:16]}"
     path = cache.cache_folder(data.cache_dir) / f"images-{key}.npz"
-    shape = (len(files), len(files[0]))
+    counts = (len(files), len(files[0]))
     return names, cache.load_or_build(
-        path, content, lambda: _made(shape, data.image_size, lambda c, e: _decoded(files[c][e]))
+        path, content, lambda: _made(counts, data.image_size, lambda c, e: _decoded(files[c][e]))
     )
 
 
 def _from_file(data: ml_collections.ConfigDict) -> tuple[tuple[str, ...], cache.Arrays]:
-    """The same of an array; floating-point numbers become 8 bits."""
-    _, names, values = found = read_examples(data, _FORM, whole=True)
+    """Names, and the result of `_made`; floating-point numbers are rounded to 8 bits."""
+    shape, names, values = arrays.read_examples(data, _FORM, whole=True)
 
     def image(class_id: int, exemplar: int) -> Image.Image:
         assert values is not None
         pixels = values[class_id, exemplar]
         if pixels.dtype != np.uint8:
             low, high = pixels.min(), pixels.max()
-            if not (low >= 0 and high <= 1):  # Nor for NaN.
+            if not (low >= 0 and high <= 1):  # Also rejects NaN.
                 raise ValueError(
                     f"data.images.path = '{data.images.path}': example {exemplar} of class "
                     f"'{names[class_id]}' has values from {low:g} to {high:g}; floating-point "
@@ -192,36 +184,35 @@ def _from_file(data: ml_collections.ConfigDict) -> tuple[tuple[str, ...], cache.
             pixels = np.round(pixels * WHITE).astype(np.uint8)
         return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).convert("L")
 
-    return names, _made(found.shape[:2], data.image_size, image)
+    return names, _made(shape[:2], data.image_size, image)
 
 
 def _made(
-    shape: tuple[int, ...], size: int, image: Callable[[int, int], Image.Image]
+    counts: tuple[int, ...], size: int, image: Callable[[int, int], Image.Image]
 ) -> cache.Arrays:
-    """Images uint8 [classes, exemplars, size, size], and a checksum of them at their own sizes."""
-    images, checksum = np.empty((*shape, size, size), np.uint8), 0
-    for class_id in ticking("reading images", range(shape[0]), shape[0]):
-        for exemplar in range(shape[1]):
+    """Images uint8 [classes, exemplars, size, size], and a checksum of the unresized ones."""
+    images, checksum = np.empty((*counts, size, size), np.uint8), 0
+    for class_id in ticking("reading images", range(counts[0]), counts[0]):
+        for exemplar in range(counts[1]):
             gray = image(class_id, exemplar)
             checksum = zlib.crc32(gray.tobytes(), zlib.crc32(repr(gray.size).encode(), checksum))
             if gray.size != (size, size):
-                # Pillow widens the filter when it shrinks an image: antialiased.
+                # Pillow antialiases when it shrinks an image.
                 gray = ImageOps.pad(gray, (size, size), Image.Resampling.BILINEAR, color=WHITE)
             images[class_id, exemplar] = np.asarray(gray)
     return {"images": images, "source": np.array(checksum)}
 
 
 def _decoded(file: str) -> Image.Image:
-    """An image of a file in gray, upright, transparent parts white."""
+    """Reads an image file: gray, upright, with white where it is transparent."""
     try:
         with Image.open(file, formats=("PNG", "JPEG")) as opened:
             image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip.
+            if image.mode.startswith("I"):  # Pillow would clip 16 bits.
                 return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
             if image.has_transparency_data:
-                image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
+                image = Image.alpha_composite(white, image.convert("RGBA"))
             return image.convert("L")
     except Exception as error:  # A damaged image can raise nearly anything.
         why = str(error).replace(file, "it").splitlines() or [type(error).__name__]
