@@ -2,11 +2,9 @@
 
 python -m experiments.pages --results=docs/reproduction/results.json README.md docs/reproduction.md
 
-What stands between '<!-- results: NAME -->' and '<!-- /results -->' is replaced. Pictures are
-looked for beside results.json.
+Replaces the text between '<!-- results: NAME -->' and '<!-- /results -->'. Pictures are expected
+beside results.json.
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -23,19 +21,14 @@ _RESULTS = flags.DEFINE_string("results", None, "results.json of a reproduction.
 
 
 def main(argv: Sequence[str]) -> None:
-    """Pages in, the same pages out."""
+    """Rewrites the pages."""
     with console.command(argv[:1], ValueError):
         for path in map(Path, argv[1:]):
             write_whole(path, filled(path, Path(_RESULTS.value).expanduser()))
 
 
 def filled(page: Path, results: Path) -> str:
-    """The updated text of a page.
-
-    Raises:
-      OSError: one of the files cannot be read.
-      ValueError: results is not JSON, or a block of the page cannot be filled.
-    """
+    """The updated text of a page; raises ValueError for bad JSON or an unknown block."""
     content = json.loads(results.read_text(encoding="utf-8"))
     pictures = os.path.relpath(results.parent, page.parent)
     try:

@@ -8,8 +8,6 @@ python -m experiments.reproduce --preset=laptop|paper|one-split --workdir=DIR
 to resume.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from absl import flags
@@ -26,7 +24,7 @@ _DATASET = flags.DEFINE_enum(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Findings in, exit code out."""
+    """Runs the sweeps of the findings."""
     sweeping.launch(argv, _sweeps, _PRESET.value)
 
 

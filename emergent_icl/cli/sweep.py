@@ -7,8 +7,6 @@ All missing runs are trained. --register records the claim before any run. Sever
 commas, are run together. Ctrl-C and SIGTERM save every run; rerun the command to resume.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from absl import flags
@@ -26,6 +24,6 @@ _SWEEP = flags.DEFINE_list(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Sweeps in, exit code out."""
+    """Runs the sweeps."""
     named = (findings.__name__, (*findings.FINDINGS, *findings.EXAMPLES))
     sweeping.launch(argv, lambda: [load_sweep(where, *named) for where in _SWEEP.value])

@@ -8,8 +8,6 @@ laptop: settings are chosen by training loss. Training continues until the loss 
 paper, one-split: settings are chosen by ICL; one-split has more classes and fewer steps.
 """
 
-from __future__ import annotations
-
 from emergent_icl.findings import scale
 from emergent_icl.sweeps.claims import Within
 from emergent_icl.sweeps.spec import Condition, Search, Sweep

@@ -1,7 +1,5 @@
 """Finding 1: the more sequences are bursty, the more ICL and the less IWL."""
 
-from __future__ import annotations
-
 from emergent_icl.findings import scale
 from emergent_icl.sweeps.claims import Difference, Trend
 from emergent_icl.sweeps.spec import Sweep, over

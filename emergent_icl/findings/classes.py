@@ -5,8 +5,6 @@ The same 23 characters are held out in every condition; the 12,800 classes are t
 20, and 80 variants of 10.)
 """
 
-from __future__ import annotations
-
 from emergent_icl.findings import scale
 from emergent_icl.sweeps.claims import Difference, Trend
 from emergent_icl.sweeps.spec import Condition, Sweep

@@ -6,8 +6,6 @@ Few classes or few bursts: in-weights learning. Many classes in bursts: in-conte
 runs take 4 minutes of CPU time.
 """
 
-from __future__ import annotations
-
 from emergent_icl.config.configs import with_options
 from emergent_icl.presets import gaussian
 from emergent_icl.sweeps.spec import Sweep, grid, over

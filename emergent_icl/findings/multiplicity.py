@@ -1,7 +1,5 @@
 """Finding 3: the more labels a class has ("dynamic meanings"), the more ICL."""
 
-from __future__ import annotations
-
 from emergent_icl.findings import scale
 from emergent_icl.sweeps.claims import Difference, Trend
 from emergent_icl.sweeps.spec import Sweep, over

@@ -1,7 +1,5 @@
 """Beyond the paper: ICL fades with training (Singh et al. 2023), less so with weight decay."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from emergent_icl.findings import scale

@@ -3,8 +3,6 @@
 Values are ranks: identical drawings, pixel noise, drawings by 20 people.
 """
 
-from __future__ import annotations
-
 from emergent_icl.findings import scale
 from emergent_icl.sweeps.claims import Difference, Trend
 from emergent_icl.sweeps.spec import Condition, Sweep

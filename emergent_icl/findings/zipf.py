@@ -5,8 +5,6 @@ Uniform classes are learned in context alone; under strong skew, the few frequen
 learned in weights alone.
 """
 
-from __future__ import annotations
-
 from emergent_icl.findings import scale
 from emergent_icl.sweeps.claims import AboveConstant, Coexistence, Within
 from emergent_icl.sweeps.spec import Sweep, over

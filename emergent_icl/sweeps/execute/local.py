@@ -89,7 +89,6 @@ class LocalProcesses:
         return f"Stopped; every run is saved{but}."
 
     def _start(self, job: Job) -> None:
-        job.check()
         slot, log = self._free[0], own_log(job.workdir)
         try:
             job.workdir.claim(job.config)

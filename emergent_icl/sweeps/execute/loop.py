@@ -131,13 +131,15 @@ def run_jobs(
 
 def _ready(jobs: Sequence[Job], over: Collection[str]) -> list[Job]:
     """Jobs that can be started now, except those named in `over`."""
-    ready = (one for one in jobs if one.waits_for is None and one.name not in over)
-    return [job for job in ready if not job.is_complete()]
+    open_jobs = (one for one in jobs if one.waits_for is None and one.name not in over)
+    return [job for job in open_jobs if not job.is_complete()]
 
 
 def attempt(job: Job, start: Callable[[Job], None]) -> Failure | None:
-    """Starts a job; returns a failure instead of raising it, so that others can start."""
+    """Checks and starts a job; returns a failure instead of raising it, so that others start."""
     try:
+        job.check()
+        job.workdir.make()
         start(job)
     except (OSError, WorkdirError) as error:
         return Failure(job, "not started", job.workdir.log, (str(error),))
@@ -159,7 +161,6 @@ def own_log(workdir: Workdir, patience_seconds: float = 1.0) -> IO[bytes]:
     A process that inherits the file inherits the lock, so it lasts as long as the job, even if the
     launcher was killed.
     """
-    workdir.make()
     log = workdir.log.open("ab")
     if not try_lock(log, patience_seconds):
         log.close()

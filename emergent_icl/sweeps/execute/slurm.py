@@ -127,7 +127,7 @@ class SlurmJobs:
                 if started[job.name] is None:  # It has just completed.
                     self._jobs[job.name] = (job, own.id)
             else:
-                started[job.name] = attempt(job, _prepare)
+                started[job.name] = attempt(job, lambda job: job.workdir.claim(job.config))
                 fresh += [] if started[job.name] else [job]
         for job, job_id in zip(fresh, self._submit(fresh), strict=True):
             submission = Submission(job_id, job.config.training.num_steps)
@@ -191,12 +191,6 @@ def check_commands(commands: Sequence[str] = COMMANDS) -> None:
             f"--executor=slurm needs SLURM, but {', '.join(missing)} cannot be found on PATH; run "
             "this on a node that can submit jobs, or use --executor=local"
         )
-
-
-def _prepare(job: Job) -> None:
-    job.check()
-    job.workdir.make()
-    job.workdir.claim(job.config)
 
 
 class Submission(NamedTuple):
