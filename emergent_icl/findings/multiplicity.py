@@ -16,7 +16,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         ),
         name="multiplicity",
         title="Label multiplicity",
-        axis="labels of a class",
+        axis="labels per class",
         steps=10_000,
         conditions=over("data.sequences.label_multiplicity", (1, 2, 5, 10), "labels"),
         notes="The effect is between one label and two; more labels add nothing. The number of "

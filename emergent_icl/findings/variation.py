@@ -26,7 +26,7 @@ def get_sweep(preset: str = "laptop") -> Sweep:
         ),
         name="variation",
         title="Variation within a class",
-        axis="what an example is",
+        axis="within-class variation",
         steps=10_000,
         conditions=(
             _single("single", 0.0, 0),

@@ -1,4 +1,4 @@
-"""How often the query's class stands in the context, for several sequence types."""
+"""Burstiness: how often the query's class occurs in the context, by sequence type."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from emergent_icl.data.sequences.burstiness import SequenceStatistics
 from emergent_icl.plots import style
 
-# Bars up to this many are labeled with their shares.
+# Fewer bars are labeled with percentages.
 FEW_BARS = 20
 
 
 @style.in_our_style
 def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> Figure:
-    """Bars: share of the sequences by the number of context examples of the query's class.
+    """Fraction of sequences by the number of context examples of the query's class.
 
-    A panel for whatever was measured, by its name; the first is the training type.
+    One panel per sequence type, the training type first.
     """
     figure = style.new_figure(7, 1.1 + 1.25 * len(statistics))
     panels = figure.subplots(len(statistics), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -29,25 +29,23 @@ def bursts_figure(statistics: Mapping[str, SequenceStatistics], title: str) -> F
         bars = axes.bar(list(shares), list(shares.values()), width=0.7, color=color)
         if most < FEW_BARS:
             axes.bar_label(bars, map(share_text, shares.values()), padding=2, size=8)
-        support = f"support in {share_text(measured.support)} of the sequences"
+        support = f"support in {share_text(measured.support)} of sequences"
         heading = f"{name}: {measured.seq_len - 1} context examples, {support}"
         axes.set_title(heading, size=9, loc="left")
         style.tidy(axes)
-    # Shared axes are set once, with room for numbers above the highest bars.
+    # The axes are shared; leave room for numbers above the highest bars.
     panels[0].set(ylim=(0, 1.22), yticks=(0, 0.5, 1), xlim=(-0.6, most + 0.6))
     panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=20, integer=True, min_n_ticks=1))
-    panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    panels[-1].set_xlabel("examples of the query's class in the context (support)")
-    figure.supylabel("share of the sequences", size=10)
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1))
+    panels[-1].set_xlabel("context examples of the query's class (support)")
+    figure.supylabel("fraction of sequences", size=10)
     figure.suptitle(title, size=12, weight="bold")
     return figure
 
 
 def share_text(share: float) -> str:
-    """A share as per cent; never rounded to none or to all."""
+    """A fraction in percent, never rounded to 0 or 100."""
     percent = 100 * share
-    if 0 < percent < 0.1:
-        return "< 0.1 %"
-    if 99.9 < percent < 100:
-        return "> 99.9 %"
-    return f"{percent:.1f} %" if 0 < percent < 100 else f"{percent:.0f} %"
+    if percent in (0, 100):
+        return f"{percent:.0f}%"
+    return "< 0.1%" if percent < 0.1 else "> 99.9%" if percent > 99.9 else f"{percent:.1f}%"

@@ -1,4 +1,4 @@
-"""One line of text about sequences or data: the options that matter for them, by their names."""
+"""Captions of sequences and data: the relevant options, by name."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from emergent_icl.data.sequences.split import ROLES
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import fewshot_options
 
-# Options that config.evaluation has for few-shot sequences.
+# Few-shot options of config.evaluation.
 _FEWSHOT = ("shots", "ways", "grouped", "distinct_ways")
 _BURST = ("shots", "ways", "grouped", "p_bursty_zipfian", "p_bursty_common")
-# Options that are named only if they have this value.
+# Options that are mentioned only if they have this value.
 _UNUSUAL = {"grouped": True, "distinct_ways": False, "zipf_within_roles": True}
 
 
 def describe_sequences(
     config: ml_collections.ConfigDict, kind: SequenceType, is_training: bool
 ) -> str:
-    """The options that a sequence type depends on, where they matter.
-
-    Few-shot parts have other options in training than in evaluation.
-    """
+    """The relevant options of a sequence type; few-shot options differ in evaluation."""
     sequences = config.data.sequences
     options = {name: sequences[name] for name in kind.reads}
     if kind.is_fewshot and not is_training:
@@ -46,7 +43,7 @@ def describe_sequences(
 
 
 def _matters(name: str, options: dict[str, Any]) -> bool:
-    """Whether an option has a say, and says something unusual where it is a detail."""
+    """Whether an option has an effect and, if it is a detail, an unusual value."""
     p_bursty = options.get("p_bursty", 1.0)
     if name in _BURST and p_bursty == 0:
         return False
@@ -64,7 +61,7 @@ def _option(name: str, value: Any) -> str:
 
 
 def describe_data(config: ml_collections.ConfigDict) -> str:
-    """What an example of `config.data` is."""
+    """The data source and its relevant options."""
     data = config.data
     parts = [data.source]
     if "image_size" in DATA_SOURCES[data.source].reads:

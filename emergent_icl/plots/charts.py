@@ -1,4 +1,4 @@
-"""Interactive charts of sweeps: Plotly's data and layout, drawn by report.js."""
+"""Interactive charts of sweeps as Plotly traces; report.js draws and lays them out."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from typing import Any
 
 from matplotlib.colors import to_rgb
 
-from emergent_icl.plots import style
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Band, Json, Look
+from emergent_icl.plots.sweep_tables import UNKNOWN
 from emergent_icl.sweeps.measures import is_share
 
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
-# Seeds in a line of what hovering shows.
+# Seeds per line of hover text.
 SEEDS_A_LINE = 2
 DIGITS = 4
-UNKNOWN = "–"  # noqa: RUF001
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 Trace = dict[str, Any]
 
 
 def has_curves(sweep: Json) -> bool:
-    """Whether there is anything to draw."""
+    """Whether any run has a curve."""
     return any(_all_steps(sweep, measure) for measure in sweep["measures"])
 
 
@@ -35,10 +33,9 @@ def _all_steps(sweep: Json, measure: str) -> set[int]:
 
 
 def chart(sweep: Json) -> dict[str, Any]:
-    """A sweep's measures over training, a panel each: 'data' and 'layout' for Plotly, as JSON.
+    """Plotly traces of a sweep over training, and its panels (one per measure) for report.js.
 
-    The panels have axes of their own, but no place yet: report.js puts them beside or below each
-    other. The traces of a condition are one legend group over all panels, and named there once.
+    The traces of a condition are one legend entry in all panels.
     """
     conditions = data.in_order(sweep["conditions"])
     looks = data.looks(conditions)
@@ -62,56 +59,27 @@ def chart(sweep: Json) -> dict[str, Any]:
                 panel.append(trace | {"showlegend": is_first, "legendgroup": f"condition {group}"})
         axes = {"xaxis": f"x{_number(index)}", "yaxis": f"y{_number(index)}"}
         traces += [{"type": "scatter"} | axes | trace for trace in panel]
-    return {"data": traces, "layout": _layout(sweep["measures"])}
+    panels = [
+        {"title": chart_text(data.look_of(one).long), "isShare": is_share(one)}
+        for one in sweep["measures"]
+    ]
+    return {"data": traces, "panels": panels}
 
 
 def chart_text(text: object) -> str:
-    """Text for Plotly, which reads markup, and %{...} in templates."""
+    """Text with Plotly's markup and its %{...} templates escaped."""
     return html.escape(str(text), quote=False).replace("%", "&#37;")
 
 
-def _layout(measures: list[str]) -> dict[str, Any]:
-    layout: dict[str, Any] = {
-        "template": "none",
-        "font": {"family": FONT, "size": 13, "color": style.INK},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "hoverlabel": {"bgcolor": "#ffffff", "font": {"family": FONT, "color": style.INK}},
-        "hovermode": "closest",
-        "modebar": {"bgcolor": "rgba(255,255,255,0.9)", "color": "#777777"},
-        "annotations": [],
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "tracegroupgap": 0},
-    }
-    line = {"showline": True, "linecolor": style.GRAY, "ticks": "outside", "zeroline": False,
-            "nticks": 6}  # fmt: skip
-    for index, measure in enumerate(measures):
-        number = _number(index)
-        layout[f"xaxis{number}"] = line | {
-            "anchor": f"y{number}", "showgrid": False, "rangemode": "tozero",
-            "title": {"text": "training step", "standoff": 8, "font": {"size": 13}},
-            "tickformat": "~s", "hoverformat": ",d",
-        } | ({"matches": "x"} if index else {})  # fmt: skip
-        layout[f"yaxis{number}"] = line | {"anchor": f"x{number}", "gridcolor": "#ececec"}
-        if is_share(measure):
-            layout[f"yaxis{number}"]["range"] = [-0.03, 1.03]
-        layout["annotations"].append({
-            "text": chart_text(data.look_of(measure).long), "showarrow": False,
-            "xref": f"x{number} domain", "yref": f"y{number} domain", "x": 0, "y": 1,
-            "xanchor": "left", "yanchor": "bottom", "yshift": 8, "font": {"size": 13},
-            "align": "left",
-        })  # fmt: skip
-    return layout
-
-
 def _number(index: int) -> str:
-    """Of a panel's axes, as Plotly counts: the first have none."""
+    """Plotly's suffix of a panel's axes: '', '2', '3', ..."""
     return str(index + 1) if index else ""
 
 
 def _condition_traces(
     name: str, runs: Mapping[str, Json], measure: str, look: Look
 ) -> Iterator[Trace]:
-    """Band, mean and diverged runs; the one that says showlegend stands for the condition."""
+    """Band, mean, and diverged runs of a condition; showlegend marks its legend entry."""
     band, shown_name = data.band(runs.values(), measure), chart_text(name)
     if band.steps:
         xs, ys = _outline(band)
@@ -134,7 +102,7 @@ def _condition_traces(
             yield {
                 "x": list(points), "y": _rounded(points.values()), "mode": "lines+markers",
                 "name": shown_name, "line": {"color": look.color, "width": 1}, "opacity": 0.8,
-                # A cross at its end alone.
+                # A cross at the end only.
                 "marker": {"symbol": "x-thin", "size": [0] * (len(points) - 1) + [9],
                            "line": {"width": 2, "color": look.color}},
                 "hovertemplate": f"{said}<br>%{{y}} at step %{{x}}<extra></extra>",
@@ -143,7 +111,7 @@ def _condition_traces(
 
 
 def _numbers(runs: Mapping[str, Json], measure: str, band: Band) -> list[list[float | str]]:
-    """At each step the band's ends, and what every run has there."""
+    """At each step, the limits of the band and the value of each run."""
     own = [data.points(run, measure) for run in runs.values()]
     return [
         [_or_unknown(value) for value in (low, high, *(values.get(step) for values in own))]
@@ -152,7 +120,7 @@ def _numbers(runs: Mapping[str, Json], measure: str, band: Band) -> list[list[fl
 
 
 def _hover(runs: Mapping[str, Json]) -> str:
-    """Plotly's template for what `_numbers` gives."""
+    """Hover template for `_numbers`."""
     lines = ["<b>%{fullData.name}</b>, step %{x}", "mean %{y} [%{customdata[0]}, %{customdata[1]}]"]
     seeds = [f"seed {chart_text(seed)}: %{{customdata[{i}]}}" for i, seed in enumerate(runs, 2)]
     for start in range(0, len(seeds), SEEDS_A_LINE):
@@ -161,7 +129,7 @@ def _hover(runs: Mapping[str, Json]) -> str:
 
 
 def _outline(band: Band) -> tuple[list[int | None], list[float | None]]:
-    """A closed line around each stretch of steps where the band is known, None between them."""
+    """Outlines of the stretches where the band is known, separated by None."""
     xs: list[int | None] = []
     ys: list[float | None] = []
     known = itertools.groupby(range(len(band.low)), lambda i: not math.isnan(band.low[i]))

@@ -1,4 +1,4 @@
-"""How often each training class is shown, against Zipf's law."""
+"""Class frequencies in training compared with Zipf's law."""
 
 from __future__ import annotations
 
@@ -20,41 +20,33 @@ BINS_PER_DECADE, LINEAR_BINS = 6, 24
 # Inches, and points.
 WIDTH, HEIGHT = 9.0, 5.6
 LARGE, SMALL = 12.0, 8.5
-# A ring around a point: both are seen where they agree.
-_ALL = {"label": "mean of a bin: all examples", "color": style.BLUE, "marker": "o",
+# A ring and a point: both are visible if they coincide.
+_ALL = {"label": "bin mean: all examples", "color": style.BLUE, "marker": "o",
         "markersize": 8, "fillstyle": "none"}  # fmt: skip
-_QUERIES = {"label": "mean of a bin: queries", "color": style.VERMILLION, "marker": "D",
+_QUERIES = {"label": "bin mean: queries", "color": style.VERMILLION, "marker": "D",
             "markersize": 3.5}  # fmt: skip
-_UNSEEN: dict[str, Any] = {"label": "no class of a bin is shown", "marker": "v"}
+_UNSEEN: dict[str, Any] = {"label": "empty bin", "marker": "v"}
 
 
 class ClassFrequencies(NamedTuple):
-    """What the figure shows.
-
-    Attributes:
-      split: which classes are rare, which common.
-      exponent: of the law.
-      places: int [B, S], place in the split of each example's class; query last.
-      follows_law: whether these sequences are meant to follow it.
-    """
+    """A sample of B sequences of S examples, query last, and the law it may follow."""
 
     split: ClassSplit
     exponent: float
-    places: np.ndarray
+    places: np.ndarray  # int [B, S], places of the classes in the split.
     follows_law: bool = True
 
     @property
     def ranks(self) -> np.ndarray:
-        """Ranks of the classes, int [B, S]; 1 is the commonest, the last place."""
+        """Class ranks, int [B, S]; 1 is the most frequent class, which has the last place."""
         return self.split.num_train - self.places
 
 
 @style.in_our_style
 def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) -> Figure:
-    """Class rank and frequency; both logarithmic unless the law is uniform.
+    """Frequency over class rank; both axes are logarithmic unless the law is uniform.
 
-    Shows single classes, means over bins of ranks with 95 % intervals, and the law. The title
-    says what the sequences are, the subtitle the options that matter.
+    Shows individual classes, means over bins of ranks with 95% intervals, and the law.
     """
     figure = style.new_figure(WIDTH, HEIGHT)
     axes = figure.subplots()
@@ -70,16 +62,16 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     _draw_bins(axes, where, binned_frequency(data.ranks, edges), _ALL)
     _draw_bins(axes, where, binned_frequency(data.ranks[:, -1:], edges), _QUERIES)
     if not is_log:
-        # Error bars of few sequences reach far.
+        # Error bars of small samples are long.
         axes.set_ylim(0, 1.05 * axes.dataLim.y1)
-    axes.set_xlabel("class rank (1 is the commonest)")
-    axes.set_ylabel("share of the examples that are of one class")
+    axes.set_xlabel("class rank (1 = most frequent)")
+    axes.set_ylabel("fraction of examples per class")
     style.tidy(axes)
     titles = style.wrap(title, WIDTH - 1.5, LARGE)
     figure.suptitle("\n".join(titles), x=0.01, ha="left", size=LARGE, weight="bold")
-    sample = f"{len(data.places):,} sequences; bars are 95 % intervals."
+    sample = f"{len(data.places):,} sequences; error bars: 95% intervals."
     lines = style.wrap(f"{subtitle}\n{sample}", WIDTH - 1.5, SMALL)
-    # Above the names of the roles.
+    # Above the role names.
     axes.set_title("\n".join(lines), size=SMALL, color=style.GRAY, loc="left", pad=22)
     style.legend_below(figure, axes, ncols=2)
     return figure
@@ -91,7 +83,7 @@ def _set_scales(
     num_train = data.split.num_train
     top = max(law.max(), single.max(), 1 / len(data.places))
     if is_log:
-        # Not so deep that classes which a strong law hardly ever shows fill the figure.
+        # Classes that hardly ever occur must not fill the figure.
         bottom = max(law.min(), 1 / data.places.size) / 4
         axes.set(xscale="log", yscale="log", xlim=(0.8, num_train * 1.25), ylim=(bottom, top * 3))
     else:
@@ -100,7 +92,7 @@ def _set_scales(
 
 
 def _mark_roles(axes: Axes, split: ClassSplit) -> None:
-    """A pale ground under the common classes, and names above."""
+    """Shades the common classes and names the roles above the axes."""
     text: dict[str, Any] = {"size": 9, "transform": axes.transAxes}
     if count := split.num_common:
         left = axes.get_xlim()[0]
@@ -111,16 +103,16 @@ def _mark_roles(axes: Axes, split: ClassSplit) -> None:
 
 
 def _draw_classes(axes: Axes, data: ClassFrequencies, law: np.ndarray, single: np.ndarray) -> None:
-    """Each class, and what the law says of it."""
+    """Observed and expected frequency of each class."""
     ranks, is_log = np.arange(1, len(law) + 1), data.exponent > 0
-    # Classes that are never shown have no place on a logarithmic axis.
+    # A logarithmic axis cannot show zeros.
     was_shown = single > 0 if is_log else np.full(len(ranks), True)
     axes.plot(
         ranks[was_shown], single[was_shown], ".", color=style.GRAY, markersize=3.5, alpha=0.5,
-        markeredgewidth=0, label="a single class" + ", if it is shown" * is_log,
+        markeredgewidth=0, label="single class" + " (if it occurs)" * is_log,
     )  # fmt: skip
-    name = f"Zipf's law, exponent {data.exponent:g}" if is_log else "the uniform law"
-    dashes, note = ("-", "") if data.follows_law else (":", " (another law holds here)")
+    name = f"Zipf's law, exponent {data.exponent:g}" if is_log else "uniform"
+    dashes, note = ("-", "") if data.follows_law else (":", " (not followed by these sequences)")
     axes.plot(ranks, law, dashes, color=style.INK, linewidth=1.2, label=name + note, zorder=3)
 
 
@@ -129,7 +121,7 @@ def _draw_bins(
 ) -> None:
     was_shown = binned.frequency > 0
     frequency, error = binned.frequency[was_shown], Z_95 * binned.error[was_shown]
-    # On a logarithmic axis a bar that reaches 0 would reach out of the picture.
+    # On a logarithmic axis, bars down to 0 would leave the figure.
     below = np.minimum(error, np.maximum(frequency - axes.get_ylim()[0], 0.0))
     axes.errorbar(
         ranks[was_shown], frequency, (below, error), **look, linestyle="", linewidth=1, zorder=4
@@ -143,10 +135,7 @@ def _draw_bins(
 
 
 def rank_edges(split: ClassSplit, is_log: bool) -> np.ndarray:
-    """Edges of bins of ranks, int [N + 1]; common and rare classes share none.
-
-    Bin n holds the ranks in [edges[n], edges[n + 1]).
-    """
+    """Edges of bins [edges[n], edges[n + 1]), int [N + 1]; no bin mixes common and rare classes."""
     borders = sorted({1, split.num_common + 1, split.num_train + 1})
     edges: set[int] = set()
     for low, high in itertools.pairwise(borders):
@@ -161,13 +150,13 @@ def rank_edges(split: ClassSplit, is_log: bool) -> np.ndarray:
 
 
 def law_ranks(edges: np.ndarray, exponent: float) -> np.ndarray:
-    """Where in each bin the law has its mean over the bin, float [N].
+    """The rank at which the law equals its mean over each bin, float [N].
 
-    Drawn there, a bin whose classes follow the law lies on its line however wide it is.
+    Drawn there, a bin that follows the law lies on its line.
     """
     ranks = [np.arange(low, high) for low, high in itertools.pairwise(edges)]
     if not exponent:
         return np.array([bin_ranks.mean() for bin_ranks in ranks])
-    # Relative to the bin's first rank: large exponents would underflow.
+    # Relative to the first rank to avoid underflow.
     means = [np.mean((bin_ranks / bin_ranks[0]) ** -exponent) for bin_ranks in ranks]
     return edges[:-1] * np.array(means) ** (-1 / exponent)

@@ -1,4 +1,4 @@
-"""Several runs side by side: their curves in one figure, their ends and options in a table."""
+"""Comparison of several runs: curves in one figure, tables of final values and options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEASURES = {"ICL": "icl", "IWL": "iwl", "loss": "loss"}
 
 
 class _Recorded(NamedTuple):
-    """What a run, or a replica alone, has recorded so far; `ends` are those of `Comparison`."""
+    """Metrics of a run or replica so far; `ends` is its row of `Comparison.ends`."""
 
     config: ml_collections.ConfigDict
     records: list[Record]
@@ -35,14 +35,14 @@ class _Recorded(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What `compare` returns.
+    """The result of `compare`.
 
     Attributes:
-      figure: ICL and IWL in [0, 1] and the training loss (nats) over steps, a line for each run.
+      figure: ICL and IWL in [0, 1] and the training loss (nats) over steps, one line per run.
       ends: {run: {'state': text, 'step': number, 'ICL': Interval, 'IWL': Interval, 'loss': number,
-        'config': hash, 'commit': of the code}}, with 95 % intervals over evaluation sequences; None
-        for what was not measured.
-      options: {option: {run: value}} of those that differ between the runs.
+        'config': hash, 'commit': of the code}}. Intervals are 95% intervals over evaluation
+        sequences. None if not measured.
+      options: {option: {run: value}} of options that differ between runs.
     """
 
     figure: Figure
@@ -50,7 +50,7 @@ class Comparison(NamedTuple):
     options: dict[str, dict[str, Any]]
 
     def tables(self) -> list[dict[str, dict[str, str]]]:
-        """Ends, and options if any differ, as text: {row: {column: text}}."""
+        """Final values and, if any, differing options: {row: {column: text}}."""
         ends = {run: {k: _text(v) for k, v in cells.items()} for run, cells in self.ends.items()}
         options = {
             path: {run: str(v) for run, v in own.items()} for path, own in self.options.items()
@@ -67,22 +67,21 @@ class Comparison(NamedTuple):
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the figure; returns its path. FigureError unless it ends in .png, .pdf or .svg."""
+        """Saves the figure as .png, .pdf, or .svg; returns its path. Raises FigureError."""
         path = Path(path).expanduser()
         style.save(self.figure, path)
         return path
 
 
 def compare(runs: Iterable[Run | str | os.PathLike[str]]) -> Comparison:
-    """Compares runs by what they recorded while they trained; evaluates nothing.
+    """Compares runs by their metrics from training, without evaluating them.
 
     Args:
-      runs: opened runs or their folders; a folder stands for all replicas in it. They need not be
-        complete.
+      runs: opened runs or their folders (with all their replicas), complete or not.
 
     Raises:
-      ValueError: no runs are given.
-      WorkdirError: a folder holds no run, or its metrics are damaged.
+      ValueError: there are no runs.
+      WorkdirError: a folder contains no run, or its metrics are damaged.
     """
     found: dict[tuple[Path, str], _Recorded] = {}
     for run in [runs] if isinstance(runs, str | os.PathLike | Run) else runs:
@@ -93,16 +92,16 @@ def compare(runs: Iterable[Run | str | os.PathLike[str]]) -> Comparison:
         wanted = (run.replica,) if isinstance(run, Run) else [name for name, _ in names]
         found |= {(workdir.path, name): _recorded(workdir, name) for name in wanted}
     if not found:
-        raise ValueError("no runs are given to compare")
+        raise ValueError("there are no runs to compare")
     named = dict(zip(_labels(list(found)), found.values(), strict=True))
     options = differing({label: run.config for label, run in named.items()})
     return Comparison(_figure(named), {label: run.ends for label, run in named.items()}, options)
 
 
 def differing(configs: Mapping[str, ml_collections.ConfigDict]) -> dict[str, dict[str, Any]]:
-    """{option: {run: value}} of the options in which configs {run: config} differ.
+    """{option: {run: value}} of options that differ between configs {run: config}.
 
-    Options that concern only a machine, such as where data are stored, are left out.
+    Options of a machine, such as data paths, are omitted.
     """
     first, *others = configs.values()
     found = {path for other in others for path, *_ in differing_options(first, other)}
@@ -140,7 +139,7 @@ def _text(value: Any) -> str:
 
 
 def _labels(places: list[tuple[Path, str]]) -> list[str]:
-    """Names of runs, from the ends of their paths: as short as they are distinct."""
+    """The shortest distinct ends of paths, with replica names."""
     paths, depth, names = {path for path, _ in places}, 0, {}
     while len(set(names.values())) < len(paths):
         depth += 1
@@ -149,12 +148,12 @@ def _labels(places: list[tuple[Path, str]]) -> list[str]:
 
 
 def _figure(runs: Mapping[str, _Recorded]) -> Figure:
-    """Learning curves as those of replicas, with the levels that the runs have in common."""
+    """Learning curves, one line per run."""
     lines = [{**line, "replica": label} for label, run in runs.items() for line in run.records]
     title = "\n".join(dict.fromkeys(run.config.name for run in runs.values()))
     try:
         levels = levels_of([make_replicas(run.config)[0].task for run in runs.values()])
-    except (DataUnavailableError, ValueError):  # Data that are gone.
+    except (DataUnavailableError, ValueError):  # The data are unavailable.
         levels = {}
     figure = learning_curves_figure(lines, title, levels)
     cited = (f"{label}: {citation(run.config, run.ends['commit'])}" for label, run in runs.items())

@@ -1,4 +1,4 @@
-"""What a config shows: its sequences drawn, measured and pictured. Needs the data, no model."""
+"""Samples, statistics, and figures of a config's sequences. Needs data but no model."""
 
 from __future__ import annotations
 
@@ -27,31 +27,28 @@ from emergent_icl.plots.class_frequencies import ClassFrequencies, class_frequen
 from emergent_icl.plots.sequences import Shown, sequences_figure
 from emergent_icl.training.build import Experiment
 
-ROLES_NOTE = "Small print: role of the class in the split."
-OWN_NOTE = "'own': its fixed label, where another one is shown."
+ROLES_NOTE = "Small print: role of the class."
+OWN_NOTE = "'own': its fixed label, if a different one is shown."
 
 
 class Subject(NamedTuple):
-    """A sequence type of a config, or an evaluation mode, with a sample of it, int32 [N, S]."""
+    """A sequence type or evaluation mode with a sample of it, int32 [N, S]."""
 
     name: str
     is_training: bool
-    stem: str  # Its name in files and random streams.
+    stem: str  # Name in files and random streams.
     kind: SequenceType
     sample: SequenceBatch
     statistics: SequenceStatistics
 
     @property
     def heading(self) -> str:
-        """Its name in tables and figures."""
+        """Name in tables and figures."""
         return f"training ({self.name})" if self.is_training else self.name
 
 
 def draw_subjects(training_name: str, task: Task, seed: int, sample_size: int) -> list[Subject]:
-    """The training type, which is config.data.sequences.type, then each evaluation mode.
-
-    Nothing but the samples is random, and the seed is theirs.
-    """
+    """Samples the training type (config.data.sequences.type), then each evaluation mode."""
     kinds = [(training_name, True, task.training)]
     kinds += [(mode, False, kind) for mode, kind in task.evaluation.items()]
     subjects = []
@@ -66,9 +63,9 @@ def draw_subjects(training_name: str, task: Task, seed: int, sample_size: int) -
 def figures(
     experiment: Experiment, subjects: list[Subject], num_shown: int, seed: int
 ) -> Iterator[tuple[str, Figure]]:
-    """Every figure with the name of its file, in the order in which to look at them.
+    """All figures with their file names; the seed must be that of the subjects.
 
-    Pictures show the first sequences of each subject's sample; the seed is that of the subjects.
+    Sequences are the first of each subject's sample.
     """
     config = experiment.config
     bank = jax.device_put(experiment.arrays())
@@ -83,7 +80,7 @@ def figures(
     training, space = subjects[0], experiment.task.space
     places = space.places_of(training.sample.class_ids)
     shares = ClassFrequencies(space.split, space.zipf_exponent, places, training.kind.follows_zipf)
-    title = f"{config.name}: how often each class is shown in training"
+    title = f"{config.name}: class frequencies in training"
     options = f"{training.name}: {describe_sequences(config, training.kind, is_training=True)}"
     yield "class_frequencies.png", class_frequencies_figure(shares, title, options)
     measured = {subject.heading: subject.statistics for subject in subjects}
@@ -93,10 +90,7 @@ def figures(
 def show(
     experiment: Experiment, bank: DeviceBank, subject: Subject, count: int, seed: int
 ) -> Shown:
-    """The first sequences of a subject, drawn from a seed, as the encoder sees them.
-
-    The bank holds the experiment's examples on a device; the sample may be smaller than the count.
-    """
+    """The first sequences of a subject as the encoder sees them; may exceed its sample."""
     stream = f"inspect/{subject.stem}"
     class_ids, exemplar_ids, labels = draw_sample(subject.kind.sample, seed, stream, count)
     rng = randomness.generator(seed, f"{stream}/shown")
@@ -111,11 +105,11 @@ def show(
 def _notes(
     experiment: Experiment, kind: SequenceType, class_ids: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """Role of each example's class, and its fixed label where another is shown; str [B, S]."""
+    """Role of each class, and its fixed label if a different one is shown; str [B, S]."""
     config, task = experiment.config, experiment.task
     roles = task.space.roles_of(class_ids)
     own = task.space.first_labels(task.space.places_of(class_ids), fixed_labeling(config))
-    # With label multiplicity any label of the class is its own.
+    # With label multiplicity, a class has several own labels.
     owners = make_judgment(config, task, kind).owners
     is_renamed = (owners[labels] != owners[own]) & (roles != "holdout")
     names = np.where(roles == "holdout", "held-out", roles)
@@ -124,7 +118,7 @@ def _notes(
 
 
 def report(experiment: Experiment, subjects: list[Subject], seed: int) -> dict[str, Any]:
-    """The content of inspection.json: measurements, and what they were made on."""
+    """The content of inspection.json: statistics, config, and seed."""
     training, *others = subjects
     return {
         "config_name": experiment.config.name,

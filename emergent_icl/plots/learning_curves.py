@@ -1,11 +1,10 @@
-"""The paper's two curves, and the loss, over training."""
+"""Learning curves: ICL, IWL, and the training loss."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -21,24 +20,24 @@ from emergent_icl.sweeps.measures import chance, metric_key
 from emergent_icl.training.replicas import make_replicas
 
 Records = Sequence[Mapping[str, Any]]
-# Measure -> an accuracy that takes no learning, None for none.
+# Measure -> accuracy without learning, None if unknown.
 Levels = Mapping[str, float | None]
 
-REPLICAS_A_ROW = 6
-# Points up to this many are marked.
+LEGEND_COLUMNS = 6
+# Curves with fewer points have markers.
 FEW_POINTS = 40
 
 
 def draw(workdir: Workdir) -> None:
-    """Draws the learning curves of the run in a folder, from what is there so far.
+    """Saves the learning curves of a run from the metrics recorded so far.
 
-    Raises WorkdirError where there is no run, or its lines are damaged.
+    Raises WorkdirError if there is no run or its metrics are damaged.
     """
     config = workdir.read_config()
     tasks = [replica.task for replica in make_replicas(config)]
     notes = [one.length_note for one in tasks]
     if config.evaluation.exemplars == "holdout":
-        notes.append("classes trained on: evaluated on held-out exemplars")
+        notes.append("training classes are evaluated on held-out exemplars")
     title = "\n".join(dict.fromkeys((config.name, *notes))).strip()
     figure = learning_curves_figure(read_metrics(workdir.metrics), title, levels_of(tasks))
     commit = (workdir.read_summary() or {}).get("commit")
@@ -47,31 +46,20 @@ def draw(workdir: Workdir) -> None:
 
 
 def levels_of(tasks: Sequence[Task]) -> Levels:
-    """The accuracies that take no learning, where all runs have them in common."""
-    return {
-        "icl": _common(chance("icl", task) for task in tasks),
-        "iwl": _common(_constant(task) for task in tasks),
+    """ICL of guessing and IWL of the best constant answer; None where runs differ."""
+    modes = [task.evaluation.get(IWL[0]) for task in tasks]
+    found = {
+        "icl": {chance("icl", task) for task in tasks},
+        "iwl": {mode and mode.constant for mode in modes},
     }
-
-
-def _common(levels: Iterable[float | None]) -> float | None:
-    """The level that replicas have in common."""
-    different = set(levels)
-    return different.pop() if len(different) == 1 else None
-
-
-def _constant(task: Task) -> float | None:
-    """IWL of always the commonest answer, where it is above chance."""
-    kind = task.evaluation.get(IWL[0])
-    return kind.constant if kind else None
+    return {name: levels.pop() if len(levels) == 1 else None for name, levels in found.items()}
 
 
 @style.in_our_style
 def learning_curves_figure(records: Records, title: str, levels: Levels) -> Figure:
-    """ICL and IWL accuracy, and the training loss, over steps; replicas are told apart by color.
+    """ICL, IWL, and training loss over steps, one color per replica.
 
-    Records are lines of metrics.jsonl; the levels are the ICL of guessing, and the IWL of always
-    the commonest answer, None to leave it out.
+    Records are the lines of metrics.jsonl; levels are drawn as dotted lines.
     """
     replicas = list(dict.fromkeys(record.get("replica", "") for record in records))
     if any(replicas):
@@ -83,15 +71,15 @@ def learning_curves_figure(records: Records, title: str, levels: Levels) -> Figu
 
 
 def _run_figure(records: Records, levels: Levels) -> Figure:
-    """Both accuracies in a panel, the loss in another."""
+    """One panel of accuracies and one of the loss."""
     figure = style.new_figure(10, 4.2)
     accuracy, loss = figure.subplots(1, 2)
     shown = ((accuracy, "icl", "-"), (accuracy, "iwl", "--"), (loss, "loss", "-"))
     for axes, measure, dashes in shown:
         _curve(axes, records, measure, LOOKS[measure].long, LOOKS[measure].color, dashes)
-    _finish(accuracy, "icl", "Where does it learn?", *levels.values())
+    _finish(accuracy, "icl", "Accuracy", *levels.values())
     _finish(loss, "loss", "Training loss")
-    said = {"icl": "chance, in context", "iwl": "always the commonest class, in weights"}
+    said = {"icl": "chance (ICL)", "iwl": "most frequent class (IWL)"}
     for name, level in levels.items():
         if level is not None:
             accuracy.text(
@@ -103,21 +91,20 @@ def _run_figure(records: Records, levels: Levels) -> Figure:
 
 
 def _replicas_figure(records: Records, names: Sequence[str], levels: Levels) -> Figure:
-    """A panel for each of the three curves, a line for each replica."""
-    figure = style.new_figure(13, 4.2 + 0.2 * -(-len(names) // REPLICAS_A_ROW))
-    panels = figure.subplots(1, 3)
+    """One panel per measure, one line per replica."""
+    num_rows = -(-len(names) // LEGEND_COLUMNS)
+    figure = style.new_figure(13, 4.2 + 0.2 * num_rows)
+    panels, colors = figure.subplots(1, 3), style.series_colors(len(names))
     for axes, measure in zip(panels, ("icl", "iwl", "loss"), strict=True):
         for index, name in enumerate(names):
             own = [record for record in records if record.get("replica", "") == name]
-            # In order from dark to light, and told apart by dashes where there are many.
-            color = colormaps["viridis"](0.9 * index / max(len(names) - 1, 1))
-            _curve(axes, own, measure, name, color, DASHES[index % len(DASHES)])
+            _curve(axes, own, measure, name, colors[index], DASHES[index % len(DASHES)])
         _finish(axes, measure, LOOKS[measure].long, levels.get(measure))
-    style.legend_below(figure, panels[-1], ncols=min(len(names), REPLICAS_A_ROW))
+    style.legend_below(figure, panels[-1], ncols=-(-len(names) // num_rows))
     return figure
 
 
-def _curve(axes: Axes, records: Records, measure: str, label: str, color: Any, dashes: str) -> None:
+def _curve(axes: Axes, records: Records, measure: str, label: str, color: str, dashes: str) -> None:
     key = metric_key(measure)
     points = [(record["step"], record[key]) for record in records if key in record]
     if points:
@@ -128,7 +115,7 @@ def _curve(axes: Axes, records: Records, measure: str, label: str, color: Any, d
 
 def _finish(axes: Axes, measure: str, title: str, *levels: float | None) -> None:
     is_loss = measure == "loss"
-    what = "cross-entropy on the query (nats)" if is_loss else "accuracy on queries"
+    what = "query cross-entropy (nats)" if is_loss else "query accuracy"
     axes.set(title=title, ylabel=what, xlabel="training step")
     axes.set_xlim(left=0)
     axes.set_ylim(0 if is_loss else -0.03, None if is_loss else 1.03)

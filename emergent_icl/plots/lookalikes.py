@@ -1,4 +1,4 @@
-"""Held-out classes beside the training classes that they resemble most."""
+"""Held-out classes and their nearest training classes."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from emergent_icl.plots import style
 from emergent_icl.plots.sequences import draw_example, value_range
 from emergent_icl.training.build import Experiment
 
-# Of held-out characters: the nearest are left out.
+# Fraction of held-out characters (nearest first) that are left out.
 SHARE = 0.05
-# Pairs that are shown, and how many a row.
+# Number of pairs shown, and pairs per row.
 PAIRS, COLUMNS = 12, 4
-# Inches of the figure, and of a row of pairs with what is written over and under it.
+# Inches: the figure, a row of pairs with text, and the title.
 WIDTH, ROW, HEADER = 7.4, 1.3, 0.75
 # Points.
 TITLE, TEXT, NAME = 9.0, 7.0, 5.5
 NOTE = (
-    "mean of each class's examples; left, framed: held out; right: training; number: 1 - cosine, "
-    "seen from the mean of the training classes (0: the same)"
+    "class means; left (framed): held out, right: training; number: 1 - cosine relative to the "
+    "mean of the training classes (0: identical)"
 )
 
 
 class Lookalikes(NamedTuple):
-    """The nearest classes by each way to compare them, {'blurred pixels': ..., 'encoder': ...}.
+    """Nearest classes by representation, {'blurred pixels': ..., 'encoder': ...}.
 
-    `icl` is the accuracy on all sequences, and without those that show the nearest characters by
-    each way; empty without a trained run, or where that is not evaluated.
+    `icl` is the accuracy with and without sequences that show the nearest characters; empty if
+    there is no trained run or ICL is not evaluated.
     """
 
     nearest: dict[str, Nearest]
@@ -55,10 +55,9 @@ class Lookalikes(NamedTuple):
 def find_lookalikes(
     experiment: Experiment, trained: tuple[Params, BatchStats] | None = None
 ) -> Lookalikes | None:
-    """Compares by examples and, given a trained model, by its encoder.
+    """Compares classes by their examples and, given a trained model, by its encoder.
 
-    None where there is nothing to compare: no held-out classes, no training classes as the bank
-    shows them, or integers, which look like nothing.
+    None for integers, or if there are no held-out classes or no training classes as stored.
     """
     data, task, bank = experiment.config.data, experiment.task, experiment.arrays()
     split, size = task.space.split, task.shape.group_size
@@ -84,7 +83,7 @@ def find_lookalikes(
 
 
 def named_pairs(experiment: Experiment, nearest: Nearest) -> list[tuple[str, str, float]]:
-    """(held-out class, training class, distance), by the bank's names, with variants if any."""
+    """(held-out class, training class, distance), by the bank's names and variants."""
     names, augment = experiment.bank.class_names, experiment.config.data.augment
 
     def name(class_id: int) -> str:
@@ -96,7 +95,7 @@ def named_pairs(experiment: Experiment, nearest: Nearest) -> list[tuple[str, str
 
 
 def lookalikes_report(experiment: Experiment, found: Lookalikes) -> dict[str, Any]:
-    """What inspection.json says of them; every held-out character, the nearest first."""
+    """The part of inspection.json about look-alikes: all held-out characters, nearest first."""
     mode, metric = ICL
     keys = ("holdout", "training", "distance")
     nearest = {
@@ -112,15 +111,15 @@ def lookalikes_report(experiment: Experiment, found: Lookalikes) -> dict[str, An
 
 @style.in_our_style
 def lookalikes_figure(experiment: Experiment, found: Lookalikes) -> Figure:
-    """The nearest pairs by each way: the mean of each class's examples, held out on the left."""
+    """Class means of the nearest pairs by each representation, held-out classes on the left."""
     rows = [math.ceil(min(len(one.holdout), PAIRS) / COLUMNS) for one in found.nearest.values()]
     figure = style.new_figure(WIDTH, HEADER + sum(rows) * ROW)
-    title = f"{experiment.config.name}: held-out classes and the training classes nearest to them"
+    title = f"{experiment.config.name}: held-out classes and nearest training classes"
     figure.suptitle("\n".join(style.wrap(f"{title}\n{NOTE}", WIDTH, TITLE)), size=TITLE)
     parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=rows).flat
     for part, (way, nearest), count in zip(parts, found.nearest.items(), rows, strict=True):
         part.suptitle(f"by {way}", size=TITLE, weight="bold")
-        # Columns of a pair, then space.
+        # A pair, then space.
         widths = [1, 1, 0.4] * COLUMNS
         _draw_pairs(part.subplots(count, len(widths), width_ratios=widths), experiment, nearest)
     return figure
@@ -132,7 +131,6 @@ def _draw_pairs(grid: np.ndarray, experiment: Experiment, nearest: Nearest) -> N
         axes.set_axis_off()
     class_ids = np.stack(nearest[:2], axis=1)[:PAIRS]
     examples, is_image = _means(experiment, class_ids), experiment.task.shape.kind == "image"
-    # There may be fewer pairs than places, or more.
     shown = zip(grid.reshape(-1, 3), examples, named_pairs(experiment, nearest), strict=False)
     for place, means, (*names, distance) in shown:
         scale = (float(means.min()), float(means.max())) if is_image else value_range(means[None])
@@ -147,13 +145,13 @@ def _draw_pairs(grid: np.ndarray, experiment: Experiment, nearest: Nearest) -> N
 
 
 def _means(experiment: Experiment, class_ids: np.ndarray) -> np.ndarray:
-    """The mean of each class's examples as the encoder would see it, [N, 2, ...]."""
+    """Class means as the encoder would see them, [N, 2, ...]."""
     bank = jax.device_put(mean_examples(experiment.arrays()))
     first, no_keys = np.zeros_like(class_ids), np.zeros((len(class_ids), 2), np.uint32)
     return np.asarray(_as_stored(experiment)(bank, class_ids, first, no_keys, np.float32(0)))
 
 
 def _as_stored(experiment: Experiment) -> Materialize:
-    """Shows what the bank holds: compiling random numbers would take seconds."""
+    """Without noise: compiling random numbers would take seconds."""
     plain = {"data.noise_scale": 0.0, "data.random_rare_images": False}
     return make_materialize(with_options(experiment.config, plain).data, experiment.task.shape)

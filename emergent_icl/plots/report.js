@@ -1,22 +1,58 @@
 "use strict";
-// Draws every chart of the page, its panels beside each other where there is room for it.
+// Draws every chart, with panels side by side if there is room.
 (() => {
   const PANEL_MIN = 330;
   const HEIGHT = { beside: 400, below: 290 };
   const GAP = { beside: 64, below: 100 };
   const MARGIN = { l: 40, r: 14, b: 54 };
-  // Plotly's tools come with the pointer, above the titles; a finger needs none of them.
+  // Plotly's toolbar appears above the titles, but not on touch screens.
   const hasPointer = window.matchMedia("(hover: hover)").matches;
   const TOOLS = hasPointer ? 24 : 0;
   const TITLE_LINE = 18;
   const LETTER = 7;
   const LEGEND_LINE = 24;
 
-  // Rough: a legend that takes more only makes its panels a little lower.
+  // An estimate: a larger legend only makes the panels slightly lower.
   const legendHeight = (data, width) => {
     const names = data.filter((trace) => trace.showlegend).map((trace) => trace.name.length);
     const total = names.reduce((sum, letters) => sum + 56 + 7.5 * letters, 0);
     return LEGEND_LINE * Math.ceil(total / Math.max(width, 1)) + 12;
+  };
+
+  const INK = "#222222";
+  const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
+  const AXIS = { showline: true, linecolor: "#888888", ticks: "outside", zeroline: false, nticks: 6 };
+
+  const styled = (panels) => {
+    const layout = {
+      template: "none",
+      font: { family: FONT, size: 13, color: INK },
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      hoverlabel: { bgcolor: "#ffffff", font: { family: FONT, color: INK } },
+      hovermode: "closest",
+      modebar: { bgcolor: "rgba(255,255,255,0.9)", color: "#777777" },
+      annotations: [],
+      legend: { orientation: "h", x: 0, xanchor: "left", tracegroupgap: 0 },
+    };
+    panels.forEach((panel, index) => {
+      const number = index ? String(index + 1) : "";
+      layout[`xaxis${number}`] = {
+        ...AXIS, anchor: `y${number}`, showgrid: false, rangemode: "tozero",
+        title: { text: "training step", standoff: 8, font: { size: 13 } },
+        tickformat: "~s", hoverformat: ",d", ...(index ? { matches: "x" } : {}),
+      };
+      layout[`yaxis${number}`] = {
+        ...AXIS, anchor: `x${number}`, gridcolor: "#ececec",
+        ...(panel.isShare ? { range: [-0.03, 1.03] } : {}),
+      };
+      layout.annotations.push({
+        text: panel.title, showarrow: false,
+        xref: `x${number} domain`, yref: `y${number} domain`, x: 0, y: 1,
+        xanchor: "left", yanchor: "bottom", yshift: 8, font: { size: 13 }, align: "left",
+      });
+    });
+    return layout;
   };
 
   const arranged = (layout, data, width) => {
@@ -59,7 +95,8 @@
   };
 
   const draw = (box) => {
-    const { data, layout } = JSON.parse(document.getElementById(`${box.id}-data`).textContent);
+    const { data, panels } = JSON.parse(document.getElementById(`${box.id}-data`).textContent);
+    const layout = styled(panels);
     const options = {
       displaylogo: false,
       displayModeBar: hasPointer ? "hover" : false,
@@ -70,7 +107,7 @@
       const width = Math.floor(box.parentElement.clientWidth);
       if (width === 0 || width === drawn) return;
       drawn = width;
-      // What a reader has hidden stays hidden.
+      // Hidden conditions stay hidden.
       const shown = (box.data || data).map((trace) => trace.visible);
       data.forEach((trace, index) => { trace.visible = shown[index]; });
       Plotly.react(box, data, arranged(layout, data, width), options);

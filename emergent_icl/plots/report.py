@@ -1,4 +1,4 @@
-"""What is written of sweeps: the report, one HTML file that needs no other; blocks of pages."""
+"""The HTML report of sweeps, and generated blocks of Markdown pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from emergent_icl.plots import sweep_tables as tables
 from emergent_icl.plots.style import duration_text
 from emergent_icl.plots.sweep_data import Json
 
-# Blocks of a page, macros of pages.md.jinja.
+# Macros of pages.md.jinja.
 BLOCKS = ("verdicts", "checks", "findings", "origin")
 # <!-- results: NAME --> ... <!-- /results -->
 _BLOCK = re.compile(
@@ -26,14 +26,13 @@ _MARK = re.compile(r"<!-- /?results\b")
 
 
 def report_page(results: Json, figures_dir: Path | None) -> str:
-    """The report of a reproduction, as HTML, from its results.json.
+    """The self-contained HTML report of results.json.
 
-    In the folder of figures lie summary.svg and a FINDING.svg each, to be shown within the page (a
-    finding's own where scripts are switched off); without it, or a file, they are left out.
+    Embeds summary.svg and, for readers without scripts, FINDING.svg from `figures_dir` if present.
     """
     machine, compute = results["machine"], duration_text(results["compute_seconds"])
     found = results.get("registration", {})
-    # Those without a value are left out.
+    # Facts without a value are omitted.
     facts = {
         "Data": results["dataset"],
         "Preset": results["preset"],
@@ -58,8 +57,8 @@ def report_page(results: Json, figures_dir: Path | None) -> str:
 
 
 def _picture(figures_dir: Path | None, name: str) -> str:
-    """A static figure as an address that holds it, '' where there is none."""
-    # A name must not be a path.
+    """A figure as a data URL, '' if there is none."""
+    # A name in the results may be a path.
     path = figures_dir / f"{name}.svg" if figures_dir and Path(name).name == name else None
     if path is None or not path.is_file():
         return ""
@@ -67,13 +66,13 @@ def _picture(figures_dir: Path | None, name: str) -> str:
 
 
 def fill(page: str, results: Json, pictures: str) -> str:
-    """The same page of Markdown, with what stands between its marks written anew.
+    """Regenerates the blocks of a Markdown page.
 
-    The marks are '<!-- results: NAME -->' and '<!-- /results -->' on lines of their own, NAME one
-    of BLOCKS; `pictures` is the path from the page to the folder of a NAME.png each finding.
+    Blocks lie between the lines '<!-- results: NAME -->' (NAME in BLOCKS) and '<!-- /results -->'.
+    `pictures` is the path from the page to the folder of figures.
 
     Raises:
-      ValueError: a mark has no other end, or a NAME is unknown.
+      ValueError: a block is not closed or its NAME is unknown.
     """
     blocks = _templates().get_template("pages.md.jinja").module
 
@@ -89,14 +88,14 @@ def fill(page: str, results: Json, pictures: str) -> str:
 
 
 def _plain(text: object) -> str:
-    """A text of Markdown in which no tag begins, and no bar ends its cell."""
-    # A no-break space would keep people from finding a text.
+    """Escapes tags and table separators in Markdown."""
+    # No-break spaces would defeat text search.
     searchable = str(text).replace(tables.NO_BREAK, " ")
     return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", searchable.replace("|", r"\|"))
 
 
 def _templates() -> Environment:
-    """What the templates see; HTML escapes whatever is put in."""
+    """The templates' environment; HTML is escaped automatically."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(("html.jinja",)),

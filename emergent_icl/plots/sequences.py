@@ -1,4 +1,4 @@
-"""Sequences as a model sees them: examples in their order, labels under them, the query marked."""
+"""Sequences as the model sees them: examples, labels, and the query."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from matplotlib.patches import Patch
 from emergent_icl.plots import style
 
 QUERY_COLOR = style.VERMILLION
-# Of other classes that repeat: the commonest three.
+# Of the three most frequent other classes that repeat.
 REPEAT_COLORS = (style.BLUE, style.GREEN, style.PURPLE)
 THICK, THIN, HAIR = 3.0, 1.6, 0.6
 
-# Longer sequences continue on the next line.
+# Longer sequences are wrapped.
 MAX_COLUMNS = 17
-# Inches: an example with what lies beside and under it, and what surrounds all of them.
+# Inches: an example, the space beside and below it, and the margins.
 CELL, BESIDE, BELOW, LEFT, RIGHT, MIN_WIDTH = 0.7, 0.15, 0.5, 0.45, 0.15, 7.4
 TITLE_LINE, TEXT_LINE, LEGEND, FOOTER = 0.225, 0.175, 0.45, 0.35
 # Points.
@@ -28,31 +28,22 @@ TITLE, TEXT, LABEL, NOTE = 11.0, 8.0, 8.5, 5.5
 
 
 class Shown(NamedTuple):
-    """B sequences of S examples, the last of which is the query.
-
-    Attributes:
-      kind: 'image', 'vector' or 'integer'.
-      examples: what the encoder sees: float32 [B, S, H, W, 1] (images, about 0 to 1),
-        float32 [B, S, D] (vectors) or int32 [B, S] (integers).
-      class_ids: int [B, S].
-      labels: int [B, S].
-      notes: str [B, S], small print under the labels, of one or two lines.
-    """
+    """B sequences of S examples, query last."""
 
     kind: Literal["image", "vector", "integer"]
+    # The encoder's input: float32 [B, S, H, W, 1] (about 0 to 1), float32 [B, S, D], int32 [B, S].
     examples: np.ndarray
-    class_ids: np.ndarray
-    labels: np.ndarray
-    notes: np.ndarray
+    class_ids: np.ndarray  # int [B, S]
+    labels: np.ndarray  # int [B, S]
+    notes: np.ndarray  # str [B, S], one or two lines of small print.
 
 
 @style.in_our_style
 def sequences_figure(shown: Shown, title: str, subtitle: str, note: str) -> Figure:
-    """A figure with a row for each sequence, of several lines where it is long.
+    """Draws one sequence per row; long ones are wrapped.
 
-    The query is framed thickly, with its label as the answer to be found; context examples
-    of its class have thin frames of the same color, and other classes that repeat have
-    thin frames of their own colors. The note says what the small print means.
+    The query has a thick frame. Thin frames mark context examples of its class and, in other
+    colors, other classes that repeat. The note explains the small print.
     """
     count, length = shown.labels.shape
     lines = math.ceil(length / MAX_COLUMNS)
@@ -95,10 +86,10 @@ def _draw_header(figure: Figure, titles: list[str], subtitles: list[str]) -> Non
                 linespacing=1.5)  # fmt: skip
     top -= below + TEXT_LINE * len(subtitles) / height
     frames = (
-        (QUERY_COLOR, THICK, "the query: which label?  "),
-        (QUERY_COLOR, THIN, "its class in the context (support)  "),
+        (QUERY_COLOR, THICK, "query  "),
+        (QUERY_COLOR, THIN, "query's class in the context (support)  "),
         *((color, THIN, "") for color in REPEAT_COLORS[:-1]),
-        (REPEAT_COLORS[-1], THIN, "other classes that repeat (3 commonest)"),
+        (REPEAT_COLORS[-1], THIN, "other repeated classes (3 most frequent)"),
     )
     figure.legend(
         [Patch(fill=False, edgecolor=color, linewidth=thick) for color, thick, _ in frames],
@@ -111,7 +102,7 @@ def _draw_header(figure: Figure, titles: list[str], subtitles: list[str]) -> Non
 def _draw_footer(
     figure: Figure, kind: str, notes: list[str], scale: tuple[float, float] | None
 ) -> None:
-    """What colors and small print mean."""
+    """The color scale and the note."""
     width, height = figure.get_size_inches()
     left, bottom = RIGHT / width, RIGHT / height
     figure.text(left, bottom, "\n".join(notes), size=TEXT, color=style.GRAY, va="bottom")
@@ -125,14 +116,14 @@ def _draw_footer(
     bar.imshow(np.linspace(0, 1, 256)[None], color_map, aspect="auto")
     bar.set_axis_off()
     figure.text(left + 1.48 / width, middle, f"{scale[1]:.2g}", **place)
-    what = "gray of a pixel" if kind == "image" else "a number of the vector, row by row"
+    what = "pixel intensity" if kind == "image" else "vector component, row by row"
     figure.text(left + 1.95 / width, middle, what, color=style.GRAY, **place)
 
 
 def _name_example(
     axes: Axes, shown: Shown, row: int, position: int, colors: dict[int, str]
 ) -> None:
-    """Frame, label and small print of an example."""
+    """Frame, label, and small print of an example."""
     is_query = position == shown.labels.shape[1] - 1
     color = colors.get(int(shown.class_ids[row, position]))
     axes.spines[:].set(
@@ -150,14 +141,14 @@ def _name_example(
 
 
 def draw_example(axes: Axes, example: np.ndarray, scale: tuple[float, float] | None = None) -> None:
-    """Draws an image [H, W, 1], a vector [D] or an integer [], as the encoder sees it.
+    """Draws an image [H, W, 1], a vector [D], or an integer [].
 
-    The scale is what black and white, or blue and red, stand for; None: its own `value_range`.
+    The scale is the range of the color map; by default, that of the example (`value_range`).
     """
     axes.set(xticks=[], yticks=[])
     if example.ndim == 0:
         text = f"{example}"
-        # As large as fits, up to a size that leaves short numbers alike.
+        # As large as fits; short numbers have the same size.
         fitting = 0.85 * CELL * style.POINTS_PER_INCH / (0.66 * len(text))
         axes.text(0.5, 0.5, text, size=min(16.0, fitting), color=style.INK, ha="center",
                   va="center", transform=axes.transAxes)  # fmt: skip
@@ -168,7 +159,7 @@ def draw_example(axes: Axes, example: np.ndarray, scale: tuple[float, float] | N
     low, high = limits
     is_image = example.ndim == 3
     picture = example[..., 0] if is_image else vector_square(example)
-    # Small pictures pixel by pixel: smoothing would take noise away, in some cells only.
+    # Smoothing would hide noise.
     is_small = 3 * len(picture) <= CELL * style.DPI
     axes.imshow(
         picture, cmap="gray" if is_image else "RdBu_r", vmin=low, vmax=high,
@@ -177,7 +168,7 @@ def draw_example(axes: Axes, example: np.ndarray, scale: tuple[float, float] | N
 
 
 def class_colors(class_ids_S: np.ndarray) -> dict[int, str]:
-    """Colors of the query's class, and of the commonest others that repeat in the context."""
+    """Colors of the query's class and of the most frequent others that repeat in the context."""
     *context, query = class_ids_S.tolist()
     others = Counter(name for name in context if name != query)
     repeated = [name for name, count in others.most_common(len(REPEAT_COLORS)) if count > 1]
@@ -185,7 +176,7 @@ def class_colors(class_ids_S: np.ndarray) -> dict[int, str]:
 
 
 def vector_square(vector_D: np.ndarray) -> np.ndarray:
-    """The numbers of a vector, row by row, in the smallest square; NaN where none are left."""
+    """A vector in the smallest square, row by row, padded with NaN."""
     side = math.ceil(math.sqrt(len(vector_D)))
     padding = (0, side * side - len(vector_D))
     numbers_D = vector_D.astype(np.float32)
@@ -193,9 +184,9 @@ def vector_square(vector_D: np.ndarray) -> np.ndarray:
 
 
 def value_range(examples: np.ndarray) -> tuple[float, float] | None:
-    """What black and white (images) or blue and red (vectors) stand for; nothing is clipped.
+    """Range of the color map without clipping: at least [0, 1] for images, symmetric for vectors.
 
-    Noise reaches beyond 0 and 1. For vectors [B, S, D] white is 0; integers [B, S] have no range.
+    None for integers [B, S].
     """
     if examples.ndim == 2:
         return None

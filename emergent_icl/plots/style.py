@@ -1,4 +1,4 @@
-"""What the figures share: colors, how a figure is made and written without a screen, durations."""
+"""What all figures share: colors, creation and saving without a display, durations."""
 
 from __future__ import annotations
 
@@ -7,42 +7,43 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib import rc_context, rcParamsDefault
+import numpy as np
+from matplotlib import colormaps, rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-# Okabe and Ito's colors: told apart by everyone.
+# Okabe and Ito's colorblind-safe palette, without its yellow, which is invisible on white.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"
 GRAY, PALE, INK, SOFT = "#888888", "#DDDDDD", "#222222", "#555555"
+CATEGORIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
+# Viridis is too pale on white beyond this.
+PALEST = 0.78
 
 DPI = 120
-# Pixels of a figure's longer side: a very tall picture is drawn more coarsely.
+# Maximum length in pixels: longer figures are saved at a lower resolution.
 MAX_PIXELS = 20_000
 POINTS_PER_INCH = 72
 FORMATS = (".png", ".pdf", ".svg")
-# Small print below a figure: points, inches of a line, and how `save` finds it.
+# Small print below a figure: font size (points), line height (inches), and its id for `save`.
 SMALL_PRINT, LINE_HEIGHT, SIGNATURE = 6.0, 0.11, "signature"
-# Mean width of a letter over its size, rounded up.
+# Mean letter width / font size, rounded up.
 LETTER_WIDTH = 0.58
-# Our colors no lighter than this (of HLS) have a contrast of at least 4.5 with white, as WCAG 2
-# asks of text.
+# Our colors have the contrast of 4.5 with white that WCAG 2 requires of text up to this lightness
+# (HLS).
 TEXT_LIGHTNESS = 0.25
 DASHES = ("-", "--", "-.", ":")
 
 
-# A decorator: figures are the same with any matplotlibrc or style sheet.
+# Decorator: makes figures independent of matplotlibrc and style sheets.
 in_our_style = rc_context({k: v for k, v in rcParamsDefault.items() if k != "backend"})
 
 
 class Look(NamedTuple):
-    """How something is drawn; color, dashes or marker alone tells it from others.
-
-    Measures have names, too: a short one at a line's end, a long one above a panel.
-    """
+    """Style of a line, and a measure's names: short at the end of a line, long above a panel."""
 
     color: str
     dashes: str
@@ -61,14 +62,14 @@ LOOKS = {
 
 
 def new_figure(width: float, height: float, *, constrained: bool = True) -> Figure:
-    """A figure of that many inches, with a canvas that needs no screen."""
+    """An empty figure, size in inches, that needs no display."""
     figure = Figure(figsize=(width, height), layout="constrained" if constrained else None)
     FigureCanvasAgg(figure)
     return figure
 
 
 class FigureError(ValueError):
-    """A figure cannot be written under that name."""
+    """A file name has no supported extension."""
 
 
 def check_format(path: Path) -> None:
@@ -79,11 +80,12 @@ def check_format(path: Path) -> None:
 
 @in_our_style
 def sign(figure: Figure, text: str) -> None:
-    """Adds small print below a complete figure, which keeps its size and layout."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for legend in figure.legends:  # By default they move to the end of whatever is saved.
-        legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+    """Adds small print below a finished figure without changing its size or layout."""
+    if figure.get_layout_engine():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for legend in figure.legends:  # They would move to the edge of the saved area.
+            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
     width, height = figure.get_size_inches()
     lines = wrap(text, width, SMALL_PRINT)
     figure.text(
@@ -94,9 +96,9 @@ def sign(figure: Figure, text: str) -> None:
 
 @in_our_style
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure, as PNG, PDF or SVG by the file name, the same bytes each time.
+    """Saves a figure reproducibly as PNG, PDF, or SVG (by extension); creates the folder.
 
-    The folder is made. Raises FigureError for another file name.
+    Raises FigureError for other extensions.
     """
     check_format(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +115,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Lines of any length, broken to fit into a width (inches) with letters of a size (points)."""
+    """Wraps text to a width (inches) at a font size (points)."""
     letters = int(width * POINTS_PER_INCH / (LETTER_WIDTH * size))
     return [
         part
@@ -123,12 +125,12 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 
 
 def tidy(axes: Axes) -> None:
-    """No lines where nothing is measured."""
+    """Hides the top and right spines."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def legend_below(figure: Figure, axes: Axes, ncols: int) -> None:
-    """The legend of some axes, each label once, below the figure, where no curve can pass."""
+    """Puts a legend of unique labels below the figure."""
     handles, labels = axes.get_legend_handles_labels()
     entries = dict(zip(labels, handles, strict=True))
     if entries:
@@ -138,8 +140,15 @@ def legend_below(figure: Figure, axes: Axes, ncols: int) -> None:
         )  # fmt: skip
 
 
+def series_colors(count: int, *, ordered: bool = False) -> list[str]:
+    """Colors of `count` lines: categorical if few and unordered, else viridis, dark to light."""
+    if count <= len(CATEGORIES) and not ordered:
+        return list(CATEGORIES[:count])
+    return [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0, PALEST, count))]
+
+
 def readable(color: str) -> str:
-    """The same hue, as dark as text on white must be."""
+    """The same hue, dark enough for text on white."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*to_rgb(color))
     return to_hex(colorsys.hls_to_rgb(hue, min(lightness, TEXT_LIGHTNESS), saturation))
 

@@ -1,4 +1,4 @@
-"""What is drawn and said of sweeps: curves over seeds, the order of conditions, their looks."""
+"""What figures and tables of sweeps share: means over seeds, order and looks, short texts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 
 from emergent_icl.data.sequences.types import VISIBLE
 from emergent_icl.plots import style
@@ -25,7 +23,7 @@ OTHER_LOOKS = (
     Look(style.INK, "-", "X"), Look(style.GRAY, "--", "P"),
 )  # fmt: skip
 
-# Verdict -> a sign that needs no color, and a color dark enough for text on white.
+# Verdict -> a sign, and a color dark enough for text on white.
 VERDICTS = {
     "reproduced": ("✓", "#00694D"),
     "not reproduced": ("✗", "#A34700"),
@@ -34,23 +32,14 @@ VERDICTS = {
 NO_VERDICT = ("∅", style.SOFT)
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# Neighbors are far apart in lightness.
-CATEGORIES = (
-    style.BLUE, style.ORANGE, style.INK, style.PURPLE, style.GREEN, style.SKY, style.VERMILLION,
-)  # fmt: skip
-# Viridis beyond this is too pale on white.
-PALEST = 0.78
-# Conditions of an axis that lie nearer than this share of it would be crammed.
+# Smallest distance between ticks, as a fraction of the axis: acceptable, and comfortable.
 CRAMMED, SPARSE = 0.05, 0.09
-# Chances nearer than this are one line.
+# Chance levels closer than this are drawn as one line.
 SAME_CHANCE = 0.02
 
 
 class Band(NamedTuple):
-    """A measure over training: at each step the mean of the runs that have it, and its interval.
-
-    Low and high are the ends of the 95 % interval, nan where it is not known: of a single run.
-    """
+    """Mean over runs at each step, with its 95% interval [low, high] (NaN for a single run)."""
 
     steps: list[int]
     mean: list[float]
@@ -59,42 +48,42 @@ class Band(NamedTuple):
 
 
 def look_of(measure: str) -> Look:
-    """The look of a measure; one that is unknown bears its own name."""
+    """The look of any measure, also of one without a row in LOOKS."""
     other = OTHER_LOOKS[sum(measure.encode()) % len(OTHER_LOOKS)]
     own_name = other._replace(short=measure.removeprefix("eval/"), long=measure)
     return LOOKS.get(measure, own_name)
 
 
 def is_number(value: object) -> bool:
-    """Whether there is something to draw; JSON has null, or NaN, where there is not."""
+    """Whether a value of results.json is finite: missing ones are null or NaN."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def runs_of(sweep: Json) -> list[Json]:
-    """Every run of every condition."""
+    """All runs of a sweep."""
     return [run for one in sweep["conditions"].values() for run in one["runs"].values()]
 
 
 def has_diverged(run: Json) -> bool:
-    """Whether a run ended early, with a loss that is no number."""
+    """Whether a run ended early with a non-finite loss."""
     return run.get("diverged_at_step") is not None
 
 
 def points(run: Json, measure: str) -> dict[int, float]:
-    """A run's curve, {step: value}; empty where it has none."""
+    """A run's curve, {step: value}, without missing values."""
     curve = run.get("curves", {}).get(measure) or {"steps": [], "values": []}
     pairs = zip(curve["steps"], curve["values"], strict=True)
     return {step: value for step, value in pairs if is_number(value)}
 
 
 def band(runs: Iterable[Json], measure: str) -> Band:
-    """Mean of runs and its 95 % interval at each step, within [0, 1] where it must be.
+    """Mean over runs and its 95% interval, within [0, 1] for accuracies.
 
-    Runs that diverged take no part: they end early, and where they end a mean would jump.
+    Diverged runs are excluded: the mean would jump where they end.
     """
     at: dict[int, list[tuple[float, int | None, int]]] = {}
     for run in runs:
-        # Results of earlier versions do not say what was drawn.
+        # Earlier versions did not record these.
         drawn = run.get("evaluation_seed"), run.get("num_sequences", 0)
         if not has_diverged(run):
             for step, value in points(run, measure).items():
@@ -114,7 +103,7 @@ def band(runs: Iterable[Json], measure: str) -> Band:
 
 
 def finals(condition: Json, measure: str) -> list[float]:
-    """What the runs of a condition end with; without those that diverged or were not measured."""
+    """Final values of a condition's runs, without diverged and unmeasured ones."""
     runs = condition["runs"].values()
     values = [run.get("final", {}).get(measure) for run in runs if not has_diverged(run)]
     return [value for value in values if is_number(value)]
@@ -123,9 +112,9 @@ def finals(condition: Json, measure: str) -> list[float]:
 def levels(
     conditions: Mapping[str, Json], measure: str, colors: Mapping[str, Look]
 ) -> list[tuple[str, str, float]]:
-    """What answers without learning give, to be drawn as dotted lines: (text, color, accuracy).
+    """Accuracies without learning, for dotted lines: (text, color, accuracy).
 
-    Chance of any condition, the least of those too near to be told apart; constant answers.
+    Chance levels, merged if indistinguishable, and the best constant answers.
     """
     found: list[tuple[str, str, float]] = []
     for chance in sorted(
@@ -138,7 +127,7 @@ def levels(
 
 
 def constants(conditions: Mapping[str, Json], measure: str) -> dict[str, float]:
-    """Condition -> accuracy of the best constant answer, where it is visibly above chance."""
+    """Condition -> accuracy of the best constant answer, if visibly above chance."""
     found = {}
     for name, one in conditions.items():
         constant, chance = (one.get(kind, {}).get(measure) for kind in ("constant", "chance"))
@@ -153,21 +142,21 @@ def is_map(sweep: Json) -> bool:
 
 
 def is_ordered(conditions: Mapping[str, Json]) -> bool:
-    """Whether conditions differ in a number."""
+    """Whether conditions have numeric values."""
     return len(conditions) > 1 and all(is_number(one["value"]) for one in conditions.values())
 
 
 def in_order(conditions: Mapping[str, Json]) -> dict[str, Json]:
-    """Conditions by their value, where all have one; else as they come."""
+    """Conditions sorted by value if all have one."""
     if not is_ordered(conditions):
         return dict(conditions)
     return dict(sorted(conditions.items(), key=lambda item: item[1]["value"]))
 
 
 def axis_places(conditions: Mapping[str, Json]) -> tuple[list[float], str]:
-    """Where conditions stand on an axis in [0, 1], and how: 'linear', 'log' or 'in order'.
+    """Positions of conditions on an axis in [0, 1], and its scale: 'linear', 'log' or 'in order'.
 
-    By their value, or its logarithm, unless two of them would then be crammed together.
+    'In order' (equal distances) is used if values or their logarithms would overlap.
     """
     if is_ordered(conditions):
         values = np.array([float(one["value"]) for one in conditions.values()])
@@ -183,18 +172,15 @@ def axis_places(conditions: Mapping[str, Json]) -> tuple[list[float], str]:
 
 
 def looks(conditions: Mapping[str, Json]) -> dict[str, Look]:
-    """A look for each condition: from dark to light where they have an order."""
-    colors: Sequence[str] = CATEGORIES
-    if is_ordered(conditions):
-        shades = colormaps["viridis"](np.linspace(0, PALEST, len(conditions)))
-        colors = [to_hex(shade) for shade in shades]
-    cycled = zip(*map(itertools.cycle, (colors, DASHES, MARKERS)), strict=True)
-    named = zip(in_order(conditions), cycled, strict=False)
+    """Condition -> look; colors of ordered conditions go from dark to light."""
+    colors = style.series_colors(len(conditions), ordered=is_ordered(conditions))
+    cycled = zip(colors, itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
+    named = zip(in_order(conditions), cycled, strict=True)
     return {name: Look(*look) for name, look in named}
 
 
 def title_of(name: str, sweep: Json | None) -> str:
-    """Of a sweep, its name where it has none."""
+    """Title of a sweep, or its name."""
     return (sweep or {}).get("title") or name
 
 
@@ -204,7 +190,7 @@ def count(number: int, what: str) -> str:
 
 
 def count_text(sweep: Json) -> str:
-    """How many seeds a condition has, and which runs are not there or diverged."""
+    """Number of seeds, and of missing or diverged runs."""
     runs = runs_of(sweep)
     if not runs:
         return "No runs"
@@ -217,7 +203,7 @@ def count_text(sweep: Json) -> str:
 
 
 def verdict_text(verdict: Json | None) -> tuple[str, str]:
-    """A verdict with its sign, its stricter reading where that is another, and its color."""
+    """Sign, verdict, and stricter reading (if different); and the color."""
     if not verdict:
         return f"{NO_VERDICT[0]} no verdict", NO_VERDICT[1]
     sign, color = VERDICTS.get(verdict["verdict"], NO_VERDICT)
@@ -228,7 +214,7 @@ def verdict_text(verdict: Json | None) -> tuple[str, str]:
 
 
 def family_text(verdicts: Mapping[str, Json]) -> str:
-    """How many claims were judged together, and by what; stands above every table of verdicts."""
+    """Number of claims and the rule for judging them, shown above tables of verdicts."""
     if not verdicts:
         return "No claims."
     number = count(len(verdicts), "claim")
@@ -245,10 +231,7 @@ def family_text(verdicts: Mapping[str, Json]) -> str:
 
 
 def headline(results: Json) -> str:
-    """'4 of 7 findings reproduced', and how many by the stricter reading if that is less.
-
-    Of sweeps without claims their titles.
-    """
+    """'4 of 7 findings reproduced, 3 by the stricter reading'; without claims, the titles."""
     verdicts, sweeps = results["verdicts"], results["sweeps"]
     if sweeps and not verdicts:
         return ", ".join(title_of(*one) for one in sweeps.items())
@@ -260,19 +243,19 @@ def headline(results: Json) -> str:
 
 
 def registration_text(results: Json, name: str) -> str:
-    """Whether a finding's claim was registered before its runs, and what has changed since."""
+    """Status of a finding's registration, with changes since."""
     return results.get("registration", {}).get("status", {}).get(name, "not registered")
 
 
 def registrations_text(results: Json) -> str:
-    """The same of all findings, without what has changed."""
+    """Status of all registrations, without the changes."""
     texts = {name: registration_text(results, name) for name in results["verdicts"]}
     said = by_text({name: text.partition(":")[0] for name, text in texts.items()})
     return f"Claims: {said or 'none'}"
 
 
 def by_text(texts: Mapping[str, str]) -> str:
-    """Texts of several sweeps in a line: the commonest one, then others with the sweeps' names."""
+    """Texts of sweeps in one line: the most frequent, then exceptions with the sweeps' names."""
     names: dict[str, list[str]] = {}
     for name, text in texts.items():
         names.setdefault(text, []).append(name)
@@ -281,12 +264,12 @@ def by_text(texts: Mapping[str, str]) -> str:
 
 
 def context_text(results: Json) -> str:
-    """Where numbers come from: dataset, preset and what was changed of it."""
+    """Origin of the numbers: dataset, preset, and changes to it."""
     preset = f", preset '{results['preset']}'" if results["preset"] else ""
     return results["dataset"] + preset + "".join(f", {one}" for one in changes(results))
 
 
-# What the replicates of a sweep have of their own, by `Sweep.split`.
+# `Sweep.split` -> what replicates share.
 SPLITS = {
     "replicate": "each seed has its own class split and evaluation sequences",
     "fixed": "all seeds share one class split and one set of evaluation sequences",
@@ -294,7 +277,7 @@ SPLITS = {
 
 
 def replicates_text(results: Json) -> str:
-    """The seeds of all sweeps, and what their replicates share; named where sweeps differ."""
+    """Seeds and what replicates share, by sweep if they differ."""
     texts = {}
     for name, sweep in results["sweeps"].items():
         shared = SPLITS.get(sweep.get("split", ""))
@@ -313,5 +296,5 @@ def seeds_text(seeds: Sequence[int]) -> str:
 
 
 def changes(results: Json) -> list[str]:
-    """Options that the whole reproduction differs in from its preset, 'a.b=1' each."""
+    """Changes to the preset, as 'a.b=1'."""
     return [f"{option}={value}" for option, value in results["changes"].items()]

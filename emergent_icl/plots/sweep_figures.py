@@ -1,4 +1,4 @@
-"""Figures of sweeps: each finding's curves as the paper has them, and all findings at a glance."""
+"""Figures of sweeps: the curves of one finding, and a summary of all findings."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Json, Look
 from emergent_icl.sweeps.measures import is_share
 
-# Inches; and panels in a row.
-PANEL_WIDTH, PANEL_HEIGHT, MOST_BESIDE = 5.0, 3.3, 3
+# Panels of a finding and of the summary: inches, and panels per row.
+PANEL_WIDTH, PANEL_HEIGHT, MAX_COLUMNS = 5.0, 3.3, 3
 SMALL_WIDTH, SMALL_HEIGHT, SMALL_COLUMNS = 4.1, 2.9, 3
 # Points.
 TITLE, LABEL, SMALL_PRINT = 13, 8.5, 7.5
-# Inches from a label at the end of a line to the next, and where labels begin, in widths of the
-# axes.
+# Smallest distance between end labels (inches), and their position (axes widths).
 LABEL_LINE, LABELS_AT = 1.3 * LABEL / style.POINTS_PER_INCH, 1.045
-# Letters of a label, and of a title in an inch.
+# Letters per label, and per inch of a title.
 LONGEST_LABEL, TITLE_LETTERS = 26, 7.5
-# An axis in [0, 1], with room for lines along its ends.
+# Room for lines at 0 and 1.
 SHARE_LIMITS = (-0.03, 1.03)
-# Half of what keeps the points of two measures apart, as a share of the axis.
+# Half the horizontal offset between the points of two measures, as a fraction of the axis.
 APART = 0.008
 
 
 class EndLabel(NamedTuple):
-    """A text right of the axes for the line that ends at (x, y), in the axes' data."""
+    """A label right of the axes for a line that ends at (x, y) in data coordinates."""
 
     text: str
     color: str
@@ -42,83 +41,78 @@ class EndLabel(NamedTuple):
 
 
 def save(figure: Figure, path_stem: Path) -> None:
-    """Writes STEM.png and STEM.svg, whose folder is made; equal figures are equal bytes."""
+    """Saves STEM.png and STEM.svg reproducibly; creates the folder."""
     for suffix in (".png", ".svg"):
         style.save(figure, Path(f"{path_stem}{suffix}"))
 
 
 @style.in_our_style
 def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = "") -> Figure:
-    """A sweep's measures over training.
+    """A sweep's measures over training: one panel per measure, one line per condition.
 
-    A panel a measure, a line a condition: the mean over seeds, its 95 % band where at least two
-    runs have the step, and chance. A run that diverged is a thin line of its own that ends in a
-    cross; conditions without runs are named below.
+    Lines are means over seeds with 95% bands. A diverged run is a thin line that ends in a cross.
+    A sweep over two options is a heat map of final values.
 
-    Sweep and verdict are their parts of results.json; the context (`sweep_data.context_text`)
-    stands in the small print. A sweep over two options is a map: a cell for each condition.
+    Sweep and verdict are parts of results.json; the context (`sweep_data.context_text`) is
+    repeated in the small print.
     """
-    if data.is_map(sweep):
-        return _map_figure(name, sweep, verdict, context)
     measures, conditions = sweep["measures"], data.in_order(sweep["conditions"])
-    # Every label must find its place beside the axes.
-    most = len(conditions) + max(len(data.constants(conditions, one)) for one in measures)
-    height = max(PANEL_HEIGHT, (most + 2) * LABEL_LINE)
-    columns = len(measures) if len(measures) <= MOST_BESIDE else -(-len(measures) // 2)
-    figure, panels = _panels(len(measures), columns, PANEL_WIDTH, height, 1.1)
-    looks = data.looks(conditions)
+    is_map, looks = data.is_map(sweep), data.looks(conditions)
+    constants = {one: data.constants(conditions, one) for one in measures}
+    # The labels of all lines must fit beside the axes.
+    num_labels = len(conditions) + max(map(len, constants.values()))
+    height = PANEL_HEIGHT if is_map else max(PANEL_HEIGHT, (num_labels + 2) * LABEL_LINE)
+    count = len(measures)
+    columns = count if count <= MAX_COLUMNS else -(-count // 2)
+    figure, panels = _panels(count, columns, PANEL_WIDTH, height, 1.1)
     ends = []
     for axes, measure in zip(panels, measures, strict=False):
-        _set_up(axes, measure)
         axes.set_title(data.look_of(measure).long, fontsize=9.5, loc="left")
+        if is_map:
+            sweep_map.draw(figure, axes, sweep, measure)
+            continue
+        _set_up(axes, measure)
         axes.set_ylabel("accuracy" if is_share(measure) else "")
         labels: list[EndLabel] = []
         for condition, one in conditions.items():
             labels += _draw_curve(axes, one, measure, looks[condition], condition)
         _over_steps(axes, sweep)
         ends.append(labels + _draw_levels(axes, data.levels(conditions, measure, looks)))
-    _headline(figure, data.title_of(name, sweep), *data.verdict_text(verdict))
-    _small_print(figure, _finding_notes(sweep, context))
+    # A map need not have a claim.
+    said = data.verdict_text(verdict) if verdict or not is_map else ()
+    _headline(figure, data.title_of(name, sweep), *said)
+    notes = [context, data.count_text(sweep), *_notes(sweep, has_constants=any(constants.values()))]
+    _small_print(figure, " ".join(f"{note}." for note in notes if note))
     _label_ends(figure, panels, ends)
     return figure
 
 
-def _map_figure(name: str, sweep: Json, verdict: Json | None, context: str) -> Figure:
-    measures = sweep["measures"]
-    columns = min(len(measures), MOST_BESIDE)
-    figure, panels = _panels(len(measures), columns, PANEL_WIDTH, PANEL_HEIGHT, 1.1)
-    for axes, measure in zip(panels, measures, strict=False):
-        sweep_map.draw(figure, axes, sweep, measure)
-        axes.set_title(data.look_of(measure).long, fontsize=9.5, loc="left")
-    _headline(figure, data.title_of(name, sweep), *(data.verdict_text(verdict) if verdict else ()))
-    parts = (context, data.count_text(sweep), "Cells: means over seeds; hatched: no numbers")
-    _small_print(figure, " ".join(f"{part}." for part in parts if part))
-    return figure
-
-
-def _finding_notes(sweep: Json, context: str) -> str:
-    """What a figure of a finding says below."""
+def _notes(sweep: Json, *, has_constants: bool) -> list[str]:
+    """Explanations in the small print of a finding."""
+    if data.is_map(sweep):
+        return ["Cells: means over seeds; hatched: no data"]
     conditions = sweep["conditions"]
     empty = [name for name, one in conditions.items() if not one["runs"]]
-    parts = [context, data.count_text(sweep)]
-    if len(empty) < len(conditions):
-        by = f", by {sweep['axis']}" if sweep["axis"] else ""
-        parts.append(f"Lines: means over seeds{by}; bands: their 95 % intervals")
-        known = any(data.constants(conditions, measure) for measure in sweep["measures"])
-        parts.append("Constant: always giving the most frequent answer" if known else "")
-        parts.append(f"No runs of {', '.join(empty)}" if empty else "")
-        if any(map(data.has_diverged, data.runs_of(sweep))):
-            parts.append("Crosses: runs that diverged, in no mean")
-    return " ".join(f"{part}." for part in parts if part)
+    if len(empty) == len(conditions):
+        return []
+    by = f", by {sweep['axis']}" if sweep["axis"] else ""
+    notes = {
+        f"Lines: means over seeds{by}; bands: 95% intervals": True,
+        "Constant: always predicting the most frequent label": has_constants,
+        f"No runs for {', '.join(empty)}": bool(empty),
+        "Crosses: diverged runs (excluded from means)": any(
+            map(data.has_diverged, data.runs_of(sweep))
+        ),
+    }
+    return [note for note, is_shown in notes.items() if is_shown]
 
 
 @style.in_our_style
 def summary_figure(results: Json) -> Figure:
-    """All findings of results.json at a glance.
+    """A panel for each finding of results.json.
 
-    A panel a finding: its measures at the end of training against its conditions, a point a run;
-    over training where the sweep's 'plot' is 'curves', or where there is but one condition; a map
-    of the first measure where there are two axes.
+    Shows final values by condition, one point per run. Shows curves over training if the sweep's
+    'plot' is 'curves' or it has one condition, and a map of the first measure if it has two axes.
     """
     sweeps, verdicts = results["sweeps"], results["verdicts"]
     columns = min(SMALL_COLUMNS, len(sweeps))
@@ -139,18 +133,19 @@ def summary_figure(results: Json) -> Figure:
     _headline(figure, data.headline(results))
     _small_print(
         figure,
-        f"{data.context_text(results)}, {data.replicates_text(results)}. At the end of "
-        "training, or over training where steps are the axis. Points: single runs; lines and "
-        "bars: means over seeds. ICL: in-context, accuracy on held-out classes; IWL: in-weights, "
-        "accuracy without support. Dotted: chance in context, and always giving the most "
-        f"frequent answer if that is above chance (constant). {data.registrations_text(results)}.",
+        f"{data.context_text(results)}, {data.replicates_text(results)}. Values at the end of "
+        "training, or over training if the x-axis shows steps. Points: individual runs; lines and "
+        "bars: means over seeds. ICL: in-context accuracy on held-out classes; IWL: in-weights "
+        "accuracy without support. Dotted: chance in context, and the accuracy of always "
+        "predicting the most frequent label if above chance (constant). "
+        f"{data.registrations_text(results)}.",
     )
     _label_ends(figure, panels, ends)
     return figure
 
 
 def _draw_summary(axes: Axes, sweep: Json) -> list[EndLabel]:
-    """A sweep at a glance: what the runs end with, or their curves; and chance in context."""
+    """Final values or curves of a sweep, and chance in context."""
     is_over_training = sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
     ends = (_draw_over_training if is_over_training else _draw_ends)(axes, sweep)
     if "icl" in sweep["measures"]:
@@ -159,7 +154,7 @@ def _draw_summary(axes: Axes, sweep: Json) -> list[EndLabel]:
 
 
 def _draw_curve(axes: Axes, condition: Json, measure: str, look: Look, text: str) -> list[EndLabel]:
-    """Mean, band and diverged runs of a condition; the label of its end, if there is one."""
+    """Mean, band, and diverged runs of a condition; returns its end label, if any."""
     runs = list(condition["runs"].values())
     for run in filter(data.has_diverged, runs):
         if points := list(data.points(run, measure).items()):
@@ -177,7 +172,7 @@ def _draw_curve(axes: Axes, condition: Json, measure: str, look: Look, text: str
 
 
 def _draw_levels(axes: Axes, levels: Sequence[tuple[str, str, float]]) -> list[EndLabel]:
-    """A dotted line for each level of `sweep_data.levels`."""
+    """Dotted lines of `sweep_data.levels`."""
     for _, color, level in levels:
         axes.axhline(level, color=color, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     return [EndLabel(text, color, axes.get_xlim()[1], level) for text, color, level in levels]
@@ -199,7 +194,7 @@ def _draw_over_training(axes: Axes, sweep: Json) -> list[EndLabel]:
 
 
 def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
-    """What the runs end with: a point a run, joined means where the conditions have an order."""
+    """Final values: one point per run, means joined if the conditions are ordered."""
     conditions, measures = data.in_order(sweep["conditions"]), sweep["measures"]
     places, how = data.axis_places(conditions)
     _set_up(axes, *measures)
@@ -224,9 +219,8 @@ def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
                 axes.hlines(mean, x - half, x + half, color=look.color, linewidth=2)
         labels.append(EndLabel(look.short, look.color, *means[-1]))
         place_of = dict(zip(conditions, places, strict=True))
-        constants = data.constants(conditions, name).items()
-        spots = [(place_of[one], level) for one, level in constants]
-        if spots:
+        constants = data.constants(conditions, name)
+        if spots := [(place_of[one], level) for one, level in constants.items()]:
             axes.plot(*zip(*spots, strict=True), "_:", color=look.color, linewidth=1, alpha=0.8)
             labels.append(EndLabel(f"{look.short}, constant", look.color, *spots[-1]))
     texts = [_tick_text(name, one["value"]) for name, one in conditions.items()]
@@ -240,23 +234,23 @@ def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
 
 
 def _tick_text(name: str, value: float | None) -> str:
-    """'p=0.5' at .5 is '0.5'; any other condition bears its name, as ranks tell nobody anything."""
+    """'0.5' for 'p=0.5' with value 0.5; the name of any other condition."""
     text = "" if value is None else f"{value:g}"
     return text if text and name.rsplit("=", 1)[-1] == text else short(name)
 
 
 def short(text: str, longest: int = LONGEST_LABEL) -> str:
-    """Without its middle where it is too long: names often differ in their ends."""
+    """Shortens text in the middle: names often differ at their ends."""
     if len(text) > longest:
         half = longest // 2
         text = f"{text[: longest - half]}…{text[-half:]}"
-    # A dollar would begin a formula.
+    # A dollar sign would start a formula.
     return text.replace("$", r"\$")
 
 
 def _label_ends(figure: Figure, panels: Sequence[Axes], ends: Sequence[list[EndLabel]]) -> None:
-    """Labels right of each panel, pushed apart, each with a thin stroke to its line."""
-    # Only a figure that is laid out knows how high its axes are.
+    """Draws labels right of each panel without overlaps, connected to their lines."""
+    # The height of axes is known after the layout.
     figure.draw_without_rendering()
     for axes, labels in zip(panels, ends, strict=False):
         if not labels:
@@ -278,14 +272,14 @@ def _label_ends(figure: Figure, panels: Sequence[Axes], ends: Sequence[list[EndL
 
 
 def spread(wanted: Sequence[float] | np.ndarray, gap: float) -> list[float]:
-    """Places in [gap / 2, 1 - gap / 2], at least `gap` apart, in the order of those wanted.
+    """Positions in [gap / 2, 1 - gap / 2] close to those wanted, in their order, `gap` apart.
 
-    At least one is wanted; the gap is at most 1 / their number.
+    The gap must be at most 1 / len(wanted).
     """
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(order))
     free = np.asarray(wanted)[order] - steps
-    # Half way between labels that were only pushed up, and those that were only pushed down.
+    # The mean of pushing labels only up and only down.
     free = (np.maximum.accumulate(free) + np.minimum.accumulate(free[::-1])[::-1]) / 2
     places = np.empty(len(order))
     places[order] = free.clip(gap / 2, max(1 - gap / 2 - steps[-1], gap / 2)) + steps
@@ -305,14 +299,14 @@ def _over_steps(axes: Axes, sweep: Json) -> None:
         axes.set_xticks([])
         _say_nothing(axes, sweep)
         return
-    # Set once, so that labels can be placed by the limits.
+    # Labels depend on the limits.
     axes.set_xlim(0, axes.dataLim.x1)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _headline(figure: Figure, title: str, verdict: str = "", color: str = style.INK) -> None:
-    """A title, and beside it a verdict with its color."""
+    """Title, followed by a verdict in its color."""
     longest = int(figure.get_figwidth() * TITLE_LETTERS) - len(verdict)
     shown = figure.suptitle(short(title, longest), x=0.01, ha="left", fontsize=TITLE, weight="bold")
     beside = figure.axes[0].annotate(
@@ -323,7 +317,7 @@ def _headline(figure: Figure, title: str, verdict: str = "", color: str = style.
 
 
 def _say_nothing(axes: Axes, sweep: Json) -> None:
-    """Why there is no line."""
+    """States why there are no lines."""
     axes.text(
         0.5, 0.6, "not measured" if data.runs_of(sweep) else "no runs", transform=axes.transAxes,
         ha="center", color=style.SOFT,
@@ -338,7 +332,7 @@ def _small_print(figure: Figure, text: str) -> None:
 def _panels(
     count: int, columns: int, width: float, height: float, around: float
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of panels of that many inches, at least one; what is over is empty."""
+    """A figure with at least one panel (size in inches); surplus axes are hidden."""
     columns = max(columns, 1)
     rows = max(-(-count // columns), 1)
     figure = style.new_figure(width * columns, height * rows + around)

@@ -1,4 +1,4 @@
-"""Maps of sweeps over two options: a heat map of each measure at the end of training."""
+"""Heat maps of sweeps over two options: final values of a measure."""
 
 from __future__ import annotations
 
@@ -18,17 +18,14 @@ from emergent_icl.sweeps.measures import is_share
 
 # Perceptually uniform, and readable in gray.
 COLORS = colormaps["viridis"]
-# Shades from here on take dark text.
+# Lighter shades have dark text.
 LIGHT = 0.6
-# Ticks of the color bar nearer to chance than this would overlap its label.
+# Color bar ticks closer to chance than this would overlap its label.
 NEAR = 0.07
 
 
 def map_of(sweep: Json, measure: str) -> tuple[list[float], list[float], np.ndarray]:
-    """Values of both axes in order, and means over seeds [second axis, first axis].
-
-    NaN where no run has measured it, or every run has diverged.
-    """
+    """Sorted values of both axes, and means over seeds [second axis, first axis] (NaN: no runs)."""
     conditions = sweep["conditions"].values()
     columns, rows = (sorted({one["value"][axis] for one in conditions}) for axis in (0, 1))
     means_RC = np.full((len(rows), len(columns)), math.nan)
@@ -40,9 +37,9 @@ def map_of(sweep: Json, measure: str) -> tuple[list[float], list[float], np.ndar
 
 
 def draw(figure: Figure, axes: Axes, sweep: Json, measure: str) -> None:
-    """A cell for each pair of values, with its number; cells without a number are hatched.
+    """Draws one cell per pair of values, hatched if there is no data, and marks chance.
 
-    Shares have the same colors from 0 to 1 everywhere; chance is marked on the color bar.
+    The color scale of accuracies is always [0, 1].
     """
     columns, rows, means_RC = map_of(sweep, measure)
     known = means_RC[np.isfinite(means_RC)]

@@ -1,7 +1,4 @@
-"""Tables of sweeps: their rows, built once for the page, for Markdown and for the terminal.
-
-A cell is a text, or a tuple of lines of code: options, folders. Whoever shows it escapes it.
-"""
+"""Rows of the tables of sweeps, for HTML, Markdown, and the terminal; none of it is escaped."""
 
 from __future__ import annotations
 
@@ -19,24 +16,11 @@ from emergent_icl.plots.sweep_data import Json
 OUTCOMES = {"holds": "✓", "fails": "✗", "undecided": "?"}
 UNKNOWN = "–"  # noqa: RUF001
 LEAST_P = 1e-4
-# Accuracy of always giving the most frequent answer, where it is above chance.
-CONSTANT = "constant answer"
 NO_BREAK = "\N{NO-BREAK SPACE}"
-
-Cell = str | tuple[str, ...]
-
-
-class Table(NamedTuple):
-    """A table of the page; the first cell is its row's header, `kind` a class of report.css."""
-
-    caption: str
-    headers: tuple[str, ...]
-    rows: Sequence[tuple[Cell, ...]]
-    kind: str = ""
 
 
 class CheckRow(NamedTuple):
-    """A check of a claim: how it came out, what it asks, with what numbers, and why."""
+    """A check of a claim: its outcome, the numbers, and why they do not suffice."""
 
     sign: str
     outcome: str
@@ -46,15 +30,12 @@ class CheckRow(NamedTuple):
 
     @property
     def said(self) -> str:
-        """Its numbers, and why they do not tell."""
+        """Numbers and reason."""
         return "; ".join(filter(None, (self.numbers, self.reason)))
 
 
 class FindingRow(NamedTuple):
-    """A finding: its verdict and the color of that, its claim with checks, how it was fixed.
-
-    `family` says what became of its p among all claims, '' where it has none.
-    """
+    """A finding; `family` is its p value before and after adjustment for all claims, if any."""
 
     name: str
     title: str
@@ -67,7 +48,7 @@ class FindingRow(NamedTuple):
 
 
 class ConditionRow(NamedTuple):
-    """A condition: what its runs end with, a text a measure, their number, what it changes."""
+    """A condition: final values (one text per measure), number of runs, and overrides."""
 
     name: str
     ends: tuple[str, ...]
@@ -76,7 +57,7 @@ class ConditionRow(NamedTuple):
 
 
 def finding_rows(results: Json) -> list[FindingRow]:
-    """Every finding; what was planned but not run may have only a sweep, or only a verdict."""
+    """All findings, also those that have only a sweep or only a verdict."""
     sweeps, verdicts = results["sweeps"], results["verdicts"]
     rows = []
     for name in dict.fromkeys([*sweeps, *verdicts]):
@@ -97,7 +78,6 @@ def finding_rows(results: Json) -> list[FindingRow]:
 
 
 def _family_text(verdict: Json, num_claims: int) -> str:
-    """The p of a claim in its family."""
     if "strict" not in verdict:
         return ""
     p, adjusted = (_p_text(verdict["strict"][name], 3) for name in ("p", "p_adjusted"))
@@ -105,86 +85,39 @@ def _family_text(verdict: Json, num_claims: int) -> str:
 
 
 def condition_rows(sweep: Json) -> list[ConditionRow]:
-    """Every condition, in order."""
+    """All conditions in order."""
     rows = []
     for name, one in data.in_order(sweep["conditions"]).items():
         ends = tuple(_end_text(one, measure) for measure in sweep["measures"])
         diverged = sum(map(data.has_diverged, one["runs"].values()))
         runs = f"{len(one['runs'])}" + (f", {diverged} diverged" if diverged else "")
-        rows.append(ConditionRow(name, ends, runs, options(one["overrides"])))
+        rows.append(ConditionRow(name, ends, runs, option_lines(one["overrides"])))
     return rows
 
 
 def _end_text(condition: Json, measure: str) -> str:
     constant = data.constants({"": condition}, measure).get("")
-    beside = "" if constant is None else f", {CONSTANT} {constant:.3f}"
+    beside = "" if constant is None else f", constant answer {constant:.3f}"
     return mean_text(data.finals(condition, measure)) + beside
 
 
+def end_text(value: object) -> str:
+    """A final value of a single run."""
+    return f"{value:.3f}" if data.is_number(value) else UNKNOWN
+
+
 def measure_headers(sweep: Json) -> tuple[str, ...]:
-    """A column's header for each measure."""
+    """Column headers of the measures."""
     return tuple(data.look_of(measure).short for measure in sweep["measures"])
 
 
-def checks_table(checks: Sequence[CheckRow]) -> Table:
-    """Every check of a claim."""
-    # Reasons have a column where there are any.
-    shown = 4 if any(one.reason for one in checks) else 3
-    headers = ("Check", "Outcome", "Numbers", "Why")[:shown]
-    cells = [(one.check, f"{one.sign} {one.outcome}", one.numbers, one.reason) for one in checks]
-    rows = [row[:shown] for row in cells]
-    return Table("What the claim asks of the runs", headers, rows, "statistics cards")
-
-
-def conditions_table(sweep: Json) -> Table:
-    """What each condition changes, and what its runs end with."""
-    caption = "At the end of training: mean ± standard deviation over seeds (number of runs)"
-    if any(data.constants(sweep["conditions"], measure) for measure in sweep["measures"]):
-        caption += f"; {CONSTANT}: always giving the most frequent one"
-    headers = ("Condition", *measure_headers(sweep), "Runs", "Overrides")
-    rows = [(one.name, *one.ends, one.runs, one.overrides) for one in condition_rows(sweep)]
-    return Table(caption, headers, rows, "numbers")
-
-
-def search_tables(sweep: Json) -> list[Table]:
-    """Every draw of the search for settings, with the one that was chosen; a table a condition."""
-    headers = ("Draw", *measure_headers(sweep), "Chosen", "Settings")
-    tables = []
-    for condition, found in sweep["search"].items():
-        rows = []
-        for draw, one in found["draws"].items():
-            ends = [one["final"].get(measure) for measure in sweep["measures"]]
-            texts = [f"{end:.3f}" if data.is_number(end) else UNKNOWN for end in ends]
-            state = "✓ chosen" if draw == found["chosen"] else _diverged(one)
-            rows.append((draw, *texts, state, options(one["overrides"])))
-        none = "" if found["chosen"] else "; none was chosen"
-        tables.append(Table(f"Draws for {condition}{none}", headers, rows, "numbers"))
-    return tables
-
-
-def runs_table(sweep: Json) -> Table:
-    """Where each run lies."""
-    rows = [
-        (f"{name}, seed {seed}", (run["workdir"],), run["replica"], _diverged(run) or "complete")
-        for name, condition in data.in_order(sweep["conditions"]).items()
-        for seed, run in condition["runs"].items()
-    ]
-    return Table("Where the runs lie", ("Run", "Folder", "Replica", "State"), rows)
-
-
-def pairs_table(caption: str, headers: tuple[str, str], values: Mapping[str, Any]) -> Table:
-    """Names and values."""
-    rows = [(name, (value_text(one),)) for name, one in values.items()]
-    return Table(caption, headers, rows, "pairs")
-
-
-def options(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Options of a config, a line each."""
+def option_lines(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """'option = value' for each option."""
     return tuple(f"{name} = {value_text(value)}" for name, value in values.items())
 
 
 def number_text(value: object, digits: int = 3) -> str:
-    """A few digits with a proper minus sign, or 'unknown', or '∞'."""
+    """A few significant digits with a true minus sign; 'unknown' or '∞' if not finite."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "unknown"
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -194,9 +127,9 @@ def number_text(value: object, digits: int = 3) -> str:
 
 
 def numbers_text(numbers: Json) -> str:
-    """The numbers of a check in a line: 'difference 0.41 [0.36, 0.45], p = 0.0079'.
+    """Numbers of a check in one line: 'difference 0.41 [0.36, 0.45], p = 0.0079'.
 
-    A pair is the interval of the number before it, of 95 % unless said otherwise.
+    A pair is the interval of the preceding number; levels other than 95% are stated.
     """
     text = ""
     for name, value in numbers.items():
@@ -206,7 +139,6 @@ def numbers_text(numbers: Json) -> str:
             text += f" [{', '.join(number_text(bound) for bound in value)}]{said}"
             continue
         said = _p_text(value) if name == "p" else number_text(value)
-        # A name and its number are not parted at a line's end.
         text += f"{', ' if text else ''}{name}{NO_BREAK}{said}"
     return text
 
@@ -219,20 +151,20 @@ def _p_text(p: Any, digits: int = 2) -> str:
 
 
 def mean_text(values: Sequence[float]) -> str:
-    """Mean, standard deviation over runs and their number."""
+    """Mean ± standard deviation over runs (number of runs)."""
     if not values:
         return UNKNOWN
-    # A value of each run: the deviation is that of runs, not of their mean.
     deviation = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
     return f"{np.mean(values):.3f}{deviation} ({len(values)})"
 
 
 def value_text(value: object) -> str:
-    """A value of a config as its file would have it."""
+    """A value as in a config file."""
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _diverged(run: Json) -> str:
+def diverged_text(run: Json) -> str:
+    """'diverged at step 1,000', or ''."""
     return f"diverged at step {run['diverged_at_step']:,}" if data.has_diverged(run) else ""

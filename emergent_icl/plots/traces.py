@@ -1,4 +1,4 @@
-"""What a trained model does with single sequences: its predictions, and where attention goes."""
+"""Predictions and attention of a trained model on single sequences."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from emergent_icl.evaluation.trace import Trace
 from emergent_icl.plots import style
 from emergent_icl.plots.sequences import draw_example
 
-# Inches: examples and the bars below them.
+# Inches: examples, bars, a line of text, the margin.
 CELL, BARS, LINE, MARGIN = 0.85, 0.95, 0.17, 0.7
-# Inches: maps of attention; few heads have larger ones, and so have long sequences, whose tokens'
-# names would run into one another.
+# Inches: attention maps; fewer heads and longer sequences get larger ones.
 ALL_HEADS, SMALLEST_SIDE, LARGEST_SIDE, A_TOKEN = 11.0, 1.4, 2.6, 0.08
 TOKEN_SPACE, BAR, PAD = 0.75, 1.0, 0.02
 # Points.
@@ -25,19 +24,11 @@ TITLE = 9.0
 
 @style.in_our_style
 def predictions_figure(trace: Trace, title: str) -> Figure:
-    """For each sequence its examples, and under each what the model says of its label.
-
-    A bar is the probability of the true label, given what stands before; the text over it is
-    the label that the model finds most probable. The query is the last example.
-    """
+    """Examples of each sequence (query last) and, below, the probability of each true label."""
     count, length = trace.batch.labels.shape
     width = MARGIN + length * CELL
-    lines = style.wrap(
-        f"{title}\nbar: probability of the true label, before it is shown; blue where it is the "
-        "most probable one\nover the bar: the most probable label",
-        width,
-        TITLE,
-    )
+    legend = "bars: probability of the true label before it is shown (blue: most probable label)"
+    lines = style.wrap(f"{title}\n{legend}\nnumbers: most probable label", width, TITLE)
     height = LINE * (len(lines) + 1) + count * (CELL + BARS + 0.35)
     figure = style.new_figure(width, height)
     figure.suptitle("\n".join(lines), fontsize=TITLE)
@@ -71,16 +62,16 @@ def _draw_bars(axes: Axes, trace: Trace, row: int) -> None:
 
 @style.in_our_style
 def attention_figure(trace: Trace, index: int, title: str) -> Figure:
-    """A map for each head of each layer: row t shows where token t looks, in one of the sequences.
+    """Attention maps of all layers and heads for one sequence; requires a model with attention.
 
-    The model has attention. Names of tokens of the query's class are colored.
+    Tokens of the query's class are colored.
     """
     assert trace.attention is not None
     weights = trace.attention[:, index]
     layers, heads, length, _ = weights.shape
     side = max(min(LARGEST_SIDE, ALL_HEADS / heads), SMALLEST_SIDE, length * A_TOKEN)
     width = TOKEN_SPACE + heads * side + BAR
-    text = f"{title}\nrow: the token that looks; column: what it looks at"
+    text = f"{title}\nrows: attending tokens; columns: attended tokens"
     lines = style.wrap(text, width, TITLE)
     height = LINE * len(lines) + layers * (side + 0.1) + 0.5
     figure = style.new_figure(width, height)
@@ -100,7 +91,7 @@ def attention_figure(trace: Trace, index: int, title: str) -> Figure:
             _name_tokens(axes.xaxis, trace, index, size, rotation=90)
     bar = figure.colorbar(grid[0, 0].images[0], ax=grid, fraction=0.03, pad=0.01)
     bar.ax.tick_params(labelsize=6)
-    bar.set_label("attention", fontsize=7)
+    bar.set_label("attention weight", fontsize=7)
     return figure
 
 
@@ -113,9 +104,9 @@ def _name_tokens(axis: Axis, trace: Trace, index: int, size: float, **options: A
 
 
 def query_class(trace: Trace, index: int) -> list[bool]:
-    """Which tokens of a sequence are of the query's class, the query included."""
+    """Which tokens belong to the query's class, including the query."""
     class_ids = trace.batch.class_ids[index]
     same = class_ids == class_ids[-1]
-    # An example is a token, or two of them: the query has no label's.
+    # With two tokens per example, the query has no label token.
     is_single = trace.tokens.shape[1] == len(same)
     return (same if is_single else same.repeat(2)[:-1]).tolist()

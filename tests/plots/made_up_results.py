@@ -135,7 +135,7 @@ def classes():
 def multiplicity():
     table = {1: (0.6, 0.95), 2: (0.7, 0.8), 5: (0.85, 0.5), 10: (0.92, 0.2)}
     conditions = by_icl_and_iwl("data.sequences.label_multiplicity", "labels", table)
-    return make_sweep("Label multiplicity", "labels of a class", conditions, notes="Fig. 3b.")
+    return make_sweep("Label multiplicity", "labels per class", conditions, notes="Fig. 3b.")
 
 
 def variation():

@@ -45,7 +45,7 @@ def test_the_file_is_written(tmp_path):
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0.0, "0 %"), (1.0, "100 %"), (0.123, "12.3 %"), (1e-5, "< 0.1 %"), (0.99999, "> 99.9 %")],
+    [(0.0, "0%"), (1.0, "100%"), (0.123, "12.3%"), (1e-5, "< 0.1%"), (0.99999, "> 99.9%")],
 )
 def test_shares_are_never_rounded_to_none_or_all(share, text):
     assert share_text(share) == text

@@ -85,10 +85,10 @@ def test_the_figure_shows_law_classes_and_what_is_absent():
     ranks, law = drawn["Zipf's law, exponent 1"].get_data()
     np.testing.assert_array_equal(ranks, np.arange(1, 35))
     np.testing.assert_allclose(law, zipf_weights(34, 1.0)[::-1])
-    shown, frequencies = drawn["a single class, if it is shown"].get_data()
+    shown, frequencies = drawn["single class (if it occurs)"].get_data()
     np.testing.assert_array_equal(shown, [1, 2, 3, 4])
     assert sum(frequencies) == pytest.approx(1)
-    assert min(drawn["no class of a bin is shown"].get_xdata()) > 4
+    assert min(drawn["empty bin"].get_xdata()) > 4
     axes = figure.axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
@@ -98,9 +98,9 @@ def test_a_uniform_law_has_plain_axes():
     axes = figure.axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "linear")
     assert axes.get_ylim()[0] == 0
-    np.testing.assert_allclose(lines(figure)["the uniform law"].get_ydata(), 1 / 34)
+    np.testing.assert_allclose(lines(figure)["uniform"].get_ydata(), 1 / 34)
     # Classes that are never shown lie at 0, and are drawn there.
-    assert len(lines(figure)["a single class"].get_xdata()) == 34
+    assert len(lines(figure)["single class"].get_xdata()) == 34
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 30.0])

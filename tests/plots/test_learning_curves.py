@@ -70,12 +70,21 @@ def texts_and_levels(folder, config):
 
 def test_in_weights_skewed_classes_are_compared_with_always_the_commonest(config, tmp_path):
     said, levels = texts_and_levels(tmp_path / "uniform", config)
-    assert (said, levels[0]) == (["chance, in context"], {0.5})
+    assert (said, levels[0]) == (["chance (ICL)"], {0.5})
     config.data.sequences.zipf_exponent = 3.0
     commonest = 1 / sum(rank**-3 for rank in range(1, 33))
     said, levels = texts_and_levels(tmp_path / "skewed", config)
-    assert said == ["chance, in context", "always the commonest class, in weights"]
+    assert said == ["chance (ICL)", "most frequent class (IWL)"]
     assert sorted(levels[0]) == pytest.approx([0.5, commonest])
     config.training.replicas = 2
     _, levels = texts_and_levels(tmp_path / "replicas", config)
     assert list(map(list, levels)) == [[0.5], [pytest.approx(commonest)]]
+
+
+@pytest.mark.parametrize(("count", "is_categorical"), [(2, True), (7, True), (8, False)])
+def test_up_to_seven_replicas_have_categorical_colors(count, is_categorical):
+    records = [{"step": 1, "train/loss": 1.0, "replica": f"{i}"} for i in range(count)]
+    lines = learning_curves_figure(records, "title", {}).axes[2].lines
+    colors = [line.get_color() for line in lines]
+    assert len(set(colors)) == count
+    assert (colors == list(style.CATEGORIES[:count])) == is_categorical

@@ -123,7 +123,7 @@ def test_means_and_deviations_are_those_of_the_runs_that_count(read):
     assert tables.mean_text([0.25, 0.75]) == "0.500 ± 0.354 (2)"
     assert tables.mean_text([0.25]) == "0.250 (1)"
     assert "diverged at step 30,100" in read.text
-    assert "No runs, so there is nothing to draw." in read.text
+    assert "No runs." in read.text
 
 
 def test_searches_show_their_draws_and_what_was_chosen(read):
@@ -163,7 +163,7 @@ def test_a_finding_without_sweep_or_without_verdict():
     results = copy.deepcopy(RESULTS)
     del results["sweeps"]["zipf"], results["verdicts"]["burstiness"]
     text = PageReader(report_page(results, None)).text
-    assert "Nothing of it was run." in text
+    assert "Not run." in text
     assert "∅ no verdict" in text
 
 
@@ -172,7 +172,7 @@ def test_runs_without_curves_are_not_called_missing():
     for condition in results["sweeps"]["zipf"]["conditions"].values():
         for run in condition["runs"].values():
             run["curves"] = {}
-    assert "The runs kept no curves" in PageReader(report_page(results, None)).text
+    assert "The runs recorded no curves" in PageReader(report_page(results, None)).text
 
 
 def test_names_and_texts_of_results_cannot_become_markup():

@@ -65,6 +65,14 @@ def test_every_example_has_its_label_and_the_query_asks_for_it(seq_len):
     assert texts.count("12345") == labels.size
 
 
+def test_a_signature_moves_nothing():
+    figure = sequences_figure(make("integer", 1), "title", SUBTITLE, NOTE)
+    (legend,) = figure.legends
+    before = legend.get_window_extent().bounds
+    style.sign(figure, "config 12345678")
+    assert legend.get_window_extent().bounds == before
+
+
 def test_long_sequences_continue_on_balanced_lines():
     figure = sequences_figure(make("integer", 1, 65), "title", SUBTITLE, NOTE)
     tops = [round(axes.get_position().y0, 3) for axes in examples(figure)]

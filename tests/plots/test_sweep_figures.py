@@ -170,7 +170,7 @@ def test_curves_with_holes_and_conditions_without_curves_are_drawn():
     conditions["p=1"]["runs"]["0"].update(curves={}, final={})
     figure = drawn_finding("burstiness", results)
     assert clashes(figure) == []
-    assert "No runs of p=0.5" in " ".join(texts(figure))
+    assert "No runs for p=0.5" in " ".join(texts(figure))
     assert clashes(summary_figure(results)) == []
 
 
