@@ -228,19 +228,16 @@ def scaling(bench: Benchmark) -> None:
         console.say(f"  step time against {axis} ...")
         points = [_point(bench, axis, size, with_options(small, options(size))) for size in sizes]
         grown[axis] = growths(points)
-        facts = {
-            f"{p.size}": f"{number(p.seconds * 1e3)} ms, {number(p.flops / 1e9)} GFLOP"
-            for p in points
-        }
-        tables.print_facts(f"A step against {axis}, small preset on random images", facts)
+        costs = (f"{number(p.seconds * 1e3)} ms, {number(p.flops / 1e9)} GFLOP" for p in points)
+        title = f"A step against {axis}, small preset on random images"
+        tables.print_facts(title, dict(zip(map(str, sizes), costs, strict=True)))
         console.say("\n".join(map(str, grown[axis])))
         entries[axis] = {
             "points": [point._asdict() for point in points],
             "exponents": [growth._asdict() for growth in grown[axis]],
         }
-    sentences = verdict(grown)
-    bench.extra["growth"] = {**entries, "verdict": sentences}
-    console.say("\n".join(sentences))
+    bench.extra["growth"] = {**entries, "verdict": verdict(grown)}
+    console.say("\n".join(verdict(grown)))
 
 
 def _point(bench: Benchmark, axis: str, size: int, config: ml_collections.ConfigDict) -> Point:

@@ -1,4 +1,4 @@
-"""Named randomness: a draw comes from a seed, a name and an index, on the host and on devices."""
+"""Named randomness: each draw depends on a seed, a name, and an index alone."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import numpy as np
 
 
 def generator(seed: int, name: str, index: int = 0) -> np.random.Generator:
-    """A generator for draws on the host that depends on its arguments alone.
+    """A generator for the host, independent for different arguments.
 
-    That is the seed of a run, in [0, 2^32), what is drawn ('train', 'evaluation/fewshot_holdout'),
-    and which block of it, >= 0; all are independent of each other.
+    Args:
+      seed: of the run, in [0, 2^32).
+      name: of the stream, such as 'train' or 'evaluation/fewshot_holdout'.
+      index: of the block in the stream, >= 0.
     """
     return np.random.default_rng([seed, zlib.crc32(name.encode()), index])
 
 
 def fingerprint(content: object) -> int:
-    """A 32-bit number that names JSON-able content, the same on every machine."""
+    """A 32-bit checksum of JSON content, the same on every machine."""
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def sequence_keys(key: jax.Array, rows: jax.Array | np.ndarray) -> jax.Array:
-    """A key for each sequence of a batch, by its row in the global batch; [B, 2].
+    """Keys [B, 2] of sequences, by their rows [B] in the global batch.
 
-    So nothing that is drawn depends on how sequences are spread over devices.
+    Draws therefore do not depend on how sequences are spread over devices.
     """
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
 def named_keys(keys: jax.Array | np.ndarray, name: str) -> jax.Array:
-    """Independent keys for another use of the same sequences; [B, 2] -> [B, 2]."""
+    """Independent keys [B, 2] for another use of the same sequences."""
     return jax.vmap(lambda key: jax.random.fold_in(key, zlib.crc32(name.encode())))(keys)

@@ -1,1 +1,1 @@
-"""What a trained network does: measures, evaluation modes, single sequences."""
+"""What a trained network does: metrics, evaluation modes, single sequences."""

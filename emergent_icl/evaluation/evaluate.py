@@ -1,4 +1,4 @@
-"""Evaluation: every mode batched and jitted, a pure function of (parameters, mode, seed)."""
+"""Evaluation of every mode, batched and jitted: a pure function of (parameters, mode, seed)."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from emergent_icl.models.losses import own_labels
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.randomness import sequence_keys
 
-# What is evaluated: parameters, BatchNorm's averages, bank, noise scale.
+# What is evaluated: parameters, BatchNorm averages, bank, noise scale.
 Model = tuple[Params, BatchStats, DeviceBank, Scalar]
 
 
 class DrawnMode(NamedTuple):
-    """An evaluation mode with its sequences drawn."""
+    """The sequences of an evaluation mode."""
 
-    batch: SequenceBatch  # int32 [N, S], the same at every evaluation
+    batch: SequenceBatch  # int32 [N, S], the same in every evaluation
     own: Array  # int32 [N], owner of the labels of the query's class; see Judgment
     judgment: Judgment
-    key: jax.Array  # for what is drawn on the device
+    key: jax.Array  # for random numbers on the device
 
 
 def draw_mode(config: ml_collections.ConfigDict, task: Task, name: str) -> DrawnMode:
-    """Draws the sequences of a mode from `evaluation.seed` and its name.
+    """Draws the sequences of a mode from `evaluation.seed` and the mode's name.
 
-    N sequences are the first N of any larger number, unless `data.sequences.draws` is 1.
+    The first N of any larger number of sequences are the same, unless `data.sequences.draws` is 1.
     """
     seed, kind = config.evaluation.seed, task.evaluation[name]
     stream, count = f"evaluation/{name}", config.evaluation.num_sequences
@@ -56,14 +56,14 @@ def draw_mode(config: ml_collections.ConfigDict, task: Task, name: str) -> Drawn
 
 
 def make_judgment(config: ml_collections.ConfigDict, task: Task, kind: SequenceType) -> Judgment:
-    """Label sets of a sequence type, as arrays over the model's L labels."""
+    """The label sets of a sequence type, as arrays over the model's L labels."""
     space, labeling = task.space, fixed_labeling(config)
 
     def among(labels: np.ndarray) -> np.ndarray:
         return np.isin(np.arange(task.num_labels), labels)
 
     def over_all_labels(values: np.ndarray) -> np.ndarray:
-        # Labels beyond those in use are never right: no label's answer is negative.
+        # Unused labels are never correct, since answers are not negative.
         return np.pad(values, (0, task.num_labels - len(values)), constant_values=-1)
 
     return Judgment(
@@ -78,7 +78,7 @@ def make_judgment(config: ml_collections.ConfigDict, task: Task, kind: SequenceT
 
 
 class Compiled(NamedTuple):
-    """A network, with the two jitted parts of an evaluation; replicas share them."""
+    """A network with the jitted parts of its evaluation; replicas share them."""
 
     network: Network
     materialize: Materialize
@@ -90,15 +90,15 @@ class Compiled(NamedTuple):
     predict: Callable[..., jax.Array]
 
 
-# Whoever evaluates the same network again, on other sequences, need not compile again.
+# Evaluating the same network on other sequences compiles nothing.
 @functools.lru_cache(maxsize=8)
 def compile_evaluation(network: Network, materialize: Materialize) -> Compiled:
-    """Jits the parts of an evaluation; they compile when they are first called."""
+    """Jits the parts of an evaluation; they compile when first called."""
 
     def embed(model: Model, class_ids: Array, exemplar_ids: Array, keys: Array) -> jax.Array:
         params, batch_stats, bank, noise_scale = model
         examples = materialize(bank, class_ids, exemplar_ids, keys, noise_scale)
-        return embed_sequences(network, params, batch_stats, examples)
+        return network.embed(params, batch_stats, examples, is_training=False)[0]
 
     def judge(
         params: Params,
@@ -118,40 +118,31 @@ def compile_evaluation(network: Network, materialize: Materialize) -> Compiled:
         examples: jax.Array,
         labels_BS: jax.Array,
     ) -> jax.Array:
-        embeddings_BSD = embed_sequences(network, params, batch_stats, examples)
+        embeddings_BSD, _ = network.embed(params, batch_stats, examples, is_training=False)
         logits_BL = network.predict(params, None, embeddings_BSD, labels_BS)
         return jax.nn.softmax(own_labels(logits_BL, used_labels))
 
     return Compiled(network, materialize, *map(jax.jit, (embed, judge, predict)))
 
 
-def embed_sequences(
-    network: Network, params: Params, batch_stats: BatchStats, examples: jax.Array
-) -> jax.Array:
-    """Embeddings [B, S, D] of examples [B, S, ...], as in evaluation."""
-    flat = jnp.reshape(examples, (-1, *examples.shape[2:]))
-    embeddings, _ = network.encode(params, batch_stats, flat, is_training=False)
-    return jnp.reshape(embeddings, (*examples.shape[:2], -1))
-
-
 class Evaluator:
-    """Runs the modes of `config.evaluation`; draws the sequences of each once."""
+    """Evaluates the modes of `config.evaluation`, whose sequences it draws once."""
 
     def __init__(self, config: ml_collections.ConfigDict, task: Task, compiled: Compiled) -> None:
-        """Takes the config of the run whose parameters are evaluated, and its task."""
+        """Takes the config and task of the run to evaluate."""
         self.config, self.compiled = config, compiled
         self.modes = {name: draw_mode(config, task, name) for name in config.evaluation.modes}
         self._chunk = config.evaluation.batch_size
 
     def __call__(self, params: Params, batch_stats: BatchStats, bank: DeviceBank) -> Results:
-        """Evaluates every mode, given the arrays of one replica on the device of the bank."""
+        """Evaluates every mode, given the arrays of one replica, on the device of the bank."""
         rows = ((name, self.per_sequence(name, params, batch_stats, bank)) for name in self.modes)
         return {name: intervals(metrics) for name, metrics in rows}
 
     def per_sequence(
         self, name: str, params: Params, batch_stats: BatchStats, bank: DeviceBank
     ) -> dict[str, np.ndarray]:
-        """Every metric of each sequence of a mode, float [N] each."""
+        """Every metric of each sequence of a mode, float [N]."""
         model = (params, batch_stats, bank, np.float32(self.config.data.noise_scale))
         mode = self.modes[name]
         keys = sequence_keys(mode.key, jnp.arange(len(mode.own)))
@@ -166,11 +157,11 @@ class Evaluator:
         embed = functools.partial(self.compiled.embed, model)
         class_ids, exemplar_ids, labels_NS = mode.batch
         if shows_afresh(self.config.data):
-            # Every showing is another image: as many of them at once as below.
+            # Every occurrence is another image; as many images per call as below.
             size = max(1, self._chunk // labels_NS.shape[1])
             parts = in_parts(embed, size, class_ids, exemplar_ids, keys)
             return jnp.concatenate(parts)[: len(labels_NS)]
-        # Each drawing once, as a sequence of length 1 without random numbers; then looked up.
+        # Embed each drawing once, as a sequence of length 1, then look embeddings up.
         pairs = np.stack([class_ids.ravel(), exemplar_ids.ravel()], axis=1)
         distinct, where = np.unique(pairs, axis=0, return_inverse=True)
         rows = (distinct[:, :1], distinct[:, 1:], np.zeros((len(distinct), 2), np.uint32))
@@ -178,19 +169,19 @@ class Evaluator:
 
 
 def in_parts(compiled: Callable[..., Any], size: int, *rows: Array) -> list[Any]:
-    """Calls a function on `size` rows at a time, the last of them filled up."""
+    """Calls a function on `size` rows at a time; the last part is padded."""
     rows = jax.device_put(rows)
     return [compiled(*_part(rows, first, size)) for first in range(0, len(rows[0]), size)]
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _part(rows: tuple[jax.Array, ...], first: int, size: int) -> list[jax.Array]:
-    """`size` rows from `first` on, filled up with the last, so that everything compiles once."""
+    """`size` rows from `first` on, padded with the last row, so that everything compiles once."""
     places = jnp.minimum(first + jnp.arange(size), len(rows[0]) - 1)
     return [row[places] for row in rows]
 
 
 @jax.jit
 def _look_up(parts: list[jax.Array], where: jax.Array) -> jax.Array:
-    """Embeddings [m, 1, D] of one drawing each, and places [N, S] among them -> [N, S, D]."""
+    """Embeddings [m, 1, D] of drawings, and indices [N, S] of drawings -> [N, S, D]."""
     return jnp.concatenate(parts)[:, 0][where]

@@ -1,6 +1,6 @@
-"""Held-out classes that look like training classes: the nearest ones, and accuracy without them.
+"""Held-out classes that resemble training classes, and accuracy without them.
 
-The rule: what is left out is left out with all its variants, and with every sequence that shows it.
+A character is excluded with all its variants and with every sequence that shows it.
 """
 
 from __future__ import annotations
@@ -22,33 +22,26 @@ from emergent_icl.evaluation.evaluate import Evaluator, in_parts
 from emergent_icl.evaluation.metrics import Interval, interval
 from emergent_icl.models.network import BatchStats, Params
 
-# Standard deviation of the blur, in sides of the image; pixels a side that are compared.
+# Standard deviation of the blur, relative to the side of an image; pixels per side after it.
 BLUR, SIDE = 0.04, 28
-# Examples that are encoded, of all classes together; distances that are held at once.
+# Limits on encoded examples (of all classes) and on distances in memory.
 MOST_EXAMPLES, MOST_DISTANCES = 20_000, 10_000_000
 
-# class_ids [n] -> a vector for each, float32 [n, F]
+# class_ids [n] -> one vector per class, float32 [n, F]
 Describe = Callable[[np.ndarray], np.ndarray]
 
 
 class Nearest(NamedTuple):
-    """The training class nearest to each held-out character, nearest pairs first.
+    """The nearest training class of each held-out character's nearest variant, in order."""
 
-    Of the variants of a character, the one that has the nearest.
-
-    Attributes:
-      holdout, training: classes of the bank, int [n].
-      distances: 1 - cosine of the angle between them, seen from the mean of all training classes;
-        float [n] in [0, 2].
-    """
-
-    holdout: np.ndarray
-    training: np.ndarray
+    holdout: np.ndarray  # class of the bank, int [n]
+    training: np.ndarray  # its nearest class of the bank, int [n]
+    # 1 - cosine similarity after subtracting the mean of all training classes, float [n] in [0, 2]
     distances: np.ndarray
 
     def first(self, share: float) -> Nearest:
-        """The nearest pairs: a share of all, in (0, 1], rounded up."""
-        # Less what the product may be rounded up by.
+        """The nearest pairs: a share in (0, 1] of all, rounded up."""
+        # Tolerates rounding errors of the product.
         count = math.ceil(share * len(self.holdout) - 1e-9)
         return Nearest(*(column[:count] for column in self))
 
@@ -56,9 +49,9 @@ class Nearest(NamedTuple):
 def find_nearest(
     split: ClassSplit, group_size: int, describe: Describe, role: str = "zipfian"
 ) -> Nearest:
-    """Compares held-out classes with the training classes of a role, of both at least one.
+    """Compares held-out classes with the training classes of a role; there must be some of both.
 
-    Variants of one character are `group_size` consecutive classes.
+    Variants of a character are `group_size` consecutive classes.
     """
     training, holdout = (split.class_ids[split.places(name)] for name in (role, "holdout"))
     training_TF, holdout_HF = describe(training), describe(holdout)
@@ -69,7 +62,7 @@ def find_nearest(
     nearest = [(c.argmax(axis=1), c.max(axis=1)) for c in (part @ training_TF.T for part in parts)]
     place, cosine = map(np.concatenate, zip(*nearest, strict=True))
     order = np.argsort(-cosine, kind="stable")
-    # The first of each character, in the order of their distances.
+    # The nearest variant of each character, in order of distance.
     _, firsts = np.unique(holdout[order] // group_size, return_index=True)
     order = order[np.sort(firsts)]
     return Nearest(holdout[order], training[place[order]], np.maximum(1 - cosine[order], 0.0))
@@ -81,7 +74,7 @@ def _unit_length(vectors_NF: np.ndarray) -> np.ndarray:
 
 
 def mean_examples(bank: DeviceBank) -> DeviceBank:
-    """A host bank with a single example of each class, the mean of its examples."""
+    """A host bank with a single example per class, the mean of its examples."""
     means = np.mean(bank.examples, axis=1, keepdims=True, dtype=np.float32)
     return bank._replace(examples=means)
 
@@ -89,12 +82,12 @@ def mean_examples(bank: DeviceBank) -> DeviceBank:
 def by_examples(
     materialize: Materialize, bank: DeviceBank, shape: SourceShape
 ) -> tuple[str, Describe]:
-    """'blurred pixels' or 'vectors': a class is the mean of its examples, as they are stored."""
+    """Describes a class by the mean of its stored examples: 'blurred pixels' or 'vectors'."""
     means = mean_examples(bank).examples
     is_image = shape.kind == "image"
     if is_image:
         side = means.shape[-1]
-        # Means of blurred images are blurred means; what is blurred needs no more pixels.
+        # The mean of blurred images is the blurred mean. Fewer pixels suffice after blurring.
         means = ndimage.gaussian_filter(means, (0, 0, BLUR * side, BLUR * side))
         step = math.ceil(side / SIDE)
         means = means[..., step // 2 :: step, step // 2 :: step]
@@ -115,7 +108,7 @@ def by_encoder(
     split: ClassSplit,
     num_exemplars: int,
 ) -> Describe:
-    """A class is the mean embedding of its first examples, without noise."""
+    """Describes a class by the mean embedding of its first examples, without noise."""
     count = min(num_exemplars, max(1, MOST_EXAMPLES // len(split.class_ids)))
     model = jax.device_put((params, batch_stats, bank, np.float32(0)))
 
@@ -130,27 +123,27 @@ def by_encoder(
 
 
 def _rows(class_ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first exemplars of classes as sequences of length 1, without random numbers."""
+    """The first exemplars of classes, as sequences of length 1 with keys of zeros."""
     classes = class_ids.repeat(count)[:, None]
     exemplars = np.tile(np.arange(count, dtype=np.int32), len(class_ids))[:, None]
     return classes, exemplars, np.zeros((len(classes), 2), np.uint32)
 
 
 class Without(NamedTuple):
-    """An accuracy over the sequences that do not show the nearest held-out characters."""
+    """Accuracy on the sequences that do not show the nearest held-out characters."""
 
     num_left_out: int  # characters
-    num_sequences: int  # that are left
-    accuracy: Interval | None  # None where no sequence is left
+    num_sequences: int  # remaining
+    accuracy: Interval | None  # None if no sequence remains
 
 
 def accuracy_without(
     left_out: np.ndarray, group_size: int, batch: SequenceBatch, right: np.ndarray
 ) -> Without:
-    """Of sequences [N, S] and whether each is answered correctly, float [N].
+    """Accuracy without the characters of the classes `left_out`, int [n].
 
-    Left out are the characters of some classes, int [n], and every sequence that shows one of them,
-    in its context or as its query.
+    Given sequences [N, S] and whether each is answered correctly (`right`, float [N]), excludes
+    those that show such a character in the context or as the query.
     """
     characters = np.unique(left_out // group_size)
     kept = right[~np.isin(batch.class_ids // group_size, characters).any(axis=1)]

@@ -1,4 +1,4 @@
-"""Metrics of predictions on queries, and their summaries over sequences."""
+"""Metrics of predictions for queries, and their means over sequences."""
 
 from __future__ import annotations
 
@@ -12,42 +12,41 @@ from emergent_icl.data.bank import Array, Scalar
 from emergent_icl.models.losses import greatest, own_labels, query_loss
 
 Z_95 = 1.959963984540054
-# Metrics that are real numbers; the others are means of zeros and ones.
+# Metrics that are real numbers; all others are proportions.
 REAL_VALUED = ("loss",)
-# What `query_metrics` gives.
+# What `query_metrics` returns.
 METRICS = (
     "loss", "accuracy", "accuracy_closed", "predicts_common", "predicts_rare", "predicts_fewshot",
     "predicts_own_label", "predicts_context",
 )  # fmt: skip
 
-# The modes that the paper's two curves show, and which of their metrics.
+# Mode and metric of the paper's two curves.
 ICL = ("fewshot_holdout", "accuracy_closed")
 IWL = ("no_support_zipfian", "accuracy")
 
 
 class Judgment(NamedTuple):
-    """What counts as what among L labels; see SequenceType for the first two."""
+    """The roles of L labels; see SequenceType for the first two."""
 
-    is_valid: Array  # bool [L], labels among which the closed accuracy chooses
-    answers: Array  # int [L], two labels are the same answer where these are equal
+    is_valid: Array  # bool [L], labels that closed accuracy chooses among
+    answers: Array  # int [L], labels with equal entries are the same answer
     is_common: Array  # bool [L], labels of common classes
     is_rare: Array  # bool [L], labels of rare classes
     is_fewshot: Array  # bool [L], labels 0 .. ways-1 of few-shot sequences
-    owners: Array  # int [L], the class that owns the label in the weights, -1 for none
-    # int [], labels among which the run chooses, the first ones; None for all
+    owners: Array  # int [L], class to which training assigns the label, -1 for none
+    # int [], the run uses only this many labels; None for all
     used_labels: Scalar | None = None
 
 
 def query_metrics(
     logits_BL: jax.Array, labels_BS: Array, own_B: Array, judgment: Judgment
 ) -> dict[str, jax.Array]:
-    """Every metric of every query (the original's `metrics`), float [B] each.
+    """Every metric of every query, float [B].
 
-    `accuracy` is over all labels of the run ("open"); `accuracy_closed` is over the valid labels
-    alone, which is the number that the paper plots as in-context learning. `predicts_*`
-    say whether the open prediction is a label of that kind; `predicts_own_label`, one
-    that the query's class owns in the weights, whatever the context says: `own_B` is what
-    `judgment.owners` says of the labels of that class.
+    `accuracy` chooses among all labels of the run ("open"), `accuracy_closed` among the valid ones,
+    as in the paper's curve of in-context learning. `predicts_*` state whether the open prediction
+    is a label of that kind; `predicts_own_label`, whether it is one that training assigns to the
+    query's class, for which `own_B` is the entry in `judgment.owners`.
     """
     logits_BL, labels = own_labels(logits_BL, judgment.used_labels), labels_BS[:, -1]
     prediction = greatest(logits_BL)
@@ -80,9 +79,9 @@ class Interval(NamedTuple):
 def interval(values: np.ndarray, is_proportion: bool) -> Interval:
     """Mean and 95 % interval of independent values, float [N], N >= 1.
 
-    Proportions get Wilson's interval, which stays in [0, 1] and is right near its
-    ends; other values the normal one. The interval covers which sequences were drawn,
-    not which classes were held out and not the seed of the training run.
+    Wilson's interval for proportions, which is accurate near 0 and 1, and a normal interval for
+    other values. It covers the draw of sequences, but neither the choice of held-out classes nor
+    the seed of training.
     """
     count = len(values)
     mean = float(np.mean(values, dtype=np.float64))
@@ -102,7 +101,7 @@ def proportion(mean: float, count: int) -> Interval:
 
 
 def intervals(per_sequence: dict[str, np.ndarray]) -> dict[str, Interval]:
-    """Means over sequences with their intervals, of metrics that are float [N] each."""
+    """The interval of each metric, given its values, float [N]."""
     return {
         name: interval(values, name not in REAL_VALUED) for name, values in per_sequence.items()
     }
@@ -113,7 +112,7 @@ Results = dict[str, dict[str, Interval]]
 
 
 def curves(results: Results) -> dict[str, float | None]:
-    """The paper's two numbers, ICL and IWL; None where their mode was not evaluated."""
+    """The paper's two numbers, ICL and IWL; None if the mode was not evaluated."""
     numbers = {"icl": ICL, "iwl": IWL}
     return {
         name: results[mode][metric].mean if mode in results else None

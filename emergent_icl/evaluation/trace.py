@@ -1,4 +1,4 @@
-"""What a trained model does with single sequences: predictions at every example, attention."""
+"""What a trained model does with single sequences: predictions for every example, attention."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy as np
 
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.sequences.classes import SequenceBatch
-from emergent_icl.evaluation.evaluate import DrawnMode, Evaluator, embed_sequences
+from emergent_icl.evaluation.evaluate import Evaluator
 from emergent_icl.models.losses import own_labels
 from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.randomness import sequence_keys
 
 
 class Trace(NamedTuple):
-    """B sequences on their way through a trained model; host arrays."""
+    """Host arrays of B sequences that passed through a trained model."""
 
     batch: SequenceBatch  # int32 [B, S]
-    examples: np.ndarray  # [B, S, ...], what the encoder sees
-    probabilities: np.ndarray  # float32 [B, P, L], of each label at each of P predictions
-    # int [P], the examples that the predictions are about: all of them, or the query alone where a
-    # token shows the label that it would predict (concatenated).
+    examples: np.ndarray  # [B, S, ...], as the encoder reads them
+    probabilities: np.ndarray  # float32 [B, P, L], of each label in each of P predictions
+    # int [P], the examples whose labels are predicted: all, or the query alone if tokens contain
+    # their own labels (concatenated).
     positions: np.ndarray
-    # float32 [layers, B, heads, T, T], row t sums to 1 over what token t looks at; None for a model
-    # without attention.
+    # float32 [layers, B, heads, T, T], row t: weights of token t, with sum 1; None for a model
+    # without attention
     attention: np.ndarray | None
     tokens: np.ndarray  # str [B, T]: 'x 17' is an example with label 17, 'y 17' that label, 'query'
 
@@ -40,15 +40,20 @@ def trace(
     mode: str,
     rows: Sequence[int],
 ) -> Trace:
-    """Sends some sequences of an evaluation mode through a trained model.
+    """Traces sequences of an evaluation mode, with the same noise as in the evaluation.
 
-    They are the sequences, drawn with the same noise, that it is evaluated on: the `rows` of those.
+    `rows` are their indices, in [0, evaluation.num_sequences).
 
     Raises:
-      ValueError: the evaluator lacks that mode, or the mode has fewer sequences.
+      ValueError: the evaluator lacks the mode, or a row is out of range.
     """
     config, (network, materialize, *_) = evaluator.config, evaluator.compiled
-    drawn = _checked(evaluator, mode, rows)
+    count = config.evaluation.num_sequences
+    if mode not in evaluator.modes:
+        raise ValueError(f"mode '{mode}' is not among evaluation.modes = {tuple(evaluator.modes)}")
+    if outside := [row for row in rows if not 0 <= row < count]:
+        raise ValueError(f"sequences {outside} must be below evaluation.num_sequences = {count}")
+    drawn = evaluator.modes[mode]
     scale, interleaved = np.float32(config.data.noise_scale), config.model.tokens == "interleaved"
     chosen = np.asarray(rows)
     batch = SequenceBatch(*(leaf[chosen] for leaf in drawn.batch))
@@ -59,7 +64,7 @@ def trace(
         params: Params, stats: BatchStats, bank: DeviceBank
     ) -> tuple[jax.Array | None, ...]:
         examples = materialize(bank, batch.class_ids, batch.exemplar_ids, keys, scale)
-        embeddings = embed_sequences(network, params, stats, examples)
+        embeddings, _ = network.embed(params, stats, examples, is_training=False)
         logits = network.predict(params, keys, embeddings, batch.labels, at="examples")
         attention = network.attend(params, keys, embeddings, batch.labels)
         logits = own_labels(logits, drawn.judgment.used_labels)
@@ -73,17 +78,8 @@ def trace(
     return Trace(batch, examples, probabilities, positions, attention, tokens)
 
 
-def _checked(evaluator: Evaluator, mode: str, rows: Sequence[int]) -> DrawnMode:
-    modes, count = evaluator.modes, evaluator.config.evaluation.num_sequences
-    if mode not in modes:
-        raise ValueError(f"mode '{mode}' is not among evaluation.modes = {tuple(modes)}")
-    if outside := [row for row in rows if not 0 <= row < count]:
-        raise ValueError(f"sequences {outside} must be below evaluation.num_sequences = {count}")
-    return modes[mode]
-
-
 def token_names(labels_BS: np.ndarray, interleaved: bool) -> np.ndarray:
-    """What each token is, str [B, T]; see Trace."""
+    """Names of tokens, str [B, T]; see Trace."""
 
     def names(labels: np.ndarray) -> list[str]:
         context = [str(label) for label in labels[:-1]]

@@ -1,7 +1,7 @@
-"""What is wrong with a model, by itself and for the examples that it is to read.
+"""What is wrong with a model, alone or with the examples that it reads.
 
-What is wrong with an encoder or a sequence model the entry itself knows: `problems` of its
-registration (config/registry.py), which for those of this package are the functions below.
+Encoders and sequence models state their own `problems` where they are registered
+(config/registry.py); those of this package are below.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from emergent_icl.models.tokens import num_tokens, position_capacity, token_widt
 def model_problems(
     model: ml_collections.ConfigDict, shape: SourceShape, source: str
 ) -> Iterator[str]:
-    """Contradictions in `config.model`, and between it and the examples of a data source."""
+    """Contradictions within `config.model`, or with the examples of a data source."""
     encoder = ENCODERS.about(model.encoder)
     if shape.kind not in encoder.reads:
+        what = f"model.encoder = '{model.encoder}'"
         if len(encoder.reads) > 1:
             yield (
-                f"model.encoder = '{model.encoder}' would read the {shape.kind}s of "
-                f"data.source = '{source}' as quantities; use 'embedding'"
+                f"{what} would read the {shape.kind}s of data.source = '{source}' as quantities; "
+                f"use 'embedding'"
             )
         else:
-            needed = f"{encoder.reads[0]}s"
-            yield f"model.encoder = '{model.encoder}' needs {needed}, not data.source = '{source}'"
+            yield f"{what} needs {encoder.reads[0]}s, not data.source = '{source}'"
     yield from encoder.problems(model, shape)
     width = token_width(model.embedding_size, model.tokens)
     if width % 2 and model.positions == "sinusoidal":
@@ -43,23 +43,23 @@ def model_problems(
 
 
 def position_problems(model: ml_collections.ConfigDict, seq_len: int) -> Iterator[str]:
-    """Whether learned positions reach as far as the longest sequence, of `seq_len` examples."""
+    """Learned positions that do not cover the longest sequence, of `seq_len` examples."""
     longest, capacity = num_tokens(seq_len, model.tokens), position_capacity(model, seq_len)
     if model.positions == "learned" and capacity < longest:
         yield (
             f"model.num_positions = {capacity} must be at least {longest}, the tokens of the "
-            f"longest sequence: learned positions reach no further"
+            f"longest sequence, because positions are learned"
         )
 
 
 def symbol_problems(model: ml_collections.ConfigDict, shape: SourceShape) -> Iterator[str]:
-    """Of the table of integers."""
+    """Problems of the table of integers."""
     if shape.num_classes > model.num_symbols:
         yield f"model.num_symbols = {model.num_symbols} must be at least {shape.num_classes}"
 
 
 def resnet_problems(model: ml_collections.ConfigDict, shape: SourceShape) -> Iterator[str]:
-    """Of its groups of blocks, and of the superpixels that they leave of an image."""
+    """Problems of block groups and of the superpixels that remain after them."""
     if shape.kind != "image":
         return
     channels, blocks = model.resnet.channels, model.resnet.blocks_per_group
@@ -86,7 +86,7 @@ def resnet_problems(model: ml_collections.ConfigDict, shape: SourceShape) -> Ite
 
 
 def attention_problems(model: ml_collections.ConfigDict, width: int) -> Iterator[str]:
-    """Of heads, which share the width of a token."""
+    """Problems of heads, which share the width of a token."""
     if width % model.num_heads:
         yield f"model.num_heads = {model.num_heads} must divide the token width {width}"
     elif model.positions == "rotary" and width // model.num_heads % 2:
@@ -97,7 +97,7 @@ def attention_problems(model: ml_collections.ConfigDict, width: int) -> Iterator
 
 
 def recurrent_problems(model: ml_collections.ConfigDict, _: int) -> Iterator[str]:
-    """Of models without queries and keys."""
+    """Problems of models without attention."""
     if model.positions == "rotary":
         yield (
             f"model.positions = 'rotary' needs attention, not "

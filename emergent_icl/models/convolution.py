@@ -1,6 +1,6 @@
-"""Convolutions as XLA runs them fast on every platform; values and gradients are the plain ones'.
+"""Convolutions that are fast on every platform, with the values and gradients of plain ones.
 
-Parameters have the names, shapes and initial values of `hk.Conv2D`.
+Parameters have the names, shapes, and initial values of those of `hk.Conv2D`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 @dataclasses.dataclass
 class Conv(hk.Module):
-    """A 1x1 convolution, or one of raw images; SAME padding, no bias."""
+    """A 1x1 convolution, or one of raw images, with SAME padding and no bias."""
 
     channels: int
     kernel: int
@@ -35,7 +35,7 @@ class Conv(hk.Module):
 
 
 def plain_conv(x_NHWC: jax.Array, w_HWIO: jax.Array, stride: int) -> jax.Array:
-    """XLA's own convolution, SAME padding."""
+    """XLA's own convolution with SAME padding."""
     dimensions = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
         x_NHWC, w_HWIO, (stride, stride), "SAME", dimension_numbers=dimensions
@@ -44,7 +44,7 @@ def plain_conv(x_NHWC: jax.Array, w_HWIO: jax.Array, stride: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def strided_conv(x_NHWC: jax.Array, w_HWIO: jax.Array, stride: int) -> jax.Array:
-    """`plain_conv`, whose weight gradient is made for few input channels on CPU."""
+    """`plain_conv` with a weight gradient that is fast for few input channels on CPU."""
     return plain_conv(x_NHWC, w_HWIO, stride)
 
 
@@ -52,14 +52,14 @@ def _backward(
     stride: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, w = saved
-    # Not computed where nobody asks for it: images have no gradient in training.
+    # Eliminated if unused: training needs no gradient of images.
     (to_images,) = jax.linear_transpose(lambda x: plain_conv(x, w, stride), x)(gradient)
 
     def by_convolution(x: jax.Array, gradient: jax.Array) -> jax.Array:
         return jax.linear_transpose(lambda w: plain_conv(x, w, stride), w)(gradient)[0]
 
     def by_patches(x: jax.Array, gradient: jax.Array) -> jax.Array:
-        # One product an image: a single one would be as long as thin, and run on one core.
+        # One product per image: a single long, thin product would run on one core.
         patches_NKP = _patches(x, w.shape[0], stride)
         gradient_NPC = jnp.reshape(gradient, (gradient.shape[0], -1, gradient.shape[-1]))
         return jnp.sum(patches_NKP @ gradient_NPC, axis=0).reshape(w.shape)
@@ -72,13 +72,13 @@ strided_conv.defvjp(lambda x, w, stride: (plain_conv(x, w, stride), (x, w)), _ba
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """SAME padding: what is missing to the last window, the smaller half in front."""
+    """SAME padding (before, after) of one axis; the smaller half comes first."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def _patches(x_NHWC: jax.Array, kernel: int, stride: int) -> jax.Array:
-    """What each output position looks at, [N, kernel * kernel * C, positions]."""
+    """The inputs of each output position, [N, kernel * kernel * C, positions]."""
     counts = [-(-size // stride) for size in x_NHWC.shape[1:3]]
     padding = [same_padding(size, kernel, stride) for size in x_NHWC.shape[1:3]]
     padded = jnp.pad(x_NHWC, [(0, 0), *padding, (0, 0)])

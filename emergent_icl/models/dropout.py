@@ -1,4 +1,4 @@
-"""Dropout by keys of sequences, so that no mask depends on how sequences are spread."""
+"""Dropout with a key per sequence, so that masks do not depend on the number of devices."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from emergent_icl.data.bank import Array
 from emergent_icl.randomness import named_keys
 
-# [B, 2], one a sequence; without keys nothing is dropped. A rate of 0 reads none.
+# [B, 2], one per sequence; None drops nothing.
 Keys = Array | None
 
 
 def dropout(x: Array, rate: float, keys: Keys, name: str) -> Array:
-    """Zeroes each number of [B, ...] with probability `rate` in [0, 1), and scales up the rest.
+    """Zeroes each number of [B, ...] with probability `rate` in [0, 1) and scales up the rest.
 
-    The name is that of the place in the model: other places drop other numbers.
+    Masks of different `name`s, the places in the model, are independent.
     """
     if rate == 0 or keys is None:
         return x

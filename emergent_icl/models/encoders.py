@@ -1,7 +1,6 @@
-"""Encoders: one example (image, vector or integer) -> one embedding.
+"""Encoders: one example (image, vector, or integer) -> one embedding.
 
-An encoder is built by a function `(config.model, mean_over_devices) -> Encoder`, called
-inside a Haiku transform, and registered in `ENCODERS`.
+Each is built by a function registered in `ENCODERS` and called inside a Haiku transform.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ Encoder = Callable[[jax.Array, bool], jax.Array]
 
 @ENCODERS.register("resnet", reads=("image",), is_normalized=True, problems=check.resnet_problems)
 def resnet(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
-    """The paper's ResNet, for images [N, H, W, 1] (original: embed_type 'resnet')."""
+    """The paper's ResNet, for images [N, H, W, 1] (original option: embed_type 'resnet')."""
     return ResNet(model.resnet, mean_over_devices)
 
 
 @ENCODERS.register("mlp", reads=("image", "vector"), has_convolutions=False)
 def mlp(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
-    """Flatten, hidden ReLU layers, linear output: for small images, vectors and CPUs."""
+    """Flatten, hidden ReLU layers, linear output: for small images, vectors, and CPUs."""
     layers = hk.nets.MLP((*model.mlp.hidden_sizes, model.embedding_size), name="mlp_encoder")
     return lambda examples, is_training: layers(_flatten(examples))
 
 
 @ENCODERS.register("linear", reads=("image", "vector"), has_convolutions=False)
 def linear(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
-    """Flatten and project (original: embed_type 'linear')."""
+    """Flatten and project (original option: embed_type 'linear')."""
     layer = hk.Linear(model.embedding_size, name="linear_encoder")
     return lambda examples, is_training: layer(_flatten(examples))
 
@@ -46,7 +45,7 @@ def linear(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
     "embedding", reads=("integer",), has_convolutions=False, problems=check.symbol_problems
 )
 def embedding(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
-    """A table over integer examples [N] below `model.num_symbols` (original: 'tokens')."""
+    """A table over integer examples [N] below `model.num_symbols` (original option: 'tokens')."""
     table = hk.Embed(model.num_symbols, model.embedding_size, name="symbol_encoder")
     return lambda examples, is_training: table(examples)
 

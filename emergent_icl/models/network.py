@@ -27,8 +27,8 @@ Params = Any
 BatchStats = Any
 
 # (tokens [B, T, D], keys for dropout) -> features [B, T, F], causal
-# It may have the attributes `has_attention` (then it can be called `with_attention=True`, see
-# Transformer) and `has_query_alone` (then `query_alone=True` asks for features [B, 1, F]).
+# If it has a true attribute `has_attention` or `has_query_alone`, it also takes `with_attention` or
+# `query_alone`; see Transformer.
 SequenceModel = Callable[..., Any]
 
 # Where logits are computed: at the query, at every example, or at every token.
@@ -36,10 +36,10 @@ At = Literal["query", "examples", "tokens"]
 
 
 class Parts:
-    """The modules of a network, inside a Haiku transform, and its stages, each a method.
+    """The modules of a network, inside a Haiku transform, with a method for each stage.
 
-    Examples -> embeddings -> tokens -> features -> logits: between two of them activations can be
-    looked at and changed.
+    Examples -> embeddings -> tokens -> features -> logits. Activations between stages can be
+    inspected and changed.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Parts:
             hk.Linear(width, w_init=hk.initializers.VarianceScaling(1.0), name=name)
             for name, width in (widths | {"head": num_labels}).items()
         ]
-        # Interleaved tokens: examples at even places, labels between them.
+        # Interleaved tokens: examples at even positions, labels between them.
         self.stride = 2 if model.tokens == "interleaved" else 1
 
     def features(self, tokens_BTD: jax.Array, keys: Keys, at: At) -> jax.Array:
@@ -71,7 +71,7 @@ class Parts:
         return features_BTF[:, :: self.stride] if at == "examples" else features_BTF
 
     def logits(self, features: jax.Array) -> jax.Array:
-        """Features [..., F] -> logits [..., L], one column a label: only what is asked for."""
+        """Features [..., F] -> logits [..., L]."""
         for layer in self.head[:-1]:
             features = jax.nn.relu(layer(features))
         return self.head[-1](features)
@@ -91,17 +91,17 @@ class Parts:
         return self.sequence_model(tokens_BTD, None, with_attention=True)[1]
 
     def init(self, examples: Array, labels_BS: Array) -> jax.Array:
-        """Runs every stage once, for the parameters."""
-        embeddings = _unflatten(self.encode(_flatten(examples), True), labels_BS)
+        """Runs every stage once, to create the parameters."""
+        embeddings = jnp.reshape(self.encode(_flatten(examples), True), (*labels_BS.shape, -1))
         return self.predict(embeddings, labels_BS, None, True, "query")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """The model as pure functions: `Parts`, transformed, under a policy of precision.
+    """The model as pure functions: `Parts`, transformed, with a precision policy.
 
-    What comes out is in full precision, whatever `config.model.precision`: float32, or float64
-    under `jax_enable_x64`.
+    Outputs are in full precision regardless of `config.model.precision`: float32, or float64 under
+    `jax_enable_x64`.
     """
 
     parts: hk.MultiTransformedWithState
@@ -114,8 +114,15 @@ class Network:
     def encode(
         self, params: Params, stats: BatchStats, examples: Array, is_training: bool
     ) -> tuple[jax.Array, BatchStats]:
-        """Examples [N, ...] -> (embeddings [N, D], batch_stats); each alone but for BatchNorm."""
+        """Examples [N, ...] -> (embeddings [N, D], batch_stats)."""
         return self._run("encode", params, stats, examples, is_training)
+
+    def embed(
+        self, params: Params, stats: BatchStats, examples: Array, is_training: bool
+    ) -> tuple[jax.Array, BatchStats]:
+        """`encode` for sequences: examples [B, S, ...] -> (embeddings [B, S, D], batch_stats)."""
+        flat_ND, stats = self.encode(params, stats, _flatten(examples), is_training)
+        return jnp.reshape(flat_ND, (*examples.shape[:2], -1)), stats
 
     def predict(
         self,
@@ -126,9 +133,9 @@ class Network:
         is_training: bool = False,
         at: At = "query",
     ) -> jax.Array:
-        """Embeddings and labels, of which the query's is not read -> logits.
+        """Embeddings and labels -> logits [B, L], [B, S, L] at examples, or [B, T, L] at tokens.
 
-        [B, L] of the query, [B, S, L] of every example or [B, T, L] of every token.
+        The query's label is not read.
         """
         return self._run("predict", params, {}, embeddings_BSD, labels_BS, keys, is_training, at)[0]
 
@@ -142,15 +149,14 @@ class Network:
         is_training: bool,
         at: At = "query",
     ) -> tuple[jax.Array, BatchStats]:
-        """`predict` after `encode`: examples [B, S, ...] -> (logits, batch_stats)."""
-        flat, stats = self.encode(params, stats, _flatten(examples), is_training)
-        embeddings_BSD = _unflatten(flat, labels_BS)
+        """`predict` after `embed`: examples [B, S, ...] -> (logits, batch_stats)."""
+        embeddings_BSD, stats = self.embed(params, stats, examples, is_training)
         return self.predict(params, keys, embeddings_BSD, labels_BS, is_training, at), stats
 
     def attend(
         self, params: Params, keys: Keys, embeddings_BSD: Array, labels_BS: Array
     ) -> jax.Array | None:
-        """Attention weights [layers, B, A, T, T] in evaluation; None without any."""
+        """Attention weights [layers, B, A, T, T] in evaluation; None if the model has none."""
         return self._run("attend", params, {}, embeddings_BSD, labels_BS, keys)[0]
 
     def _run(
@@ -168,10 +174,10 @@ def make_network(
     num_positions: int = 0,
     mean_over_devices: MeanOverDevices = one_device,
 ) -> Network:
-    """Builds the network of `config.model`, for L = `num_labels`.
+    """Builds the network of `config.model` for L = `num_labels`.
 
-    `num_positions`, the most tokens of a sequence, is read by learned positions alone. BatchNorm
-    shares its statistics by `mean_over_devices` in training, where several devices share a batch.
+    Only learned positions read `num_positions`, the largest number of tokens. In training,
+    BatchNorm averages its statistics by `mean_over_devices`.
     """
 
     def build() -> tuple[Callable[..., jax.Array], dict[str, Callable[..., Any]]]:
@@ -183,7 +189,3 @@ def make_network(
 
 def _flatten(examples: Array) -> jax.Array:
     return jnp.reshape(examples, (-1, *examples.shape[2:]))
-
-
-def _unflatten(flat_ND: jax.Array, labels_BS: Array) -> jax.Array:
-    return jnp.reshape(flat_ND, (*labels_BS.shape, -1))

@@ -1,4 +1,4 @@
-"""Normalization layers, and the precision of all others: low where asked for, never here."""
+"""Normalization layers, always in full precision, and the precision of all other layers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import jax
 import jax.numpy as jnp
 import jmp
 
-# The paper's (section 2.2): of the running averages, and what keeps a variance from zero.
+# BatchNorm's constants (paper section 2.2).
 DECAY, EPSILON = 0.9, 1e-5
-MaxPool = Callable[[jax.Array], jax.Array]
 # (pytree of arrays) -> the same, averaged over all devices that share a batch.
 MeanOverDevices = Callable[[Any], Any]
 
 
 def one_device(tree: Any) -> Any:
-    """The mean over devices where there is only one."""
+    """The mean over a single device."""
     return tree
 
 
 def widened(x: jax.Array) -> jax.Array:
-    """In float32 at least: in less, sums and small weights would be lost."""
+    """In float32 or more, because sums and small weights lose too much precision in less."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -39,7 +38,7 @@ class BatchNorm(hk.Module):
     def __init__(
         self, name: str, mean_over_devices: MeanOverDevices = one_device, zero_scale: bool = False
     ) -> None:
-        """Devices share statistics in training; `zero_scale` lets a branch start silent."""
+        """Devices share statistics in training; `zero_scale` initializes a branch to zero."""
         super().__init__(name=name)
         self.mean_over_devices = mean_over_devices
         self.scale_init = jnp.zeros if zero_scale else jnp.ones
@@ -47,12 +46,15 @@ class BatchNorm(hk.Module):
         self.var_ema = hk.ExponentialMovingAverage(DECAY, name="var_ema")
 
     def __call__(
-        self, x: jax.Array, is_training: bool, max_pool: MaxPool | None = None
+        self,
+        x: jax.Array,
+        is_training: bool,
+        max_pool: Callable[[jax.Array], jax.Array] | None = None,
     ) -> jax.Array:
-        """Normalizes [..., C] over all axes but the last: in training by the statistics of x.
+        """Normalizes [..., C] over all axes but the last, in training by the statistics of x.
 
-        `max_pool` pools what was normalized. It is done before, on the same numbers: a maximum
-        stays one under scaling and shifting, and the rest is never normalized.
+        `max_pool` is equivalent to pooling the output, but pools before normalization: scaling and
+        shifting preserve maxima, and fewer numbers remain to be normalized.
         """
         dtype, x = x.dtype, widened(x)
         shape = (1,) * (x.ndim - 1) + x.shape[-1:]
@@ -76,15 +78,15 @@ class BatchNorm(hk.Module):
 
 
 def make_policy(precision: str) -> jmp.Policy:
-    """Parameters and outputs in full precision; `precision` in between."""
+    """Parameters and outputs in full precision, computation in `precision`."""
     # JAX's own: float32, or float64 under `jax_enable_x64`.
     full = jnp.result_type(float)
     return jmp.Policy(full, full if precision == "float32" else jnp.dtype(precision), full)
 
 
 def cast_parameters(policy: jmp.Policy, params: hk.Params) -> hk.Params:
-    """Parameters as the arithmetic takes them; those of normalization stay as they are."""
-    # So all such layers are called, ours and Haiku's own.
+    """Parameters in the precision of computation, except those of normalization layers."""
+    # The name of every such layer contains "norm".
     norms, others = hk.data_structures.partition(
         lambda module, name, value: "norm" in module.rsplit("/", 1)[-1], params
     )

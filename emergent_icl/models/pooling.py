@@ -1,8 +1,8 @@
-"""Max-pooling whose gradient is fast.
+"""Max-pooling with a fast gradient.
 
-XLA differentiates `reduce_window` into select-and-scatter, which is very slow on CPU. Here
-the forward pass remembers which element of its window each maximum was, in one byte, and the
-gradient is read off that by selections: no scatter, no second look at the images.
+XLA differentiates `reduce_window` into select-and-scatter, which is very slow on CPU. Here the
+forward pass stores in one byte which element of its window each maximum was, and the gradient
+consists of selections: no scatter, and the images are not read again.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ WINDOW, STRIDE = 3, 2
 
 @jax.custom_vjp
 def max_pool_3x3_stride_2(images_NHWC: jax.Array) -> jax.Array:
-    """Max-pool with window 3, stride 2 and SAME padding: [N, ceil(H/2), ceil(W/2), C].
+    """Max-pool with window 3, stride 2, and SAME padding: [N, ceil(H/2), ceil(W/2), C].
 
-    Equals `hk.max_pool(x, 3, 2, 'SAME')` in values and in gradients: a tie sends the
-    gradient to the first position in row-major order, as XLA does.
+    Values and gradients are those of `hk.max_pool(x, 3, 2, 'SAME')`: as in XLA, a tie sends the
+    gradient to the first position in row-major order.
     """
     return _pool(images_NHWC)[0]
 
 
 def _pool(x_NHWC: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The maxima, and where in its window each was: int8, 3 * row + column."""
+    """The maxima, and their positions in their windows, int8: 3 * row + column."""
     _, height, width, _ = x_NHWC.shape
     padding = [same_padding(size, WINDOW, STRIDE) for size in (height, width)]
     padded = jnp.pad(x_NHWC, [(0, 0), *padding, (0, 0)], constant_values=-jnp.inf)
@@ -46,7 +46,7 @@ def _pool(x_NHWC: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _forward(x_NHWC: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     best, place = _pool(x_NHWC)
-    # An empty slice remembers the height and width at no cost.
+    # An empty slice keeps the shape at no cost.
     return best, (place, x_NHWC[:0])
 
 
@@ -59,12 +59,12 @@ def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[
         return jnp.where(place == WINDOW * row + column, gradient, 0)
 
     def later(x: jax.Array, axis: int) -> jax.Array:
-        """Moves what windows sent behind their end to the windows that begin there."""
+        """Shifts by one window: the last position of a window is the first of the next."""
         moved = jax.lax.slice_in_dim(x, 0, x.shape[axis] - 1, axis=axis)
         return jnp.pad(moved, [(int(i == axis), 0) for i in range(x.ndim)])
 
-    # Windows begin at every second position: that one is the first of its own window and
-    # the last of the window before, the next one is the middle of its own alone.
+    # Even positions are the first of a window and the last of the preceding one; odd positions
+    # are the middle of a single window.
     even_rows = [sent_to(0, j) + later(sent_to(2, j), 1) for j in range(WINDOW)]
     odd_rows = [sent_to(1, j) for j in range(WINDOW)]
     rows = [

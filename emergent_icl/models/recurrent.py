@@ -1,4 +1,4 @@
-"""Recurrent baselines: stacks of vanilla RNN, GRU or LSTM cells (paper section 3.3)."""
+"""Recurrent baselines: stacks of vanilla RNN, GRU, or LSTM cells (paper section 3.3)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from emergent_icl.models.dropout import Keys, dropout, of_layer
 
 @dataclasses.dataclass
 class RecurrentStack(hk.Module):
-    """Layers of one cell type, each reading the outputs of the one below.
+    """Layers of one cell type.
 
-    Dropout applies to the inputs of every layer but the first, with the same mask at
-    every token of a sequence (Gal and Ghahramani 2016).
+    Dropout applies to the inputs of all layers but the first, with the same mask for all tokens of
+    a sequence (Gal and Ghahramani 2016).
     """
 
     make_cell: Callable[..., hk.RNNCore]
@@ -30,7 +30,7 @@ class RecurrentStack(hk.Module):
     name: str = "recurrent"
 
     def __call__(self, tokens_BTD: jax.Array, keys: Keys) -> jax.Array:
-        """Maps tokens [B, T, D] to features [B, T, rnn_size]; the first state is zero."""
+        """Maps tokens [B, T, D] to features [B, T, rnn_size], from a zero initial state."""
         model, batch_size = self.model, tokens_BTD.shape[0]
         layers = []
         for i in range(model.num_layers):
@@ -45,7 +45,7 @@ class RecurrentStack(hk.Module):
         return features
 
 
-# 'rnn' is 'vanilla_rnn' in the original.
+# 'rnn' is 'vanilla_rnn' in the reference implementation.
 for _name, _cell in (("lstm", hk.LSTM), ("gru", hk.GRU), ("rnn", hk.VanillaRNN)):
     SEQUENCE_MODELS.register(_name, problems=check.recurrent_problems)(
         functools.partial(RecurrentStack, _cell)

@@ -21,7 +21,7 @@ STEM_HALVINGS = 2
 
 
 def num_superpixels(image_size: int, num_groups: int) -> int:
-    """Positions that are left behind the last group, of an image H = W = `image_size`."""
+    """Positions that remain after the last group, of an image with H = W = `image_size`."""
     return math.ceil(image_size / 2 ** (STEM_HALVINGS + num_groups - 1)) ** 2
 
 
@@ -59,8 +59,8 @@ class BottleneckBlock(hk.Module):
 class ResNet(hk.Module):
     """7x7/2 stem, max-pool, groups of bottleneck blocks, mean over positions.
 
-    With `flatten_superpixels`, those that are left are laid side by side instead, and the last
-    group has as many fewer channels. Paper: channels (16, 32, 32, 64), 2 blocks a group.
+    `flatten_superpixels` concatenates the positions instead, and divides the channels of the last
+    group by their number. Paper: channels (16, 32, 32, 64), 2 blocks per group.
     """
 
     options: ml_collections.ConfigDict  # config.model.resnet
@@ -71,7 +71,7 @@ class ResNet(hk.Module):
         """Maps float images [N, H, W, 1] to embeddings [N, channels[-1]]."""
         x = Conv(STEM_CHANNELS, 7, 2, "initial_conv")(images_NHWC)
         norm = BatchNorm("initial_batchnorm", self.mean_over_devices)
-        # The ReLU commutes with the pooling, too.
+        # Pooling comes first (see BatchNorm), and commutes with the ReLU, too.
         x = jax.nn.relu(norm(x, is_training, max_pool_3x3_stride_2))
         widths, flatten = list(self.options.channels), self.options.flatten_superpixels
         if flatten:

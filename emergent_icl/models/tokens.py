@@ -1,4 +1,4 @@
-"""From example embeddings and labels to the token sequence that a model reads."""
+"""Example embeddings and labels -> the token sequence that a model reads."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ POSITION_BASE = 30.0
 
 
 def token_width(embedding_size: int, layout: str) -> int:
-    """Width D of a token: concatenated tokens hold an example and its label side by side."""
+    """Width D of a token; concatenated tokens contain an example and its label."""
     return embedding_size * (2 if layout == "concatenated" else 1)
 
 
 def num_tokens(seq_len: int, layout: str) -> int:
-    """Tokens T of a sequence of S examples."""
+    """Number T of tokens of a sequence of S examples."""
     return seq_len if layout == "concatenated" else 2 * seq_len - 1
 
 
 def position_capacity(model: ml_collections.ConfigDict, seq_len: int) -> int:
-    """`model.num_positions`, or as many as the tokens of a sequence of `seq_len` examples."""
+    """`model.num_positions`; by default, the tokens of a sequence of `seq_len` examples."""
     given = model.num_positions
     return num_tokens(seq_len, model.tokens) if given is None else given
 
@@ -36,8 +36,8 @@ def position_capacity(model: ml_collections.ConfigDict, seq_len: int) -> int:
 def sinusoidal_positions(length: int, width: int) -> np.ndarray:
     """Sinusoidal position encodings, float32 [length, width]: sines, then cosines.
 
-    Angular frequencies are 1 / 30^(i/width) for i = 0, 2, ... (paper section 2.2;
-    the short sequences are why the base is 30 and not 10,000).
+    Angular frequencies are 1 / 30^(i/width) for i = 0, 2, ... (paper section 2.2; sequences are too
+    short for the usual base, 10,000).
     """
     frequencies = POSITION_BASE ** (-np.arange(0, width, 2) / width)
     angles = np.arange(length)[:, None] * frequencies[None, :]
@@ -46,25 +46,24 @@ def sinusoidal_positions(length: int, width: int) -> np.ndarray:
 
 @dataclasses.dataclass
 class TokenEmbedding(hk.Module):
-    """Label embeddings beside example embeddings, plus positions.
+    """Embeds labels, combines them with example embeddings, and adds positions.
 
-    `interleaved` (the paper): x1 y1 x2 y2 ... xS, so T = 2S - 1. `concatenated`:
-    (x1, y1) ... (xS, dummy), so T = S and tokens are twice as wide. The query's
-    label is never read in either.
+    `interleaved` (the paper): x1 y1 x2 y2 ... xS, so T = 2S - 1. `concatenated`: (x1, y1) ... (xS,
+    dummy), so T = S, and tokens are twice as wide. The query's label is never read.
     """
 
     model: ml_collections.ConfigDict
     num_labels: int
-    num_positions: int  # Tokens that learned positions can tell apart.
+    num_positions: int  # rows of the table of learned positions
     name: str = "tokens"
 
     def __call__(
         self, embeddings_BSD: Array, labels_BS: Array, keys: Keys, is_training: bool
     ) -> jax.Array:
-        """Embeddings and labels, of which the query is the last -> tokens [B, T, token_width].
+        """Embeddings and labels, with the query last -> tokens [B, T, token_width].
 
-        Positions are dropped in training alone, examples in evaluation too: that is noise on the
-        input (original: example_dropout_prob).
+        Positions are dropped in training only; examples also in evaluation, since that is noise on
+        the input (original option: example_dropout_prob).
         """
         model, concatenated = self.model, self.model.tokens == "concatenated"
         embeddings_BSD = dropout(embeddings_BSD, model.example_dropout, keys, "examples")

@@ -20,22 +20,19 @@ ROTARY_BASE = 10_000.0
 
 
 def _linear(x_BTD: jax.Array, size: int, name: str) -> jax.Array:
-    """A linear layer of every token.
-
-    On a matrix of tokens, because XLA for CPU takes twice as long for the gradient of weights
-    that is a sum over two axes.
-    """
-    # Variance scaling 1.0 over the fan-in, truncated normal: the original's choice.
+    """A linear layer for every token."""
+    # Initialized as in the reference implementation. Tokens form one matrix, because XLA for CPU
+    # takes twice as long for a weight gradient that is a sum over two axes.
     layer = hk.Linear(size, w_init=hk.initializers.VarianceScaling(1.0), name=name)
     flat = layer(jnp.reshape(x_BTD, (-1, x_BTD.shape[-1])))
     return jnp.reshape(flat, (*x_BTD.shape[:-1], size))
 
 
 def rotate(x_BTAH: jax.Array, first: int = 0) -> jax.Array:
-    """Turns queries or keys by their positions (rotary positions, Su et al. 2021).
+    """Rotates queries or keys by their positions, which begin at `first` (Su et al. 2021).
 
-    Coordinates i of both halves of a head turn together, by position / 10,000^(2i/H); products
-    then depend on the distance alone. The first token stands at position `first`; H is even.
+    Coordinates i of both halves of a head of even size H are rotated together by position /
+    10,000^(2i/H), so that products depend on distances alone.
     """
     length, half = x_BTAH.shape[1], x_BTAH.shape[-1] // 2
     angles_TH = np.arange(first, first + length)[:, None] * ROTARY_BASE ** (-np.arange(half) / half)
@@ -47,7 +44,7 @@ def rotate(x_BTAH: jax.Array, first: int = 0) -> jax.Array:
 
 @dataclasses.dataclass
 class CausalSelfAttention(hk.Module):
-    """Multi-head self-attention in which a token sees itself and what came before."""
+    """Multi-head causal self-attention."""
 
     num_heads: int
     rotary: bool
@@ -100,11 +97,11 @@ class TransformerBlock(hk.Module):
 class Transformer(hk.Module):
     """A stack of blocks and a final LayerNorm, without the label head.
 
-    Parameters of layers are stacked, [layers, ...] a leaf: a twelfth of the arrays to update, save
-    and replicate. Whether it runs unrolled or as a scan changes times, never the parameters.
+    Parameters of layers are stacked, [layers, ...] per leaf, so that there are fewer arrays to
+    update, save, and replicate. They are the same whether the stack is unrolled or scanned.
     """
 
-    # Read by the network: this model can be called `with_attention`, and for the `query_alone`.
+    # Read by the network, see SequenceModel.
     has_attention = True
     has_query_alone = True
 
@@ -120,11 +117,11 @@ class Transformer(hk.Module):
     ) -> jax.Array | tuple[jax.Array, jax.Array | None]:
         """Maps tokens [B, T, D] to features [B, T, D].
 
-        With attention, weights [layers, B, A, T, T] come as well. For the query alone features are
-        those of the last token, [B, 1, D]: what the last layer would do with others is left out.
+        `with_attention` also returns weights [layers, B, A, T, T]. `query_alone` returns features
+        [B, 1, D] of the last token, and omits the last layer's computation for the others.
         """
         model = self.model
-        # A mask of one token would not be the last row of a mask of all.
+        # A dropout mask for one token would differ from the last row of a mask for all tokens.
         last_alone = query_alone and (keys is None or model.dropout == 0)
         block = hk.without_apply_rng(
             hk.transform(lambda x, keys, first=0: TransformerBlock(model)(x, keys, first))
@@ -138,7 +135,7 @@ class Transformer(hk.Module):
             return jax.lax.scan(init_layer, key, None, length=model.num_layers)[1]
 
         stacked = hk.lift(init_layers, name="layers")(hk.maybe_next_rng_key(), tokens_BTD)
-        # As `hk.experimental.layer_stack` does, whose initial parameters these are.
+        # `hk.experimental.layer_stack`, whose initial parameters these are, also takes this key.
         hk.maybe_next_rng_key()
 
         def layer(

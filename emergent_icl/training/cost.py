@@ -1,4 +1,4 @@
-"""What a config means before it costs anything: classes, parameters, operations, memory, time."""
+"""What a config costs, before it is run: parameters, operations, memory, time; and warnings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend import core
 
 from emergent_icl.config.registry import DATA_SOURCES, ENCODERS, SCHEDULES
-from emergent_icl.data.bank import DeviceBank, SourceShape
+from emergent_icl.data.bank import NUM_VARIANTS, DeviceBank, SourceShape
 from emergent_icl.data.materialize import make_materialize, shows_afresh
 from emergent_icl.data.sequences.burstiness import draw_sample
 from emergent_icl.data.sequences.classes import SequenceBatch, zipf_weights
@@ -28,28 +28,27 @@ from emergent_icl.training.build import blank_inputs, build_network
 from emergent_icl.training.optimizers import hyper_from_config, make_optimizer, scales_arrays
 from emergent_icl.training.update import init_state, make_update
 
-# Examples of the stand-in for the data: a step costs the same whatever they show.
+# Size of the stand-in for the data: the cost of a step does not depend on what examples show.
 STAND_IN_CLASSES, STAND_IN_EXEMPLARS = 16, 2
 TIMED_BLOCKS = 3
 
 
 class StepCost(NamedTuple):
-    """What a training step costs on one device; None where it was not compiled, or not timed."""
+    """What a training step costs on one device; None if it was not compiled or timed."""
 
-    flops: int  # on the whole batch, see `count_flops`
-    bank_bytes: int  # every example, as stored
-    state_bytes: int  # parameters, BatchNorm's averages and the optimizer's state
-    temporary_bytes: int | None = None  # that the compiled step needs besides
-    # Read and written by the compiled step, and its operations, as XLA counts them: the body of a
-    # loop once.
+    flops: int  # for the whole batch, see `count_flops`
+    bank_bytes: int  # of all examples, as stored
+    state_bytes: int  # of parameters, BatchNorm averages, and optimizer state
+    temporary_bytes: int | None = None  # of the compiled step
+    # Bytes read and written, and operations, as XLA counts them: the body of a loop once.
     moved_bytes: float | None = None
     xla_flops: float | None = None
     compile_seconds: float | None = None
-    step_seconds: float | None = None  # on this machine, where nothing feeds it
+    step_seconds: float | None = None  # on this machine, without a feed
 
 
 def parameters_by_module(config: ml_collections.ConfigDict, task: Task) -> dict[str, int]:
-    """Numbers of parameters by top-level module; computes nothing."""
+    """Parameter counts by top-level module, without computing any."""
     counts: dict[str, int] = {}
     key, init = jax.random.PRNGKey(0), build_network(config, task).init
     for module, leaves in jax.eval_shape(init, key, *blank_inputs(task))[0].items():
@@ -61,13 +60,10 @@ def parameters_by_module(config: ml_collections.ConfigDict, task: Task) -> dict[
 def step_cost(
     config: ml_collections.ConfigDict, task: Task, compiled: bool = False, timed: bool = False
 ) -> StepCost:
-    """Counts the operations and bytes of a step, without any mapping; loads no data.
+    """Counts the operations and bytes of a step of a valid config; loads no data.
 
-    Args:
-      config: valid.
-      task: of that config.
-      compiled: ask the compiler, too.
-      timed: ask the compiler, and run some steps on random examples.
+    `compiled` adds what the compiler reports, `timed` also the time of some steps on random
+    examples.
     """
     settings.device_count()
     training, network = config.training, build_network(config, task)
@@ -97,22 +93,22 @@ def step_cost(
 
 
 def _seconds(step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
-    """Of one step: the median of some blocks of steps, of at least a fifth of a second each."""
+    """Median over blocks of steps of at least 0.2 s."""
     placed = jax.device_put(arguments)
     timer = timeit.Timer(lambda: jax.block_until_ready(step(*placed)))
-    # What finds out how many steps make a block pays for what is set up once.
+    # Serves as a warm-up, too.
     count, _ = timer.autorange()
     return statistics.median(timer.repeat(TIMED_BLOCKS, count)) / count
 
 
 def bank_size(shape: SourceShape, augment: bool) -> int:
-    """Bytes of every example, as stored: the variants of `augment` are not."""
+    """Bytes of all examples as stored, which excludes the variants of `augment`."""
     bytes_each = (1 if shape.kind == "image" else 4) * math.prod(shape.example_shape)
-    return bytes_each * shape.num_exemplars * shape.num_classes // (8 if augment else 1)
+    return bytes_each * shape.num_exemplars * shape.num_classes // (NUM_VARIANTS if augment else 1)
 
 
 def stand_in(task: Task, batch_size: int) -> tuple[DeviceBank, SequenceBatch]:
-    """A small bank of the right shape, and training sequences that look into it."""
+    """A small random bank, and a training batch whose indices refer to it."""
     shape = task.shape
     dtype = {"image": np.uint8, "vector": np.float32, "integer": np.int32}[shape.kind]
     size = (STAND_IN_CLASSES, min(STAND_IN_EXEMPLARS, shape.num_exemplars), *shape.example_shape)
@@ -126,15 +122,15 @@ def stand_in(task: Task, batch_size: int) -> tuple[DeviceBank, SequenceBatch]:
 
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
-    """Floating-point operations of one call, counted on its jaxpr.
+    """Floating-point operations of one call with arrays or their shapes, counted on its jaxpr.
 
-    XLA's own cost analysis counts the body of a loop once, however often it runs, which loses
-    most of a scanned stack of layers or of a recurrent model.
+    XLA's own cost analysis counts the body of a loop once, and so misses most of a scanned stack of
+    layers or of a recurrent model.
 
-    Matrix products and convolutions count two for each multiplication, products with the
-    padding of a convolution included and with the zeros of a dilated one excluded;
-    everything else counts one for each number that it yields. Loops of unknown length
-    count once, branches as the most expensive of them. Arguments are arrays or their shapes.
+    Matrix products and convolutions count two per multiplication, including products with the
+    padding of a convolution and excluding those with the zeros of a dilated one; any other
+    operation counts one per output number. Loops of unknown length count once, and only the most
+    expensive branch of a conditional counts.
     """
     return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -144,7 +140,8 @@ def _of_jaxpr(jaxpr: core.Jaxpr) -> int:
 
 
 def _of_equation(equation: Any) -> int:
-    inner = [_of_jaxpr(jaxpr) for jaxpr in _inner_jaxprs(equation)]
+    leaves, kinds = jax.tree.leaves(equation.params), core.ClosedJaxpr | core.Jaxpr
+    inner = [_of_jaxpr(getattr(x, "jaxpr", x)) for x in leaves if isinstance(x, kinds)]
     name, parameters = equation.primitive.name, equation.params
     if inner:
         times = parameters["length"] if name == "scan" else 1
@@ -162,12 +159,6 @@ def _of_equation(equation: Any) -> int:
     return size
 
 
-def _inner_jaxprs(equation: core.JaxprEqn) -> list[core.Jaxpr]:
-    leaves = jax.tree.leaves(equation.params)
-    kinds = core.ClosedJaxpr | core.Jaxpr
-    return [getattr(leaf, "jaxpr", leaf) for leaf in leaves if isinstance(leaf, kinds)]
-
-
 # ---------------------------------------------------------------------------- warnings
 
 FEW_CLASSES = 20
@@ -178,28 +169,28 @@ MOST_OF_ALL = 0.5
 
 
 def warnings(config: ml_collections.ConfigDict, task: Task) -> list[str]:
-    """What a valid config may do to its user, a sentence each."""
+    """What may be wrong with the results of a valid config, one sentence each."""
     return [*_data_warnings(config, task), *_run_warnings(config, task)]
 
 
 def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str]:
     data, sequences, space = config.data, config.data.sequences, task.space
-    # The variants of a character are many classes, but one draw of a character.
+    # Variants of one character are not independent draws.
     held_out, groups = space.split.num_holdout, space.split.num_holdout_groups
     if ICL[0] in task.evaluation and groups < FEW_CLASSES:
         named = f", of {groups} groups ('{data.split.groups}')"
         of = named if data.split.groups else f", variants of {groups} characters"
         of *= groups < held_out
         yield (
-            f"{held_out} holdout classes{of}: ICL depends on which they are; intervals will be "
-            f"wide, and cover the draw of sequences alone"
+            f"{held_out} holdout classes{of}: ICL depends on which they are, and intervals are "
+            f"wide and cover the draw of sequences alone"
         )
     if "p_bursty" in task.training.reads and sequences.p_bursty == 0:
-        yield "p_bursty = 0: hardly a context holds the query's class, so nothing rewards ICL"
+        yield "p_bursty = 0: few contexts contain the query's class, so nothing rewards ICL"
     if task.training.follows_zipf:
         weights = zipf_weights(space.split.num_train, sequences.zipf_exponent)
         if weights[-1] > MOST_OF_ALL:
-            yield f"the commonest class is {weights[-1]:.0%} of all examples that are drawn"
+            yield f"the most frequent class is {weights[-1]:.0%} of all examples drawn"
         shown = config.training.num_steps * config.training.batch_size * sequences.seq_len
         if shown * weights[0] < SELDOM_SHOWN:
             yield (
@@ -210,30 +201,29 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
         names = kind.valid_labels
         if kind.is_fewshot and kind.labeling == "unfixed" and (unseen := _unseen(task, names)):
             yield (
-                f"{mode} asks for labels {_range(names)}, of which training does not show "
+                f"{mode} requires labels {_range(names)}, of which training does not show "
                 f"{_range(unseen)} in {MANY_SEQUENCES:,} sequences: a low accuracy may be due to "
                 f"labels that were never learned, not to a lack of in-context learning"
             )
     if space.num_exemplars == 1 and not shows_afresh(data) and task.shape.kind != "integer":
-        yield "one exemplar a class and no noise: a query is identical to its class's examples"
+        yield "one exemplar per class and no noise: a query is identical to its class's examples"
     if task.shape.kind == "integer" and ICL[0] in task.evaluation:
-        yield "holdout integers have embeddings that were never trained: ICL is asked of noise"
+        yield "holdout integers have embeddings that were never trained: ICL is measured on noise"
     is_seen = data.inverted or ENCODERS.about(config.model.encoder).is_normalized
     if DATA_SOURCES[data.source].has_thin_strokes and not is_seen:
         yield (
             f"data.inverted = False: '{config.model.encoder}' hardly sees Omniglot's thin strokes "
-            f"on a background of ones (28 x 28, p_bursty 0, 9,000 steps: IWL .15, not .86)"
+            f"on a background of ones (28 x 28, p_bursty 0, 9,000 steps: IWL 0.15 instead of 0.86)"
         )
 
 
 def _unseen(task: Task, labels: np.ndarray) -> list[int]:
-    """Those of some labels that stand in none of many training sequences."""
+    """The given labels that do not occur in many training sequences."""
     seen = draw_sample(task.training.sample, 0, "describe", MANY_SEQUENCES).labels
     return np.setdiff1d(labels, seen).tolist()
 
 
 def _range(labels: Sequence[int] | np.ndarray) -> str:
-    """'0 to 3', or '0 and 1'."""
     return f"{labels[0]} to {labels[-1]}" if len(labels) > 2 else " and ".join(map(str, labels))
 
 
@@ -245,14 +235,14 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
     half = Z_95 * math.sqrt(0.25 / evaluation.num_sequences)
     if half > WIDE_INTERVAL:
         yield (
-            f"evaluation.num_sequences = {evaluation.num_sequences}: an accuracy near .5 is known "
-            f"to +- {half:.3f}"
+            f"evaluation.num_sequences = {evaluation.num_sequences}: an accuracy near 0.5 is "
+            f"known to +- {half:.3f}"
         )
     layout = config.model.tokens
     trained = num_tokens(task.training.seq_len, layout)
     for mode, kind in task.evaluation.items():
         if (length := num_tokens(kind.seq_len, layout)) != trained:
-            where = ": the last stand where none was" if length > trained else ""
+            where = ": the last positions were never trained" if length > trained else ""
             yield f"{mode} has {length} tokens, training {trained}{where}"
     for name, section in (("evaluation", evaluation), ("checkpoints", config.checkpoints)):
         if late := [at for at in section.at if isinstance(at, int) and at > training.num_steps]:
@@ -281,6 +271,6 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
         )
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = bank_size(task.shape, config.data.augment)
-    # On the host and on the device, which is the same memory on CPU.
+    # Once on the host and once on the device, which is the same memory on CPU.
     if size * 2 > available / 2:
         yield f"the examples take {size / 2**30:.1f} GiB, twice, of {available / 2**30:.0f} GiB"

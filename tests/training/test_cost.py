@@ -70,7 +70,7 @@ def test_measuring_compiles_and_times_a_step():
 WARNINGS = {
     "data.split.num_holdout": (10, "10 holdout classes"),
     "data.sequences.p_bursty": (0.0, "nothing rewards ICL"),
-    "data.sequences.zipf_exponent": (3.0, "the commonest class is 83%"),
+    "data.sequences.zipf_exponent": (3.0, "the most frequent class is 83%"),
     "training.num_steps": (100, "the run ends before its peak learning rate"),
     "training.optimizer": (
         {"schedule": "paper", "warmup_steps": 0},
@@ -165,7 +165,7 @@ def test_few_shot_labels_that_training_does_not_show_are_named(options, asked):
     whole = {"data.split.num_rare": 1500, "data.split.num_common": 20, "data.split.num_holdout": 80}
     config = with_options(omniglot.get_config("small"), {**whole, **options})
     every = description.warnings(config, make_task(config))
-    found = [one for one in every if "asks for labels" in one]
+    found = [one for one in every if "requires labels" in one]
     assert len(found) == bool(asked)
     assert all(asked in one for one in found)
 
