@@ -24,7 +24,7 @@ COMMITTED = Path(__file__).parents[2] / "docs" / "performance" / "results.json"
 
 
 class Clock:
-    """Stands still but for what is run."""
+    """A clock that advances only while a rival runs."""
 
     def __init__(self):
         self.now = 0.0
@@ -33,7 +33,7 @@ class Clock:
         return self.now
 
     def taking(self, *seconds):
-        """Something that takes so long, the last time for good."""
+        """A rival that takes these times in turn, and then always the last one."""
         left = list(seconds)
 
         def run(count=1):
@@ -44,7 +44,7 @@ class Clock:
 
 def test_rivals_are_timed_in_turn_after_a_warm_up():
     clock, order = Clock(), []
-    # What the first two take is none of what is measured: they compile, and are tried out.
+    # The first two blocks are not measured: compilation, and the choice of repetitions.
     slow, fast = clock.taking(100, 6, 6, 8, 10), clock.taking(100, 2, 2, 2, 4)
 
     def noted(name, run):
@@ -56,7 +56,7 @@ def test_rivals_are_timed_in_turn_after_a_warm_up():
     assert order == ["slow"] * 2 + ["fast"] * 2 + ["slow", "fast"] * 3
 
 
-def test_what_was_timed_is_a_median_a_range_and_a_ratio(monkeypatch):
+def test_comparisons_record_medians_ranges_and_ratios(monkeypatch):
     samples = {"slow": [3, 4, 5], "fast": [1, 1, 2]}
     monkeypatch.setattr(measure, "time_in_turn", lambda *_: samples)
     bench = Benchmark({}, 3, 0.0)
@@ -70,19 +70,19 @@ def test_what_was_timed_is_a_median_a_range_and_a_ratio(monkeypatch):
     assert bench.by_name["slow_rate"].median == 1 / 4
 
 
-def test_a_spread_is_median_and_range():
+def test_a_measurement_has_median_and_range():
     measured = Benchmark({}, 1, 0.0).record("step", [500, 100, 200], "ms")
     assert measured == Measurement("step", 200, 100, 500, "ms", 3)
 
 
-def test_blocks_fill_their_time_whatever_the_first_repetitions_took():
+def test_blocks_have_their_length_even_if_the_first_repetitions_are_fast():
     clock = Clock()
 
     def fitted(*seconds, at_least=1):
         rival = Rival(clock.taking(*seconds), at_least=at_least)
         return rival, measure.repetitions(rival, 2, clock)
 
-    # Compilation, then three that were ready, then the truth.
+    # Compilation, then two fast repetitions from a buffer, then the true time.
     rival, count = fitted(30, 0.001, 0.001, 0.01)
     assert count == 200
     before = clock.now
@@ -90,7 +90,7 @@ def test_blocks_fill_their_time_whatever_the_first_repetitions_took():
     assert clock.now - before == pytest.approx(2)
     assert fitted(5.0, at_least=2)[1] == 2
     assert fitted(0.0)[1] == measure.MOST_REPETITIONS
-    # Without a length, nothing is tried out.
+    # Without a length, there is no warm-up.
     before = clock.now
     assert measure.repetitions(Rival(clock.taking(5.0), at_least=3), 0, clock) == 3
     assert clock.now == before
@@ -110,7 +110,7 @@ def test_growth_is_judged_by_operations_and_traffic():
     ]
 
 
-def test_the_comparer_names_what_it_times(capsys):
+def test_measurements_are_named_after_rivals(capsys):
     rivals = {name: Rival(lambda count: None) for name in ("ours", "baseline")}
     speedup = ("speedup", "baseline", "ours")
     both, alone = Benchmark({}, 3, 0.0), Benchmark({}, 3, 0.0)
@@ -139,7 +139,7 @@ def test_every_name_of_the_committed_results_belongs_to_a_suite():
         ratios={f"{name}_speedup": value for name, value in written["speedups"].items()},
         extra={"growth": written["growth"]},
     )  # fmt: skip
-    # Except for the lower bound, which was written by a version that had no ratio of it.
+    # Except for the lower bound, whose ratio was not recorded then.
     speedups = {f"{name}_speedup" for name in SPEEDUPS}
     assert speedups | set(FIGURES.values()) - {"step_paper_over_floor"} <= set(bench.by_name)
     panels = figures.make_panels(bench)
@@ -152,7 +152,7 @@ def test_every_name_of_the_committed_results_belongs_to_a_suite():
 
 
 def renamed(module, leaf):
-    """Our (module, leaf) -> the baseline's, with {} where the layer's number belongs."""
+    """Our (module, leaf) -> the baseline's, with {} in place of the layer's number."""
     module = re.sub(r"^resnet/group_(\d)_block_(\d)/", r"group_\1/~/block_\2/~/", module)
     module = re.sub(r"^(resnet|transformer)/(?!layers)", "", module)
     if module.startswith("transformer/layers/block/"):
@@ -162,7 +162,7 @@ def renamed(module, leaf):
 
 
 def carried_over(params, num_layers):
-    """Our parameters as the baseline takes them."""
+    """Our parameters in the structure of the baseline's."""
     theirs = {}
     for module, leaves in params.items():
         for leaf, value in leaves.items():
@@ -187,7 +187,7 @@ def test_the_baseline_is_the_same_model(preset, is_training):
     examples = rng.random((4, 9, 12, 12, 1), np.float32)
     labels = rng.integers(task.num_labels, size=(4, 9)).astype(np.int32)
     params, stats = jax.jit(ours.init)(jax.random.PRNGKey(0), examples, labels)
-    # Branches that start silent would hide what they compute.
+    # Branches with a scale of zero would go unchecked.
     params = jax.tree.map(lambda leaf: leaf + 0.1 * rng.random(leaf.shape, np.float32), params)
     key = jax.random.PRNGKey(1)
     template, their_stats = jax.eval_shape(lambda: theirs.init(key, examples, labels, True))
@@ -225,7 +225,7 @@ def test_query_scores_are_those_of_the_last_token():
     assert accuracy == 0.5
 
 
-# ------------------------------------------------------------------- its way of the data
+# ---------------------------------------------------------------- the baseline's data
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def test_the_baselines_feed_batches_them(experiment):
     np.testing.assert_array_equal(images, again)
 
 
-def test_the_baseline_says_what_it_is_not_written_for():
+def test_the_baseline_states_what_it_does_not_support():
     reason = baseline.why_not(tiny.get_config("symbols"))
     assert "data.source = 'omniglot' or 'glyphs'" in reason
     assert "model.encoder = 'resnet' or 'mlp'" in reason
@@ -293,7 +293,7 @@ def test_a_benchmark_writes_every_key(tmp_path):
     written = json.loads((tmp_path / "results.json").read_text())
     assert {"machine", "versions", "measurements", "speedups", "figures"} <= set(written)
     assert written["versions"]["jax"] == jax.__version__
-    # A config of one's own is not the paper's.
+    # Speedups and figures are those of the presets.
     assert written["speedups"] == dict.fromkeys(SPEEDUPS)
     assert written["figures"] == dict.fromkeys(FIGURES)
     by_name = {one["name"]: one for one in written["measurements"]}
@@ -316,10 +316,10 @@ suites.train_to_first_step(sys.argv[2:], Path(sys.argv[1]))
 """
 
 
-def test_a_launcher_that_is_timed_ends_with_the_benchmark(tmp_path):
+def test_a_timed_launcher_ends_with_the_benchmark(tmp_path):
     process = start("-c", ENDED, tmp_path / "cache", *train_flags(tmp_path / "run"))
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    wait_for((tmp_path / "run").exists, "a launcher at work")
+    wait_for((tmp_path / "run").exists, "the launcher to start")
     (launcher,) = children.read_text().split()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=PATIENCE)
@@ -327,7 +327,7 @@ def test_a_launcher_that_is_timed_ends_with_the_benchmark(tmp_path):
     assert not Path(f"/proc/{launcher}").exists()
 
 
-def test_an_unknown_suite_is_one_message(tmp_path):
+def test_an_unknown_suite_is_refused_in_one_message(tmp_path):
     done = launch("benchmark", "--suite=stepp", f"--out={tmp_path / 'out'}")
     assert done.returncode == 2
     assert "suite 'stepp' is unknown (allowed: accelerator, all, data, default" in done.stderr

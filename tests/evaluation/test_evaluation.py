@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
@@ -7,6 +5,7 @@ import pytest
 from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.evaluation.evaluate import draw_mode
 from emergent_icl.evaluation.metrics import curves, query_metrics
+from emergent_icl.models.network import Network
 from emergent_icl.training.build import build
 
 
@@ -17,7 +16,7 @@ def built(config, **options):
     return experiment, state, jax.device_put(experiment.arrays())
 
 
-def test_embedding_each_drawing_once_equals_the_plain_way(image_config):
+def test_embedding_each_drawing_once_equals_embedding_every_sequence(image_config):
     config = image_config
     experiment, state, bank = built(
         config,
@@ -44,27 +43,28 @@ def test_results_do_not_depend_on_the_chunk(image_config):
         )
         results = experiment.evaluator()(state.params, state.batch_stats, bank)
         values.append(results["fewshot_holdout"]["loss"].mean)
-    # Pixel noise on: it belongs to the sequence, not to its place in a chunk.
+    # Pixel noise depends on the sequence, not on its position in a chunk.
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
-def test_no_more_images_at_once_than_asked_for_whatever_they_look_like(image_config):
-    """What is drawn afresh is embedded in chunks of `evaluation.batch_size` images too."""
+def test_batches_of_images_are_limited_even_if_each_occurrence_is_another_image(image_config):
+    """Noisy images, too, are embedded in chunks of `evaluation.batch_size`."""
     experiment, state, bank = built(image_config, **{"evaluation.batch_size": 20})
     sizes = []
 
-    def encode(params, stats, examples, is_training):
-        sizes.append(len(examples))
-        return experiment.network.encode(params, stats, examples, is_training)
+    class Watched(Network):
+        def encode(self, params, stats, examples, is_training):
+            sizes.append(len(examples))
+            return super().encode(params, stats, examples, is_training)
 
-    network = SimpleNamespace(encode=encode, predict=experiment.network.predict)
+    network = Watched(experiment.network.parts, experiment.network.policy)
     watched = experiment._replace(network=network)
     watched.evaluator()(state.params, state.batch_stats, bank)
     # Two sequences of nine.
     assert set(sizes) == {18}
 
 
-def test_same_seed_same_results_and_other_seed_others(config):
+def test_results_depend_on_the_seed_alone(config):
     losses = []
     for seed in (0, 0, 1):
         experiment, state, bank = built(
@@ -103,7 +103,7 @@ def test_modes_know_their_labels(config):
     np.testing.assert_array_equal(np.flatnonzero(judge["no_support_common"].is_valid), common)
     np.testing.assert_array_equal(np.flatnonzero(judge["no_support_rare"].is_valid), rare)
     np.testing.assert_array_equal(np.flatnonzero(judge["no_support_rare"].is_common), common)
-    # Any label of the class is right.
+    # Any label of the class is correct.
     assert judge["no_support_rare"].answers[:7].tolist() == [0, 0, 0, 1, 1, 1, 2]
 
 
@@ -116,12 +116,12 @@ def test_training_types_keep_the_options_of_training_in_evaluation(config):
     assert supported.mean() < 0.5
 
 
-def test_curves_are_none_where_their_mode_was_left_out():
+def test_curves_are_none_if_their_mode_was_not_evaluated():
     assert curves({}) == {"icl": None, "iwl": None}
 
 
-def test_following_context_or_weights_is_told_apart(config):
-    """A flipped query has a right answer in the context, another one in the weights."""
+def test_metrics_distinguish_context_from_weights(config):
+    """A flipped query has one correct answer in the context and another in the weights."""
     experiment, _, _ = built(
         config,
         **{
@@ -133,13 +133,13 @@ def test_following_context_or_weights_is_told_apart(config):
     mode = draw_mode(config, task, "flip")
     owner_of_label = mode.judgment.owners[mode.batch.labels[:, -1]]
     assert (owner_of_label != mode.own).all()
-    # Someone who knows the weights by heart, and ignores the context.
+    # Predictions from the weights, ignoring the context.
     place = task.space.places_of(mode.batch.class_ids[:, -1])
     by_heart = np.eye(task.num_labels, dtype=np.float32)[2 * place + 1]
     metrics = query_metrics(by_heart, mode.batch.labels, mode.own, mode.judgment)
     assert metrics["predicts_own_label"].mean() == 1
     assert metrics["accuracy"].mean() == 0
-    # Someone who copies from the context.
+    # Predictions copied from the context.
     copied = np.eye(task.num_labels, dtype=np.float32)[mode.batch.labels[:, -1]]
     metrics = query_metrics(copied, mode.batch.labels, mode.own, mode.judgment)
     assert metrics["predicts_own_label"].mean() == 0

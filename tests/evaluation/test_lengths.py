@@ -1,4 +1,4 @@
-"""Few-shot evaluation asks for what was trained, unless it is told otherwise, and then says so."""
+"""Few-shot evaluation has the lengths of training unless set otherwise, which is announced."""
 
 import importlib
 
@@ -61,7 +61,7 @@ def test_every_training_type_has_the_length_that_its_config_says(kind):
     if kind in ("relabelled", "no_support_rare"):
         assert make_task(config).training.seq_len == 9
         return
-    # By whichever way one comes: `check` reports the same.
+    # `check` reports the same.
     with pytest.raises(ValueError, match="seq_len = 9 must be 7 with shots = 3, ways = 2"):
         make_task(config)
     with pytest.raises(ConfigError, match=f"type '{kind}'.: seq_len = 9 must be 7"):

@@ -1,4 +1,4 @@
-"""What looks alike is found, by pixels and by an encoder, and left out of accuracy."""
+"""Similar classes are found by pixels or an encoder, and excluded from accuracy."""
 
 from types import SimpleNamespace
 
@@ -50,7 +50,7 @@ def test_the_nearest_are_those_of_a_plain_comparison(num_train, num_holdout, wid
         lengths = [np.linalg.norm(vectors[i] - center) for i in train]
         products = [(vectors[i] - center) @ (vectors[held_out] - center) for i in train]
         length = np.linalg.norm(vectors[held_out] - center)
-        # One class alone is its own mean.
+        # A single class equals the mean.
         distances = 1 - np.array(products) / np.maximum(np.multiply(lengths, length), 1e-30)
         assert distance == pytest.approx(distances.min(), abs=1e-6)
         assert distances[list(train).index(training)] == pytest.approx(distance, abs=1e-6)
@@ -80,7 +80,7 @@ def test_a_turned_copy_is_found_among_variants_and_a_character_counts_once():
 
 
 def plain(bank, class_ids, exemplar_ids, keys, noise_scale):
-    """What is shown is what is stored."""
+    """Returns examples as stored."""
     return bank.examples[class_ids, exemplar_ids]
 
 
@@ -101,7 +101,7 @@ def test_a_line_is_near_to_a_parallel_one_a_pixel_away():
     examples = np.full((40, 1, 28, 28), 255, np.uint8)
     for class_id, column in columns.items():
         examples[class_id, ..., column] = 0
-    # Without a blur rows are nearer: they have a pixel in common with a column.
+    # Without a blur, rows are nearer, since they share a pixel with a column.
     for class_id, row in rows.items():
         examples[class_id, :, row] = 0
     for held_out, training, _ in zip(*find_nearest(split, 1, by_pixels(examples)), strict=True):
@@ -113,7 +113,7 @@ def test_large_images_are_compared_by_few_pixels():
     assert describe(np.arange(4)).shape == (4, 26 * 26)
 
 
-def test_an_encoder_is_asked_for_its_mean_embedding_without_noise(monkeypatch):
+def test_an_encoder_describes_classes_by_mean_embeddings_without_noise(monkeypatch):
     def embed(model, class_ids, exemplar_ids, keys):
         *_, noise_scale = model
         assert noise_scale == 0
@@ -125,13 +125,13 @@ def test_an_encoder_is_asked_for_its_mean_embedding_without_noise(monkeypatch):
     split = split_of(8, 2)
     found = by_encoder(evaluator, {}, {}, np.zeros(1), split, 4)(np.array([7, 2], np.int32))
     np.testing.assert_allclose(found, [[7, 1111 / 4], [2, 1111 / 4]])
-    # Of many classes only the first exemplars.
+    # With many classes, only the first exemplars.
     monkeypatch.setattr(lookalikes, "MOST_EXAMPLES", 20)
     found = by_encoder(evaluator, {}, {}, np.zeros(1), split, 4)(np.array([7, 2], np.int32))
     np.testing.assert_allclose(found, [[7, 11 / 2], [2, 11 / 2]])
 
 
-def test_sequences_that_show_a_near_character_are_left_out():
+def test_sequences_that_show_a_near_character_are_excluded():
     class_ids = np.array([[0, 1], [2, 3], [4, 5], [2, 6], [8, 2]])
     batch = SequenceBatch(class_ids, class_ids, class_ids)
     right = np.array([1.0, 0.0, 1.0, 0.0, 1.0])

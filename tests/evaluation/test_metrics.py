@@ -15,7 +15,7 @@ JUDGMENT = Judgment(
     is_fewshot=np.array([1, 1, 0, 0, 0, 0, 0], bool),
     owners=np.array([0, 0, 1, 1, 2, 2, -1]),
 )
-# Owners of the queries' classes: the last one's class owns nothing that can be predicted.
+# Owners of the queries' classes: that of the last owns no label that can be predicted.
 OWN = np.array([0, 2, 1, 3])
 LABELS = np.array([[0, 1, 0], [0, 1, 1], [0, 5, 1], [3, 3, 0]])
 # Predictions over all labels: 0, 5, 5, 6; among the valid ones: 0, 1, 0, 0.

@@ -39,7 +39,7 @@ def test_a_trace_shows_the_sequences_that_the_run_was_evaluated_on(run):
     mode = draw_mode(experiment.config, experiment.task, "fewshot_holdout")
     for ours, theirs in zip(found.batch, mode.batch, strict=True):
         np.testing.assert_array_equal(ours, theirs[[3, 0]])
-    # The very probabilities that the evaluation judged: the same mean loss on all of them.
+    # The probabilities are those of the evaluation: the mean loss is the same.
     count = experiment.config.evaluation.num_sequences
     everything = trace(run, "fewshot_holdout", range(count))
     of_truth = everything.probabilities[np.arange(count), -1, everything.batch.labels[:, -1]]
@@ -49,7 +49,7 @@ def test_a_trace_shows_the_sequences_that_the_run_was_evaluated_on(run):
     assert -np.log(of_truth).mean() == pytest.approx(loss, rel=1e-4)
 
 
-def test_rows_are_traced_alike_in_any_company(run):
+def test_traces_do_not_depend_on_the_other_rows(run):
     alone, together = (trace(run, "no_support_zipfian", rows) for rows in ([4], [1, 4, 2]))
     np.testing.assert_allclose(alone.examples[0], together.examples[1], atol=1e-6)
     np.testing.assert_allclose(alone.probabilities[0], together.probabilities[1], atol=1e-5)
@@ -86,7 +86,7 @@ def test_names_of_tokens():
     assert token_names(np.array([[3, 5, 9]]), False).tolist() == [["x, y 3", "x, y 5", "query"]]
 
 
-def test_what_is_not_there_is_refused(run):
+def test_unknown_modes_and_rows_are_refused(run):
     with pytest.raises(ValueError, match=r"mode 'flip' is not among evaluation\.modes"):
         trace(run, "flip", [0])
     with pytest.raises(ValueError, match=r"sequences \[50, -1\] must be below"):

@@ -1,4 +1,4 @@
-"""The convolutions that are written for speed against Haiku's own."""
+"""The fast convolutions, compared with Haiku's."""
 
 import haiku as hk
 import jax
@@ -61,7 +61,7 @@ def test_weight_gradient_by_patches_is_that_of_the_convolution(size, stride):
     np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-4)
 
 
-def test_weights_of_replicas_have_gradients_of_their_own():
+def test_each_replica_has_its_own_weight_gradient():
     x = jax.random.normal(jax.random.PRNGKey(0), (3, 2, 9, 9, 1))
     w = jax.random.normal(jax.random.PRNGKey(1), (3, 7, 7, 1, 4))
     gradient = jax.jit(jax.grad(lambda w, x: jnp.mean(strided_conv(x, w, 2) ** 2)))

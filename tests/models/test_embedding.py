@@ -61,7 +61,7 @@ def test_token_width(layout, width):
 
 def test_label_table_starts_small():
     _, table = without_positions("interleaved", np.zeros((1, 3, 4000), np.float32), LABELS[:1])
-    # Cut at two standard deviations, which leaves .88 of them.
+    # Cut at two standard deviations, which leaves 0.88 of the standard deviation.
     assert np.std(table) == pytest.approx(0.88 * 0.02, rel=0.02)
     assert np.abs(table).max() <= 0.04 + 1e-6
 
@@ -73,7 +73,7 @@ def test_learned_positions_are_a_table_of_the_given_capacity():
 
 
 @pytest.mark.parametrize("positions", ["none", "rotary"])
-def test_positions_may_be_left_to_others(positions):
+def test_tokens_have_no_positions_if_the_sequence_model_adds_them_or_none_are_wanted(positions):
     tokens, params = embed("interleaved", EMBEDDINGS, LABELS, positions=positions)
     np.testing.assert_array_equal(tokens[:, ::2], EMBEDDINGS)
     assert set(params) == {"labels"}
@@ -96,12 +96,12 @@ def test_examples_are_dropped_in_evaluation_too(is_training):
     examples = np.asarray(tokens[:, ::2])
     assert set(np.unique(examples.round(4))) == {0, np.float32(1.3333)}
     assert (examples == 0).mean() == pytest.approx(0.25, abs=0.02)
-    # A row keeps its mask wherever it stands.
+    # A mask depends on the sequence, not on its position in the batch.
     alone, _ = embed("interleaved", ONES[7:8], ZEROS[7:8], keys=KEYS[7:8], **options)
     np.testing.assert_array_equal(alone[0], tokens[7])
 
 
-def test_positions_are_dropped_in_training_alone():
+def test_positions_are_dropped_in_training_only():
     options = {"positional_dropout": 0.25, "keys": KEYS}
     plain, _ = embed("interleaved", ONES, ZEROS)
     evaluated, _ = embed("interleaved", ONES, ZEROS, is_training=False, **options)

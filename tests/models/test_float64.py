@@ -1,4 +1,4 @@
-"""Under jax_enable_x64 all runs in float64; there gradients are checked by differences."""
+"""Under jax_enable_x64, everything is float64, and gradients agree with finite differences."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Our modules against numbers computed with the original implementation.
+"""Our modules, compared with numbers computed by the reference implementation.
 
 Each file of tests/golden holds inputs, parameters, outputs and gradient norms of the
 original model in float32. If one of these tests fails: why did the model change?
@@ -59,7 +59,7 @@ SECOND_LAYER = FIRST_LAYER.replace(")/", ")_1/")
 
 
 def our_name(original):
-    """Module path of the original, slash and leaf name -> ((module, leaf), layer)."""
+    """The original module path, a slash, and a leaf name -> ((module, leaf), layer)."""
     module, leaf = original.rsplit("/", 1)
     for pattern, replacement in RENAMES:
         module = re.sub(pattern, replacement, module)
@@ -105,7 +105,7 @@ def fill(template, values):
 
 
 def original_names(name, num_layers):
-    """Names of the original's parameters if it had so many layers, after those of its second."""
+    """Original parameter names for a number of layers, derived from those of the second layer."""
     golden = np.load(GOLDEN / f"{name}.npz")
     for key in golden.files:
         if not key.startswith("param/"):
@@ -121,7 +121,7 @@ def original_names(name, num_layers):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_name_of_many_layers_has_its_counterpart(name):
-    """One of ours for each of the original's and back, from the tenth layer on, too."""
+    """Names map one to one, also from the tenth layer on."""
     originals = list(original_names(name, 12))
     ours = [our_name(original) for original in originals]
     assert len(set(ours)) == len(ours) == len(set(originals))
@@ -184,7 +184,7 @@ def test_agrees_with_the_original(name):
     np.testing.assert_allclose(logits, golden["logits_train"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(eval_logits, golden["logits_eval"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(loss, golden["loss"], rtol=1e-5)
-    # Training and evaluation must be told apart, or the test would prove nothing.
+    # Training and evaluation must differ, or the test would prove nothing.
     if stats:
         assert np.abs(logits - eval_logits).max() > 1e-3
 
@@ -202,7 +202,7 @@ def test_agrees_with_the_original(name):
             name = (canonical(module), leaf)
             axes = tuple(range(1, gradient.ndim)) if name[0].startswith(stacked) else None
             ours = np.sqrt(np.sum(np.square(gradient), axis=axes))
-            # A key bias shifts every score of a query alike: its gradient is rounding.
+            # A key bias shifts all scores of a query equally: its gradient is rounding error.
             tolerance = 1e-6 if "attention/key" in name[0] and leaf == "b" else 1e-9
             np.testing.assert_allclose(
                 ours, expected_norms.pop(name), rtol=1e-3, atol=tolerance, err_msg=str(name)

@@ -13,7 +13,7 @@ from emergent_icl.models.transformer import rotate
 from emergent_icl.presets import base
 from emergent_icl.randomness import sequence_keys
 
-# Measured on the original implementation, with 1623 labels.
+# Counted in the reference implementation.
 PARAMETERS = {
     ("transformer", 12, 1623): 831_479,
     ("transformer", 2, 1623): 331_639,
@@ -102,7 +102,7 @@ VARIANTS = {
     + [(name, v) for name in ("lstm", "gru", "rnn") for v in ("plain", "concatenated")],
 )
 def test_neither_the_future_nor_the_querys_label_is_seen(sequence_model, variant):
-    """By gradient: token t's logits depend on nothing behind t; the query's not on its label."""
+    """By gradient: logits depend neither on later tokens nor, for the query, on its label."""
     options = VARIANTS[variant]
     tokens = options.get("tokens", "interleaved")
     network = make_network(
@@ -116,14 +116,14 @@ def test_neither_the_future_nor_the_querys_label_is_seen(sequence_model, variant
     def predict(embeddings, labels):
         return network.predict(params, None, embeddings, labels, at="tokens")[0]
 
-    # [T, B, S]: does token t's output move with example s?
+    # [T, B, S]: does the output of token t depend on example s?
     jacobian = jax.jit(jax.jacrev(lambda e: predict(e, labels).sum(axis=-1)))(embeddings)
     depends = np.abs(jacobian[:, 0]).max(axis=-1) > 0
     stride = 2 if tokens == "interleaved" else 1
     for token, row in enumerate(depends):
         np.testing.assert_array_equal(row, stride * np.arange(labels.shape[1]) <= token)
 
-    # Labels are integers: change each in turn, and see which outputs change.
+    # Labels are integers: change each in turn, and record which outputs change.
     before = predict(embeddings, labels)
     for position in range(labels.shape[1]):
         changed = labels.copy()
@@ -135,7 +135,7 @@ def test_neither_the_future_nor_the_querys_label_is_seen(sequence_model, variant
 
 
 @pytest.mark.parametrize("encoder", list(ENCODERS))
-def test_encoders_see_one_example_at_a_time(encoder):
+def test_encoders_treat_examples_independently(encoder):
     network = make_network(model(encoder=encoder), 11)
     examples, labels = inputs(encoder)
     params, stats = init(network, examples, labels)
@@ -213,7 +213,7 @@ def test_batch_norm_uses_the_batch_in_training_and_averages_in_evaluation():
     )
 
 
-def test_layers_start_different():
+def test_layers_are_initialized_differently():
     network = make_network(model(encoder="linear", num_layers=2), 11)
     params, _ = jax.jit(network.init)(jax.random.PRNGKey(0), *inputs("linear"))
     stacked = [
@@ -243,13 +243,13 @@ def logits_of(examples, labels, num_positions=0, keys=None, is_training=False, *
 @pytest.mark.parametrize("option", ["dropout", "example_dropout"])
 def test_dropout_follows_the_keys_of_sequences(sequence_model, option):
     examples, labels = inputs("linear")
-    # Of a recurrent model the inputs of the second layer are the first to be dropped.
+    # In a recurrent model, only inputs of the second and later layers are dropped.
     options = {"sequence_model": sequence_model, "is_training": True, "num_layers": 2}
     plain = logits_of(examples, labels, **options)
     keys = sequence_keys(jax.random.PRNGKey(0), jnp.arange(2))
     dropped = logits_of(examples, labels, keys=keys, **options, **{option: 0.5})
     assert np.abs(dropped - plain).max(axis=1).min() > 1e-3
-    # A row drops the same numbers whatever stands beside it.
+    # What a row drops does not depend on the other rows.
     second = logits_of(examples[1:], labels[1:], keys=keys[1:], **options, **{option: 0.5})
     np.testing.assert_allclose(second[0], dropped[1], atol=1e-5)
     keys = sequence_keys(jax.random.PRNGKey(1), jnp.arange(2))
@@ -257,7 +257,7 @@ def test_dropout_follows_the_keys_of_sequences(sequence_model, option):
     assert np.abs(others - dropped).max() > 1e-3
 
 
-def test_in_evaluation_examples_alone_are_dropped():
+def test_only_examples_are_dropped_in_evaluation():
     examples, labels = inputs("linear")
     keys = sequence_keys(jax.random.PRNGKey(0), jnp.arange(2))
     plain = logits_of(examples, labels)
@@ -275,13 +275,13 @@ def test_dropout_keeps_the_mean():
     assert dropout(1.0, 0.3, None, "nowhere") == 1
 
 
-def test_dropped_layers_of_a_stack_differ():
+def test_dropout_differs_between_layers():
     keys = sequence_keys(jax.random.PRNGKey(0), jnp.arange(1))
     masks = [dropout(jnp.ones((1, 64)), 0.5, of_layer(keys, i), "mlp") for i in range(2)]
     assert not np.array_equal(*masks)
 
 
-def test_rotary_scores_depend_on_the_distance_alone():
+def test_rotary_scores_depend_on_distance_only():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(2, 1, 1, 1, 8)).astype(np.float32)
     query, key = (np.tile(vector, (1, 6, 1, 1)) for vector in vectors)
@@ -294,8 +294,8 @@ def test_rotary_scores_depend_on_the_distance_alone():
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary", "none"])
-def test_order_matters_where_positions_say_so(positions):
-    """Two pairs of the context change places: only without positions nothing else changes."""
+def test_order_matters_only_with_positions(positions):
+    """Swapping two context pairs changes the output unless there are no positions."""
     examples, labels = inputs("linear")
     options = {"positions": positions, "num_positions": 7, "num_layers": 1}
     order = [1, 0, 2, 3]
@@ -389,7 +389,7 @@ def test_recurrent_models_have_no_attention(sequence_model):
     [("resnet", "transformer"), *(("linear", name) for name in SEQUENCE_MODELS)],
 )
 def test_bfloat16_gives_the_losses_of_float32_to_two_percent(encoder, sequence_model):
-    """Parameters, BatchNorm and logits stay float32; only the arithmetic between is shorter."""
+    """Parameters, BatchNorm, and logits stay in float32; only the computation between is not."""
     examples, labels = inputs(encoder, batch=8)
 
     def network_of(precision):

@@ -1,4 +1,4 @@
-"""BatchNorm against Haiku's own, and the pooling that it takes in front of itself."""
+"""BatchNorm with and without pooling, compared with Haiku's."""
 
 import haiku as hk
 import jax
@@ -47,11 +47,11 @@ def test_values_gradients_and_averages_are_those_of_haiku(is_training, pool):
 
 
 def moved(stats):
-    """Running averages that differ from where they start."""
+    """Running averages that differ from their initial values."""
     return jax.tree.map(lambda leaf: leaf + 1 if leaf.dtype == jnp.float32 else leaf, stats)
 
 
-def test_parameters_begin_as_haikus():
+def test_initial_parameters_are_those_of_haiku():
     x = jnp.ones((2, 3, 3, 4))
     for zero_scale, init in ((False, jnp.ones), (True, jnp.zeros)):
         own = hk.transform_with_state(

@@ -1,4 +1,4 @@
-"""A transformer that is asked for the query alone says what it says of it among all."""
+"""A transformer gives the query the same logits whether or not it computes the others."""
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from emergent_icl.randomness import sequence_keys
     ],
     ids=str,
 )
-def test_logits_and_gradients_are_those_among_all_examples(overrides):
+def test_logits_and_gradients_do_not_depend_on_query_alone(overrides):
     network = make_network(model(encoder="embedding", **overrides), 11, num_positions=7)
     examples, labels = inputs("embedding")
     params, stats = init(network, examples, labels)
@@ -39,7 +39,7 @@ def test_logits_and_gradients_are_those_among_all_examples(overrides):
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(alone[0])) > 0
 
 
-def test_the_last_layer_does_less_for_it():
+def test_the_last_layer_computes_less_with_query_alone():
     from emergent_icl.training.cost import count_flops
 
     network = make_network(model(encoder="embedding", num_layers=2), 11)
