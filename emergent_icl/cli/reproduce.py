@@ -17,7 +17,7 @@ from emergent_icl.cli import sweeping
 from emergent_icl.sweeps.spec import Sweep, SweepError, load_sweep
 
 _PRESET = flags.DEFINE_enum("preset", "laptop", files.PRESETS, "Scale of data and models.")
-_FINDINGS = flags.DEFINE_list("findings", list(files.FINDINGS), "Which findings, with commas.")
+_FINDINGS = flags.DEFINE_list("findings", list(files.FINDINGS), "Comma-separated findings.")
 _DATASET = flags.DEFINE_enum(
     "dataset", "omniglot", ["omniglot", "glyphs"], "Real or procedural characters."
 )

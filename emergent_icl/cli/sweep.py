@@ -3,8 +3,8 @@
 python -m experiments.sweep --sweep=NAME[:preset] --workdir=DIR [--seeds=5]
     [--register | --plan | --status]
 
-All missing runs are trained. --register records the claim before any run. Several sweeps, with
-commas, are run together. Ctrl-C and SIGTERM save every run; rerun the command to resume.
+All missing runs are trained. --register records the claim before any run. Several sweeps,
+comma-separated, run together. Ctrl-C and SIGTERM save every run; rerun the command to resume.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from emergent_icl.sweeps.spec import load_sweep
 _SWEEP = flags.DEFINE_list(
     "sweep",
     None,
-    "NAME[:preset] of a finding or of 'map', or FILE.py[:preset] of your own; several with commas.",
+    "NAME[:preset] of a finding or of 'map', or your own FILE.py[:preset]; comma-separated.",
     required=True,
 )
 

@@ -41,9 +41,9 @@ def print_plan(jobs: Sequence[Job], estimates: Mapping[str, JobTime], num_slots:
     print_table("Plan", {"program": NAME, "state": NAME, **headers}, rows)
     wall = max(sum(left) / num_slots, *left, 0.0)  # No shorter than the longest job.
     say(
-        f"{_runs(jobs)} runs in {len(jobs)} programs, {duration_text(sum(left))} of computing "
-        f"left: about {duration_text(wall)} with {num_slots} at a time. Steps were timed on this "
-        "machine."
+        f"{sum(job.num_runs for job in jobs)} runs in {len(jobs)} programs, "
+        f"{duration_text(sum(left))} of computing left: about {duration_text(wall)} with "
+        f"{num_slots} at a time. Steps were timed on this machine."
     )
 
 
@@ -61,10 +61,6 @@ def print_status(jobs: Sequence[Job], state: Callable[[Workdir], str]) -> None:
     names = dict.fromkeys(("program", "state", "process or job"), NAME)
     print_table("Status", {**names, "step": NUMBER, "last line of log": TEXT}, rows)
     say(f"{sum(job.is_complete() for job in jobs)} of {len(jobs)} programs are complete.")
-
-
-def _runs(jobs: Sequence[Job]) -> int:
-    return sum(job.num_runs for job in jobs)
 
 
 def fraction_done(job: Job) -> float:
@@ -98,10 +94,9 @@ class SweepDisplay(Watcher):
         share = "{task.percentage:>3.0f} %"
         self.bar = make_bar("all runs", BarColumn(), share, TimeElapsedColumn())
         self._task = self.bar.add_task("", total=self._all)
-        say(
-            f"{len(jobs)} programs of {_runs(jobs)} runs, {self._num_complete()} complete; "
-            f"{num_slots} at a time"
-        )
+        runs = sum(job.num_runs for job in jobs)
+        counts = f"{len(jobs)} programs of {runs} runs, {self._num_complete()} complete"
+        say(f"{counts}; {num_slots} at a time")
 
     def started(self, job: Job) -> None:
         """See Watcher."""

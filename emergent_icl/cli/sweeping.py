@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -30,15 +31,11 @@ from emergent_icl.sweeps.spec import Sweep, SweepError
 RESULTS = "results.json"
 
 _WORKDIR = workdir_flag()
-_SEEDS = flags.DEFINE_integer(
-    "seeds", 0, "Replicates of each condition; 0: as many as the sweep says.", lower_bound=0
-)
-_WORKERS = flags.DEFINE_integer(
-    "workers", 0, "Programs at a time; 0: one per GPU, otherwise one per core.", lower_bound=0
-)
-_RUNS = flags.DEFINE_integer(
-    "runs_per_program", 0, "Seeds per program; 0: all seeds of a condition.", lower_bound=0
-)
+_count = functools.partial(flags.DEFINE_integer, lower_bound=0)
+_positive = functools.partial(flags.DEFINE_integer, lower_bound=1)
+_SEEDS = _count("seeds", 0, "Replicates of each condition; 0: the sweep's own number.")
+_WORKERS = _count("workers", 0, "Programs at a time; 0: one per GPU, otherwise one per core.")
+_RUNS = _count("runs_per_program", 0, "Seeds per program; 0: all seeds of a condition.")
 _PLAN = flags.DEFINE_boolean("plan", False, "Print every run with its estimated time and exit.")
 _STATUS = flags.DEFINE_boolean("status", False, "Print the state of every program and exit.")
 _REGISTER = flags.DEFINE_boolean(
@@ -53,17 +50,13 @@ _RETRY = flags.DEFINE_boolean(
 # What each SLURM job requests, see Request.
 _REQUEST = {
     "partition": flags.DEFINE_string("partition", "", "SLURM partition of each job."),
-    "minutes": flags.DEFINE_integer(
-        "minutes", 240, "Time limit of a job; it is then requeued and resumes.", lower_bound=1
-    ),
-    "gpus": flags.DEFINE_integer("gpus", 0, "GPUs per job.", lower_bound=0),
-    "cpus": flags.DEFINE_integer("cpus", 1, "CPU cores per job.", lower_bound=1),
+    "minutes": _positive("minutes", 240, "Time limit of a job; it is then requeued and resumes."),
+    "gpus": _count("gpus", 0, "GPUs per job."),
+    "cpus": _positive("cpus", 1, "CPU cores per job."),
     "memory_gb": flags.DEFINE_float(
         "memory_gb", 0.0, "Memory per job; 0: the cluster's default.", lower_bound=0
     ),
-    "grace_seconds": flags.DEFINE_integer(
-        "grace", 90, "Seconds before the time limit at which a job saves.", lower_bound=1
-    ),
+    "grace_seconds": _positive("grace", 90, "Seconds before the time limit when a job saves."),
 }
 flags.mark_bool_flags_as_mutual_exclusive(["plan", "status", "register"])
 _SET = flags.DEFINE_multi_string(

@@ -51,7 +51,7 @@ def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
       SweepError: it says something else, runs for the verdicts have begun, or there is no claim.
       WorkdirError: the file is damaged or edited.
     """
-    found, sweeps = read(root), _claimed(sweeps)
+    found, sweeps = read(root), [one for one in sweeps if one.claim]
     if not sweeps:
         raise SweepError("there is no claim to register")
     if found is not None:
@@ -125,7 +125,7 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     registration: ' and names what differs: the claim, a bound, a condition, an option, the seeds,
     the sweeps judged together, or complete runs that began before. Raises as `read` does.
     """
-    found, sweeps = read(root), _claimed(sweeps)
+    found, sweeps = read(root), [one for one in sweeps if one.claim]
     marks = {sweep.name: UNREGISTERED for sweep in sweeps}
     if found is None:
         return {"status": marks}
@@ -222,10 +222,6 @@ def _family_differences(found: Json, sweeps: Sequence[Sweep]) -> list[str]:
     if set(here) == set(there):
         return []
     return [f"judged together: {', '.join(there)} registered, {', '.join(here)} now"]
-
-
-def _claimed(sweeps: Sequence[Sweep]) -> list[Sweep]:
-    return [sweep for sweep in sweeps if sweep.claim is not None]
 
 
 def _listed(items: Sequence[str]) -> str:

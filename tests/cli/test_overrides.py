@@ -72,6 +72,10 @@ def test_a_wrong_type_names_field_value_and_what_is_allowed(override, problem):
     assert problems(f"--config.{override}") == [problem]
 
 
+def test_an_empty_text_is_empty():
+    assert given("--config.data.data_dir=").data.data_dir == ""
+
+
 UNSET = [path for path, option in OPTIONS.items() if option.default is None]
 
 

@@ -239,11 +239,15 @@ def test_without_slurm_it_is_said_before_anything_is_written(tmp_path):
 
 def test_none_unsets_what_may_be_unset():
     words = ["evaluation.ways=none", "model.positions=none", "training.optimizer.options.b1=0.8"]
+    words += ["data.augment=true", "data.data_dir=", "model.mlp.hidden_sizes=16"]
     code = f"from emergent_icl.cli import sweeping; print(sweeping._changes({words}))"
     out, err = start("-c", code).communicate(timeout=PATIENCE)
     changes = {
         "evaluation.ways": None,
         "model.positions": "none",
         "training.optimizer.options.b1": 0.8,
+        "data.augment": True,
+        "data.data_dir": "",
+        "model.mlp.hidden_sizes": (16,),
     }
     assert out == f"{changes}\n", err
