@@ -82,10 +82,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
-@pytest.fixture
-def quick_runs(monkeypatch):
-    """Runs of this process share what takes the longest; see `sharing.share`."""
-    sharing.share(monkeypatch)
+@pytest.fixture(scope="module")
+def quick_runs():
+    """Runs of this process share compiled programs, those of module fixtures included."""
+    with pytest.MonkeyPatch.context() as patch:
+        sharing.share(patch)
+        yield
 
 
 @pytest.fixture

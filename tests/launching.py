@@ -53,6 +53,7 @@ class Forked:
         answer = self._answers.readline()
         # Without an answer the server is gone; no process ends like this.
         self.returncode = int(answer) if answer else 1000
+        self._answers.close()
         self._connection.close()
         self._over.set()
 

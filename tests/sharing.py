@@ -1,33 +1,39 @@
 """Compiled programs that runs of this process share: compiling one takes longer than its steps."""
 
+import functools
 import json
 
 from emergent_icl.config.configs import flatten
 from emergent_icl.evaluation import evaluate as evaluation
+from emergent_icl.models.tokens import position_capacity
 from emergent_icl.runs import train as loop
 from emergent_icl.training import build as experiment
+from emergent_icl.training.replicas import shared_config
 
-# Nothing of these is compiled in.
+# Not compiled in. Shapes are none of it either: a program is compiled again for other shapes.
 APART = (
-    "name", "training.seed", "training.num_steps", "training.log_every", "evaluation.every",
-    "evaluation.seed", "evaluation.num_sequences", "checkpoints.every", "checkpoints.keep",
-    "data.cache_dir", "data.sequences.p_bursty", "data.sequences.zipf_exponent",
+    "name", "checkpoints.", "data.cache_dir", "data.data_dir", "data.features.", "data.feeder",
+    "data.gaussian.", "data.glyphs.", "data.image_size", "data.images.", "data.noise_scale",
+    "data.omniglot.", "data.sequences.", "data.split.", "data.symbolic.", "evaluation.", "logging.",
+    "training.batch_size", "training.initial.", "training.log_every", "training.num_steps",
     "training.optimizer.learning_rate", "training.optimizer.warmup_steps",
-    "training.optimizer.weight_decay", "evaluation.at", "checkpoints.at", "logging.loggers",
-    "logging.wandb_project", "training.initial.run", "training.initial.step",
-    "training.initial.replica", "training.initial.modules", "training.initial.checksum",
+    "training.optimizer.weight_decay", "training.replica_overrides", "training.replicas",
+    "training.seed", "training.steps_per_call",
 )  # fmt: skip
 _programs = {}
 
 
-def _shared(what, of, make):
-    """What an experiment with an equal config compiled, where there was one."""
-    options = flatten(of.config.to_dict())
+def _shared(what, of, make, *facts, apart=APART):
+    """What an experiment with the same program compiled, where there was one; facts are of it."""
+    config, task = shared_config(of.config, of.replicas), of.task
+    options = flatten(config.to_dict())
+    kept = {path: value for path, value in options.items() if not path.startswith(apart)}
     # A schedule may end with the run.
-    ends = options["training.optimizer.schedule"] not in ("paper", "constant")
-    apart = set(APART) - ({"training.num_steps"} if ends else set())
-    config = {path: value for path, value in options.items() if path not in apart}
-    key = (what, json.dumps(config, sort_keys=True))
+    if config.training.optimizer.schedule not in ("paper", "constant"):
+        facts += (config.training.num_steps,)
+    capacity = position_capacity(config.model, task.longest_seq_len)
+    facts += (task.shape.kind, task.num_labels, capacity, config.data.noise_scale > 0)
+    key = (what, json.dumps([facts, kept], sort_keys=True))
     if key not in _programs:
         _programs[key] = make()
     return _programs[key]
@@ -40,15 +46,17 @@ def share(monkeypatch):
 
     def make_step(of, *arguments):
         step = own_step(of, *arguments)
-        what = ("step", step.steps_per_call)
-        return step._replace(train_call=_shared(what, of, lambda: step.train_call))
+        facts = (step.steps_per_call, len(of.replicas))
+        return step._replace(train_call=_shared("step", of, lambda: step.train_call, *facts))
 
     def initializer(self):
-        return _shared("init", self, lambda: own_initializer(self))
+        facts = self.task.training.seq_len, self.task.shape.example_shape
+        return _shared("init", self, lambda: own_initializer(self), *facts)
 
     def evaluators(self):
         parts = (self.network, self.materialize)
-        compiled = _shared("evaluation", self, lambda: evaluation.compile_evaluation(*parts))
+        make = functools.partial(evaluation.compile_evaluation, *parts)
+        compiled = _shared("evaluation", self, make, apart=(*APART, "training."))
         return [evaluation.Evaluator(one.config, one.task, compiled) for one in self.replicas]
 
     monkeypatch.setattr(loop, "make_step", make_step)

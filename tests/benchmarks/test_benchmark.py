@@ -282,6 +282,7 @@ def test_the_baseline_states_what_it_does_not_support():
 # ------------------------------------------------------------------------ the launcher
 
 
+@pytest.mark.faults
 def test_a_benchmark_writes_every_key(tmp_path):
     done = launch(
         "benchmark", "--config=tests/tiny.py:images", "--config.data.noise_scale=0.0",

@@ -40,6 +40,7 @@ def launch(folder, module, *flags, **how):
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+@pytest.mark.faults
 def test_every_registry_is_extended_from_outside(folder):
     run = folder / "run"
     flags = ["--extensions=my_extension", f"--workdir={run}", "--config=my_config.py"]
@@ -73,6 +74,7 @@ def test_every_registry_is_extended_from_outside(folder):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.faults
 def test_a_sweep_is_one_file(folder):
     page = (ROOT / "docs" / "extending.md").read_text()
     commands = re.findall(r"python -m (experiments.sweep .*)\n", page)

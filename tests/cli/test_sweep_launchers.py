@@ -172,6 +172,7 @@ def test_stopped_at_any_moment_the_same_command_goes_on_to_the_same_numbers(tmp_
     }
 
 
+@pytest.mark.faults
 def test_reproduce_judges_findings_on_characters_that_anyone_has(tmp_path):
     tiny = {
         "data.image_size": 12,
@@ -179,11 +180,13 @@ def test_reproduce_judges_findings_on_characters_that_anyone_has(tmp_path):
         "data.glyphs.num_exemplars": 5,
         "data.split.num_rare": 40,
         "data.split.num_holdout": 20,
-        "model.num_layers": 1,
+        # What compiles soonest.
+        "model.sequence_model": "rnn",
+        "training.optimizer.name": "sgd",
         "model.mlp.hidden_sizes": (16,),
-        "training.num_steps": 40,
+        "training.num_steps": 20,
         "training.batch_size": 8,
-        "evaluation.every": 20,
+        "evaluation.every": 10,
         "evaluation.num_sequences": 50,
         "data.feeder": "python",
     }

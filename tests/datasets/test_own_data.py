@@ -360,9 +360,9 @@ def test_a_run_on_a_folder_of_images_from_beginning_to_end(tmp_path):
     assert launch("inspect_data", f"--workdir={run}", "--sample=100").returncode == 0
     assert [*run.glob("figures/sequences_*.png")]
     path.rename(tmp_path / "moved")
-    done = launch("evaluate", f"--workdir={run}")
-    assert "must be an existing folder" in done.stderr
-    done = launch("evaluate", f"--workdir={run}", f"--images_path={tmp_path / 'moved'}")
+    evaluate = ("evaluate", f"--workdir={run}", "--num_sequences=200")
+    assert "must be an existing folder" in launch(*evaluate).stderr
+    done = launch(*evaluate, f"--images_path={tmp_path / 'moved'}")
     assert done.returncode == 0, done.stderr
 
 

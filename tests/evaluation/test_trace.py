@@ -12,6 +12,8 @@ from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.build import build
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -14,10 +14,16 @@ from emergent_icl.runs.workdir import Workdir
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("command", ["train", "inspect_data"])
+@pytest.mark.parametrize("command", ["train", "inspect_data", "evaluate"])
 def test_drawing_a_million_classes_is_interrupted(command, tmp_path):
-    options = {"data.glyphs.num_classes": 1_000_000, "data.cache_dir": tmp_path / "cache"}
+    options = {"data.glyphs.num_classes": 1_000_000, "data.cache_dir": str(tmp_path / "cache")}
     flags = train_flags(tmp_path / "run", "images", **options)
+    if command == "evaluate":
+        # A run whose drawings are no longer in the cache: they are drawn before the checkpoint is
+        # read, so that an empty one will do.
+        (tmp_path / "run" / "checkpoints" / "40").mkdir(parents=True)
+        Workdir(tmp_path / "run").claim(with_options(tiny.get_config("images"), options))
+        flags = [f"--workdir={tmp_path / 'run'}"]
     process = start("-m", f"experiments.{command}", *flags)
     time.sleep(20)
     assert process.poll() is None

@@ -13,6 +13,8 @@ from emergent_icl.runs.open import Run
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.build import build
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 
 def results(**modes):
     return {mode: {"loss": Interval(mean, mean - 1, mean + 1)} for mode, mean in modes.items()}

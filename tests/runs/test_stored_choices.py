@@ -5,7 +5,6 @@ import signal
 
 import numpy as np
 import pytest
-import sharing
 import tiny
 
 from emergent_icl.config.configs import with_options
@@ -17,6 +16,8 @@ from emergent_icl.runs.train import Interrupted, train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.sweeps.jobs import Job
 from emergent_icl.training.replicas import make_replicas
+
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 OPTIONS = {"training.num_steps": 20, "checkpoints.every": 10, "checkpoints.keep": 3}
 TODAY = with_options(tiny.get_config(), OPTIONS)
@@ -33,13 +34,6 @@ def forget(workdir):
     tree = json.loads(workdir.config.read_text())
     del tree["data"]["sequences"]["draws"]
     workdir.config.write_text(json.dumps(tree))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with pytest.MonkeyPatch.context() as patch:
-        sharing.share(patch)
-        yield
 
 
 @pytest.fixture(scope="module")
