@@ -48,26 +48,19 @@ __all__ = [
     "WorkdirError", "compare", "declare", "get_config", "load_replicas", "load_run", "train",
     "train_replicas",
 ]  # fmt: skip
-# Modules that define them; the registries are in the remaining one.
-_HOMES = {
-    "presets": ("get_config",),
-    "runs.session": ("train", "train_replicas"),
-    "runs.open": ("Run", "load_run", "load_replicas"),
-    "plots.comparison": ("Comparison", "compare"),
-    "runs.workdir": ("WorkdirError",),
-    "config.check": ("ConfigError",),
-    "config.rules": ("Option",),
-    "config.options": ("declare",),
-}
+_HOMES = (
+    "config.registry", "config.check", "config.rules", "config.options", "runs.workdir",
+    "runs.open", "runs.session", "presets", "plots.comparison",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used: importing the package alone imports no JAX."""
     if name not in __all__:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    home = next((home for home, names in _HOMES.items() if name in names), "config.registry")
     importlib.import_module(f"{__name__}.runs.check")  # Fills the registries.
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    homes = (importlib.import_module(f"{__name__}.{home}") for home in _HOMES)
+    return getattr(next(home for home in homes if hasattr(home, name)), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Compares runs: their learning curves, their ends, and the options that differ."""
+"""Compare runs: learning curves, final accuracies, and differing options."""
 
 from emergent_icl.cli.start import launch
 

@@ -1,4 +1,4 @@
-"""Evaluate a trained run in every mode, with 95 % intervals."""
+"""Evaluate a trained run in every mode, with 95% intervals."""
 
 from emergent_icl.cli.start import launch
 

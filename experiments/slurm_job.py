@@ -1,4 +1,4 @@
-"""Jobs that an earlier version queued under SLURM are pickles of this class; for one version."""
+"""The class of SLURM jobs that version 0.1 queued as pickles."""
 
 import sys
 
@@ -6,9 +6,9 @@ from emergent_icl.sweeps.execute.slurm import TrainJob as CurrentJob
 
 
 class TrainJob(CurrentJob):
-    """Has the words after `python -m experiments.train`, where today's has the whole command."""
+    """Its pickles hold the words after `python -m experiments.train`."""
 
     def __setstate__(self, state: dict) -> None:
-        """Completes the command."""
+        """Restores the whole command."""
         command = (sys.executable, "-m", "experiments.train", *state.pop("_words"))
         self.__dict__.update(state, _command=command)

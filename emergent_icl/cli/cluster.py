@@ -1,7 +1,6 @@
-"""Joins the processes that train one run, before JAX sees a device.
+"""Joins the processes that train one run, before JAX looks for devices.
 
-By flags, or as the scheduler says that started them: SLURM (`srun`), Open MPI (`mpirun`) and
-Cloud TPUs, which `jax.distributed` knows how to ask.
+They are given by flags or by a scheduler that JAX supports: SLURM, Open MPI, or Cloud TPU.
 """
 
 from __future__ import annotations
@@ -18,33 +17,28 @@ import jax
 from absl import flags
 
 from emergent_icl.cli.console import say
-from emergent_icl.cli.signals import SIGNALS
+from emergent_icl.cli.signals import SIGNALS, unchanged_signals
 from emergent_icl.sweeps.execute.local import visible_gpus
 
 COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "HOST:PORT of process 0, where several processes train one run."
+    "coordinator_address", None, "HOST:PORT of process 0 of a run with several processes."
 )
-NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "How many processes train one run.", lower_bound=1
+_define = flags.DEFINE_integer
+NUM_PROCESSES = _define("num_processes", None, "Number of processes of the run.", lower_bound=1)
+PROCESS_ID = _define("process_id", None, "Index of this process, from 0.", lower_bound=0)
+HEARTBEAT_SECONDS = _define(
+    "heartbeat_timeout", 60, "Seconds of silence after which a process counts as lost.", 5
 )
-PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "Which of them this is, from 0 on.", lower_bound=0
-)
-HEARTBEAT_SECONDS = flags.DEFINE_integer(
-    "heartbeat_timeout", 60, "Seconds of silence until a process counts as lost.", lower_bound=5
-)
-JOIN_SECONDS = flags.DEFINE_integer(
-    "join_timeout", 300, "Seconds that processes wait for each other at first.", lower_bound=1
-)
+JOIN_SECONDS = _define("join_timeout", 300, "Seconds to wait for the other processes.", 1)
 
-# A scheduler that starts several processes sets all of these variables; the first is their number.
+# Variables that a scheduler sets for several processes; the first is their number. That of SLURM is
+# the step's: an interactive shell in an allocation of many tasks is one process.
 SLURM = (
-    # Of the step, since an interactive shell in an allocation of many tasks is a single one.
     "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID",
     "SLURM_LOCALID",
 )  # fmt: skip
 OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_MCA_orte_hnp_uri")
-# Words in the runtime's message when another process is gone.
+# In JAX's message when another process is lost.
 _SIGNS_OF_LOSS = (
     "gloo", "nccl", "connection", "socket", "unavailable", "aborted", "deadline", "heartbeat",
     "coordination", "barrier",
@@ -55,18 +49,14 @@ _TPUS = ("/dev/accel0", "/dev/vfio/0")
 
 
 class ClusterError(RuntimeError):
-    """The processes of a run do not find each other, or one of them was lost."""
+    """Processes of a run do not find each other, or one was lost."""
 
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Inside, this process has joined the others that the flags or a scheduler ask for, if any.
+    """Inside, this process has joined the others, if any; raises ClusterError.
 
-    The runtime ends a process that does not find the others or loses them. What a user must know
-    then is therefore said beforehand.
-
-    Raises:
-      ClusterError: see ClusterError.
+    JAX's runtime may end a process that loses the others, so advice is printed beforehand.
     """
     arguments = membership(os.environ, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if arguments is None or not _initialize(arguments):
@@ -74,13 +64,13 @@ def joined() -> Iterator[None]:
         return
     count, index = jax.process_count(), jax.process_index()
     if index == 0:
-        say(f"{'processes':>10}  {count}; if one of them is lost, the others end. {GO_ON}")
+        say(f"{'processes':>10}  {count}; if one is lost, all end. {GO_ON}")
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if not any(sign in str(error).lower() for sign in _SIGNS_OF_LOSS):
             raise
-        why = f"process {index} of {count} lost another one: {str(error).splitlines()[0]}"
+        why = f"process {index} of {count} lost another: {str(error).splitlines()[0]}"
         raise ClusterError(f"{why}\n{GO_ON}") from error
 
 
@@ -90,12 +80,10 @@ def membership(
     count: int | None = None,
     index: int | None = None,
 ) -> dict[str, Any] | None:
-    """Arguments of `jax.distributed.initialize`; None for a process that is alone.
-
-    Either all of the flags are given, or none, and the environment of the process decides.
+    """Arguments of `jax.distributed.initialize`, from flags or environment; None for one process.
 
     Raises:
-      ClusterError: some of the flags are missing or contradict each other.
+      ClusterError: flags are missing or contradict each other.
     """
     given = {"coordinator_address": address, "num_processes": count, "process_id": index}
     missing = [f"--{name}" for name, value in given.items() if value is None]
@@ -107,12 +95,11 @@ def membership(
             )
         if index >= count:
             raise ClusterError(f"--process_id={index} must be below --num_processes={count}")
-        # All devices of this process; a scheduler is not asked.
         return {**given, "cluster_detection_method": "deactivate"}
     if len(missing) < len(given):
         raise ClusterError(
             f"{' and '.join(missing)} must be given too: a run of several processes needs "
-            f"{FLAGS}, or none of them under a scheduler"
+            f"{FLAGS}; under a scheduler, give none of them"
         )
     return _of_scheduler(environment)
 
@@ -128,40 +115,36 @@ def _of_scheduler(environment: Mapping[str, str]) -> dict[str, Any] | None:
         is_alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
     elif has_several(OPEN_MPI[:1]):
         raise ClusterError(
-            "JAX cannot ask this version of Open MPI for the processes of the run: give each of "
-            f"them {FLAGS}"
+            f"JAX does not support this version of Open MPI: give each process {FLAGS}"
         )
     else:
-        may_use_tpus = environment.get("JAX_PLATFORMS", "") in ("", "tpu")
-        can_use_tpus = may_use_tpus and importlib.util.find_spec("libtpu") is not None
-        return {} if can_use_tpus and any(Path(device).exists() for device in _TPUS) else None
-    # JAX assigns to a process the GPU of its number on the node. One that is alone there, or sees a
-    # single GPU, has all that it sees.
+        may_use = environment.get("JAX_PLATFORMS", "") in ("", "tpu")
+        has_tpus = any(Path(device).exists() for device in _TPUS)
+        return {} if may_use and has_tpus and importlib.util.find_spec("libtpu") else None
+    # JAX assigns one GPU by local rank. A process alone on its node, or with one GPU, takes all.
     gpus = visible_gpus()
     takes_all = gpus and (is_alone or len(gpus) == 1)
     return {"local_device_ids": list(range(len(gpus)))} if takes_all else {}
 
 
 def _initialize(arguments: Mapping[str, Any]) -> bool:
-    """Whether there was something to join: TPUs may belong to this machine alone."""
+    """Joins; False if there are no others, as on a machine with its own TPUs."""
     if place := arguments.get("coordinator_address"):
-        waits = f"waits for the other processes of the run, {JOIN_SECONDS.value} s at most"
+        waits = f"waits up to {JOIN_SECONDS.value} s for the other processes"
         say(f"{'joins':>10}  {place}; {waits} (--join_timeout)")
-    # Otherwise the runtime would answer SIGTERM itself.
+    # Otherwise the runtime would handle SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        with contextlib.ExitStack() as afterwards:
-            # A signal ends the process while it waits: there is nothing to save yet.
+        with unchanged_signals():
+            # Signals end the process while it waits: there is nothing to save yet.
             for number in SIGNALS:
-                if (handler := signal.getsignal(number)) is not signal.SIG_IGN:
-                    afterwards.callback(signal.signal, number, handler)
+                if signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, signal.SIG_DFL)
+            lost = HEARTBEAT_SECONDS.value
             jax.distributed.initialize(
-                **arguments,
-                initialization_timeout=JOIN_SECONDS.value,
-                heartbeat_timeout_seconds=HEARTBEAT_SECONDS.value,
-                shutdown_timeout_seconds=HEARTBEAT_SECONDS.value,
-            )
+                **arguments, initialization_timeout=JOIN_SECONDS.value,
+                heartbeat_timeout_seconds=lost, shutdown_timeout_seconds=lost,
+            )  # fmt: skip
     except (RuntimeError, ValueError, OSError) as error:
         if not arguments and "coordinator_address" in str(error):
             return False

@@ -1,4 +1,4 @@
-"""Compare runs: their learning curves in one figure, their ends and differing options in tables.
+"""Compare runs: learning curves, final accuracies, and differing options.
 
 python -m experiments.compare RUN RUN ... [--output=comparison.pdf]
 
@@ -16,7 +16,7 @@ from emergent_icl.plots import style
 from emergent_icl.plots.comparison import compare
 
 _output = output_flag()
-TITLES = ("Ends, with 95 % intervals over sequences", "Options that differ")
+TITLES = ("Final values, with 95% intervals over sequences", "Options that differ")
 
 
 def main(argv: Sequence[str]) -> None:

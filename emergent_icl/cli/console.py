@@ -1,4 +1,4 @@
-"""What commands say, errors above all. The library itself prints nothing."""
+"""Messages and errors of commands. The library itself prints nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.training.settings import SettingError, pinned
 
-# Text is shown as it is, whatever brackets and colons it holds.
+# Text is shown as it is, even brackets and colons.
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 # Some shells set COLUMNS=0 for an unknown width; Rich would print nothing.
 if os.environ.get("COLUMNS") == "0":
@@ -43,14 +43,13 @@ _errors = Console(stderr=True, soft_wrap=True, **PLAIN)
 # What this command could not write.
 _unwritten: list[Path] = []
 
-# Errors whose message tells a user all there is to know; anything else is a bug.
+# Their message is enough for a user; any other error is a bug.
 EXPECTED_ERRORS = (
     ConfigError, WorkdirError, DataUnavailableError, NonFiniteLossError, SettingError,
 )  # fmt: skip
-# Errors that all processes of a run meet alike: none of them waits for the others.
+# All processes of a run raise these alike, so none waits for the others.
 SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError)
 INTACT = "Saved files are intact; rerun the command to continue."
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 LESS_MEMORY = (
     "To reduce memory: a smaller training.batch_size, model.precision=bfloat16, fewer "
     "training.replicas, a smaller evaluation.batch_size, more devices."
@@ -68,18 +67,13 @@ def say_error(text: str) -> None:
 
 
 def make_bar(*columns: str | rich.progress.ProgressColumn) -> rich.progress.Progress:
-    """A bar on a terminal, nothing elsewhere: some columns, then the task's description."""
-    is_hidden = not CONSOLE.is_terminal
-    return rich.progress.Progress(
-        *columns, "{task.description}", console=CONSOLE, disable=is_hidden
-    )
+    """A progress bar that ends in the task's description; hidden unless on a terminal."""
+    columns = (*columns, "{task.description}")
+    return rich.progress.Progress(*columns, console=CONSOLE, disable=not CONSOLE.is_terminal)
 
 
 class _LongWork(contextlib.AbstractContextManager["_LongWork"]):
-    """Shows long work (data/ticks.py): a bar on a terminal, a line every half minute elsewhere.
-
-    It also answers signals, which are only noted in a command that may be stopped at any step.
-    """
+    """Shows long work (data/ticks.py) as a bar or lines, and stops it on a signal."""
 
     _what, _since = "", 0.0
     _bar: rich.progress.Progress | None = None
@@ -95,7 +89,7 @@ class _LongWork(contextlib.AbstractContextManager["_LongWork"]):
             self._what, self._since = what, now
         elif self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done)
-        elif now - self._since > (1 if CONSOLE.is_terminal else 30) and _is_alone_or_first():
+        elif now - self._since > (1 if CONSOLE.is_terminal else 30) and _prints():
             self._since = now
             if CONSOLE.is_terminal:
                 remaining = rich.progress.TimeRemainingColumn()
@@ -114,8 +108,8 @@ class _LongWork(contextlib.AbstractContextManager["_LongWork"]):
             self._bar = None
 
 
-def _is_alone_or_first() -> bool:
-    """Whether this process prints; looks for no devices where it is alone."""
+def _prints() -> bool:
+    """Whether this is the first process; does not initialize devices if it is the only one."""
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
@@ -128,17 +122,18 @@ def printing() -> Iterator[None]:
         _unwritten.append(Path("/dev/stdout"))
 
 
-def write(path: Path, save: Callable[[], Any]) -> None:
+def write(path: Path, save: Callable[[], Any]) -> Any:
     """Writes a file of printed results; reports a failure, and the command exits with status 1."""
     try:
-        save()
+        result = save()
     except (OSError, WorkdirError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         say_error(f"{path} was not written: {reason or error}")
         _unwritten.append(path)
-    else:
-        with printing():
-            say(f"Written: {path}")
+        return None
+    with printing():
+        say(f"Written: {path}")
+    return result
 
 
 def can_write(folder: Path, otherwise: str) -> bool:
@@ -158,13 +153,13 @@ def fail(text: str, status: int = 1) -> NoReturn:
 
 
 def _stop_at_once(number: int, frame: FrameType | None) -> None:
-    """Ends the process without an exception: one that is raised inside a callback is lost."""
-    # Whoever was interrupted may be writing, or the stream be closed.
+    """Ends the process without an exception, which a callback would lose."""
+    # The interrupted code may be writing, or the stream may be closed.
     with contextlib.suppress(RuntimeError, AttributeError, OSError):
         sys.stdout.flush()
         cursor = b"\x1b[?25h\n" if CONSOLE.is_terminal else b""  # A bar hides it.
         os.write(1, cursor + f"Stopped. {INTACT}\n".encode())
-    # Not sys.exit: JAX's threads may be in the middle of a compilation.
+    # Not sys.exit: JAX's threads may be compiling.
     os._exit(128 + number)
 
 
@@ -172,19 +167,19 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
 def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> Iterator[None]:
     """Inside, expected errors end in one message and exit status 1; others keep their traceback.
 
-    Ctrl-C, where the command does not answer it in its own way, ends at once. `argv` holds what no
-    flag took, after the program itself: it must be nothing. `also` are expected besides
-    EXPECTED_ERRORS; `advice` is added where the machine failed, not the user.
+    Args:
+      argv: the program, and words that no flag took, which are errors.
+      *also: expected besides EXPECTED_ERRORS.
+      advice: added to failures of the machine.
     """
     if len(argv) > 1:
         fail(f"unrecognized arguments: {' '.join(argv[1:])}", 2)
     if isinstance(sys.stdout, io.TextIOWrapper):  # It may be closed.
-        # Names of files may hold lone surrogates, which no encoding takes.
+        # File names may hold lone surrogates, which cannot be encoded.
         sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    # It would warn of every attempt at a download; the last failure is an error anyway.
+    # It warns of every failed download attempt; the last one is an error anyway.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    # TensorFlow Datasets and Orbax warn about their own internals.
     warnings.filterwarnings("ignore", module="tensorflow_datasets|orbax")
     if start.IS_PROGRAM and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop_at_once)
@@ -199,12 +194,13 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
         if alone or isinstance(error, CheckpointError):
             _fail_at_once(str(error))
         fail(str(error))
-    except OSError as error:  # Of the machine: no space, no permission, a folder that is gone.
+    except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         _fail_at_once(f"{error.strerror or error}{where}{advice}")
     except Exception as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY in str(error):
-            first = str(error).splitlines()[0]
+        text = str(error)
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in text:
+            first = text.splitlines()[0]
             _fail_at_once(f"the device is out of memory: {first}\n{LESS_MEMORY}{advice}")
         with contextlib.suppress(OSError):
             traceback.print_exc()
@@ -212,10 +208,9 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
 
 
 def _fail_at_once(text: str = "") -> NoReturn:
-    """Exits without the interpreter's own shutdown, which may wait for ever.
+    """Exits without the interpreter's shutdown.
 
-    JAX's runtime would wait for the other processes of a run, Orbax's threads for the other parts
-    of a save that failed. If the full disk holds the output as well, nothing is said.
+    It might wait forever: JAX for other processes, Orbax for the rest of a failed save.
     """
     try:
         if text:
@@ -229,7 +224,7 @@ def _fail_at_once(text: str = "") -> NoReturn:
 
 
 def command_line() -> str:
-    """The command that is running, to be typed again."""
+    """The running command, as typed."""
     words, script = sys.orig_argv[1:], shutil.which(start.SCRIPT)
     if script in words:
         return shlex.join([start.SCRIPT, *words[words.index(script) + 1 :]])

@@ -1,9 +1,9 @@
-"""Show what a config means, and what it costs, before anything runs.
+"""Show what a config means and what it costs, before anything runs.
 
 python -m experiments.describe --config=NAME[:preset] [--nomeasure] [--config.x.y=z ...]
 
-Loads no data and trains nothing. With --measure (the default) it compiles one training step and
-times a few on random numbers, which is where the estimated time comes from.
+Loads no data and trains nothing. With --measure (the default) it compiles a training step and times
+a few on random numbers to estimate the time.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import jax
 import ml_collections
 from absl import flags
+from rich.filesize import decimal
 
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
-from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task
 from emergent_icl.plots.style import duration_text
 from emergent_icl.runs import initial
@@ -27,7 +27,7 @@ from emergent_icl.training.step import agendas, resolve_steps_per_call
 
 _CONFIG = config_flag()
 flags.mark_flag_as_required("config")
-_MEASURE = flags.DEFINE_boolean("measure", True, "Compile a training step and time it here.")
+_MEASURE = flags.DEFINE_boolean("measure", True, "Compile and time a training step.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -35,14 +35,14 @@ def main(argv: Sequence[str]) -> None:
     with console.command(argv):
         replicas = check(_CONFIG.value)
         settings.device_count()
-        # Replicas have shapes in common, so the following describes the first.
+        # The first stands for all: their shapes are the same.
         first, config, task = replicas[0]
         tables.print_facts(config.name, _data_facts(config, task))
         if first:
             facts = {
                 "names": ", ".join(replica.name for replica in replicas),
-                "below": f"of one of them, {first}; all {len(replicas)} take "
-                "as many times its state, memory and operations",
+                "below": f"one of them, {first}; state, memory, and operations of all are "
+                f"{len(replicas)} times as large",
             }
             tables.print_facts("Replicas", facts)
         counts = cost.parameters_by_module(config, task)
@@ -60,31 +60,29 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]:
-    space, sequences = task.space, config.data.sequences
-    shape = " x ".join(str(size) for size in task.shape.example_shape)
-    grouped = space.split.num_holdout_groups < space.split.num_holdout
-    groups = f" (in {space.split.num_holdout_groups:,} groups)" if grouped else ""
-    surplus = task.num_labels - task.used_labels
+    split, sequences, shape = task.space.split, config.data.sequences, task.shape
+    size = " x ".join(map(str, shape.example_shape))
+    groups, surplus = split.num_holdout_groups, task.num_labels - task.used_labels
+    grouped = f" (in {groups:,} groups)" * (groups < split.num_holdout)
     room = f", and room for {surplus:,} more" * bool(surplus)
-    count = len(space.holdout_exemplars)
+    count = len(task.space.holdout_exemplars)
     held_out = f" ({count} of them held out)" * bool(count)
     facts = {
-        "data": f"{config.data.source}: {task.shape.num_classes:,} classes x "
-        f"{task.shape.num_exemplars} exemplars{held_out}, {task.shape.kind} {shape}".rstrip(),
-        "classes": f"{space.split.num_rare:,} rare, {space.split.num_common:,} common, "
-        f"{space.split.num_holdout:,} held out{groups}",
+        "data": f"{config.data.source}: {shape.num_classes:,} classes x "
+        f"{shape.num_exemplars} exemplars{held_out}, {shape.kind} {size}".rstrip(),
+        "classes": f"{split.num_rare:,} rare, {split.num_common:,} common, "
+        f"{split.num_holdout:,} held out{grouped}",
         "labels": f"{task.used_labels:,}{room} (labeling '{sequences.labeling}', "
-        f"{sequences.label_multiplicity} a class)",
-        "training": _shown(sequences.type, task.training),
+        f"{sequences.label_multiplicity} per class)",
+        "training": f"{sequences.type}, {task.training.seq_len - 1} pairs and a query",
     }
     for mode, kind in task.evaluation.items():
-        chance = f"closed chance 1 / {len(kind.valid_labels):,}"
-        facts[f"evaluation: {mode}"] = f"{_shown(mode, kind)}, {chance}{tables.constant_text(kind)}"
+        parts = (
+            f"{kind.seq_len - 1} pairs and a query",
+            f"closed chance 1 / {len(kind.valid_labels):,}", tables.constant_text(kind),
+        )  # fmt: skip
+        facts[f"evaluation: {mode}"] = ", ".join(filter(None, parts))
     return facts
-
-
-def _shown(name: str, kind: SequenceType) -> str:
-    return f"{name}, {kind.seq_len - 1} pairs and a query"
 
 
 def _run_facts(config: ml_collections.ConfigDict) -> dict[str, str]:
@@ -98,27 +96,20 @@ def _run_facts(config: ml_collections.ConfigDict) -> dict[str, str]:
 
 def _cost_facts(config: ml_collections.ConfigDict, found: cost.StepCost) -> dict[str, str]:
     steps, batch = config.training.num_steps, config.training.batch_size
-    state = f"{_size(found.bank_bytes)} examples, {_size(found.state_bytes)} state"
-    temporary = found.temporary_bytes
+    memory = f"{decimal(found.bank_bytes)} examples, {decimal(found.state_bytes)} state"
+    if found.temporary_bytes is not None:
+        memory += f", {decimal(found.temporary_bytes)} per step"
     facts = {
         "training": f"{steps:,} steps x {batch} sequences = {steps * batch:,} sequences",
-        "operations": f"{found.flops / 1e9:,.3g} GFLOP a step, "
-        f"{found.flops * steps / 1e15:,.3g} PFLOP in all",
-        "memory": state if temporary is None else f"{state}, {_size(temporary)} a step",
+        "operations": f"{found.flops / 1e9:,.3g} GFLOP per step, "
+        f"{found.flops * steps / 1e15:,.3g} PFLOP in total",
+        "memory": memory,
     }
     if found.step_seconds is not None:
         device = f"{jax.devices()[0].device_kind}, one device of {jax.device_count()}"
         facts["time"] = (
-            f"{found.step_seconds * 1e3:,.3g} ms a step on this machine ({device}), "
-            f"{duration_text(found.step_seconds * steps)} in all; evaluations and "
-            f"{found.compile_seconds:.0f} s of compilation come on top"
+            f"{found.step_seconds * 1e3:,.3g} ms per step on this machine ({device}), "
+            f"{duration_text(found.step_seconds * steps)} in total, plus evaluations and "
+            f"{found.compile_seconds:.0f} s of compilation"
         )
     return facts
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:,.3g} GiB"

@@ -3,7 +3,7 @@
 python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_sequences=10000]
     [--shots=4] [--ways=2] [--exemplars=holdout] [--replica=NAME] [--output=FILE]
 
-Where several replicas were trained together, each is evaluated, or the one of that name.
+Of replicas that were trained together, each is evaluated, or only the one of that name.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from emergent_icl.runs.workdir import DivergedError, Workdir
 
 _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
 _data_overrides, _output = data_flags(), output_flag()
-_OWN = "default: those of the run."
+_OWN = "(default: as in training)."
 _EVALUATION = (
-    flags.DEFINE_list("modes", None, f"Among {', '.join(EVALUATION_MODES)}; {_OWN}"),
-    flags.DEFINE_integer("shots", None, f"Examples of each class in few-shot modes; {_OWN}"),
-    flags.DEFINE_integer("ways", None, f"Classes in few-shot modes; {_OWN}"),
+    flags.DEFINE_list("modes", None, f"Among {', '.join(EVALUATION_MODES)} {_OWN}"),
+    flags.DEFINE_integer("shots", None, f"Examples per class in few-shot modes {_OWN}"),
+    flags.DEFINE_integer("ways", None, f"Classes per few-shot sequence {_OWN}"),
     flags.DEFINE_enum(
-        "exemplars", None, ["trained", "holdout"],
-        f"Exemplars of trained classes, those trained on or those held out; {_OWN}",
+        "exemplars", None, ["trained", "holdout"], f"Exemplars of trained classes to use {_OWN}"
     ),
-    flags.DEFINE_integer("num_sequences", NUM_SEQUENCES, "Sequences a mode."),
-)  # fmt: skip
+    flags.DEFINE_integer("num_sequences", NUM_SEQUENCES, "Sequences per mode."),
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -49,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
         if output and len(names) > 1:
             console.fail(f"--output={output} needs --replica, one of {', '.join(names)}", 2)
         if output:
-            evaluations.read(output)  # Fails now if it is another file.
+            evaluations.read(output)  # Fails early if it is another file.
         folder = output.parent if output else workdir.evaluations
         advice = "Results are only printed. To save them, use --output=FILE."
         saves = console.can_write(folder, advice)
@@ -69,7 +68,7 @@ def _evaluate(run: Run, name: str, path: Path, saves: bool) -> None:
     results = run.evaluate(num_sequences=None)
     config, task = run.experiment.config, run.experiment.task
     options = evaluations.changed_options(run)
-    # Their number is said in any case, and what is unusual.
+    # The title gives their number and unusual options.
     options.setdefault("evaluation.num_sequences", config.evaluation.num_sequences)
     if config.evaluation.exemplars != "trained":
         options["evaluation.exemplars"] = config.evaluation.exemplars
@@ -79,12 +78,7 @@ def _evaluate(run: Run, name: str, path: Path, saves: bool) -> None:
         tables.print_evaluations(results, ", ".join(filter(None, parts)))
         for mode, kind in task.evaluation.items():
             if said := tables.constant_text(kind):
-                console.say(f"Accuracy in {mode}{said}.")
-
-    def write() -> None:
-        if evaluations.write(path, run, results, name):
-            with console.printing():
-                console.say(f"Replaced results of another run: {path}")
-
-    if saves:
-        console.write(path, write)
+                console.say(f"Accuracy in {mode}: {said}.")
+    if saves and console.write(path, lambda: evaluations.write(path, run, results, name)):
+        with console.printing():
+            console.say("Replaced: results of another run.")

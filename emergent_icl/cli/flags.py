@@ -1,10 +1,7 @@
-"""Flags: those that commands share, extensions, overrides, and how all of them are parsed.
+"""Parsing of flags, and flags that commands share.
 
-A command defines only the shared flags that it reads, so that it accepts and lists no others.
-absl's flags belong to the whole process, so each is defined once.
-
-Overrides `--config.x.y=z` are parsed here by the types that the table of options declares, so that
-all problems are reported at once. absl never sees them.
+A command defines only the flags that it reads. Overrides `--config.x.y=z` are parsed here, by the
+types in the table of options, so that all problems are reported at once; absl never sees them.
 """
 
 from __future__ import annotations
@@ -12,7 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -29,30 +25,25 @@ from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import flatten
 from emergent_icl.data.sequences.split import read_split
 
-# Defined for --help: its value is read before flags are parsed, which may name what it registers.
+# For --help; it is read before other flags, which may use what the modules register.
 EXTENSIONS = flags.DEFINE_list(
-    "extensions",
-    [],
-    "Modules to import first, to use what they register (docs/extending.md).",
+    "extensions", [], "Modules to import first, to use what they register (docs/extending.md)."
 )
 
 
 @functools.cache
 def config_flag() -> flags.FlagHolder:
-    """--config, and --split for a part of it; its value is the config, overrides included."""
+    """--config and --split; its value is the config with its overrides."""
     flags.DEFINE_string(
-        "split", None, "JSON file with lists for data.split.rare, common or holdout of --config: "
-        '{"holdout": ["Angelic", 17, ...], ...}. The config keeps them; the file is not needed '
-        "again.",
+        "split", None, "JSON file with lists for data.split.rare, common, or holdout of --config: "
+        '{"holdout": ["Angelic", 17, ...], ...}. They become part of the config.',
     )  # fmt: skip
     return flags.DEFINE_string(
-        "config",
-        None,
-        f"The experiment: NAME[:preset] of a preset ({', '.join(presets.NAMES)}), "
+        "config", None, f"The experiment: a preset NAME[:preset] ({', '.join(presets.NAMES)}), "
         "FILE.py[:preset] with a function get_config, or the config.json of a run. "
         "--config.OPTION=VALUE changes an option; VALUE 'none' unsets one that may be unset. "
         "The command 'options' lists all options.",
-    )
+    )  # fmt: skip
 
 
 @functools.cache
@@ -64,15 +55,13 @@ def workdir_flag() -> flags.FlagHolder[str]:
 @functools.cache
 def step_flag() -> flags.FlagHolder[int | None]:
     """--step."""
-    return flags.DEFINE_integer("step", None, "Checkpoint to open; default: the newest.")
+    return flags.DEFINE_integer("step", None, "Checkpoint to open (default: the newest).")
 
 
 @functools.cache
 def replica_flag() -> flags.FlagHolder[str | None]:
     """--replica."""
-    return flags.DEFINE_string(
-        "replica", None, "Name of the replica to open, where several were trained together."
-    )
+    return flags.DEFINE_string("replica", None, "Replica to open, of several trained together.")
 
 
 @functools.cache
@@ -87,29 +76,27 @@ def output_flag() -> Callable[[], Path | None]:
 
 @functools.cache
 def data_flags() -> Callable[[], dict[str, str]]:
-    """Flags for where data are; returns what gives them as overrides of a run's config."""
+    """Flags for moved data; returns a function that gives them as overrides of a config."""
     places = {
-        "data.data_dir": flags.DEFINE_string(
-            "data_dir", None, "Folder of the TFDS datasets, where the run's config names another."
-        ),
-        "data.images.path": flags.DEFINE_string(
-            "images_path", None, "Folder or file of images, where the run's config names another."
-        ),
-        "data.features.path": flags.DEFINE_string(
-            "features_path", None, "File of feature vectors, where the run's config names another."
-        ),
+        "data.data_dir": ("data_dir", "Folder of the TFDS datasets"),
+        "data.images.path": ("images_path", "Folder or file of images"),
+        "data.features.path": ("features_path", "File of feature vectors"),
     }
-    return lambda: {path: flag.value for path, flag in places.items() if flag.value is not None}
+    holders = {
+        path: flags.DEFINE_string(name, None, f"{what} (default: as in the config).")
+        for path, (name, what) in places.items()
+    }
+    return lambda: {path: flag.value for path, flag in holders.items() if flag.value is not None}
 
 
-# Flags that are read before absl parses the command line: name and, if given, value.
+# Flags that are read before absl parses: name and, if given, value.
 _READ = re.compile(r"--?(extensions|config|(?:no)?config\.[^=]+)(?:=(.*))?", re.DOTALL)
 _OVERRIDES = ("--config.", "-config.", "--noconfig.", "-noconfig.")
 _HELP = {"--help", "-help", "-h"}
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses flags for `app.run`; what is wrong is said without a traceback."""
+    """Parses flags for `app.run`; exits with a message if they are wrong."""
     try:
         argv = _joined([argv[0], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)])
         _import_extensions(argv)
@@ -121,7 +108,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         config = config_of(argv)
         rest = flags.FLAGS([word for word in argv if not word.startswith(_OVERRIDES)])
         if flags.FLAGS.split is not None:
-            _take_split(config, flags.FLAGS.split)
+            if config is None:
+                raise ConfigError([f"--split={flags.FLAGS.split} needs a --config"])
+            with config.unlocked():
+                config.data.split.update(read_split(Path(flags.FLAGS.split).expanduser()))
         flags.FLAGS["config"].value = config
         return rest
     except ConfigError as error:
@@ -134,12 +124,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def config_of(argv: Sequence[str]) -> ml_collections.ConfigDict | None:
-    """The config of a command line, locked, with its overrides; None where it names no config.
+    """The locked config of a command line with its overrides; None if it names no config.
 
-    A value of a wrong type is kept as text, for `check` to refuse.
+    A value of a wrong type remains text, for `check` to refuse.
 
     Raises:
-      ConfigError: the config cannot be loaded, or there are unknown options; lists every problem.
+      ConfigError: the config cannot be loaded, or options are unknown; lists every problem.
       flags.Error: an option has no value.
     """
     where, texts = None, {}
@@ -151,8 +141,7 @@ def config_of(argv: Sequence[str]) -> ml_collections.ConfigDict | None:
             where = match[2] or ""
     if where is None:
         if texts:
-            wrong = f"{next(iter(texts))} is given, but no --config=FILE whose option it is"
-            raise ConfigError([wrong])
+            raise ConfigError([f"--config.{next(iter(texts))} needs a --config"])
         return None
     config = presets.load(where)
     current = flatten(config.to_dict())
@@ -162,8 +151,8 @@ def config_of(argv: Sequence[str]) -> ml_collections.ConfigDict | None:
 
 
 def parsed(path: str, text: str | None, current: Any = None) -> Any:
-    """The value that a text means for an option, 'none' for None; otherwise the text."""
-    # The type is that of the default, or of the current value where nothing declares the option.
+    """The value of an option from its text, 'none' for None; the text if it has another type."""
+    # Undeclared options have the type of their current value.
     option = options.known().get(path)
     kind = type(current if option is None else option.default)
     if text is None and kind is not bool:
@@ -182,16 +171,8 @@ def parsed(path: str, text: str | None, current: Any = None) -> Any:
     return tuple(value) if isinstance(value, list | set) else (value,)
 
 
-def _take_split(config: ml_collections.ConfigDict | None, path: str) -> None:
-    """Gives a config the lists of a file."""
-    if config is None:
-        raise ConfigError([f"--split={path} needs the --config whose lists it gives"])
-    with config.unlocked():
-        config.data.split.update(read_split(Path(os.path.expanduser(path))))
-
-
 def _joined(argv: Sequence[str]) -> list[str]:
-    """The command line, with `--config FILE` as `--config=FILE`; the same for all of _READ."""
+    """The command line with `--config FILE` as `--config=FILE`, as for all of _READ."""
     words = list(argv[:1])
     for word in argv[1:]:
         before = _READ.fullmatch(words[-1])
@@ -208,6 +189,6 @@ def _import_extensions(argv: Sequence[str]) -> None:
     for name in filter(None, ",".join(values).split(",")):
         try:
             importlib.import_module(name)
-        except Exception as error:  # Whatever the user's own module raises.
+        except Exception as error:  # The user's module may raise anything.
             reason = f"{type(error).__name__}: {error}"
             raise flags.Error(f"--extensions: {name} cannot be imported ({reason})") from error

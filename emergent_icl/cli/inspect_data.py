@@ -41,17 +41,15 @@ from emergent_icl.training.replicas import Replica
 
 _CONFIG, _WORKDIR, _REPLICA = config_flag(), workdir_flag(), replica_flag()
 _data_overrides = data_flags()
-_ROWS = flags.DEFINE_integer(
-    "rows", 6, "Sequences in each picture.", lower_bound=1, upper_bound=100
-)
+_ROWS = flags.DEFINE_integer("rows", 6, "Sequences per figure.", lower_bound=1, upper_bound=100)
 _SAMPLE = flags.DEFINE_integer(
-    "sample", 10_000, "Sequences of each type to measure.", lower_bound=1, upper_bound=1_000_000
+    "sample", 10_000, "Sequences per type to measure.", lower_bound=1, upper_bound=1_000_000
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of all random draws.", lower_bound=0)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Draws, measures, writes, and prints the table."""
+    """Prints the tables, then writes them and the figures."""
     with console.command(argv):
         workdir = Workdir(_WORKDIR.value)
         workdir.check_free()
@@ -64,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
         different = [path for path in differing if not has(path, "per_machine")]
         run = _trained(workdir, replica) if _CONFIG.value is None else None
         experiment = run.experiment if run else build(replica.config)
-        # Other data on purpose are only noted, below; other sequences show the same data.
+        # Options that change the data are intended, and noted below.
         sections = {path.rpartition(".")[0] for path in different} - {"data.sequences"}
         if not any(section.startswith("data") for section in sections):
             check_data(workdir, experiment.bank, (replica,))
@@ -79,12 +77,10 @@ def main(argv: Sequence[str]) -> None:
             report["lookalikes"] = lookalikes_report(experiment, found)
             drawn["lookalikes.png"] = lookalikes_figure(experiment, found)
         who = ", ".join(filter(None, (config.name, replica.name)))
-        columns = {subject.heading: _column(subject.statistics) for subject in subjects}
-        headings = list(columns[subjects[0].heading])
-        cells = {name: list(column.values()) for name, column in columns.items()}
+        columns = {subject.heading: _cells(subject.statistics) for subject in subjects}
         title = f"{who}: {sample:,} sequences of each type, seed {seed}"
         with console.printing():
-            tables.print_columns(title, headings, cells)
+            tables.print_columns(title, ROWS, columns)
             if found is not None:
                 _print_lookalikes(experiment, found)
         if saves:
@@ -101,16 +97,15 @@ def main(argv: Sequence[str]) -> None:
 
 def _asked(replicas: Sequence[Replica]) -> Replica:
     """The replica that --replica names, or the first."""
-    named = {replica.name: replica for replica in replicas}
-    asked = replicas[0].name if _REPLICA.value is None else _REPLICA.value
-    if asked not in named:
-        names = ", ".join(map(repr, filter(None, named))) or "a run that is alone"
-        console.fail(f"no replica is named {asked!r}, only {names}")
-    return named[asked]
+    for replica in replicas:
+        if _REPLICA.value in (None, replica.name):
+            return replica
+    names = ", ".join(replica.name for replica in replicas) or "none: this is a single run"
+    console.fail(f"there is no replica '{_REPLICA.value}' (allowed: {names})")
 
 
 def _trained(workdir: Workdir, replica: Replica) -> Run | None:
-    """The run in the folder as of its newest checkpoint, if there is one to open."""
+    """The run in the folder at its newest checkpoint, if any."""
     start.use_compilation_cache()
     try:
         return load_run(workdir.path, None, _data_overrides(), replica.name or None)
@@ -122,7 +117,7 @@ def _trained(workdir: Workdir, replica: Replica) -> Run | None:
 
 
 def _print_lookalikes(experiment: Experiment, found: Lookalikes) -> None:
-    """The pairs whose held-out characters are left out, and what accuracy is without them."""
+    """Prints the nearest pairs, and ICL without their held-out characters."""
     rows = [
         (held_out, training, f"{distance:.3f}", way)
         for way, nearest in found.nearest.items()
@@ -142,18 +137,20 @@ def _print_lookalikes(experiment: Experiment, found: Lookalikes) -> None:
         tables.print_table(title, columns, icl)
 
 
-def _column(measured: SequenceStatistics) -> dict[str, str]:
-    """The table's column for a sequence type: {heading of a row: cell}."""
+ROWS = (
+    "examples per sequence", "query's class in context", "... times in context, mean",
+    "... most often", "different classes in a sequence, mean",
+    "different labels in a sequence, mean", "examples of the sequence's most common class",
+    "examples of the sample's most common class",
+)  # fmt: skip
+
+
+def _cells(measured: SequenceStatistics) -> list[str]:
+    """The column of a sequence type, by ROWS."""
     times, share = max(measured.support_examples.items(), key=lambda item: item[1])
-    return {
-        "examples in a sequence": f"{measured.seq_len}",
-        "the query's class is in the context": share_text(measured.support),
-        "... how many times, mean": f"{mean(measured.support_examples):.2f}",
-        "... most often": f"{times} ({share_text(share)})",
-        "different classes in a sequence, mean": f"{mean(measured.classes):.2f}",
-        "different labels in a sequence, mean": f"{mean(measured.labels):.2f}",
-        "examples that are of the sequence's commonest class": share_text(
-            measured.commonest_in_sequence
-        ),
-        "examples that are of the sample's commonest class": share_text(measured.commonest_overall),
-    }
+    means = [f"{mean(found):.2f}" for found in (measured.classes, measured.labels)]
+    return [
+        f"{measured.seq_len}", share_text(measured.support),
+        f"{mean(measured.support_examples):.2f}", f"{times} ({share_text(share)})", *means,
+        share_text(measured.commonest_in_sequence), share_text(measured.commonest_overall),
+    ]  # fmt: skip

@@ -23,12 +23,12 @@ from emergent_icl.runs.workdir import Workdir
 
 _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
 _data_overrides, _output = data_flags(), output_flag()
-_MODE = flags.DEFINE_string("mode", ICL[0], "Evaluation mode whose sequences are shown.")
-_SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Which of its sequences.")
+_MODE = flags.DEFINE_string("mode", ICL[0], "Evaluation mode to show.")
+_SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Indices of its sequences.")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Draws the figures; changes nothing else."""
+    """Draws the figures."""
     if not all(word.isdecimal() for word in _SEQUENCES.value) or not _SEQUENCES.value:
         console.fail(f"--sequences={','.join(_SEQUENCES.value)} must be numbers from 0", 2)
     rows = list(dict.fromkeys(map(int, _SEQUENCES.value)))

@@ -1,4 +1,4 @@
-"""List every option: default, allowed values, meaning.
+"""List every option with its default, allowed values, and meaning.
 
 python -m experiments.options [--filter=burst]
 
@@ -22,7 +22,7 @@ from emergent_icl.config.rules import Option
 from emergent_icl.runs import check as _filled  # noqa: F401
 
 _FILTER = flags.DEFINE_string(
-    "filter", None, "Print only the options whose path or meaning contains this, as a plain table."
+    "filter", None, "Print only options whose path or meaning contains this, as a plain table."
 )
 
 _INTRODUCTION = """\
@@ -49,7 +49,7 @@ An option whose default is `none` is derived from the others until it is set. To
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints the page, or what the filter leaves of it."""
+    """Prints the page, or the options that match the filter."""
     with console.command(argv):
         if _FILTER.value is None:
             print(markdown(), end="")
@@ -60,15 +60,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def matching(word: str) -> dict[str, Option]:
-    """The options whose path or meaning contains a word, in upper or lower case."""
-    texts = {path: f"{path}\n{option.help}".lower() for path, option in OPTIONS.items()}
-    return {path: OPTIONS[path] for path, text in texts.items() if word.lower() in text}
+    """Options whose path or meaning contains a word, in any case."""
+    word = word.lower()
+    return {p: option for p, option in OPTIONS.items() if word in f"{p}\n{option.help}".lower()}
 
 
 def plain(options: Mapping[str, Option], width: int) -> str:
-    """Options for a terminal `width` characters wide: two columns, the flag and what it is."""
+    """Options in two columns, `width` characters wide in total."""
     left = 2 + max(len(f"--config.{path}") for path in options)
-    # A narrow terminal wraps lines better than a column of single words would.
+    # Wrapped lines read better than a column of single words.
     width = max(width, left + 32)
 
     def entry(path: str, option: Option) -> str:
@@ -81,7 +81,7 @@ def plain(options: Mapping[str, Option], width: int) -> str:
 
 
 def markdown() -> str:
-    """The whole page: an introduction, and a table for each section."""
+    """The whole page: an introduction and a table per section."""
     sections = itertools.groupby(OPTIONS.items(), key=lambda item: item[0].rpartition(".")[0])
     return "\n".join([_INTRODUCTION, *(_section(name, options) for name, options in sections)])
 
@@ -100,10 +100,9 @@ def _section(name: str, options: Iterable[tuple[str, Option]]) -> str:
 
 
 def _default(option: Option) -> str:
-    """As Python writes it."""
     return "none" if option.default is None else repr(option.default)
 
 
 def _cell(text: str) -> str:
-    """Text with Markdown's stars and bars escaped."""
+    """Escapes Markdown's stars and bars."""
     return text.replace("*", r"\*").replace("|", r"\|")

@@ -1,4 +1,4 @@
-"""What a user sees of a run in progress."""
+"""Progress of a training run on the terminal."""
 
 from __future__ import annotations
 
@@ -14,22 +14,15 @@ from emergent_icl.evaluation.metrics import ICL, IWL
 from emergent_icl.plots.style import duration_text
 from emergent_icl.runs.records import Display, Record
 
-SAID_AT_THE_START = (
-    "experiment", "data", "labels", "model", "initial", "replicas", "devices", "feeder", "lengths",
-    "keeps",
-)  # fmt: skip
 SHOWN = {"loss": "train/loss", "ICL": "eval/" + "/".join(ICL), "IWL": "eval/" + "/".join(IWL)}
 
 
 class TrainingDisplay(Display):
-    """A progress bar on a terminal, occasional lines elsewhere.
-
-    Attributes:
-      has_started: whether the run began; from then on the folder is its own.
-    """
+    """A progress bar on a terminal, occasional lines elsewhere; see Display."""
 
     def __init__(self, started: float) -> None:
-        """Takes `time.monotonic()` at which the command started."""
+        """`started` is the command's start in `time.monotonic()`."""
+        # Whether training began, so that the folder is this run's.
         self.has_started = False
         self._started: float | None = started
         parts = rich.progress
@@ -39,15 +32,15 @@ class TrainingDisplay(Display):
         self._latest: dict[str, Record] = {}
 
     def close(self) -> None:
-        """Ends the bar, so that something else may be printed."""
+        """Ends the bar, so that other text can be printed."""
         self._bar.stop()
 
     def started(self, facts: dict[str, Any]) -> None:
-        """Says what will run; see Display."""
+        """Prints the facts and starts the bar."""
         self.has_started = True
-        for name in SAID_AT_THE_START:
-            if facts[name]:
-                say(f"{name:>10}  {facts[name]}")
+        for name, fact in facts.items():
+            if fact and not name.endswith("_step"):
+                say(f"{name:>10}  {fact}")
         first_step, self._last_step = facts["first_step"], facts["last_step"]
         if first_step:
             say(f"{'resumed':>10}  after step {first_step}")
@@ -55,18 +48,18 @@ class TrainingDisplay(Display):
         self._bar.start()
 
     def set_aside(self, step: int, why: str, place: Path) -> None:
-        """Reports an unreadable checkpoint; see Display."""
+        """Reports an unreadable checkpoint."""
         say_error(f"the checkpoint of step {step} cannot be read: {why}\n  It is kept in {place}.")
 
     def advanced(self, step: int) -> None:
-        """Moves the bar, and reports the end of compilation; see Display."""
+        """Moves the bar and reports the end of compilation."""
         if self._started is not None:
             say(f"{'compiled':>10}  {time.monotonic() - self._started:.0f} s after the start")
             self._started = None
         self._bar.update(self._task, completed=step)
 
     def logged(self, step: int, records: dict[str, Record]) -> None:
-        """Shows the newest numbers; see Display."""
+        """Shows the latest numbers."""
         for replica, record in records.items():
             self._latest[replica] = self._latest.get(replica, {}) | record
         text = "  ".join(_short(list(self._latest.values())))
@@ -77,10 +70,10 @@ class TrainingDisplay(Display):
             say(f"step {step:>7}/{self._last_step}  {text}{self._time_left(step)}")
 
     def diverged(self, name: str, step: int, last_loss: float | None) -> None:
-        """Reports a replica that diverged; see Display."""
+        """Reports a diverged replica."""
         self._latest.pop(name, None)
-        last = "" if last_loss is None else f" (its last finite loss: {last_loss:.4g})"
-        say(f"replica '{name}' diverged at step {step}; the others go on{last}")
+        last = "" if last_loss is None else f" (last finite loss: {last_loss:.4g})"
+        say(f"replica '{name}' diverged at step {step}; the others continue{last}")
 
     def _time_left(self, step: int) -> str:
         rate = next(iter(self._latest.values()), {}).get("steps_per_second")
@@ -89,7 +82,7 @@ class TrainingDisplay(Display):
 
 
 def _short(latest: Sequence[Record]) -> Iterator[str]:
-    """The newest numbers: of several replicas, the smallest and the largest."""
+    """The latest numbers; for several replicas, the smallest and the largest."""
     for name, metric in SHOWN.items():
         values = [record[metric] for record in latest if metric in record]
         if values:

@@ -1,4 +1,4 @@
-"""What Ctrl-C and other signals do to a run: it saves and stops after the step under way."""
+"""Ctrl-C and other signals: a run saves and stops after the current step."""
 
 from __future__ import annotations
 
@@ -8,38 +8,35 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-# Requests that a run answers at its next step: Ctrl-C, SIGTERM, a lost terminal, and SIGUSR2, by
-# which a scheduler says that time is nearly over. Windows lacks the last two.
-SIGNALS = tuple(
-    one for one in signal.Signals if one.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
-)
+# Ctrl-C, termination, a lost terminal, and a scheduler's warning. Windows lacks the last two.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+SIGNALS = tuple(one for one in signal.Signals if one.name in _NAMES)
 _ORDERS = (signal.SIGINT, signal.SIGTERM)
-NOTICE = b"\nStopping after this step and saving; once more stops at once, unsaved.\n"
+NOTICE = b"\nStopping and saving after this step. A second signal stops at once, without saving.\n"
 
 
 class StopSignals:
-    """The first signal is a request to stop; a second SIGINT or SIGTERM stops at once.
+    """The first signal requests a stop; a second SIGINT or SIGTERM stops at once.
 
-    SIGHUP is only ever a request, since shell and system both send it; under `nohup` it is ignored.
-    SIGUSR2 is one, too: the scheduler's SIGTERM follows while the run is saving.
+    SIGHUP, which shell and system both send, and SIGUSR2, which SIGTERM follows, only request.
     """
 
     _received: signal.Signals | None = None
     _asked = False
 
     def install(self) -> None:
-        """From now on signals are requests."""
+        """Turns signals into requests; `nohup` still ignores SIGHUP."""
         for number in SIGNALS:
-            # SIGINT is ignored in what a shell starts in the background, but `kill -INT` is meant.
+            # Background processes of a shell ignore SIGINT, but `kill -INT` is intended.
             if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
     def forget(self) -> None:
-        """A signal that was received concerned a command that has ended."""
+        """Forgets a signal to an earlier command of this process."""
         self._received, self._asked = None, False
 
     def poll(self) -> signal.Signals | None:
-        """The signal that was received, None if there was none."""
+        """The signal received, or None."""
         return self._received
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -49,7 +46,7 @@ class StopSignals:
         self._asked |= number in _ORDERS
         if self._received is None:
             self._received = signal.Signals(number)
-            # Not print nor the progress bar: the interrupted code may hold their locks.
+            # Interrupted code may hold the locks of print and the progress bar.
             with contextlib.suppress(OSError):  # The terminal may be gone.
                 os.write(2, NOTICE)
 
@@ -59,11 +56,10 @@ STOP_SIGNALS = StopSignals()
 
 @contextlib.contextmanager
 def unchanged_signals() -> Iterator[None]:
-    """Restores what signals do: a prompt or notebook outlives the command."""
+    """Restores signal handlers, since a prompt or notebook outlives the command."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:
-        STOP_SIGNALS.forget()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,7 +1,4 @@
-"""How every command starts: what must happen before its slow imports.
-
-Signals, huge pages, and settings of JAX, which only the functions that need it import.
-"""
+"""Starts every command: whatever must happen before its slow imports."""
 
 from __future__ import annotations
 
@@ -28,37 +25,37 @@ COMMANDS = (
     "train", "evaluate", "compare", "describe", "inspect_data", "inspect_run", "options", "sweep",
     "reproduce", "pages",
 )  # fmt: skip
-# Commands that compute, and those that a signal may stop at any step.
 ON_DEVICES = ("train", "evaluate", "describe")
+# A signal stops these at the next step.
 STOPPABLE = ("train", "sweep", "reproduce")
-# Packages whose flags --help lists; the others are absl's own.
+# --help lists the flags of these packages, not absl's own.
 OURS = ("emergent_icl", "experiments", "benchmarks")
 SCRIPT = "emergent-icl"
 
 STARTED = time.monotonic()
-# Whether the command that runs is a program of its own, see `is_program`.
+# See `is_program`.
 IS_PROGRAM = False
 
 
 def main() -> None:
     """The installed command."""
     if not sys.flags.safe_path:
-        # As `python -m` does, but last: modules of the user may be named by --extensions.
+        # As `python -m` does, but last; --extensions may name modules there.
         sys.path.append("")
     dispatch(SCRIPT)
 
 
 def dispatch(program: str) -> None:
-    """Runs the command that the first word names, with hyphens or underscores.
-
-    `program` is what was typed before it.
-    """
+    """Runs the command that the first word after `program` names, with hyphens or underscores."""
     word = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     command, shown = word.replace("-", "_"), [name.replace("_", "-") for name in COMMANDS]
     if word in ("--help", "-h", "help"):
         print(f"usage: {program} COMMAND [--flag=value ...]\n")
-        for name in shown:
-            print(f"  {name:{max(map(len, shown))}}  {_summary(name)}")
+        for name, file in zip(shown, COMMANDS, strict=True):
+            path = Path(__file__).with_name(f"{file}.py")
+            # Not imported, which would be slow.
+            doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            print(f"  {name:{max(map(len, shown))}}  {doc.partition(chr(10))[0]}")
         print(f"\n{program} COMMAND --help lists the flags of a command.")
     elif word == "--version":
         print(f"{SCRIPT} {importlib.import_module('emergent_icl').__version__}")
@@ -71,29 +68,19 @@ def dispatch(program: str) -> None:
         sys.exit(2)
 
 
-def _summary(name: str) -> str:
-    """The first line of what a command says of itself, which is read without its slow imports."""
-    path = Path(__file__).with_name(f"{name.replace('-', '_')}.py")
-    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return doc.partition("\n")[0]
-
-
 def launch(command: str, typed: str = "") -> None:
-    """Runs a command of this package as a program: flags in, exit code out.
-
-    `typed` is what a user typed to start it, by default its launcher in `experiments`.
-    """
+    """Runs a command as a program; `typed` is what started it (default: its launcher)."""
     if command in ON_DEVICES:
         restart_with_huge_pages()
     with contextlib.nullcontext() if is_program() else unchanged_signals():
+        STOP_SIGNALS.forget()
         if command in STOPPABLE:
-            # Already during the imports a user may interrupt.
             STOP_SIGNALS.install()
         run(f"emergent_icl.cli.{command}", typed or f"python -m experiments.{command}")
 
 
 def run(module_name: str, typed: str) -> None:
-    """Imports a module and runs its `main` as a program, whose --help shows what was typed."""
+    """Imports a module and runs its `main`; --help shows what was typed."""
     from absl import app, flags
 
     global IS_PROGRAM
@@ -101,7 +88,7 @@ def run(module_name: str, typed: str) -> None:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        if not sys.flags.optimize:
+        if not sys.flags.optimize:  # See models/__init__.py.
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -112,15 +99,13 @@ def run(module_name: str, typed: str) -> None:
     sys.argv[0] = typed
     for definer, defined in flags.FLAGS.flags_by_module_dict().items():
         if definer.split(".")[0] in OURS:
-            for flag in defined:
-                # So that --help lists it.
+            for flag in defined:  # --help lists key flags.
                 flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(module.main, flags_parser=parse_flags)
 
 
-# On CPU, half of a paper-size step went into page faults: XLA asks the C library for its temporary
-# buffers anew at every step (a gigabyte in the paper's setting), and Linux hands them out in pages
-# of 4 KiB. glibc 2.35 asks for pages of 2 MiB if it was told to before the process started.
+# On CPU, page faults took half of a paper-size step: XLA allocates a gigabyte of temporary buffers
+# at every step, in 4 KiB pages. With this tunable, set before start, glibc requests 2 MiB pages.
 TUNABLE, FIRST_GLIBC = "glibc.malloc.hugetlb", (2, 35)
 _RESTARTED = "EMERGENT_ICL_RESTARTED"
 _SELF = Path("/proc/self/exe")
@@ -128,25 +113,27 @@ _MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def restart_with_huge_pages() -> None:
-    """Starts this program anew, with huge pages, where that helps.
+    """Restarts this program with huge pages where that helps.
 
-    To be called before the heavy imports. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 prevents it.
+    Call it before slow imports. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 prevents it.
     """
     mode = _MODE.read_text(encoding="utf-8") if _MODE.exists() else ""
     tunables = wanted_tunables(mode, platform.libc_ver(), os.environ)
-    # A privileged interpreter starts without its tunables, and would start over for ever.
+    # A privileged interpreter ignores tunables and would restart forever.
     pid = str(os.getpid())
     if tunables is not None and is_program() and os.environ.get(_RESTARTED) != pid:
         environment = {**os.environ, _RESTARTED: pid, "GLIBC_TUNABLES": tunables}
-        with contextlib.suppress(OSError):  # Without, it only runs more slowly.
+        with contextlib.suppress(OSError):  # Otherwise it only runs more slowly.
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def wanted_tunables(mode: str, libc: tuple[str, str], environment: Mapping[str, str]) -> str | None:
-    """GLIBC_TUNABLES of a process with huge pages; None where there is nothing to gain.
+    """GLIBC_TUNABLES for huge pages; None if they would not help.
 
-    `mode` is what Linux does, as in 'always madvise [never]', the chosen one in brackets; only
-    'madvise' waits to be asked. `libc` is name and version of the C library.
+    Args:
+      mode: Linux's choice, in brackets: 'always [madvise] never'; only madvise must be requested.
+      libc: name and version of the C library.
+      environment: of this process.
     """
     name, version = libc
     present = environment.get("GLIBC_TUNABLES", "")
@@ -157,12 +144,12 @@ def wanted_tunables(mode: str, libc: tuple[str, str], environment: Mapping[str, 
 
 
 def is_program() -> bool:
-    """Whether Python runs nothing but this program: no notebook, prompt, debugger or embedding.
+    """Whether Python runs only this program, which may then restart or end the process.
 
-    Any other process is not ours: it is neither restarted nor ended at once.
+    False in a notebook, a prompt, a debugger, or an embedding program.
     """
     is_prompt = "IPython" in sys.modules or hasattr(sys, "ps1") or bool(sys.flags.interactive)
-    # A debugger that was told to continue traces no longer, but it still called us.
+    # A debugger that was told to continue no longer traces, but is still a caller.
     if is_prompt or sys.gettrace() is not None or _callers() - {"__main__", "runpy", *OURS}:
         return False
     interpreter = sys.executable and os.path.realpath(sys.executable)
@@ -170,7 +157,7 @@ def is_program() -> bool:
 
 
 def _callers() -> set[str]:
-    """Top-level packages of all functions that are running in this thread."""
+    """Top-level packages of the functions running in this thread."""
     names, frame = set(), sys._getframe()
     while frame is not None:
         names.add(frame.f_globals.get("__name__", "").partition(".")[0])
@@ -182,24 +169,20 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs for the next command, in a folder of the user's cache.
-
-    Another folder: JAX_COMPILATION_CACHE_DIR; none: JAX_ENABLE_COMPILATION_CACHE=false.
-    """
+    """Keeps compiled programs in the user's cache; the variables of JAX change or disable it."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     with contextlib.suppress(RuntimeError, OSError):  # There is no home folder.
         jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
-        # Faster compilations are not worth a file.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-        # A cache that cannot be read or written only costs time.
+        # A broken cache only costs time.
         jax.config.update("jax_raise_persistent_cache_errors", False)
 
 
 def compilation_cache() -> Path:
-    """The folder for this kind of processor, since machines of a cluster share home folders."""
+    """The folder for this kind of processor: machines that share a home folder may differ."""
     from emergent_icl.data.sources.cache import cache_folder
 
     lines = _CPU_INFO.read_text(encoding="utf-8").splitlines() if _CPU_INFO.exists() else []
@@ -209,7 +192,7 @@ def compilation_cache() -> Path:
 
 
 def make_deterministic(config: ml_collections.ConfigDict) -> None:
-    """Applies `training.deterministic`; a malformed config is reported later, by its check."""
+    """Applies `training.deterministic`; `check` reports malformed configs later."""
     from emergent_icl.runs.session import DETERMINISTIC_FLAG
 
     flags = os.environ.get("XLA_FLAGS", "")

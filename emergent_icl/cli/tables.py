@@ -1,4 +1,4 @@
-"""The tables that commands print."""
+"""Printed tables."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from emergent_icl.cli.console import CONSOLE, PLAIN, say
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.evaluation.metrics import Interval
 
-# Kinds of columns: names, numbers, or text that may take several lines.
+# Kinds of columns; only text wraps.
 NAME: dict[str, Any] = {"no_wrap": True}
 NUMBER: dict[str, Any] = {"no_wrap": True, "justify": "right"}
 TEXT: dict[str, Any] = {"overflow": "fold"}
-# Width of a line where output is not a terminal, and COLUMNS is not set.
-PAGE_WIDTH = 120
-# Narrower columns of text are hard to read.
-LEAST_TEXT = 16
+# Columns where output is not a terminal and COLUMNS is unset, and at least for wrapped text.
+PAGE_WIDTH, LEAST_TEXT = 120, 16
 
 METRICS = {
     "loss": "loss",
@@ -43,9 +41,9 @@ def print_table(
     has_headings: bool = True,
     is_grouped: bool = False,
 ) -> None:
-    """Prints a table of columns {heading: NAME, NUMBER or TEXT}.
+    """Prints a table of columns {heading: NAME, NUMBER or TEXT}, as a list if space is short.
 
-    If it is grouped, a row whose first cell is not empty is bold and starts a group.
+    With `is_grouped`, a row whose first cell is not empty is bold and starts a group.
     """
     rows, is_known = list(rows), CONSOLE.is_terminal or "COLUMNS" in os.environ
     width = CONSOLE.width if is_known else PAGE_WIDTH
@@ -61,7 +59,7 @@ def print_table(
             table.add_section()
         table.add_row(*row, style="bold" if begins else None)
     if TEXT not in columns.values():
-        # As wide as needed: a truncated number is worse than a wrapped line.
+        # A truncated number is worse than a wrapped line.
         width = max(width, Console(width=10_000, **PLAIN).measure(table).maximum)
     Console(width=width, **PLAIN).print(table)
 
@@ -85,28 +83,29 @@ def _print_list(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
 
 
 def print_facts(title: str, facts: Mapping[str, str]) -> None:
-    """Prints a table of names and facts, without headings."""
+    """Prints a table of names and facts without headings."""
     print_table(title, {"name": NAME, "text": TEXT}, facts.items(), has_headings=False)
 
 
 def print_columns(
     title: str, headings: Sequence[str], columns: Mapping[str, Sequence[str]], corner: str = ""
 ) -> None:
-    """Prints a table with a heading for each row, and a named column of cells for each entry."""
+    """Prints a table with row headings and a column of cells for each entry."""
     kinds = {corner: NAME, **dict.fromkeys(columns, NUMBER)}
     print_table(title, kinds, zip(headings, *columns.values(), strict=True))
 
 
 def print_evaluations(evals: Mapping[str, Mapping[str, float | Interval]], title: str) -> None:
-    """Prints a row for each metric and a column for each mode, with intervals if there are any."""
+    """Prints a row per metric and a column per mode, with intervals if available."""
     columns = {mode: [cell(metrics[name]) for name in METRICS] for mode, metrics in evals.items()}
     print_columns(title, list(METRICS.values()), columns, "metric")
 
 
 def constant_text(kind: SequenceType) -> str:
-    """', always the commonest answer gives 0.832', where that is far above chance; else ''."""
-    constant = kind.constant
-    return "" if constant is None else f", always the commonest answer gives {constant:.3f}"
+    """Accuracy of a constant prediction where it far exceeds chance; else ''."""
+    if kind.constant is None:
+        return ""
+    return f"always predicting the most common label gives {kind.constant:.3f}"
 
 
 def cell(value: float | Interval | None) -> str:
@@ -117,7 +116,7 @@ def cell(value: float | Interval | None) -> str:
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
-    """Prints the results of a run, or of each of its replicas."""
+    """Prints the results of a run or of its replicas."""
     title = f"Evaluation after step {summary['step']}"
     if "replicas" in summary:
         _print_replicas(summary["replicas"], title)
@@ -128,16 +127,17 @@ def print_summary(summary: Mapping[str, Any]) -> None:
                 say(f"{what}: {summary[name]:.3f}")
     rate = summary["train_sequences_per_second"]
     speed = f", {rate:.0f} sequences/s in training" if rate else ""
-    say(f"{summary['wall_seconds']:.0f} s in all{speed}")
+    say(f"{summary['wall_seconds']:.0f} s in total{speed}")
 
 
 def _print_replicas(replicas: Mapping[str, Mapping[str, Any]], title: str) -> None:
-    columns = {
-        name.upper(): [cell(one[name]) for one in replicas.values()] for name in ("icl", "iwl")
-    }
-    ends = {"diverged": [], "last finite loss": []}
-    for one in replicas.values():
-        step = one.get("diverged_at_step")
-        ends["diverged"].append("" if step is None else f"at step {step}")
-        ends["last finite loss"].append("" if step is None else cell(one.get("last_finite_loss")))
-    print_columns(title, list(replicas), columns | (ends if any(ends["diverged"]) else {}))
+    ends = list(replicas.values())
+    columns = {name.upper(): [cell(end[name]) for end in ends] for name in ("icl", "iwl")}
+    steps = [end.get("diverged_at_step") for end in ends]
+    if any(step is not None for step in steps):
+        columns["diverged"] = ["" if step is None else f"at step {step}" for step in steps]
+        columns["last finite loss"] = [
+            "" if step is None else cell(end.get("last_finite_loss"))
+            for step, end in zip(steps, ends, strict=True)
+        ]
+    print_columns(title, list(replicas), columns)

@@ -31,12 +31,11 @@ from emergent_icl.training import settings
 
 _CONFIG, _WORKDIR = config_flag(), workdir_flag()
 
-SAVED = "\nSaved checkpoints are intact. Rerun the command to resume."
-
 
 def main(argv: Sequence[str]) -> None:
-    """Config in, exit code out."""
-    with console.command(argv, cluster.ClusterError, advice=SAVED):
+    """Trains, and prints the results."""
+    advice = "\nSaved checkpoints are intact. Rerun the command to resume."
+    with console.command(argv, cluster.ClusterError, advice=advice):
         start.use_compilation_cache()
         config = _CONFIG.value if _CONFIG.present else stored.get_config(_WORKDIR.value)
         start.make_deterministic(config)
@@ -46,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
     settings.device_count()  # Without a device, an error says why.
-    # Of several processes only the first one prints.
+    # Of several processes, only the first prints.
     display = TrainingDisplay(start.STARTED) if is_primary() else Display()
     try:
         result = loop.train(config, workdir, display, STOP_SIGNALS.poll, start.STARTED)
@@ -59,19 +58,15 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
         if not isinstance(error, loop.Interrupted):
             raise
         if is_primary():
-            _say_stopped(error.step)
+            said = "Stopped before the first step; there was nothing to save."
+            if error.step:
+                resume = f"To resume:\n  {console.command_line()}"
+                said = f"Stopped after step {error.step}; the state is saved. {resume}"
+            console.say(said)
         sys.exit(128 + error.signal)
     display.close()
     if is_primary():
         _say_result(result, workdir)
-
-
-def _say_stopped(step: int) -> None:
-    if step:
-        resume = f"To resume:\n  {console.command_line()}"
-        console.say(f"Stopped after step {step}; the state is saved. {resume}")
-    else:
-        console.say("Stopped before the first step; there was nothing to save.")
 
 
 def _say_result(result: loop.TrainResult, workdir: Workdir) -> None:

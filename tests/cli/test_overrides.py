@@ -127,7 +127,7 @@ def test_settings_of_the_optimizer_are_options():
 
 def test_an_override_needs_a_config():
     (problem,) = find_problems(["prog", "--config.training.num_steps=3"])
-    assert problem == "training.num_steps is given, but no --config=FILE whose option it is"
+    assert problem == "--config.training.num_steps needs a --config"
 
 
 def test_a_section_is_explained():

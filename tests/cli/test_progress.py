@@ -55,7 +55,7 @@ def test_of_several_replicas_the_least_and_the_greatest_are_shown(shown):
     display.logged(100, {"a": {}})
     display.close()
     assert is_terminal or "loss 0.000..1.000" in text()
-    said = "'c' diverged at step 100; the others go on (its last finite loss: 3.25)"
+    said = "'c' diverged at step 100; the others continue (last finite loss: 3.25)"
     assert said in text()
 
 

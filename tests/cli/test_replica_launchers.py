@@ -67,7 +67,7 @@ def test_inspect_data_shows_the_replica_that_is_asked_for(trained, tmp_path):
         assert inspected["config"]["data"]["sequences"]["p_bursty"] == p_bursty
     done = launch("inspect_data", f"--workdir={tmp_path}", "--replica=nobody")
     assert done.returncode == 1
-    assert "no replica is named 'nobody', only 'iid', 'other'" in done.stderr
+    assert "there is no replica 'nobody' (allowed: iid, other)" in done.stderr
 
 
 def test_describe_warns_of_every_replica(tmp_path):

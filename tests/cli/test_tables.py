@@ -5,7 +5,7 @@ import re
 import pytest
 from rich.console import Console
 
-from emergent_icl.cli import console, sweep_display, tables
+from emergent_icl.cli import console, tables
 from emergent_icl.evaluation.metrics import Interval
 
 LONG = "fewshot_holdout, 8 pairs and a query, closed chance 1 / 2, a_word_that_is_longer_than_any"
@@ -60,7 +60,7 @@ def columns_of(text):
 @pytest.mark.parametrize("width", [*range(20, 64, 3), 70, 80, 100, 120, 160, 200])
 def test_no_value_is_lost_at_any_width(kind, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
-    for module in (tables, console, sweep_display.console):
+    for module in (tables, console):
         monkeypatch.setattr(module, "CONSOLE", Console(soft_wrap=True, **console.PLAIN))
     show, values = PRINTED[kind]
     show()

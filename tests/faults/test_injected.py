@@ -109,7 +109,7 @@ def test_a_nan_in_one_replica_is_that_ones_alone(tmp_path):
     folder = tmp_path / "run"
     status, out, err = end_hurt(folder, "nan_in_one", 33, REPLICAS)
     assert status == 0, err
-    assert "replica 'seed=0' diverged at step 34; the others go on" in out
+    assert "replica 'seed=0' diverged at step 34; the others continue" in out
     replicas = json.loads((folder / "summary.json").read_text())["replicas"]
     assert replicas["seed=0"]["diverged_at_step"] == 34
     assert replicas["seed=1"]["icl"] is not None

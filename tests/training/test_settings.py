@@ -76,14 +76,20 @@ def expected(tmp_path_factory):
     return numbers(tmp_path_factory.mktemp("run"))
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_setting_changes_no_number(name, expected, tmp_path, caplog):
+ALONE = [pytest.param([name], id=name, marks=pytest.mark.faults) for name in OTHERS]
+
+
+@pytest.mark.parametrize("names", [pytest.param(list(OTHERS), id="all"), *ALONE])
+def test_settings_change_no_number(names, expected, tmp_path, caplog):
     settings._report.cache_clear()
-    with caplog.at_level(logging.WARNING), set_to(name, OTHERS[name]):
+    with caplog.at_level(logging.WARNING), contextlib.ExitStack() as changed:
+        for name in names:
+            changed.enter_context(set_to(name, OTHERS[name]))
         assert numbers(tmp_path) == expected
-        assert getattr(jax.config, name) == OTHERS[name]
-    said = [record.getMessage() for record in caplog.records if name in record.getMessage()]
-    assert len(said) == (name.removeprefix("jax_") in settings.PINNED)
+        assert all(getattr(jax.config, name) == OTHERS[name] for name in names)
+    for name in names:
+        said = [record for record in caplog.records if f"{name}=" in record.getMessage()]
+        assert len(said) == (name.removeprefix("jax_") in settings.PINNED)
 
 
 def test_every_pinned_setting_is_tested():
