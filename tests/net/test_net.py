@@ -138,21 +138,25 @@ def test_the_records_of_the_findings_give_the_same_verdicts():
 # ------------------------------------------------------------------ stored runs, new options
 
 
+@pytest.mark.faults
 def test_a_later_version_goes_on_with_a_stored_run_bit_for_bit(seen, seen_later):
     assert seen_later["workdir"] == seen["workdir"]
 
 
+@pytest.mark.faults
 def test_a_later_version_refuses_what_is_another_run_for_it(seen_later):
     assert "training.patience: 3 there, 7 here" in seen_later["refused"]
     assert seen_later["refused"].count(" there, ") == 1
     assert "model.width: 32 there, 33 here" in seen_later["other"]
 
 
+@pytest.mark.faults
 def test_a_derived_option_may_be_written_out(seen_later):
     """Also in a run whose checkpoints were written while it was unset."""
     assert seen_later["again"] == ""
     assert (seen_later["opened"], seen_later["width"]) == (observe.STORED_STEP, 32)
 
 
+@pytest.mark.faults
 def test_a_later_version_judges_the_stored_records_as_before(seen_later):
     assert seen_later["verdicts"] == recorded("verdicts.json")

@@ -31,9 +31,14 @@ REDUCED = {
 }
 # The ResNet is that of omniglot.py:paper, and takes longer than all the rest.
 WITHOUT_RESNET = ("omniglot_augmented.py:paper", "omniglot_identical.py:paper")
+# Other data for a model that another config builds as well: fault tests, for they take a while.
+OTHER_DATA = ("omniglot_augmented.py", "omniglot_identical.py")
+PARAMS = [
+    pytest.param(name, marks=[pytest.mark.faults] * name.startswith(OTHER_DATA)) for name in CONFIGS
+]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", PARAMS)
 def test_every_config_builds_steps_and_evaluates(name, tmp_path):
     config = CONFIGS[name]().unlock()
     config.update_from_flattened_dict(REDUCED)
