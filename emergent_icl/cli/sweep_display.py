@@ -166,7 +166,7 @@ def print_verdicts(results: Mapping[str, Any]) -> None:
         for one in finding.checks:
             rows.append(("", f"  {one.sign} {one.outcome}", f"{one.check}: {one.said}"))
         rows += [("", "", text) for text in (finding.family, finding.registration) if text]
-    columns = {"finding": NAME, "verdict": NAME, "what was claimed, and measured": TEXT}
+    columns = {"finding": NAME, "verdict": NAME, "claim and measurements": TEXT}
     if results["verdicts"]:
         say(data.family_text(results["verdicts"]))
         print_table("Verdicts", columns, rows, is_grouped=True)

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Band, Json, Look
-from emergent_icl.plots.sweep_tables import UNKNOWN
+from emergent_icl.plots.sweep_tables import UNKNOWN, diverged_text
 from emergent_icl.sweeps.measures import is_share
 
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
@@ -97,8 +97,7 @@ def _condition_traces(
     for seed, run in runs.items():
         points = data.points(run, measure)
         if data.has_diverged(run) and points:
-            said = f"{shown_name}, seed {chart_text(seed)}"
-            said += f"<br>diverged at step {run['diverged_at_step']:,}"
+            said = f"{shown_name}, seed {chart_text(seed)}<br>{diverged_text(run)}"
             yield {
                 "x": list(points), "y": _rounded(points.values()), "mode": "lines+markers",
                 "name": shown_name, "line": {"color": look.color, "width": 1}, "opacity": 0.8,
@@ -110,13 +109,11 @@ def _condition_traces(
             }  # fmt: skip
 
 
-def _numbers(runs: Mapping[str, Json], measure: str, band: Band) -> list[list[float | str]]:
+def _numbers(runs: Mapping[str, Json], measure: str, band: Band) -> list[list[Any]]:
     """At each step, the limits of the band and the value of each run."""
     own = [data.points(run, measure) for run in runs.values()]
-    return [
-        [_or_unknown(value) for value in (low, high, *(values.get(step) for values in own))]
-        for step, low, high in zip(band.steps, band.low, band.high, strict=True)
-    ]
+    limits = zip(band.steps, band.low, band.high, strict=True)
+    return [_rounded([low, high, *(one.get(step) for one in own)]) for step, low, high in limits]
 
 
 def _hover(runs: Mapping[str, Json]) -> str:
@@ -140,12 +137,8 @@ def _outline(band: Band) -> tuple[list[int | None], list[float | None]]:
     return xs[:-1], ys[:-1]
 
 
-def _rounded(values: Iterable[float]) -> list[float]:
-    return [round(value, DIGITS) for value in values]
-
-
-def _or_unknown(value: Any) -> float | str:
-    return round(value, DIGITS) if data.is_number(value) else UNKNOWN
+def _rounded(values: Iterable[Any]) -> list[Any]:
+    return [round(one, DIGITS) if data.is_number(one) else UNKNOWN for one in values]
 
 
 def _pale(color: str) -> str:

@@ -61,8 +61,7 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     where = law_ranks(edges, data.exponent)
     _draw_bins(axes, where, binned_frequency(data.ranks, edges), _ALL)
     _draw_bins(axes, where, binned_frequency(data.ranks[:, -1:], edges), _QUERIES)
-    if not is_log:
-        # Error bars of small samples are long.
+    if not is_log:  # Error bars of small samples are long.
         axes.set_ylim(0, 1.05 * axes.dataLim.y1)
     axes.set_xlabel("class rank (1 = most frequent)")
     axes.set_ylabel("fraction of examples per class")
@@ -139,13 +138,10 @@ def rank_edges(split: ClassSplit, is_log: bool) -> np.ndarray:
     borders = sorted({1, split.num_common + 1, split.num_train + 1})
     edges: set[int] = set()
     for low, high in itertools.pairwise(borders):
-        if is_log:
-            count = max(1, round(np.log10(high / low) * BINS_PER_DECADE))
-            between = np.geomspace(low, high, count + 1)
-        else:
-            share = (high - low) / split.num_train
-            between = np.linspace(low, high, max(1, round(share * LINEAR_BINS)) + 1)
-        edges |= set(np.rint(between).astype(int).tolist())
+        decades, share = np.log10(high / low), (high - low) / split.num_train
+        count = max(1, round(decades * BINS_PER_DECADE if is_log else share * LINEAR_BINS))
+        between = (np.geomspace if is_log else np.linspace)(low, high, count + 1)
+        edges.update(np.rint(between).astype(int).tolist())
     return np.array(sorted(edges))
 
 

@@ -118,7 +118,7 @@ def lookalikes_figure(experiment: Experiment, found: Lookalikes) -> Figure:
     figure.suptitle("\n".join(style.wrap(f"{title}\n{NOTE}", WIDTH, TITLE)), size=TITLE)
     parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=rows).flat
     for part, (way, nearest), count in zip(parts, found.nearest.items(), rows, strict=True):
-        part.suptitle(f"by {way}", size=TITLE, weight="bold")
+        part.suptitle(f"compared by {way}", size=TITLE, weight="bold")
         # A pair, then space.
         widths = [1, 1, 0.4] * COLUMNS
         _draw_pairs(part.subplots(count, len(widths), width_ratios=widths), experiment, nearest)

@@ -17,6 +17,7 @@ QUERY_COLOR = style.VERMILLION
 # Of the three most frequent other classes that repeat.
 REPEAT_COLORS = (style.BLUE, style.GREEN, style.PURPLE)
 THICK, THIN, HAIR = 3.0, 1.6, 0.6
+COLOR_MAPS = ("RdBu_r", "gray")  # Of vectors and of images.
 
 # Longer sequences are wrapped.
 MAX_COLUMNS = 17
@@ -109,15 +110,14 @@ def _draw_footer(
     if scale is None:
         return
     middle = bottom + (TEXT_LINE * len(notes) + 0.15) / height
-    place = {"size": TEXT, "va": "center"}
-    figure.text(left, middle, f"{scale[0]:.2g}", **place)
     bar = figure.add_axes((left + 0.4 / width, middle - 0.06 / height, 1 / width, 0.12 / height))
-    color_map = "gray" if kind == "image" else "RdBu_r"
-    bar.imshow(np.linspace(0, 1, 256)[None], color_map, aspect="auto")
+    is_image = kind == "image"
+    bar.imshow(np.linspace(0, 1, 256)[None], COLOR_MAPS[is_image], aspect="auto")
     bar.set_axis_off()
-    figure.text(left + 1.48 / width, middle, f"{scale[1]:.2g}", **place)
-    what = "pixel intensity" if kind == "image" else "vector component, row by row"
-    figure.text(left + 1.95 / width, middle, what, color=style.GRAY, **place)
+    what = "pixel intensity" if is_image else "vector component, row by row"
+    texts = ((0, f"{scale[0]:.2g}", "k"), (1.48, f"{scale[1]:.2g}", "k"), (1.95, what, style.GRAY))
+    for x, text, color in texts:
+        figure.text(left + x / width, middle, text, color=color, size=TEXT, va="center")
 
 
 def _name_example(
@@ -160,11 +160,8 @@ def draw_example(axes: Axes, example: np.ndarray, scale: tuple[float, float] | N
     is_image = example.ndim == 3
     picture = example[..., 0] if is_image else vector_square(example)
     # Smoothing would hide noise.
-    is_small = 3 * len(picture) <= CELL * style.DPI
-    axes.imshow(
-        picture, cmap="gray" if is_image else "RdBu_r", vmin=low, vmax=high,
-        interpolation="nearest" if is_small else "auto",
-    )  # fmt: skip
+    smoothing = "nearest" if 3 * len(picture) <= CELL * style.DPI else "auto"
+    axes.imshow(picture, COLOR_MAPS[is_image], vmin=low, vmax=high, interpolation=smoothing)
 
 
 def class_colors(class_ids_S: np.ndarray) -> dict[int, str]:

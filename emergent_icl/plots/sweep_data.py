@@ -117,9 +117,8 @@ def levels(
     Chance levels, merged if indistinguishable, and the best constant answers.
     """
     found: list[tuple[str, str, float]] = []
-    for chance in sorted(
-        filter(is_number, (one["chance"].get(measure) for one in conditions.values()))
-    ):
+    chances = [one["chance"].get(measure) for one in conditions.values()]
+    for chance in sorted(filter(is_number, chances)):
         if not found or chance - found[-1][2] > SAME_CHANCE:
             found.append(("chance", style.GRAY, chance))
     above = constants(conditions, measure).items() if colors else ()
@@ -148,9 +147,8 @@ def is_ordered(conditions: Mapping[str, Json]) -> bool:
 
 def in_order(conditions: Mapping[str, Json]) -> dict[str, Json]:
     """Conditions sorted by value if all have one."""
-    if not is_ordered(conditions):
-        return dict(conditions)
-    return dict(sorted(conditions.items(), key=lambda item: item[1]["value"]))
+    ordered = is_ordered(conditions)
+    return dict(sorted(conditions.items(), key=lambda one: one[1]["value"] if ordered else 0))
 
 
 def axis_places(conditions: Mapping[str, Json]) -> tuple[list[float], str]:
@@ -225,7 +223,7 @@ def family_text(verdicts: Mapping[str, Json]) -> str:
         return f"{said}: p, adjusted for its size (Holm), must be below 0.05."
     return (
         f"{said}. Verdicts follow the rules under which the claims were written. The stricter "
-        "reading is given if it differs: the whole 95 % interval must lie beyond its bound, and p, "
+        "reading is given if it differs: the whole 95% interval must lie beyond its bound, and p, "
         "adjusted for the number of claims (Holm), must be below 0.05."
     )
 
@@ -269,7 +267,7 @@ def context_text(results: Json) -> str:
     return results["dataset"] + preset + "".join(f", {one}" for one in changes(results))
 
 
-# `Sweep.split` -> what replicates share.
+# Sweep.split -> text.
 SPLITS = {
     "replicate": "each seed has its own class split and evaluation sequences",
     "fixed": "all seeds share one class split and one set of evaluation sequences",

@@ -24,7 +24,7 @@ STATUS = [("classes/1000/seeds=0-7", "12% done", "RUNNING (job 17)", "600/5,000"
 
 def print_verdicts():
     kinds = (tables.NAME, tables.NAME, tables.TEXT)
-    headings = ("finding", "verdict", "what was claimed, and measured")
+    headings = ("finding", "verdict", "claim and measurements")
     columns = dict(zip(headings, kinds, strict=True))
     tables.print_table("Verdicts", columns, VERDICTS, is_grouped=True)
 

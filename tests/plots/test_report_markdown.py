@@ -85,7 +85,7 @@ def test_the_origin_tells_the_runs_devices_from_the_judges_machine():
     machine = {"processor": "Judge", "cores": 3, "devices": "4 x GPU", "platform": "Linux"}
     changed = RESULTS | {"machine": machine, "runs": 7, "compute_seconds": 3 * 3600}
     text = fill(block, changed | {"preset": "laptop", "changes": {"a.b": 1}}, ".")
-    assert "7 runs, searches included, of omniglot, preset 'laptop', a.b=1, seeds 0, 1, 2" in text
+    assert "7 runs, including searches, of omniglot, preset 'laptop', a.b=1, seeds 0, 1, 2" in text
     assert "3 h 00 min of computing on 4 x GPU each; judged on Judge (3 cores)." in text
     # Sweeps that are not the paper's have no preset.
     assert "omniglot, seeds 0" in fill(block, changed | {"preset": None, "changes": {}}, ".")
