@@ -24,7 +24,7 @@ PATIENCE = 240
 TIMES = ("steps_per_second", "sequences_per_second")
 # Python and JAX read them before a forked process has its own.
 EARLY = ("PYTHON", "JAX_", "LC_", "LANG", "MPL")
-# A launcher would begin anew for them, see emergent_icl/cli/start.py.
+# A launcher would restart itself for them, see emergent_icl/cli/start.py.
 NO_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
 
 

@@ -2,7 +2,7 @@
 
 With versions of Python it builds the sdist as well, and does so for each of them: `make release`.
 
-Not collected by pytest: it installs every dependency anew. tests/test_packaging.py builds the
+Not collected by pytest: it reinstalls every dependency. tests/test_packaging.py builds the
 same wheel and only looks inside.
 """
 

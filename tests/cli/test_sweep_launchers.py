@@ -53,7 +53,7 @@ def whole(broken):
     return folder, kept, done
 
 
-def test_a_program_that_fails_is_reported_and_the_others_go_on(broken):
+def test_a_program_that_fails_is_reported_and_the_others_continue(broken):
     folder, _, done = broken
     assert done.returncode == 1
     assert "failed    tiny/p=0/search" in done.stdout
@@ -124,7 +124,7 @@ def test_a_verdict_on_registered_runs_is_marked_as_such(whole, tmp_path):
     assert said in done.stdout
     assert said in (folder / "report.html").read_text()
 
-    # Last, since it writes them anew. What differs is said before and after.
+    # Last, since it overwrites them. Differences are stated before and after.
     done = launch("sweep", *flags(folder, "--seeds=1", preset="searched"))
     assert done.returncode == 0, done.stderr
     said = "changed after registration: seeds: [0, 1] registered, [0] now"
@@ -144,7 +144,7 @@ def test_the_plan_is_printed_and_nothing_is_run(tmp_path):
 
 
 @pytest.mark.faults
-def test_stopped_at_any_moment_the_same_command_goes_on_to_the_same_numbers(tmp_path):
+def test_a_stopped_sweep_resumes_to_the_same_numbers(tmp_path):
     changes = ("--set=training.num_steps=1200", "--set=evaluation.every=600")
     words = flags(tmp_path / "stopped", *changes)
     process = start("-m", "experiments.sweep", *words)

@@ -170,7 +170,7 @@ class Told(Display):
         self.bad.append((step, why, place))
 
 
-def test_a_run_goes_on_from_it_as_if_nothing_had_been(killed, finished, other):
+def test_a_run_resumes_from_it_as_if_nothing_had_happened(killed, finished, other):
     truncate(killed / "checkpoints" / "30", other)
     of_another_run(killed / "checkpoints" / "20", other)
     observer = Told()

@@ -81,7 +81,7 @@ def assert_goes_on(folder, straight, flags=FLAGS):
         ("nan", 33, "error: The loss at step 34 is nan; the last finite loss was "),
     ],
 )
-def test_a_run_that_ends_says_why_and_goes_on(fault, at, said, straight, tmp_path):
+def test_a_run_that_ends_says_why_and_resumes(fault, at, said, straight, tmp_path):
     folder = tmp_path / "run"
     status, _, err = end_hurt(folder, fault, at)
     assert status == 1

@@ -1,4 +1,4 @@
-"""Killed at any moment, a run goes on as if it had never been."""
+"""A run that is killed at any moment resumes as if nothing had happened."""
 
 import json
 import random

@@ -104,7 +104,7 @@ def test_two_processes_train_the_run_of_one(alone, pair):
     assert json.loads((folder / "summary.json").read_text())["devices"] == "4 x cpu in 2 processes"
 
 
-def test_a_run_goes_on_with_another_number_of_processes(alone, pair, tmp_path):
+def test_a_run_resumes_with_another_number_of_processes(alone, pair, tmp_path):
     folder, _ = pair
     to_one = cut(folder, 20, tmp_path / "to_one")
     finish(to_one)

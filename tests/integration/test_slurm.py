@@ -143,7 +143,7 @@ def test_what_failed_is_submitted_again_when_asked(slurm, tmp_path):
     assert status == 0, out + err
 
 
-def test_a_preempted_job_is_requeued_and_goes_on(slurm, tmp_path):
+def test_a_preempted_job_is_requeued_and_resumes(slurm, tmp_path):
     flags = ("--set=training.num_steps=4000", "--set=checkpoints.every=50", "--cpus=1")
     straight = tmp_path / "straight"
     status, out, err = end(sweep(slurm, straight, *flags))

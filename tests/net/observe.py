@@ -312,14 +312,14 @@ def unpack_workdir(folder):
 
 
 def resumed_workdir(folder, config=None):
-    """What the stored run gives when it goes on from its first checkpoint, and when it is opened.
+    """What the stored run gives when it resumes from its first checkpoint, and when it is opened.
 
     Args:
       folder: the stored work directory, unpacked. It is changed.
-      config: to go on with; None is the one that it was started with.
+      config: to resume with; None is the one that it was started with.
 
     Returns:
-      records: the lines of metrics.jsonl after it went on.
+      records: the lines of metrics.jsonl after it was resumed.
       state: a hash of all leaves of the last state.
       logits: of the stored parameters, on two sequences of the ICL evaluation.
     """

@@ -69,13 +69,13 @@ def test_a_run_gives_the_same_curve(seen, name, way):
     assert_same(found, record, seen["machine"], CURVES["machine"])
 
 
-def test_a_stored_run_goes_on_to_the_same_curve(seen):
+def test_a_stored_run_resumes_to_the_same_curve(seen):
     found = seen["workdir"]
     assert_same(found["records"], STORED["records"], seen["machine"], STORED["machine"])
     assert STORED["records"] == CURVES["curves"]["images"]
 
 
-def test_a_stored_run_goes_on_to_the_same_state_bit_for_bit(seen):
+def test_a_stored_run_resumes_to_the_same_state_bit_for_bit(seen):
     # Elsewhere the test above compares closely.
     if seen["machine"] != STORED["machine"]:
         pytest.skip(f"bits are those of another machine: {STORED['machine']}")
@@ -112,7 +112,7 @@ def test_a_preset_is_the_same_config(name):
 
 
 @pytest.mark.parametrize("name", observe.PRESETS)
-def test_the_command_of_a_preset_goes_on_with_a_run_of_the_first_version(name):
+def test_the_command_of_a_preset_resumes_a_run_of_the_first_version(name):
     stored, today = CONFIGS[name]["config"], observe.preset_config(name, {})
     config, keeps = kept(stored, today)
     assert keeps == {"data.sequences.draws": 1, "model.own_labels": False}
@@ -139,7 +139,7 @@ def test_the_records_of_the_findings_give_the_same_verdicts():
 
 
 @pytest.mark.faults
-def test_a_later_version_goes_on_with_a_stored_run_bit_for_bit(seen, seen_later):
+def test_a_later_version_resumes_a_stored_run_bit_for_bit(seen, seen_later):
     assert seen_later["workdir"] == seen["workdir"]
 
 

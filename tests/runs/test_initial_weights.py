@@ -193,7 +193,7 @@ def test_a_run_needs_its_source_only_at_the_start(tmp_path):
     assert train(config, Workdir(tmp_path / "run")).was_complete
     stored = load_run(tmp_path / "run").trained.training.initial
     assert stored.checksum == load_run(tmp_path / "straight").trained.training.initial.checksum
-    # Another run cannot start where the source is gone, nor this one go on without its weights.
+    # No other run can start once the source is gone. This one cannot resume without its weights.
     with pytest.raises(ConfigError, match="no config"):
         train(config, Workdir(tmp_path / "again"), Display())
     plain = with_options(config, {I + "run": "", I + "checksum": None})

@@ -50,7 +50,7 @@ def evaluated(workdir, step):
     return {key: value for key, value in lines[step].items() if key.startswith("eval/")}
 
 
-def test_the_same_command_goes_on_with_what_was_done_before(stored, tmp_path):
+def test_the_same_command_keeps_what_was_done_before(stored, tmp_path):
     """Twice: what it writes must not forbid the next one."""
     first = evaluated(stored, 10)
     for steps in (20, 30):

@@ -158,7 +158,7 @@ def test_runs_that_others_have_are_not_run_again(tmp_path, monkeypatch):
     assert not (tmp_path / "renamed").exists()
 
 
-def test_what_cannot_be_started_is_a_failure_and_the_others_go_on(tmp_path, monkeypatch):
+def test_a_program_that_cannot_start_fails_and_the_others_continue(tmp_path, monkeypatch):
     """One's log cannot be written; in the other's folder runs a job whose launcher is gone."""
 
     def plan():

@@ -56,7 +56,7 @@ def test_runs_of_another_config_are_refused(tmp_path):
         other.check()
 
 
-def test_longer_runs_go_on_and_shorter_ones_are_refused(tmp_path):
+def test_longer_runs_resume_and_shorter_ones_are_refused(tmp_path):
     finish(make_jobs(tiny_sweep.seeded([PLAIN], (0,)), tmp_path, 1)[0], Ends(icl=0.7))
     longer = PLAIN.with_base_options({"training.num_steps": 80})
     assert not make_jobs(tiny_sweep.seeded([longer], (0,)), tmp_path, 1)[0].is_complete()
@@ -159,7 +159,7 @@ def test_what_is_complete_is_used_by_others_however_it_was_dealt_out(tmp_path):
     assert names([longer], tmp_path)[0] == "tiny/p=0/seeds=0-1"
 
 
-def test_what_has_begun_goes_on_where_it_is(tmp_path):
+def test_started_jobs_resume_where_they_are(tmp_path):
     begun = make_jobs(tiny_sweep.seeded([OTHER], (0, 1)), tmp_path, 2)[0]
     begun.workdir.make()
     begun.workdir.claim(begun.config)

@@ -202,7 +202,7 @@ def test_one_that_diverges_is_flagged_and_harms_nobody(config, tmp_path, capsys)
         )
     with pytest.raises(DivergedError, match=r"replica 'huge' of .* diverged at step 2"):
         load_run(tmp_path / "three", replica="huge")
-    # A command that goes on knows it from the checkpoint.
+    # A command that resumes knows it from the checkpoint.
     config = Workdir(tmp_path / "three").read_config().unlock()
     config.training.num_steps = 60
     again = Heard()
