@@ -1,7 +1,6 @@
 """Checks a whole config before anything is loaded or compiled: all problems in one error.
 
-Each room checks its part; here they are asked in turn. Their modules are imported first, so that
-registries are filled before a name is looked up.
+Imports the modules that check parts of it, so that registries are filled before a lookup.
 """
 
 from __future__ import annotations
@@ -29,15 +28,17 @@ SECTIONS = ("data", "model", "training", "evaluation", "checkpoints")
 
 @pinned()
 def check(config: ml_collections.ConfigDict, num_devices: int = 1) -> tuple[Replica, ...]:
-    """Checks types, ranges, and what the options mean together, on so many devices of all hosts.
+    """Checks types, ranges, and relations between options; returns the runs, usually one.
 
-    Gives the runs that the config describes, usually one, with what was derived for each.
+    Args:
+      config: of any content.
+      num_devices: over which the batch is spread, on all hosts.
 
     Raises:
-      ConfigError: names every problem with its field, value and what is allowed.
+      ConfigError: names every problem with its field, value, and what is allowed.
     """
     problems = list(option_problems(config))
-    # Relations only make sense between values that are possible by themselves.
+    # Relations are only meaningful between values that are valid by themselves.
     sound = {*map(str, SECTIONS)} - {problem.split(".")[0] for problem in problems}
     problems += _relation_problems(config, num_devices, sound)
     if not problems:
@@ -55,7 +56,7 @@ def check(config: ml_collections.ConfigDict, num_devices: int = 1) -> tuple[Repl
 def _relation_problems(
     config: ml_collections.ConfigDict, num_devices: int, sound: set[str]
 ) -> Iterator[str]:
-    """Contradictions between options of sections that have no problem by themselves."""
+    """Contradictions between options of sections that are valid by themselves."""
     if sound >= {"training", "evaluation", "checkpoints", "model"}:
         yield from training_problems(config, num_devices)
     if "data" not in sound:
@@ -69,7 +70,7 @@ def _relation_problems(
 
 
 def _replica_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-    """Of each replica as the run that it would be alone."""
+    """Problems of each replica as a single run."""
     for name, overrides in named_overrides(config):
         try:
             check(alone(config, overrides))

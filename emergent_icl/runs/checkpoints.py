@@ -25,11 +25,11 @@ from emergent_icl.training.update import TrainState
 
 
 class CheckpointError(WorkdirError):
-    """A checkpoint cannot be written, or not be read."""
+    """A checkpoint cannot be written or read."""
 
 
-# Orbax counts by the time of day, which may be set while it waits; where folders are made at once
-# it has less to wait for.
+# Orbax measures waits by the wall clock, which may be set meanwhile. Creating folders synchronously
+# shortens them.
 PATIENCE_SECONDS = 10 * 365 * 24 * 3600
 # An empty file in a checkpoint that is never deleted.
 _MARK = "LISTED"
@@ -39,94 +39,86 @@ T = TypeVar("T")
 
 
 class Found(NamedTuple):
-    """The newest checkpoint that can be read, and newer ones that cannot."""
+    """The newest readable checkpoint, and newer unreadable ones."""
 
     state: TrainState  # host arrays [R, ...]
     progress: Progress
-    unreadable: dict[int, str]  # step -> what is wrong: damaged, or not of this run
+    unreadable: dict[int, str]  # step -> why: damaged, or from another run
 
 
 class CheckpointStore:
     """Checkpoints of one run by step: the state as host arrays [R, ...], the progress as JSON.
 
-    Use as a context manager: leaving it waits for what is being written. Where several processes
-    train the run, all of them save; reading is each one's own.
+    Use as a context manager: it waits for pending writes on exit. If several processes train the
+    run, all must save; each reads independently.
     """
 
     def __init__(
         self, folder: Path, keep: int | None = None, config: ml_collections.ConfigDict | None = None
     ) -> None:
-        """Opens the folder, which is made when something is saved; the newest `keep` stay, or all.
+        """Takes a folder, created at the first save, where the newest `keep` (None: all) are kept.
 
-        The identity of the run's config is saved with each and asked of each; None asks nothing.
+        The identity of the run's config is saved, and checked when reading; None skips the check.
         """
         self._folder, self._keep, self._config = folder, keep, config
         self._identity = None if config is None else identity(config)
-        # Steps whose checkpoints are never deleted; to be set before the first one is saved.
+        # Steps whose checkpoints are never deleted. Set it before the first save.
         self.listed: Collection[int] = ()
         self._manager: ocp.CheckpointManager | None = None
-        self._quiet = quiet_orbax()
+        self._quiet = contextlib.ExitStack()
 
     def __enter__(self) -> CheckpointStore:
-        self._quiet.__enter__()
+        self._quiet.enter_context(quiet_orbax())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
-        try:
-            self._close(kind)
-        finally:
-            self._quiet.__exit__(None, None, None)
-
-    def _close(self, kind: type[BaseException] | None) -> None:
-        if self._manager is None:
-            return
-        if kind is None:
-            with self._saving():
-                self._manager.close()
-        elif jax.process_count() == 1:
-            # What went wrong first is what is told. Other processes might wait forever.
-            with contextlib.suppress(Exception):
-                self._manager.close()
+        with self._quiet:
+            if self._manager is not None and kind is None:
+                with self._saving():
+                    self._manager.close()
+            elif self._manager is not None and jax.process_count() == 1:
+                # Report the first error. With several processes, closing might wait forever.
+                with contextlib.suppress(Exception):
+                    self._manager.close()
 
     def steps(self) -> list[int]:
-        """Steps of complete checkpoints, in order; raises CheckpointError if that is no folder."""
+        """Sorted steps of complete checkpoints; raises CheckpointError if it is not a folder."""
         if not self._folder.exists():
             return []
         if not self._folder.is_dir():
             raise CheckpointError(f"{self._folder} is not a folder")
-        # One that is being written has a longer name.
+        # Incomplete checkpoints have longer names.
         names = (path.name for path in self._folder.iterdir())
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Starts to save host arrays [R, ...]; a step that is not newer than others is left alone.
+        """Starts to save host arrays [R, ...], unless a checkpoint of this or a later step exists.
 
         Raises:
-          CheckpointError: this one, or the one before, could not be written.
+          CheckpointError: this checkpoint or the previous one cannot be written.
         """
         about = {"checksum": checksum(state), "identity": self._identity, **progress._asdict()}
         about["weights"] = checksum((state.params, state.batch_stats))
         with self._saving():
-            # Not with its parents: a run whose folder was deleted does not make it anew.
+            # Do not create parents: a run whose folder was deleted must not recreate it.
             self._folder.mkdir(exist_ok=True)
             if self._manager is None:
                 self._manager = _manager(_Retention(self._folder, self._keep, self.listed))
             content = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(about)}
-            # Several processes must not find by themselves what there is: a shared folder's listing
-            # is not the same everywhere at once.
+            # Processes may see different listings of a shared folder.
             force = jax.process_count() > 1
             self._manager.save(int(state.step[0]), args=ocp.args.Composite(**content), force=force)
             self._mark()
 
     def wait(self) -> None:
-        """Waits until everything is on disk; raises CheckpointError if it cannot be."""
+        """Waits until everything is on disk; raises CheckpointError if it cannot be written."""
         if self._manager is not None:
             with self._saving():
                 self._manager.wait_until_finished()
                 self._mark()
 
     def _mark(self) -> None:
-        """Marks complete listed checkpoints: later commands keep them, whatever those list."""
+        """Marks complete listed checkpoints, so that later commands keep them."""
         for step in {*self.listed} & {*self.steps()} if jax.process_index() == 0 else ():
             (self._folder / str(step) / _MARK).touch()
 
@@ -134,25 +126,25 @@ class CheckpointStore:
     def _saving(self) -> Iterator[None]:
         try:
             yield
-        except jax.errors.JaxRuntimeError:  # Another process is gone: no matter of writing.
+        except jax.errors.JaxRuntimeError:  # Another process has ended.
             raise
-        except Exception as error:  # Orbax and its storage raise nearly anything.
+        except Exception as error:  # Orbax and its storage raise many kinds.
             raise CheckpointError(
                 f"a checkpoint could not be written in {self._folder}: {_in_a_line(error)}\n"
-                "Those before it stand."
+                "Earlier checkpoints are intact."
             ) from error
 
     def restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
         """Reads the checkpoint of one of `steps()`, given a TrainState of shapes [R, ...].
 
         Raises:
-          CheckpointError: it is damaged, or of another run.
+          CheckpointError: it is damaged, or from another run.
         """
         with self._reading(step):
             return self._restore(step, template)
 
     def restore_weights(self, step: int) -> tuple[Params, BatchStats, dict[str, int]]:
-        """Reads weights [R, ...] of any run, and which replicas diverged; see `restore`."""
+        """Weights [R, ...] of any run, and when replicas diverged; raises like `restore`."""
         with self._reading(step):
             state, about = self._read(step, ocp.args.StandardRestore())
             params, batch_stats = state["params"], state["batch_stats"] or {}
@@ -164,11 +156,9 @@ class CheckpointStore:
     def _reading(self, step: int) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # What is damaged can raise nearly anything.
-            why = _in_a_line(error)
-            raise CheckpointError(
-                f"the checkpoint of step {step} in {self._folder} cannot be read: {why}"
-            ) from error
+        except Exception as error:  # Damaged files raise many kinds.
+            what = f"the checkpoint of step {step} in {self._folder} cannot be read"
+            raise CheckpointError(f"{what}: {_in_a_line(error)}") from error
 
     def find(self, asked: int | None = None) -> int:
         """The step asked for, or the newest; raises CheckpointError if there is none."""
@@ -193,10 +183,10 @@ class CheckpointStore:
         return self.read(asked, restore, looks - 1)
 
     def newest(self, template: Any) -> Found | None:
-        """Reads the newest checkpoint that is good, see `restore`; None if there is none at all.
+        """Reads the newest valid checkpoint, see `restore`; None if there are no checkpoints.
 
         Raises:
-          CheckpointError: there are some, but none is good, or the machine cannot read one now.
+          CheckpointError: none is valid, or one cannot be opened at present.
         """
         bad: dict[int, str] = {}
         for step in reversed(self.steps()):
@@ -218,7 +208,7 @@ class CheckpointStore:
         return None
 
     def set_aside(self, step: int) -> Path:
-        """Moves a checkpoint out of the way; returns its new place."""
+        """Moves a checkpoint to another folder; returns its new path."""
         aside = self._folder.with_name(f"{self._folder.name}_unreadable")
         aside.mkdir(exist_ok=True)
         place, copies = aside / str(step), itertools.count(2)
@@ -226,14 +216,8 @@ class CheckpointStore:
             place = aside / f"{step}-{next(copies)}"
         return (self._folder / str(step)).rename(place)
 
-    def _is_own(self, found: int | None) -> bool:
-        """Whether an identity is that of this run, however its config was written."""
-        if self._config is None or found in (None, self._identity):
-            return True
-        return found in identities(self._config)
-
     def _check_access(self, step: int) -> None:
-        """Tells what is damaged from what this process may not, or cannot now, open."""
+        """Distinguishes damaged files from those that this process cannot open."""
         try:
             for path in (self._folder / str(step)).rglob("*"):
                 if path.is_file():
@@ -246,7 +230,6 @@ class CheckpointStore:
             ) from error
 
     def _read(self, step: int, how: ocp.args.StandardRestore) -> tuple[Any, dict[str, Any]]:
-        """The state and what stands beside it."""
         content = ocp.args.Composite(state=how, progress=ocp.args.JsonRestore())
         restored = _reader().restore(self._folder / str(step), args=content)
         return restored.state, dict(restored.progress)
@@ -254,7 +237,7 @@ class CheckpointStore:
     def _restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
         state, about = self._read(step, ocp.args.StandardRestore(template))
-        # Orbax compares names alone.
+        # Orbax compares only names.
         leaves = jax.tree_util.tree_leaves_with_path(template)
         for (path, leaf), found in zip(leaves, jax.tree.leaves(state), strict=True):
             if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
@@ -263,18 +246,21 @@ class CheckpointStore:
                     f"{leaf.dtype} {list(leaf.shape)}"
                 )
         about.pop("weights", None)
-        # Older ones have neither.
+        # Older checkpoints have neither a checksum nor an identity.
         if about.pop("checksum", None) not in (None, checksum(state)):
             raise ValueError("its checksum does not match")
-        if not self._is_own(about.pop("identity", None)):
-            raise ValueError("it is of a run with another config")
+        found, config = about.pop("identity", None), self._config
+        known = (None, self._identity)
+        # The same config may have been written in another way.
+        if config is not None and found not in known and found not in identities(config):
+            raise ValueError("it is from a run with another config")
         if int(state.step[0]) != step:
             raise ValueError(f"it is of step {int(state.step[0])}")
         return state, Progress(**about)
 
 
 class _Retention(NamedTuple):
-    """Which checkpoints stay: those listed, now or when they were saved, and the newest others."""
+    """Keeps checkpoints that are listed, or were when they were saved, and the newest others."""
 
     folder: Path
     keep: int | None  # of the others; None: all
@@ -295,12 +281,12 @@ def _manager(retention: _Retention) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         preservation_policy=retention,
         create=False,
-        # Where process 0 cannot write, others would wait for its background thread for minutes.
+        # If process 0 cannot write, others would wait for its background thread for minutes.
         enable_async_checkpointing=count == 1,
         async_options=ocp.options.AsyncOptions(
             timeout_secs=PATIENCE_SECONDS, create_directories_asynchronously=False
         ),
-        # Named processes meet without the devices.
+        # With named processes, Orbax synchronizes without the devices.
         multiprocessing_options=ocp.options.MultiprocessingOptions(
             active_processes=set(range(count)) if count > 1 else None
         ),
@@ -316,7 +302,7 @@ def _reader() -> ocp.Checkpointer:
 
 
 def checksum(tree: Any) -> int:
-    """A number of 32 bits that the leaves of a state, or of a part of it, have in common."""
+    """A 32-bit checksum of all leaves."""
     found = 0
     for leaf in jax.tree.leaves(tree):
         found = cache.checksum(leaf, found)
@@ -325,10 +311,9 @@ def checksum(tree: Any) -> int:
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Inside, Orbax does not speak for itself: errors are raised, and that is enough.
+    """Silences Orbax, which logs every file that it touches and every error that it raises.
 
-    It reports every file that it touches, and what it raises besides. Where one part of a read
-    or write fails, the others find its event loop closed, and would say so at length, each.
+    After a failed read or write, its other tasks would each report a closed event loop.
     """
     logger, before = logging.getLogger("absl"), sys.unraisablehook
     level = logger.level

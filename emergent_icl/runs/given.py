@@ -1,4 +1,4 @@
-"""Checks of the sequences that a user gives to a trained model."""
+"""Checks of sequences that a user passes to a trained model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emergent_icl.training.build import blank_inputs
 
 
 def checked_examples(task: Task, examples: ArrayLike) -> np.ndarray:
-    """Examples [B, S, ...] in the type that the encoder reads; ValueError for any other shape."""
+    """Examples [B, S, ...] as the encoder reads them; raises ValueError if they do not fit."""
     given, blank = np.asarray(examples), blank_inputs(task)[0]
     kind, shape = task.shape.kind, blank.shape[2:]
     if kind == "image" and given.shape[2:] == shape[:-1]:
@@ -20,7 +20,7 @@ def checked_examples(task: Task, examples: ArrayLike) -> np.ndarray:
         expected = ", ".join(map(str, ("B", "S", *shape)))
         raise ValueError(
             f"examples have the shape {list(np.shape(examples))}, but must have [{expected}]: B "
-            "sequences of S examples, S >= 2, the query last"
+            "sequences of S >= 2 examples, the query last"
         )
     if kind == "integer":
         return _integers("examples", given, task.shape.num_classes)
@@ -29,19 +29,19 @@ def checked_examples(task: Task, examples: ArrayLike) -> np.ndarray:
         raise ValueError(f"examples are {given.dtype}, but {kind}s must be float{scale}")
     largest = np.abs(given).max()
     if not np.isfinite(largest):
-        raise ValueError("examples hold values that are not finite")
+        raise ValueError("examples contain values that are not finite")
     if kind == "image" and largest >= WHITE:
         raise ValueError(f"examples reach {largest:g}, but pixels lie in [0, 1]; divide by {WHITE}")
     return given.astype(blank.dtype)
 
 
 def checked_labels(task: Task, labels: ArrayLike, count: int, length: int) -> np.ndarray:
-    """Labels, int32 [B, S], of the contexts of B sequences of S examples; ValueError otherwise."""
+    """Context labels as int32 [B, S]; raises ValueError if they do not fit."""
     given = np.asarray(labels)
     if given.shape not in ((count, length - 1), (count, length)):
         raise ValueError(
-            f"labels have the shape {list(given.shape)}, but the {length} examples of each of "
-            f"{count} sequences need [{count}, {length - 1}], one label for each but the query"
+            f"labels have the shape {list(given.shape)}, but {count} sequences of {length} "
+            f"examples need [{count}, {length - 1}]: one label per example except the query"
         )
     context = _integers("labels", given[:, : length - 1], task.used_labels)
     # The network does not read the query's label.
@@ -49,7 +49,7 @@ def checked_labels(task: Task, labels: ArrayLike, count: int, length: int) -> np
 
 
 def _integers(what: str, given: np.ndarray, count: int) -> np.ndarray:
-    """The same as int32; ValueError unless all are integers in [0, count)."""
+    """As int32; raises ValueError unless all are integers in [0, count)."""
     if not np.issubdtype(given.dtype, np.integer):
         raise ValueError(f"{what} are {given.dtype}, but must be integers from 0 to {count - 1}")
     if given.size and not (given.min() >= 0 and given.max() < count):

@@ -1,9 +1,8 @@
-"""Initial weights from another run: read, compared with the model, put into the first state."""
+"""Initial weights from another run: read, checked against the model, put into the first state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import ml_collections
@@ -11,7 +10,6 @@ import ml_collections
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import named_overrides, with_options
 from emergent_icl.config.registry import nearest_name
-from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.runs import processes
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore, checksum
@@ -21,14 +19,12 @@ from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, blank_inputs, build_network
 from emergent_icl.training.replicas import Replica
 from emergent_icl.training.step import initial_state
-from emergent_icl.training.update import TrainState
+from emergent_icl.training.update import TrainState, Weights, named_weights
 
-# Arrays that a message about shapes names.
+# Arrays named in a message about shapes.
 _MOST_NAMED = 5
-# The option that records which weights were taken.
+# The option that records which weights were used.
 CHECKSUM = "training.initial.checksum"
-# What a replica takes: ('params' or 'batch_stats', Haiku module, name) -> array.
-Weights = dict[tuple[str, str, str], Any]
 
 
 def find(
@@ -36,11 +32,11 @@ def find(
 ) -> tuple[ml_collections.ConfigDict, tuple[Replica, ...], Sequence[Weights]]:
     """Reads the weights that a new run starts from, and records their checksum in its config.
 
-    Process 0 alone has them. There are none if the config names no run, or if this run has been
-    saved already: then it does not need the other one any more.
+    Only process 0 gets weights. There are none if the config names no run, or if this run has
+    checkpoints: then it no longer needs the other run.
 
     Raises:
-      ConfigError: they cannot be read, do not fit, or are not those recorded; on every process.
+      ConfigError: on every process, if they are unreadable, do not fit, or are not those recorded.
     """
     recorded, weights, problems = config.training.initial.checksum, [], []
     if not any(one.config.training.initial.run for one in replicas):
@@ -53,7 +49,7 @@ def find(
         if not problems and recorded not in (None, found):
             problems = [
                 f"{CHECKSUM} = {recorded} is recorded, but the weights that training.initial names "
-                f"now have {found}; name the same step and run, or use another --workdir"
+                f"now have {found}; use the same run and step, or another --workdir"
             ]
         recorded = found
     recorded, problems = processes.of_primary([recorded, problems])
@@ -64,13 +60,13 @@ def find(
 
 
 def read(replicas: Sequence[Replica]) -> tuple[list[Weights], list[str]]:
-    """The weights that each replica takes, and why they cannot be taken; compiles nothing."""
+    """Initial weights of each replica, and why they cannot be used; compiles nothing."""
     weights, problems = [], []
     for name, config, task in replicas:
         who, source, taken = f"replica '{name}': " * bool(name), config.training.initial, {}
         if source.run:
             init = build_network(config, task).init
-            here = _flat(*jax.eval_shape(init, jax.random.PRNGKey(0), *blank_inputs(task)))
+            here = named_weights(*jax.eval_shape(init, jax.random.PRNGKey(0), *blank_inputs(task)))
             found = _unmatched(source.modules, {module for _, module, _ in here})
             try:
                 taken = _chosen(_read(source), source.modules)
@@ -83,7 +79,7 @@ def read(replicas: Sequence[Replica]) -> tuple[list[Weights], list[str]]:
 
 
 def first_state(experiment: Experiment, weights: Sequence[Weights]) -> TrainState:
-    """The state before the first step, [R, ...] on the host, with weights that were taken."""
+    """The state before the first step, [R, ...] on the host, with these weights."""
     state = initial_state(experiment)
     for index, taken in enumerate(weights):
         for (kind, module, name), leaf in taken.items():
@@ -103,26 +99,17 @@ def _read(source: ml_collections.ConfigDict) -> Weights:
         _, (params, batch_stats, diverged) = store.read(source.step, store.restore_weights)
     if names[index] in diverged:
         raise DivergedError(f"replica '{names[index]}' diverged")
-    return {key: leaf[index] for key, leaf in _flat(params, batch_stats).items()}
-
-
-def _flat(params: Params, batch_stats: BatchStats) -> Weights:
-    return {
-        (kind, module, name): leaf
-        for kind, tree in (("params", params), ("batch_stats", batch_stats))
-        for module, leaves in tree.items()
-        for name, leaf in leaves.items()
-    }
+    return {key: leaf[index] for key, leaf in named_weights(params, batch_stats).items()}
 
 
 def _chosen(weights: Weights, prefixes: Sequence[str]) -> Weights:
-    """Those of the modules with one of these paths, or below one of them; all without prefixes."""
+    """The weights of modules at or below one of these paths; without paths, all."""
     below = tuple(f"{prefix}/" for prefix in prefixes) or ""
     return {key: leaf for key, leaf in weights.items() if f"{key[1]}/".startswith(below)}
 
 
 def _unmatched(prefixes: Sequence[str], modules: set[str]) -> list[str]:
-    """Which prefixes are no module's, with those that there are."""
+    """Messages for prefixes that name no module."""
     parts = [module.split("/") for module in modules]
     known = sorted({"/".join(part[:count]) for part in parts for count in range(1, len(part) + 1)})
     tops = ", ".join(name for name in known if "/" not in name)
@@ -134,11 +121,11 @@ def _unmatched(prefixes: Sequence[str], modules: set[str]) -> list[str]:
 
 
 def _unfit(there: Weights, here: Weights) -> Iterator[str]:
-    """Why the weights of a source are not those that a model needs."""
+    """Differences between the weights of a source and those of the model, in one message."""
     old, new = ({k: f"{x.dtype} {list(x.shape)}" for k, x in one.items()} for one in (there, here))
-    none = "missing"
     differ = [
-        f"\n    {'/'.join(key[1:])} is {old.get(key, none)} there, {new.get(key, none)} here"
+        f"\n    {'/'.join(key[1:])} is {old.get(key, 'missing')} there, "
+        f"{new.get(key, 'missing')} here"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]

@@ -1,4 +1,4 @@
-"""Locks on files, held by processes: whichever way one ends, nothing is left of its locks."""
+"""File locks, which vanish when the process that holds them ends in any way."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ try:
 except ImportError:  # Windows has no such locks.
     fcntl = None
 
-# What a file system without locks answers.
+# Errors of file systems without locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock on a file; False where that cannot be known."""
+    """Whether a process holds the lock on a file; False if that is unknown."""
     if not path.exists():
         return False
     with path.open("rb") as file:
@@ -25,10 +25,10 @@ def is_locked(path: Path) -> bool:
 
 
 def try_lock(file: IO, patience_seconds: float = 1.0) -> bool:
-    """Locks an open file until it is closed here, and in every process that inherits it.
+    """Locks an open file until it is closed here and in every process that inherits it.
 
-    Tries for a while: whoever asks whether it is locked holds it for an instant. False if another
-    process holds it; True also where there are no locks.
+    Retries for a while, because `is_locked` holds the lock for an instant. Returns False if another
+    process holds it; True also on file systems without locks.
     """
     deadline = time.monotonic() + patience_seconds
     while fcntl is not None:

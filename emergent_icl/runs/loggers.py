@@ -1,4 +1,4 @@
-"""Where metrics go besides metrics.jsonl, by name: TensorBoard's events, Weights & Biases."""
+"""Loggers, which receive metrics besides metrics.jsonl: TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-# tensorboardX's own `SummaryWriter` writes in a thread. On a full disk that thread dies, and the
-# run would wait for it forever.
+# tensorboardX's `SummaryWriter` writes in a thread. On a full disk, that thread dies and the run
+# would wait for it forever.
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import (
     Event,  # pyright: ignore[reportAttributeAccessIssue]  (made while it is imported)
@@ -32,24 +32,24 @@ from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.replicas import Replica
 
 Record = dict[str, Any]
-# A killed run loses no more than this of its events, and none of its lines.
+# A killed run loses at most this much of its events, and no line of metrics.jsonl.
 FLUSH_SECONDS = 30.0
 _warn = logging.getLogger(__name__).warning
 
 
 class Opening(NamedTuple):
-    """What a logger may read when it is opened, in process 0 of a run."""
+    """What a logger gets when it is opened, in process 0."""
 
     workdir: Workdir
     config: ml_collections.ConfigDict
-    replicas: tuple[Replica, ...]  # one without a name, '', if the run has no replicas
-    resume_step: int  # the last step that is logged already; -1 for a new run
-    started: str  # when step 0 began, see `progress.utc_now`; the same in every resumed run
+    replicas: tuple[Replica, ...]  # one named '' if the run has no replicas
+    resume_step: int  # last step that is already logged; -1 for a new run
+    started: str  # when step 0 began, see `progress.utc_now`; unchanged when the run is resumed
 
 
 @LOGGERS.register("tensorboard", is_essential=True)
 class TensorBoard:
-    """Event files in the work directory, a folder for each replica."""
+    """Event files in the work directory, in one folder per replica."""
 
     def __init__(self, opening: Opening) -> None:
         self._folder, self._resume_step = opening.workdir.tensorboard, opening.resume_step
@@ -57,7 +57,7 @@ class TensorBoard:
         self._next_flush = 0.0
 
     def write(self, step: int, records: Mapping[str, Record]) -> None:
-        """Adds one event of each replica; raises OSError if it cannot be written."""
+        """Adds one event per replica; raises OSError if it cannot be written."""
         with named(self._folder):
             for replica, record in records.items():
                 numbers = [Summary.Value(tag=name, simple_value=x) for name, x in record.items()]
@@ -69,19 +69,18 @@ class TensorBoard:
                 self._next_flush = time.monotonic() + FLUSH_SECONDS
 
     def close(self, failed: bool) -> None:
-        """Writes what is left; raises OSError if it cannot be written."""
+        """Writes pending events; raises OSError if they cannot be written."""
         del failed
         with named(self._folder):
             for events in self._events.values():
                 events.close()
 
     def _events_of(self, replica: str) -> EventsWriter:
-        """The file of a replica."""
         if replica not in self._events:
             folder = self._folder / replica
             folder.mkdir(parents=True, exist_ok=True)
             self._events[replica] = EventsWriter(str(folder / "events"))
-            # TensorBoard drops events of this step and later ones in older files.
+            # TensorBoard drops events in older files from this step on.
             start, step = SessionLog(status=SessionLog.START), self._resume_step + 1
             event = Event(step=step, wall_time=time.time(), session_log=start)
             self._events[replica].write_event(event)
@@ -90,10 +89,10 @@ class TensorBoard:
 
 @LOGGERS.register("wandb", package="wandb")
 class WeightsAndBiases:
-    """A run in Weights & Biases for each replica, those of one work directory in a group.
+    """One Weights & Biases run per replica; a group for the replicas of one work directory.
 
-    Its ID depends on the config, the name of the folder, and when step 0 began, so that a resumed
-    run continues there. Steps that are logged already have the same numbers, and are skipped.
+    The ID depends on the config, the folder's name, and when step 0 began, so a resumed run
+    continues. Repeated steps have the same numbers and are skipped.
     """
 
     def __init__(self, opening: Opening) -> None:
@@ -119,12 +118,12 @@ class WeightsAndBiases:
         }
 
     def write(self, step: int, records: Mapping[str, Record]) -> None:
-        """Logs one row of each replica."""
+        """Logs one row per replica."""
         for replica, record in records.items():
             self._runs[replica].log(record, step=step)
 
     def close(self, failed: bool) -> None:
-        """Waits until everything is sent, or on disk in offline mode."""
+        """Waits until everything is sent; in offline mode, until it is on disk."""
         for run in self._runs.values():
             run.finish(exit_code=int(failed))
 
@@ -135,35 +134,34 @@ def check_loggers(config: ml_collections.ConfigDict) -> None:
         if package := LOGGERS.about(name).package:
             try:
                 importlib.import_module(package)
-            except Exception as error:  # A broken package can raise nearly anything.
-                raise ConfigError([
-                    f"logging.loggers: '{name}' needs the package {package} ({error}): "
-                    f"pip install 'emergent-icl[{package}]', or leave it out"
-                ]) from error  # fmt: skip
+            except Exception as error:  # A broken package raises many kinds.
+                what = f"logging.loggers: '{name}' needs the package {package} ({error})"
+                hint = f"pip install 'emergent-icl[{package}]', or leave it out"
+                raise ConfigError([f"{what}: {hint}"]) from error
 
 
 class Loggers:
-    """The loggers of a run as one. If one fails that is not essential, it alone is left out."""
+    """All loggers of a run. One that fails and is not essential is dropped."""
 
     def __init__(self, opening: Opening) -> None:
-        """Opens them; raises ConfigError if one cannot be opened."""
+        """Opens all; raises ConfigError if one cannot be opened."""
         self._open: dict[str, Any] = {}
         for name in opening.config.logging.loggers:
             try:
                 self._open[name] = LOGGERS[name](opening)
-            except Exception as error:  # Of services of others; they raise nearly anything.
+            except Exception as error:  # External services raise many kinds.
                 self.close(failed=True)
                 problem = f"logging.loggers: '{name}' cannot be started: {error}"
                 raise ConfigError([problem]) from error
 
     def write(self, step: int, records: Mapping[str, Record]) -> None:
-        """Passes metrics to all; raises OSError if an essential one cannot write."""
+        """Passes metrics to all; raises OSError if an essential logger cannot write."""
         for name, one in list(self._open.items()):
             with self._guarded(name):
                 one.write(step, records)
 
     def close(self, failed: bool) -> None:
-        """Closes all, after a run that failed or not; raises OSError as `write` does."""
+        """Closes all; raises like `write`. `failed` says whether the run failed."""
         while self._open:
             name, one = self._open.popitem()
             with self._guarded(name):
@@ -182,7 +180,7 @@ class Loggers:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """A full disk does not say where."""
+    """Adds the path to errors of a full disk, which lack it."""
     try:
         yield
     except OSError as error:

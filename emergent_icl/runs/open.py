@@ -1,4 +1,4 @@
-"""Trained runs, opened by their folders."""
+"""Trained runs, opened from their folders."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import io
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -36,18 +37,19 @@ from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError, writ
 from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.replicas import Replica, capacities
 from emergent_icl.training.settings import pinned
+from emergent_icl.training.update import named_weights
 
-# Per mode, unless another number is asked for.
+# Default number per mode.
 NUM_SEQUENCES = 10_000
 
 
 class Sequences(NamedTuple):
-    """N sequences of S examples, the query last; host arrays."""
+    """N sequences of S examples, the query last, as host arrays."""
 
-    examples: np.ndarray  # as the encoder reads them: what `Run.predict` takes; [N, S, ...]
+    examples: np.ndarray  # as `Run.predict` takes them; [N, S, ...]
     labels: np.ndarray  # int32 [N, S]; the last is the correct answer to the query
     class_ids: np.ndarray  # int32 [N, S]
-    exemplar_ids: np.ndarray  # of the class; int32 [N, S]
+    exemplar_ids: np.ndarray  # within the class; int32 [N, S]
     class_names: np.ndarray  # str [N, S]
     roles: np.ndarray  # 'rare', 'common' or 'holdout'; str [N, S]
 
@@ -58,25 +60,15 @@ class Sequences(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A trained run, opened as of a checkpoint. See `load_run`.
+    """A trained run, opened at a checkpoint. See `load_run`."""
 
-    Attributes:
-      experiment: what follows from the config: data, network, task (classes, sequences, labels).
-      step: training step of the checkpoint.
-      params: parameters, {module: {name: host array}}.
-      batch_stats: running averages of BatchNorm, likewise.
-      trained: the config that the run was trained with, before any override.
-      workdir: the folder that it was opened from.
-      replica: its name among runs that were trained together; '' for a run alone.
-    """
-
-    experiment: Experiment
-    step: int
-    params: Params
-    batch_stats: BatchStats
-    trained: ml_collections.ConfigDict
-    workdir: Workdir | None = None
-    replica: str = ""
+    experiment: Experiment  # built from the config: data, network, task
+    step: int  # of the checkpoint
+    params: Params  # {module: {name: host array}}
+    batch_stats: BatchStats  # running averages of BatchNorm, likewise
+    trained: ml_collections.ConfigDict  # the config used in training, before any override
+    workdir: Workdir | None = None  # where it was opened
+    replica: str = ""  # its name among runs trained together; '' for a single run
 
     def __repr__(self) -> str:
         where = f"'{self.workdir.path}'" if self.workdir else "no folder"
@@ -94,20 +86,20 @@ class Run(NamedTuple):
         num_sequences: int | None = NUM_SEQUENCES,
         **options: Any,
     ) -> Results:
-        """Evaluates the run on the sequences that the command `evaluate` draws; writes nothing.
+        """Evaluates the run on the sequences of the command `evaluate`; writes nothing.
 
         Args:
-          modes: names of EVALUATION_MODES; None for those that the run was opened with.
-          num_sequences: per mode; N sequences are the first N of any larger number. None for as
-            many as the run was opened with.
+          modes: names of EVALUATION_MODES; None: those in the config.
+          num_sequences: per mode; N sequences are the first N of any larger number. None: as in
+            the config.
           **options: others of `config.evaluation`, such as shots=2, ways=4, exemplars='holdout'.
 
         Returns:
-          For each mode, a dictionary from metrics to `Interval(mean, low, high)`, a 95 % interval
-          over sequences. The loss is in nats; all other metrics are in [0, 1].
+          {mode: {metric: Interval(mean, low, high)}}, with 95% intervals over sequences. The loss
+          is in nats; all other metrics are in [0, 1].
 
         Raises:
-          ConfigError: an unknown mode or option, or an impossible value.
+          ConfigError: an unknown mode or option, or an invalid value.
         """
         modes = (modes,) if isinstance(modes, str) else modes
         given = {"modes": modes and tuple(modes), "num_sequences": num_sequences, **options}
@@ -117,14 +109,14 @@ class Run(NamedTuple):
 
     @pinned()
     def sequences(self, mode: str, n: int = 8) -> Sequences:
-        """The first `n` evaluation sequences of a mode, as the run is evaluated on them.
+        """The first `n` >= 1 evaluation sequences of a mode.
 
         Args:
-          mode: a name of EVALUATION_MODES; training types, such as 'bursty', are among them.
-          n: how many, at least 1.
+          mode: a name of EVALUATION_MODES, which include training types such as 'bursty'.
+          n: number of sequences.
 
         Raises:
-          ConfigError: an unknown mode, or an impossible number.
+          ConfigError: an unknown mode or an invalid number.
         """
         count = max(n, self.experiment.config.evaluation.num_sequences) if n > 0 else n
         experiment = self._evaluated({"modes": (mode,), "num_sequences": count})
@@ -135,7 +127,7 @@ class Run(NamedTuple):
             self.device_bank(), batch.class_ids, batch.exemplar_ids, keys, np.float32(scale)
         )
         names = experiment.bank.class_names
-        # Variants of a class share its name.
+        # Variants of a class share a name.
         numbers = batch.class_ids // (experiment.task.space.num_bank_classes // len(names))
         return Sequences(
             np.asarray(shown), batch.labels, batch.class_ids, batch.exemplar_ids,
@@ -144,24 +136,23 @@ class Run(NamedTuple):
 
     @pinned()
     def predict(self, examples: ArrayLike, labels: ArrayLike) -> np.ndarray:
-        """Probabilities of each label at the query, for sequences of your own.
+        """Probabilities of all L labels at the query of each of your sequences.
 
         Args:
-          examples: B sequences of S examples, the query last, as the encoder reads them (see
-            `sequences`): float images [B, S, H, W] or [B, S, H, W, 1], with values in [0, 1] up to
-            noise; float vectors [B, S, D]; or integers [B, S].
-          labels: of the context, integers [B, S - 1] from 0 to L - 1; or [B, S], of which the
-            query's is not read.
+          examples: B sequences of S examples, the query last: float images [B, S, H, W] or
+            [B, S, H, W, 1] in [0, 1] up to noise; float vectors [B, S, D]; or integers [B, S].
+          labels: context labels, integers in [0, L), [B, S - 1]; or [B, S], where the query's
+            label is ignored.
 
         Returns:
-          float32 [B, L]; each row sums to 1. Examples are never dropped (model.example_dropout).
+          float32 [B, L]; each row sums to 1. Example dropout is off.
 
         Raises:
-          ValueError: a wrong shape, type or value; the message says what is expected.
+          ValueError: a wrong shape, type, or value; the message says what is expected.
         """
         task, config = self.experiment.task, self.experiment.config
-        shown, given = checked_examples(task, examples), np.asarray(labels)
-        given = checked_labels(task, given, *shown.shape[:2])
+        shown = checked_examples(task, examples)
+        given = checked_labels(task, labels, *shown.shape[:2])
         if problems := list(position_problems(config.model, shown.shape[1])):
             raise ValueError(problems[0])
         compiled = compile_evaluation(self.experiment.network, self.experiment.materialize)
@@ -172,35 +163,34 @@ class Run(NamedTuple):
         return np.concatenate(jax.device_get(parts))[: len(shown)]
 
     def curves(self) -> Any:
-        """Learning curves: a row for each line of metrics.jsonl, of this replica alone.
+        """Learning curves: one row per line of metrics.jsonl, for this replica.
 
         Returns:
           A pandas DataFrame with columns 'step', 'replica', 'train/loss' (nats),
-          'eval/MODE/METRIC', ...; NaN where a line lacks a metric. Without pandas, a dictionary of
-          arrays [lines] by the same names.
+          'eval/MODE/METRIC', ...; missing values are NaN. Without pandas, a dictionary from column
+          names to arrays [lines].
 
         Raises:
           WorkdirError: the run has no folder, or its metrics are damaged.
         """
         if self.workdir is None:
             raise WorkdirError("this run was not opened from a folder: it has no learning curves")
-        records = metrics_of(self.workdir, self.replica)
-        names = dict.fromkeys(("step", "replica", *(name for record in records for name in record)))
-        missing = dict.fromkeys(names, math.nan) | {"replica": self.replica}
-        columns = {
-            name: np.array([record.get(name, missing[name]) for record in records])
-            for name in names
-        }
+        records = [
+            {"step": line["step"], "replica": self.replica, **line}
+            for line in metrics_of(self.workdir, self.replica)
+        ]
+        names = dict.fromkeys(("step", "replica", *itertools.chain(*records)))
+        columns = {name: np.array([line.get(name, math.nan) for line in records]) for name in names}
         try:
             return importlib.import_module("pandas").DataFrame(columns)
         except ImportError:  # It is optional.
             return columns
 
     def export(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the parameters and BatchNorm statistics as one flat .npz file; returns its path.
+        """Writes parameters and BatchNorm statistics to a flat .npz file; returns its path.
 
-        Arrays are named 'params/MODULE/NAME' and 'batch_stats/MODULE/NAME'; 'step' and 'config'
-        (JSON) are beside them. To read one back: `np.load(path)["params/head/w"]`.
+        Arrays are named 'params/MODULE/NAME' and 'batch_stats/MODULE/NAME'; the file also has
+        'step' and 'config' (JSON). Read an array with `np.load(path)["params/head/w"]`.
 
         Raises:
           ValueError: the file name does not end in .npz.
@@ -209,12 +199,8 @@ class Run(NamedTuple):
         path = Path(path).expanduser()
         if path.suffix != ".npz":
             raise ValueError(f"{path}: parameters are exported as an .npz file")
-        arrays: dict[str, Any] = {
-            f"{kind}/{module}/{name}": np.asarray(leaf)
-            for kind, tree in (("params", self.params), ("batch_stats", self.batch_stats))
-            for module, leaves in tree.items()
-            for name, leaf in leaves.items()
-        }
+        weights = named_weights(self.params, self.batch_stats)
+        arrays: dict[str, Any] = {"/".join(key): np.asarray(leaf) for key, leaf in weights.items()}
         about = {"step": np.int64(self.step), "config": np.array(self.trained.to_json())}
         content = io.BytesIO()
         np.savez(content, **about, **arrays)
@@ -222,7 +208,7 @@ class Run(NamedTuple):
         return path
 
     def _evaluated(self, options: dict[str, Any]) -> Experiment:
-        """The experiment with other options of `config.evaluation`; None leaves one as it is."""
+        """The experiment with other options of `config.evaluation`; None keeps an option."""
         given = {f"evaluation.{name}": one for name, one in options.items() if one is not None}
         config, replicas = _overridden(self.experiment.config, tuples(given))
         return self.experiment._replace(config=config, replicas=replicas)
@@ -235,29 +221,27 @@ def load_run(
     overrides: Mapping[str, object] | None = None,
     replica: str | None = None,
 ) -> Run:
-    """Opens a run; needs nothing but its work directory (and its data).
+    """Opens a run from its work directory; its data must be available.
 
     Args:
       workdir: folder of the run.
       step: step of the checkpoint; None for the newest.
-      overrides: {'evaluation.num_sequences': 10_000, ...}, among the options that are
-        `reopenable`: others would make it another run.
-      replica: name of the replica to open, if several were trained together.
+      overrides: `reopenable` options, such as {'evaluation.num_sequences': 10_000}.
+      replica: name of the replica, if several were trained together.
 
     Raises:
-      WorkdirError: no run there, no such checkpoint or replica; DivergedError, one of these,
-        if the replica diverged.
+      WorkdirError: no such run, checkpoint, or replica; DivergedError if the replica diverged.
       ConfigError: an override is not allowed, or the run needs an extension that was not
         imported (docs/extending.md).
-      OtherDataError: its data have changed.
-      DataUnavailableError: its data are not available.
+      OtherDataError: the data have changed.
+      DataUnavailableError: the data are not available.
     """
     folder, overrides = Workdir(workdir), overrides or {}
     written = _written(folder, overrides)
     together = check(written)
     index = replica_index(folder, [one.name for one in together], replica)
     trained = together[index]
-    # As it was trained, whatever the overrides ask of it.
+    # Overrides must not change the capacities that it was trained with.
     fixed = with_options(trained.config, capacities((trained,)))
     config, replicas = _overridden(fixed, overrides)
     with CheckpointStore(folder.checkpoints, config=written) as store:
@@ -269,14 +253,14 @@ def load_run(
     if trained.name in progress.diverged:
         raise DivergedError(
             f"replica '{trained.name}' of {folder.path} diverged at step "
-            f"{progress.diverged[trained.name]}; its checkpoint of step {step} holds nothing of use"
+            f"{progress.diverged[trained.name]}; its checkpoint of step {step} is not usable"
         )
     own = jax.tree.map(lambda leaf: leaf[index], state)
     return Run(experiment, step, own.params, own.batch_stats, trained.config, folder, trained.name)
 
 
 def load_replicas(workdir: str | os.PathLike[str]) -> dict[str, Run]:
-    """Opens every replica of a run by its name, without those that diverged; as `load_run`."""
+    """Opens all replicas that did not diverge: {name: run}; raises like `load_run`."""
     runs = {}
     for name in replica_names(workdir):
         with contextlib.suppress(DivergedError):
@@ -287,18 +271,18 @@ def load_replicas(workdir: str | os.PathLike[str]) -> dict[str, Run]:
 def replica_names(
     workdir: str | os.PathLike[str], overrides: Mapping[str, object] | None = None
 ) -> list[str]:
-    """Names of the replicas that were trained there, [''] for a run alone; as `load_run`."""
+    """Names of the replicas of a run, [''] for a single run; raises like `load_run`."""
     return [replica.name for replica in check(_written(Workdir(workdir), overrides or {}))]
 
 
 def _written(folder: Workdir, overrides: Mapping[str, object]) -> ml_collections.ConfigDict:
-    """The config of the folder, with its data where they are now: they may have moved since."""
+    """The stored config, with the present locations of its data."""
     moved = {path: value for path, value in overrides.items() if has(path, "per_machine")}
     return with_options(folder.read_config(), moved)
 
 
 def replica_index(folder: Workdir, names: list[str], replica: str | None) -> int:
-    """Which of the replicas of a folder is asked for."""
+    """Index of the requested replica; raises WorkdirError if it does not exist or is ambiguous."""
     if replica is None and len(names) == 1:
         return 0
     if replica in names and replica:
@@ -312,7 +296,7 @@ def replica_index(folder: Workdir, names: list[str], replica: str | None) -> int
 def _overridden(
     config: ml_collections.ConfigDict, overrides: Mapping[str, object]
 ) -> tuple[ml_collections.ConfigDict, tuple[Replica, ...]]:
-    """A valid, locked copy with some options changed, and what was derived from it."""
+    """A valid, locked copy with some options changed, and its replicas."""
     may = prefixes("reopenable")
     fixed = [path for path in overrides if not path.startswith(may)]
     if fixed:

@@ -1,7 +1,6 @@
-"""Several processes that train one run, each on its own devices and on its share of a batch.
+"""Several processes that train one run, each with its own devices and share of the batch.
 
-Process 0 alone writes; everything else every process does. What they start from must be the
-same, and they must stop after the same step: both are agreed upon here.
+Only process 0 writes. All must start from the same state and stop after the same step.
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ Tree = TypeVar("Tree")
 
 
 class DisagreementError(WorkdirError):
-    """The processes of a run were not started alike."""
+    """The processes of a run were started differently."""
 
 
 def is_primary() -> bool:
-    """Whether this process writes what the run leaves."""
+    """Whether this is process 0, which writes the run's files."""
     return jax.process_index() == 0
 
 
 def on_primary(
     enter: Callable[[], contextlib.AbstractContextManager[T]],
 ) -> contextlib.AbstractContextManager[T | None]:
-    """What process 0 alone enters; the others have None."""
+    """A context that only process 0 enters; the others get None."""
     return enter() if is_primary() else contextlib.nullcontext()
 
 
 def check_agreement(find: Callable[[], Mapping[str, Any]]) -> None:
-    """Waits for all processes, and checks that each finds the same JSON-able, nested facts.
+    """Waits for all processes and compares their JSON-serializable, nested facts.
 
     Raises:
       DisagreementError: on every process; names what differs from process 0.
@@ -62,11 +61,7 @@ def check_agreement(find: Callable[[], Mapping[str, Any]]) -> None:
 
 
 def check_devices() -> None:
-    """Checks that every process has as many devices as the others, of one kind.
-
-    Raises:
-      DisagreementError: on every process.
-    """
+    """Raises DisagreementError, on every process, unless all have equal devices."""
     found: dict[int, list[str]] = collections.defaultdict(list)
     for device in jax.devices():
         found[device.process_index].append(device.device_kind)
@@ -79,7 +74,7 @@ def check_devices() -> None:
 
 
 def of_primary(value: Any) -> Any:
-    """What process 0 passed, JSON-able."""
+    """The JSON-serializable value that process 0 passed."""
     return value if jax.process_count() == 1 else _gather(value)[0]
 
 
@@ -87,7 +82,7 @@ def state_of_primary(state: Tree) -> Tree:
     """The host arrays that process 0 passed, bit for bit."""
     if jax.process_count() == 1:
         return state
-    # As whole numbers: what brings them over adds zeros, and -0.0 + 0.0 is 0.0.
+    # As integers: the broadcast adds zeros, and -0.0 + 0.0 is 0.0.
     bits = jax.tree.map(lambda leaf: np.asarray(leaf).view(f"u{leaf.dtype.itemsize}"), state)
     received = multihost_utils.broadcast_one_to_all(bits)
     return jax.tree.map(
@@ -96,10 +91,10 @@ def state_of_primary(state: Tree) -> Tree:
 
 
 def stop_votes(requested: Callable[[], signal.Signals | None]) -> Iterator[signal.Signals | None]:
-    """Asks again and again whether any process was asked to stop: all learn it at the same step.
+    """Yields after each call whether any process was asked to stop, the same on all processes.
 
-    The first answer is about now, and waits for all processes. The others are about as many calls
-    ago as may be under way, so that nobody waits.
+    The first answer is current and waits for all processes. Later ones lag by the number of calls
+    in flight, so that no process waits.
     """
     if jax.process_count() == 1:
         while True:
@@ -118,7 +113,7 @@ def _signal(greatest: jax.Array) -> signal.Signals | None:
 
 
 def _gather(value: Any) -> list[Any]:
-    """What every process passed, in their order."""
+    """The values of all processes, in order."""
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.int32(len(text)))
     padded = np.zeros(lengths.max(), np.uint8)

@@ -1,4 +1,4 @@
-"""How far a run is: what a checkpoint carries on, and what is open between two lines of metrics."""
+"""Progress of a run: what a checkpoint stores besides the state, and metrics not yet logged."""
 
 from __future__ import annotations
 
@@ -16,41 +16,40 @@ from emergent_icl.training.devices import calls_in_flight
 from emergent_icl.training.replicas import Replica
 from emergent_icl.training.step import Step
 
-# Calls whose metrics may wait on the devices for a line that is far away.
+# Calls whose metrics may stay on the devices until a line is due.
 MOST_CALLS = 1000
 
 # Device arrays -> host arrays.
 Fetch = Callable[[Any], Any]
-# Of each replica: {metric: values}.
+# Per replica: {metric: values}.
 Window = list[dict[str, list[float]]]
 
 
 class Progress(NamedTuple):
-    """What a run must know besides its state to go on as if it had not stopped."""
+    """What a run needs besides its state to resume as if it had not stopped."""
 
     wall_seconds: float = 0.0  # of all commands together
-    train_seconds: float = 0.0  # of that, in timed updates ...
-    train_steps: int = 0  # ... and how many updates that were
-    # Metrics of steps that are not logged yet. Such defaults are never mutated.
+    train_seconds: float = 0.0  # of these, in timed updates
+    train_steps: int = 0  # number of timed updates
+    # Metrics of steps that are not logged yet. These defaults are never mutated.
     window: Window = []  # noqa: RUF012
-    # By a replica's name, the step at which it was seen to have diverged.
+    # Replica name -> step at which divergence was found.
     diverged: dict[str, int] = {}  # noqa: RUF012
-    steps_per_call: int = 0  # K; 0 where nothing was computed yet
-    # By a replica's name, the newest training loss that was finite.
+    steps_per_call: int = 0  # K; 0 if nothing was computed yet
+    # Replica name -> newest finite training loss.
     last_losses: dict[str, float] = {}  # noqa: RUF012
-    started: str = ""  # When step 0 was begun, see `utc_now`; '' where a version did not say.
+    started: str = ""  # when step 0 began, see `utc_now`; '' if an older version did not store it
 
 
 def utc_now() -> str:
-    """The time as '2026-11-28T18:50:00Z'; of two such texts the earlier one is the lesser."""
+    """The time as '2026-11-28T18:50:00Z', whose alphabetical order is chronological."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 class NonFiniteLossError(FloatingPointError):
-    """A run diverged: a number became NaN or infinite, in training or in an evaluation."""
+    """A run diverged: a number in training or evaluation became NaN or infinite."""
 
     def __init__(self, step: int, what: str, replicas: int = 1) -> None:
-        """Takes the step at which it was seen, what was seen, and how many replicas diverged."""
         self.step = step
         who = "" if replicas == 1 else f"All {replicas} replicas have diverged; the last: "
         super().__init__(
@@ -60,11 +59,11 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class Tracker:
-    """Follows a run from call to call: its clock, the metrics of the open line, who diverged.
+    """Tracks a run from call to call: its clock, metrics not yet logged, diverged replicas.
 
-    Metrics stay on the devices until a line is due, and come to the host at once; there every
-    number is checked. A replica that diverged is no longer followed. A run that is alone, or the
-    last replica, raises instead. The clock counts updates, without compilation and pauses.
+    Metrics stay on the devices until a line is due; on the host, every number is checked. A
+    diverged replica is no longer tracked; a single run, or the last replica, raises an error
+    instead. The clock excludes compilation and pauses.
     """
 
     def __init__(
@@ -75,27 +74,28 @@ class Tracker:
         started: float,
         fetch: Fetch,
     ) -> None:
-        """Goes on from the `carried` progress of a checkpoint, in a command that has `started`.
+        """Continues from `carried`, the progress in a checkpoint.
 
-        That is a `time.monotonic()`; `fetch` brings metrics to the host, and is called once a line.
+        `started` is the start of the command in `time.monotonic()`; `fetch` copies metrics to the
+        host, once per line.
         """
         self.names, self.fetch = tuple(replica.name for replica in replicas), fetch
         self.diverged, self._told = dict(carried.diverged), set(carried.diverged)
         self._step, self._started = step, started - carried.wall_seconds
         self.begun, self.last_losses = carried.started, dict(carried.last_losses)
-        # A checkpoint of step 0 has K, too.
+        # A checkpoint of step 0 has K as well.
         self.is_resumed = carried.steps_per_call > 0
         self._window = copy.deepcopy(carried.window) or [{} for _ in replicas]
-        # (step before the call, its metrics), not on the host yet.
+        # (step before the call, its metrics on the devices).
         self._in_flight: list[tuple[int, Mapping[str, Array]]] = []
         self._most_in_flight = calls_in_flight()
-        # Timed updates: of all commands, and until the last line.
+        # Timed updates of all commands; the same at the last line.
         self._seconds, self._steps = carried.train_seconds, carried.train_steps
         self._lap = (self._seconds, self._steps)
         self._since: float | None = None
 
     def add(self, first_step: int, metrics: Mapping[str, Array]) -> None:
-        """Adds a call of K steps after `first_step`; copies nothing, waits for an earlier one."""
+        """Adds a call of K steps after `first_step`; waits for an earlier call, copies nothing."""
         self._in_flight.append((first_step, metrics))
         if len(self._in_flight) > self._most_in_flight:
             _, earlier = self._in_flight[-1 - self._most_in_flight]
@@ -105,12 +105,12 @@ class Tracker:
         self._advance(self._step.steps_per_call)
 
     def line(self, keep: bool) -> dict[str, dict[str, float]]:
-        """Waits for all calls; what there is to say of each replica's training since the last line.
+        """Waits for all calls; returns mean training metrics since the last line, by replica.
 
-        Nothing of one that diverged. With `keep` the next line is about the same steps, too.
+        Diverged replicas are left out. With `keep`, the next line includes the same steps.
 
         Raises:
-          NonFiniteLossError: no replica is left whose numbers are finite.
+          NonFiniteLossError: all replicas have diverged.
         """
         self._settle()
         self._advance(0)
@@ -132,11 +132,7 @@ class Tracker:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Waits for all calls, which is on the clock; the time inside is not.
-
-        Raises:
-          NonFiniteLossError: see `line`.
-        """
+        """Waits for all calls, then stops the clock inside the context; raises like `line`."""
         self._settle()
         self._advance(0)
         before = time.monotonic()
@@ -145,13 +141,13 @@ class Tracker:
             self._since += time.monotonic() - before
 
     def progress(self) -> Progress:
-        """What a checkpoint carries on; waits for all calls."""
+        """Waits for all calls; returns the progress to store in a checkpoint."""
         self._settle()
         return Progress(
             time.monotonic() - self._started,
             self._seconds,
             self._steps,
-            # A copy: it may be written while the next steps are added.
+            # Copied, because it may be written while steps are added.
             copy.deepcopy(self._window),
             dict(self.diverged),
             self._step.steps_per_call,
@@ -160,12 +156,10 @@ class Tracker:
         )
 
     def mark(self, replica: int, step: int, what: str) -> None:
-        """Notes that the replica of a number diverged, at which step that was seen, and what.
-
-        The error says, as the summary does, what the last finite loss was.
+        """Records that a replica diverged, at which step, and which number was not finite.
 
         Raises:
-          NonFiniteLossError: it was the last one, or a run that is alone.
+          NonFiniteLossError: it was the last replica, or a single run.
         """
         name = self.names[replica]
         self.diverged.setdefault(name, step)
@@ -176,13 +170,13 @@ class Tracker:
             raise NonFiniteLossError(step, what, len(self.names))
 
     def newly_diverged(self) -> Iterator[tuple[str, int, float | None]]:
-        """Who diverged since this was last asked, at which step that was seen, its last loss."""
+        """(name, step, last finite loss) of replicas that diverged since the last call."""
         for name in [name for name in self.diverged if name not in self._told]:
             self._told.add(name)
             yield name, self.diverged[name], self.last_losses.get(name)
 
     def _advance(self, steps: int) -> None:
-        """Counts updates; the first ones, which compile, only start the clock."""
+        """Counts updates; the first call, which compiles, only starts the clock."""
         now = time.monotonic()
         if self._since is not None:
             self._seconds += now - self._since
@@ -191,7 +185,7 @@ class Tracker:
             self._since = now
 
     def _settle(self) -> None:
-        """Waits for all calls, and takes their metrics to the host."""
+        """Waits for all calls and copies their metrics to the host."""
         if not self._in_flight:
             return
         layout = self._step.layout
@@ -204,9 +198,9 @@ class Tracker:
         self._in_flight = []
 
     def _take(self, replica: int, first_step: int, host: dict[str, np.ndarray]) -> None:
-        """Adds a replica's metrics of a call, [K, R] each, if all of them are finite."""
+        """Adds a replica's metrics of a call, each [K, R], if all are finite."""
         name, losses_K = self.names[replica], host["loss"][:, replica]
-        # The loss first: it is what people look at.
+        # The loss first: it is the most informative in an error.
         for metric in sorted(host, key=lambda metric: metric != "loss"):
             values_K = host[metric][:, replica]
             if len(bad := np.flatnonzero(~np.isfinite(values_K))):

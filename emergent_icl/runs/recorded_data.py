@@ -1,4 +1,4 @@
-"""What a run was trained on: recorded in data.json before its first step, compared ever after."""
+"""The data of a run: recorded in data.json before its first step, compared from then on."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from emergent_icl.training.replicas import Replica
 
 logger = logging.getLogger(__name__)
 
-# What resizes and draws examples.
+# Packages that resize or draw examples.
 PACKAGES = ("emergent-icl", "numpy", "pillow")
 _KINDS = {"source": str, "examples": str, "splits": dict, "from_step": int, "versions": dict}
 
 
 class OtherDataError(WorkdirError):
-    """The data are not those that the run was trained on."""
+    """The data differ from those that the run was trained on."""
 
 
 def check_data(workdir: Workdir, bank: ExampleBank, replicas: Sequence[Replica] = ()) -> None:
-    """A run goes on, and is looked at, only on the data that it was trained on.
+    """Compares the data with those that the run in a folder was trained on.
 
-    Other examples of the same source, and a run without a record, are warned of.
+    Warns of other examples from the same source, and of a run without a record.
 
     Raises:
-      OtherDataError: another source, or another split for one of these replicas, which are known
-        by name; on every process of a run.
+      OtherDataError: on every process, if the source, or the split of one of these replicas,
+        differs.
     """
     problem = _problem(workdir, bank, _splits(replicas)) if processes.is_primary() else None
     if problem := processes.of_primary(problem):
@@ -44,7 +44,7 @@ def check_data(workdir: Workdir, bank: ExampleBank, replicas: Sequence[Replica] 
 def record_data(
     workdir: Workdir, bank: ExampleBank, replicas: Sequence[Replica], step: int
 ) -> None:
-    """Records the data of a run from a step on, unless they are recorded already."""
+    """Records the data of a run from a step on, unless they are already recorded."""
     if workdir.data.exists():
         return
     about = {
@@ -58,7 +58,7 @@ def record_data(
 
 
 def recorded_source(workdir: Workdir) -> str:
-    """The source that a run recorded, in words; '' if there is no record."""
+    """The recorded source in words; '' without a record."""
     return _read(workdir)["source"] if workdir.data.exists() else ""
 
 
@@ -72,7 +72,7 @@ def _read(workdir: Workdir) -> dict[str, Any]:
 
 
 def _splits(replicas: Sequence[Replica]) -> dict[str, str]:
-    """Which classes and exemplars are held out, and the others' roles: a checksum a replica."""
+    """Per replica, a checksum of class roles and held-out exemplars."""
     ids = {
         one.name: np.append(one.task.space.split.class_ids, one.task.space.holdout_exemplars)
         for one in replicas
@@ -81,18 +81,18 @@ def _splits(replicas: Sequence[Replica]) -> dict[str, str]:
 
 
 def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str | None:
-    """Why the data are refused; warns where they may be others."""
+    """Why the data are refused, or None; warns if they may differ."""
     if not workdir.data.exists():
         if workdir.holds_checkpoints():
             _warn(
-                f"The run in {workdir.path} recorded no checksum of its data (an earlier version "
-                "trained it): whether they are these is not known."
+                f"The run in {workdir.path} has no record of its data (an earlier version trained "
+                "it), so it is unknown whether they are the same."
             )
         return None
     try:
         there = _read(workdir)
     except WorkdirError as error:
-        return f"{error}\nWithout that file the run resumes on whatever data it finds."
+        return f"{error}\nWithout that file, the run resumes on any data."
     made_there, made_here = map(_in_words, (there["versions"], versions(PACKAGES)))
     pairs = [("source", there["source"], bank.source)]
     for name, split in splits.items():
@@ -106,16 +106,16 @@ def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str
     if differences:
         return (
             f"{workdir.path} holds a run on other data:{''.join(differences)}\n"
-            "Give it its own data again, or train another run on these in another --workdir."
+            "Restore the original data, or use another --workdir for a run on these."
         )
     if there["examples"] != f"{bank.checksum:08x}":
         _warn(
             f"The examples differ from those of the run in {workdir.path}, though their source "
-            f"({bank.source or 'not known'}) does not: made there with {made_there}, here with "
-            f"{made_here}. Numbers may differ from the run's own."
+            f"({bank.source or 'unknown'}) does not: made there with {made_there}, here with "
+            f"{made_here}. Numbers may differ from those of the run."
         )
     if step := there["from_step"]:
-        _warn(f"The run in {workdir.path} recorded its data from step {step} on, not before.")
+        _warn(f"The run in {workdir.path} recorded its data only from step {step} on.")
     return None
 
 
@@ -125,5 +125,5 @@ def _in_words(versions: Mapping[str, str]) -> str:
 
 @functools.cache
 def _warn(text: str) -> None:
-    """Once, however many replicas of a run are opened."""
+    """Warns once, also if several replicas of a run are opened."""
     logger.warning("%s", text)

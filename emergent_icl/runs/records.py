@@ -1,4 +1,4 @@
-"""What a run tells: lines of metrics and events for programs, a display for people, a summary."""
+"""Records of a run: lines of metrics, a summary, and the interface of displays."""
 
 from __future__ import annotations
 
@@ -25,48 +25,42 @@ from emergent_icl.training.build import Experiment
 from emergent_icl.training.step import Step
 from emergent_icl.training.update import TrainState
 
-# What the numbers of a run depend on, besides this project.
+# Other packages that affect the numbers of a run.
 PACKAGES = ("jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "numpy")
-# Bytes; a line of eight evaluation modes has 3,000.
+# Bytes; a line with eight evaluation modes has 3,000.
 _LONGEST_LINE = 2**16
 
 
 class Display:
-    """Told of everything that happens in a run; this one ignores it.
-
-    The library prints nothing: commands pass a display that does.
-    """
+    """Receives the events of a run; this one ignores them. Commands pass one that prints."""
 
     def started(self, facts: dict[str, Any]) -> None:
-        """Before compilation; `facts` are names and values to show."""
+        """Called before compilation; `facts` are names and values to show."""
 
     def set_aside(self, step: int, why: str, place: Path) -> None:
-        """After a checkpoint that cannot be read was moved to another place."""
+        """Called after an unreadable checkpoint was moved to another place."""
 
     def advanced(self, step: int) -> None:
-        """After the call that ended with this step was dispatched."""
+        """Called after the device call that ends with this step was dispatched."""
 
     def logged(self, step: int, records: dict[str, Record]) -> None:
-        """After lines of metrics were written, by the replica's name ('' for a run alone)."""
+        """Called after metrics were written, by replica name ('' for a single run)."""
 
     def diverged(self, name: str, step: int, last_loss: float | None) -> None:
-        """After a replica was found to hold a loss that is not finite; the others go on.
-
-        Its last finite loss is None where the first one was not finite.
-        """
+        """Called after a replica diverged; `last_loss` is None if no loss was finite."""
 
     def close(self) -> None:
-        """After everything else."""
+        """Called last."""
 
 
 SILENT = Display()
 
 
 class MetricsWriter:
-    """metrics.jsonl and the loggers; continues exactly where a checkpoint ends."""
+    """metrics.jsonl and the loggers; continues exactly after a checkpoint."""
 
     def __init__(self, workdir: Workdir, resume_step: int, loggers: Loggers | None = None) -> None:
-        """Opens the file, without what a killed run wrote after `resume_step`, or half wrote."""
+        """Opens the file and drops incomplete lines and those after `resume_step`."""
         self._path, self._loggers = workdir.metrics, loggers
         kept = [record for record in read_metrics(self._path) if record["step"] <= resume_step]
         write_whole(self._path, "".join(_line(record) for record in kept))
@@ -76,7 +70,7 @@ class MetricsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
-        # What went wrong first is what is told; here it would go wrong again.
+        # Report the first error; closing would probably raise it again.
         failed = kind is not None
         with contextlib.suppress(OSError) if failed else named(self._path):
             self._file.close()
@@ -85,10 +79,10 @@ class MetricsWriter:
                 self._loggers.close(failed)
 
     def write(self, step: int, records: Mapping[str, Record]) -> None:
-        """Adds a line for each replica, with its name unless that is ''; passes it to the loggers.
+        """Adds one line per replica, named unless '', and passes the metrics to the loggers.
 
         Raises:
-          OSError: they cannot be written, or the file was deleted.
+          OSError: a line cannot be written, or the file was deleted.
         """
         if not os.fstat(self._file.fileno()).st_nlink:
             what = "Deleted while the run wrote to it"
@@ -103,10 +97,10 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """Reads metrics.jsonl, [] if there is none; the last line may be half a line.
+    """Reads metrics.jsonl, [] if there is none; the last line may be incomplete.
 
     Raises:
-      WorkdirError: another one is not a line of metrics.
+      WorkdirError: another line is damaged.
     """
     if not path.exists():
         return []
@@ -119,19 +113,19 @@ def read_metrics(path: Path) -> list[Record]:
 
 
 def metrics_of(workdir: Workdir, replica: str = "") -> list[Record]:
-    """The lines of one replica, '' for a run alone; raises as `read_metrics`."""
+    """The lines of one replica, '' for a single run; raises like `read_metrics`."""
     return [one for one in read_metrics(workdir.metrics) if one.get("replica", "") == replica]
 
 
 def last_step(path: Path) -> int:
-    """Step of the last whole line of metrics.jsonl, 0 if there is none; reads the end alone."""
+    """Step of the last complete line of metrics.jsonl, 0 if there is none; reads only the end."""
     if not path.exists():
         return 0
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - _LONGEST_LINE, 0))
         *whole, _ = file.read().split(b"\n")
-    # The very last may be none: see `read_metrics`.
+    # The last line may be damaged: see `read_metrics`.
     records = (record for line in reversed(whole) if (record := _record(line)) is not None)
     return next(records, {"step": 0})["step"]
 
@@ -139,9 +133,13 @@ def last_step(path: Path) -> int:
 def facts(
     experiment: Experiment, state: TrainState, step: Step, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Names and values to show before compilation; `state` is [R, ...] on the host.
+    """Names and values to show before compilation.
 
-    What is `kept` of a stored run, {option: value}, the command would have otherwise.
+    Args:
+      experiment: of the run.
+      state: [R, ...] on the host.
+      step: compiled and placed.
+      kept: {option: value} of a stored run where the command alone would use another value.
     """
     config, space = experiment.config, experiment.task.space
     return {
@@ -152,29 +150,29 @@ def facts(
         "labels": experiment.task.num_labels,
         "model": f"{config.model.encoder} + {config.model.sequence_model}, "
         f"{config.model.num_layers} layers, {count_parameters(state.params):,} parameters",
-        "initial": "; ".join(
-            dict.fromkeys(initial_text(one.config) for one in experiment.replicas)
-        ),
+        "initial": _joined(initial_text(one.config) for one in experiment.replicas),
         "replicas": ", ".join(replica.name for replica in experiment.replicas),
         "devices": _devices(),
         "feeder": step.feeder,
         "keeps": ", ".join(f"{path} = {value!r}, as stored" for path, value in kept.items()),
-        "lengths": "; ".join(
-            dict.fromkeys(filter(None, (one.task.length_note for one in experiment.replicas)))
-        ),
+        "lengths": _joined(one.task.length_note for one in experiment.replicas),
         "first_step": int(state.step[0]),
         "last_step": config.training.num_steps,
     }
 
 
+def _joined(texts: Iterable[str | None]) -> str:
+    return "; ".join(dict.fromkeys(filter(None, texts)))
+
+
 def initial_text(config: ml_collections.ConfigDict) -> str:
-    """'checksum 123, run /runs/a': where initial weights come from; '' for random ones."""
+    """The source of initial weights, 'checksum 123, run /runs/a'; '' if they are random."""
     given = config.training.initial.to_dict().items()
     return ", ".join(f"{name} {value}" for name, value in given if value not in (None, "", ()))
 
 
 def evaluation_record(results: Results) -> Record:
-    """A line's numbers about evaluations, of one replica."""
+    """The evaluations of one replica as numbers of a line of metrics."""
     return {
         f"eval/{mode}/{metric}": interval.mean
         for mode, metrics in results.items()
@@ -187,9 +185,8 @@ def summary_of(
 ) -> dict[str, Any]:
     """The content of summary.json, given the last evaluation of each replica.
 
-    What is a replica's own stands under 'replicas' and its name; a run that is alone has it
-    at the top. Of one that diverged, `diverged_at_step` and `last_finite_loss` are all that is
-    known; the latter is None where its first loss was not finite.
+    Results are under 'replicas' and the replica's name; at the top for a single run. A diverged
+    replica has only `diverged_at_step` and `last_finite_loss`, None if no loss was finite.
     """
     config, replicas = experiment.config, experiment.replicas
     sequences = progress.train_steps * config.training.batch_size * len(replicas)
@@ -219,12 +216,12 @@ def summary_of(
 
 
 def count_parameters(params: Params) -> int:
-    """Numbers in the parameters of one replica, given those of all, [R, ...] a leaf."""
+    """Parameters per replica, given those of all: leaves [R, ...]."""
     return sum(leaf[0].size for leaf in jax.tree.leaves(params))
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those packages that are installed."""
+    """Versions of the packages that are installed."""
     found = {}
     for name in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -20,25 +20,25 @@ from emergent_icl.runs.records import SILENT, Display
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.settings import device_count
 
-# It must be in XLA_FLAGS before JAX looks for devices.
+# Must be in XLA_FLAGS before JAX initializes its devices.
 DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops"
 
 
 def train(
     config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], display: Display = SILENT
 ) -> Run:
-    """Trains a run, or resumes it where it stopped; returns it opened at its last step.
+    """Trains or resumes a run; returns it opened at its last step.
 
-    A run that is complete is only opened. On the main thread, Ctrl-C (in a notebook, "interrupt")
-    saves the run after the step in progress; a second one stops at once, unsaved.
+    A complete run is only opened. On the main thread, Ctrl-C (in a notebook, "interrupt") saves the
+    run after the current step; a second Ctrl-C stops at once without saving.
 
     Args:
       config: see `get_config`.
-      workdir: folder of the run; it is made.
-      display: is told of every line of metrics as it is written; by default nothing is printed.
+      workdir: folder of the run, created if needed.
+      display: receives metrics as they are written; by default, nothing is printed.
 
     Raises:
-      ConfigError: the config is impossible, or describes several replicas (see `train_replicas`).
+      ConfigError: the config is invalid or describes several replicas (see `train_replicas`).
       WorkdirError: the folder holds another run or other files, or is in use; nothing was changed.
       DataUnavailableError: the data are not available.
       NonFiniteLossError: the run diverged; earlier checkpoints are intact.
@@ -55,9 +55,9 @@ def train(
 def train_replicas(
     config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], display: Display = SILENT
 ) -> dict[str, Run]:
-    """Trains all replicas of a config together: {name: run}, without those that diverged.
+    """Trains all replicas of a config together; returns {name: run} of those that did not diverge.
 
-    Otherwise as `train`; NonFiniteLossError means that every replica has diverged.
+    Otherwise like `train`. Raises NonFiniteLossError if all replicas diverge.
     """
     _train(config, Workdir(workdir), display)
     return load_replicas(workdir)
@@ -88,10 +88,10 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, display: Display
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[loop.StopRequest]:
-    """Gives what is polled for SIGINT, which is a request to stop from the first poll on.
+    """Yields a poll for SIGINT, which is a request to stop from the first poll on.
 
-    Before that, while data are loaded, it interrupts at once, as a second one always does. Off the
-    main thread, and where a program has a handler of its own, signals are left alone.
+    Before the first poll, while data are loaded, SIGINT interrupts at once, as a second one always
+    does. Off the main thread, or if the program has its own handler, signals are left alone.
     """
     received: list[signal.Signals] = []
     before = signal.getsignal(signal.SIGINT)
@@ -113,5 +113,5 @@ def _interrupts() -> Iterator[loop.StopRequest]:
     finally:
         if is_ours:
             signal.signal(signal.SIGINT, before)
-        # A later poll would install it again.
+        # Keeps a later poll from installing the handler again.
         is_ours = False

@@ -1,4 +1,4 @@
-"""Training: config and folder in, trained and evaluated run out."""
+"""The training loop: from a config and a folder to a trained, evaluated run."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from emergent_icl.training.step import Step, agendas, make_step
 from emergent_icl.training.update import TrainState
 
 
-class Interrupted(Exception):  # noqa: N818  (not an error: the run was asked to stop, and did)
-    """The run was asked to stop by a signal; its state after a step is saved."""
+class Interrupted(Exception):  # noqa: N818  (not an error: the run stopped on request)
+    """A signal stopped the run; its state after `step` is saved."""
 
     def __init__(self, signal_number: signal.Signals, step: int) -> None:
         self.signal, self.step = signal_number, step
@@ -39,13 +39,13 @@ class Interrupted(Exception):  # noqa: N818  (not an error: the run was asked to
 
 
 class TrainResult(NamedTuple):
-    """How a call of `train` ended."""
+    """The outcome of `train`."""
 
-    summary: dict[str, Any]  # the content of summary.json
-    was_complete: bool  # there was nothing left to do
+    summary: dict[str, Any]  # content of summary.json
+    was_complete: bool  # before the call: nothing was trained
 
 
-# Polled after every call of the device: a signal to stop for, or None.
+# Polled after every device call: the signal that requests a stop, or None.
 StopRequest = Callable[[], signal.Signals | None]
 
 
@@ -58,18 +58,18 @@ def train(
     started: float | None = None,
     fetch: Fetch = devices.fetch,
 ) -> TrainResult:
-    """Trains a run, or several replicas of it, to the last step; goes on from a checkpoint.
+    """Trains or resumes a run, or several replicas of it, up to the last step.
 
-    Where JAX's distributed runtime joins several processes, each of them calls this with the same
-    arguments, on the same files; process 0 alone writes. `started` is the command's start in
-    `time.monotonic()`, `fetch` the one way of metrics and states to the host.
+    If JAX's distributed runtime joins several processes, all call this with the same arguments and
+    files; only process 0 writes. `started` is the start of the command in `time.monotonic()`;
+    `fetch` copies metrics and states to the host.
 
     Raises:
-      ConfigError, DataUnavailableError, SettingError: it cannot be run; nothing was touched.
-      WorkdirError: the folder holds another run, or is in use. DisagreementError: the processes
-        were started differently. OtherDataError: the data are others. Nothing was touched.
-      NonFiniteLossError: a run, or its last replica, diverged; checkpoints before it stand.
-      Interrupted: asked to stop; the state is saved.
+      ConfigError, DataUnavailableError, SettingError: it cannot run. Nothing was changed.
+      WorkdirError: the folder holds another run or is in use. DisagreementError: the processes
+        were started differently. OtherDataError: the data differ. Nothing was changed.
+      NonFiniteLossError: the run, or its last replica, diverged; earlier checkpoints are intact.
+      Interrupted: stopped on request; the state is saved.
     """
     started = time.monotonic() if started is None else started
     config, kept = workdir.resumed(config)
@@ -83,11 +83,11 @@ def train(
     workdir.make()
     lock = processes.on_primary(workdir.locked)
     with lock, CheckpointStore(workdir.checkpoints, config.checkpoints.keep, config) as store:
-        workdir.check(config)  # Once more, now that nobody else can change it.
+        workdir.check(config)  # Again, now that no other command can change it.
         complete = _summary_if_complete(workdir, store, config.training.num_steps)
         processes.check_agreement(lambda: _what_must_agree(experiment))
         check_data(workdir, experiment.bank, replicas)
-        # A shared folder need not look the same everywhere at once.
+        # Processes may see different listings of a shared folder.
         if processes.of_primary(complete is not None):
             return TrainResult(complete or {}, was_complete=True)
         start, carried = _resume(experiment, weights, workdir, store, display)
@@ -97,13 +97,13 @@ def train(
         results = _loop(experiment, start, step, tracker, workdir, store, display, stop_requested)
         store.wait()
         summary = records.summary_of(experiment, start, results, tracker.progress())
-        if processes.is_primary():  # Written last: it says that the run is complete.
+        if processes.is_primary():  # Written last: it marks the run as complete.
             workdir.write_json(workdir.summary, summary)
     return TrainResult(summary, was_complete=False)
 
 
 def _stopping(stop_requested: StopRequest) -> Listener:
-    """Ends long work before the first step when a signal asks for it."""
+    """Ends long preparation when a signal requests it."""
 
     def listener(what: str, done: int, total: int) -> None:
         if signal_number := stop_requested():
@@ -115,20 +115,20 @@ def _stopping(stop_requested: StopRequest) -> Listener:
 def _summary_if_complete(
     workdir: Workdir, store: CheckpointStore, last: int
 ) -> dict[str, Any] | None:
-    """The summary of a run that has nothing left to do."""
+    """The summary of a run that is complete, else None."""
     latest = max(store.steps(), default=0)
     if latest > last:
         raise WorkdirError(
             f"{workdir.path} is at step {latest} already, beyond training.num_steps = {last}"
         )
     summary = workdir.read_summary()
-    # A summary of fewer steps is that of the run before it was prolonged.
+    # A summary of fewer steps was written before the run was extended.
     is_complete = latest == last and summary is not None and summary["step"] == last
     return summary if is_complete else None
 
 
 def _what_must_agree(experiment: Experiment) -> dict[str, Any]:
-    """What all processes of a run must have in common."""
+    """Facts that all processes of a run must share."""
     config = flatten(experiment.config.to_dict())
     return {
         "config": {path: value for path, value in config.items() if not has(path, "per_machine")},
@@ -145,7 +145,7 @@ def _resume(
     store: CheckpointStore,
     display: Display,
 ) -> tuple[TrainState, Progress]:
-    """The state [R, ...] to go on from, on the host; from here on the folder is this run's."""
+    """The state [R, ...] to resume from, on the host; claims the folder for this run."""
     template = experiment.state_template()
     found = None
     if processes.is_primary():
@@ -157,7 +157,7 @@ def _resume(
         state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
     carried = processes.of_primary(found and found.progress._asdict())
     state = processes.state_of_primary(state)
-    # Not before its checkpoints are known to be this config's.
+    # Only now are its checkpoints known to be from this config.
     if processes.is_primary():
         workdir.claim(experiment.config)
         record_data(workdir, experiment.bank, experiment.replicas, int(state.step[0]))
@@ -174,12 +174,12 @@ def _loop(
     display: Display,
     stop_requested: StopRequest,
 ) -> dict[str, Results]:
-    """The training loop, from a host state [R, ...] on; the last evaluation of each replica."""
+    """The training loop from a host state [R, ...]; returns each replica's last evaluation."""
     config, steps_per_call = experiment.config, step.steps_per_call
     first, last = int(start.step[0]), config.training.num_steps
     evaluations, saves = agendas(config, steps_per_call)
     store.listed = saves.listed
-    # The initial state may be evaluated and saved, too.
+    # The initial state may also be evaluated and saved.
     is_new = first == 0 and not tracker.is_resumed
     begin = 0 if is_new and (evaluations.has(0) or saves.has(0)) else first + steps_per_call
     evaluators, votes = experiment.evaluators(), processes.stop_votes(stop_requested)
@@ -197,7 +197,7 @@ def _loop(
                 display.advanced(done)
 
             is_whole, at_end = done % config.training.log_every == 0, done == last
-            # Part of a line's steps are kept: the run may be prolonged, and complete it.
+            # An incomplete line is kept, because an extended run may complete it.
             lines = tracker.line(keep=not is_whole) if is_whole or at_end else {}
             if is_due := evaluations.has(done) or at_end:
                 results = _evaluate(evaluators, step, state, tracker, done)
@@ -212,14 +212,14 @@ def _loop(
                 store.wait()
                 raise Interrupted(signal_number, done)
 
-    # Empty only where the command before was killed between its last checkpoint and its summary.
+    # Empty only if a command was killed between the last checkpoint and its summary.
     return results or _evaluate(evaluators, step, state, tracker, last)
 
 
 def _open_metrics(
     experiment: Experiment, workdir: Workdir, tracker: Tracker, logged: int
 ) -> contextlib.AbstractContextManager[MetricsWriter | None]:
-    """Opens metrics.jsonl after the `logged` step, and the loggers, on process 0 alone."""
+    """On process 0, opens metrics.jsonl after the `logged` step, and the loggers."""
     opening = Opening(workdir, experiment.config, experiment.replicas, logged, tracker.begun)
     return processes.on_primary(lambda: MetricsWriter(workdir, logged, Loggers(opening)))
 
@@ -231,19 +231,19 @@ def _write(
     writer: MetricsWriter | None,
     display: Display,
 ) -> None:
-    """Writes and shows what there is to say after a step: of training, of an evaluation."""
+    """Writes and shows the training metrics and evaluations of a step."""
     for name, found in results.items():
         lines[name] = lines.get(name, {}) | records.evaluation_record(found)
-    if lines and writer is not None:
-        writer.write(step, lines)
     if lines:
+        if writer is not None:
+            writer.write(step, lines)
         display.logged(step, lines)
 
 
 def _evaluate(
     evaluators: Sequence[Evaluator], step: Step, state: TrainState, tracker: Tracker, done: int
 ) -> dict[str, Results]:
-    """Evaluates every replica that has not diverged by now."""
+    """Evaluates every replica that has not diverged."""
     results = {}
     with tracker.paused():
         bank = devices.on_first_device(step.bank)
@@ -263,7 +263,7 @@ def _evaluate(
 def _save(
     store: CheckpointStore, step: Step, state: TrainState, tracker: Tracker, done: int
 ) -> None:
-    """Starts to save the state after `done` steps, with the progress that goes with it."""
+    """Starts to save the state and progress after `done` steps."""
     with tracker.paused():
         host = step.layout.state_on_host(tracker.fetch(step.layout.needed(state)))
         for index, name in enumerate(tracker.names):
@@ -274,7 +274,7 @@ def _save(
 
 
 def non_finite_leaves(state: TrainState, replica: int = 0) -> list[str]:
-    """Names of the leaves [R, ...] that hold a NaN or an infinity in a replica's part."""
+    """Names of the leaves [R, ...] where a replica has a NaN or an infinity."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return [
         jax.tree_util.keystr(path)

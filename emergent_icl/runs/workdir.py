@@ -1,4 +1,4 @@
-"""A work directory: where a run keeps its config, metrics, checkpoints and figures."""
+"""Work directories, which hold a run's config, metrics, checkpoints, and figures."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 
 import ml_collections
 
-# It registers what derived options mean, which configs are compared by.
+# Registers derived options, which are needed to compare configs.
 import emergent_icl.training.replicas  # noqa: F401
 from emergent_icl.config.configs import is_resumable, place, tuples
 from emergent_icl.config.identity import completed, differing_options, kept, lacking
 from emergent_icl.config.registry import SCHEDULES
 from emergent_icl.runs.locks import try_lock
 
-# What launchers, `inspect_data` and a killed start leave where no run has begun.
+# Files that launchers, `inspect_data`, and a killed start leave before a run begins.
 _BEFORE_A_RUN = ("train.log", "job.json", "inspection.json", "figures", "*.tmp")
-# Only a drive of Windows is a single letter. A Path has lost one of the two slashes.
+# A single letter is a Windows drive. A Path has lost one of the two slashes.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
@@ -31,40 +31,36 @@ class WorkdirError(RuntimeError):
 
 
 class DivergedError(WorkdirError):
-    """The replica that is asked for diverged: there is nothing to open."""
+    """The requested replica diverged: it cannot be opened."""
 
 
 class Workdir:
-    """Paths and small files of one run; raises WorkdirError for what is no folder's path."""
+    """Paths and small files of one run; raises WorkdirError for an invalid path."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = _local_folder(path)
         self.config = self.path / "config.json"
-        # What it is trained on, see recorded_data.py.
-        self.data = self.path / "data.json"
+        self.data = self.path / "data.json"  # see recorded_data.py
         self.metrics = self.path / "metrics.jsonl"
-        # What came out, once the run is complete.
-        self.summary = self.path / "summary.json"
-        # Held by the command that trains here; who that is.
-        self.lock = self.path / ".lock"
-        # Where a launcher of many started the run: its output, and which job of a cluster it is.
+        self.summary = self.path / "summary.json"  # once the run is complete
+        self.lock = self.path / ".lock"  # names the command that trains here
+        # Output of a run that a sweep started, and its job on a cluster.
         self.log = self.path / "train.log"
         self.job = self.path / "job.json"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
-        # Of replicas below their names; see `evaluations.write`.
-        self.evaluations = self.path / "evaluations"
+        self.evaluations = self.path / "evaluations"  # see `evaluations.write`
         self.learning_curves = self.figures / "learning_curves.png"
 
     @staticmethod
     def write_json(path: Path, content: Any) -> None:
-        """Writes a file of this folder as a whole or not at all."""
-        # NaN is not JSON: better no file than one that others cannot read.
+        """Writes a JSON file atomically."""
+        # NaN is not JSON: no file is better than an unreadable one.
         write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The content of summary.json; None if the run was never complete, or it is damaged."""
+        """The content of summary.json; None if it is missing or damaged."""
         try:
             summary = read_object(self.summary, "summary")
         except (WorkdirError, OSError):
@@ -72,10 +68,10 @@ class Workdir:
         return summary if isinstance(summary.get("step"), int) else None
 
     def read_config(self) -> ml_collections.ConfigDict:
-        """The config that the run was started with, in today's options (see `completed`), locked.
+        """The run's config in today's options (see `completed`), locked.
 
         Raises:
-          WorkdirError: there is none, or it is damaged.
+          WorkdirError: it is missing or damaged.
         """
         if not self.config.exists():
             raise WorkdirError(f"{self.path} is not the work directory of a run: no config.json")
@@ -83,8 +79,8 @@ class Workdir:
             return read_config(self.config)
         except WorkdirError as error:
             raise WorkdirError(
-                f"{error}\nWithout that file the run resumes with the config of the command; "
-                "checkpoints of another one are refused."
+                f"{error}\nWithout that file, the run resumes with the config of the command; "
+                "checkpoints of another config are refused."
             ) from error
 
     def resumed(
@@ -92,18 +88,19 @@ class Workdir:
     ) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
         """The config with which a command resumes the run in this folder, if any; see `kept`.
 
-        Raises WorkdirError where config.json is damaged.
+        Raises:
+          WorkdirError: config.json is damaged.
         """
         if not self.config.exists():
             return config, {}
-        self.read_config()  # Says what is wrong with a damaged one.
+        self.read_config()  # Explains damage.
         return kept(read_object(self.config, "config"), config)
 
     def check(self, config: ml_collections.ConfigDict) -> None:
-        """Checks that the run in this folder, if there is one, is the same; writes nothing.
+        """Checks that the run in this folder, if any, has the same config; writes nothing.
 
         Raises:
-          WorkdirError: it is another one (names the options), or see `check_free`.
+          WorkdirError: names the options that differ; or see `check_free`.
         """
         self.check_free()
         if differences := "\n  ".join(self.differences(config)):
@@ -113,21 +110,21 @@ class Workdir:
             )
 
     def check_free(self) -> None:
-        """Raises WorkdirError if this is no run's folder and holds somebody else's files."""
+        """Raises WorkdirError if the folder has no run but holds other files."""
         if not self.config.exists() and not self.holds_checkpoints():
             check_nothing_foreign(self.path, _BEFORE_A_RUN)
 
     def holds_checkpoints(self) -> bool:
-        """Whether a run was saved here, complete or not."""
+        """Whether any checkpoint was saved here."""
         steps = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
         return any(path.name.isdecimal() for path in steps)
 
     def differences(self, config: ml_collections.ConfigDict) -> list[str]:
-        """In which options the run in this folder, if there is one, is another one."""
+        """Options that may not differ, but do, from the run in this folder, if any."""
         if not self.config.exists():
             return []
         config, _ = self.resumed(config)
-        # Where rates depend on the number of steps a longer run is another run.
+        # If learning rates depend on the number of steps, a longer run is another run.
         is_fixed = SCHEDULES.about(config.training.optimizer.schedule).reads_num_steps
         return [
             f"{path}: {old!r} there, {new!r} here"
@@ -136,28 +133,28 @@ class Workdir:
         ]
 
     def make(self) -> None:
-        """Makes the folder, if it is not there; raises WorkdirError if it cannot be written."""
+        """Creates the folder if needed; raises WorkdirError if it is not writable."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             writable = os.access(self.path, os.W_OK)
         except OSError as error:
-            raise WorkdirError(f"{self.path} cannot be made: {error}") from error
+            raise WorkdirError(f"{self.path} cannot be created: {error}") from error
         if not writable:
             raise WorkdirError(f"{self.path} cannot be written")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Inside, no other command may train here; raises WorkdirError if one does."""
+        """Keeps other commands from training here; raises WorkdirError if one does."""
         try:
             file = self.lock.open("a+", encoding="utf-8")
-        except PermissionError:  # A colleague's, in a folder that both may write.
+        except PermissionError:  # Created by another user of a shared folder.
             file = self.lock.open(encoding="utf-8")
         with file:
             if not try_lock(file):
                 who = self.lock.read_text(encoding="utf-8").strip() or "another command"
                 raise WorkdirError(f"{self.path} is in use by {who}")
             if file.writable():
-                # Who holds it is a courtesy: where the disk is full it is held all the same.
+                # The name is optional: on a full disk, the lock is held without it.
                 with contextlib.suppress(OSError):
                     os.ftruncate(file.fileno(), 0)
                     who = f"process {os.getpid()} on {platform.node()}\n"
@@ -165,9 +162,9 @@ class Workdir:
             yield
 
     def claim(self, config: ml_collections.ConfigDict) -> None:
-        """Writes the config: from now on the folder is this run's.
+        """Writes the config, which makes the folder this run's.
 
-        Options that came after the run stay out, so that the same command resumes it again.
+        Leaves out options that are newer than the run, so that the same command resumes it again.
         """
         tree = tuples(config.to_dict())
         before = lacking(read_object(self.config, "config")) if self.config.exists() else {}
@@ -179,7 +176,7 @@ class Workdir:
 
 
 def _local_folder(path: str | os.PathLike[str]) -> Path:
-    """The absolute path of a folder, ~ expanded; raises WorkdirError for an empty one or a URL."""
+    """The absolute path with ~ expanded; raises WorkdirError for an empty path or a URL."""
     text = os.path.expanduser(path)
     if not text.strip():
         raise WorkdirError("the path of the work directory is empty (the current folder is '.')")
@@ -191,9 +188,9 @@ def _local_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def check_nothing_foreign(folder: Path, own: Sequence[str]) -> None:
-    """Raises WorkdirError if a folder holds more than hidden files, empty folders and its own.
+    """Raises WorkdirError if a folder holds files other than hidden ones and its `own`.
 
-    `own` are names, or patterns like '*.tmp'; the folder need not exist.
+    `own` are names or patterns such as '*.tmp'. The folder need not exist.
     """
     if folder.exists() and not folder.is_dir():
         raise WorkdirError(f"{folder} is not a folder")
@@ -217,7 +214,7 @@ def read_config(path: Path) -> ml_collections.ConfigDict:
     """The config in a JSON file of any version, in today's options (see `completed`), locked.
 
     Raises:
-      WorkdirError: it is not a config.
+      WorkdirError: the file is not a config.
     """
     try:
         content = read_object(path, "config")
@@ -225,12 +222,12 @@ def read_config(path: Path) -> ml_collections.ConfigDict:
             raise WorkdirError("it lacks the sections data, model, training")
         return ml_collections.ConfigDict(tuples(completed(content))).lock()
     except (WorkdirError, AttributeError, ValueError, RecursionError) as error:
-        # The last three: names that no option can have.
+        # The last three: names that are invalid for options.
         raise WorkdirError(f"{path} is not a config: {error}") from error
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
-    """Reads a JSON file that is there; raises WorkdirError unless it is an object, `what`."""
+    """Reads an existing JSON file; raises WorkdirError unless it is an object, called `what`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -241,12 +238,12 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file as a whole or not at all; its folder is made."""
+    """Writes a file atomically; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
-        # Its name is not to be on disk before its content is.
+        # The content must be on disk before the name.
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""config -> everything that a run, an evaluation or a notebook needs."""
+"""Builds everything that a run, an evaluation, or a notebook needs from a config."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ from emergent_icl.training.update import TrainState, init_state
 class Experiment(NamedTuple):
     """A config, built."""
 
-    config: ml_collections.ConfigDict  # locked; the user's own, never changed
-    # Trained together; a single one, without a name, where nothing is replicated.
-    replicas: tuple[Replica, ...]
+    config: ml_collections.ConfigDict  # locked, as the user gave it
+    replicas: tuple[Replica, ...]  # trained together; a single run is one replica without a name
     bank: ExampleBank
     network: Network  # for one device
     materialize: Materialize
@@ -36,11 +35,11 @@ class Experiment(NamedTuple):
 
     @property
     def task(self) -> Task:
-        """Classes, sequences and labels: of the first replica, shapes are common to all."""
+        """Classes, sequences, and labels of the first replica; shapes are common to all."""
         return self.replicas[0].task
 
     def init(self, seed: int) -> TrainState:
-        """The state before the first step, of one replica."""
+        """The state of one replica before the first step."""
         return self.initializer()(np.uint32(seed))
 
     def initializer(self) -> Callable[[Scalar], TrainState]:
@@ -49,7 +48,7 @@ class Experiment(NamedTuple):
         return jax.jit(lambda seed: init_state(self.network, self.optimizer, seed, *inputs))
 
     def arrays(self) -> DeviceBank:
-        """What examples are looked up in, as host arrays."""
+        """The bank as host arrays."""
         if not self.config.data.random_rare_images:
             return DeviceBank(self.bank.examples)
         space = self.task.space
@@ -57,23 +56,23 @@ class Experiment(NamedTuple):
         return DeviceBank(self.bank.examples, np.isin(np.arange(space.num_bank_classes), rare))
 
     def state_template(self, num_replicas: int | None = None) -> TrainState:
-        """Shapes of a checkpoint's state, [R, ...] a leaf; computes nothing."""
+        """Shapes of a checkpoint's state, leaves [R, ...]; computes nothing."""
         count = num_replicas or len(self.replicas)
         shapes = jax.eval_shape(self.initializer(), np.uint32(0))
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), shapes)
 
     def evaluator(self) -> Evaluator:
-        """Draws the sequences of every evaluation mode, of the first replica."""
+        """Draws the sequences of every evaluation mode of the first replica."""
         return self.evaluators()[0]
 
     def evaluators(self) -> list[Evaluator]:
-        """The same of each replica; they compile together."""
+        """`evaluator` of each replica; they share compiled programs."""
         compiled = compile_evaluation(self.network, self.materialize)
         return [Evaluator(replica.config, replica.task, compiled) for replica in self.replicas]
 
 
 def blank_inputs(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Examples [1, S, ...] and labels [1, S], of the shapes and types that a network reads."""
+    """Examples [1, S, ...] and labels [1, S] in the shapes and types that a network reads."""
     shape, lead = task.shape, (1, task.training.seq_len)
     channels = (1,) if shape.kind == "image" else ()
     dtype = np.int32 if shape.kind == "integer" else np.float32
@@ -83,7 +82,7 @@ def blank_inputs(task: Task) -> tuple[np.ndarray, np.ndarray]:
 def build_network(
     config: ml_collections.ConfigDict, task: Task, mean_over_devices: MeanOverDevices = one_device
 ) -> Network:
-    """The network of a config, as large as its task asks for; see `make_network`."""
+    """The network of a config, sized for its task; see `make_network`."""
     num_positions = position_capacity(config.model, task.longest_seq_len)
     return make_network(config.model, task.num_labels, num_positions, mean_over_devices)
 
@@ -97,14 +96,14 @@ def build(
 
     Args:
       config: valid.
-      replicas: as its check derived them; None derives them.
-      bank: examples to use instead of the config's data.
+      replicas: from its check; None derives them.
+      bank: examples that replace the config's data.
 
     Raises:
       SettingError: JAX has no device.
       DataUnavailableError: the data are not available.
     """
-    device_count()  # Better now than after the data are loaded.
+    device_count()  # Fails before the data are loaded.
     replicas = replicas or make_replicas(config)
     data, task = shared_config(config, replicas).data, replicas[0].task
     return Experiment(

@@ -1,8 +1,8 @@
-"""All that knows of devices: layout, placement, averages over them, and the mapped train step.
+"""Devices: layout, placement, averages over devices, and the mapped train step.
 
-Letters: D devices of this process, K steps a call, R replicas, B its sequences, S examples.
-Replicas lie together (every device has a share of each one's batch) or spread (every device
-has R/D of them, whole); see `Layout`. The bank is placed once and shared by all.
+Letters: D devices of this process, K steps per call, R replicas, B sequences per batch, S examples
+per sequence. Replicas are together (each device has a share of every batch) or spread (each device
+has R/D whole replicas); see `Layout`. All share one bank.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ CALLS_IN_FLIGHT = 2
 # Copies device arrays to the host; waits for them.
 fetch = jax.device_get
 Tree = TypeVar("Tree")
-# An update of one replica, K -> that of all, K times: a batch [K, R, B, S] gives metrics [K, R].
+# (update of one replica, K) -> K updates of all: a batch [K, R, B, S] gives metrics [K, R].
 OverReplicas = Callable[[Update, int], Update]
 # The same on all devices, laid out as `Layout` says.
 TrainCall = Update
 
 
 def place_bank(bank: DeviceBank) -> DeviceBank:
-    """Copies a bank of host arrays to every device of this process, lest each call do it anew."""
+    """Copies a bank of host arrays to every device of this process."""
     return jax.device_put(bank, _sharding())
 
 
 def _sharding(*axes: str) -> jax.sharding.NamedSharding:
-    """A leading axis AXIS lies on the local devices, one share each; without it, all on each."""
+    """Splits a leading axis AXIS over the local devices; without axes, copies all to each."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 def on_first_device(tree: Tree) -> Tree:
-    """What of placed arrays lies on the first local device."""
+    """The part of placed arrays on the first local device."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def calls_in_flight() -> int:
-    """Calls that may be under way.
+    """Calls that may be in flight besides the current one.
 
-    Bounds how far the host runs ahead of the device, and so how long a signal goes unanswered.
-    On CPUs of several processes none: two collectives at once can wait for each other forever.
+    Limits how far the host runs ahead of the device, and so the response time to signals. On CPUs
+    of several processes it is 0: concurrent collectives can deadlock.
     """
     on_cpus = jax.default_backend() == "cpu" and jax.process_count() > 1
     return 0 if on_cpus else CALLS_IN_FLIGHT
 
 
 def greatest_of_processes(number: int) -> jax.Array:
-    """The greatest of the numbers that all processes pass, [D]; does not wait."""
+    """The maximum of the numbers that all processes pass, [D]; does not wait."""
     return _greatest(np.full(jax.local_device_count(), number, np.int32))
 
 
@@ -66,13 +66,13 @@ _greatest = jax.pmap(lambda number: jax.lax.pmax(number, AXIS), axis_name=AXIS)
 
 
 def stack_replicas(trees: list[Tree]) -> Tree:
-    """R trees -> one tree of host arrays with a leading axis [R]."""
+    """Stacks R trees into one tree of host arrays [R, ...]."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where replicas lie.
+    """Placement of replicas.
 
     | | together | spread |
     | --- | --- | --- |
@@ -80,31 +80,30 @@ class Layout:
     | a batch [K, R, B, S] | [D, K, R, B/D, S] | [D, K, R/D, B, S] |
     | metrics | [D, K, R], the same on every device | [D, K, R/D] |
 
-    Spread replicas need R to be a multiple of D, and a single host.
+    Spread replicas need a single host, and an R that is a multiple of D.
     """
 
     num_replicas: int = 1
     is_spread: bool = False
 
     def mean_over_devices(self, tree: Tree) -> Tree:
-        """In the train call, over the devices that share a batch: spread replicas share none."""
+        """In the train call: mean over the devices that share a batch."""
         return tree if self.is_spread else jax.lax.pmean(tree, AXIS)
 
     def mean_of_gradients(self, tree: Tree) -> Tree:
-        """`mean_over_devices`, left out on one device: XLA would copy everything for it."""
+        """`mean_over_devices`, skipped on one device, where XLA would copy all gradients."""
         alone = self.is_spread or jax.lax.axis_size(AXIS) == 1
         return tree if alone else self.mean_over_devices(tree)
 
     def rows(self, count: int) -> jax.Array:
-        """In the train call: places in the global batch of this device's `count` sequences."""
+        """In the train call: rows of this device's `count` sequences in the global batch."""
         share = 0 if self.is_spread else jax.lax.axis_index(AXIS)
         return share * count + jnp.arange(count)
 
     def place(self, tree: Tree) -> Tree:
         """Host arrays [R, ...] -> arrays on the devices.
 
-        Placed as the train call returns its state: a host array would be placed otherwise,
-        and the second call would compile once more.
+        The placement is that of the train call's output; otherwise the second call would recompile.
         """
         count = jax.local_device_count()
 
@@ -116,24 +115,24 @@ class Layout:
         return jax.device_put(jax.tree.map(shares, tree), _sharding(AXIS))
 
     def shard_batch(self, batch: SequenceBatch) -> SequenceBatch:
-        """[K, R, B, S] -> what the train call takes: consecutive shares, one a device."""
+        """[K, R, B, S] -> input of the train call: consecutive shares, one per device."""
         count, axis = jax.local_device_count(), 1 if self.is_spread else 2
         return SequenceBatch(*(np.stack(np.split(leaf, count, axis)) for leaf in batch))
 
     def needed(self, tree: Tree) -> Tree:
-        """The device arrays that must be copied to know the state, or metrics, of all replicas."""
+        """The device arrays to copy for the state, or metrics, of all replicas."""
         return tree if self.is_spread else on_first_device(tree)
 
     def state_on_host(self, copied: Tree) -> Tree:
-        """A copy of what is `needed` of a state -> [R, ...]."""
+        """Host copy of the `needed` part of a state -> [R, ...]."""
         return jax.tree.map(lambda leaf: np.reshape(leaf, (-1, *leaf.shape[2:])), copied)
 
     def metrics_on_host(self, copied: Tree) -> Tree:
-        """A copy of what is `needed` of the metrics -> [K, R]."""
+        """Host copy of the `needed` part of metrics -> [K, R]."""
         return jax.tree.map(lambda leaf: np.concatenate(leaf, axis=1), copied)
 
     def replica(self, tree: Tree, index: int) -> Tree:
-        """One replica's arrays of a state, without leading axes, on the first local device."""
+        """One replica's part of a state, without leading axes, on the first local device."""
         if not self.is_spread:
             return _take(self.needed(tree), index)
         device, place = divmod(index, self.num_replicas // jax.local_device_count())
@@ -143,19 +142,19 @@ class Layout:
 
 @jax.jit
 def _take(tree: Tree, place: int) -> Tree:
-    """[1, R, ...] -> [...], of all leaves by one program."""
+    """[1, R, ...] -> [...] for all leaves, in one program."""
     return jax.tree.map(lambda leaf: leaf[0, place], tree)
 
 
 def all_at_once(update: Update, steps_per_call: int) -> Update:
-    """Scan over K steps (vmap over R replicas (update)): for devices with room for more work."""
+    """Scan over K steps of a vmap over R replicas, for devices that one replica does not fill."""
     return _one_by_one(jax.vmap(update, in_axes=(0, 0, None, 0)), steps_per_call)
 
 
 def in_turn(update: Update, steps_per_call: int) -> Update:
-    """Map over R replicas (scan over K steps (update)): for a CPU, which has no room.
+    """Map over R replicas of a scan over K steps, for CPUs.
 
-    There a matrix product of many small matrices takes longer than the products one by one.
+    There, batched products of small matrices are slower than separate products.
     """
     steps = _one_by_one(update, steps_per_call)
 
@@ -172,9 +171,9 @@ def in_turn(update: Update, steps_per_call: int) -> Update:
 
 
 def _one_by_one(update: Update, steps_per_call: int) -> Update:
-    """K steps of a batch [K, ...]; metrics [K, ...].
+    """K steps on a batch [K, ...], with metrics [K, ...].
 
-    With K = 1 there is no scan: convolutions inside one run on a single thread on CPU.
+    There is no scan if K = 1: on CPU, convolutions inside a scan run on a single thread.
     """
 
     def steps(
@@ -191,9 +190,6 @@ def _one_by_one(update: Update, steps_per_call: int) -> Update:
 def make_train_call(
     update: Update, steps_per_call: int, over_replicas: OverReplicas = all_at_once
 ) -> TrainCall:
-    """The call of all devices: K steps of an update with the averages and rows of the layout.
-
-    It donates the state: the caller must not use the one that it passed.
-    """
+    """Maps K steps of an update over all devices. Donates the state, which cannot be reused."""
     call = over_replicas(update, steps_per_call)
     return jax.pmap(call, axis_name=AXIS, in_axes=(0, 0, None, 0), donate_argnums=(0,))

@@ -1,4 +1,4 @@
-"""Optimizers from optax by name, and the schedules of the learning rate."""
+"""Optax optimizers by name, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from emergent_icl.config.rules import BOOLEAN, Rule, number
 from emergent_icl.data.bank import Array, Scalar
 from emergent_icl.models.network import Params
 
-# Arguments of optimizers that have options of their own.
+# Arguments of optimizers with dedicated options.
 _OURS = {"learning_rate", "weight_decay"}
 
 
 class Hyper(NamedTuple):
-    """Settings that are traced, so that replicas may differ in them; float [] but the last."""
+    """Traced settings, in which replicas may differ; float [] except the last."""
 
     learning_rate: Scalar  # peak of the schedule
     warmup_steps: Scalar  # of the linear warm-up
     weight_decay: Scalar  # decoupled
     noise_scale: Scalar  # standard deviation of pixel noise
-    # int []: the run chooses among that many labels; None: among all, and nothing is masked
+    # int []: number of labels in use, others are masked; None: all
     used_labels: Scalar | None = None
 
 
 def hyper_from_config(config: ml_collections.ConfigDict, used_labels: int | None = None) -> Hyper:
-    """Reads the traced settings from the config; for `used_labels` see Hyper."""
+    """The traced settings of a config; for `used_labels`, see Hyper."""
     values, number = config.training.optimizer, jnp.result_type(float).type
     return Hyper(
         number(values.learning_rate),
@@ -79,7 +79,7 @@ def _warmup(step: jax.Array, hyper: Hyper) -> Array:
 
 
 class Optimizer(NamedTuple):
-    """An optimizer whose settings are traced; `step` counts the updates done before."""
+    """An optimizer with traced settings; `step` counts previous updates."""
 
     init: Callable[[Params], Any]  # params -> opt_state
     # (gradients, opt_state, params, hyper, step) -> (updates, opt_state)
@@ -90,11 +90,11 @@ class Optimizer(NamedTuple):
 def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
     """Builds the optimizer of `config.training`.
 
-    Gradients are clipped by their global norm, then preconditioned; weights decay by
-    learning rate * weight decay, apart from the gradient (AdamW's way).
+    Gradients are clipped by their global norm, then preconditioned. Weights decay by learning rate
+    * weight decay, decoupled from the gradient as in AdamW.
 
     Raises:
-      ValueError: optax has no such optimizer, or it does not take the options.
+      ValueError: optax has no such optimizer, or it does not accept the options.
     """
     settings = training.optimizer
     factory = _optax_factory(settings)
@@ -104,7 +104,7 @@ def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
         return schedule(jnp.asarray(step + 1, jnp.result_type(float)), hyper, training.num_steps)
 
     def transformation(rate: Array | float, decay: Any) -> Any:
-        # Built anew in every trace, so that its numbers may be traced values.
+        # Built in every trace, so that its numbers may be traced values.
         clips = settings.max_grad_norm > 0
         return optax.chain(
             optax.clip_by_global_norm(settings.max_grad_norm) if clips else optax.identity(),
@@ -122,7 +122,7 @@ def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
 
 
 def optimizer_problems(training: ml_collections.ConfigDict) -> Iterator[str]:
-    """What is wrong with the optimizer of `config.training`; traces one update, on nothing."""
+    """Problems of the optimizer of `config.training`; traces one update."""
     problems = list(_argument_problems(training.optimizer))
     yield from problems
     name = training.optimizer.name
@@ -131,13 +131,13 @@ def optimizer_problems(training: ml_collections.ConfigDict) -> Iterator[str]:
 
 
 def _unusable(training: ml_collections.ConfigDict) -> str:
-    """Why an optimizer that exists cannot train; '' if it can."""
+    """Why an existing optimizer cannot train; '' if it can."""
     if drawn := {"key", "seed"} & _optimizers()[training.optimizer.name].keys():
-        return f"it draws random numbers of its own ({', '.join(sorted(drawn))})"
+        return f"it draws its own random numbers ({', '.join(sorted(drawn))})"
 
     def one_update() -> tuple[Any, Any]:
         optimizer = make_optimizer(training)
-        # Made in here, where they are shapes: whoever launches others must take no GPU from them.
+        # Created here, as shapes only: a launcher must not occupy its jobs' GPU.
         params = {"layer": {"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)}}
         hyper = Hyper(*(jnp.zeros(()) for _ in Hyper._fields))
         state = optimizer.init(params)
@@ -148,12 +148,12 @@ def _unusable(training: ml_collections.ConfigDict) -> str:
         before, after = jax.eval_shape(one_update)
     except Exception as error:
         return str(error).partition("\n")[0]
-    # A loop over steps carries the state.
+    # A scan over steps needs a constant state type.
     return "" if before == after else "an update changes shapes or types of its state"
 
 
 def scales_arrays(training: ml_collections.ConfigDict) -> bool:
-    """Whether a number's update depends on others of its array, as LAMB's does."""
+    """Whether updates depend on other elements of the same array, as in LAMB."""
     optimizer = make_optimizer(training)
     hyper = Hyper(*(jnp.ones(()) for _ in Hyper._fields))
 
@@ -178,18 +178,17 @@ def decayed(params: Params) -> Params:
 
 @functools.cache
 def _optimizers() -> dict[str, Mapping[str, inspect.Parameter]]:
-    """What each optimizer of optax can be given, by name: whatever takes a learning rate."""
-    functions = inspect.getmembers(optax, inspect.isfunction)
-    found = {name: inspect.signature(entry).parameters for name, entry in functions}
+    """Parameters of each optax function that takes a learning rate, by name."""
     return {
-        name: given
-        for name, given in found.items()
-        if "learning_rate" in given and not name.startswith("_")
+        name: parameters
+        for name, entry in inspect.getmembers(optax, inspect.isfunction)
+        if "learning_rate" in (parameters := inspect.signature(entry).parameters)
+        and not name.startswith("_")
     }
 
 
 def _argument_problems(settings: ml_collections.ConfigDict) -> Iterator[str]:
-    """What optax has no name for, or does not take, by the signature of the optimizer."""
+    """Unknown names of optimizers, and options that do not fit the optimizer's signature."""
     name = settings.name
     if name not in _optimizers():
         hint = nearest_name(name, _optimizers())
@@ -211,12 +210,12 @@ def _argument_problems(settings: ml_collections.ConfigDict) -> Iterator[str]:
 
 
 def _rule(default: Any) -> Rule:
-    """What an argument may be, by its default in optax; a traced update shows the rest."""
+    """Allowed values of an argument, by its default in optax; a traced update checks the rest."""
     if isinstance(default, bool):
         return BOOLEAN
     if isinstance(default, int | float):
         return number(-math.inf)._replace(words="a number")
-    # Config.json has no others.
+    # The types that config.json can store.
     kinds = bool | int | float | str
     return Rule(lambda value: isinstance(value, kinds), "a number, True, False, a string, or none")
 
@@ -224,7 +223,7 @@ def _rule(default: Any) -> Rule:
 def _optax_factory(settings: ml_collections.ConfigDict) -> Callable[[Any], Any]:
     if problems := list(_argument_problems(settings)):
         raise ValueError("; ".join(problems))
-    # One decay for all optimizers, the decoupled one; theirs must not be added to it.
+    # All optimizers use the decoupled decay; disable their own.
     undecayed = dict.fromkeys({"weight_decay"} & _optimizers()[settings.name].keys(), 0.0)
     make = getattr(optax, settings.name)
     return lambda rate: make(learning_rate=rate, **settings.options, **undecayed)

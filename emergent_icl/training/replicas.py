@@ -1,8 +1,8 @@
-"""Replicas: runs that are trained together, by one program, and equal the runs they would be alone.
+"""Replicas: runs that one program trains together, each identical to the corresponding single run.
 
-A list of named override dictionaries becomes a list of whole configs, each that of a run on its
-own. They may differ in whatever leaves shapes alone (`Option.per_replica`); what must be as large
-as the largest needs it, the capacity of labels and of positions, is given to all of them.
+Named override dictionaries become whole configs, one per replica. Replicas may differ in options
+that do not change shapes (`Option.per_replica`); all get the largest capacity of labels and
+positions that any of them needs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from emergent_icl.models.tokens import position_capacity
 class Replica(NamedTuple):
     """One of the runs that are trained together."""
 
-    name: str  # '' for a run that is alone
-    config: ml_collections.ConfigDict  # whole, of the run that it would be alone; locked
+    name: str  # '' for a single run
+    config: ml_collections.ConfigDict  # of the corresponding single run; locked
     task: Task
 
 
@@ -43,7 +43,7 @@ def make_replicas(config: ml_collections.ConfigDict) -> tuple[Replica, ...]:
 
 
 def capacities(replicas: tuple[Replica, ...]) -> dict[str, int]:
-    """What a model must hold for all of these runs: {option: number of labels, of positions}."""
+    """The labels and positions that a model needs for all of these runs: {option: number}."""
     labels = [one.task.num_labels for one in replicas]
     positions = [position_capacity(one.config.model, one.task.longest_seq_len) for one in replicas]
     return {"model.num_labels": max(labels), "model.num_positions": max(positions)}
@@ -59,9 +59,9 @@ DERIVED.update({path: _capacity(path) for path in ("model.num_labels", "model.nu
 def shared_config(
     config: ml_collections.ConfigDict, replicas: tuple[Replica, ...]
 ) -> ml_collections.ConfigDict:
-    """What all replicas look examples up in, and are compiled for.
+    """The config for which data are loaded and all replicas are compiled.
 
-    All drawings where one of them needs all, noise where one of them has noise.
+    It has all drawings if replicas differ in them, and noise if any replica has noise.
     """
     if len(replicas) == 1:
         return replicas[0].config
@@ -75,7 +75,7 @@ def shared_config(
 
 
 def override_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-    """What is wrong with the overrides of replicas by themselves; see `together_problems`."""
+    """Problems of the overrides themselves; see `together_problems`."""
     training = config.training
     count = len(training.replica_overrides)
     if count and training.replicas not in (1, count):
@@ -96,14 +96,14 @@ def override_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
                     f"{OVERRIDES}: {path} is common to all replicas (may differ: "
                     f"{configs.in_words(may)}){hint}"
                 )
-    # Not every file system tells 'a' from 'A'.
+    # Some file systems ignore case.
     folded = [str(name).lower() for name, _ in configs.named_overrides(config)]
     for name in dict.fromkeys(name for name in folded if folded.count(name) > 1):
         yield f"{OVERRIDES}: two replicas have the name {name!r}"
 
 
 def together_problems(replicas: tuple[Replica, ...]) -> Iterator[str]:
-    """Why runs that are possible alone cannot be trained together."""
+    """Why valid single runs cannot be trained together."""
     lengths = {replica.name: replica.task.training.seq_len for replica in replicas}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{length} of '{name}'" for name, length in lengths.items())
@@ -111,8 +111,8 @@ def together_problems(replicas: tuple[Replica, ...]) -> Iterator[str]:
     shapes = {replica.task.shape._replace(num_exemplars=1) for replica in replicas}
     if len(shapes) > 1:
         yield (
-            f"{OVERRIDES}: data.drawings = 'separated' makes other classes; it cannot stand beside "
-            f"'all' or 'single'"
+            f"{OVERRIDES}: data.drawings = 'separated' changes the classes; it cannot be combined "
+            f"with 'all' or 'single'"
         )
     data = [replica.config.data for replica in replicas]
     if data[0].random_rare_images and len({one.split.to_json() for one in data}) > 1:

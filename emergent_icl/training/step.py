@@ -1,4 +1,4 @@
-"""What runs on the devices: an experiment, compiled and placed, with the feed for it."""
+"""The training step of an experiment, compiled and placed on the devices, with its feed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from emergent_icl.training.build import Experiment, build_network
 from emergent_icl.training.optimizers import Hyper, hyper_from_config, optimizer_problems
 from emergent_icl.training.update import Metrics, TrainState, make_update
 
-# Most updates in one call of the device.
+# Maximum number of updates per device call.
 MOST_STEPS_ON_CPU, MOST_STEPS = 10, 25
 
 
 class Step(NamedTuple):
-    """A training step, compiled and placed, with the feed for it."""
+    """A training step, compiled and placed, with its feed."""
 
     layout: devices.Layout
     # (state, hyper, bank, batch) -> (state, metrics), K steps; donates the state.
@@ -43,20 +43,20 @@ class Step(NamedTuple):
         return self.feed_spec.steps_per_call
 
     def feed(self, first_step: int) -> Generator[SequenceBatch]:
-        """Batches [K, R, B, S] from a step on, as `call` takes them; to be closed."""
+        """Batches [K, R, B, S] from a step on, as `call` takes them. Close it after use."""
         with contextlib.closing(FEEDERS[self.feeder](self.feed_spec, first_step)) as batches:
             for batch in batches:
                 yield self.layout.shard_batch(batch)
 
     def call(self, state: TrainState, batch: SequenceBatch) -> tuple[TrainState, Metrics]:
-        """K steps of a placed state, which must not be used again."""
+        """K steps from a placed state, which cannot be reused."""
         return self.train_call(state, self.hyper, self.bank, batch)
 
 
 def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_call: int = 0) -> Step:
-    """Places the data and builds the step from `first_step` on; it compiles when first called.
+    """Places the data and builds the step from `first_step` on; the first call compiles it.
 
-    `carried_steps_per_call`, K of the command before, is kept where it still fits.
+    `carried_steps_per_call`, K of the previous command, is kept if it still fits.
 
     Raises:
       ConfigError: replicas cannot be spread over several hosts.
@@ -82,20 +82,17 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
         host_index=jax.process_index(),
         host_count=jax.process_count(),
     )
-    # Where everybody uses all labels nothing needs a mask.
+    # No mask is needed if all replicas use all labels.
     masked = any(one.task.used_labels < task.num_labels for one in replicas)
-    hyper = devices.stack_replicas(
-        [
-            hyper_from_config(one.config, one.task.used_labels if masked else None)
-            for one in replicas
-        ]
-    )
+    hypers = [
+        hyper_from_config(one.config, one.task.used_labels if masked else None) for one in replicas
+    ]
     one_by_one = jax.default_backend() == "cpu" and len(replicas) > 1
     over_replicas = devices.in_turn if one_by_one else devices.all_at_once
     return Step(
         layout,
         devices.make_train_call(update, spec.steps_per_call, over_replicas),
-        layout.place(hyper),
+        layout.place(devices.stack_replicas(hypers)),
         devices.place_bank(experiment.arrays()),
         spec,
         resolve_feeder(config.data.feeder),
@@ -103,7 +100,7 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
 
 
 def intervals(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:
-    """(option, steps) after which a call must end: K divides them."""
+    """(option, steps) after which a call must end; K divides them."""
     sections = {"evaluation": config.evaluation, "checkpoints": config.checkpoints}
     return [
         ("training.num_steps", config.training.num_steps),
@@ -114,20 +111,20 @@ def intervals(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:
 
 
 class Agenda(NamedTuple):
-    """The steps after which a run is evaluated, or saved, besides the last."""
+    """The steps after which a run is evaluated or saved, besides the last."""
 
     every: int
     listed: tuple[int, ...]  # in order
 
     def has(self, step: int) -> bool:
-        """Whether it is one of them; step 0 must be listed."""
+        """Whether a step is due; step 0 only if listed."""
         return step in self.listed or (step > 0 and step % self.every == 0)
 
 
 def agendas(config: ml_collections.ConfigDict, steps_per_call: int) -> tuple[Agenda, Agenda]:
     """When a run of a valid config is evaluated, and when it is saved.
 
-    Log-spaced steps are rounded to multiples of `steps_per_call`; none is beyond the last step.
+    Log-spaced steps are rounded to multiples of `steps_per_call`; none exceeds the last step.
     """
     limits = steps_per_call, config.training.num_steps
     return _agenda(config.evaluation, *limits), _agenda(config.checkpoints, *limits)
@@ -153,11 +150,11 @@ def resolve_steps_per_call(
     carried: int = 0,
     backend: str | None = None,
 ) -> int:
-    """K: `training.steps_per_call`, or what suits the machine and divides every interval.
+    """K: `training.steps_per_call`, or the largest suitable divisor of every interval.
 
-    It divides the first step, too: the same calls end where a line or a checkpoint is due. K of the
-    command before, `carried`, is kept where it still divides everything, so that a run that is
-    prolonged computes the same bits. `backend` is 'cpu', 'gpu' or 'tpu'; None asks JAX.
+    It also divides the first step, so that calls end where a line or checkpoint is due. `carried`,
+    K of the previous command, is kept if it still divides all, so that an extended run computes the
+    same bits. `backend` is 'cpu', 'gpu', or 'tpu'; None: JAX's default.
     """
     training = config.training
     if training.steps_per_call is not None:
@@ -172,10 +169,10 @@ def resolve_steps_per_call(
 
 
 def training_problems(config: ml_collections.ConfigDict, num_devices: int) -> Iterator[str]:
-    """Contradictions between intervals, devices and loss; or an optimizer that does not work.
+    """Contradictions between intervals, devices, and loss; problems of the optimizer.
 
-    The options of training, evaluation, checkpoints and model are possible by themselves; the
-    batch is spread over `num_devices`, on all hosts.
+    Each option of training, evaluation, checkpoints, and model must be valid by itself; the batch
+    is spread over `num_devices` on all hosts.
     """
     training, steps = config.training, config.training.steps_per_call
     for name, value in intervals(config):
@@ -200,7 +197,7 @@ def training_problems(config: ml_collections.ConfigDict, num_devices: int) -> It
     if training.interim_weight > 0 and config.model.tokens != "interleaved":
         yield (
             f"training.interim_weight = {training.interim_weight} needs model.tokens = "
-            f"'interleaved': a concatenated token shows the label that it would predict"
+            f"'interleaved': a concatenated token contains the label to predict"
         )
     yield from optimizer_problems(training)
 

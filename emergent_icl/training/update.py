@@ -20,17 +20,29 @@ from emergent_icl.training.optimizers import Hyper, Optimizer
 
 
 class TrainState(NamedTuple):
-    """Everything that training changes; of one replica, unless said otherwise."""
+    """Everything that training changes, of one replica unless stated otherwise."""
 
-    step: Array  # int32 [], updates done
-    key: Array  # uint32 [2], the run's; never changes, steps are folded into it
+    step: Array  # int32 [], completed updates
+    key: Array  # uint32 [2]; constant, steps are folded into it
     params: Params
     batch_stats: BatchStats  # BatchNorm's running averages
     opt_state: Any
 
 
 Metrics = dict[str, Array]
+# (kind, module, name) -> array; see `named_weights`.
+Weights = dict[tuple[str, str, str], Any]
 Update = Callable[[TrainState, Hyper, DeviceBank, SequenceBatch], tuple[TrainState, Metrics]]
+
+
+def named_weights(params: Params, batch_stats: BatchStats) -> Weights:
+    """{('params' or 'batch_stats', Haiku module, name): leaf}."""
+    return {
+        (kind, module, name): leaf
+        for kind, tree in (("params", params), ("batch_stats", batch_stats))
+        for module, leaves in tree.items()
+        for name, leaf in leaves.items()
+    }
 
 
 def init_state(
@@ -42,7 +54,7 @@ def init_state(
 ) -> TrainState:
     """The state before the first step of a run with a seed in [0, 2^32).
 
-    Of the examples [B, S, ...] and labels [B, S] only shapes and types matter.
+    Only shapes and types of examples [B, S, ...] and labels [B, S] matter.
     """
     init_key, run_key = jax.random.split(jax.random.PRNGKey(seed))
     params, batch_stats = network.init(init_key, examples, labels)
@@ -59,15 +71,15 @@ def make_update(
 ) -> Update:
     """Builds the update of one replica on this device's share of the batch, [B/D, S].
 
-    Its metrics are scalars, averaged over the devices: loss, accuracy, grad_norm, learning_rate.
+    Its metrics are scalars, averaged over devices: loss, accuracy, grad_norm, learning_rate.
 
     Args:
-      network: whose BatchNorm averages over the same devices.
+      network: its BatchNorm averages over the same devices.
       optimizer: with its schedule.
       materialize: indices -> examples.
-      interim_weight: see `interim_loss`; 0 computes the logits of the query alone.
-      mean_over_devices: of gradients, loss and accuracy.
-      rows: number of this device's sequences -> where in the global batch they stand.
+      interim_weight: see `interim_loss`; with 0, only the query's logits are computed.
+      mean_over_devices: for gradients, loss, and accuracy.
+      rows: number of this device's sequences -> their rows in the global batch.
     """
     loss_and_gradients = jax.value_and_grad(_make_loss(network, interim_weight), has_aux=True)
 

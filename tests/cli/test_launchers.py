@@ -125,7 +125,7 @@ def test_train_errors_are_one_message(tmp_path):
     assert "is not a folder" in done.stderr
     done = launch("train", *train_flags("/proc/run"))
     assert done.returncode == 1
-    assert "error: /proc/run cannot be made" in done.stderr
+    assert "error: /proc/run cannot be created" in done.stderr
 
 
 def test_a_signal_while_it_starts_is_answered_too(tmp_path):

@@ -130,7 +130,7 @@ def test_of_another_run_it_is_told_by_its_config(killed, other, experiment):
     of_another_run(killed / "checkpoints" / "30", other)
     with CheckpointStore(killed / "checkpoints", config=CONFIG) as store:
         found = store.newest(experiment.state_template())
-    assert found.unreadable == {30: "it is of a run with another config"}
+    assert found.unreadable == {30: "it is from a run with another config"}
 
 
 def test_without_an_identity_it_is_told_by_its_shapes(killed, wider):
@@ -179,7 +179,7 @@ def test_a_run_resumes_from_it_as_if_nothing_had_happened(killed, finished, othe
     assert [(step, place) for step, _, place in observer.bad] == [
         (30, aside / "30"), (20, aside / "20"),
     ]  # fmt: skip
-    assert observer.bad[1][1] == "it is of a run with another config"
+    assert observer.bad[1][1] == "it is from a run with another config"
     assert sorted(path.name for path in aside.iterdir()) == ["20", "30"]
     assert records(killed) == records(finished)
     with CheckpointStore(killed / "checkpoints") as store:
@@ -206,7 +206,7 @@ def test_a_checkpoint_that_cannot_be_written_is_said_in_a_line(killed, monkeypat
 
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     longer = with_options(CONFIG, {"training.num_steps": 40})
-    with pytest.raises(CheckpointError, match=r"No space left\]\nThose before it stand"):
+    with pytest.raises(CheckpointError, match=r"No space left\]\nEarlier checkpoints are intact"):
         train(longer, Workdir(killed), Display())
     monkeypatch.undo()
     with CheckpointStore(killed / "checkpoints") as store:

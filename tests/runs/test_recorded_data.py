@@ -249,10 +249,10 @@ def test_a_run_without_a_record_says_so_and_has_one_from_then_on(tmp_path, caplo
     for _ in range(2):  # Once, however many replicas are opened.
         check_data(workdir, bank(1))
     (message,) = caplog.messages
-    assert message.startswith(f"The run in {workdir.path} recorded no checksum of its data")
+    assert message.startswith(f"The run in {workdir.path} has no record of its data")
     record_data(workdir, bank(1), (), 40)
     check_data(workdir, bank(1))
-    assert caplog.messages[1].endswith("recorded its data from step 40 on, not before.")
+    assert caplog.messages[1].endswith("recorded its data only from step 40 on.")
     # A folder in which nothing has been trained yet says nothing, whoever made its config.
     fresh = Workdir(tmp_path / "fresh")
     fresh.claim(tiny.get_config())

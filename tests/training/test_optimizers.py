@@ -112,7 +112,7 @@ PUBLIC = [
 # Those that cannot work here, and why.
 REFUSED = {
     "lbfgs": "missing 3 required keyword-only arguments",
-    "noisy_sgd": "draws random numbers of its own",
+    "noisy_sgd": "draws its own random numbers",
     "polyak_sgd": "no optimizer 'polyak_sgd' that takes a learning rate",
     "schedule_free_adamw": "no optimizer|cannot be used",
     "global_norm": "no optimizer 'global_norm'",

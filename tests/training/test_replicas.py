@@ -315,7 +315,7 @@ def test_metrics_come_to_the_host_once_a_line(config, tmp_path):
             ({"data.sequences.seq_len": 9}, {"data.sequences.seq_len": 7}),
             "sequences must be of one length, not 9 of 'seq_len=9', 7 of 'seq_len=7'",
         ),
-        (({"data.drawings": "separated"}, {"data.drawings": "all"}), "it cannot stand beside"),
+        (({"data.drawings": "separated"}, {"data.drawings": "all"}), "it cannot be combined"),
         (({"data.split.num_rare": 400},), "replica 'num_rare=400'"),
     ],
 )
