@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import re
@@ -140,8 +141,28 @@ class CheckpointStore:
         Raises:
           CheckpointError: it is damaged, or from another run.
         """
+        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
         with self._reading(step):
-            return self._restore(step, template)
+            state, about = self._read(step, ocp.args.StandardRestore(template))
+            # Orbax compares only names.
+            leaves = jax.tree_util.tree_leaves_with_path(template)
+            for (path, leaf), found in zip(leaves, jax.tree.leaves(state), strict=True):
+                if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+                    raise ValueError(
+                        f"{jax.tree_util.keystr(path)} is {found.dtype} {list(found.shape)}, not "
+                        f"{leaf.dtype} {list(leaf.shape)}"
+                    )
+            about.pop("weights", None)
+            # Older checkpoints have neither a checksum nor an identity.
+            if about.pop("checksum", None) not in (None, checksum(state)):
+                raise ValueError("its checksum does not match")
+            found, config, known = about.pop("identity", None), self._config, (None, self._identity)
+            # The same config may have been written in another way.
+            if config is not None and found not in known and found not in identities(config):
+                raise ValueError("it is from a run with another config")
+            if int(state.step[0]) != step:
+                raise ValueError(f"it is of step {int(state.step[0])}")
+            return state, Progress(**about)
 
     def restore_weights(self, step: int) -> tuple[Params, BatchStats, dict[str, int]]:
         """Weights [R, ...] of any run, and when replicas diverged; raises like `restore`."""
@@ -156,6 +177,8 @@ class CheckpointStore:
     def _reading(self, step: int) -> Iterator[None]:
         try:
             yield
+        except MemoryError:
+            raise
         except Exception as error:  # Damaged files raise many kinds.
             what = f"the checkpoint of step {step} in {self._folder} cannot be read"
             raise CheckpointError(f"{what}: {_in_a_line(error)}") from error
@@ -192,13 +215,9 @@ class CheckpointStore:
         for step in reversed(self.steps()):
             self._check_access(step)
             try:
-                state, progress = self._restore(step, template)
-            except MemoryError:
-                raise
-            except Exception as error:  # See `restore`.
-                bad[step] = _in_a_line(error)
-            else:
-                return Found(state, progress, bad)
+                return Found(*self.restore(step, template), bad)
+            except CheckpointError as error:
+                bad[step] = _in_a_line(error.__cause__ or error)
         if bad:
             why = "".join(f"\n  step {step}: {why}" for step, why in bad.items())
             raise CheckpointError(
@@ -234,30 +253,6 @@ class CheckpointStore:
         restored = _reader().restore(self._folder / str(step), args=content)
         return restored.state, dict(restored.progress)
 
-    def _restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
-        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
-        state, about = self._read(step, ocp.args.StandardRestore(template))
-        # Orbax compares only names.
-        leaves = jax.tree_util.tree_leaves_with_path(template)
-        for (path, leaf), found in zip(leaves, jax.tree.leaves(state), strict=True):
-            if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
-                raise ValueError(
-                    f"{jax.tree_util.keystr(path)} is {found.dtype} {list(found.shape)}, not "
-                    f"{leaf.dtype} {list(leaf.shape)}"
-                )
-        about.pop("weights", None)
-        # Older checkpoints have neither a checksum nor an identity.
-        if about.pop("checksum", None) not in (None, checksum(state)):
-            raise ValueError("its checksum does not match")
-        found, config = about.pop("identity", None), self._config
-        known = (None, self._identity)
-        # The same config may have been written in another way.
-        if config is not None and found not in known and found not in identities(config):
-            raise ValueError("it is from a run with another config")
-        if int(state.step[0]) != step:
-            raise ValueError(f"it is of step {int(state.step[0])}")
-        return state, Progress(**about)
-
 
 class _Retention(NamedTuple):
     """Keeps checkpoints that are listed, or were when they were saved, and the newest others."""
@@ -267,7 +262,7 @@ class _Retention(NamedTuple):
     listed: Collection[int]
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
-        """Orbax asks this of all checkpoints, after each save."""
+        """Orbax calls this with all checkpoints after each save."""
         del context
         steps = [info.step for info in checkpoints]
         marked = (step for step in steps if (self.folder / str(step) / _MARK).exists())
@@ -303,10 +298,8 @@ def _reader() -> ocp.Checkpointer:
 
 def checksum(tree: Any) -> int:
     """A 32-bit checksum of all leaves."""
-    found = 0
-    for leaf in jax.tree.leaves(tree):
-        found = cache.checksum(leaf, found)
-    return found
+    leaves = jax.tree.leaves(tree)
+    return functools.reduce(lambda found, leaf: cache.checksum(leaf, found), leaves, 0)
 
 
 @contextlib.contextmanager
@@ -331,5 +324,5 @@ def quiet_orbax() -> Iterator[None]:
         sys.unraisablehook = before
 
 
-def _in_a_line(error: Exception) -> str:
+def _in_a_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

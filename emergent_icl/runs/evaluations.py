@@ -13,7 +13,7 @@ from emergent_icl.runs.checkpoints import checksum
 from emergent_icl.runs.open import Run
 from emergent_icl.runs.workdir import Workdir, WorkdirError, read_object
 
-# Results of other modes stand in the same file.
+# Results of all modes are in one file.
 _MODES = "evaluation.modes"
 
 

@@ -17,13 +17,10 @@ import ml_collections
 # tensorboardX's `SummaryWriter` writes in a thread. On a full disk, that thread dies and the run
 # would wait for it forever.
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import (
-    Event,  # pyright: ignore[reportAttributeAccessIssue]  (made while it is imported)
-    SessionLog,  # pyright: ignore[reportAttributeAccessIssue]  (made while it is imported)
-)
-from tensorboardX.proto.summary_pb2 import (
-    Summary,  # pyright: ignore[reportAttributeAccessIssue]  (made while it is imported)
-)
+
+# Their classes are created at import, where pyright cannot see them.
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.identity import identity

@@ -300,8 +300,8 @@ def _overridden(
     may = prefixes("reopenable")
     fixed = [path for path in overrides if not path.startswith(may)]
     if fixed:
-        told = f"is part of what was trained (may differ: {in_words(may)})"
-        raise ConfigError([f"{path} {told}" for path in fixed])
+        problem = f"is fixed in a trained run (may differ: {in_words(may)})"
+        raise ConfigError([f"{path} {problem}" for path in fixed])
     try:
         changed = with_options(config, overrides)
     except (KeyError, TypeError) as error:

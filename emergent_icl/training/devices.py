@@ -27,8 +27,6 @@ fetch = jax.device_get
 Tree = TypeVar("Tree")
 # (update of one replica, K) -> K updates of all: a batch [K, R, B, S] gives metrics [K, R].
 OverReplicas = Callable[[Update, int], Update]
-# The same on all devices, laid out as `Layout` says.
-TrainCall = Update
 
 
 def place_bank(bank: DeviceBank) -> DeviceBank:
@@ -189,7 +187,7 @@ def _one_by_one(update: Update, steps_per_call: int) -> Update:
 
 def make_train_call(
     update: Update, steps_per_call: int, over_replicas: OverReplicas = all_at_once
-) -> TrainCall:
+) -> Update:
     """Maps K steps of an update over all devices. Donates the state, which cannot be reused."""
     call = over_replicas(update, steps_per_call)
     return jax.pmap(call, axis_name=AXIS, in_axes=(0, 0, None, 0), donate_argnums=(0,))

@@ -191,9 +191,8 @@ def _argument_problems(settings: ml_collections.ConfigDict) -> Iterator[str]:
     """Unknown names of optimizers, and options that do not fit the optimizer's signature."""
     name = settings.name
     if name not in _optimizers():
-        hint = nearest_name(name, _optimizers())
-        told = f"optax has no optimizer '{name}' that takes a learning rate{hint}"
-        yield f"training.optimizer.name = '{name}': {told}"
+        what = f"optax has no optimizer '{name}' that takes a learning rate"
+        yield f"training.optimizer.name = '{name}': {what}{nearest_name(name, _optimizers())}"
         return
     parameters = _optimizers()[name]
     allowed = sorted(parameters.keys() - _OURS)

@@ -20,7 +20,7 @@ from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, build_network
 from emergent_icl.training.optimizers import Hyper, hyper_from_config, optimizer_problems
-from emergent_icl.training.update import Metrics, TrainState, make_update
+from emergent_icl.training.update import Metrics, TrainState, Update, make_update
 
 # Maximum number of updates per device call.
 MOST_STEPS_ON_CPU, MOST_STEPS = 10, 25
@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
     layout: devices.Layout
     # (state, hyper, bank, batch) -> (state, metrics), K steps; donates the state.
-    train_call: devices.TrainCall
+    train_call: Update
     hyper: Hyper  # placed, as the bank is
     bank: DeviceBank
     feed_spec: FeedSpec

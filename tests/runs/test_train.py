@@ -305,9 +305,9 @@ def test_overrides_of_load_run_are_checked(finished):
     ["model.num_layers", "model.num_positions", "data.split.num_rare", "data.sequences.labeling"],
 )
 def test_what_was_trained_cannot_be_overridden(finished, path):
-    with pytest.raises(ConfigError, match=f"{path} is part of what was trained"):
+    with pytest.raises(ConfigError, match=f"{path} is fixed in a trained run"):
         load_run(finished[0], overrides={path: 3})
-    with pytest.raises(ConfigError, match="evaluation is part of what was trained"):
+    with pytest.raises(ConfigError, match="evaluation is fixed in a trained run"):
         load_run(finished[0], overrides={"evaluation": 3})
 
 
