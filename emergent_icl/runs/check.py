@@ -30,9 +30,7 @@ SECTIONS = ("data", "model", "training", "evaluation", "checkpoints")
 def check(config: ml_collections.ConfigDict, num_devices: int = 1) -> tuple[Replica, ...]:
     """Checks types, ranges, and relations between options; returns the runs, usually one.
 
-    Args:
-      config: of any content.
-      num_devices: over which the batch is spread, on all hosts.
+    The batch is spread over `num_devices` on all hosts.
 
     Raises:
       ConfigError: names every problem with its field, value, and what is allowed.

@@ -133,13 +133,9 @@ def last_step(path: Path) -> int:
 def facts(
     experiment: Experiment, state: TrainState, step: Step, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Names and values to show before compilation.
+    """Names and values to show before compilation; `state` is [R, ...] on the host.
 
-    Args:
-      experiment: of the run.
-      state: [R, ...] on the host.
-      step: compiled and placed.
-      kept: {option: value} of a stored run where the command alone would use another value.
+    `kept` are stored options, {option: value}, that differ from those of the command.
     """
     config, space = experiment.config, experiment.task.space
     return {
