@@ -1,4 +1,4 @@
-"""What is wrong with the values of single options; how they fit together the rooms check."""
+"""Checks of single options; other packages check combinations."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from emergent_icl.config.configs import OPTIMIZER_OPTIONS, flatten, place, unkno
 from emergent_icl.config.options import EXTENSIONS, known
 from emergent_icl.config.registry import nearest_name
 
-# Seeds and counts are numbers of 32 bits, at the most.
+# Seeds and counts have at most 32 bits.
 LARGEST = 2**32 - 1
 _MISSING = object()
 
 
 class ConfigError(ValueError):
-    """A config that cannot be run; the message lists every problem."""
+    """An invalid config; the message lists every problem."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -26,9 +26,9 @@ class ConfigError(ValueError):
 
 
 def option_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-    """Options that are missing, out of range, of another type or unknown, each by its path."""
+    """Yields a message for each option that is missing, out of range, mistyped, or unknown."""
     options, flat = known(), flatten(config.to_dict())
-    # An extension's options are only needed where its data are used.
+    # Options of an extension are required only if its data are used.
     source = f"data.{flat.get('data.source')}."
     for path, option in options.items():
         section, name = place(config, path)
@@ -46,6 +46,6 @@ def option_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
 
 
 def _hint(value: Any, names: tuple[str, ...]) -> str:
-    """The nearest allowed name for each one that is not allowed, if there is any."""
+    """The nearest allowed names."""
     given = value if isinstance(value, tuple) else (value,)
     return "".join(nearest_name(name, names) for name in given if name not in names)

@@ -1,4 +1,4 @@
-"""A config as a value: made, flattened, changed; the names of its options and of its replicas."""
+"""Configs as values: create, flatten, and change them; names of options and replicas."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from ml_collections.config_dict import placeholder
 from emergent_icl.config.options import EXTENSIONS, OPTIONS, known
 from emergent_icl.config.registry import nearest_options
 
-# The keyword arguments of the optimizer, which alone says what they are.
+# Keyword arguments of the optimizer, which checks them.
 OPTIMIZER_OPTIONS = "training.optimizer.options."
 
 
 def default_config(*extensions: str) -> ml_collections.ConfigDict:
     """Every option at its default, locked: the paper's setting, as far as one config allows.
 
-    Args:
-      extensions: further sections whose options were declared, such as 'data.mosaics'.
-
-    Raises:
-      KeyError: no options were declared for a section.
+    `extensions` are further sections of declared options, such as 'data.mosaics'. Raises KeyError
+    if a section has no declared options.
     """
     for name in extensions:
         if not any(path.startswith(f"{name}.") for path in EXTENSIONS):
@@ -38,9 +35,9 @@ def default_config(*extensions: str) -> ml_collections.ConfigDict:
 
 
 def place(tree: Any, path: str, *, make: bool = False) -> tuple[Any, str]:
-    """The section of nested dictionaries, or of a config, that holds an option; its name there.
+    """The section of nested dictionaries or a config that contains an option, and its name there.
 
-    The section is None if something else is in its place, or if it is neither there nor made.
+    The section is None if it is missing (and not `make`) or not a section.
     """
     *sections, name = path.split(".")
     for part in sections:
@@ -51,9 +48,9 @@ def place(tree: Any, path: str, *, make: bool = False) -> tuple[Any, str]:
 
 
 def prefixes(flag: str) -> tuple[str, ...]:
-    """Paths of options for which an attribute of Option is true, for `str.startswith`.
+    """Paths of options that have a flag (an attribute of Option), for `str.startswith`.
 
-    A section all of whose options have it is shortened to 'section.'.
+    If all options of a section have it, they are shortened to 'section.'.
     """
     flags = {path: getattr(option, flag) for path, option in known().items()}
 
@@ -66,12 +63,12 @@ def prefixes(flag: str) -> tuple[str, ...]:
 
 
 def in_words(prefixes: tuple[str, ...]) -> str:
-    """'a.b, c.*' for ('a.b', 'c.')."""
+    """Formats prefixes: ('a.b', 'c.') -> 'a.b, c.*'."""
     return ", ".join(prefix + "*" * prefix.endswith(".") for prefix in prefixes)
 
 
 def has(path: str, flag: str) -> bool:
-    """Whether there is such an option, and an attribute of Option is true for it."""
+    """Whether an option exists and has a flag (an attribute of Option)."""
     option = known().get(path)
     return option is not None and getattr(option, flag)
 
@@ -82,7 +79,7 @@ def is_resumable(path: str) -> bool:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries -> {'a.b.c': value}."""
+    """Flattens nested dictionaries to {'a.b.c': value}."""
     flat = {}
     for name, value in tree.items():
         if isinstance(value, dict):
@@ -93,7 +90,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def tuples(value: Any) -> Any:
-    """A value as configs hold it: tuples for lists and arrays, plain numbers for NumPy's."""
+    """Converts lists and arrays to tuples, and NumPy scalars to plain numbers, recursively."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, dict):
@@ -103,25 +100,25 @@ def tuples(value: Any) -> Any:
     return value
 
 
-# Names become names of files and of TensorBoard's runs.
+# Used as names of files and TensorBoard runs.
 _NAME = re.compile(r"[A-Za-z0-9][\w.=,+-]{0,99}", re.ASCII)
 NAME_RULE = "a letter or digit, then up to 99 letters, digits or any of _ . = , + -"
 
 
 def is_name(name: object) -> bool:
-    """Whether something may be the name of a replica, or of anything else that gets a folder."""
+    """Whether something is a valid name of a replica, or of anything else that has a folder."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def is_plain(config: ml_collections.ConfigDict) -> bool:
-    """Whether the config is that of a single run, which has no name."""
+    """Whether the config describes a single, unnamed run."""
     return config.training.replicas == 1 and not config.training.replica_overrides
 
 
 def named_overrides(config: ml_collections.ConfigDict) -> list[tuple[str, dict[str, Any]]]:
-    """(name, {option: value}) of each replica; a single run is one without a name.
+    """(name, {option: value}) of each replica; the name of a single run is ''.
 
-    Several replicas without overrides differ in their seeds, from the config's own upwards.
+    Replicas without overrides have consecutive seeds, from training.seed upward.
     """
     training = config.training
     if training.replica_overrides:
@@ -140,23 +137,19 @@ def _named(*, name: str | None = None, **overrides: Any) -> tuple[str, dict[str,
 def alone(
     config: ml_collections.ConfigDict, overrides: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
-    """The config of a single run, with these options.
-
-    Raises:
-      KeyError: there is no such option.
-    """
-    nothing = {"training.replicas": 1, "training.replica_overrides": ()}
-    return with_options(config, {**overrides, **nothing, "training.spread_replicas": False})
+    """The config of a single run with these options; raises KeyError for unknown ones."""
+    single = {"training.replicas": 1, "training.replica_overrides": ()}
+    return with_options(config, {**overrides, **single, "training.spread_replicas": False})
 
 
 def is_option(path: str, known: Collection[str]) -> bool:
-    """Whether a path is among known ones, or may be a keyword argument of the optimizer."""
+    """Whether a path is a known option or a keyword argument of the optimizer."""
     section, _, name = path.rpartition(".")
     return path in known or (f"{section}." == OPTIMIZER_OPTIONS and bool(name))
 
 
 def unknown_option(path: str, known: Collection[str]) -> str:
-    """The message for what is no option, with the options of a section, or the nearest ones."""
+    """The message for an unknown option, with the options of the section or the nearest ones."""
     inside = [name for name in known if name.startswith(f"{path}.")]
     if inside:
         return f"{path} is not an option but a section; its options are {', '.join(inside)}"
@@ -166,14 +159,10 @@ def unknown_option(path: str, known: Collection[str]) -> str:
 def with_options(
     config: ml_collections.ConfigDict, values: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
-    """A locked copy with some options changed; types are not checked.
-
-    Raises:
-      KeyError: there is no such option.
-    """
+    """A locked copy with changed options, types unchecked; raises KeyError for unknown ones."""
     known = flatten(config.to_dict())
     changed = config.copy_and_resolve_references().unlock()
-    # `update_from_flattened_dict` would take the dictionaries in a value for sections.
+    # `update_from_flattened_dict` would treat dictionaries in a value as sections.
     with changed.ignore_type():
         for path, value in values.items():
             if not is_option(path, known):

@@ -1,4 +1,4 @@
-"""Configs and sweeps by name, or in Python files of the user, with a preset."""
+"""Configs and sweeps by name, or in the user's Python files, with a preset."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ _PYTHON_FILE = re.compile(r"(.+?\.py)(?:(:)(.*))?", re.DOTALL)
 
 
 class FileError(ConfigError):
-    """A file that is missing, or does not hold what it should; the message says which and why."""
+    """A missing or invalid file; the message names it and the reason, in one line."""
 
     def __init__(self, problem: str) -> None:
         super().__init__([problem])
-        self.args = (problem,)  # In one line.
+        self.args = (problem,)
 
 
 def call_file(where: str, function: str, package: str = "", names: Collection[str] = ()) -> Any:
-    """What a function gives of FILE.py[:preset], or of NAME[:preset], a module of a package.
+    """Calls a function in FILE.py[:preset], or in NAME[:preset], a module of a package.
 
-    Raises:
-      FileError: there is no such file or module, or it fails.
+    Raises FileError if there is no such file or module, or the call fails.
     """
     name, colon, preset = where.partition(":")
     what, match = name, _PYTHON_FILE.fullmatch(where)
@@ -50,7 +49,7 @@ def call_file(where: str, function: str, package: str = "", names: Collection[st
         if not callable(getattr(module, function, None)):
             raise FileError(f"it has no function {function}")
         return getattr(module, function)(*([preset] if colon else []))
-    except Exception as error:  # Whatever the user's own file raises.
+    except Exception as error:  # The user's file may raise anything.
         raise FileError(f"{what}: {_reason(error, str(path))}") from error
 
 
@@ -59,18 +58,18 @@ def _import(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses that a file defines look themselves up here.
+    # Dataclasses look up their module here.
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
 def _reason(error: Exception, file: str) -> str:
-    """The message; of an unexpected error in one line, with the line of the file."""
+    """The message; of unexpected errors in one line, with the line number in the file."""
     if isinstance(error, ValueError | RuntimeError | OSError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"line {frame.lineno}: " for frame in frames if frame.filename == file]
-    # A KeyError's text is in quotes, ml_collections' is of several lines.
+    # KeyError quotes its text; ml_collections writes several lines.
     message = " ".join(str(error.args[0] if error.args else error).split())
     return f"{''.join(lines[-1:])}{type(error).__name__}: {message}"

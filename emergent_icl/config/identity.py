@@ -1,7 +1,6 @@
-"""Configs of any version: completed, compared, identified.
+"""Complete, compare, and identify configs of any version.
 
-Stored runs outlive new options: a later option says what was done before it (`Option.before`), a
-renamed one has a row in RENAMED.
+`Option.before` describes the behavior before an option was added; RENAMED lists renamed options.
 """
 
 from __future__ import annotations
@@ -19,21 +18,20 @@ from emergent_icl.config.configs import flatten, is_resumable, place, tuples, wi
 from emergent_icl.config.options import OPTIONS, known
 from emergent_icl.config.rules import FROM_THE_START
 
-# Names that options have had -> their names today.
+# Old names of options -> current names.
 RENAMED: dict[str, str] = {}
-# Options that may be left unset -> the value that is then derived from a valid config. Modules that
-# derive an option register it here, unless it depends on the machine or on what may change in a
-# resumed run, as training.steps_per_call does, which is compared as written.
+# Options that may be unset -> how they are derived from a valid config. Modules register them here,
+# except those that depend on the machine or on what may change in a resumed run, such as
+# training.steps_per_call, which are compared as written.
 DERIVED: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {}
-# A tuple of dictionaries, each from options to values.
+# A tuple of {option: value}.
 OVERRIDES = "training.replica_overrides"
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """A config that any version wrote, with the options of this one.
+    """Updates a config of any version to the options of this one.
 
-    Renamed options get their current names, later options the value of what was done before them.
-    What no version wrote is left as it is, to be refused by the checks.
+    Renames options, and adds later ones with `Option.before`. Invalid parts are left to the checks.
     """
     tree = _with_current_names(stored)
     for path, value in _later().items():
@@ -45,7 +43,7 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def lacking(stored: dict[str, Any]) -> dict[str, Any]:
-    """Options that came after a config was written -> the value of what was done before them."""
+    """Options added after a config was written -> values that describe the behavior before."""
     there = flatten(_with_current_names(stored))
     return {path: value for path, value in _later().items() if path not in there}
 
@@ -53,11 +51,10 @@ def lacking(stored: dict[str, Any]) -> dict[str, Any]:
 def kept(
     stored: dict[str, Any], config: ml_collections.ConfigDict
 ) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
-    """The config with which a command goes on with a stored run, and what that run keeps.
+    """The config with which a command resumes a stored run, and {option: value} that the run keeps.
 
-    A run keeps its value of every option of which the command says nothing: of one that is left
-    unset, and of one that came after the run and is at its default. Gives {option: value} of those
-    that would be others in a new run.
+    A run keeps its values of options that the command leaves unset, or that were added after the
+    run and are at their defaults.
     """
     old, came_later = ml_collections.ConfigDict(tuples(completed(stored))), lacking(stored)
     options, flat = known(), flatten(config.to_dict())
@@ -73,9 +70,9 @@ def kept(
 def differing_options(
     old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yields (path, old value, new value) of options that differ; None for a missing one.
+    """Yields (path, old value, new value) of options that differ; None if missing.
 
-    An option that is unset in one config, and set in the other to what it means, does not differ.
+    An unset option does not differ from one that is set to the derived value.
     """
     old_flat, new_flat = (flatten(tuples(config.to_dict())) for config in (old, new))
     for path in sorted(old_flat.keys() | new_flat.keys()):
@@ -93,14 +90,13 @@ def differing_options(
 def identity(config: ml_collections.ConfigDict) -> int:
     """A checksum of all options that a resumed run must share.
 
-    It is computed from the config as the first version would have written it: a later option counts
-    only if it changes what is done.
+    Later options count only if they change the behavior of earlier versions.
     """
     return checksum_of(flatten(tuples(config.to_dict())))
 
 
 def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
-    """The config's own identity, then those of its equivalents (see `differing_options`)."""
+    """The identities of a config and its equivalents (see `differing_options`), its own first."""
     flat = flatten(tuples(config.to_dict()))
     ways = {path: _ways(path, flat[path], config) for path in DERIVED if path in flat}
     written = (dict(zip(ways, values, strict=True)) for values in itertools.product(*ways.values()))
@@ -108,11 +104,11 @@ def identities(config: ml_collections.ConfigDict) -> tuple[int, ...]:
 
 
 def _with_current_names(stored: dict[str, Any]) -> dict[str, Any]:
-    """A copy in which renamed options have the names that they have today."""
+    """A copy with the current names of options."""
     tree = copy.deepcopy(stored)
     for old, new in RENAMED.items():
         section, name = place(tree, old)
-        # An option that is there under both names is left as it is.
+        # Leave an option that has both names.
         if section is not None and name in section and _add(tree, new, section[name]):
             del section[name]
     return tree
@@ -128,13 +124,13 @@ def _add(tree: dict[str, Any], path: str, value: Any) -> bool:
 
 
 def _later() -> dict[str, Any]:
-    """Options that came after version 0.1.0 -> the value of what was done before."""
+    """Options added after version 0.1.0 -> `Option.before`."""
     before = {path: option.before for path, option in OPTIONS.items()}
     return {path: value for path, value in before.items() if value is not FROM_THE_START}
 
 
 def checksum_of(flat: dict[str, Any]) -> int:
-    """A checksum of options by their first names, without those that change nothing."""
+    """A checksum of options by their original names, without those that change nothing."""
     later = _later()
     fixed = {
         path: value
@@ -148,7 +144,7 @@ def checksum_of(flat: dict[str, Any]) -> int:
 
 
 def _renamed(options: Any, names: dict[str, str]) -> Any:
-    """The same options by other names; anything but a dictionary is returned unchanged."""
+    """Renames options of a dictionary; other values are returned unchanged."""
     if not isinstance(options, dict):
         return options
     for old, new in names.items():
@@ -157,15 +153,15 @@ def _renamed(options: Any, names: dict[str, str]) -> Any:
 
 
 def _derived(path: str, config: ml_collections.ConfigDict) -> Any:
-    """What an unset option means; None if that cannot be derived."""
+    """The derived value of an option; None if there is none."""
     try:
         return DERIVED[path](with_options(config, {path: None}))
-    except (Exception, MemoryError):  # An invalid config, or data that are missing.
+    except (Exception, MemoryError):  # Invalid config or missing data.
         return None
 
 
 def _ways(path: str, value: Any, config: ml_collections.ConfigDict) -> list[Any]:
-    """A derived option's value, then unset or set, where that means the same."""
+    """Equivalent values of a derived option, its own first."""
     meant = _derived(path, config)
     if meant is None or value not in (None, meant):
         return [value]

@@ -17,7 +17,7 @@ from emergent_icl.config.rules import (
 )
 from emergent_icl.config.run_options import RUN_OPTIONS
 
-# For generated data, which have no natural limit.
+# Limit of generated data.
 MOST_CLASSES = 1_000_000
 # Help that several options share.
 _ROLES = (
@@ -99,7 +99,7 @@ OPTIONS: dict[str, Option] = {
             "Type of training sequences: 'bursty' (the paper's), 'relabelled' (new labels in every "
             "sequence), 'mixed' (few-shot and ordinary sequences), 'flip' (two classes exchange "
             "their labels), 'no_support_*', or 'fewshot_*' (common, rare, or zipfian)."),
-        # Beyond, sampling would take longer than training.
+        # For longer sequences, sampling would take longer than training.
         "seq_len": Option(9, integer(2, 257), "Examples per sequence, including the query."),
         "shots": Option(3, integer(1), _BURSTS),
         "ways": Option(2, integer(1), _BURSTS),
@@ -118,7 +118,7 @@ OPTIONS: dict[str, Option] = {
             "Few-shot training sequences (fewshot_*, mixed): draw the ways without replacement."),
         "p_fewshot": Option(0.1, rules.PROBABILITY,
             "Type 'mixed': fraction of few-shot sequences of rare classes, in [0, 1]."),
-        # Beyond 10 every class but the first is drawn less than once in a thousand times.
+        # Above 10, all classes but the first have a total probability below 0.001.
         "zipf_exponent": Option(0.0, number(0, 10), "p(class of rank r) is proportional to 1 / "
             "r^zipf_exponent over rare and common classes; 0 is uniform."),
         "zipf_within_roles": Option(False, rules.BOOLEAN, "Draws from only rare or only "
@@ -146,7 +146,7 @@ OPTIONS: dict[str, Option] = {
         "seed": Option(0, rules.SEED, "Seed of characters and drawings."),
         "min_strokes": Option(2, integer(1), _STROKES),
         "max_strokes": Option(4, integer(1, 16), _STROKES),
-        # Many longer ones hardly ever fit into the box.
+        # Many longer strokes hardly ever fit into the box.
         "min_stroke_length": Option(0.35, number(0, 0.5),
             "Minimum arc length of a stroke, as a fraction of the image side."),
         "p_connected": Option(0.7, rules.PROBABILITY,
@@ -239,7 +239,7 @@ OPTIONS: dict[str, Option] = {
     **RUN_OPTIONS,
 }
 # fmt: on
-# What the options of a section are for, if that is not obvious.
+# Purpose of sections.
 SECTIONS = {
     **{
         f"data.{source}": f"For data.source '{source}'."
@@ -248,23 +248,21 @@ SECTIONS = {
     "model.resnet": "For the 'resnet' encoder.",
     "model.mlp": "For the 'mlp' encoder.",
 }
-# Options of extensions: a config has them only if it uses the extension.
+# Options of extensions, which a config has only if it uses the extension.
 EXTENSIONS: dict[str, Option] = {}
 
 
 def declare(path: str, option: Option) -> None:
-    """Adds an option of an extension (docs/extending.md), to be checked like all others.
+    """Adds an option of an extension, which is checked like all others; see docs/extending.md.
 
-    One of a data source, 'data.SOURCE.NAME', must be given where that source is used.
-
-    Raises:
-      ValueError: there is such an option already.
+    Options of a data source, 'data.SOURCE.NAME', are required if that source is used. Raises
+    ValueError if the option exists.
     """
     if path in known():
-        raise ValueError(f"option '{path}' is declared already")
+        raise ValueError(f"option '{path}' is already declared")
     EXTENSIONS[path] = option
 
 
 def known() -> dict[str, Option]:
-    """Every option by its path, those of extensions last."""
+    """All options by their paths, those of extensions last."""
     return OPTIONS | EXTENSIONS

@@ -1,4 +1,4 @@
-"""What an option is: its declaration, and the kinds of values that it may have."""
+"""Declarations of options, and rules for their values."""
 
 from __future__ import annotations
 
@@ -11,51 +11,57 @@ import ml_collections
 
 
 class Rule(NamedTuple):
-    """What a single option may be."""
+    """The allowed values of an option.
+
+    `words` describe them, after "must be". `choices` are allowed names; registries among them may
+    grow.
+    """
 
     allows: Callable[[Any], bool]
-    # The allowed values in words, after "must be", up to the names.
     words: str
-    # The allowed values if they are names; registries among them may still fill.
     choices: tuple[Collection[str], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The allowed values in order, where they are names."""
+        """Sorted allowed names."""
         return tuple(sorted(name for names in self.choices for name in names))
 
     @property
     def text(self) -> str:
-        """The allowed values in words, after "must be"."""
+        """The allowed values in words, after "must be", with names."""
         return self.words + ", ".join(self.names)
 
 
-# `Option.before` of options of version 0.1.0.
+# `Option.before` of options that version 0.1.0 had.
 FROM_THE_START = object()
 
 
 class Option(NamedTuple):
-    """One option: default, as in the paper if possible; rule; meaning; and where it may change."""
+    """Declaration of an option.
 
-    # None means unset, to be derived from the others; {} is a section for keyword arguments.
+    Attributes:
+      default: as in the paper if possible; None: derived; {}: a section for keyword arguments.
+      rule: the allowed values.
+      help: its meaning.
+      per_replica: may differ between replicas, since it changes no shapes.
+      resumable: may change when a run is resumed, since it does not affect earlier results.
+      per_machine: may change when a run is resumed, and differ between processes of a run.
+      reopenable: may change when a trained run is opened.
+      before: for options added after version 0.1.0, the value that describes earlier behavior.
+    """
+
     default: Any
     rule: Rule
     help: str
-    # Between replicas that are trained together: it changes no shapes.
     per_replica: bool = False
-    # When a run is resumed: it does not affect what was computed.
     resumable: bool = False
-    # Where a machine has its data and how it reads them: when a run is resumed, and between the
-    # processes of a run.
     per_machine: bool = False
-    # When a trained run is opened.
     reopenable: bool = False
-    # If it came after version 0.1.0, the value of what was done before there was a choice.
     before: Any = FROM_THE_START
 
 
 def section(path: str, options: dict[str, Option], **flags: bool) -> dict[str, Option]:
-    """The options of a section by their paths, with flags that all of them have."""
+    """Options of a section by their paths, with common flags."""
     return {f"{path}.{name}": option._replace(**flags) for name, option in options.items()}
 
 
@@ -66,7 +72,7 @@ def integer(low: int, high: float = math.inf) -> Rule:
 
 
 def optional_integer(low: int) -> Rule:
-    """A whole number >= low, or None: unset, which the command line calls 'none'."""
+    """A whole number >= low, or None (unset; 'none' on the command line)."""
     return Rule(lambda v: v is None or (_is_int(v) and v >= low), f"an integer >= {low}, or none")
 
 
@@ -75,7 +81,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
     text = f"a number > {low:g}" if above else f"a number >= {low:g}"
 
     def allows(value: Any) -> bool:
-        # An integer may be too large to become a float.
+        # `math.isfinite` raises OverflowError for very large integers.
         is_finite = _is_int(value) or (isinstance(value, float) and math.isfinite(value))
         return is_finite and low <= value <= high and not (above and value == low)
 
@@ -89,25 +95,31 @@ def one_of(*choices: Collection[str]) -> Rule:
     )
 
 
+def tuple_of(
+    allows: Callable[[Any], bool], words: str, low: int = 0, high: float = math.inf
+) -> Rule:
+    """A tuple of low .. high valid entries."""
+
+    def all_valid(value: Any) -> bool:
+        return isinstance(value, tuple) and low <= len(value) <= high and all(map(allows, value))
+
+    return Rule(all_valid, words)
+
+
 def some_of(names: Collection[str], at_least: int = 1) -> Rule:
-    """A tuple of some names, each once."""
+    """A tuple of distinct names."""
+    texts = tuple_of(lambda entry: isinstance(entry, str), "", at_least)
 
     def allows(value: Any) -> bool:
-        are_names = isinstance(value, tuple) and all(isinstance(name, str) for name in value)
-        return are_names and at_least <= len(value) == len(set(value)) and set(value) <= {*names}
+        return texts.allows(value) and len(value) == len(set(value)) and set(value) <= {*names}
 
     return Rule(allows, "a tuple of different names among ", (names,))
 
 
 def integers(at_least: int = 0) -> Rule:
-    """A tuple of positive integers, of some length."""
-
-    def allows(value: Any) -> bool:
-        is_long_enough = isinstance(value, tuple) and len(value) >= at_least
-        return is_long_enough and all(_is_int(v) and v >= 1 for v in value)
-
+    """A tuple of positive integers with a minimum length."""
     length = f", at least {at_least} of them" if at_least else ""
-    return Rule(allows, f"a tuple of integers >= 1{length}")
+    return tuple_of(integer(1).allows, f"a tuple of integers >= 1{length}", at_least)
 
 
 def _is_class(entry: Any) -> bool:
@@ -136,27 +148,21 @@ LABELINGS = ("ordered", "original", "shared", "unfixed")
 STRING = Rule(lambda v: isinstance(v, str), "a string")
 BOOLEAN = Rule(lambda v: isinstance(v, bool), "True or False")
 PROBABILITY = number(0, 1)
-# Dropping everything would leave nothing to scale up.
+# Dropout of everything cannot be rescaled.
 DROPOUT = number(0, 0.99)
 OPTIONAL_COUNT = optional_integer(1)
 SEED = integer(0, 2**32 - 1)
-CLASSES = Rule(
-    lambda v: isinstance(v, tuple) and all(map(_is_class, v)),
-    "a tuple of names of classes or groups, and of numbers of classes from 0",
+CLASSES = tuple_of(
+    _is_class, "a tuple of names of classes or groups, and of numbers of classes from 0"
 )
-STEPS = Rule(
-    lambda v: isinstance(v, tuple) and all(map(_is_step, v)),
-    "a tuple of integers >= 0, and of 'log:N' with N from 1 to 999",
-)
-NAMES = Rule(
-    lambda v: isinstance(v, tuple) and all(isinstance(name, str) and name for name in v),
-    "a tuple of names",
-)
+STEPS = tuple_of(_is_step, "a tuple of integers >= 0, and of 'log:N' with N from 1 to 999")
+NAMES = tuple_of(lambda name: isinstance(name, str) and name != "", "a tuple of names")
 KEYWORDS = Rule(lambda v: isinstance(v, ml_collections.ConfigDict), "keyword arguments")
-# Each replica keeps files and threads of its own open.
+# Each replica has its own open files and threads.
 MOST_REPLICAS = 256
-OVERRIDES = Rule(
-    lambda v: isinstance(v, tuple) and len(v) <= MOST_REPLICAS and all(map(_is_overrides, v)),
+OVERRIDES = tuple_of(
+    _is_overrides,
     f"a tuple of at most {MOST_REPLICAS} dictionaries {{'name': ..., 'option': value}}, a single "
     f"one with a comma behind it",
+    high=MOST_REPLICAS,
 )

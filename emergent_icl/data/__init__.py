@@ -1,6 +1,6 @@
-"""Data: what can be shown (banks), which of it is shown (sequences), and the way to the device."""
+"""Data: sources of examples, sequences of them, and their transfer to the device."""
 
-# Imported for their entries in the registries, so that whoever sees one sees it filled.
+# Imported to fill the registries.
 from emergent_icl.data import feed
 from emergent_icl.data.sequences import bursty, probes
 from emergent_icl.data.sources import features, gaussian, glyphs, images, omniglot, symbolic

@@ -1,4 +1,4 @@
-"""What is wrong with data and sequences: in their options, and with what the source can give."""
+"""Checks of data and sequences: their options, and what the source can provide."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from emergent_icl.data.sequences.split import ROLES, ClassSplit
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.sources.source import source_shape
 
-# A label table of 64 numbers each would take 4 GiB.
+# Embeddings of width 64 would take 4 GiB.
 MOST_LABELS = 2**24
 
 
 class CheckedData(NamedTuple):
-    """What is wrong with the data of a config, a sentence each, and what they are.
+    """Problems with the data of a config, and their shape.
 
-    That is the `shape` of what the source shows, None where it cannot be told, and examples in the
-    longest sequence, `seq_len`, None where no sequence can be drawn.
+    `shape` is None if it is unknown; `seq_len`, of the longest sequence, if none can be drawn.
     """
 
     problems: list[str]
@@ -32,9 +31,9 @@ class CheckedData(NamedTuple):
 
 
 def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> CheckedData:
-    """Checks `config.data`, whose options are possible by themselves.
+    """Checks `config.data`, whose single options are valid.
 
-    With sequences, where the options of evaluation and model are possible by themselves too.
+    `with_sequences` requires valid options of evaluation and model too.
     """
     problems = list(_option_problems(config.data))
     try:
@@ -63,7 +62,7 @@ def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> Check
 
 
 def _option_problems(data: ml_collections.ConfigDict) -> Iterator[str]:
-    """Of options that contradict each other, whatever the source."""
+    """Problems of inconsistent options, regardless of the source."""
     glyphs, sequences = data.glyphs, data.sequences
     for low, high in (("min_strokes", "max_strokes"), ("min_pen_width", "max_pen_width")):
         if glyphs[low] > glyphs[high]:
@@ -81,7 +80,7 @@ def _option_problems(data: ml_collections.ConfigDict) -> Iterator[str]:
 
 
 def _source_problems(data: ml_collections.ConfigDict, shape: SourceShape) -> Iterator[str]:
-    """Of options that need other examples."""
+    """Problems of options that the source does not support."""
     for name in ("random_rare_images", "inverted"):
         if data[name] and shape.kind != "image":
             yield f"data.{name} needs images, not data.source = '{data.source}'"
@@ -94,14 +93,14 @@ def _source_problems(data: ml_collections.ConfigDict, shape: SourceShape) -> Ite
     if held_out >= shape.num_exemplars and held_out:
         yield (
             f"data.split.num_holdout_exemplars = {held_out} must be less than "
-            f"{shape.num_exemplars}, the exemplars of a class"
+            f"{shape.num_exemplars}, the number of exemplars per class"
         )
     if data.random_rare_images and data.split.num_rare == 0:
         yield "data.random_rare_images needs rare classes, but data.split.num_rare is 0"
 
 
 def _space(data: ml_collections.ConfigDict, shape: SourceShape, problems: list[str]) -> ClassSpace:
-    """The classes; as if there were enough of them, so that the rest is checked too."""
+    """The class space; if it is impossible, one with enough classes to check the rest."""
     try:
         return tasks.class_space(data, shape)
     except ValueError as error:
@@ -116,7 +115,7 @@ def _space(data: ml_collections.ConfigDict, shape: SourceShape, problems: list[s
 def _sequence_types(
     config: ml_collections.ConfigDict, space: ClassSpace, problems: list[str]
 ) -> tuple[list[SequenceType], list[SequenceType]]:
-    """Those of training, one, and of evaluation, as far as there can be any."""
+    """The training and evaluation types that can be drawn."""
     sequences, training, evaluation = config.data.sequences, [], []
     try:
         training.append(tasks.training_type(config, space))
@@ -136,10 +135,9 @@ def _exemplar_problems(
     training: list[SequenceType],
     evaluation: list[SequenceType],
 ) -> list[str]:
-    """Of classes that are shown more often than they have exemplars."""
+    """Problems of classes that are shown more often than they have exemplars."""
     held_out, found = config.data.split.num_holdout_exemplars, []
-    # A few would be reused in some sequences and not in others. A single one is a condition of its
-    # own (identical drawings), unless it is what is left of more.
+    # A single exemplar is a condition (identical drawings), unless others are held out.
     least = 1 if held_out else 2
     shown = [("data.sequences", kind, space.num_exemplars) for kind in training]
     for kind in evaluation:
@@ -150,7 +148,7 @@ def _exemplar_problems(
     for section, kind, count in shown:
         if kind.shots and least <= count <= kind.shots:
             found.append(
-                f"{section}.shots = {kind.shots} needs {kind.shots + 1} exemplars of a class "
+                f"{section}.shots = {kind.shots} needs {kind.shots + 1} exemplars per class "
                 f"(query included), but {count} can be shown"
             )
     return [*dict.fromkeys(found)]

@@ -1,8 +1,8 @@
-"""The way of the indices: sampler -> blocks of steps -> host shard -> training loop.
+"""Feeders: sampler -> blocks of steps -> host shard -> training loop.
 
-A batch is a pure function of (seed, step). Two feeders yield the same batches, int32
-[K, R, B / host_count, S] for a first step and every K-th after it, without end: one on tf.data,
-one in plain Python for machines without TensorFlow. Neither replays what came before.
+A batch is a pure function of (seed, step). All feeders yield the same endless batches, int32
+[K, R, B / host_count, S], for a start step and every K-th one after it, without replaying earlier
+ones. One uses tf.data, the other needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import Sampler
 from emergent_icl.data.tensorflow import import_tensorflow
 
-# Steps drawn by one call of a sampler. Part of what a seed means: another value would
-# give every run other data.
+# Steps per call of a sampler. Another value would change the data of every seed.
 BLOCK_STEPS = 32
-# Steps that are drawn at once, unless an item of the feed has more: to ask tf.data for an element
-# takes nearly a millisecond, whatever it holds. And how many elements are drawn ahead.
+# Minimum number of steps per element of tf.data, which costs nearly a millisecond of overhead.
 ELEMENT_STEPS = 64
+# Elements drawn ahead.
 PREFETCH = 2
 
 # Three arrays [steps, R, B / host_count, S]: the leaves of a SequenceBatch.
@@ -38,8 +37,8 @@ Leaves = list[np.ndarray]
 class FeedSpec(NamedTuple):
     """Everything that the batches of a run depend on.
 
-    A sampler and a seed for each of R replicas; B, S and K = `steps_per_call`; and which contiguous
-    share of the B sequences is this host's.
+    A sampler and a seed for each of R replicas; B, S, and K = `steps_per_call`; and this host's
+    contiguous share of the B sequences.
     """
 
     samplers: Sequence[Sampler]
@@ -52,7 +51,7 @@ class FeedSpec(NamedTuple):
 
 
 def sample_block(spec: FeedSpec, block: int) -> SequenceBatch:
-    """Steps from block * BLOCK_STEPS on, int32 [BLOCK_STEPS, R, B / host_count, S]."""
+    """Samples a block of steps, int32 [BLOCK_STEPS, R, B / host_count, S]."""
     replicas = []
     rows = spec.batch_size // spec.host_count
     mine = slice(spec.host_index * rows, (spec.host_index + 1) * rows)
@@ -66,7 +65,7 @@ def sample_block(spec: FeedSpec, block: int) -> SequenceBatch:
 
 @FEEDERS.register("python")
 def python_feed(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
-    """Samples in one thread."""
+    """Samples in a separate thread."""
     element = _element_sampler(spec, start_step)
     pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
     try:
@@ -81,7 +80,7 @@ def python_feed(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
 
 @FEEDERS.register("tfdata")
 def tfdata_feed(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
-    """Samples in tf.data's own threads."""
+    """Samples in threads of tf.data."""
     tf = import_tensorflow()
     element = _element_sampler(spec, start_step)
     dataset = (
@@ -98,13 +97,13 @@ def tfdata_feed(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
         for leaves in iterator:
             yield from _items(leaves, spec.steps_per_call)
     finally:
-        # Its threads call back into Python: they must end before the interpreter does.
+        # Its threads call Python and must end before the interpreter does.
         del iterator
 
 
 def _element_sampler(spec: FeedSpec, start_step: int) -> Callable[[int], Leaves]:
-    """The function that gives element 0, 1, ... of the steps from `start_step` on."""
-    # A block may serve several elements, and neighbors are sampled at the same time.
+    """Makes the function that returns element 0, 1, ... of the steps from `start_step`."""
+    # Blocks may overlap several elements, which are sampled concurrently.
     block = functools.lru_cache(maxsize=2 * PREFETCH)(functools.partial(sample_block, spec))
     count = max(1, ELEMENT_STEPS // spec.steps_per_call) * spec.steps_per_call
 
@@ -124,7 +123,7 @@ def _items(leaves: Sequence[np.ndarray], steps_per_call: int) -> Iterator[Sequen
 
 
 def resolve_feeder(name: str) -> str:
-    """'auto' -> 'tfdata' where TensorFlow is installed, else 'python'; others unchanged."""
+    """Replaces 'auto' by 'tfdata' if TensorFlow is installed, else by 'python'."""
     if name != "auto":
         return name
     try:

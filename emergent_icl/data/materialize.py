@@ -1,4 +1,4 @@
-"""From indices to examples, on the device, inside the compiled step."""
+"""Maps indices to examples on the device, inside the compiled step."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Materialize = Callable[[DeviceBank, Array, Array, Array, Scalar], jax.Array]
 
 
 def make_materialize(data: ml_collections.ConfigDict, shape: SourceShape) -> Materialize:
-    """Builds the function that turns indices into what the encoder sees, for `config.data`.
+    """Makes the function that maps indices to encoder inputs, for `config.data`.
 
-    Images become float32 [..., H, W, 1] in [0, 1]; vectors and integers stay what they
-    are. Where `noise_scale` is positive every showing is varied in the source's own way,
-    unclipped (paper section 3.1). The keys are read only where `shows_afresh`.
+    Images become float32 [..., H, W, 1] in [0, 1]; vectors and integers are unchanged. If
+    `noise_scale` is positive, the source's `vary` is applied each time an example is shown (paper
+    section 3.1). Keys are used only if `shows_afresh`.
     """
     vary = jax.vmap(DATA_SOURCES[data.source].vary, in_axes=(0, 0, None))
     is_image, is_noisy = shape.kind == "image", data.noise_scale > 0
@@ -52,10 +52,10 @@ def make_materialize(data: ml_collections.ConfigDict, shape: SourceShape) -> Mat
 
 
 def random_images(keys: Array, class_ids: Array, shape: tuple[int, ...]) -> jax.Array:
-    """Binary images of independent pixels, float32 [B, S, *shape], one a class and sequence.
+    """Draws images of independent binary pixels, float32 [B, S, *shape].
 
-    Fresh in each sequence, with its key [2], the same for all of a class's examples in it
-    (original: randomly_generate_rare).
+    All examples of a class in a sequence share an image (reference implementation:
+    randomly_generate_rare).
     """
 
     def one(key: jax.Array, class_id: Array) -> jax.Array:
@@ -66,13 +66,13 @@ def random_images(keys: Array, class_ids: Array, shape: tuple[int, ...]) -> jax.
 
 
 def shows_afresh(data: ml_collections.ConfigDict) -> bool:
-    """Whether the same exemplar may look different each time that it is shown."""
+    """Whether an exemplar may look different each time it is shown."""
     return data.noise_scale > 0 or data.random_rare_images
 
 
 def show_variants(images: Array, variants: Array) -> jax.Array:
-    """Flips and turns images [..., H, W], H = W, each by its own variant, 4 * flip + rotation."""
-    # Three selections instead of eight: half turns, then quarter turns.
+    """Flips and rotates images [..., H, W], H = W, by their variants 4 * flip + rotation, [...]."""
+    # Three selections instead of eight: flips, half turns, and quarter turns.
 
     def chosen(condition: Array, changed: Array, images: Array) -> jax.Array:
         return jnp.where(condition[..., None, None], changed, images)

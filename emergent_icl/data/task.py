@@ -1,4 +1,4 @@
-"""What a config means, before any data is loaded or anything is compiled."""
+"""The task of a config: classes, sequences, and labels, before data are loaded."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from emergent_icl.data.sources.source import source_classes, source_shape
 class Task(NamedTuple):
     """Everything about the data of a run that follows from its config alone.
 
-    `evaluation` has the sequences of each evaluation mode, by name; `num_labels` is L, the model's
-    capacity of labels, and the first `used_labels` of them are those among which it chooses.
+    `evaluation` maps evaluation modes to their sequences. `num_labels` is L, the label capacity of
+    the model, which chooses among the first `used_labels`.
     """
 
     shape: SourceShape
@@ -34,7 +34,7 @@ class Task(NamedTuple):
 
     @property
     def length_note(self) -> str:
-        """What is evaluated on sequences of another length than training has; '' for nothing."""
+        """States which modes are evaluated on another sequence length than trained on, or ''."""
         pairs = {mode: kind.seq_len - 1 for mode, kind in self.evaluation.items()}
         own = self.training.seq_len - 1
         others = ", ".join(f"{mode} {count}" for mode, count in pairs.items() if count != own)
@@ -48,7 +48,7 @@ class Task(NamedTuple):
 
 
 def make_task(config: ml_collections.ConfigDict) -> Task:
-    """Derives the task; raises ValueError where parts of the config contradict each other."""
+    """Derives the task; raises ValueError if parts of the config are inconsistent."""
     shape = source_shape(config.data)
     space = class_space(config.data, shape)
     training = training_type(config, space)
@@ -61,14 +61,14 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
 
 
 def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
-    """`model.num_labels`, or as many labels as the labelings of the config have."""
+    """`model.num_labels`, or the number of labels in the config's labelings if it is unset."""
     given = config.model.num_labels
     return _labels_of(config, space) if given is None else given
 
 
 def _labels_of(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
-    """As many labels as the labelings of a config have."""
-    # Not a matter of the evaluation modes: a run may be evaluated on others later.
+    """Number of labels in the labelings of a config."""
+    # Independent of evaluation.modes: a run may be evaluated on others later.
     labelings = {fixed_labeling(config), config.evaluation.fewshot_labeling} - {"unfixed"}
     ways = (config.data.sequences.ways, fewshot_options(config).ways)
     return max(*ways, *(space.num_labels(labeling) for labeling in labelings))
@@ -79,7 +79,7 @@ def class_space(
 ) -> ClassSpace:
     """Classes and roles of `config.data`, by its own split if none is given.
 
-    Raises ValueError if the data have no such classes, see `split_classes`.
+    Raises ValueError if the split is impossible; see `split_classes`.
     """
     if split is None:
         source = source_classes(data)
@@ -93,7 +93,7 @@ def class_space(
 def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> SequenceType:
     """The training sequences of a config, of `data.sequences.seq_len` examples each.
 
-    Raises ValueError where other options say another length, or the type cannot be drawn.
+    Raises ValueError if other options imply another length, or the type cannot be drawn.
     """
     sequences = config.data.sequences
     fewshot = FewshotOptions(**_fields(FewshotOptions, sequences))
@@ -108,10 +108,10 @@ def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> Seque
 
 
 def fewshot_options(config: ml_collections.ConfigDict) -> FewshotOptions:
-    """Options of few-shot evaluation; what is unset gives sequences of the training's length.
+    """Options of few-shot evaluation; unset ones give sequences as long as in training.
 
-    Unset ways are those of training, but at least 2: a single one leaves nothing to ask. Unset
-    shots are as many as fit; `evaluation_type` raises an error where they do not fill the sequence.
+    Unset ways are those of training, but at least 2. Unset shots are as many as fit;
+    `evaluation_type` raises ValueError if they do not fill the sequence.
     """
     evaluation, sequences = config.evaluation, config.data.sequences
     ways = evaluation.ways or max(sequences.ways, 2)
@@ -121,7 +121,7 @@ def fewshot_options(config: ml_collections.ConfigDict) -> FewshotOptions:
 
 
 def _in_all_replicas(option: str) -> Callable[[ml_collections.ConfigDict], int | None]:
-    """What an unset option of few-shot evaluation means; None where replicas differ in it."""
+    """Derives an unset option of few-shot evaluation; None if replicas differ in it."""
 
     def derived(config: ml_collections.ConfigDict) -> int | None:
         singles = (configs.alone(config, own) for _, own in configs.named_overrides(config))
@@ -135,7 +135,7 @@ DERIVED.update({f"evaluation.{name}": _in_all_replicas(name) for name in ("shots
 
 
 def evaluated_space(config: ml_collections.ConfigDict, space: ClassSpace, role: str) -> ClassSpace:
-    """The space for evaluating a role: trained classes show new exemplars if that is asked for."""
+    """The space for evaluating a role, with held-out exemplars if so configured."""
     wants_new = config.evaluation.exemplars == "holdout" and role != "holdout"
     return space.of_holdout_exemplars() if wants_new else space
 
@@ -145,8 +145,8 @@ def evaluation_type(
 ) -> SequenceType:
     """The sequences of one evaluation mode.
 
-    What is few-shot in it has the options of `config.evaluation`, the rest those of training.
-    Raises ValueError if it cannot be drawn, or a length that is derived does not fit.
+    Few-shot modes have the options of `config.evaluation`, others those of training. Raises
+    ValueError if it cannot be drawn, or a derived length does not fit.
     """
     sequences, fewshot = config.data.sequences, fewshot_options(config)
     options = SequenceOptions(**_fields(SequenceOptions, sequences), fewshot=fewshot)
@@ -159,19 +159,19 @@ def evaluation_type(
         nearest = " or ".join(str(n + 1) for n in (below, below + fewshot.ways) if n)
         raise ValueError(
             f"evaluation.shots is unset, and the {pairs} pairs of data.sequences.seq_len = "
-            f"{sequences.seq_len} are no multiple of {fewshot.ways} ways: set evaluation.shots, "
-            f"evaluation.ways, or a seq_len of {nearest}"
+            f"{sequences.seq_len} are not a multiple of {fewshot.ways} ways: set "
+            f"evaluation.shots, evaluation.ways, or a seq_len of {nearest}"
         )
     return kind
 
 
 def _fields(kind: type, section: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The options of a section that are fields of a dataclass."""
+    """Options of a section that are fields of a dataclass."""
     names = [field.name for field in dataclasses.fields(kind)]
     return {name: section[name] for name in names if name in section}
 
 
 def fixed_labeling(config: ml_collections.ConfigDict) -> str:
-    """How classes are labeled where they keep their labels: as in training, if they do there."""
+    """Labeling of classes that keep their labels: that of training, unless it is 'unfixed'."""
     labeling = config.data.sequences.labeling
     return "ordered" if labeling == "unfixed" else labeling

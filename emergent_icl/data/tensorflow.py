@@ -1,4 +1,4 @@
-"""The one place that imports TensorFlow: for reading TFDS and for tf.data, nothing else."""
+"""The only import of TensorFlow, for TFDS and tf.data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from types import ModuleType
 
 
 def import_tensorflow() -> ModuleType:
-    """Imports TensorFlow without its greeting, and keeps it off the accelerators."""
+    """Imports TensorFlow without startup messages, and hides accelerators from it."""
     with unchanged_process(), native_stderr_closed():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import tensorflow as tf
-    # They are JAX's.
+    # JAX uses them.
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
     return tf
@@ -24,7 +24,7 @@ def import_tensorflow() -> ModuleType:
 
 @contextlib.contextmanager
 def unchanged_process() -> Iterator[None]:
-    """Restores what imports change for the whole process: environment, warnings, random state."""
+    """Restores the environment, warning filters, and random state that imports change."""
     environment, state = set(os.environ), random.getstate()
     try:
         with warnings.catch_warnings():
@@ -37,9 +37,9 @@ def unchanged_process() -> Iterator[None]:
 
 @contextlib.contextmanager
 def native_stderr_closed() -> Iterator[None]:
-    """Drops what native code writes to stderr; Python's exceptions are not affected."""
-    # Libraries greet while they are loaded, before they read their log level, and comment on errors
-    # that are raised as well.
+    """Discards the stderr of native code; Python exceptions are not affected."""
+    # Libraries print while they are loaded, before they read their log level, and again for errors
+    # that they raise.
     sys.stderr.flush()
     saved = os.dup(2)
     try:

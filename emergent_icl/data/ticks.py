@@ -1,4 +1,4 @@
-"""Long work reports its progress to whoever listens; without a listener it is silent."""
+"""Progress reports of long tasks to listeners, if there are any."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
-# Called with (what is being done, parts done, parts in total); it may raise to stop the work.
+# Called with (task, items done, total items); may raise to stop the task.
 Listener = Callable[[str, int, int], None]
 _LISTENERS: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
 
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Inside, the listener is told of long work, after those that listen already."""
+    """Adds a listener to the current ones for the duration of the context."""
     token = _LISTENERS.set((*_LISTENERS.get(), listener))
     try:
         yield
@@ -24,9 +24,9 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def ticking(what: str, items: Iterable[T], total: int) -> Iterator[T]:
-    """The items, each of them a part of long work that takes a fraction of a second.
+    """Yields items of a long task and reports progress; `what` is, for example, 'drawing glyphs'.
 
-    `what` says what is being done, as in 'drawing glyphs'.
+    Each item should take a fraction of a second.
     """
     listeners = _LISTENERS.get()
     for done, item in enumerate(items):

@@ -19,14 +19,14 @@ NAMES = tuple(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(where: str) -> ConfigDict:
-    """A config by name or by file; locked.
+    """Loads a locked config by name or file.
 
     Args:
       where: NAME[:preset], such as 'omniglot:small'; FILE.py[:preset], with a function
         `get_config`; or the config.json of a run.
 
     Raises:
-      ConfigError: there is no such config; names the nearest one.
+      ConfigError: no such config; suggests the nearest name.
     """
     path, is_name = Path(os.path.expanduser(where)), where.partition(":")[0] in NAMES
     try:
@@ -39,25 +39,25 @@ def load(where: str) -> ConfigDict:
         config = call_file(place, "get_config", __name__, NAMES)
         if not isinstance(config, ConfigDict):
             given = type(config).__name__
-            raise FileError(f"{where}: get_config must give a ConfigDict, not {given}")
+            raise FileError(f"{where}: get_config must return a ConfigDict, not {given}")
         return config.lock()
     except FileError as error:
         raise FileError(f"config '{where}': {error}") from error
 
 
 def get_config(name: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
-    """A config with some options changed, checked as a whole.
+    """Loads a config, changes options, and checks the result.
 
     Args:
       name: as for `load`: 'omniglot:small', 'gaussian', 'runs/small/config.json', ...
       overrides: {'data.sequences.p_bursty': 0.5, ...}; docs/options.md lists all options.
 
     Returns:
-      The config, locked. Pass it to `train`.
+      The locked config, for `train`.
 
     Raises:
-      ConfigError: an unknown config or option, or an impossible value; lists every problem, with
-        what is allowed and the nearest names.
+      ConfigError: unknown configs or options, or invalid values; lists every problem, with allowed
+        values and the nearest names.
     """
     config = override(load(name), tuples(dict(overrides or {})))
     check(config)
@@ -65,7 +65,7 @@ def get_config(name: str, overrides: Mapping[str, Any] | None = None) -> ConfigD
 
 
 def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
-    """A copy with some options changed; raises ConfigError for unknown ones, with all problems."""
+    """A copy with changed options; raises ConfigError with all problems if any are unknown."""
     known = flatten(config.to_dict())
     good = {path: value for path, value in values.items() if is_option(path, known)}
     changed = with_options(config, good)

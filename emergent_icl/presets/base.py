@@ -1,7 +1,6 @@
-"""The paper's setting, as far as one config can represent it, and what presets share.
+"""The paper's setting, as far as one config can represent it; the base of all presets.
 
-Not a run of its own: the other files of this folder start from it. All options are declared in
-emergent_icl/config/options.py.
+All options are declared in emergent_icl/config/options.py.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ def get_config() -> ConfigDict:
 
 
 def check_preset(preset: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError for a preset that a config file does not have."""
+    """Raises ValueError for unknown presets."""
     if preset not in allowed:
         raise ValueError(f"preset '{preset}' is unknown (allowed: {', '.join(allowed)})")
 
 
 def train_briefly(config: ConfigDict, num_steps: int, evaluate_every: int) -> None:
-    """Training settings of small models: a higher, constant learning rate, a short warm-up."""
+    """Sets training of small models: a higher, constant learning rate and a short warm-up."""
     config.training.num_steps = num_steps
     config.training.optimizer.update(learning_rate=1e-3, schedule="constant", warmup_steps=500)
     config.evaluation.every = evaluate_every

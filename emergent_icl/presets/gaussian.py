@@ -1,26 +1,26 @@
-"""Clouds of vectors after Reddy 2023 (arXiv 2312.03002): the smallest place to watch ICL emerge.
+"""Clusters of vectors after Reddy 2023 (arXiv 2312.03002): the smallest tasks in which ICL emerges.
 
     python -m experiments.train --config=experiments/configs/gaussian.py:tiny --workdir=runs/tiny
     python -m experiments.train --config=experiments/configs/gaussian.py:reddy \
         --workdir=runs/gaussian
 
-reddy: K = 1,024 classes in R^64, within-class variation epsilon = .1, L = 32 labels that the
-    classes share, 8 pairs in a context, the query's class among them 4 times (his B = 4,
-    p_B = 1), two attention-only layers with one head, an MLP classifier of 3 hidden layers.
-    6,000 steps in about 75 seconds on 2 CPU cores. ICL (chance .50) appears abruptly, IWL
-    (chance .03) comes before it and goes again; `flip` shows what changes: first the weights
-    choose among the context's labels, then the context alone.
+reddy: K = 1,024 classes in R^64, within-class variation epsilon = 0.1, L = 32 shared labels, 8
+    pairs per context, 4 of them of the query's class (Reddy's B = 4, p_B = 1), two attention-only
+    layers with one head, and an MLP classifier with 3 hidden layers. 6,000 steps take about 75
+    seconds on 2 CPU cores. ICL (chance 0.50) emerges abruptly; IWL (chance 0.03) precedes it and is
+    transient. `flip` shows the transition: the model first predicts the class's own label, then
+    follows the context.
 
     step                                  1,000  2,000  2,500  3,000  4,000  6,000
-    ICL, fewshot_holdout                    .51    .54    .60    .82    .99   1.00
-    IWL, no_support_zipfian                 .09    .15    .22    .20    .12    .05
-    flip: follows the context               .26    .17    .21    .54    .95    .99
-    flip: predicts the class's own label    .77    .85    .80    .46    .07    .04
+    ICL, fewshot_holdout                   0.51   0.54   0.60   0.82   0.99   1.00
+    IWL, no_support_zipfian                0.09   0.15   0.22   0.20   0.12   0.05
+    flip: follows the context              0.26   0.17   0.21   0.54   0.95   0.99
+    flip: predicts the class's own label   0.77   0.85   0.80   0.46   0.07   0.04
 
-tiny: the whole subject in seconds: D = 32, 8 shared labels, 4 pairs in a context (two classes,
-    twice each), two attention-only layers of width 32 with one head, a small MLP encoder. 3,000
-    steps take 17 s of CPU time, compilation included, and 11 s with a warm compilation cache.
-    As it stands the model learns in context; one or two options make it learn in weights:
+tiny: ICL and IWL in seconds: D = 32, 8 shared labels, 4 pairs per context (two classes, twice
+    each), two attention-only layers of width 32 with one head, and a small MLP encoder. 3,000 steps
+    take 17 s of CPU time including compilation, or 11 s with a warm compilation cache. By default
+    the model learns in context; one or two options make it learn in weights:
 
     step (means of 3 seeds)                         500  1,000  1,500  2,000  3,000
     8,192 classes, all bursty        ICL           0.51   0.62   0.86   0.90   0.98
@@ -72,7 +72,7 @@ def _tiny(config: ConfigDict) -> None:
     config.model.mlp.hidden_sizes = (128,)
     base.train_briefly(config, num_steps=3_000, evaluate_every=100)
     config.training.optimizer.update(learning_rate=2e-3, warmup_steps=100)
-    # Most of a step is the way there and back; TensorFlow alone would take seconds to import.
+    # Steps are dominated by call overhead, and TensorFlow takes seconds to import.
     config.training.update(batch_size=64, steps_per_call=50, log_every=100)
     config.data.feeder = "python"
     config.checkpoints.every = 3_000

@@ -1,4 +1,4 @@
-"""Omniglot.
+"""Omniglot, small or as in the paper.
 
     python -m experiments.train --config=experiments/configs/omniglot.py:small --workdir=runs/small
 

@@ -7,7 +7,7 @@ The paper's four levels of variation (section 3.1): this config; with
 --config.data.noise_scale=0.1; with 0.5; and omniglot.py, which shows all 20 drawings.
 
 small: 28 x 28 images, MLP encoder, 2 layers.
-    Everything is stored in the weights: after 1,000 steps IWL 1.00, ICL 0.50 (chance); the same
+    The model learns in weights: after 1,000 steps IWL 1.00, ICL 0.50 (chance); the same
     after 10,000 steps, 3 minutes on 2 CPU cores.
 paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for an accelerator.
 """

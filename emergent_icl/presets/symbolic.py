@@ -4,7 +4,7 @@ python -m experiments.train --config=experiments/configs/symbolic.py --workdir=r
 
 small: 1,600 classes and 100 held out, a 2-layer transformer on an embedding table.
     Holdout integers have untrained embeddings: random but distinct vectors.
-    Without variation within a class, everything is stored in the weights: after 1,000 steps
+    Without variation within a class, the model learns in weights: after 1,000 steps
     (15 seconds on 2 CPU cores) IWL 0.997, ICL 0.50; after 10,000 (2 minutes) IWL 1.00, ICL 0.49.
 """
 

@@ -79,7 +79,7 @@ def test_presets_and_findings_go_by_name_whatever_lies_in_the_folder(tmp_path, m
         ("~nobody-has-this-name/x.json", "No such file"),
         (".", "is a folder"),
         ("run", "is a folder; for the config of the run in it: run/config.json"),
-        ("dict.py", "get_config must give a ConfigDict, not dict"),
+        ("dict.py", "get_config must return a ConfigDict, not dict"),
         ("empty.py", "empty.py: it has no function get_config"),
         ("raises.py", "raises.py: line 2: ZeroDivisionError: division by zero"),
         ("misspelled.py", 'misspelled.py: line 4: .*Did you mean "data"'),

@@ -54,5 +54,5 @@ def test_options_of_extensions_are_checked_and_needed_where_their_source_is_used
 
 def test_an_option_is_declared_once(mosaics):
     for path in ("data.source", "data.mosaics.size"):
-        with pytest.raises(ValueError, match="declared already"):
+        with pytest.raises(ValueError, match="already declared"):
             declare(path, Option(1, integer(1), "Again."))

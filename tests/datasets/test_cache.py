@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_written_costs_only_the_cache(tmp_path, build, c
     blocker = tmp_path / "file"
     blocker.write_text("in the way")
     load(blocker / "cache.npz", build)
-    assert "going on without" in caplog.text
+    assert "continuing without it" in caplog.text
 
 
 def test_folder_is_the_configured_one_else_the_users(monkeypatch, tmp_path):

@@ -76,7 +76,7 @@ def test_fewshot_may_keep_the_labels_of_training():
 
 
 def test_fewshot_needs_as_many_classes_as_ways():
-    with pytest.raises(ValueError, match="at least ways = 9 holdout classes, there are 8"):
+    with pytest.raises(ValueError, match="at least ways = 9 holdout classes, but there are 8"):
         draw("fewshot_holdout", ways=9)
 
 

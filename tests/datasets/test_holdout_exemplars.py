@@ -63,20 +63,20 @@ def test_without_any_every_draw_is_what_it_was():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({HELD_OUT: 5}, f"{HELD_OUT} = 5 must be less than 5, the exemplars of a class"),
+        ({HELD_OUT: 5}, f"{HELD_OUT} = 5 must be less than 5, the number of exemplars per class"),
         ({SHOWN: "holdout"}, "'no_support_zipfian': evaluation.exemplars = 'holdout' needs data"),
-        ({HELD_OUT: 3}, "evaluation.shots = 2 needs 3 exemplars of a class .* but 2 can be"),
+        ({HELD_OUT: 3}, "evaluation.shots = 2 needs 3 exemplars per class .* but 2 can be"),
         (
             {HELD_OUT: 2, SHOWN: "holdout", "evaluation.modes": ("flip",)},
-            "evaluation.shots = 2 needs 3 exemplars of a class .* but 2 can be shown",
+            "evaluation.shots = 2 needs 3 exemplars per class .* but 2 can be shown",
         ),
         # A single one would be shown in the context and asked for.
-        ({HELD_OUT: 4}, "evaluation.shots = 2 needs 3 exemplars of a class .* but 1 can be shown"),
+        ({HELD_OUT: 4}, "evaluation.shots = 2 needs 3 exemplars per class .* but 1 can be shown"),
         (
             {HELD_OUT: 1, SHOWN: "holdout", "evaluation.modes": ("bursty",)},
-            r"data\.sequences\.shots = 1 needs 2 exemplars of a class .* but 1 can be shown",
+            r"data\.sequences\.shots = 1 needs 2 exemplars per class .* but 1 can be shown",
         ),
-        ({HELD_OUT: 1, "data.drawings": "single"}, "must be less than 1, the exemplars"),
+        ({HELD_OUT: 1, "data.drawings": "single"}, "must be less than 1, the number of exemplars"),
     ],
 )
 def test_what_cannot_be_is_said(options, message):

@@ -233,7 +233,7 @@ def test_what_is_left_is_drawn_by_its_weights_however_little_it_is(exponent):
 def test_more_classes_than_there_are_is_an_error_not_a_loop():
     distribution = sampling.ClassDistribution.from_weights(0, np.array([1.0, 0.0, 2.0]))
     assert distribution.support == 2
-    with pytest.raises(ValueError, match="3 different classes are asked for, there are 2"):
+    with pytest.raises(ValueError, match="needs 3 different classes, but there are 2"):
         distribution.draw_distinct(rng(), 4, 3)
     with pytest.raises(ValueError, match="all 2 classes are excluded"):
         distribution.draw_excluding(rng(), np.array([[0, 2]]), 1)

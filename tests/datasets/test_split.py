@@ -230,7 +230,7 @@ def test_a_wrong_array_of_groups_is_named(groups, message, tmp_path):
 
 
 def test_groups_do_not_tear_a_sources_own():
-    with pytest.raises(ValueError, match="would tear the source's own groups of 2 variants"):
+    with pytest.raises(ValueError, match="would divide the source's own groups of 2 variants"):
         split_classes(options(2, 0, 2), 6, 2, source(["a", "a", "a", "b", "b", "b"]))
 
 

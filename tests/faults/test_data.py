@@ -67,7 +67,7 @@ def test_a_damaged_shard_is_named_and_the_data_are_not_used(hurt, dataset, tmp_p
     assert status == 1
     message = only_message(err)
     assert message.startswith(f"error: Omniglot in {dataset} is damaged (")
-    assert "Copy that folder here anew, or remove it" in message
+    assert "Copy that folder again, or remove it" in message
     assert not folder.exists()
     # As it says.
     shard.write_bytes(whole)

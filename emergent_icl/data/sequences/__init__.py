@@ -1,1 +1,1 @@
-"""Which examples and labels stand in a sequence."""
+"""Sampling of sequences of examples and labels."""

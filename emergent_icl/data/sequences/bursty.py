@@ -1,13 +1,13 @@
-"""Sequence types to train on: bursty (the paper's), relabelled, mixed.
+"""Sequence types to train on: bursty (the paper's), relabelled, and mixed.
 
-Source: paper section 2.1 and 3. Where the original had a defect (labels drawn per item,
-corrupted Zipf weights) this is the cure.
+Source: paper sections 2.1 and 3. Defects of the reference implementation (labels drawn per item,
+corrupted Zipf weights) are corrected.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -28,18 +28,18 @@ _BURST_OPTIONS = ("shots", "ways", "grouped", "p_bursty_zipfian", "p_bursty_comm
 
 @SEQUENCE_TYPES.register("bursty")
 def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
-    """The paper's training sequences (original: get_bursty_seq).
+    """The paper's training sequences (reference implementation: get_bursty_seq).
 
-    With probability `p_bursty`, `ways` classes are drawn (with replacement: distinct
-    draws would change the class frequencies), `shots` of each stand in the context,
-    the query is one of them, and the remaining context is drawn independently, so that
-    it may repeat a bursting class by chance. Otherwise `non_bursty` says what is drawn.
+    With probability `p_bursty`, the context shows `shots` examples of each of `ways` classes, and
+    the query is from one of them. Classes are drawn with replacement, since distinct draws would
+    change class frequencies. The remaining context is independent and may repeat a bursty class.
+    Otherwise the sequence is drawn as `non_bursty` states.
 
-    Raises ValueError if the burst does not fit into the context, a needed role has no classes, or
-    the labeling is 'unfixed'.
+    Raises ValueError if the context is too short, a required role has no classes, or the labeling
+    is 'unfixed'.
     """
     require_fixed_labeling("bursty", options)
-    # What is never drawn may ask for classes that need not exist.
+    # Sequences that are never drawn must not require classes.
     kinds = ((_bursty_places, options.p_bursty > 0), (_non_bursty_places, options.p_bursty < 1))
     draws = [make(space, options) for make, is_drawn in kinds if is_drawn]
 
@@ -64,17 +64,15 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
 
 @SEQUENCE_TYPES.register("relabelled")
 def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
-    """Bursty sequences whose classes get new labels every time: only the context can answer.
+    """Bursty sequences with new labels in each, so that only the context can answer.
 
-    Each class of a sequence is given a label of its own among all the labels of training,
-    uniformly and without replacement. Every sequence is bursty, whatever `p_bursty`: in
-    another the query could not be answered at all. Raises ValueError as `bursty` does, or if
-    there are fewer labels than classes in a sequence.
+    Labels are drawn uniformly, without replacement, from all training labels. All sequences are
+    bursty, regardless of `p_bursty`: other queries would have no answer. Raises ValueError like
+    `bursty`, or if a sequence may have more classes than there are labels.
     """
     require_fixed_labeling("relabelled", options)
     draw_places = _bursty_places(space, options)
     pool = space.labels_of("zipfian", options.labeling)
-    # The bursting classes, one of which is the query's, and the rest of the context.
     remaining = options.seq_len - 1 - options.shots * options.ways
     most = min(options.ways + remaining, space.split.num_train)
     if len(pool) < most:
@@ -84,7 +82,7 @@ def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
 
     def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
         def new_labels(occurrences: sampling.Occurrences) -> np.ndarray:
-            # A class's number in its sequence: 0 for the first class that is shown, ...
+            # Number classes in order of first occurrence.
             numbers = np.cumsum(occurrences.rank == 0, axis=1) - 1
             numbers = np.take_along_axis(numbers, occurrences.first, axis=1)
             drawn = sampling.draw_distinct_rows(rng, batch_size, most, len(pool))
@@ -103,11 +101,11 @@ def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
 
 @SEQUENCE_TYPES.register("mixed")
 def mixed(space: ClassSpace, options: SequenceOptions) -> SequenceType:
-    """Meta-training beside ordinary training (original: train_seqs 'mixed').
+    """A mixture of few-shot and ordinary sequences (reference implementation: train_seqs 'mixed').
 
-    With probability `p_fewshot` a few-shot sequence of rare classes, renamed 0 .. ways-1;
-    otherwise common classes, drawn independently, with their own labels. Raises ValueError if
-    there are no common classes, or fewer rare ones than ways; or the labeling is 'unfixed'.
+    With probability `p_fewshot`, a few-shot sequence of rare classes with labels 0 .. ways-1;
+    otherwise independent draws of common classes with their own labels. Raises ValueError if there
+    are no common classes, fewer rare ones than ways, or the labeling is 'unfixed'.
     """
     require_fixed_labeling("mixed", options)
     few = make_fewshot(space, options, "rare", labeling="unfixed")
@@ -134,29 +132,28 @@ def mixed(space: ClassSpace, options: SequenceOptions) -> SequenceType:
 
 
 def _bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
-    """Places of sequences that are all bursty; see `bursty`."""
+    """Draws bursty sequences only; see `bursty`."""
     remaining = options.seq_len - 1 - options.shots * options.ways
     if remaining < 0:
         raise ValueError(
             f"seq_len = {options.seq_len} is too short for a query and "
             f"shots * ways = {options.shots * options.ways} examples"
         )
-    # Which classes burst, which fill the rest of the context, and how often.
+    # (bursty classes, remaining context, probability)
     p_zipfian, p_common = options.p_bursty_zipfian, options.p_bursty_common
     kinds = (
         ("zipfian", "zipfian", p_zipfian),
         ("common", "rare", p_common),
         ("rare", "common", 1.0 - p_zipfian - p_common),
     )
-    # A probability that is only rounding would ask for classes that need not exist.
+    # Rounding errors must not require classes.
     kinds = [kind for kind in kinds if kind[2] > 1e-9]
     mixture = [(space.distribution(burst), space.distribution(rest)) for burst, rest, _ in kinds]
     draw_kind = sampling.ClassDistribution.from_weights(0, np.array([p for *_, p in kinds]))
 
     def draw_bursty(rng: np.random.Generator, batch_size: int) -> np.ndarray:
         kind = draw_kind.draw(rng, (batch_size, 1)) if len(mixture) > 1 else 0
-        ways_BW: Any = 0
-        rest_BN: Any = 0
+        ways_BW, rest_BN = cast(Any, (0, 0))
         for i, (burst, rest) in enumerate(mixture):
             ways = burst.draw(rng, (batch_size, options.ways))
             ways_BW = np.where(kind == i, ways, ways_BW)

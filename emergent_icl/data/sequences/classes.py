@@ -1,8 +1,7 @@
-"""The classes that sequences are made from: roles, frequencies, labels, and what stands where.
+"""Classes of sequences: roles, frequencies, labels, and exemplars.
 
-Everything here counts classes by their *place* in the split: rare classes are 0 .. num_rare-1,
-then common, then held-out ones. `ClassSplit.class_ids` turns places into the data source's own
-class numbers, `ClassSpace.places_of` turns those back.
+Classes are identified by their *place* in the split: rare classes first, then common, then held-out
+ones. `ClassSplit.class_ids` maps places to classes of the bank; `ClassSpace.places_of` inverts it.
 """
 
 from __future__ import annotations
@@ -19,24 +18,18 @@ from emergent_icl.data.sequences.split import ClassSplit
 
 
 def zipf_weights(num_classes: int, exponent: float) -> np.ndarray:
-    """Probabilities ~ 1 / rank^exponent of rare and common classes by place, float64 [num_classes].
+    """Probabilities ~ 1 / rank^exponent by place, float64 [num_classes].
 
-    The last place has class rank 1: common classes are the most frequent (paper section 3.2).
+    The last place has rank 1, so common classes are the most frequent (paper section 3.2).
     """
     ranks = np.arange(num_classes, 0, -1, dtype=np.float64)
-    # Relative to rank 1, in logarithms: large exponents underflow to 0, not to NaN.
+    # In logarithms, large exponents underflow to 0 instead of NaN.
     weights = np.exp(-exponent * np.log(ranks))
     return weights / weights.sum()
 
 
 class SequenceBatch(NamedTuple):
-    """Sequences as integers, int32 [..., B, S] each; the query is the last example.
-
-    Attributes:
-      class_ids: class of the bank; `ClassSpace.roles_of` says which are rare, common, held out.
-      exemplar_ids: exemplar of that class.
-      labels: the label shown (in the context) or asked for (at the query).
-    """
+    """Classes of the bank, their exemplars, and labels, int32 [..., B, S]; the query is last."""
 
     class_ids: np.ndarray
     exemplar_ids: np.ndarray
@@ -45,20 +38,20 @@ class SequenceBatch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ClassSpace:
-    """The classes that sequences are made from.
+    """The classes of sequences.
 
     Attributes:
       split: roles of classes.
-      num_bank_classes: classes of the data, which 'original' labels count.
-      num_exemplars: exemplars of each class that are shown.
+      num_bank_classes: classes in the bank, and number of 'original' labels.
+      num_exemplars: exemplars shown per class.
       zipf_exponent: of the joint distribution over rare and common classes.
-      zipf_within_roles: whether draws from the rare or the common classes alone follow
-        that distribution too, or are uniform (original: use_zipf_for_common_rare).
-      label_multiplicity: labels that each training class owns.
-      num_shared_labels: labels among which all classes are dealt out, if 'shared'.
+      zipf_within_roles: whether draws of only rare or only common classes follow it too, or are
+        uniform (reference implementation: use_zipf_for_common_rare).
+      label_multiplicity: labels per training class.
+      num_shared_labels: number of 'shared' labels.
       draws: `data.sequences.draws`, how exemplars are drawn.
-      exemplars: which these are, the same of each class, int [num_exemplars]; None for all.
-      holdout_exemplars: int [...], those that are never trained on.
+      exemplars: those shown of every class, int [num_exemplars]; None for all.
+      holdout_exemplars: those never trained on, int [...].
     """
 
     split: ClassSplit
@@ -73,17 +66,14 @@ class ClassSpace:
     holdout_exemplars: np.ndarray | tuple[()] = ()
 
     def with_exemplars_held_out(self, seed: int, count: int) -> ClassSpace:
-        """The same classes, without `count` exemplars that are chosen by the seed of the split."""
+        """A copy that holds out `count` exemplars, chosen by the seed of the split."""
         rng, left = randomness.generator(seed, "holdout exemplars"), self.num_exemplars - count
         shown, held_out = np.split(rng.permutation(self.num_exemplars), [left])
         changes = {"exemplars": shown, "holdout_exemplars": held_out}
         return dataclasses.replace(self, num_exemplars=left, **changes)
 
     def of_holdout_exemplars(self) -> ClassSpace:
-        """The same classes, showing their held-out exemplars alone.
-
-        Raises ValueError if there are none.
-        """
+        """A copy that shows only held-out exemplars; raises ValueError if there are none."""
         held_out = self.holdout_exemplars
         if not len(held_out):
             raise ValueError(
@@ -92,9 +82,9 @@ class ClassSpace:
         return dataclasses.replace(self, num_exemplars=len(held_out), exemplars=held_out)
 
     def distribution(self, role: str, uniform: bool = False) -> sampling.ClassDistribution:
-        """What the classes of a role are drawn from; `uniform` whatever the Zipf exponent.
+        """The distribution of a role's classes; raises ValueError if there are none.
 
-        Raises ValueError if there are no such classes.
+        `uniform` overrides the Zipf exponent.
         """
         places = self.split.places(role)
         if not places:
@@ -115,7 +105,7 @@ class ClassSpace:
         return self.label_multiplicity * self.split.num_train + self.split.num_holdout
 
     def first_labels(self, places: np.ndarray, labeling: str) -> np.ndarray:
-        """The (first) label of the class at each place, under a fixed labeling; int [...]."""
+        """First label of the class at each place, under a fixed labeling; int [...]."""
         if labeling == "original":
             return self.split.class_ids[places]
         if labeling == "shared":
@@ -124,7 +114,7 @@ class ClassSpace:
         return self.label_multiplicity * np.minimum(places, self.split.num_train) + beyond
 
     def labels_of(self, role: str, labeling: str) -> np.ndarray:
-        """Every label that classes of a role may carry under a fixed labeling; int64 [n]."""
+        """All labels of a role's classes under a fixed labeling; int64 [n]."""
         places = self.split.places(role)
         if labeling == "ordered":
             return np.arange(*self.first_labels(np.array([places.start, places.stop]), labeling))
@@ -138,10 +128,10 @@ class ClassSpace:
         occurrences: sampling.Occurrences,
         labeling: str,
     ) -> np.ndarray:
-        """Labels under a fixed labeling, int [B, S].
+        """Draws labels under a fixed labeling, int [B, S].
 
-        With label multiplicity X, the training class at place i owns labels X*i .. X*i + X-1, of
-        which one is drawn for each class of each sequence.
+        With label multiplicity X, the training class at place i owns labels X*i .. X*i + X-1; one
+        is drawn per class and sequence.
         """
         labels = self.first_labels(places_BS, labeling)
         if labeling == "ordered" and self.label_multiplicity > 1:
@@ -150,19 +140,19 @@ class ClassSpace:
         return labels
 
     def places_of(self, class_ids: np.ndarray) -> np.ndarray:
-        """Where classes of this space stand in it: the inverse of `split.class_ids`; int [...]."""
+        """Places of classes of the bank, the inverse of `split.class_ids`; int [...]."""
         place_of = np.zeros(self.num_bank_classes, np.int64)
         place_of[self.split.class_ids] = np.arange(len(self.split.class_ids))
         return place_of[class_ids]
 
     def roles_of(self, class_ids: np.ndarray) -> np.ndarray:
-        """'rare', 'common' or 'holdout' for each class that a SequenceBatch shows; str [...]."""
+        """'rare', 'common', or 'holdout' for each class of the bank; str [...]."""
         places = self.places_of(class_ids)
         is_role = [places < self.split.num_rare, places < self.split.num_train]
         return np.select(is_role, ["rare", "common"], "holdout")
 
     def answers(self, labeling: str) -> np.ndarray:
-        """Label -> the class that owns it, under a fixed labeling; int [num_labels]."""
+        """Maps labels to the classes that own them, under a fixed labeling; int [num_labels]."""
         labels = np.arange(self.num_labels(labeling))
         if labeling != "ordered":
             return labels
@@ -175,7 +165,7 @@ class ClassSpace:
         places_BS: np.ndarray,
         make_labels: Callable[[sampling.Occurrences], np.ndarray],
     ) -> SequenceBatch:
-        """Completes places to sequences: exemplars drawn, labels made, classes named."""
+        """Completes sequences of places: draws exemplars, makes labels, and looks up classes."""
         occurrences = sampling.find_occurrences(places_BS)
         exemplars = sampling.draw_exemplars(rng, occurrences, self.num_exemplars, self.draws)
         if self.exemplars is not None:

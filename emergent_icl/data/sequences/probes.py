@@ -1,7 +1,7 @@
-"""Sequence types that ask where an answer comes from: no_support_*, fewshot_*, flip.
+"""Sequence types that separate in-context from in-weights learning.
 
-All but fewshot_holdout can be trained on too. Source: paper section 2.1; flip is from
-Singh et al. 2025 (arXiv 2503.05631).
+All but fewshot_holdout can also be trained on. Sources: paper section 2.1; flip is from Singh et
+al. 2025 (arXiv 2503.05631).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from emergent_icl.data.sequences.types import (
     require_fixed_labeling,
 )
 
-# (generator, batch size) -> places [B, S], and the number of the way that stands there [B, S]
+# (generator, batch size) -> places [B, S], and the way at each position [B, S]
 DrawWays = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
 
 def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> SequenceType:
-    """Queries whose class is absent from the context: only the weights can answer.
+    """Queries whose class is absent from the context, so that only the weights can answer.
 
-    The query is drawn first, from the classes of a role ('common', 'rare' or 'zipfian'); the
-    context follows the same distribution without the query's class (original:
-    get_no_support_seq). With label multiplicity any of the class's labels is right. Raises
-    ValueError if the role has fewer than two classes, or the labeling is 'unfixed'.
+    The query is drawn first from the classes of a role; the context follows the same distribution
+    without the query's class (reference implementation: get_no_support_seq). With label
+    multiplicity, any label of the class is correct. Raises ValueError if the role has fewer than
+    two classes, or the labeling is 'unfixed'.
     """
     require_fixed_labeling(f"no_support_{role}", options)
     draw_places = no_support_places(space, role, options.seq_len)
@@ -44,7 +44,7 @@ def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> S
 
 
 def no_support_places(space: ClassSpace, role: str, seq_len: int) -> DrawPlaces:
-    """A query, and a context without its class; raises ValueError below two classes of a role."""
+    """Draws a query and a context without its class; raises ValueError below two classes."""
     distribution = space.distribution(role)
     if distribution.support < 2:
         raise ValueError(f"a context without the query's class needs at least 2 {role} classes")
@@ -60,13 +60,13 @@ def no_support_places(space: ClassSpace, role: str, seq_len: int) -> DrawPlaces:
 def make_fewshot(
     space: ClassSpace, options: SequenceOptions, role: str, labeling: str | None = None
 ) -> SequenceType:
-    """`ways` classes, `shots` of each in the context, a query from one of them.
+    """Contexts of `ways` classes with `shots` examples each, and a query from one of the classes.
 
-    Under the 'unfixed' labeling the classes are called 0 .. ways-1 at random in each
-    sequence, so that only the context can answer (original: get_fewshot_seq).
-    `distinct_ways=False` draws the ways with replacement, as the original did: a class
-    may then stand under both labels. `labeling` takes the place of `options.fewshot.labeling`.
-    Raises ValueError if the role has fewer classes than ways.
+    Under the 'unfixed' labeling, labels 0 .. ways-1 are reassigned in each sequence, so that only
+    the context can answer (reference implementation: get_fewshot_seq). With
+    `distinct_ways=False`, as in the reference implementation, a class may have several labels.
+    `labeling` overrides `options.fewshot.labeling`. Raises ValueError if the role has fewer classes
+    than distinct ways.
     """
     fewshot = options.fewshot
     labeling = labeling or fewshot.labeling
@@ -84,7 +84,9 @@ def make_fewshot(
     else:
         fixed = dataclasses.replace(options, seq_len=fewshot.seq_len, labeling=labeling)
         valid = space.labels_of(role, labeling)
-        query = _one_way(space.distribution(role), fewshot.distinct_ways)
+        # Distinct ways flatten a skewed distribution.
+        query = space.distribution(role)
+        query = None if fewshot.distinct_ways and np.ptp(query.weights) > 0 else query
         kind = fixed_type(
             space, fixed, lambda *args: draw(*args)[0], valid, any_label=False, query=query
         )
@@ -98,8 +100,8 @@ def _fewshot_places(
     """Draws places and ways; raises ValueError if there are fewer classes than distinct ways."""
     if fewshot.distinct_ways and distribution.support < fewshot.ways:
         raise ValueError(
-            f"{name} needs at least ways = {fewshot.ways} {role} classes, "
-            f"there are {distribution.support}"
+            f"{name} needs at least ways = {fewshot.ways} {role} classes, but there are "
+            f"{distribution.support}"
         )
 
     def draw(rng: np.random.Generator, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,23 +117,14 @@ def _fewshot_places(
     return draw
 
 
-def _one_way(
-    distribution: sampling.ClassDistribution, distinct: bool
-) -> sampling.ClassDistribution | None:
-    """What one of the ways is drawn from; distinct ones of skewed classes are less skewed."""
-    return None if distinct and np.ptp(distribution.weights) > 0 else distribution
-
-
 @SEQUENCE_TYPES.register("flip")
 def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
-    """Trained classes under each other's labels: does the model follow context or weights?
+    """Few-shot sequences of trained classes that exchange their labels: context against weights.
 
-    `ways` different classes, `shots` of each, as in fewshot_*; each carries the training
-    label of another one of them (two classes swap labels, more of them rotate by a random
-    number of places). `accuracy` says how often the context is followed,
-    `predicts_own_label` how often the weights are. (Under the 'shared' labeling one pair
-    of classes in `num_shared_labels` owns the same label.) Raises ValueError if there are fewer
-    than two ways, or fewer classes than ways; or the labeling is 'unfixed'.
+    Two classes swap labels; more rotate them by a random shift. `accuracy` is the fraction of
+    predictions that follow the context, and `predicts_own_label` the weights. (Under the 'shared'
+    labeling, 1 of `num_shared_labels` pairs of classes shares a label.) Raises ValueError if there
+    are fewer than two ways, fewer classes than ways, or the labeling is 'unfixed'.
     """
     require_fixed_labeling("flip", options)
     fewshot, labeling = dataclasses.replace(options.fewshot, distinct_ways=True), options.labeling
@@ -142,11 +135,10 @@ def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     def sample(rng: np.random.Generator, batch_size: int) -> SequenceBatch:
         places_BS, slots = draw(rng, batch_size)
         shift = rng.integers(1, fewshot.ways, size=(batch_size, 1))
-        # Any place that holds a way tells which class it is.
         where = np.argmax(slots[:, None] == np.arange(fewshot.ways)[:, None], axis=-1)
         ways_BW = np.take_along_axis(places_BS, where, axis=1)
         others_BS = np.take_along_axis(ways_BW, (slots + shift) % fewshot.ways, axis=1)
-        # Others repeat exactly where the classes themselves do.
+        # Exchanged classes repeat exactly where the classes themselves do.
         return space.batch(
             rng, places_BS, lambda repeats: space.draw_labels(rng, others_BS, repeats, labeling)
         )
@@ -159,7 +151,7 @@ def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         valid_labels=space.labels_of("zipfian", labeling),
         answers=np.arange(num_labels),
         labeling=labeling,
-        reads=("shots", "ways", "grouped"),  # Its classes are always different.
+        reads=("shots", "ways", "grouped"),  # Its ways are always distinct.
         shots=fewshot.shots,
         is_fewshot=True,
     )
@@ -168,5 +160,5 @@ def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
 for _role in ("common", "rare", "zipfian"):
     SEQUENCE_TYPES.register(f"no_support_{_role}")(functools.partial(make_no_support, role=_role))
     SEQUENCE_TYPES.register(f"fewshot_{_role}")(functools.partial(make_fewshot, role=_role))
-# Classes never trained on, which is why it is no type of training.
+# Not a type of training sequences: holdout classes are never trained on.
 EVALUATION_MODES.register("fewshot_holdout")(functools.partial(make_fewshot, role="holdout"))

@@ -1,4 +1,4 @@
-"""Primitives of sequence sampling: vectorized over the batch, exact, seeded.
+"""Primitives of sequence sampling, vectorized over the batch.
 
 Shapes: B sequences, S examples, W ways. Classes are places in the split.
 """
@@ -9,17 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Of all probability: below it, a difference from 1 is known too coarsely to draw by.
+# Below this probability mass, rounding errors of the remainder matter.
 LITTLE_MASS = 1e-6
-# With no more exemplars than this, all are permuted to draw some; part of what a seed means.
+# Up to this many exemplars, all are permuted; another value would change the data of a seed.
 MOST_PERMUTED = 64
 
 
 class ClassDistribution(NamedTuple):
-    """A categorical distribution over the places from `first` on.
+    """A categorical distribution over places first .. first + n - 1.
 
-    `weights` are probabilities, float64 [n]; `cumulative` their sums, of which the last is
-    exactly 1.
+    `weights` are probabilities, float64 [n]; `cumulative` are their sums, which end at exactly 1.
     """
 
     first: int
@@ -28,30 +27,29 @@ class ClassDistribution(NamedTuple):
 
     @classmethod
     def from_weights(cls, first: int, weights: np.ndarray) -> ClassDistribution:
-        """From unnormalized weights, float [n], of which at least one is positive."""
+        """Normalizes weights, float [n], at least one of which is positive."""
         weights = weights / weights.sum()
         cumulative = np.cumsum(weights)
-        # Rounding may leave the sum below 1, where it would give the remainder to
-        # classes of weight 0: everything from the last positive weight on is 1.
+        # If rounding left the sum below 1, trailing classes of weight 0 could be drawn.
         cumulative[np.flatnonzero(weights)[-1] :] = 1.0
         return cls(first, weights, cumulative)
 
     @property
     def support(self) -> int:
-        """How many places have a positive probability."""
+        """Number of places with positive probability."""
         return int(np.count_nonzero(self.weights))
 
     def draw(self, rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
-        """Independent places, int64 of `shape`."""
+        """Draws independent places, int64 of `shape`."""
         uniform = rng.random(shape)
         return self.first + np.searchsorted(self.cumulative, uniform, side="right")
 
     def draw_excluding(
         self, rng: np.random.Generator, excluded_BK: np.ndarray, count: int
     ) -> np.ndarray:
-        """Independent places, int64 [B, count], that avoid each row's excluded ones.
+        """Draws independent places, int64 [B, count], other than each row's excluded ones.
 
-        Of these there are fewer than `support` different ones in a row.
+        Raises ValueError if all places with positive probability are excluded.
         """
         excluded = np.sort(excluded_BK, axis=1) - self.first
         starts = np.concatenate([[0.0], self.cumulative])[excluded]
@@ -59,13 +57,12 @@ class ClassDistribution(NamedTuple):
         masses[:, 1:][excluded[:, 1:] == excluded[:, :-1]] = 0.0
         left = 1 - masses.sum(axis=1, keepdims=True)
         uniform = rng.random((len(excluded), count)) * left
-        # In the order of places: whatever lies beyond an excluded one moves by its mass.
+        # In order of places: skip the mass of each excluded one.
         for k in range(excluded.shape[1]):
             uniform += np.where(uniform >= starts[:, k : k + 1], masses[:, k : k + 1], 0.0)
         uniform = np.minimum(uniform, np.nextafter(1.0, 0.0))
         drawn = self.first + np.searchsorted(self.cumulative, uniform, side="right")
-        # Rounding may have put a draw across a border; and where hardly any mass is left,
-        # what is left of it is rounding.
+        # Redraw exactly where rounding crossed a border, or hardly any mass is left.
         clash = (drawn[:, :, None] == excluded_BK[:, None, :]).any(axis=(1, 2))
         for row in np.flatnonzero(clash | (left[:, 0] < LITTLE_MASS)):
             weights = self.weights.copy()
@@ -76,12 +73,12 @@ class ClassDistribution(NamedTuple):
         return drawn
 
     def draw_distinct(self, rng: np.random.Generator, batch_size: int, count: int) -> np.ndarray:
-        """`count` different places a row, drawn one after the other; int64 [B, count].
+        """Draws `count` distinct places per row, one after another; int64 [B, count].
 
-        Raises ValueError if there are not as many.
+        Raises ValueError if there are fewer.
         """
         if count > self.support:
-            raise ValueError(f"{count} different classes are asked for, there are {self.support}")
+            raise ValueError(f"needs {count} different classes, but there are {self.support}")
         drawn = self.draw(rng, (batch_size, 1))
         for _ in range(count - 1):
             drawn = np.concatenate([drawn, self.draw_excluding(rng, drawn, 1)], axis=1)
@@ -91,32 +88,30 @@ class ClassDistribution(NamedTuple):
 def draw_distinct_rows(
     rng: np.random.Generator, batch_size: int, count: int, size: int
 ) -> np.ndarray:
-    """`count` <= `size` different integers in [0, size) a row, every selection equally likely."""
+    """Draws `count` <= `size` distinct integers in [0, size) per row, uniformly; [B, count]."""
     if size < count**2:
         keys = rng.random((batch_size, size), dtype=np.float32)
         return np.argsort(keys, axis=1)[:, :count]
-    # Most rows are free of repeats at once; the others are drawn anew as a whole.
+    # Few rows have repeats; these are redrawn as a whole.
     drawn = rng.integers(size, size=(batch_size, count))
     while True:
-        ordered = np.sort(drawn, axis=1)
-        repeats = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-        again = np.count_nonzero(repeats)
-        if not again:
+        repeats = ~np.diff(np.sort(drawn, axis=1), axis=1).all(axis=1)
+        if not repeats.any():
             return drawn
-        drawn[repeats] = rng.integers(size, size=(again, count))
+        drawn[repeats] = rng.integers(size, size=(np.count_nonzero(repeats), count))
 
 
 def shuffled_rows(rng: np.random.Generator, row: np.ndarray, num_rows: int) -> np.ndarray:
-    """Independent permutations of one row, [num_rows, len(row)]."""
+    """Permutes a row independently `num_rows` times; [num_rows, len(row)]."""
     return rng.permuted(np.tile(row, (num_rows, 1)), axis=1)
 
 
 def draw_slots(
     rng: np.random.Generator, batch_size: int, shots: int, ways: int, grouped: bool
 ) -> np.ndarray:
-    """The order in which a few-shot context shows its ways, int64 [B, shots * ways].
+    """Draws the order of ways in a few-shot context, int64 [B, shots * ways].
 
-    Every way occurs `shots` times a row, and once in each consecutive block of `ways` if `grouped`.
+    Each way occurs `shots` times per row and, if `grouped`, once per consecutive block of `ways`.
     """
     if grouped:
         blocks = shuffled_rows(rng, np.arange(ways), batch_size * shots)
@@ -127,7 +122,7 @@ def draw_slots(
 def interleave_at_random(
     rng: np.random.Generator, first_BM: np.ndarray, second_BN: np.ndarray
 ) -> np.ndarray:
-    """Merges two rows at random positions, each keeping its own order; [B, M + N]."""
+    """Merges rows at random positions, each in its own order; [B, M + N]."""
     batch_size, count = first_BM.shape
     is_first = np.arange(count + second_BN.shape[1]) < count
     mask = shuffled_rows(rng, is_first, batch_size)
@@ -138,9 +133,9 @@ def interleave_at_random(
 
 
 class Occurrences(NamedTuple):
-    """Where the classes of a sequence repeat, int [B, S].
+    """Repeats of classes in sequences, int [B, S].
 
-    Of each example the position of the first of its class, and how many of its class stand before.
+    For each example: the first position of its class, and the number of earlier ones.
     """
 
     first: np.ndarray
@@ -158,17 +153,17 @@ def find_occurrences(places_BS: np.ndarray) -> Occurrences:
 def draw_exemplars(
     rng: np.random.Generator, occurrences: Occurrences, num_exemplars: int, draws: int = 2
 ) -> np.ndarray:
-    """Exemplars without replacement within a class and sequence; int64 [B, S].
+    """Draws exemplars without replacement within each class and sequence; int64 [B, S].
 
-    Where a class occurs more often than it has exemplars, they are reused evenly. `draws` is
-    `data.sequences.draws`; under 2, time and memory do not grow with the number of exemplars.
+    If a class occurs more often than it has exemplars, they are reused evenly. `draws` is
+    `data.sequences.draws`; with 2, the cost does not grow with the number of exemplars.
     """
     first, rank = occurrences
     if num_exemplars == 1:
         return np.zeros_like(rank)
     if draws > 1 and num_exemplars > MOST_PERMUTED:
         return _draw_in_turn(rng, occurrences, num_exemplars)
-    # One permutation of the exemplars at each position; a class uses that of its first.
+    # One permutation per position; a class uses that of its first position.
     keys = rng.random((*first.shape, num_exemplars), dtype=np.float32)
     permutations = np.argsort(keys, axis=-1)
     rows = np.arange(len(first))[:, None]
@@ -178,19 +173,19 @@ def draw_exemplars(
 def _draw_in_turn(
     rng: np.random.Generator, occurrences: Occurrences, num_exemplars: int
 ) -> np.ndarray:
-    """Each example draws among the exemplars that its class has left; int64 [B, S]."""
+    """Draws each example among the remaining exemplars of its class; int64 [B, S]."""
     first, rank = occurrences
     left = rng.integers(np.maximum(num_exemplars - rank, 1)).ravel()
-    # Examples of one class of one row side by side, in their order.
+    # Sort examples by row and class.
     groups = np.arange(len(first))[:, None] * first.shape[1] + first
     order = np.argsort(groups, axis=None, kind="stable")
     drawn, ranks = left[order], rank.ravel()[order]
-    taken = drawn.copy()  # What each class has shown, ascending.
+    taken = drawn.copy()  # Exemplars already drawn in each class, ascending.
     for count in range(1, min(int(ranks.max()) + 1, num_exemplars)):
         here = np.flatnonzero(ranks == count)
         shown = here[:, None] - np.arange(count, -1, -1)
         before = taken[shown[:, :-1]]
-        # Before the k-th that is taken, `before - k` are left.
+        # `before - k` remaining exemplars precede the k-th taken one.
         drawn[here] += np.count_nonzero(before - np.arange(count) <= drawn[here, None], axis=1)
         taken[shown] = np.sort(np.column_stack([before, drawn[here]]), axis=1)
     again = np.arange(len(drawn)) - ranks + ranks % num_exemplars
@@ -200,6 +195,6 @@ def _draw_in_turn(
 
 
 def draw_per_class(rng: np.random.Generator, occurrences: Occurrences, count: int) -> np.ndarray:
-    """One of `count` values for each class of each sequence; int64 [B, S]."""
+    """Draws one of `count` values per class and sequence; int64 [B, S]."""
     values = rng.integers(count, size=occurrences.first.shape)
     return np.take_along_axis(values, occurrences.first, axis=1)

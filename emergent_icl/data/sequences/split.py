@@ -1,6 +1,6 @@
-"""Which classes are rare, common and held out: drawn by a seed, or named; groups stay together.
+"""Split of classes into rare, common, and held-out ones, drawn by a seed or named.
 
-The rule: no group of classes has members on both sides of the border between training and holdout.
+No group of classes has members in both training and holdout.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ ROLES = ("rare", "common", "holdout")
 
 
 def read_split(path: Path) -> dict[str, tuple[str | int, ...]]:
-    """Reads {role: [name or number of a class, or name of a group, ...]} from a JSON file.
+    """Reads {role: (name or number of a class, or name of a group, ...)} from a JSON file.
 
-    Raises ConfigError where it cannot be read, or holds something else.
+    Raises ConfigError if the file cannot be read or is invalid.
     """
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError([f"--split={path} cannot be read as JSON: {error}"]) from error
     if not isinstance(lists, dict) or not lists or not set(lists) <= {*ROLES}:
-        told = f"an object with lists under one or more of {', '.join(ROLES)}"
-        raise ConfigError([f"--split={path} must hold {told}"])
+        expected = f"an object with lists under one or more of {', '.join(ROLES)}"
+        raise ConfigError([f"--split={path} must hold {expected}"])
     for role, entries in lists.items():
         if not isinstance(entries, list) or not CLASSES.allows(tuple(entries)):
             raise ConfigError([f"--split={path}: '{role}' must be {CLASSES.text}"])
@@ -41,12 +41,12 @@ def read_split(path: Path) -> dict[str, tuple[str | int, ...]]:
 
 
 class SourceClasses(NamedTuple):
-    """The classes of a data source, before drawings are separated, and flips and turns are added.
+    """The classes of a data source, before drawings are separated and images are augmented.
 
     Attributes:
-      num_classes: how many there are; each is shown as one class or more, which are consecutive.
-      names: gives their names; called only where a split names classes.
-      groups: the name of the group that each is in; None where each is a group of its own.
+      num_classes: their number; each is shown as one or more consecutive classes.
+      names: returns their names; called only if a split names classes.
+      groups: name of each class's group; None if every class is its own group.
     """
 
     num_classes: int
@@ -55,10 +55,10 @@ class SourceClasses(NamedTuple):
 
 
 class ClassSplit(NamedTuple):
-    """How many classes are rare, common (both trained on) and held out, and which these are.
+    """Rare, common, and held-out classes.
 
-    `class_ids`, int32 [num_rare + num_common + num_holdout], are places -> classes of the bank.
-    `num_holdout_groups` is the number of groups that the held-out classes are from.
+    `class_ids`, int32 [num_rare + num_common + num_holdout], maps places to classes of the bank.
+    `num_holdout_groups` counts the groups of the held-out classes.
     """
 
     class_ids: np.ndarray
@@ -73,14 +73,13 @@ class ClassSplit(NamedTuple):
         return self.num_rare + self.num_common
 
     def places(self, role: str) -> range:
-        """Places of the classes 'zipfian' (rare and common), 'rare', 'common' or 'holdout'."""
-        start, stop = {
-            "zipfian": (0, self.num_train),
-            "rare": (0, self.num_rare),
-            "common": (self.num_rare, self.num_train),
-            "holdout": (self.num_train, self.num_train + self.num_holdout),
+        """Places of the 'zipfian' (rare and common), 'rare', 'common', or 'holdout' classes."""
+        return {
+            "zipfian": range(self.num_train),
+            "rare": range(self.num_rare),
+            "common": range(self.num_rare, self.num_train),
+            "holdout": range(self.num_train, self.num_train + self.num_holdout),
         }[role]
-        return range(start, stop)
 
 
 def split_classes(
@@ -89,15 +88,15 @@ def split_classes(
     group_size: int = 1,
     source: SourceClasses | None = None,
 ) -> ClassSplit:
-    """Splits classes by a fixed permutation, as the original does, or as `config.data.split` says.
+    """Splits classes by a seeded permutation, as in the reference implementation, or by name.
 
-    It permutes units of `group_size` consecutive classes, variants of one another. Rare classes are
-    the first, common ones the next, held-out ones the last; or those that are named, in the order
-    of the permutation. If units are grouped, classes are held out from the last groups of a second
-    permutation, and the rest of these groups is shown nowhere.
+    Permutes units of `group_size` consecutive classes, variants of one another. Rare classes come
+    first, then common ones; held-out ones come last. Named classes keep the order of the
+    permutation. With groups, classes are held out from the last groups of a second permutation, and
+    the rest of these groups is not used.
 
-    Raises ValueError if `config.data.split` asks for more classes than there are, names other
-    classes than there are or another number of them, or would tear a group.
+    Raises ValueError if there are too few classes, named classes do not exist or do not match their
+    number, or a group would be divided.
     """
     source = source or SourceClasses(num_classes, lambda: [str(i) for i in range(num_classes)])
     _check_counts(split, num_classes, group_size)
@@ -122,21 +121,19 @@ def split_classes(
     drawn |= {role: order[np.isin(order, ids)] for role, ids in named.items() if len(ids)}
     found = {role: len(ids) for role, ids in drawn.items()}
     if any(count != split[f"num_{role}"] for role, count in found.items()):
-        told = [f"{count} for num_{one} = {split[f'num_{one}']}" for one, count in found.items()]
+        counts = [f"{count} for num_{one} = {split[f'num_{one}']}" for one, count in found.items()]
         raise ValueError(
             f"data.split: with seed = {split.seed} and groups = '{split.groups}' classes are held "
             f"out from {len(held_out)} groups, none of which is trained on. There are "
-            f"{', '.join(told)}: lower them"
+            f"{', '.join(counts)}: lower them"
         )
-    num_holdout_groups = len(np.unique(group_of[drawn["holdout"]]))
     class_ids = np.concatenate([drawn[role] for role in ROLES]).astype(np.int32)
-    return ClassSplit(
-        class_ids, found["rare"], found["common"], found["holdout"], num_holdout_groups
-    )
+    rare, common, holdout = found.values()
+    return ClassSplit(class_ids, rare, common, holdout, len(np.unique(group_of[drawn["holdout"]])))
 
 
 def _check_counts(split: ml_collections.ConfigDict, num_classes: int, group_size: int) -> None:
-    """What no permutation could give."""
+    """Raises ValueError for numbers that no permutation can satisfy."""
     num_train, num_holdout = split.num_rare + split.num_common, split.num_holdout
     if (wanted := num_train + num_holdout) > num_classes:
         raise ValueError(
@@ -145,8 +142,8 @@ def _check_counts(split: ml_collections.ConfigDict, num_classes: int, group_size
         )
     if num_classes % group_size:
         raise ValueError(
-            f"the data source has {num_classes} classes, which is no multiple of its groups of "
-            f"{group_size} variants"
+            f"the data source has {num_classes} classes, which is not a multiple of its groups "
+            f"of {group_size} variants"
         )
     num_groups = num_classes // group_size
     needed = math.ceil(num_train / group_size) + math.ceil(num_holdout / group_size)
@@ -161,13 +158,13 @@ def _check_counts(split: ml_collections.ConfigDict, num_classes: int, group_size
 def _number_groups(
     split: ml_collections.ConfigDict, source: SourceClasses, num_classes: int, group_size: int
 ) -> np.ndarray:
-    """The number of the group that each class is in, int [num_classes]; none tears a unit."""
+    """Number of each class's group, int [num_classes]."""
     _, group_of = np.unique(np.asarray(source.groups), return_inverse=True)
     group_of = group_of.repeat(num_classes // source.num_classes)
     units = group_of.reshape(-1, group_size)
     if (units != units[:, :1]).any():
         raise ValueError(
-            f"data.split.groups = '{split.groups}' would tear the source's own groups of "
+            f"data.split.groups = '{split.groups}' would divide the source's own groups of "
             f"{group_size} variants"
         )
     return group_of
@@ -176,16 +173,16 @@ def _number_groups(
 def _named_classes(
     split: ml_collections.ConfigDict, source: SourceClasses, num_classes: int
 ) -> dict[str, np.ndarray]:
-    """Role -> the classes named for it, as shown, int [n]; none where they are to be drawn."""
+    """Named classes of each role, as shown, int [n]; none if they are drawn."""
     shown, named = num_classes // source.num_classes, {}
     for role in ROLES:
         classes = _find(f"data.split.{role}", split[role], source)
-        count, asked = len(classes) * shown, split[f"num_{role}"]
-        if count not in (0, asked):
+        count, number = len(classes) * shown, split[f"num_{role}"]
+        if count not in (0, number):
             variants = f" x {shown} variants = {count}" if shown > 1 else ""
             raise ValueError(
                 f"data.split.{role} names {len(classes)} classes{variants}: data.split.num_{role} "
-                f"= {asked} must be {count}"
+                f"= {number} must be {count}"
             )
         named[role] = (classes[:, None] * shown + np.arange(shown)).ravel()
     for role, other in itertools.combinations(ROLES, 2):
@@ -199,12 +196,12 @@ def _named_classes(
 
 
 def _find(path: str, entries: Sequence[str | int], source: SourceClasses) -> np.ndarray:
-    """The source's classes that a list names, each once: text is a name, a number a class; int [n].
+    """The source's classes in a list of names and numbers, each once; int [n].
 
-    A group's name stands for its classes, and before a class's name.
+    Names of groups take precedence over names of classes.
     """
     known = _members(source.groups or ())
-    # Names are asked for where they are needed: a source may have to load its data for them.
+    # Only if necessary: a source may have to load its data for names.
     if any(isinstance(entry, str) and entry not in known for entry in entries):
         known = _members(source.names()) | known
     found: list[int] = []
@@ -223,7 +220,7 @@ def _find(path: str, entries: Sequence[str | int], source: SourceClasses) -> np.
 
 
 def _members(names: Iterable[str]) -> dict[str, list[int]]:
-    """Name -> the numbers of all classes that have it."""
+    """Maps names to the numbers of all classes that have them."""
     members: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         members.setdefault(str(name), []).append(number)
@@ -237,7 +234,7 @@ def _held_out_groups(
     group_of: np.ndarray,
     ranked: np.ndarray,
 ) -> np.ndarray:
-    """The groups that are not trained on: those named, or the last that have enough classes."""
+    """Groups not trained on: those of named classes, or the last ones with enough classes."""
     trained = group_of[np.concatenate([named["rare"], named["common"]])]
     if not len(named["holdout"]):
         usable = ranked[~np.isin(ranked, trained)][::-1]

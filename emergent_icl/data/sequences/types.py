@@ -1,7 +1,7 @@
-"""Sequence types: which classes, exemplars and labels stand where. No images, no loops.
+"""Sequence types: how classes, exemplars, and labels of sequences are drawn.
 
-A sequence is S examples with labels; the last is the query. A new type is one function
-`(ClassSpace, SequenceOptions) -> SequenceType` and one registry line, as in bursty.py, probes.py.
+A sequence is S labeled examples; the last is the query. To add a type, register a function
+`(ClassSpace, SequenceOptions) -> SequenceType`, as in bursty.py and probes.py.
 """
 
 from __future__ import annotations
@@ -20,30 +20,28 @@ Sampler = Callable[[np.random.Generator, int], SequenceBatch]
 # (generator, batch size) -> places of classes, int [B, S]
 DrawPlaces = Callable[[np.random.Generator, int], np.ndarray]
 
-
-# Smaller differences of accuracies are not mentioned.
+# Smaller differences between accuracies are not mentioned.
 VISIBLE = 0.02
 
 
 class SequenceType(NamedTuple):
-    """A way to draw sequences, how their queries are judged, and facts about it.
+    """A distribution of sequences, and how predictions for their queries are judged.
 
     Attributes:
       sample: the sampler.
       seq_len: S, examples per sequence.
-      num_labels: labels are below this number.
-      valid_labels: int [...], the labels from which "closed" accuracy chooses.
-      answers: int [num_labels]; a prediction is correct if its answer equals that of the label. It
-        is the label itself unless a class owns several that the sequence does not distinguish.
+      num_labels: exclusive upper bound of labels.
+      valid_labels: int [...], the choices of "closed" accuracy.
+      answers: int [num_labels]; predictions with the same answer as the label are correct. Answers
+        are labels, unless a class owns several that the sequence does not distinguish.
       labeling: how classes are labeled; '' if captions need not state it.
-      reads: the options that it depends on, besides the classes and their labels.
-      role: role of the classes it draws: 'zipfian' (rare and common by their joint distribution),
-        'rare', 'common', 'holdout', or 'each' (rare and common, drawn separately).
+      reads: options that it depends on, besides classes and labels.
+      role: of its classes: 'zipfian' (rare and common, joint distribution), 'rare', 'common',
+        'holdout', or 'each' (rare and common, drawn separately).
       shots: examples of the query's class in every context; 0 for none.
-      is_fewshot: whether it shows only a few classes and has separate options in evaluation; see
-        FewshotOptions.
-      follows_zipf: whether classes occur with the frequencies of the joint Zipf distribution.
-      commonest: accuracy of the most frequent answer to its queries, in [0, 1]; None if unknown.
+      is_fewshot: evaluation has separate options for it; see FewshotOptions.
+      follows_zipf: class frequencies are those of the joint Zipf distribution.
+      commonest: accuracy of always giving the most frequent answer, in [0, 1]; None if unknown.
     """
 
     sample: Sampler
@@ -69,7 +67,7 @@ class SequenceType(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FewshotOptions:
-    """Options of few-shot sequences; config.evaluation has their meaning."""
+    """Options of few-shot sequences; see config.evaluation."""
 
     shots: int = 4
     ways: int = 2
@@ -85,10 +83,10 @@ class FewshotOptions:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceOptions:
-    """Options of sequence types; config.data.sequences has their meaning.
+    """Options of sequence types; see config.data.sequences.
 
-    Those under `fewshot` are of sequences that show `ways` classes and nothing else (fewshot_*,
-    flip, the few-shot part of mixed), which have others in evaluation than in training.
+    Sequences of only `ways` classes (fewshot_*, flip, and part of mixed) read `fewshot`, which
+    differs between training and evaluation.
     """
 
     seq_len: int = 9
@@ -105,11 +103,11 @@ class SequenceOptions:
 
 
 def require_fixed_labeling(name: str, options: SequenceOptions) -> None:
-    """Raises ValueError if the labels of a type that keeps them are 'unfixed'."""
+    """Raises ValueError if the labeling is 'unfixed'."""
     if options.labeling == "unfixed":
         raise ValueError(
-            f"labeling 'unfixed' needs sequences whose classes are renamed (fewshot_*), which "
-            f"'{name}' is not; use 'ordered', 'original' or 'shared', or type 'relabelled'"
+            f"labeling 'unfixed' needs few-shot sequences (fewshot_*), which '{name}' is not; use "
+            "'ordered', 'original', or 'shared', or type 'relabelled'"
         )
 
 
@@ -121,10 +119,10 @@ def fixed_type(
     any_label: bool,
     query: ClassDistribution | None = None,
 ) -> SequenceType:
-    """A type whose classes carry their own labels, given how places are drawn.
+    """A type whose classes keep their labels, given how places are drawn.
 
-    With `any_label` every label of the query's class is right. `query` is what the class of the
-    query, or of its label, is drawn from by itself. The rest is set by `_replace`.
+    With `any_label`, every label of the query's class is correct. `query` is the marginal
+    distribution of the query's class, if known. Callers set the rest with `_replace`.
     """
     labeling, num_labels = options.labeling, space.num_labels(options.labeling)
 
@@ -134,23 +132,16 @@ def fixed_type(
             rng, places_BS, lambda repeats: space.draw_labels(rng, places_BS, repeats, labeling)
         )
 
-    answers = space.answers(labeling) if any_label else np.arange(num_labels)
-    commonest = _commonest(space, answers, labeling, any_label, query) if query else None
+    answers, commonest = space.answers(labeling) if any_label else np.arange(num_labels), None
+    if query:
+        places = query.first + np.arange(len(query.weights))
+        weights = query.weights
+        if labeling == "ordered" and not any_label:
+            weights = weights / np.where(
+                places < space.split.num_train, space.label_multiplicity, 1
+            )
+        by_answer = np.bincount(answers[space.first_labels(places, labeling)], weights)
+        commonest = float(by_answer.max())
     return SequenceType(
         sample, options.seq_len, num_labels, valid_labels, answers, labeling, commonest=commonest
     )
-
-
-def _commonest(
-    space: ClassSpace,
-    answers: np.ndarray,
-    labeling: str,
-    any_label: bool,
-    query: ClassDistribution,
-) -> float:
-    """How often the commonest answer is right."""
-    places = query.first + np.arange(len(query.weights))
-    owns_several = labeling == "ordered" and not any_label
-    owned = np.where(places < space.split.num_train, space.label_multiplicity, 1)
-    weights = query.weights / (owned if owns_several else 1)
-    return float(np.bincount(answers[space.first_labels(places, labeling)], weights).max())

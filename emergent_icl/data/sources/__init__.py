@@ -1,1 +1,1 @@
-"""What can be shown: one file a source."""
+"""Data sources, one per file."""

@@ -1,4 +1,4 @@
-"""A cache of arrays on disk: atomic, versioned, checked; anything wrong is built anew."""
+"""Cache of arrays on disk: atomic, versioned, and checked; invalid files are rebuilt."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Arrays = dict[str, np.ndarray]
 
 
 def cache_folder(configured: str) -> Path:
-    """The configured folder, or the user's cache folder if that is ''."""
+    """The configured folder; '' means the user's cache folder."""
     if configured:
         return Path(os.path.expanduser(configured))
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    # Who has no home has no place for caches; a warning says so where one would be written.
+    # Without a home folder nothing is cached; writing then logs a warning.
     return Path(os.devnull if base.startswith("~") else base) / "emergent_icl"
 
 
 def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[], Arrays]) -> Arrays:
-    """Opens the .npz file of a cache, or builds and writes it.
+    """Loads arrays from a .npz cache file, or builds and writes them.
 
-    `content`, JSON-able, says what the arrays are made from. A file that is damaged, or of another
-    version or content, is replaced. A folder that cannot be written costs a warning, not the run.
+    `content` (JSON-serializable) identifies what the arrays are made from. Files that are damaged,
+    or have another version or content, are replaced. Failure to write only logs a warning.
     """
     header = {"format": FORMAT, "version": FORMAT_VERSION, "content": dict(content)}
     try:
         return _read(path, header)
-    except OSError:  # It is not there, or nobody may open it; a disk that fails is said below.
+    except OSError:  # Missing or unreadable; `_write` reports a failing disk.
         pass
     except Exception as error:  # A damaged archive can raise nearly anything.
         logger.warning("Rebuilding the cache %s: %s", path, error)
@@ -46,19 +46,19 @@ def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[],
     try:
         _write(path, header, arrays)
     except OSError as error:
-        logger.warning("Cannot write the cache %s (%s); going on without", path, error)
+        logger.warning("Cannot write the cache %s (%s); continuing without it", path, error)
     return arrays
 
 
 def _read(path: Path, header: Mapping[str, object]) -> Arrays:
-    # Opened here, because NumPy leaves a file open that turns out to be no archive.
+    # NumPy would leave a file open that turns out to be no archive.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         if "header" not in stored.files:
             raise ValueError("it is not a cache of this library")
         found = json.loads(str(stored["header"]))
         checksums = found.pop("checksums", None)
         if found != json.loads(json.dumps(header)):
-            raise ValueError("it holds another version or other content")
+            raise ValueError("its version or content differs")
         arrays = {name: stored[name] for name in stored.files if name != "header"}
     if checksums != _checksums(arrays):
         raise ValueError("its checksums do not match")
@@ -69,7 +69,7 @@ def _write(path: Path, header: Mapping[str, object], arrays: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**header, "checksums": _checksums(arrays)})
     whole: dict[str, Any] = {"header": np.array(text), **arrays}
-    # Written beside its place and moved there: a reader sees all of it or nothing.
+    # Renaming is atomic: readers see the whole file or none.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -86,13 +86,13 @@ def _checksums(arrays: Arrays) -> dict[str, int]:
 
 
 def checksum(array: np.ndarray, start: int = 0) -> int:
-    """CRC-32 of the numbers in an array, continued from another."""
-    data: Any = np.ascontiguousarray(array)  # NumPy declares the buffer from Python 3.12 on.
+    """Computes the CRC-32 of an array's values, continued from `start`."""
+    data: Any = np.ascontiguousarray(array)  # NumPy declares buffers only for Python >= 3.12.
     return zlib.crc32(data, start)
 
 
 def stored_checksum(path: Path, name: str) -> int | None:
-    """That of an array in a cache, from its header alone; None where there is no such cache."""
+    """Reads an array's checksum from the header of a cache; None if there is no such cache."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return json.loads(str(stored["header"]))["checksums"][name]

@@ -1,7 +1,6 @@
-"""Classes that are clouds of vectors: a mean each, exemplars drawn afresh around it.
+"""Clusters of vectors: each class has a mean, and a new exemplar is drawn whenever it is shown.
 
-Source: Reddy 2023, "The mechanistic basis of data dependence and abrupt learning in an
-in-context classification task" (arXiv 2312.03002), equation 1.
+Source: Reddy 2023 (arXiv 2312.03002), equation 1.
 """
 
 from __future__ import annotations
@@ -18,26 +17,27 @@ from emergent_icl.data.sources.source import DataSource
 
 
 def load_gaussian(data: ml_collections.ConfigDict) -> ExampleBank:
-    """Class means in R^D of expected squared norm 1.
+    """Draws class means, [classes, 1, D], of expected squared norm 1.
 
-    Class c has the same mean whatever the number of classes.
+    The mean of class c does not depend on the number of classes.
     """
     count, dimension = data.gaussian.num_classes, data.gaussian.dimension
     rng = randomness.generator(data.gaussian.seed, "gaussian")
     means = rng.standard_normal((count, dimension)) / np.sqrt(dimension)
+    # Splits refer to these names.
     names = tuple(f"cloud {i}" for i in range(count))
     return ExampleBank("gaussian", means.astype(np.float32)[:, None], names)
 
 
 def gaussian_shape(data: ml_collections.ConfigDict) -> SourceShape:
-    """One stored example a class: its mean."""
+    """One stored example per class, its mean."""
     return SourceShape(data.gaussian.num_classes, 1, (data.gaussian.dimension,), "vector")
 
 
 def draw_around_mean(means_SD: jax.Array, key: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """(mean + epsilon * noise) / sqrt(1 + epsilon^2), whose scale is the mean's.
+    """Draws (mean + epsilon * noise) / sqrt(1 + epsilon^2), [S, D], at the scale of the means.
 
-    `epsilon` >= 0 is the variation within classes, relative to that between them.
+    `epsilon` >= 0 is the variation within classes relative to that between classes.
     """
     noise_SD = jax.random.normal(key, means_SD.shape) / jnp.sqrt(means_SD.shape[-1])
     return (means_SD + epsilon * noise_SD) / jnp.sqrt(1 + epsilon**2)

@@ -1,7 +1,7 @@
-"""Procedural handwritten-like characters: any number of classes, offline, seeded.
+"""Procedural characters that resemble handwriting: any number of classes, no download.
 
-A class is a skeleton of a few cubic Bezier strokes, which an exemplar bends, maps affinely and
-draws with a pen of its own width. Coordinates (x, y) are fractions of the image's side, y downward.
+A class is a skeleton of a few cubic Bezier strokes. Each exemplar jitters and affinely transforms
+it, and has its own pen width. Coordinates (x, y) are fractions of the image side; y points down.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from emergent_icl.data.sources import cache
 from emergent_icl.data.sources.source import DataSource
 from emergent_icl.data.ticks import ticking
 
-# Of how characters are made: a change makes old caches void, and the data of runs others.
+# Increasing it invalidates caches and changes the data of runs.
 DRAWING_VERSION = 1
-# Classes that share a generator: class c looks the same whatever the number of classes.
+# Classes that share a generator, so that class c does not depend on the number of classes.
 BLOCK_CLASSES = 100
-# Side of the box into which every skeleton is fitted, and its least width and height.
+# Side of the box into which skeletons are fitted, and their minimum width and height.
 BOX = 0.72
 MIN_EXTENT = 0.3
 LENGTH_POINTS = 24
-# Times that unfit characters are drawn anew; a handful is the rule.
+# A handful of redraws of rejected characters is typical.
 MAX_REDRAWS = 2000
 
 
 def glyphs_shape(data: ml_collections.ConfigDict) -> SourceShape:
-    """As many classes and exemplars as the config asks for."""
+    """The numbers of classes and exemplars in `config.data.glyphs`."""
     size = (data.image_size, data.image_size)
     return SourceShape(data.glyphs.num_classes, data.glyphs.num_exemplars, size, "image")
 
 
 def load_glyphs(data: ml_collections.ConfigDict) -> ExampleBank:
-    """Draws the characters of `config.data.glyphs`, or opens them from the cache."""
+    """Draws the characters of `config.data.glyphs`, or loads them from the cache."""
     glyphs = data.glyphs.to_dict()
     content = {"drawing": DRAWING_VERSION, "image_size": data.image_size, **glyphs}
     key = f"{randomness.fingerprint(content):08x}"
@@ -45,7 +45,7 @@ def load_glyphs(data: ml_collections.ConfigDict) -> ExampleBank:
 
 
 def draw_glyphs(data: ml_collections.ConfigDict) -> np.ndarray:
-    """Returns images uint8 [classes, exemplars, H, W]; 255 is background, 0 is ink."""
+    """Draws images, uint8 [classes, exemplars, H, W]; 255 is background, 0 is ink."""
     knobs = data.glyphs
     shape = (knobs.num_classes, knobs.num_exemplars, data.image_size, data.image_size)
     images = np.empty(shape, np.uint8)
@@ -64,8 +64,8 @@ def draw_skeletons(
 ) -> np.ndarray:
     """Skeletons of `count` classes, float64 [count, max_strokes, 4 control points, 2].
 
-    Strokes that a class does not have are NaN. Every other is at least `min_stroke_length` long,
-    and every class fills its box: no dots. Raises ValueError where such characters are too rare.
+    Absent strokes are NaN; all others have length >= `min_stroke_length`. Raises ValueError if such
+    characters are too rare.
     """
     skeletons = _candidates(rng, count, knobs)
     for _ in range(MAX_REDRAWS):
@@ -90,22 +90,20 @@ def _candidates(
     for stroke in range(knobs.max_strokes):
         start = rng.random((count, 2))
         if stroke:
-            # Start where an earlier stroke starts, passes or ends.
+            # Start on an earlier stroke.
             earlier = skeletons[np.arange(count), rng.integers(stroke, size=count)]
             joints = bezier_points(earlier, 5)[np.arange(count), rng.integers(5, size=count)]
             joined = rng.random((count, 1)) < knobs.p_connected
             start = np.where(joined, joints, start)
         end = rng.random((count, 2))
-        # Inner control points follow the chord and bow to one side, as a pen does; a
-        # second, smaller bow of opposite sign makes some strokes an S.
+        # As in handwriting, strokes bow to one side; the twist makes some of them S-shaped.
         chord = end - start
         normal = np.stack([-chord[:, 1], chord[:, 0]], axis=1)
         bow, twist = rng.normal(0, (0.5, 0.25), size=(count, 2)).T[..., None]
         first = start + chord / 3 + (bow + twist) * normal
         second = start + chord * 2 / 3 + (bow - twist) * normal
         skeletons[:, stroke] = np.stack([start, first, second, end], axis=1)
-    absent = np.arange(knobs.max_strokes) >= num_strokes[:, None]
-    skeletons[absent] = np.nan
+    skeletons[np.arange(knobs.max_strokes) >= num_strokes[:, None]] = np.nan
     low, high = _bounding_box(skeletons)
     center = (low + high) / 2
     scale = BOX / (high - low).max(axis=1)
@@ -118,14 +116,14 @@ def _bounding_box(skeletons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def bezier_points(control: np.ndarray, count: int) -> np.ndarray:
-    """`count` points along cubic Bezier curves: [..., 4, 2] -> [..., count, 2]."""
+    """Evaluates cubic Bezier curves at `count` points: [..., 4, 2] -> [..., count, 2]."""
     t = np.linspace(0, 1, count)
     basis = np.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], axis=1)
     return np.einsum("pk,...kd->...pd", basis, control)
 
 
 def stroke_lengths(skeletons: np.ndarray) -> np.ndarray:
-    """Arc lengths: [..., 4, 2] -> [...]."""
+    """Computes arc lengths: [..., 4, 2] -> [...]."""
     steps = np.diff(bezier_points(skeletons, LENGTH_POINTS), axis=-2)
     return np.linalg.norm(steps, axis=-1).sum(axis=-1)
 
@@ -133,11 +131,10 @@ def stroke_lengths(skeletons: np.ndarray) -> np.ndarray:
 def draw_exemplar_strokes(
     rng: np.random.Generator, skeleton: np.ndarray, knobs: ml_collections.ConfigDict
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Variations of a skeleton: strokes [exemplars, strokes, 4, 2], pen widths [exemplars]."""
+    """Varies a skeleton: strokes [exemplars, strokes, 4, 2] and pen widths [exemplars]."""
     count = knobs.num_exemplars
     present = skeleton[~np.isnan(skeleton[:, 0, 0])]
     strokes = present + rng.normal(0, knobs.control_jitter, size=(count, *present.shape))
-
     angle = rng.normal(0, knobs.rotation, count)
     shear = rng.normal(0, knobs.shear, count)
     scale_x, scale_y = np.exp(rng.normal(0, knobs.scale, (2, count)))
@@ -154,15 +151,15 @@ def draw_exemplar_strokes(
 
 
 def render(strokes: np.ndarray, pen_width: np.ndarray, image_size: int) -> np.ndarray:
-    """Draws strokes with a round pen, antialiased; uint8 [N, H, W], 255 is background.
+    """Renders strokes [N, strokes, 4, 2] with round, antialiased pens; uint8 [N, H, W].
 
-    `strokes` are control points [N, strokes, 4, 2], pen widths [N] fractions of the image's side.
+    Pen widths [N] are fractions of the image side. 255 is background.
     """
-    # Points well below a pixel apart, or a thin pen would draw beads.
+    # Points are much closer than a pixel; otherwise thin pens would draw beads.
     points = bezier_points(strokes, 2 * image_size).reshape(len(strokes), -1, 2)
     points = (points * image_size - 0.5).astype(np.float32)
     pixels = np.arange(image_size, dtype=np.float32)
-    # Squared distances separate into columns and rows: one addition a pixel and point.
+    # Squared distances are separable: one addition per pixel and point.
     squared_x = np.square(pixels - points[..., :1])
     squared_y = np.square(pixels - points[..., 1:])
     nearest = np.full((len(strokes), image_size, image_size), np.inf, np.float32)

@@ -44,10 +44,10 @@ def images_shape(data: ml_collections.ConfigDict) -> SourceShape:
     """Lists the folder, or reads the header of the file; raises ValueError if it is invalid."""
     if _is_folder(data):
         names, files = _listed(data)
-        counts = len(names), len(files[0])
+        num_classes, num_exemplars = len(names), len(files[0])
     else:
-        counts = arrays.read_examples(data, _FORM).shape[:2]
-    return SourceShape(*counts, (data.image_size, data.image_size), "image")
+        num_classes, num_exemplars, *_ = arrays.read_examples(data, _FORM).shape
+    return SourceShape(num_classes, num_exemplars, (data.image_size, data.image_size), "image")
 
 
 def load_images(data: ml_collections.ConfigDict) -> ExampleBank:

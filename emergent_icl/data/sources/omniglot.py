@@ -1,7 +1,6 @@
-"""Real Omniglot through TensorFlow Datasets, decoded once into a bit-packed cache.
+"""Omniglot from TensorFlow Datasets, decoded once into a cache that needs no TensorFlow.
 
-1623 characters x 20 drawings, 105 x 105, binary (Lake et al., Science 350, 2015). From
-the cache the bank opens without TensorFlow.
+1,623 characters x 20 drawings, 105 x 105, binary (Lake et al., Science 350, 2015).
 """
 
 from __future__ import annotations
@@ -26,26 +25,25 @@ from emergent_icl.data.ticks import ticking
 
 TFDS_NAME = "omniglot"
 TFDS_VERSION = "3.0.0"
-# The dataset's own split is by alphabets; TFDS numbers the characters of 'train' first.
+# The dataset's own split is by alphabet; TFDS numbers the 'train' characters first.
 SPLITS = {"all": slice(0, 1623), "train": slice(0, 964), "test": slice(964, 1623)}
 NUM_CLASSES = 1623
 NUM_EXEMPLARS = 20
 FULL_SIZE = 105
-# Drawings that are decoded at a time.
+# Drawings decoded at a time.
 BATCH = 512
-# Where TFDS downloads it from.
+# Where TFDS downloads from.
 _HOST, _HOST_SECONDS = "https://github.com", 20
 
 
 def omniglot_shape(data: ml_collections.ConfigDict) -> SourceShape:
     """The classes of `data.omniglot.split` x 20 images of `data.image_size`."""
-    size = (data.image_size, data.image_size)
-    classes = SPLITS[data.omniglot.split]
+    size, classes = (data.image_size, data.image_size), SPLITS[data.omniglot.split]
     return SourceShape(classes.stop - classes.start, NUM_EXEMPLARS, size, "image")
 
 
 def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
-    """Classes in the order of TFDS's labels, drawings in the order of its files."""
+    """Loads classes in the order of TFDS labels, and drawings in the order of its files."""
     arrays = _arrays(data.data_dir, data.cache_dir, data.image_size)
     images = arrays["images"] if "images" in arrays else _unpack(arrays["packed"])
     classes = SPLITS[data.omniglot.split]
@@ -55,7 +53,7 @@ def load_omniglot(data: ml_collections.ConfigDict) -> ExampleBank:
 
 
 def omniglot_names(data: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """'Arcadian_0', ...: alphabet and number of the character, which TFDS counts from 0."""
+    """Alphabet and number of each character, from 0: 'Arcadian_0', ..."""
     names = _names(data.data_dir, data.cache_dir, data.image_size)
     return tuple(names[SPLITS[data.omniglot.split]].tolist())
 
@@ -73,21 +71,18 @@ def omniglot_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]
 
 @functools.cache
 def _names(data_dir: str, cache_dir: str, size: int) -> np.ndarray:
-    """Of all classes. Kept: a config is checked many times, and they lie beside the images."""
+    """Names of all classes; cached, since configs are checked often."""
     return _arrays(data_dir, cache_dir, size)["names"]
 
 
 def _arrays(data_dir: str, cache_dir: str, size: int) -> cache.Arrays:
-    """Names, and images: in the size that is asked for, or at full size 'packed'.
-
-    'source' is the checksum of the drawings at full size, where that is known.
-    """
+    """Names, resized images or 'packed' full-size ones, and, if known, their checksum 'source'."""
 
     def path(size: int) -> Path:
         return cache.cache_folder(cache_dir) / f"omniglot-{TFDS_VERSION}-{size}px.npz"
 
-    def cached(size: int, build: Callable[[], cache.Arrays], **how: str) -> cache.Arrays:
-        content = {"dataset": TFDS_NAME, "tfds_version": TFDS_VERSION, "size": size, **how}
+    def cached(size: int, build: Callable[[], cache.Arrays], **filters: str) -> cache.Arrays:
+        content = {"dataset": TFDS_NAME, "tfds_version": TFDS_VERSION, "size": size, **filters}
         return cache.load_or_build(path(size), content, build)
 
     def full() -> cache.Arrays:
@@ -97,7 +92,7 @@ def _arrays(data_dir: str, cache_dir: str, size: int) -> cache.Arrays:
         full_size = full()
         return full_size | {"source": np.array(cache.checksum(full_size["packed"]))}
     arrays = cached(size, lambda: _resized(full(), size), filter="bilinear")
-    if "source" not in arrays:  # Resized by an earlier version; the full size may still be there.
+    if "source" not in arrays:  # Resized by an earlier version.
         known = cache.stored_checksum(path(FULL_SIZE), "packed")
         return arrays if known is None else arrays | {"source": np.array(known)}
     return arrays
@@ -105,18 +100,16 @@ def _arrays(data_dir: str, cache_dir: str, size: int) -> cache.Arrays:
 
 @unchanged_process()
 def _decode(data_dir: str) -> cache.Arrays:
-    """Reads TFDS; returns packed uint8 [1623, 20, bytes] and names."""
+    """Reads packed drawings, uint8 [1623, 20, bytes], and names from TFDS."""
     try:
         builder = _prepared_builder(data_dir)
-    except Exception as error:
-        # Whatever TFDS raises for want of a network, a package or a folder: the cure is the same.
+    except Exception as error:  # The network, a package, or a folder is missing.
         where = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
         raise DataUnavailableError(_ADVICE.format(where=where, error=error)) from error
     try:
         with native_stderr_closed():
             return _read(builder)
-    except Exception as error:
-        # Whatever TensorFlow raises for files that are cut off, changed or gone.
+    except Exception as error:  # TensorFlow has many errors for damaged or missing files.
         why = re.sub(r"{{.*}} | \[Op:.*", "", str(error).partition("\n")[0])
         raise DataUnavailableError(_DAMAGED.format(where=builder.data_dir, why=why)) from error
 
@@ -131,7 +124,7 @@ def _prepared_builder(data_dir: str) -> Any:
     )
     downloads = Path(builder.data_dir).parents[1] / "downloads"
     if not builder.is_prepared() and not any(downloads.rglob("*.zip")):
-        # TFDS would try to download for minutes before it gives up; any answer will do.
+        # Fail early: TFDS would retry for minutes without a network.
         requests.head(_HOST, timeout=_HOST_SECONDS)
     builder.download_and_prepare()
     return builder
@@ -144,7 +137,7 @@ def _read(builder: Any) -> cache.Arrays:
         split="train+test",
         shuffle_files=False,
         batch_size=BATCH,
-        # One file after the other: the order of drawings is part of 'single'.
+        # One file after another: data.drawings = 'single' depends on the order.
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
     drawings: list[list[np.ndarray]] = [[] for _ in range(NUM_CLASSES)]
@@ -156,25 +149,25 @@ def _read(builder: Any) -> cache.Arrays:
             drawings[label].append(bits)
     counts = {len(of_class) for of_class in drawings}
     if counts != {NUM_EXEMPLARS}:
-        raise ValueError(f"{sorted(counts)} drawings a class instead of {NUM_EXEMPLARS}")
+        raise ValueError(f"{sorted(counts)} drawings per class instead of {NUM_EXEMPLARS}")
     packed = np.stack([np.stack(of_class) for of_class in drawings])
     return {"packed": packed, "names": np.array(builder.info.features["label"].names)}
 
 
 _ADVICE = """Omniglot is not available here: not in {where}, and no download ({error}).
-  It can be prepared on a machine with a network:
+  Prepare it on a machine with a network:
     python -c "import tensorflow_datasets as tfds; tfds.load('omniglot')"
-  and its folder ~/tensorflow_datasets/omniglot copied here; then set TFDS_DATA_DIR (or
-  --config.data.data_dir) to the folder that holds 'omniglot'.
-  The procedural characters need no download: --config=experiments/configs/glyphs.py:demo"""
+  Copy the folder ~/tensorflow_datasets/omniglot to this machine, and set TFDS_DATA_DIR (or
+  --config.data.data_dir) to the folder that contains 'omniglot'.
+  Procedural characters need no download: --config=experiments/configs/glyphs.py:demo"""
 
 _DAMAGED = """Omniglot in {where} is damaged ({why}).
-  Copy that folder here anew, or remove it, so that it is downloaded and prepared again."""
+  Copy that folder again, or remove it to download and prepare it again."""
 
 
 def _unpack(packed: np.ndarray) -> np.ndarray:
     pixels = np.unpackbits(packed, axis=-1, count=FULL_SIZE * FULL_SIZE)
-    # In place and by wrapping around: 1 -> 255. Half the memory traffic of a product.
+    # 1 -> 255 by wrapping around: half the memory traffic of a product.
     np.negative(pixels, out=pixels)
     return pixels.reshape(*packed.shape[:2], FULL_SIZE, FULL_SIZE)
 
@@ -184,19 +177,18 @@ def _resized(full: cache.Arrays, size: int) -> cache.Arrays:
     resized = np.empty((*images.shape[:2], size, size), np.uint8)
     for class_id in ticking("resizing Omniglot", range(len(images)), len(images)):
         for exemplar, pixels in enumerate(images[class_id]):
-            # Pillow widens the filter when it shrinks an image: antialiased.
+            # Pillow antialiases when it shrinks an image.
             image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
             resized[class_id, exemplar] = np.asarray(image)
     source = np.array(cache.checksum(full["packed"]))
     return {"images": resized, "names": full["names"], "source": source}
 
 
-_READS = ("image_size", "data_dir", "cache_dir")
 DATA_SOURCES.register("omniglot")(
     DataSource(
         omniglot_shape,
         load_omniglot,
-        reads=_READS,
+        reads=("image_size", "data_dir", "cache_dir"),
         names=omniglot_names,
         groups=omniglot_groups,
         has_thin_strokes=True,

@@ -1,4 +1,4 @@
-"""Classes that are integers: one exemplar each, nothing to see, everything else the same."""
+"""Integers as classes, with one exemplar each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from emergent_icl.data.sources.source import DataSource
 
 
 def load_symbolic(data: ml_collections.ConfigDict) -> ExampleBank:
-    """Class c has the one exemplar c (original: example_type 'symbolic')."""
+    """Class c has one exemplar, c (reference implementation: example_type 'symbolic')."""
     count = data.symbolic.num_classes
     examples = np.arange(count, dtype=np.int32)[:, None]
     return ExampleBank("symbolic", examples, tuple(str(i) for i in range(count)))
 
 
 def symbolic_shape(data: ml_collections.ConfigDict) -> SourceShape:
-    """One integer a class."""
+    """One integer per class."""
     return SourceShape(data.symbolic.num_classes, 1, (), "integer")
 
 
