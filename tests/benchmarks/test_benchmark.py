@@ -317,6 +317,7 @@ suites.train_to_first_step(sys.argv[2:], Path(sys.argv[1]))
 """
 
 
+@pytest.mark.faults
 def test_a_timed_launcher_ends_with_the_benchmark(tmp_path):
     process = start("-c", ENDED, tmp_path / "cache", *train_flags(tmp_path / "run"))
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

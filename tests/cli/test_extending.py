@@ -102,6 +102,7 @@ def test_options_of_extensions_are_checked_like_all_others(folder):
     assert "did you mean 'data.mosaics.num_classes'" in done.stderr
 
 
+@pytest.mark.faults
 def test_vectors_from_a_file_need_no_code(folder):
     page = (ROOT / "docs" / "extending.md").read_text()
     (command,) = re.findall(r"-m (experiments.train --config=experiments/.*?)\n```", page, re.S)

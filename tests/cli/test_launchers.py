@@ -128,6 +128,7 @@ def test_train_errors_are_one_message(tmp_path):
     assert "error: /proc/run cannot be created" in done.stderr
 
 
+@pytest.mark.faults
 def test_a_signal_while_it_starts_is_answered_too(tmp_path):
     process = start("-m", "experiments.train", *train_flags(tmp_path / "run"), fresh=True)
     time.sleep(0.7)
@@ -141,6 +142,7 @@ def test_a_signal_while_it_starts_is_answered_too(tmp_path):
 PAPER = "experiments/configs/omniglot.py:paper"
 
 
+@pytest.mark.faults
 def test_an_interrupt_of_other_launchers_is_no_traceback():
     words = ("-m", "experiments.describe", f"--config={PAPER}")
     process = start(*words, env={"PYTHONUNBUFFERED": "1"})

@@ -82,6 +82,7 @@ def test_describe_warns_of_every_replica(tmp_path):
     assert "warning: b: training.optimizer.warmup_steps" not in done.stdout
 
 
+@pytest.mark.faults
 def test_spread_over_devices_they_are_the_same_runs(tmp_path):
     options = {"training.replicas": 2, "training.optimizer.name": "sgd"}
     for folder, devices, more in (

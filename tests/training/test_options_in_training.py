@@ -56,7 +56,7 @@ def test_learned_positions_reach_as_far_as_the_longest_sequence_and_no_further(t
     shorter = load_run(tmp_path, overrides={"evaluation.shots": 2})
     config, task = shorter.experiment.config, shorter.experiment.task
     assert position_capacity(config.model, task.longest_seq_len) == 25
-    with pytest.raises(ConfigError, match="learned positions reach no further"):
+    with pytest.raises(ConfigError, match="because positions are learned"):
         load_run(tmp_path, overrides={"evaluation.shots": 7})
 
 

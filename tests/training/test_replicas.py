@@ -250,6 +250,7 @@ def test_a_state_that_is_not_finite_flags_its_replica(config, tmp_path, monkeypa
     assert found["seed=0"]["icl"] is not None
 
 
+@pytest.mark.faults
 def test_with_batch_norm_and_adam_curves_stay_together_for_a_while(tmp_path):
     """Adam scales the rounding of gradients that are zero in exact arithmetic up to whole steps,
     as it would that of another batch layout: losses agree to 1e-3 for the first steps only.
