@@ -130,6 +130,7 @@ class CheckpointStore:
         except jax.errors.JaxRuntimeError:  # Another process has ended.
             raise
         except Exception as error:  # Orbax and its storage raise many kinds.
+            ignore_closed_event_loops()
             raise CheckpointError(
                 f"a checkpoint could not be written in {self._folder}: {_in_a_line(error)}\n"
                 "Earlier checkpoints are intact."
@@ -180,6 +181,7 @@ class CheckpointStore:
         except MemoryError:
             raise
         except Exception as error:  # Damaged files raise many kinds.
+            ignore_closed_event_loops()
             what = f"the checkpoint of step {step} in {self._folder} cannot be read"
             raise CheckpointError(f"{what}: {_in_a_line(error)}") from error
 
@@ -304,24 +306,32 @@ def checksum(tree: Any) -> int:
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Silences Orbax, which logs every file that it touches and every error that it raises.
-
-    After a failed read or write, its other tasks would each report a closed event loop.
-    """
+    """Silences Orbax, which logs every file that it touches and every error that it raises."""
     logger, before = logging.getLogger("absl"), sys.unraisablehook
     level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    ignored = ignore_closed_event_loops()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if sys.unraisablehook is ignored:  # Nothing failed.
+            sys.unraisablehook = before
+
+
+def ignore_closed_event_loops() -> Any:
+    """Sets and returns a hook; after a failed read or write it stays.
+
+    The other tasks of what failed each report a closed event loop, from threads that may end later.
+    """
+    before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
-    logger.setLevel(logging.CRITICAL)
     sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        sys.unraisablehook = before
+    return hook
 
 
 def _in_a_line(error: BaseException) -> str:

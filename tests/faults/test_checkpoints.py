@@ -192,7 +192,9 @@ def test_where_none_is_good_nothing_is_touched(killed, other):
     before = (killed / "metrics.jsonl").read_bytes()
     for step in ("10", "20", "30"):
         empty(killed / "checkpoints" / step, other)
-    with pytest.raises(CheckpointError, match=r"(?s)can be read:.*step 30: .*step 10: .*anew"):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)can be read:.*step 30: .*step 10: .*start over"
+    ):
         train(CONFIG, Workdir(killed), Display())
     assert (killed / "metrics.jsonl").read_bytes() == before
     assert len(list((killed / "checkpoints").iterdir())) == 3
