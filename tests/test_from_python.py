@@ -139,7 +139,7 @@ def test_impossible_sequences_are_refused_in_a_sentence(run, examples, labels, s
 @pytest.mark.parametrize("with_pandas", [False, True])
 def test_curves_are_the_lines_of_metrics(run, with_pandas, monkeypatch):
     if with_pandas:
-        pytest.importorskip("pandas")
+        pytest.importorskip("pandas")  # An extra; the other case runs without it.
     else:
         monkeypatch.setitem(sys.modules, "pandas", None)
     curves, expected = run.curves(), lines(run.workdir)

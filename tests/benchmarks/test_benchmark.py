@@ -263,7 +263,7 @@ def test_the_baselines_sequences_are_the_papers(experiment):
 
 
 def test_the_baselines_feed_batches_them(experiment):
-    pytest.importorskip("tensorflow")
+    pytest.importorskip("tensorflow")  # Has no wheels for Python 3.14.
     feed = baseline.training_feed(experiment)
     images, labels = next(feed)
     feed.close()

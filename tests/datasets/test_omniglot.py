@@ -79,7 +79,7 @@ print(bank.examples.sum(dtype="int64"), min(seconds))
 
 
 def test_without_data_or_network_the_error_says_what_to_do(data, tmp_path, monkeypatch):
-    pytest.importorskip("tensorflow_datasets")
+    pytest.importorskip("tensorflow_datasets")  # Only Omniglot needs it.
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     # Nobody listens there.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")

@@ -35,7 +35,7 @@ def assert_same(left, right):
 @pytest.mark.parametrize("start", [0, 5, BLOCK_STEPS, 3 * BLOCK_STEPS + 7])
 @pytest.mark.parametrize("steps_per_call", [1, 4])
 def test_both_feeders_yield_the_same_batches(start, steps_per_call):
-    pytest.importorskip("tensorflow")
+    pytest.importorskip("tensorflow")  # Has no wheels for Python 3.14.
     feed_spec = spec(steps_per_call=steps_per_call)
     ours, theirs = (take(name, feed_spec, start, 20) for name in ("python", "tfdata"))
     assert ours.labels.shape == (20, steps_per_call, 1, 8, 9)

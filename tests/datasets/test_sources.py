@@ -61,7 +61,7 @@ def test_omniglots_own_splits(split, count):
 
 @needs_omniglot
 def test_omniglots_own_splits_are_those_of_tfds():
-    pytest.importorskip("tensorflow")
+    pytest.importorskip("tensorflow")  # Has no wheels for Python 3.14.
     import_tensorflow()
     import tensorflow_datasets as tfds
 

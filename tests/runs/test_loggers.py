@@ -168,7 +168,7 @@ def test_loggers_have_names(names, tmp_path):
 
 
 def test_the_real_package_offline(tmp_path, monkeypatch):
-    wandb = pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")  # An extra: the tests above use a stand-in.
     monkeypatch.setenv("WANDB_MODE", "offline")
     told = config("wandb", **{"training.replicas": 2})
     run(tmp_path / "run", told)

@@ -207,7 +207,7 @@ def test_runs_of_another_setting_than_their_search_chose_are_a_failure(tmp_path,
 
 
 def test_a_file_system_without_locks_is_none_to_fail_of(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
+    fcntl = pytest.importorskip("fcntl")  # Windows has no such locks.
 
     def no_locks(file, operation):
         raise OSError(errno.ENOLCK, "No locks available")
