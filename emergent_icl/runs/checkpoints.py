@@ -79,6 +79,7 @@ class CheckpointStore:
                     self._manager.close()
             elif self._manager is not None and jax.process_count() == 1:
                 # Report the first error. With several processes, closing might wait forever.
+                ignore_late_reports()
                 with contextlib.suppress(Exception):
                     self._manager.close()
 
@@ -130,7 +131,7 @@ class CheckpointStore:
         except jax.errors.JaxRuntimeError:  # Another process has ended.
             raise
         except Exception as error:  # Orbax and its storage raise many kinds.
-            ignore_closed_event_loops()
+            ignore_late_reports()
             raise CheckpointError(
                 f"a checkpoint could not be written in {self._folder}: {_in_a_line(error)}\n"
                 "Earlier checkpoints are intact."
@@ -181,7 +182,7 @@ class CheckpointStore:
         except MemoryError:
             raise
         except Exception as error:  # Damaged files raise many kinds.
-            ignore_closed_event_loops()
+            ignore_late_reports()
             what = f"the checkpoint of step {step} in {self._folder} cannot be read"
             raise CheckpointError(f"{what}: {_in_a_line(error)}") from error
 
@@ -307,22 +308,25 @@ def checksum(tree: Any) -> int:
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
     """Silences Orbax, which logs every file that it touches and every error that it raises."""
-    logger, before = logging.getLogger("absl"), sys.unraisablehook
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    ignored = ignore_closed_event_loops()
+    loggers, before = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    ignored = ignore_late_reports()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if sys.unraisablehook is ignored:  # Nothing failed.
             sys.unraisablehook = before
+            logging.getLogger("asyncio").removeFilter(_is_not_orbax)
 
 
-def ignore_closed_event_loops() -> Any:
-    """Sets and returns a hook; after a failed read or write it stays.
+def ignore_late_reports() -> Any:
+    """Sets and returns a hook for unraisable errors; after a failed read or write it stays.
 
-    The other tasks of what failed each report a closed event loop, from threads that may end later.
+    The other tasks of what failed each report an error, from threads that may end later.
     """
     before = sys.unraisablehook
 
@@ -331,7 +335,12 @@ def ignore_closed_event_loops() -> Any:
             before(unraisable)
 
     sys.unraisablehook = hook
+    logging.getLogger("asyncio").addFilter(_is_not_orbax)
     return hook
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.getMessage()
 
 
 def _in_a_line(error: BaseException) -> str:
