@@ -75,6 +75,15 @@ def output_flag() -> Callable[[], Path | None]:
 
 
 @functools.cache
+def format_flag() -> flags.FlagHolder[str]:
+    """--format, of figures."""
+    from emergent_icl.plots.style import FORMATS  # Slow, and few commands draw.
+
+    names = [suffix.lstrip(".") for suffix in FORMATS]
+    return flags.DEFINE_enum("format", names[0], names, "Format of the figures.")
+
+
+@functools.cache
 def data_flags() -> Callable[[], dict[str, str]]:
     """Flags for moved data; returns a function that gives them as overrides of a config."""
     places = {

@@ -1,6 +1,7 @@
 """Show the sequences that a config trains and evaluates on, with their statistics.
 
 python -m experiments.inspect_data --config=NAME[:preset] --workdir=DIR [--config.x.y=z ...]
+    [--format=png|pdf|svg]
 
 Without --config it inspects the run in DIR; if that is trained, its encoder compares held-out and
 training classes, too, and ICL is also given without the held-out classes that are nearest.
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
 from emergent_icl.cli import console, start, tables
-from emergent_icl.cli.flags import config_flag, data_flags, replica_flag, workdir_flag
+from emergent_icl.cli.flags import config_flag, data_flags, format_flag, replica_flag, workdir_flag
 from emergent_icl.config.configs import has
 from emergent_icl.config.identity import differing_options
 from emergent_icl.data.sequences.burstiness import SequenceStatistics, mean
@@ -40,7 +42,7 @@ from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.replicas import Replica
 
 _CONFIG, _WORKDIR, _REPLICA = config_flag(), workdir_flag(), replica_flag()
-_data_overrides = data_flags()
+_data_overrides, _FORMAT = data_flags(), format_flag()
 _ROWS = flags.DEFINE_integer("rows", 6, "Sequences per figure.", lower_bound=1, upper_bound=100)
 _SAMPLE = flags.DEFINE_integer(
     "sample", 10_000, "Sequences per type to measure.", lower_bound=1, upper_bound=1_000_000
@@ -86,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
         if saves:
             for name, figure in drawn.items():
                 style.sign(figure, citation(replica.config, code_commit()))
-                path = workdir.figures / name
+                path = workdir.figures / Path(name).with_suffix(f".{_FORMAT.value}")
                 console.write(path, functools.partial(style.save, figure, path))
             path = workdir.path / "inspection.json"
             console.write(path, lambda: workdir.write_json(path, report))

@@ -2,6 +2,7 @@
 
 python -m experiments.inspect_run --workdir=DIR [--mode=fewshot_holdout] [--sequences=0,1,2]
     [--step=N] [--replica=NAME] [--output=FOLDER]
+    [--format=png|pdf|svg]
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from emergent_icl.cli import console, start
-from emergent_icl.cli.flags import data_flags, output_flag, replica_flag, step_flag, workdir_flag
+from emergent_icl.cli.flags import (
+    data_flags,
+    format_flag,
+    output_flag,
+    replica_flag,
+    step_flag,
+    workdir_flag,
+)
 from emergent_icl.evaluation.metrics import ICL
 from emergent_icl.evaluation.trace import trace
 from emergent_icl.plots import style
@@ -22,7 +30,7 @@ from emergent_icl.runs.provenance import citation
 from emergent_icl.runs.workdir import Workdir
 
 _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
-_data_overrides, _output = data_flags(), output_flag()
+_data_overrides, _output, _FORMAT = data_flags(), output_flag(), format_flag()
 _MODE = flags.DEFINE_string("mode", ICL[0], "Evaluation mode to show.")
 _SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Indices of its sequences.")
 
@@ -53,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
         stem = "_".join(filter(None, (mode, f"step_{run.step}", replica)))
 
         def write(name: str, figure: Figure) -> None:
-            path = folder / f"{name}.png"
+            path = folder / f"{name}.{_FORMAT.value}"
             style.sign(figure, cited)
             console.write(path, lambda: style.save(figure, path))
 

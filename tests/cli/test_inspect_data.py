@@ -9,6 +9,7 @@ from PIL import Image
 
 from emergent_icl.runs.workdir import Workdir
 
+FORMATS = {"images": "png", "symbols": "png", "vectors": "pdf"}
 MODES = ("fewshot_holdout", "no_support_zipfian")
 
 
@@ -23,15 +24,19 @@ def test_pictures_table_and_numbers(preset, tmp_path):
     done = launch(
         "inspect_data",
         f"--config=tests/tiny.py:{preset}", f"--workdir={folder}", "--rows=2",
-        "--sample=500", "--config.data.sequences.p_bursty=0.5",
+        "--sample=500", "--config.data.sequences.p_bursty=0.5", f"--format={FORMATS[preset]}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     pictures = [f"sequences_{name}" for name in ("train_bursty", *MODES)]
     # Integers look like nothing.
     alike = () if preset == "symbols" else ("lookalikes",)
-    names = [f"figures/{name}.png" for name in (*pictures, "class_frequencies", "bursts", *alike)]
+    figures = (*pictures, "class_frequencies", "bursts", *alike)
+    names = [f"figures/{name}.{FORMATS[preset]}" for name in figures]
     assert files(folder) == {*names, "inspection.json", *before}
     for name in names:
+        if preset == "vectors":
+            assert (folder / name).read_bytes().startswith(b"%PDF")
+            continue
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 300
     for name in (*names, "inspection.json"):
