@@ -90,11 +90,35 @@ def first_state(experiment: Experiment, weights: Sequence[Weights]) -> TrainStat
     return state._replace(opt_state=devices.stack_replicas([*map(experiment.optimizer.init, own)]))
 
 
-def _read(source: ml_collections.ConfigDict) -> Weights:
-    """All weights of the replica that `config.training.initial` names."""
+def check_sources(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
+    """Checks that the checkpoints exist that a new run in a folder starts from; uses no device.
+
+    Raises:
+      WorkdirError: names the replica of which one is missing.
+    """
+    named = [] if workdir.holds_checkpoints() else named_overrides(config)
+    for name, overrides in named:
+        source = with_options(config, overrides).training.initial
+        try:
+            if source.run:
+                _locate(source)
+        except WorkdirError as error:
+            who = f"replica '{name}': " * bool(name)
+            raise WorkdirError(f"{who}training.initial.run = {source.run!r}: {error}") from error
+
+
+def _locate(source: ml_collections.ConfigDict) -> tuple[Workdir, list[str], int]:
+    """The folder that `config.training.initial` names, its replicas, and the index of one."""
     folder = Workdir(source.run)
     names = [name for name, _ in named_overrides(folder.read_config())]
     index = replica_index(folder, names, source.replica or None)
+    CheckpointStore(folder.checkpoints).find(source.step)
+    return folder, names, index
+
+
+def _read(source: ml_collections.ConfigDict) -> Weights:
+    """All weights of the replica that `config.training.initial` names."""
+    folder, names, index = _locate(source)
     with CheckpointStore(folder.checkpoints) as store:
         _, (params, batch_stats, diverged) = store.read(source.step, store.restore_weights)
     if names[index] in diverged:

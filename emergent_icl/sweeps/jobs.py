@@ -19,6 +19,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import with_options
+from emergent_icl.runs.initial import check_sources
 from emergent_icl.runs.recorded_data import recorded_source
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_foreign
@@ -69,8 +70,12 @@ class Job(NamedTuple):
         return _has_ended(self.workdir, self.config) and not self.workdir.differences(self.config)
 
     def check(self) -> None:
-        """Raises WorkdirError if its folder contains runs of another config, or longer ones."""
+        """Raises WorkdirError if its folder contains runs of another config, or longer ones.
+
+        Also if weights that its runs start from do not exist.
+        """
         self.workdir.check(self.config)
+        check_sources(self.config, self.workdir)
         found, steps = last_step(self.workdir.metrics), self.config.training.num_steps
         if found > steps:
             raise WorkdirError(

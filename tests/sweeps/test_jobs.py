@@ -56,6 +56,23 @@ def test_runs_of_another_config_are_refused(tmp_path):
         other.check()
 
 
+def test_missing_initial_weights_are_reported_before_any_run(tmp_path):
+    source = tmp_path / "source"
+    started = PLAIN.with_base_options({"training.initial.run": str(source)})
+    job = make_jobs(tiny_sweep.seeded([started], (0, 1)), tmp_path, 2)[0]
+    with pytest.raises(
+        WorkdirError, match=r"(?s)replica 'seed=0': training.initial.run = .*source"
+    ):
+        job.check()
+    finish(make_jobs(tiny_sweep.seeded([PLAIN], (0,)), source, 1)[0], Ends(icl=0.7))
+    (source / "tiny").rename(tmp_path / "moved")
+    there = {"training.initial.run": str(tmp_path / "moved/p=0/seeds=0")}
+    started = PLAIN.with_base_options(there)
+    job = make_jobs(tiny_sweep.seeded([started], (0,)), tmp_path, 1)[0]
+    with pytest.raises(WorkdirError, match="seeds=0 has no checkpoints yet"):
+        job.check()
+
+
 def test_longer_runs_resume_and_shorter_ones_are_refused(tmp_path):
     finish(make_jobs(tiny_sweep.seeded([PLAIN], (0,)), tmp_path, 1)[0], Ends(icl=0.7))
     longer = PLAIN.with_base_options({"training.num_steps": 80})
