@@ -13,7 +13,6 @@ from emergent_icl.sweeps.spec import load_sweep
 
 ROOT = Path(__file__).parent.parent.parent
 QUICK = ["--config.evaluation.num_sequences=200", "--config.data.feeder=python"]
-CONFIGS = ROOT / "experiments" / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +103,14 @@ def test_options_of_extensions_are_checked_like_all_others(folder):
 
 @pytest.mark.faults
 def test_vectors_from_a_file_need_no_code(folder):
-    page = (ROOT / "docs" / "extending.md").read_text()
-    (command,) = re.findall(r"-m (experiments.train --config=experiments/.*?)\n```", page, re.S)
-    words = command.replace("\\\n", " ").replace("experiments/configs", str(CONFIGS)).split()
-    vectors = np.random.default_rng(0).normal(size=(1000, 6, 8)).astype(np.float32)
-    np.savez(folder / "vectors.npz", vectors)
-    quick = [*QUICK, "--config.training.num_steps=20"]
-    done = launch(folder, *words, *quick)
+    page = (ROOT / "docs" / "howto" / "own-data.md").read_text()
+    (command,) = re.findall(r"^emergent-icl (train --config=gaussian .*?)\n```", page, re.S | re.M)
+    vectors = np.random.default_rng(0).normal(size=(6000, 8)).astype(np.float32)
+    np.savez(folder / "my_vectors.npz", x=vectors, y=np.repeat(np.arange(1000), 6))
+    words = [*command.replace("\\\n", " ").split(), *QUICK, "--config.training.num_steps=20"]
+    done = launch(folder, "emergent_icl", *words)
     assert done.returncode == 0, done.stderr
-    assert "features vectors.npz: 900 rare, 0 common, 100 holdout classes" in done.stdout
+    assert "features my_vectors.npz: 900 rare, 0 common, 100 holdout classes" in done.stdout
 
 
 def test_an_extension_that_cannot_be_imported_is_one_message(folder):
