@@ -1,1 +1,1 @@
-"""The commands. What they print is said here and nowhere below."""
+"""Commands: the only package that prints."""

@@ -1,6 +1,6 @@
 """Joins the processes that train one run, before JAX looks for devices.
 
-They are given by flags or by a scheduler that JAX supports: SLURM, Open MPI, or Cloud TPU.
+Flags describe them, or a scheduler that JAX supports: SLURM, Open MPI, or Cloud TPU.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ HEARTBEAT_SECONDS = _define(
 )
 JOIN_SECONDS = _define("join_timeout", 300, "Seconds to wait for the other processes.", 1)
 
-# Variables that a scheduler sets for several processes; the first is their number. That of SLURM is
-# the step's: an interactive shell in an allocation of many tasks is one process.
+# Variables that a scheduler sets; the first is the number of processes. SLURM's counts those of the
+# job step: an interactive shell in an allocation of many tasks is one process.
 SLURM = (
     "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID",
     "SLURM_LOCALID",
 )  # fmt: skip
 OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_MCA_orte_hnp_uri")
-# In JAX's message when another process is lost.
+# Words in JAX's message when another process is lost.
 _SIGNS_OF_LOSS = (
     "gloo", "nccl", "connection", "socket", "unavailable", "aborted", "deadline", "heartbeat",
     "coordination", "barrier",
 )  # fmt: skip
 FLAGS = "--coordinator_address, --num_processes and --process_id"
-GO_ON = "Saved checkpoints are intact. Restart all processes to resume."
+ADVICE = "Saved checkpoints are intact. Restart all processes to resume."
 _TPUS = ("/dev/accel0", "/dev/vfio/0")
 
 
@@ -64,14 +64,14 @@ def joined() -> Iterator[None]:
         return
     count, index = jax.process_count(), jax.process_index()
     if index == 0:
-        say(f"{'processes':>10}  {count}; if one is lost, all end. {GO_ON}")
+        say(f"{'processes':>10}  {count}; if one is lost, all end. {ADVICE}")
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if not any(sign in str(error).lower() for sign in _SIGNS_OF_LOSS):
             raise
         why = f"process {index} of {count} lost another: {str(error).splitlines()[0]}"
-        raise ClusterError(f"{why}\n{GO_ON}") from error
+        raise ClusterError(f"{why}\n{ADVICE}") from error
 
 
 def membership(
@@ -98,8 +98,8 @@ def membership(
         return {**given, "cluster_detection_method": "deactivate"}
     if len(missing) < len(given):
         raise ClusterError(
-            f"{' and '.join(missing)} must be given too: a run of several processes needs "
-            f"{FLAGS}; under a scheduler, give none of them"
+            f"also give {' and '.join(missing)}: a run of several processes needs {FLAGS}; "
+            "under a scheduler, omit all three"
         )
     return _of_scheduler(environment)
 
@@ -130,8 +130,8 @@ def _of_scheduler(environment: Mapping[str, str]) -> dict[str, Any] | None:
 def _initialize(arguments: Mapping[str, Any]) -> bool:
     """Joins; False if there are no others, as on a machine with its own TPUs."""
     if place := arguments.get("coordinator_address"):
-        waits = f"waits up to {JOIN_SECONDS.value} s for the other processes"
-        say(f"{'joins':>10}  {place}; {waits} (--join_timeout)")
+        waits = f"waiting up to {JOIN_SECONDS.value} s for the other processes"
+        say(f"{'joining':>10}  {place}; {waits} (--join_timeout)")
     # Otherwise the runtime would handle SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     try:

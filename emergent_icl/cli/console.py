@@ -33,21 +33,21 @@ from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.training.settings import SettingError, pinned
 
-# Text is shown as it is, even brackets and colons.
+# Print text literally, including brackets and colons.
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 # Some shells set COLUMNS=0 for an unknown width; Rich would print nothing.
 if os.environ.get("COLUMNS") == "0":
     del os.environ["COLUMNS"]
 CONSOLE = Console(soft_wrap=True, **PLAIN)
 _errors = Console(stderr=True, soft_wrap=True, **PLAIN)
-# What this command could not write.
+# Paths that this command could not write.
 _unwritten: list[Path] = []
 
 # Their message is enough for a user; any other error is a bug.
 EXPECTED_ERRORS = (
     ConfigError, WorkdirError, DataUnavailableError, NonFiniteLossError, SettingError,
 )  # fmt: skip
-# All processes of a run raise these alike, so none waits for the others.
+# Every process of a run raises these, so none waits for the others.
 SHARED_ERRORS = (ConfigError, DisagreementError, NonFiniteLossError)
 INTACT = "Saved files are intact; rerun the command to continue."
 LESS_MEMORY = (
@@ -115,7 +115,7 @@ def _prints() -> bool:
 
 @contextlib.contextmanager
 def printing() -> Iterator[None]:
-    """Inside, a closed pipe does not end the command: results are still written, status is 1."""
+    """Inside, a closed pipe does not end the command, which still writes and exits with 1."""
     try:
         yield
     except (OSError, SystemExit):  # The latter is rich's answer to a closed pipe.
@@ -137,7 +137,7 @@ def write(path: Path, save: Callable[[], Any]) -> Any:
 
 
 def can_write(folder: Path, otherwise: str) -> bool:
-    """Whether a folder, which may be new, is writable; if not, says so, and what happens then."""
+    """Whether a folder, possibly new, is writable; if not, prints an error and `otherwise`."""
     nearest = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK):
         return True
@@ -168,9 +168,9 @@ def command(argv: Sequence[str], *also: type[Exception], advice: str = "") -> It
     """Inside, expected errors end in one message and exit status 1; others keep their traceback.
 
     Args:
-      argv: the program, and words that no flag took, which are errors.
+      argv: the program, and unparsed arguments, which are errors.
       *also: expected besides EXPECTED_ERRORS.
-      advice: added to failures of the machine.
+      advice: appended to I/O and out-of-memory errors.
     """
     if len(argv) > 1:
         fail(f"unrecognized arguments: {' '.join(argv[1:])}", 2)

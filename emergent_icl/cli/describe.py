@@ -2,8 +2,8 @@
 
 python -m experiments.describe --config=NAME[:preset] [--nomeasure] [--config.x.y=z ...]
 
-Loads no data and trains nothing. With --measure (the default) it compiles a training step and times
-a few on random numbers to estimate the time.
+Loads no data and trains nothing. With --measure (the default), compiles a training step and times
+it on random data to estimate the duration of training.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
         if first:
             facts = {
                 "names": ", ".join(replica.name for replica in replicas),
-                "below": f"one of them, {first}; state, memory, and operations of all are "
+                "below": f"one replica, {first}; state, memory, and operations of all are "
                 f"{len(replicas)} times as large",
             }
             tables.print_facts("Replicas", facts)

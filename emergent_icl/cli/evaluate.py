@@ -3,7 +3,7 @@
 python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_sequences=10000]
     [--shots=4] [--ways=2] [--exemplars=holdout] [--replica=NAME] [--output=FILE]
 
-Of replicas that were trained together, each is evaluated, or only the one of that name.
+If several replicas were trained together, evaluates each, or only the one of --replica.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
 _data_overrides, _output = data_flags(), output_flag()
 _OWN = "(default: as in training)."
 _EVALUATION = (
-    flags.DEFINE_list("modes", None, f"Among {', '.join(EVALUATION_MODES)} {_OWN}"),
+    flags.DEFINE_list("modes", None, f"Modes, among {', '.join(EVALUATION_MODES)} {_OWN}"),
     flags.DEFINE_integer("shots", None, f"Examples per class in few-shot modes {_OWN}"),
     flags.DEFINE_integer("ways", None, f"Classes per few-shot sequence {_OWN}"),
     flags.DEFINE_enum(
@@ -68,7 +68,7 @@ def _evaluate(run: Run, name: str, path: Path, saves: bool) -> None:
     results = run.evaluate(num_sequences=None)
     config, task = run.experiment.config, run.experiment.task
     options = evaluations.changed_options(run)
-    # The title gives their number and unusual options.
+    # The title states the number of sequences and unusual options.
     options.setdefault("evaluation.num_sequences", config.evaluation.num_sequences)
     if config.evaluation.exemplars != "trained":
         options["evaluation.exemplars"] = config.evaluation.exemplars

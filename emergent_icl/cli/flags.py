@@ -25,7 +25,7 @@ from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import flatten
 from emergent_icl.data.sequences.split import read_split
 
-# For --help; it is read before other flags, which may use what the modules register.
+# Defined for --help; read before other flags, which may use what the modules register.
 EXTENSIONS = flags.DEFINE_list(
     "extensions", [], "Modules to import first, to use what they register (docs/extending.md)."
 )
@@ -41,7 +41,7 @@ def config_flag() -> flags.FlagHolder:
     return flags.DEFINE_string(
         "config", None, f"The experiment: a preset NAME[:preset] ({', '.join(presets.NAMES)}), "
         "FILE.py[:preset] with a function get_config, or the config.json of a run. "
-        "--config.OPTION=VALUE changes an option; VALUE 'none' unsets one that may be unset. "
+        "--config.OPTION=VALUE changes an option; VALUE 'none' unsets an optional one. "
         "The command 'options' lists all options.",
     )  # fmt: skip
 
@@ -61,15 +61,15 @@ def step_flag() -> flags.FlagHolder[int | None]:
 @functools.cache
 def replica_flag() -> flags.FlagHolder[str | None]:
     """--replica."""
-    return flags.DEFINE_string("replica", None, "Replica to open, of several trained together.")
+    return flags.DEFINE_string("replica", None, "Replica to open, if several were trained.")
 
 
 @functools.cache
 def output_flag() -> Callable[[], Path | None]:
     """--output; returns a function that gives its path, or None."""
     flag = flags.DEFINE_string(
-        "output", None, "Where to write. evaluate: a JSON file, inspect_run: a folder (default: in "
-        "the folder of the run); compare: a figure (default: comparison.png).",
+        "output", None, "Where to write: a JSON file (evaluate) or a folder (inspect-run), by "
+        "default in the run's folder; or a figure (compare), by default comparison.png.",
     )  # fmt: skip
     return lambda: None if flag.value is None else Path(flag.value).expanduser()
 
@@ -129,13 +129,15 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         message = f"{error.strerror}: {error.filename}"
     except flags.Error as error:
         message = " ".join(str(error).split())
+        # absl's message on a missing flag quotes None.
+        message = re.sub(r"flag --(\w+)=None: .*", r"--\1 is required", message)
     fail(message, 2)
 
 
 def config_of(argv: Sequence[str]) -> ml_collections.ConfigDict | None:
     """The locked config of a command line with its overrides; None if it names no config.
 
-    A value of a wrong type remains text, for `check` to refuse.
+    A value of the wrong type remains text, for `check` to refuse.
 
     Raises:
       ConfigError: the config cannot be loaded, or options are unknown; lists every problem.
@@ -181,7 +183,7 @@ def parsed(path: str, text: str | None, current: Any = None) -> Any:
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
-    """The command line with `--config FILE` as `--config=FILE`, as for all of _READ."""
+    """Rewrites `--config FILE` as `--config=FILE`, and so for all flags of _READ."""
     words = list(argv[:1])
     for word in argv[1:]:
         before = _READ.fullmatch(words[-1])

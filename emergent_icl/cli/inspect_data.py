@@ -3,11 +3,11 @@
 python -m experiments.inspect_data --config=NAME[:preset] --workdir=DIR [--config.x.y=z ...]
     [--format=png|pdf|svg]
 
-Without --config it inspects the run in DIR; if that is trained, its encoder compares held-out and
-training classes, too, and ICL is also given without the held-out classes that are nearest.
-Writes DIR/figures/sequences_*.png, class_frequencies.png, bursts.png and lookalikes.png there, and
-DIR/inspection.json; changes nothing else.
-Of several replicas it shows the one of --replica=NAME, or the first.
+Without --config, inspects the run in DIR. If it is trained, its encoder also compares held-out with
+training classes, and ICL is repeated without the held-out classes nearest to a training class.
+
+Writes DIR/inspection.json and, in DIR/figures: sequences_*.png, class_frequencies.png, bursts.png,
+and lookalikes.png; changes nothing else. Of several replicas, shows --replica=NAME or the first.
 """
 
 from __future__ import annotations
@@ -102,8 +102,9 @@ def _asked(replicas: Sequence[Replica]) -> Replica:
     for replica in replicas:
         if _REPLICA.value in (None, replica.name):
             return replica
-    names = ", ".join(replica.name for replica in replicas) or "none: this is a single run"
-    console.fail(f"there is no replica '{_REPLICA.value}' (allowed: {names})")
+    names = ", ".join(replica.name for replica in replicas)
+    allowed = f"(allowed: {names})" if names else "in a single run; omit --replica"
+    console.fail(f"there is no replica '{_REPLICA.value}' {allowed}")
 
 
 def _trained(workdir: Workdir, replica: Replica) -> Run | None:
@@ -126,7 +127,7 @@ def _print_lookalikes(experiment: Experiment, found: Lookalikes) -> None:
         for held_out, training, distance in named_pairs(experiment, nearest.first(SHARE))
     ]
     columns = dict.fromkeys(("held out", "training", "1 - cosine", "by"), tables.NAME)
-    title = f"The {100 * SHARE:g} % of held-out characters that are nearest to a training class"
+    title = f"The {100 * SHARE:g}% of held-out characters that are nearest to a training class"
     tables.print_table(title, columns, rows)
     if found.icl:
         icl = [

@@ -38,7 +38,7 @@ _SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Indices of its seq
 def main(argv: Sequence[str]) -> None:
     """Draws the figures."""
     if not all(word.isdecimal() for word in _SEQUENCES.value) or not _SEQUENCES.value:
-        console.fail(f"--sequences={','.join(_SEQUENCES.value)} must be numbers from 0", 2)
+        console.fail(f"--sequences={','.join(_SEQUENCES.value)} must be integers >= 0", 2)
     rows = list(dict.fromkeys(map(int, _SEQUENCES.value)))
     replica, mode = _REPLICA.value, _MODE.value
     with console.command(argv):

@@ -149,7 +149,7 @@ def is_program() -> bool:
     False in a notebook, a prompt, a debugger, or an embedding program.
     """
     is_prompt = "IPython" in sys.modules or hasattr(sys, "ps1") or bool(sys.flags.interactive)
-    # A debugger that was told to continue no longer traces, but is still a caller.
+    # A debugger that continued the program no longer traces, but is still a caller.
     if is_prompt or sys.gettrace() is not None or _callers() - {"__main__", "runpy", *OURS}:
         return False
     interpreter = sys.executable and os.path.realpath(sys.executable)
@@ -169,7 +169,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache; the variables of JAX change or disable it."""
+    """Keeps compiled programs in the user's cache; JAX's environment variables may disable it."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:

@@ -91,7 +91,7 @@ class SweepDisplay(Watcher):
         self._done = {job.name: fraction_done(job) for job in jobs}
         self._started = self._last_line = time.monotonic()
         self._all, self._first = max(sum(self._weights.values()), 1), self._work_done()
-        share = "{task.percentage:>3.0f} %"
+        share = "{task.percentage:>3.0f}%"
         self.bar = make_bar("all runs", BarColumn(), share, TimeElapsedColumn())
         self._task = self.bar.add_task("", total=self._all)
         runs = sum(job.num_runs for job in jobs)
@@ -148,7 +148,7 @@ def print_unregistered(found: Mapping[str, Any]) -> None:
     if said := {name: mark for name, mark in marks if not mark.startswith(REGISTERED)}:
         say(f"Claims: {data.by_text(said)}")
     if found.get("is_committed") is False:
-        say("The registration is in no file at HEAD: commit a copy before the first run.")
+        say("The registration is not committed: commit a copy before the first run.")
 
 
 def print_failures(failures: Sequence[Failure]) -> None:

@@ -50,17 +50,18 @@ _RETRY = flags.DEFINE_boolean(
 # What each SLURM job requests, see Request.
 _REQUEST = {
     "partition": flags.DEFINE_string("partition", "", "SLURM partition of each job."),
-    "minutes": _positive("minutes", 240, "Time limit of a job; it is then requeued and resumes."),
+    "minutes": _positive("minutes", 240, "Time limit, after which a job is requeued and resumes."),
     "gpus": _count("gpus", 0, "GPUs per job."),
     "cpus": _positive("cpus", 1, "CPU cores per job."),
     "memory_gb": flags.DEFINE_float(
-        "memory_gb", 0.0, "Memory per job; 0: the cluster's default.", lower_bound=0
+        "memory_gb", 0.0, "Memory per job in GB; 0: the cluster's default.", lower_bound=0
     ),
-    "grace_seconds": _positive("grace", 90, "Seconds before the time limit when a job saves."),
+    "grace_seconds": _positive("grace", 90, "A job saves this many seconds before its time limit."),
 }
 flags.mark_bool_flags_as_mutual_exclusive(["plan", "status", "register"])
+# absl's help adds that it may be repeated.
 _SET = flags.DEFINE_multi_string(
-    "set", [], "option=value for the config that all conditions start from; may be repeated."
+    "set", [], "OPTION=VALUE for the config that all conditions start from"
 )
 
 
@@ -104,7 +105,7 @@ def _run(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
 
     jobs = find_jobs()
     for job in jobs:
-        # Which runs a job has that waits for a search is not yet known.
+        # The runs of a job that waits for a search are not yet known.
         if job.waits_for is None:
             job.check()
     if _PLAN.value:
@@ -202,6 +203,6 @@ def _changes(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         path, equals, text = word.partition("=")
         if not equals:
-            raise SweepError(f"--set={word} must be option=value")
+            raise SweepError(f"--set={word} must be OPTION=VALUE")
         changes[path] = parsed(path, text)
     return changes

@@ -5,8 +5,8 @@ python -m experiments.train --config=NAME[:preset] --workdir=DIR [--config.x.y=z
 A config is a preset by name, FILE.py[:preset], or the config.json of a run; without --config the
 run in the folder resumes. Ctrl-C and SIGTERM save the run; rerun the command to resume.
 
-Several processes train one run together under `srun` or `mpirun`, on a TPU pod, or with
-    --coordinator_address=HOST:PORT --num_processes=N --process_id=0 (... to N - 1)
+To train one run with several processes, use `srun`, `mpirun`, or a TPU pod, or start each with
+    --coordinator_address=HOST:PORT --num_processes=N --process_id=INDEX
 """
 
 from __future__ import annotations

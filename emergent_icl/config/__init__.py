@@ -1,1 +1,1 @@
-"""Options and configs: what there is to choose, and a choice as a value."""
+"""Options, rules for their values, and configs."""

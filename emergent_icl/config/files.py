@@ -66,6 +66,8 @@ def _import(path: Path) -> ModuleType:
 
 def _reason(error: Exception, file: str) -> str:
     """The message; of unexpected errors in one line, with the line number in the file."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename}"
     if isinstance(error, ValueError | RuntimeError | OSError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

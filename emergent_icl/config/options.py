@@ -6,36 +6,28 @@ To add an option, add a row (see Option) and run `make docs`.
 from __future__ import annotations
 
 from emergent_icl.config import registry, rules
-from emergent_icl.config.rules import (
-    LABELINGS,
-    Option,
-    integer,
-    integers,
-    number,
-    one_of,
-    section,
-)
+from emergent_icl.config.rules import LABELINGS, Option, integer, integers, number, one_of, section
 from emergent_icl.config.run_options import RUN_OPTIONS
 
 # Limit of generated data.
 MOST_CLASSES = 1_000_000
 # Help that several options share.
 _ROLES = (
-    "Number of classes in this role. Roles are assigned in the order of that permutation: rare, "
-    "common, holdout. Holdout classes are never trained on."
+    "Number of classes in this role. Roles are assigned in the order of the split's permutation: "
+    "rare, common, holdout. Holdout classes are never trained on."
 )
 _CLASSES = (
-    "Classes of this role, `num_*` in total: a string names a class or group, a number a class; "
-    "() draws them at random. --split=FILE reads the three lists from a JSON file."
+    "Classes of this role, `num_*` in total: names of classes or groups, or class numbers; () "
+    "draws them at random. --split=FILE reads the three lists from a JSON file."
 )
 _BURSTS = (
     "Bursty and few-shot sequences: draw `ways` classes, with `shots` examples each in the context."
 )
 _ARRAY = "Name of the array in a .npz or .h5 file; '' if there is only one."
 _OWN = {
-    "labels": Option("", rules.STRING, "Labels (integers or strings) of an array [N, ...], which "
-        "make its classes: the name of an array [N] in the same file, or a .npy file, relative to "
-        "that file's folder.", before=""),
+    "labels": Option("", rules.STRING, "Labels (integers or strings) that assign the examples of "
+        "an array [N, ...] to classes: the name of an array [N] in the same file, or a .npy file, "
+        "relative to that file's folder.", before=""),
     "num_exemplars": Option(None, rules.OPTIONAL_COUNT, "Exemplars per class: the first ones in "
         "sorted or stored order. none: all; every class must have the same number.", before=None),
 }  # fmt: skip

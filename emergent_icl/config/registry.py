@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import difflib
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class Registry(Mapping[str, T]):
-    """A mapping from names to entries; unknown names raise errors with suggestions.
+class Registry(ChainMap[str, T]):
+    """A mapping from names to entries; for an unknown name, KeyError suggests the nearest.
 
     Decorators add entries, from inside or outside this package::
 
@@ -29,8 +29,8 @@ class Registry(Mapping[str, T]):
 
         It includes the entries of `bases`. `facts` are default properties of entries.
         """
+        super().__init__({}, *bases)
         self.kind, self._defaults = kind, facts
-        self._entries: ChainMap[str, T] = ChainMap({}, *(base._entries for base in bases))
         self._facts: dict[str, dict[str, Any]] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
@@ -45,7 +45,7 @@ class Registry(Mapping[str, T]):
         def add(entry: T) -> T:
             if name in self:
                 raise ValueError(f"{self.kind} '{name}' is already registered")
-            self._entries[name], self._facts[name] = entry, facts
+            self[name], self._facts[name] = entry, facts
             return entry
 
         return add
@@ -57,19 +57,8 @@ class Registry(Mapping[str, T]):
     def __repr__(self) -> str:
         return f"<{self.kind}s: {', '.join(self)}>"
 
-    def __getitem__(self, name: str) -> T:
-        if name not in self._entries:
-            raise KeyError(unknown_name(self.kind, name, self))
-        return self._entries[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
+    def __missing__(self, key: str) -> T:
+        raise KeyError(unknown_name(self.kind, key, self))
 
 
 def no_problems(*_: Any) -> tuple[str, ...]:
@@ -127,13 +116,14 @@ def _did_you_mean(names: Sequence[str]) -> str:
 def nearest_options(path: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' with up to three similar options, else ''.
 
-    Options of the same name in other sections come first.
+    Options of the same name in other sections come first, those with the most similar path ahead.
     """
     names = {option: option.rpartition(".")[2] for option in known}
     name = path.rpartition(".")[2]
+    namesakes = [option for option in names if names[option] == name]
     similar = difflib.get_close_matches(name, names.values(), n=3, cutoff=0.75)
     found = [
-        *(option for option in names if names[option] == name),
+        *difflib.get_close_matches(path, namesakes, n=3, cutoff=0),
         *difflib.get_close_matches(path, names, n=3, cutoff=0.8),
         *(option for option in names if names[option] in similar),
     ]

@@ -65,15 +65,13 @@ def section(path: str, options: dict[str, Option], **flags: bool) -> dict[str, O
     return {f"{path}.{name}": option._replace(**flags) for name, option in options.items()}
 
 
-def integer(low: int, high: float = math.inf) -> Rule:
-    """A whole number in [low, high]."""
+def integer(low: int, high: float = math.inf, *, optional: bool = False) -> Rule:
+    """A whole number in [low, high], or None if `optional` ('none' on the command line)."""
     text = f"an integer >= {low}" if high == math.inf else f"an integer from {low} to {high}"
-    return Rule(lambda v: _is_int(v) and low <= v <= high, text)
-
-
-def optional_integer(low: int) -> Rule:
-    """A whole number >= low, or None (unset; 'none' on the command line)."""
-    return Rule(lambda v: v is None or (_is_int(v) and v >= low), f"an integer >= {low}, or none")
+    return Rule(
+        lambda v: (_is_int(v) and low <= v <= high) or (optional and v is None),
+        text + ", or none" * optional,
+    )
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
@@ -150,11 +148,9 @@ BOOLEAN = Rule(lambda v: isinstance(v, bool), "True or False")
 PROBABILITY = number(0, 1)
 # Dropout of everything cannot be rescaled.
 DROPOUT = number(0, 0.99)
-OPTIONAL_COUNT = optional_integer(1)
+OPTIONAL_COUNT = integer(1, optional=True)
 SEED = integer(0, 2**32 - 1)
-CLASSES = tuple_of(
-    _is_class, "a tuple of names of classes or groups, and of numbers of classes from 0"
-)
+CLASSES = tuple_of(_is_class, "a tuple of names of classes or groups, and of class numbers >= 0")
 STEPS = tuple_of(_is_step, "a tuple of integers >= 0, and of 'log:N' with N from 1 to 999")
 NAMES = tuple_of(lambda name: isinstance(name, str) and name != "", "a tuple of names")
 KEYWORDS = Rule(lambda v: isinstance(v, ml_collections.ConfigDict), "keyword arguments")
@@ -162,7 +158,7 @@ KEYWORDS = Rule(lambda v: isinstance(v, ml_collections.ConfigDict), "keyword arg
 MOST_REPLICAS = 256
 OVERRIDES = tuple_of(
     _is_overrides,
-    f"a tuple of at most {MOST_REPLICAS} dictionaries {{'name': ..., 'option': value}}, a single "
-    f"one with a comma behind it",
+    f"a tuple of at most {MOST_REPLICAS} dictionaries {{'name': ..., 'option': value}} (a tuple of "
+    "one needs a trailing comma)",
     high=MOST_REPLICAS,
 )

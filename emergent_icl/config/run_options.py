@@ -3,16 +3,7 @@
 from __future__ import annotations
 
 from emergent_icl.config import registry, rules
-from emergent_icl.config.rules import (
-    LABELINGS,
-    Option,
-    integer,
-    number,
-    one_of,
-    optional_integer,
-    section,
-    some_of,
-)
+from emergent_icl.config.rules import LABELINGS, Option, integer, number, one_of, section, some_of
 
 _FEWSHOT = "Few-shot modes: draw `ways` classes, with `shots` examples each in the context."
 _STEPS = (
@@ -51,9 +42,9 @@ RUN_OPTIONS: dict[str, Option] = {
     }),
     **section("training.initial", {
         "run": Option("", rules.STRING, "Work directory of the run to take initial weights from; "
-            "'' for random weights. It is read before the first step only, and may vanish "
+            "'' for random weights. It is read only before the first step and may be deleted "
             "afterwards.", before=""),
-        "step": Option(None, optional_integer(0), "Checkpoint of that run; none: the newest.",
+        "step": Option(None, integer(0, optional=True), "Checkpoint of that run; none: the newest.",
             before=None),
         "replica": Option("", rules.STRING, "Name of the replica of that run, if it has several.",
             before=""),
@@ -61,8 +52,8 @@ RUN_OPTIONS: dict[str, Option] = {
             "'transformer' or 'transformer/layers'; () for all. BatchNorm's averages come with "
             "them; other modules keep their random weights.", before=()),
     }, per_replica=True),
-    "training.initial.checksum": Option(None, optional_integer(0), "CRC-32 of the weights taken, "
-        "recorded at the start. If given, other weights are refused.", before=None),
+    "training.initial.checksum": Option(None, integer(0, optional=True), "CRC-32 of the weights "
+        "taken, recorded at the start. If given, other weights are refused.", before=None),
     **section("training.optimizer", {
         "name": Option("adam", rules.STRING, "Any optax optimizer that takes a learning rate."),
         "options": Option({}, rules.KEYWORDS,
@@ -92,9 +83,9 @@ RUN_OPTIONS: dict[str, Option] = {
         "batch_size": Option(256, integer(1), "Sequences, and images, evaluated at a time."),
         "seed": Option(0, rules.SEED, "Seed of the evaluation sequences and their noise.",
             per_replica=True),
-        "shots": Option(None, optional_integer(1), f"{_FEWSHOT} Derived when unset: "
+        "shots": Option(None, rules.OPTIONAL_COUNT, f"{_FEWSHOT} Derived when unset: "
             "(data.sequences.seq_len - 1) / ways, the length of training sequences."),
-        "ways": Option(None, optional_integer(2), f"{_FEWSHOT} Derived when unset: "
+        "ways": Option(None, integer(2, optional=True), f"{_FEWSHOT} Derived when unset: "
             "data.sequences.ways, at least 2."),
         "distinct_ways": Option(True, rules.BOOLEAN, "Few-shot modes: draw the ways without "
             "replacement, unlike the reference implementation (docs/fidelity.md)."),

@@ -39,8 +39,8 @@ def test_flags_are_taken_as_they_are_even_under_a_scheduler():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("node1:1234",), "--num_processes and --process_id must be given too"),
-        ((None, 2, 0), "--coordinator_address must be given too"),
+        (("node1:1234",), "also give --num_processes and --process_id: a run"),
+        ((None, 2, 0), "also give --coordinator_address: a run"),
         (("node1", 2, 0), "--coordinator_address=node1 must be HOST:PORT"),
         ((":80", 2, 0), "must be HOST:PORT"),
         (("node1:70000", 2, 0), "port from 1 to 65535"),

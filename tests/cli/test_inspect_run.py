@@ -31,7 +31,7 @@ def test_inspect_run_draws_predictions_and_attention(trained):
 def test_inspect_data_of_a_trained_run_gives_icl_without_look_alikes(trained):
     done = launch("inspect_data", f"--workdir={trained}", "--rows=1", "--sample=20")
     assert done.returncode == 0, done.stderr
-    assert "The 5 % of held-out characters that are nearest to a training class" in done.stdout
+    assert "The 5% of held-out characters that are nearest to a training class" in done.stdout
     found = json.loads((trained / "inspection.json").read_text())["lookalikes"]
     assert list(found["nearest"]) == ["blurred pixels", "encoder"]
     assert all(len(pairs) == 8 for pairs in found["nearest"].values())
@@ -49,7 +49,7 @@ def test_inspect_data_of_a_trained_run_gives_icl_without_look_alikes(trained):
 def test_inspect_run_errors_are_one_message(trained):
     for flags, message in (
         (["--mode=flipp"], "evaluation.modes"),
-        (["--sequences=0,a"], "--sequences=0,a must be numbers"),
+        (["--sequences=0,a"], "--sequences=0,a must be integers"),
         (["--sequences=99999"], "sequences [99999] must be below"),
         (["--step=3"], "no checkpoint of step 3"),
     ):

@@ -72,7 +72,7 @@ def test_presets_and_findings_go_by_name_whatever_lies_in_the_folder(tmp_path, m
         ("omniglt:small", "no file omniglt; .* did you mean 'omniglot:small'"),
         ("omniglot:smal", "'smal' is unknown .*paper, small"),
         ("", "no file ''; it must be FILE.py"),
-        ("nothing.json", "No such file"),
+        ("nothing.json", "No such file or directory: nothing.json"),
         ("broken.json", "broken.json is not a config"),
         ("list.json", "list.json is not a config, but list"),
         ("~nobody-has-this-name/x.py", "no file ~nobody-has-this-name/x.py"),

@@ -45,6 +45,7 @@ UNKNOWN = {
     "model.zipf_exponent": "'data.sequences.zipf_exponent'",
     "data.glyphs.num_clases": "'data.glyphs.num_classes'",
     "evaluation.mode": "'evaluation.modes'",
+    "trainig.seed": "'training.seed'",
 }
 
 

@@ -140,9 +140,10 @@ def test_python_without_assertions_is_refused(option):
     assert error.startswith("error: Haiku misnames parameters when assertions are off")
 
 
-def test_flags_of_other_commands_are_not_taken():
+def test_a_flag_of_another_command_and_a_missing_flag_are_errors():
     error = output("-m", "experiments.train", "--step=5", status=2)
     assert "Unknown command line flag 'step'" in error
+    assert output("-m", "experiments.train", status=2) == "error: --workdir is required\n"
 
 
 # Each in a process of its own: flags are global.

@@ -207,7 +207,7 @@ def test_reproduce_judges_findings_on_characters_that_anyone_has(tmp_path):
     [
         ("sweep", ("--sweep=none.py",), "--sweep=none.py: there is no file none.py"),
         ("sweep", ("--sweep=tests/tiny_sweep.py,tests/tiny_sweep.py",), "two sweeps are named 'ti"),
-        ("sweep", ("--sweep=tests/tiny_sweep.py", "--set=x"), "--set=x must be option=value"),
+        ("sweep", ("--sweep=tests/tiny_sweep.py", "--set=x"), "--set=x must be OPTION=VALUE"),
         (
             "sweep",
             ("--sweep=tests/tiny_sweep.py", "--set=training.num_steps=many"),

@@ -178,6 +178,6 @@ def test_one_that_waits_for_others_in_vain_says_so(tmp_path):
     with Processes(tmp_path / "run", flags) as processes:
         status, out, err = processes.wait()
     assert status != 0
-    assert "localhost:1; waits up to 3 s for the other processes" in out
+    assert "localhost:1; waiting up to 3 s for the other processes" in out
     assert "(--join_timeout)" in out
     assert "Traceback" not in err

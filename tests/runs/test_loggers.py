@@ -54,7 +54,7 @@ def wandb(monkeypatch):
 @pytest.fixture
 def failing(monkeypatch):
     """A logger that fails at its second line, and when it is closed."""
-    monkeypatch.setattr(LOGGERS, "_entries", LOGGERS._entries.new_child())
+    monkeypatch.setattr(LOGGERS, "maps", [{}, *LOGGERS.maps])
     calls = []
 
     @LOGGERS.register("failing")

@@ -60,7 +60,7 @@ def words(config, *change):
 
 def with_generator(monkeypatch, name, version):
     other = dataclasses.replace(DATA_SOURCES[name], generator=version)
-    monkeypatch.setitem(DATA_SOURCES._entries, name, other)
+    monkeypatch.setitem(DATA_SOURCES, name, other)
 
 
 def test_a_file_is_told_by_its_numbers_alone(tmp_path):
@@ -83,7 +83,7 @@ def test_generated_data_are_told_by_options_and_generator(monkeypatch, tmp_path)
     later = dataclasses.replace(
         DATA_SOURCES["glyphs"], generator=DATA_SOURCES["glyphs"].generator + 1
     )
-    monkeypatch.setitem(DATA_SOURCES._entries, "glyphs", later)
+    monkeypatch.setitem(DATA_SOURCES, "glyphs", later)
     assert words(config) != own
 
 
@@ -101,7 +101,7 @@ def test_a_source_that_says_nothing_is_told_by_its_examples(monkeypatch):
     examples = np.arange(6, dtype=np.int32)[:, None]
     shape = SourceShape(6, 1, (), "integer")
     plain = DataSource(lambda data: shape, lambda data: ExampleBank("mine", examples, ()))
-    monkeypatch.setitem(DATA_SOURCES._entries, "mine", plain)
+    monkeypatch.setitem(DATA_SOURCES, "mine", plain)
     data = with_options(base.get_config(), {"data.source": "mine"}).data
     own = load_bank(data).source
     assert own.startswith("mine, checksum ")
