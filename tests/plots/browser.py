@@ -1,4 +1,4 @@
-"""A page as a real browser shows it: Chromium without a screen or a network."""
+"""Renders a page in headless Chromium, without network access."""
 
 import json
 import re
@@ -13,7 +13,7 @@ NAMES = (
     "google-chrome",
     "google-chrome-stable",
 )
-# No name is resolved, so that nothing can come from elsewhere.
+# No host name is resolved, so that nothing can be fetched.
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -29,7 +29,7 @@ COMPLAINT = re.compile(r"CONSOLE.*?\]\s*(.*)")
 FETCHING = ("src", "srcset", "href", "data", "action", "poster", "xlink:href")
 LINKS = ("a",)
 
-# What a probe finds out goes into the page, and so into the dump.
+# Probes write their results into the page, which is dumped.
 COUNT = """
 [...document.querySelectorAll('.chart')].map((chart) => ({
   roots: chart.querySelectorAll('svg.main-svg').length,
@@ -42,18 +42,18 @@ WIDTHS = "({page: document.documentElement.scrollWidth, window: window.innerWidt
 
 
 def find_browser():
-    """Path of a Chromium, None where there is none."""
+    """Path of a Chromium browser; None if there is none."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 def visit(path, probe, folder, width=1280):
-    """Opens a page; returns what a probe gives, and what the console complained of.
+    """Opens a page; returns the value of a probe and the messages of the console.
 
     Args:
-      path: of the page.
-      probe: a JavaScript expression, or a promise of one; run when the page is loaded.
-      folder: for the browser's profile, and for a copy of the page with the probe.
-      width: of the window, pixels.
+      path: the page.
+      probe: a JavaScript expression or a promise, evaluated once the page has loaded.
+      folder: for the browser's profile and a copy of the page with the probe.
+      width: of the window, in pixels.
     """
     script = (
         "<script>window.addEventListener('load', async () => { const out = document.createElement"
@@ -72,26 +72,26 @@ def visit(path, probe, folder, width=1280):
 
 
 def problems(path, expected, folder):
-    """What is wrong with the charts of a page, and all that its console says.
+    """Faults of the charts of a page, and all messages of the console.
 
     Args:
-      path: of the page.
-      expected: panels of each chart that must be drawn, in order.
-      folder: of the browser.
+      path: the page.
+      expected: the number of panels of each chart, in order.
+      folder: for the browser.
     """
-    charts, complaints = visit(path, COUNT, folder)
+    charts, messages = visit(path, COUNT, folder)
     if charts is None:
-        return [*complaints, "the page's scripts never came to an end"]
+        return [*messages, "the page's scripts did not finish"]
     if [chart["panels"] for chart in charts] != list(expected):
-        complaints.append(f"panels: {[chart['panels'] for chart in charts]}, not {expected}")
+        messages.append(f"panels: {[chart['panels'] for chart in charts]}, not {expected}")
     for number, chart in enumerate(charts):
         if not (chart["roots"] and chart["lines"]):
-            complaints.append(f"chart {number} is not drawn: {chart}")
-    return complaints
+            messages.append(f"chart {number} is not drawn: {chart}")
+    return messages
 
 
 class ProbeReader(HTMLParser):
-    """What the probe found, None if it did not come to it."""
+    """The value of the probe; None if it did not run."""
 
     def __init__(self, text):
         super().__init__()
@@ -105,7 +105,7 @@ class ProbeReader(HTMLParser):
 
 
 class PageReader(HTMLParser):
-    """Tags, texts and fetched addresses of a page, without running anything of it."""
+    """Tags, texts, and fetched addresses of a page, without running its scripts."""
 
     def __init__(self, text):
         super().__init__()
@@ -132,5 +132,5 @@ class PageReader(HTMLParser):
 
     @property
     def text(self):
-        """All that is written on it, with single spaces."""
+        """The whole text, with single spaces."""
         return " ".join(" ".join(self.texts).split())

@@ -1,4 +1,4 @@
-"""Finds texts of a figure that overlap each other, or that leave it."""
+"""Finds texts that overlap each other or extend beyond the figure."""
 
 import itertools
 
@@ -7,7 +7,7 @@ from matplotlib.text import Text
 
 
 def clashes(figure, images=False):
-    """What is wrong with the texts of a figure; with those on images too, if asked."""
+    """Overlaps of texts with each other, the figure's edge, and optionally images."""
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     unseen = set(_ticks_out_of_view(figure))
@@ -23,7 +23,7 @@ def clashes(figure, images=False):
     ]
     whole = figure.bbox
     found += [
-        f"{text.get_text()!r} leaves the figure"
+        f"{text.get_text()!r} extends beyond the figure"
         for text, box in texts.items()
         if not (box.x0 >= 0 and box.y0 >= 0 and box.x1 <= whole.x1 and box.y1 <= whole.y1)
     ]
@@ -38,7 +38,7 @@ def clashes(figure, images=False):
 
 
 def _ticks_out_of_view(figure):
-    """Labels that Matplotlib keeps, but does not draw."""
+    """Labels that Matplotlib creates but does not draw."""
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())

@@ -1,4 +1,4 @@
-"""Results of a reproduction that nobody ran, as results.json has them, with everything odd."""
+"""Fictitious content of results.json, with every irregularity."""
 
 import math
 
@@ -19,7 +19,7 @@ BASE = {
 
 
 def make_results():
-    """All seven findings; of these one has an interval in doubt, one no runs, one odd runs."""
+    """All seven findings: one is uncertain, one has no runs, one has missing and diverged runs."""
     sweeps = {
         "burstiness": burstiness(),
         "classes": classes(),
@@ -50,7 +50,7 @@ def make_results():
 
 
 def make_run(name, seed, ends, num_steps=50_000, points=50, transient=(), diverged_at=None):
-    """A run whose measures rise from chance to `ends`; those of `transient` fall again."""
+    """A run whose measures rise from chance to `ends`; those in `transient` fall again."""
     rng = np.random.default_rng([seed, sum(name.encode())])
     steps = np.linspace(num_steps / points, num_steps, points).astype(int)
     if diverged_at is not None:
@@ -139,7 +139,7 @@ def multiplicity():
 
 
 def variation():
-    """Nothing of it was run."""
+    """No runs."""
     conditions = {
         name: {"value": None, "overrides": {"data.variation": name}, "chance": CHANCE, "runs": {}}
         for name in ("identical", "noise", "drawings")
@@ -161,14 +161,14 @@ def zipf():
         )
         for value, (icl, common, rare) in table.items()
     }
-    # Where classes are skewed enough, the commonest alone scores.
+    # With skewed classes, always predicting the most frequent one scores high.
     for condition, constant in zip(conditions.values(), CONSTANTS, strict=True):
         condition["constant"] = {"icl": 0.5, "iwl_common": constant, "iwl_rare": 0.01}
     return make_sweep("Skewed frequencies", "Zipf exponent", conditions, measures)
 
 
 def architecture():
-    """A verdict in doubt, and a search of which one condition found nothing."""
+    """An inconclusive verdict, and a search without a chosen draw in one condition."""
     table = {"transformer": (0.93, 0.4), "lstm": (0.53, 0.8), "vanilla_rnn": (0.5, 0.75)}
     conditions = {
         name: make_condition(
@@ -226,20 +226,20 @@ def verdict(name, sweep):
         outcome, kind, reason = "undecided", "inconclusive", "there are no runs of 'identical'"
         numbers = {}
     elif name == "architecture":
-        outcome, kind, reason = "undecided", "inconclusive", "its interval holds the threshold"
+        outcome, kind, reason = "undecided", "inconclusive", "its interval contains the threshold"
         numbers = {"difference": 0.19, "difference, 95 %": [-math.inf, math.inf], "p": None}
     elif name == "multiplicity":
         outcome, kind = "fails", "not reproduced"
         numbers = {"rho": 0.11, "p": 0.42}
     statistic = {
         "check": "ICL: mean of the last condition minus mean of the first is more than 0.2, "
-        "exact permutation p < .05",
+        "exact permutation p < 0.05",
         "outcome": outcome,
         "numbers": numbers,
         "reason": reason,
     }
     second = {
-        "check": "IWL falls: Spearman's rank correlation is negative, p < .05",
+        "check": "IWL falls: Spearman's rank correlation is negative, p < 0.05",
         "outcome": "undecided" if name == "variation" else "holds",
         "numbers": {} if name == "variation" else {"rho": -0.97, "p": 5e-05},
         "reason": reason if name == "variation" else "",

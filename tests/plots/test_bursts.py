@@ -19,7 +19,7 @@ STATISTICS = {
 }
 
 
-def test_bars_are_the_shares():
+def test_bars_show_the_fractions():
     figure = bursts_figure(STATISTICS, "title")
     assert len(figure.axes) == 3
     for axes, expected in zip(figure.axes, STATISTICS.values(), strict=True):
@@ -33,12 +33,12 @@ def test_bars_are_the_shares():
 
 @pytest.mark.parametrize("count", [1, 3, 12])
 @pytest.mark.parametrize("longest", [1, 64])
-def test_no_text_covers_another(count, longest):
+def test_no_text_overlaps_another(count, longest):
     statistics = {f"type {i}": measured({0: 0.5, longest: 0.5}, 65) for i in range(count)}
     assert clashes(bursts_figure(statistics, "title")) == []
 
 
-def test_the_file_is_written(tmp_path):
+def test_saving_creates_the_folder_and_the_file(tmp_path):
     style.save(bursts_figure(STATISTICS, "title"), tmp_path / "figures" / "bursts.png")
     assert (tmp_path / "figures" / "bursts.png").stat().st_size > 5000
 
@@ -47,5 +47,5 @@ def test_the_file_is_written(tmp_path):
     ("share", "text"),
     [(0.0, "0%"), (1.0, "100%"), (0.123, "12.3%"), (1e-5, "< 0.1%"), (0.99999, "> 99.9%")],
 )
-def test_shares_are_never_rounded_to_none_or_all(share, text):
+def test_fractions_are_never_rounded_to_0_or_100_percent(share, text):
     assert share_text(share) == text

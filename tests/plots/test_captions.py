@@ -17,7 +17,7 @@ def described(config, name, is_training=False, **changes):
     return describe_sequences(config, kind, is_training)
 
 
-def test_the_papers_sequences(config):
+def test_the_caption_of_the_papers_sequences(config):
     assert described(config, "bursty", True) == (
         "seq_len=9, p_bursty=0.9, shots=3, ways=2, zipf_exponent=0, labeling=ordered"
     )
@@ -38,13 +38,13 @@ def test_the_papers_sequences(config):
         ({"data.sequences.zipf_exponent": 1.5}, "zipf_exponent=1.5", "within"),
     ],
 )  # fmt: skip
-def test_options_are_named_where_they_matter(config, changes, expected, absent):
+def test_options_are_listed_only_if_they_matter(config, changes, expected, absent):
     text = described(config, "bursty", True, **changes)
     assert expected in text
     assert absent not in text
 
 
-def test_few_shot_options_are_those_of_evaluation_or_of_training(config):
+def test_few_shot_options_differ_between_evaluation_and_training(config):
     changes = {"evaluation.shots": 5, "evaluation.distinct_ways": False}
     changes |= {"data.sequences.shots": 2, "data.sequences.seq_len": 5}
     changes["data.sequences.labeling"] = "original"
@@ -53,11 +53,11 @@ def test_few_shot_options_are_those_of_evaluation_or_of_training(config):
     trained = described(config, "fewshot_rare", True)
     assert trained == "shots=2, ways=2, labeling=original"
     assert described(config, "mixed").startswith("p_fewshot=0.1, shots=5")
-    # Flipped classes always differ, and carry training labels.
+    # Flipped classes are always distinct and have training labels.
     assert described(config, "flip") == "shots=5, ways=2, zipf_exponent=0, labeling=original"
 
 
-def test_the_exponent_is_named_only_where_it_has_a_say(config):
+def test_the_exponent_is_listed_only_if_it_has_an_effect(config):
     config.data.sequences.zipf_exponent = 2.0
     assert "zipf" not in described(config, "fewshot_holdout")
     assert "zipf" not in described(config, "no_support_rare")
@@ -67,11 +67,11 @@ def test_the_exponent_is_named_only_where_it_has_a_say(config):
 
 
 @pytest.mark.parametrize("name", EVALUATION_MODES)
-def test_every_type_has_a_caption(config, name):
+def test_each_mode_has_a_caption(config, name):
     assert "labeling=" in described(config, name)
 
 
-def test_data(config, image_config):
+def test_the_caption_of_data_lists_source_and_split(config, image_config):
     assert describe_data(config) == "symbolic, 28 rare, 4 common, 8 held-out classes"
     image_config.data.drawings = "single"
     image_config.data.augment = True
@@ -80,5 +80,5 @@ def test_data(config, image_config):
         "28 rare, 4 common, 8 held-out classes"
     )
     config.data.split.update(groups="4", holdout=("group 0", 4))
-    told = "symbolic, 28 rare, 4 common, 8 held-out classes, groups=4, named holdout classes"
-    assert describe_data(config) == told
+    expected = "symbolic, 28 rare, 4 common, 8 held-out classes, groups=4, named holdout classes"
+    assert describe_data(config) == expected

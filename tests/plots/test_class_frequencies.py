@@ -39,7 +39,7 @@ def test_rank_1_is_the_last_common_class():
 
 
 @given(st.integers(0, 3000), st.integers(0, 300), st.booleans())
-def test_bins_cover_every_rank_once_and_respect_roles(num_rare, num_common, is_log):
+def test_bins_cover_each_rank_once_and_do_not_mix_roles(num_rare, num_common, is_log):
     if num_rare + num_common == 0:
         return
     edges = rank_edges(make_split(num_rare, num_common), is_log)
@@ -51,7 +51,7 @@ def test_bins_cover_every_rank_once_and_respect_roles(num_rare, num_common, is_l
 
 @settings(deadline=None)
 @given(st.sampled_from([0.0, 0.3, 1.0, 3.0, 40.0]), st.integers(1, 200), st.integers(0, 20))
-def test_a_bin_that_follows_the_law_lies_on_its_line(exponent, num_rare, num_common):
+def test_a_bin_that_follows_the_law_is_drawn_on_its_line(exponent, num_rare, num_common):
     edges = rank_edges(make_split(num_rare, num_common), exponent > 0)
     law = zipf_weights(num_rare + num_common, exponent)[::-1]
     means = [law[low - 1 : high - 1].mean() for low, high in itertools.pairwise(edges)]
@@ -78,7 +78,7 @@ def lines(figure):
     return {line.get_label(): line for line in figure.axes[0].get_lines()}
 
 
-def test_the_figure_shows_law_classes_and_what_is_absent():
+def test_the_figure_shows_the_law_classes_and_empty_bins():
     data = sample(make_split(30, 4), 1.0, name="no_support_common")
     figure = class_frequencies_figure(data, "title", "options")
     drawn = lines(figure)
@@ -93,19 +93,19 @@ def test_the_figure_shows_law_classes_and_what_is_absent():
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
-def test_a_uniform_law_has_plain_axes():
+def test_a_uniform_law_has_linear_axes():
     figure = class_frequencies_figure(sample(make_split(30, 4), 0.0), "title", "options")
     axes = figure.axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "linear")
     assert axes.get_ylim()[0] == 0
     np.testing.assert_allclose(lines(figure)["uniform"].get_ydata(), 1 / 34)
-    # Classes that are never shown lie at 0, and are drawn there.
+    # Classes that do not occur are drawn at 0.
     assert len(lines(figure)["single class"].get_xdata()) == 34
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 30.0])
 @pytest.mark.parametrize(("num_rare", "num_common"), [(1600, 10), (0, 5), (5, 0), (2, 1000)])
-def test_no_text_covers_another(exponent, num_rare, num_common):
+def test_no_text_overlaps_another(exponent, num_rare, num_common):
     data = sample(make_split(num_rare, num_common), exponent, 300)
     options = "seq_len=9, p_bursty=0.9, shots=3, ways=2, zipf_exponent=1, labeling=ordered " * 2
     figure = class_frequencies_figure(data, "A name of an experiment: " * 3, options)

@@ -1,4 +1,4 @@
-"""Durations are rounded once, and every part of them carries over."""
+"""Durations are rounded once: 59.99 minutes are 1 h 00 min."""
 
 import pytest
 

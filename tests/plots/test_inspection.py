@@ -1,4 +1,4 @@
-"""What is pictured is what a model is shown; what is written down is what was drawn."""
+"""Figures show a model's actual input, and statistics describe the same sample."""
 
 import json
 
@@ -33,16 +33,16 @@ def shown(experiment, subject, count=4, seed=0):
     return show(experiment, jax.device_put(experiment.arrays()), subject, count, seed)
 
 
-def test_the_training_type_comes_first_and_then_every_mode():
+def test_the_training_type_precedes_all_modes():
     modes = ("bursty", "fewshot_holdout")
     _, subjects = inspected(**{"evaluation.modes": modes})
     assert [subject.stem for subject in subjects] == ["train_bursty", *modes]
     assert [subject.heading for subject in subjects] == ["training (bursty)", *modes]
-    # The same type, evaluated on: other sequences.
+    # The same type in evaluation has different sequences.
     assert (subjects[0].sample.class_ids != subjects[1].sample.class_ids).any()
 
 
-def test_images_are_those_of_the_bank():
+def test_images_match_the_bank():
     experiment, (training, *_) = inspected("images", **{"data.noise_scale": 0.0})
     picture = shown(experiment, training)
     assert picture.kind == "image"
@@ -61,40 +61,40 @@ def test_rare_classes_are_shown_as_random_images():
     assert is_rare.any()
     assert set(np.unique(picture.examples[is_rare])) == {0.0, 1.0}
     assert np.abs(picture.examples[is_rare].mean() - 0.5) < 0.05
-    # All examples of a class of a sequence are alike.
+    # All examples of a rare class within a sequence are equal.
     for examples, class_ids in zip(picture.examples, picture.class_ids, strict=True):
         rare = experiment.task.space.places_of(class_ids) < 28
         first = [list(class_ids).index(name) for name in class_ids]
         np.testing.assert_array_equal(examples[rare], examples[first][rare])
 
 
-def test_vectors_are_shown_with_their_noise_which_repeats_with_the_seed():
+def test_vectors_are_shown_with_noise_that_depends_on_the_seed():
     experiment, (training, *_) = inspected("vectors")
     vectors = shown(experiment, training)
     means = experiment.bank.examples[training.sample.class_ids[:4], 0]
     assert vectors.examples.shape == (4, 9, 16)
-    # As the data source defines it: (mean + .1 * noise) / sqrt(1 + .1^2), noise ~ N(0, 1 / 16).
+    # The data source's definition: (mean + 0.1 noise) / sqrt(1 + 0.1^2), noise ~ N(0, 1 / 16).
     error = vectors.examples * np.sqrt(1 + 0.1**2) - means
     assert np.std(error) == pytest.approx(0.1 / 4, rel=0.1)
     np.testing.assert_array_equal(shown(experiment, training).examples, vectors.examples)
     assert (shown(experiment, training, seed=1).examples != vectors.examples).all()
 
 
-def test_integers_are_shown_as_they_are():
+def test_integers_are_shown_unchanged():
     experiment, (training, *_) = inspected("symbols")
     np.testing.assert_array_equal(
         shown(experiment, training).examples, training.sample.class_ids[:4]
     )
 
 
-def test_a_picture_may_hold_more_than_the_sample():
+def test_more_sequences_than_the_sample_can_be_shown():
     experiment, (training, *_) = inspected(sample=2)
     picture = shown(experiment, training, count=5)
     assert picture.labels.shape == (5, 9)
     np.testing.assert_array_equal(picture.labels[:2], training.sample.labels)
 
 
-# ------------------------------------------------------------------------- small print
+# Small print.
 
 
 def notes(name, **changes):
@@ -103,7 +103,7 @@ def notes(name, **changes):
     return picture, experiment.task.space.places_of(picture.class_ids)
 
 
-def test_notes_name_roles():
+def test_notes_state_roles():
     picture, places = notes("no_support_zipfian")
     expected = np.where(places < 28, "rare", "common")
     np.testing.assert_array_equal(picture.notes, expected)
@@ -112,7 +112,7 @@ def test_notes_name_roles():
     assert set(picture.notes.ravel()) == {"held-out"}
 
 
-def test_notes_name_the_fixed_label_under_another():
+def test_notes_state_the_fixed_label_if_a_different_one_is_shown():
     picture, places = notes("flip")
     for row, labels, own in zip(picture.notes, picture.labels, places, strict=True):
         for note, label, place in zip(row, labels, own, strict=True):
@@ -120,7 +120,7 @@ def test_notes_name_the_fixed_label_under_another():
             assert label != place
 
 
-def test_any_label_of_a_class_is_its_own():
+def test_with_label_multiplicity_each_label_of_a_class_is_its_own():
     changes = {"data.sequences.label_multiplicity": 3}
     picture, places = notes("bursty", **changes)
     assert (picture.labels != 3 * places).any()
@@ -130,7 +130,7 @@ def test_any_label_of_a_class_is_its_own():
     assert f"own {3 * places[0, 0]}" in picture.notes[0, 0]
 
 
-# ------------------------------------------------------------------------------- files
+# Files.
 
 
 def test_files_are_a_pure_function_of_config_and_seed(tmp_path):
@@ -146,7 +146,7 @@ def test_files_are_a_pure_function_of_config_and_seed(tmp_path):
     }  # fmt: skip
 
 
-def test_the_report_is_json_and_says_what_was_measured():
+def test_the_report_contains_the_statistics_as_json():
     experiment, subjects = inspected(**{"data.sequences.p_bursty": 1.0})
     content = json.loads(json.dumps(report(experiment, subjects, 7), allow_nan=False))
     assert content["seed"] == 7
@@ -171,7 +171,7 @@ def test_the_report_is_json_and_says_what_was_measured():
         ({"type": "mixed", "seq_len": 7}, False),
     ],
 )
-def test_which_sequences_follow_the_zipf_law(options, follows):
+def test_which_sequences_follow_zipfs_law(options, follows):
     config = tiny.get_config("symbols").unlock()
     config.data.sequences.update(options)
     assert make_task(config).training.follows_zipf is follows

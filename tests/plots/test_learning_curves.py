@@ -23,7 +23,7 @@ RECORDS = [
 
 
 def pixels(path, color):
-    """How many pixels of a PNG have exactly this color."""
+    """The number of pixels of a PNG with exactly this color."""
     rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
     return np.count_nonzero((np.asarray(Image.open(path).convert("RGB")) == rgb).all(axis=-1))
 
@@ -37,7 +37,7 @@ def pixels(path, color):
         (("train/loss",), (LOSS_COLOR,)),
     ],
 )
-def test_every_curve_that_was_measured_is_drawn(tmp_path, drop, absent):
+def test_each_measured_curve_is_drawn(tmp_path, drop, absent):
     records = [{k: v for k, v in record.items() if k not in drop} for record in RECORDS]
     path = tmp_path / "figures" / "curves.png"
     style.save(learning_curves_figure(records, "title", {"icl": 0.5}), path)
@@ -45,7 +45,7 @@ def test_every_curve_that_was_measured_is_drawn(tmp_path, drop, absent):
         assert (pixels(path, color) > 50) == (color not in absent), color
 
 
-def test_a_run_without_any_line_still_gets_a_figure(tmp_path):
+def test_a_run_without_records_has_an_empty_figure(tmp_path):
     style.save(learning_curves_figure([], "title", {}), tmp_path / "empty.png")
     assert (tmp_path / "empty.png").stat().st_size > 1000
 
@@ -68,17 +68,17 @@ def texts_and_levels(folder, config):
     return [text.get_text() for text in axes[0].texts], levels
 
 
-def test_in_weights_skewed_classes_are_compared_with_always_the_commonest(config, tmp_path):
+def test_iwl_is_compared_with_the_most_frequent_class_if_classes_are_skewed(config, tmp_path):
     said, levels = texts_and_levels(tmp_path / "uniform", config)
     assert (said, levels[0]) == (["chance (ICL)"], {0.5})
     config.data.sequences.zipf_exponent = 3.0
-    commonest = 1 / sum(rank**-3 for rank in range(1, 33))
+    most_frequent = 1 / sum(rank**-3 for rank in range(1, 33))
     said, levels = texts_and_levels(tmp_path / "skewed", config)
     assert said == ["chance (ICL)", "most frequent class (IWL)"]
-    assert sorted(levels[0]) == pytest.approx([0.5, commonest])
+    assert sorted(levels[0]) == pytest.approx([0.5, most_frequent])
     config.training.replicas = 2
     _, levels = texts_and_levels(tmp_path / "replicas", config)
-    assert list(map(list, levels)) == [[0.5], [pytest.approx(commonest)]]
+    assert list(map(list, levels)) == [[0.5], [pytest.approx(most_frequent)]]
 
 
 @pytest.mark.parametrize(("count", "is_categorical"), [(2, True), (7, True), (8, False)])

@@ -1,4 +1,4 @@
-"""Pairs side by side, and what inspection.json says of them."""
+"""Pairs of similar classes in the figure and in inspection.json."""
 
 import json
 
@@ -18,7 +18,7 @@ def built(preset, **changes):
 
 
 @pytest.mark.parametrize("preset", ["images", "vectors"])
-def test_a_pair_for_each_held_out_class_without_a_run(preset):
+def test_each_held_out_class_has_a_pair_without_a_run(preset):
     experiment = built(preset)
     found = find_lookalikes(experiment)
     (way,) = found.nearest
@@ -43,11 +43,11 @@ def test_a_pair_for_each_held_out_class_without_a_run(preset):
         ("images", {"data.random_rare_images": True, "data.split.num_common": 0}),
     ],
 )
-def test_nothing_is_compared_where_there_is_nothing_to_compare(preset, changes):
+def test_without_comparable_classes_the_result_is_none(preset, changes):
     assert find_lookalikes(built(preset, **changes)) is None
 
 
-def test_made_up_images_are_not_compared():
+def test_random_images_are_not_compared():
     experiment = built("images", **{"data.random_rare_images": True})
     common = experiment.task.space.split.class_ids[28:32]
     found = find_lookalikes(experiment)

@@ -1,4 +1,4 @@
-"""Which claims were registered, and which have changed since, stands beside every verdict."""
+"""Each verdict is shown with the status of its registration."""
 
 import json
 
@@ -14,7 +14,7 @@ def results_with(registration):
     return json.loads(json.dumps(make_results() | {"registration": registration}))
 
 
-def test_every_table_and_the_figure_say_which_claims_changed():
+def test_tables_and_the_summary_name_the_claims_that_changed():
     date = "registered on 2026-11-28 as 0123456789ab"
     marks = dict.fromkeys(make_results()["verdicts"], date)
     marks["zipf"] = f"{CHANGED}seeds: [0] registered, [0, 1] now"
@@ -29,7 +29,7 @@ def test_every_table_and_the_figure_say_which_claims_changed():
     assert rows["| zipf"].endswith(f"<br>{marks['zipf']} |")
     assert rows["| classes"].endswith(f"<br>{date} |")
     report = report_page(results, None)
-    # In full with its finding, in short in the table of all.
+    # In full with its finding, abbreviated in the table of verdicts.
     assert report.count(CHANGED.removesuffix(": ")) == 2
     assert report.count(marks["zipf"]) == 1
     assert report.count(date) == 12
@@ -41,7 +41,7 @@ def test_every_table_and_the_figure_say_which_claims_changed():
     assert f"{line}." in fill("<!-- results: verdicts -->\n<!-- /results -->", results, ".")
 
 
-def test_results_of_before_say_that_nothing_was_registered():
+def test_results_of_earlier_versions_are_shown_as_not_registered():
     results = json.loads(json.dumps(make_results()))
     assert sweep_data.registrations_text(results) == "Claims: not registered"
     assert "not registered |" in fill("<!-- results: checks -->\n<!-- /results -->", results, ".")

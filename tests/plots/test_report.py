@@ -1,4 +1,4 @@
-"""The report: everything in it, nothing fetched, nothing hostile run, every chart really drawn."""
+"""The report is complete and self-contained, escapes all texts, and draws every chart."""
 
 import copy
 import json
@@ -16,13 +16,13 @@ from emergent_icl.plots.sweep_figures import save, summary_figure
 from emergent_icl.runs.workdir import write_whole
 
 RESULTS = make_results()
-# Of each chart; nothing of "variation" was run.
+# Number of panels of each chart; "variation" has no runs.
 PANELS = [2, 2, 2, 3, 2, 2]
 HOSTILE = (
     "</script><script>document.body.innerHTML='gone';throw 'x'</script><img src=http://x/> %{x}"
 )
 
-# A browser is optional: the report is tested without one, too. CI installs one.
+# A browser is optional: other tests of the report need none. CI installs one.
 needs_browser = pytest.mark.skipif(
     browser.find_browser() is None, reason=f"none of {', '.join(browser.NAMES)} is on PATH"
 )
@@ -30,10 +30,10 @@ needs_browser = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The report with its figures, where it lies."""
+    """The path of a report with its figures."""
     folder = tmp_path_factory.mktemp("report")
     save(summary_figure(RESULTS), folder / "figures" / "summary")
-    # Its own picture, for readers without scripts.
+    # For readers without scripts.
     (folder / "figures" / "classes.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     path = folder / "made" / "report.html"
     write_whole(path, report_page(RESULTS, folder / "figures"))
@@ -46,7 +46,7 @@ def read(page):
 
 
 def hostile_results():
-    """The same results, with every name and text an attempt to break out."""
+    """The same results with a script injection in each name and text."""
     results = copy.deepcopy(RESULTS)
     sweep = results["sweeps"].pop("burstiness")
     verdict = results["verdicts"].pop("burstiness")
@@ -76,10 +76,10 @@ def hostile_results():
     }
 
 
-# What is in the file.
+# Content of the file.
 
 
-def test_everything_that_was_found_is_written(read):
+def test_the_report_contains_all_results(read):
     assert "4 of 7 findings reproduced" in read.text
     for name, sweep in RESULTS["sweeps"].items():
         verdict = RESULTS["verdicts"][name]
@@ -96,15 +96,15 @@ def test_everything_that_was_found_is_written(read):
     assert "emergent-icl 1.0.0" in read.text
 
 
-def test_the_number_of_claims_and_the_stricter_reading_are_told(read):
+def test_the_report_states_the_number_of_claims_and_stricter_readings(read):
     assert "7 claims, judged as one family." in read.text
-    # In the table of all, and with the finding.
+    # In the table of verdicts, and with the finding.
     assert read.text.count("✓ reproduced (stricter reading: ? inconclusive)") == 2
     assert read.text.count("(stricter reading:") == 2
     assert "p = 0.0123, adjusted for 7 claims = 0.0861" in read.text
 
 
-def test_every_verdict_has_a_sign_and_a_link_to_its_finding(read):
+def test_each_verdict_has_a_sign_and_a_link_to_its_finding(read):
     for sign, verdict in (("✓", "reproduced"), ("✗", "not reproduced"), ("?", "inconclusive")):
         assert f"{sign} {verdict}" in read.text
     targets = {values["id"] for _, values in read.tags if "id" in values}
@@ -113,8 +113,8 @@ def test_every_verdict_has_a_sign_and_a_link_to_its_finding(read):
     assert {link.removeprefix("#") for link in links} <= targets
 
 
-def test_means_and_deviations_are_those_of_the_runs_that_count(read):
-    # 0.750 of four runs, since one is missing; the run that diverged is in no mean.
+def test_means_and_deviations_exclude_diverged_runs(read):
+    # One run of classes=400 is missing; one of classes=800 diverged.
     rows = {row.name: row for row in tables.condition_rows(RESULTS["sweeps"]["classes"])}
     assert all(end.endswith(" (4)") for end in rows["classes=400"].ends)
     assert (rows["classes=400"].runs, rows["classes=800"].runs) == ("4", "5, 1 diverged")
@@ -126,7 +126,7 @@ def test_means_and_deviations_are_those_of_the_runs_that_count(read):
     assert "No runs." in read.text
 
 
-def test_searches_show_their_draws_and_what_was_chosen(read):
+def test_searches_list_their_draws_and_the_chosen_ones(read):
     assert "Search for settings (8 draws)" in read.text
     assert "Draws for vanilla_rnn; none was chosen" in read.text
     assert read.text.count("✓ chosen") == 2
@@ -140,7 +140,7 @@ def test_tables_have_headers_and_captions(read):
     assert set(scopes) == {"col", "row"}
 
 
-def test_the_file_needs_no_other(page, read):
+def test_the_file_is_self_contained(page, read):
     text = page.read_text("utf-8")
     assert text.count(get_plotlyjs()) == 1
     outside = [address for address in read.fetched if not address.startswith("data:")]
@@ -151,7 +151,7 @@ def test_the_file_needs_no_other(page, read):
     assert policies[0]["content"].startswith("default-src 'none'")
 
 
-def test_pictures_lie_within_the_page_where_there_are_any(read):
+def test_existing_figures_are_embedded(read):
     pictures = [values for tag, values in read.tags if tag == "img"]
     assert len(pictures) == 2
     assert all(one["src"].startswith("data:image/svg+xml;base64,") for one in pictures)
@@ -159,7 +159,7 @@ def test_pictures_lie_within_the_page_where_there_are_any(read):
     assert not [tag for tag, _ in PageReader(report_page(RESULTS, None)).tags if tag == "img"]
 
 
-def test_a_finding_without_sweep_or_without_verdict():
+def test_a_finding_may_lack_its_sweep_or_its_verdict():
     results = copy.deepcopy(RESULTS)
     del results["sweeps"]["zipf"], results["verdicts"]["burstiness"]
     text = PageReader(report_page(results, None)).text
@@ -167,7 +167,7 @@ def test_a_finding_without_sweep_or_without_verdict():
     assert "∅ no verdict" in text
 
 
-def test_runs_without_curves_are_not_called_missing():
+def test_runs_without_curves_are_not_reported_as_missing():
     results = copy.deepcopy(RESULTS)
     for condition in results["sweeps"]["zipf"]["conditions"].values():
         for run in condition["runs"].values():
@@ -175,18 +175,18 @@ def test_runs_without_curves_are_not_called_missing():
     assert "The runs recorded no curves" in PageReader(report_page(results, None)).text
 
 
-def test_names_and_texts_of_results_cannot_become_markup():
+def test_names_and_texts_of_results_are_escaped():
     page = PageReader(report_page(hostile_results(), None))
     plain = PageReader(report_page(RESULTS, None))
     assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags}
-    # Title, headline and tables still say what was given.
+    # Title, headline, and tables show the text itself.
     assert HOSTILE in page.text
     assert sum(tag == "script" for tag, _ in page.tags) == 3
     assert page.fetched == []
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_pages_of_hostile_results_hold_no_markup_of_theirs(block):
+def test_names_and_texts_are_escaped_in_markdown(block):
     results = hostile_results()
     results["machine"] |= {"cores": HOSTILE}
     text = fill(f"<!-- results: {block} -->\n<!-- /results -->", results, ".")
@@ -195,16 +195,16 @@ def test_pages_of_hostile_results_hold_no_markup_of_theirs(block):
     assert "gone" in text
 
 
-def test_charts_are_json_that_holds_no_markup():
+def test_charts_are_json_without_markup():
     page = PageReader(report_page(hostile_results(), None))
     text = page.scripts[0]
     assert not set("<>&\u2028") & set(text)
-    # Whoever draws it would read markup.
+    # Plotly would interpret markup.
     assert HOSTILE not in json.dumps(json.loads(text))
     assert chart_text("<b> & %{x}") == "&lt;b&gt; &amp; &#37;{x}"
 
 
-def test_charts_hold_means_bands_and_what_every_seed_has():
+def test_charts_contain_means_bands_and_the_value_of_each_seed():
     drawn = chart(RESULTS["sweeps"]["burstiness"])
     named = [trace for trace in drawn["data"] if trace.get("showlegend")]
     assert [trace["name"] for trace in named] == list(RESULTS["sweeps"]["burstiness"]["conditions"])
@@ -248,16 +248,16 @@ def test_a_band_ends_where_runs_are_missing():
         ({"best condition": "alpha=1", "mean": 1 / 3}, "best condition alpha=1, mean 0.333"),
     ],
 )  # fmt: skip
-def test_numbers_in_a_line(numbers, text):
+def test_numbers_are_formatted_in_one_line(numbers, text):
     assert tables.numbers_text(numbers).replace("\N{NO-BREAK SPACE}", " ") == text
 
 
-# What a browser makes of it.
+# In a browser.
 
 
 @pytest.mark.browser
 @needs_browser
-def test_every_chart_is_drawn_and_the_console_is_silent(page, tmp_path):
+def test_each_chart_is_drawn_without_console_messages(page, tmp_path):
     assert browser.problems(page, PANELS, tmp_path) == []
 
 
@@ -272,23 +272,23 @@ def test_every_chart_is_drawn_and_the_console_is_silent(page, tmp_path):
         ("<main>", '<main><img src="http://example.com/x.png" alt="">', "Content Security Policy"),
     ],
 )
-def test_the_checker_notices_a_broken_page(page, tmp_path, old, new, found):
+def test_the_browser_check_notices_a_broken_page(page, tmp_path, old, new, found):
     text = page.read_text("utf-8")
     assert old in text
     broken = tmp_path / "broken.html"
     broken.write_text(text.replace(old, new), "utf-8")
-    complaints = " ".join(browser.problems(broken, PANELS, tmp_path))
-    assert found in complaints
+    messages = " ".join(browser.problems(broken, PANELS, tmp_path))
+    assert found in messages
 
 
 @pytest.mark.browser
 @needs_browser
-def test_hostile_results_are_drawn_and_run_nothing(tmp_path):
+def test_injected_scripts_are_shown_but_do_not_run(tmp_path):
     write_whole(tmp_path / "report.html", report_page(hostile_results(), None))
     assert browser.problems(tmp_path / "report.html", [2], tmp_path) == []
     probe = "[...document.querySelectorAll('.chart text')].map((text) => text.textContent)"
     texts, _ = browser.visit(tmp_path / "report.html", probe, tmp_path)
-    # The legend shows the name as it was given.
+    # The legend shows the text itself.
     assert HOSTILE in texts
 
 
@@ -317,7 +317,7 @@ CLICK = """
 @pytest.mark.browser
 @needs_browser
 def test_a_click_on_a_name_hides_its_condition_in_all_panels(page, tmp_path):
-    traces, complaints = browser.visit(page, CLICK, tmp_path)
-    assert complaints == []
+    traces, messages = browser.visit(page, CLICK, tmp_path)
+    assert messages == []
     hidden = {(name, axis) for name, visible, axis in traces if visible == "legendonly"}
     assert hidden == {("p=0", "x"), ("p=0", "x2")}

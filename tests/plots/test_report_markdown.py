@@ -1,4 +1,4 @@
-"""What pages say of a reproduction is written from its results, and nothing else of them is."""
+"""Blocks of Markdown pages are generated from results; the rest of a page is unchanged."""
 
 import json
 
@@ -12,8 +12,7 @@ from emergent_icl.plots.sweep_tables import UNKNOWN
 
 RESULTS = json.loads(json.dumps(make_results()))
 PAGE = "# Title\n" + "".join(
-    f"<!-- results: {name} -->\nwhat stood here\n<!-- /results -->\nkept: {name}\n"
-    for name in BLOCKS
+    f"<!-- results: {name} -->\nold text\n<!-- /results -->\nkept: {name}\n" for name in BLOCKS
 )
 
 
@@ -22,15 +21,15 @@ def page():
     return fill(PAGE, RESULTS, "pictures")
 
 
-def test_what_stands_between_marks_is_new_and_the_rest_is_kept(page):
-    assert "what stood here" not in page
+def test_blocks_are_regenerated_and_the_rest_is_unchanged(page):
+    assert "old text" not in page
     assert page.startswith("# Title\n<!-- results: ")
     assert all(f"kept: {name}\n" in page for name in BLOCKS)
     assert fill(page, RESULTS, "pictures") == page
 
 
 @pytest.mark.parametrize("name", RESULTS["verdicts"])
-def test_verdicts_come_with_their_checks_and_numbers(page, name):
+def test_verdicts_are_listed_with_checks_and_numbers(page, name):
     found = RESULTS["verdicts"][name]
     row = next(line for line in page.splitlines() if line.startswith(f"| {name} | "))
     assert f" {found['verdict']} " in row
@@ -41,7 +40,7 @@ def test_verdicts_come_with_their_checks_and_numbers(page, name):
         assert all(one in row for one in check["numbers"] if "%" not in one)
 
 
-def test_the_number_of_claims_stands_above_every_table_of_verdicts(page):
+def test_each_table_of_verdicts_states_the_number_of_claims(page):
     for name in ("verdicts", "checks"):
         block = page.split(f"<!-- results: {name} -->")[1].split("<!-- /results -->")[0]
         text, table, *_ = block.strip().split("\n\n")
@@ -49,7 +48,7 @@ def test_the_number_of_claims_stands_above_every_table_of_verdicts(page):
         assert table.startswith("| finding | verdict | ")
 
 
-def test_the_stricter_reading_stands_beside_a_verdict_of_an_older_rule(page):
+def test_verdicts_under_the_older_rule_show_the_stricter_reading(page):
     rows = {line.split(" | ")[0]: line for line in page.splitlines() if line.startswith("| ")}
     for name in ("| Burstiness", "| burstiness"):
         assert "| ✓ reproduced (stricter reading: ? inconclusive) |" in rows[name]
@@ -58,14 +57,14 @@ def test_the_stricter_reading_stands_beside_a_verdict_of_an_older_rule(page):
     assert "tricter" not in rows["| classes"]
 
 
-def test_the_best_constant_answer_stands_beside_what_it_is_compared_with(page):
+def test_the_best_constant_answer_is_shown_beside_the_measured_accuracy(page):
     (row,) = (line for line in page.splitlines() if line.startswith("| exponent=2 |"))
     assert "(5), constant answer 0.608 |" in row
     assert row.count("constant") == 1
 
 
 @pytest.mark.parametrize("name", RESULTS["sweeps"])
-def test_means_are_those_of_the_runs_that_did_not_diverge(page, name):
+def test_means_exclude_diverged_runs(page, name):
     sweep = RESULTS["sweeps"][name]
     section = page.split(f"### {sweep['title']}\n")[1].split("###")[0]
     assert f"(pictures/{name}.png)" in section
@@ -80,24 +79,24 @@ def test_means_are_those_of_the_runs_that_did_not_diverge(page, name):
         assert f"| {condition} | {text} | " in section
 
 
-def test_the_origin_tells_the_runs_devices_from_the_judges_machine():
+def test_the_origin_names_the_devices_of_the_runs_and_the_machine_that_judged():
     block = "<!-- results: origin -->\n<!-- /results -->"
     machine = {"processor": "Judge", "cores": 3, "devices": "4 x GPU", "platform": "Linux"}
     changed = RESULTS | {"machine": machine, "runs": 7, "compute_seconds": 3 * 3600}
     text = fill(block, changed | {"preset": "laptop", "changes": {"a.b": 1}}, ".")
     assert "7 runs, including searches, of omniglot, preset 'laptop', a.b=1, seeds 0, 1, 2" in text
     assert "3 h 00 min of computing on 4 x GPU each; judged on Judge (3 cores)." in text
-    # Sweeps that are not the paper's have no preset.
+    # A user's own sweeps have no preset.
     assert "omniglot, seeds 0" in fill(block, changed | {"preset": None, "changes": {}}, ".")
 
 
-def test_the_origin_says_what_replicates_share_and_which_sweeps_differ():
+def test_the_origin_states_what_replicates_share_by_sweep():
     block = "<!-- results: origin -->\n<!-- /results -->"
     changed = json.loads(json.dumps(RESULTS))
     for name, sweep in changed["sweeps"].items():
-        is_odd = name == "transience"
-        sweep["seeds"] = list(range(100, 112 if is_odd else 108))
-        sweep["split"] = "fixed" if is_odd else "replicate"
+        is_other = name == "transience"
+        sweep["seeds"] = list(range(100, 112 if is_other else 108))
+        sweep["split"] = "fixed" if is_other else "replicate"
     assert (
         "seeds 100 to 107 (each seed has its own class split and evaluation sequences); "
         "transience: seeds 100 to 111 (all seeds share one class split and one set of "
@@ -105,7 +104,7 @@ def test_the_origin_says_what_replicates_share_and_which_sweeps_differ():
     ) in fill(block, changed, ".")
 
 
-def test_a_bar_in_a_name_does_not_end_its_cell():
+def test_vertical_bars_in_texts_are_escaped():
     changed = json.loads(json.dumps(RESULTS))
     changed["verdicts"]["burstiness"]["claim"] = "A | B"
     block = "<!-- results: verdicts -->\n<!-- /results -->"
@@ -121,7 +120,7 @@ def test_a_bar_in_a_name_does_not_end_its_cell():
         ("<!-- /results -->\n", "needs a '<!-- /results -->'"),
     ],
 )
-def test_a_page_that_cannot_be_filled_says_why(page, said, tmp_path):
+def test_invalid_blocks_are_reported_and_the_page_is_unchanged(page, said, tmp_path):
     with pytest.raises(ValueError, match=said):
         fill(page, RESULTS, ".")
     results, path = tmp_path / "results.json", tmp_path / "page.md"

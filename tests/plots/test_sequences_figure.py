@@ -1,4 +1,4 @@
-"""Pictures of sequences: what is drawn is what was given, nothing covers anything else."""
+"""Figures of sequences show the given examples, without overlaps."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from emergent_icl.plots.sequences import (
 )
 
 SUBTITLE = "seq_len=9, p_bursty=0.9, shots=3, ways=2, zipf_exponent=0, labeling=ordered\nData: x"
-NOTE = "Small print: the class's role. 'own': its label in training, where it stands under another."
+NOTE = "Small print: role of the class. 'own': its label in training, if a different one is shown."
 
 
 def make(kind, num_sequences=2, seq_len=9, label=17, note="rare", size=28):
@@ -42,19 +42,19 @@ def make(kind, num_sequences=2, seq_len=9, label=17, note="rare", size=28):
     ("seq_len", "label", "title"),
     [(9, 17, "title"), (2, 0, "a title that is long " * 5), (65, 1_234_567, "title")],
 )
-def test_no_text_covers_another_or_an_image(kind, seq_len, label, title):
+def test_no_text_overlaps_another_or_an_image(kind, seq_len, label, title):
     shown = make(kind, 1 + (seq_len < 65), seq_len, label, f"common\nown {label}")
     figure = sequences_figure(shown, title, SUBTITLE, NOTE)
     assert clashes(figure, images=True) == []
 
 
-def test_the_overlap_check_sees_overlaps():
+def test_the_overlap_check_finds_overlaps():
     figure = sequences_figure(make("image", note="x" * 40), "title", SUBTITLE, NOTE)
     assert any("x' and 'x" in clash for clash in clashes(figure))
 
 
 @pytest.mark.parametrize("seq_len", [9, 18, 65])
-def test_every_example_has_its_label_and_the_query_asks_for_it(seq_len):
+def test_each_example_has_its_label_and_the_query_a_question_mark(seq_len):
     shown = make("integer", 3, seq_len)
     labels = np.arange(3 * seq_len).reshape(3, seq_len) + 1000
     figure = sequences_figure(shown._replace(labels=labels), "title", SUBTITLE, NOTE)
@@ -65,7 +65,7 @@ def test_every_example_has_its_label_and_the_query_asks_for_it(seq_len):
     assert texts.count("12345") == labels.size
 
 
-def test_a_signature_moves_nothing():
+def test_a_signature_does_not_change_the_layout():
     figure = sequences_figure(make("integer", 1), "title", SUBTITLE, NOTE)
     (legend,) = figure.legends
     before = legend.get_window_extent().bounds
@@ -73,7 +73,7 @@ def test_a_signature_moves_nothing():
     assert legend.get_window_extent().bounds == before
 
 
-def test_long_sequences_continue_on_balanced_lines():
+def test_long_sequences_are_wrapped_into_balanced_lines():
     figure = sequences_figure(make("integer", 1, 65), "title", SUBTITLE, NOTE)
     tops = [round(axes.get_position().y0, 3) for axes in examples(figure)]
     assert [tops.count(top) for top in sorted(set(tops), reverse=True)] == [17, 17, 17, 14]
@@ -84,7 +84,7 @@ def examples(figure):
     return [axes for axes in figure.axes if axes.get_xlabel()]
 
 
-def test_frames_tell_query_support_repeats_and_the_rest_apart():
+def test_frames_distinguish_query_support_and_repeats():
     figure = sequences_figure(make("image", 1), "title", SUBTITLE, NOTE)
     frames = [
         (axes.spines["left"].get_edgecolor(), axes.spines["left"].get_linewidth())
@@ -99,7 +99,7 @@ def rgba(color):
     return (*(int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)), 1.0)
 
 
-def test_colors_of_classes():
+def test_repeated_classes_have_colors_by_frequency():
     blue, green, purple = REPEAT_COLORS
     assert class_colors(np.array([5, 6, 7])) == {7: QUERY_COLOR}
     assert class_colors(np.array([8, 6, 6, 8, 8, 5, 7])) == {7: QUERY_COLOR, 8: blue, 6: green}
@@ -107,7 +107,7 @@ def test_colors_of_classes():
     assert class_colors(many) == {9: QUERY_COLOR, 4: blue, 1: green, 2: purple}
 
 
-def test_nothing_of_an_image_is_clipped():
+def test_images_are_not_clipped():
     shown = make("image", 1)
     noise = np.random.default_rng(1).normal(0.5, 0.5, shown.examples.shape).astype(np.float32)
     figure = sequences_figure(shown._replace(examples=noise), "title", SUBTITLE, NOTE)
@@ -117,7 +117,7 @@ def test_nothing_of_an_image_is_clipped():
         assert image.get_clim() == (noise.min(), noise.max())
 
 
-def test_ranges_show_plain_images_as_they_are_and_vectors_around_zero():
+def test_ranges_are_0_to_1_for_images_and_symmetric_for_vectors():
     assert value_range(make("image").examples) == (0.0, 1.0)
     vectors = make("vector")
     vectors.examples[0, 0, 0] = -3.0
@@ -132,7 +132,7 @@ def test_vectors_become_squares():
     assert np.isnan(padded.ravel()[5:]).all()
 
 
-def test_a_very_tall_picture_is_drawn_more_coarsely(tmp_path, monkeypatch):
+def test_a_very_tall_figure_is_saved_at_a_lower_resolution(tmp_path, monkeypatch):
     monkeypatch.setattr(style, "MAX_PIXELS", 500)
     figure = sequences_figure(make("integer", 6), "title", SUBTITLE, NOTE)
     style.save(figure, tmp_path / "tall.png")

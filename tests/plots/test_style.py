@@ -1,4 +1,4 @@
-"""Figures look the same whatever the backend, matplotlibrc or style sheet of a user."""
+"""Figures do not depend on a user's backend, matplotlibrc, or style sheet."""
 
 import importlib
 import inspect
@@ -28,12 +28,12 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_figure_is_drawn_in_our_style(name):
+def test_each_figure_uses_our_style(name):
     assert inspect.unwrap(FUNCTIONS[name]) is not FUNCTIONS[name], "lacks style.in_our_style"
 
 
 @pytest.mark.parametrize("form", style.FORMATS)
-def test_a_matplotlibrc_changes_no_byte(form, tmp_path):
+def test_figures_are_independent_of_matplotlibrc_to_the_byte(form, tmp_path):
     lines = [{"step": step, "train/loss": 1 / step} for step in (10, 20, 30)]
     written = []
     for settings in ({}, ODD):
@@ -48,12 +48,12 @@ def test_a_matplotlibrc_changes_no_byte(form, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
-def test_any_backend_is_fine(backend):
+def test_any_backend_is_accepted(backend):
     code = "import os; from emergent_icl.plots import style; style.new_figure(1, 1); "
     code += "import matplotlib; print(os.environ['MPLBACKEND'], matplotlib.get_backend())"
     process = start("-c", code, env={"MPLBACKEND": backend, "DISPLAY": ""})
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out.startswith(backend)
-    # Pyplot of a notebook still has its own.
+    # Pyplot in a notebook keeps its backend.
     assert (backend in out.split()[1:]) == (backend != "nonsense")

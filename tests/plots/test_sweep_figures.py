@@ -1,4 +1,4 @@
-"""Figures of sweeps: what was measured is drawn, in order, readable, and whatever is missing."""
+"""Figures of sweeps show all measurements legibly and state what is missing."""
 
 import copy
 import functools
@@ -37,13 +37,13 @@ def drawn_finding(name, results):
 
 @functools.cache
 def finding(name):
-    """Drawn once: tests look at it, and change nothing."""
+    """Drawn once; tests must not modify it."""
     return drawn_finding(name, RESULTS)
 
 
 @functools.cache
 def summary():
-    """All findings, drawn once."""
+    """Drawn once; tests must not modify it."""
     return summary_figure(RESULTS)
 
 
@@ -58,12 +58,12 @@ def run_of(values, steps=None, diverged=None):
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """A folder for the pictures of all tests."""
+    """A folder for the figures of all tests."""
     return tmp_path_factory.mktemp("drawn")
 
 
 @pytest.mark.parametrize("name", [*FINDINGS, "summary"])
-def test_both_files_are_pictures(name, drawn):
+def test_png_and_svg_contain_the_figure(name, drawn):
     # A dot in a name is no suffix.
     stem = drawn / "figures" / f"{name}=0.5"
     if name == "summary":
@@ -86,16 +86,16 @@ def test_equal_results_give_equal_files(drawn, tmp_path):
 
 
 @pytest.mark.parametrize("name", FINDINGS)
-def test_no_text_of_a_finding_covers_another(name):
+def test_no_text_of_a_finding_overlaps_another(name):
     assert clashes(finding(name)) == []
 
 
-def test_no_text_of_the_summary_covers_another():
+def test_no_text_of_the_summary_overlaps_another():
     assert clashes(summary()) == []
 
 
 @pytest.mark.parametrize("num_conditions", [2, 24])
-def test_many_conditions_that_end_alike_stay_readable(num_conditions):
+def test_labels_of_many_lines_with_equal_ends_do_not_overlap(num_conditions):
     runs = {str(seed): run_of([0.5, 0.9 + 0.01 * seed]) for seed in range(3)}
     conditions = {
         f"a rather long name, number {i}": {
@@ -107,7 +107,7 @@ def test_many_conditions_that_end_alike_stay_readable(num_conditions):
     assert clashes(finding_figure("own", sweep, None)) == []
 
 
-def test_a_panel_a_measure_and_a_label_a_condition():
+def test_one_panel_per_measure_and_one_label_per_condition():
     figure = finding("zipf")
     assert len(figure.axes) == 3
     for axes in figure.axes:
@@ -116,7 +116,7 @@ def test_a_panel_a_measure_and_a_label_a_condition():
     assert "chance" in [text.get_text() for text in figure.axes[0].texts]
 
 
-def test_the_best_constant_answer_is_drawn_and_named_where_it_is_above_chance():
+def test_the_best_constant_answer_is_drawn_and_labeled_if_above_chance():
     conditions = RESULTS["sweeps"]["zipf"]["conditions"]
     said = {f"constant, {name}": one["constant"] for name, one in conditions.items()}
     for axes, measure in zip(finding("zipf").axes, ("icl", "iwl_common", "iwl_rare"), strict=True):
@@ -139,7 +139,7 @@ def test_lines_are_means_over_seeds():
 
 
 @pytest.mark.parametrize("name", FINDINGS)
-def test_title_verdict_and_small_print(name):
+def test_a_finding_shows_title_verdict_and_small_print(name):
     said = texts(finding(name))
     sign = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}
     verdict = RESULTS["verdicts"][name]["verdict"]
@@ -151,7 +151,7 @@ def test_title_verdict_and_small_print(name):
     assert ("No runs" if name == "variation" else "n = 5 seeds") in small
 
 
-def test_missing_and_diverged_runs_are_told_and_in_no_mean():
+def test_missing_and_diverged_runs_are_reported_and_excluded_from_means():
     said = " ".join(" ".join(texts(finding("classes"))).split())
     assert "1 missing, 1 diverged of 25 runs" in said
     assert "Crosses" in said
@@ -161,7 +161,7 @@ def test_missing_and_diverged_runs_are_told_and_in_no_mean():
     assert curves.finals({"runs": dict(enumerate(runs))}, "icl") == [0.6, 0.6]
 
 
-def test_curves_with_holes_and_conditions_without_curves_are_drawn():
+def test_incomplete_curves_and_conditions_without_curves_are_drawn():
     results = copy.deepcopy(RESULTS)
     conditions = results["sweeps"]["burstiness"]["conditions"]
     conditions["p=0"]["runs"]["0"]["curves"]["icl"]["values"][3] = None
@@ -183,10 +183,10 @@ def test_curves_with_holes_and_conditions_without_curves_are_drawn():
         ("transience", {"0": {"diverged_at_step": 3}}, "not measured"),
     ],
 )
-def test_panels_without_lines_say_why(name, runs, said):
+def test_panels_without_lines_state_the_reason(name, runs, said):
     results = copy.deepcopy(RESULTS)
     for condition in results["sweeps"][name]["conditions"].values():
-        # Chance is known without runs.
+        # Chance is known even without runs.
         condition["chance"] = {"icl": 0.5, "iwl": 0.0007}
         condition["runs"] = runs
     figure = drawn_finding(name, results)
@@ -195,7 +195,7 @@ def test_panels_without_lines_say_why(name, runs, said):
     assert said in [text.get_text() for text in summary.texts]
 
 
-def test_a_sweep_of_ones_own_measures():
+def test_any_metric_can_be_a_measure():
     runs = {"0": run_of([0.5, 0.9])}
     runs["0"]["curves"] = {"eval/flip/accuracy": runs["0"]["curves"]["icl"]}
     runs["0"]["final"] = {"eval/flip/accuracy": 0.9}
@@ -209,7 +209,7 @@ def test_a_sweep_of_ones_own_measures():
     assert "flip/accuracy" in texts(summary)
 
 
-def test_the_summary_shows_every_run_and_every_mean():
+def test_the_summary_shows_each_run_and_each_mean():
     axes = summary().axes[0]
     conditions = RESULTS["sweeps"]["burstiness"]["conditions"].values()
     dots, line = axes.lines[0], axes.lines[1]
@@ -224,21 +224,21 @@ def test_transience_is_summarized_over_training():
     assert axes.get_xlim() == (0, 500_000)
 
 
-def test_no_results_at_all_are_a_figure_too():
+def test_a_summary_without_results_is_drawn():
     assert "0 of 0 findings reproduced" in texts(
         summary_figure(RESULTS | {"sweeps": {}, "verdicts": {}})
     )
     assert context_text(RESULTS) == "omniglot, preset 'laptop'"
 
 
-# Labels pushed apart.
+# Positions of labels.
 
 
 @given(
     st.lists(st.floats(-2, 2), min_size=1, max_size=11),
     st.floats(0, 0.09),
 )
-def test_labels_keep_their_distance_their_order_and_the_axes(wanted, gap):
+def test_labels_keep_their_distance_and_order_within_the_axes(wanted, gap):
     places = spread(wanted, gap)
     assert len(places) == len(wanted)
     assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
@@ -246,7 +246,7 @@ def test_labels_keep_their_distance_their_order_and_the_axes(wanted, gap):
     assert (np.diff([places[i] for i in order]) >= gap - 1e-9).all()
 
 
-def test_labels_far_apart_stay_where_they_are():
+def test_labels_move_only_if_they_are_too_close():
     assert spread([0.9, 0.1, 0.5], 0.1) == pytest.approx([0.9, 0.1, 0.5])
     assert spread([0.5, 0.5], 0.2) == pytest.approx([0.4, 0.6])
     assert spread([0.2, 0.2, 0.9], 1 / 3) == pytest.approx([1 / 6, 1 / 2, 5 / 6])
@@ -260,7 +260,7 @@ def test_labels_far_apart_stay_where_they_are():
         lambda values: np.ptp(values, axis=0).min() > 1e-6
     )
 )
-def test_bands_are_the_t_interval(values):
+def test_bands_are_t_intervals(values):
     band = curves.band([run_of(run) for run in values], "icl")
     array = np.asarray(values)
     spread_of_mean = stats.sem(array)
@@ -270,26 +270,26 @@ def test_bands_are_the_t_interval(values):
     np.testing.assert_allclose(band.low, np.maximum(band.mean - half, 0), atol=1e-12)
 
 
-def test_bands_of_equal_runs_or_shared_sequences_tell_the_error_of_the_sequences():
-    told = [{"evaluation_seed": seed, "num_sequences": 1000} for seed in (0, 0, 1, 2)]
-    runs = [run_of([0.5, 0.5]) | about for about in told]
+def test_bands_of_equal_runs_or_shared_sequences_include_the_sampling_error():
+    drawn = [{"evaluation_seed": seed, "num_sequences": 1000} for seed in (0, 0, 1, 2)]
+    runs = [run_of([0.5, 0.5]) | about for about in drawn]
     shared, own = (curves.band(some, "icl") for some in (runs[:2], runs[1:]))
     assert [high - low for low, high in zip(shared.low, shared.high, strict=True)] == (
         pytest.approx([0.062] * 2, abs=1e-3)
     )
     assert own.high[0] - own.low[0] == pytest.approx(0.062 / np.sqrt(3), abs=1e-3)
-    # Of which nothing is known, nothing is drawn.
+    # An unknown interval is not drawn.
     assert math.isnan(curves.band([run_of([0.5])] * 2, "icl").low[0])
 
 
-def test_bands_end_where_but_one_run_goes_on():
+def test_bands_end_where_only_one_run_continues():
     band = curves.band([run_of([0.1, 0.2, 0.3]), run_of([0.3, 0.4])], "icl")
     assert band.steps == [1, 2, 3]
     np.testing.assert_allclose(band.mean, [0.2, 0.3, 0.3])
     assert [math.isnan(low) for low in band.low] == [False, False, True]
 
 
-def test_bands_of_accuracies_stay_within_0_and_1_and_those_of_losses_need_not():
+def test_bands_are_limited_to_0_and_1_for_accuracies_but_not_for_losses():
     runs = [run_of([0.0]), run_of([1.0])]
     assert (curves.band(runs, "icl").low, curves.band(runs, "icl").high) == ([0.0], [1.0])
     for run in runs:
@@ -316,7 +316,7 @@ def conditions_of(*values):
 
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), range(9), (None,) * 7])
-def test_colors_stand_out_and_their_text_can_be_read(values):
+def test_colors_are_distinct_and_their_text_has_enough_contrast(values):
     looks = curves.looks(conditions_of(*values))
     assert len(set(looks.values())) == len(values)
     for look in looks.values():
@@ -325,11 +325,11 @@ def test_colors_stand_out_and_their_text_can_be_read(values):
 
 
 @pytest.mark.parametrize("look", curves.LOOKS.values())
-def test_names_of_measures_can_be_read(look):
+def test_names_of_measures_have_enough_contrast(look):
     assert contrast_with_white(style.readable(look.color)) >= 4.5
 
 
-def test_ordered_conditions_go_from_dark_to_light_by_their_value():
+def test_colors_of_ordered_conditions_go_from_dark_to_light():
     looks = curves.looks(conditions_of(3.0, 1.0, 2.0))
     assert list(looks) == ["c1", "c2", "c0"]
     contrasts = [contrast_with_white(look.color) for look in looks.values()]
@@ -354,13 +354,13 @@ def test_neighboring_categories_differ_in_gray_or_dashes():
         ((1.0, 1.0), "in order", [0, 1]),
     ],
 )
-def test_places_on_the_axis(values, how, places):
+def test_conditions_lie_on_a_linear_or_log_axis_or_at_equal_distances(values, how, places):
     found, found_how = curves.axis_places(conditions_of(*values))
     assert found_how == how
     np.testing.assert_allclose(found, places, atol=1e-12)
 
 
-def test_what_lies_between_0_and_1():
+def test_accuracies_and_shares_lie_in_0_to_1_but_losses_do_not():
     shares = ["icl", "iwl_rare", "eval/flip/accuracy_closed", "eval/flip/predicts_common"]
     assert all(map(curves.is_share, shares))
     assert not any(map(curves.is_share, ["loss", "train/loss", "eval/flip/loss"]))

@@ -1,4 +1,4 @@
-"""Maps of sweeps over two options: every number in its cell, missing ones seen, chance marked."""
+"""Heat maps of sweeps over two options: cells, missing values, and chance."""
 
 import copy
 
@@ -28,7 +28,7 @@ def condition(count, p, *icl):
     return {"value": [count, p], "runs": runs, **about}
 
 
-# Of 3 x 2 cells one has no condition, one no runs, and one no run that did not diverge.
+# Of 3 x 2 cells, one has no condition, one no runs, and one only a diverged run.
 CONDITIONS = {
     "many": condition(512, 1.0, 0.81, 0.83),
     "few": condition(32, 1.0, 0.61),
@@ -58,14 +58,14 @@ def texts(figure):
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
-def test_each_value_has_its_row_and_column_and_means_are_over_seeds():
+def test_means_over_seeds_lie_in_the_row_and_column_of_their_values():
     columns, rows, means_RC = sweep_map.map_of(SWEEP, "icl")
     assert (columns, rows) == ([32, 128, 512], [0.0, 1.0])
     missing = np.nan
     np.testing.assert_allclose(means_RC, [[missing, missing, 0.51], [0.61, missing, 0.82]])
 
 
-def test_a_map_shows_numbers_missing_cells_axes_and_chance():
+def test_a_map_shows_values_missing_cells_axes_and_chance():
     figure = finding_figure("map", SWEEP, None, "gaussian")
     said = texts(figure)
     assert {"0.82", "0.61", "0.51", "0.25"} <= set(said)
@@ -79,7 +79,7 @@ def test_a_map_shows_numbers_missing_cells_axes_and_chance():
         assert (mesh.norm.vmin, mesh.norm.vmax) == (0, 1)
 
 
-def test_numbers_can_be_read_on_every_shade():
+def test_numbers_have_enough_contrast_on_each_shade():
     values = np.linspace(0, 1, 21)
     conditions = {str(value): condition(value, 1.0, value) for value in values}
     figure = finding_figure("map", SWEEP | {"conditions": conditions}, None)
@@ -96,7 +96,7 @@ def luminance(color):
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-def test_losses_have_colors_of_their_own_range_and_no_chance():
+def test_losses_have_their_own_color_range_and_no_chance():
     sweep = copy.deepcopy(SWEEP) | {"measures": ["loss"]}
     for index, one in enumerate(sweep["conditions"].values()):
         for run in one["runs"].values():
@@ -107,7 +107,7 @@ def test_losses_have_colors_of_their_own_range_and_no_chance():
     assert not any("chance" in text for text in texts(figure))
 
 
-def test_without_runs_a_map_is_drawn_all_hatched():
+def test_a_map_without_runs_is_hatched():
     sweep = copy.deepcopy(SWEEP)
     for one in sweep["conditions"].values():
         one["runs"] = {}
@@ -122,7 +122,7 @@ def test_the_summary_shows_the_first_measure():
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
-def test_a_map_is_written_in_every_format(tmp_path, suffix):
+def test_a_map_is_saved_in_each_format(tmp_path, suffix):
     path = tmp_path / f"map{suffix}"
     style.save(finding_figure("map", SWEEP, None), path)
     if suffix == ".png":
@@ -131,7 +131,7 @@ def test_a_map_is_written_in_every_format(tmp_path, suffix):
         assert path.read_bytes().startswith((b"%PDF", b"<?xml"))
 
 
-def test_the_report_shows_the_map_and_every_number(tmp_path):
+def test_the_report_shows_the_map_and_all_values(tmp_path):
     style.save(finding_figure("map", SWEEP, None), tmp_path / "map.svg")
     page = report_page(RESULTS, tmp_path)
     body = page[: page.index("<script>")]

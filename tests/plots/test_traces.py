@@ -1,4 +1,4 @@
-"""Pictures of single sequences in a model: what was traced is drawn, and can be read."""
+"""Figures of single sequences show the traced values legibly."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_bars_are_the_probabilities_of_the_true_labels():
     assert clashes(figure) == []
 
 
-def test_a_prediction_of_the_query_alone_stands_under_it():
+def test_a_prediction_of_the_query_alone_is_drawn_below_it():
     trace = make_trace()
     alone = trace._replace(probabilities=trace.probabilities[:, -1:], positions=np.array([4]))
     (bar,) = predictions_figure(alone, "A title").axes[5].patches
@@ -50,7 +50,7 @@ def test_a_prediction_of_the_query_alone_stands_under_it():
 
 
 @pytest.mark.parametrize("interleaved", [True, False])
-def test_maps_are_the_attention_of_one_sequence(interleaved):
+def test_maps_show_the_attention_of_one_sequence(interleaved):
     trace = make_trace(interleaved)
     figure = attention_figure(trace, 1, "A title")
     maps = [axes.get_images()[0].get_array() for axes in figure.axes[:6]]
@@ -62,7 +62,7 @@ def test_maps_are_the_attention_of_one_sequence(interleaved):
     assert clashes(figure) == []
 
 
-def test_tokens_of_the_querys_class():
+def test_tokens_of_the_querys_class_are_marked():
     assert query_class(make_trace(False), 0) == [True, False, True, False, True]
     pairs = [True, True, False, False, True, True, False, False, True]
     assert query_class(make_trace(True), 0) == pairs

@@ -1,4 +1,4 @@
-"""Claims hold, fail or stay undecided by the numbers of their runs, never by their absence."""
+"""Measurements decide claims; missing runs leave them undecided."""
 
 import numpy as np
 import pytest
@@ -19,19 +19,19 @@ from emergent_icl.sweeps.verdicts import judge, judge_family
 
 
 def evidence(values=None, seeds=None, **conditions):
-    """Condition -> the ICL of its runs, or dictionaries of measures.
+    """Evidence from {condition: the ICL, or {measure: value}, of each run}.
 
-    With seeds of their evaluation sequences, of which there are 1,000, they are told.
+    `seeds` are those of the runs' 1,000 evaluation sequences.
     """
     runs = {}
     for name, own in conditions.items():
         finals = [one if isinstance(one, dict) else {"icl": one} for one in own]
-        told = [{}] * len(own)
+        drawn = [{}] * len(own)
         if seeds is not None:
-            told = [{"evaluation_seed": seed, "num_sequences": 1000} for seed in seeds]
+            drawn = [{"evaluation_seed": seed, "num_sequences": 1000} for seed in seeds]
         runs[name] = tuple(
             MeasuredRun({key: {10: value} for key, value in final.items()}, **about)
-            for final, about in zip(finals, told, strict=True)
+            for final, about in zip(finals, drawn, strict=True)
         )
     return Evidence(runs, values or dict.fromkeys(conditions))
 
@@ -53,10 +53,10 @@ HIGH, LOW = (0.8, 0.85, 0.9, 0.82, 0.88), (0.5, 0.49, 0.51, 0.5, 0.5)
     [
         (HIGH, LOW, "holds", "holds"),
         (LOW, HIGH, "fails", "fails"),
-        (LOW, LOW, "fails", "fails"),  # The difference is surely less than .2.
-        ((0.72, 0.66, 0.76, 0.7, 0.76), LOW, "undecided", "holds"),  # .22 +- .05
-        ((0.9, 0.5, 0.5, 0.9, 0.9), LOW, "undecided", "undecided"),  # .24 +- .27
-        ((0.9, 0.5, 0.5, 0.5, 0.9), LOW, "undecided", "undecided"),  # .16 +- .27
+        (LOW, LOW, "fails", "fails"),  # The difference is clearly below 0.2.
+        ((0.72, 0.66, 0.76, 0.7, 0.76), LOW, "undecided", "holds"),  # 0.22 +- 0.05
+        ((0.9, 0.5, 0.5, 0.9, 0.9), LOW, "undecided", "undecided"),  # 0.24 +- 0.27
+        ((0.9, 0.5, 0.5, 0.5, 0.9), LOW, "undecided", "undecided"),  # 0.16 +- 0.27
         ((np.nan,) * 5, LOW, "undecided", "undecided"),
     ],
 )
@@ -66,14 +66,14 @@ def test_difference(high, low, by_limits, by_point):
     assert outcome(check, found, rule="point") == by_point
 
 
-def test_a_difference_of_few_runs_is_undecided_and_says_why():
+def test_a_difference_of_few_runs_is_undecided_for_a_stated_reason():
     check, found = Difference("icl", high="a", low="b"), evidence(a=HIGH[:3], b=LOW[:3])
     finding = result(check, found, 3, "point")
     assert (finding.outcome, finding.numbers["p"]) == ("undecided", 0.05)
     assert finding.reason == "with 3 and 3 runs p is at least 0.05"
 
 
-def test_a_difference_that_stays_lies_within_its_margin():
+def test_equivalence_requires_an_interval_within_the_margin():
     check = Difference("icl", high="a", low="b", more_than=-0.05, less_than=0.05)
     assert "is within -0.05 and 0.05 (95 % interval)" in check.text()
     for rule in ("limits", "point"):
@@ -82,7 +82,7 @@ def test_a_difference_that_stays_lies_within_its_margin():
     assert outcome(check, evidence(a=(0.6, 0.4, 0.5, 0.55, 0.45), b=LOW)) == "undecided"
 
 
-def test_bounds_with_nothing_between_them_are_refused():
+def test_empty_ranges_are_rejected():
     with pytest.raises(ValueError, match=r"Within: low = 0\.6 must be below high = 0\.4"):
         Within("icl", "a", low=0.6, high=0.4)
     with pytest.raises(ValueError, match="Within: low or high must be a bound"):
@@ -93,8 +93,8 @@ def test_bounds_with_nothing_between_them_are_refused():
         Difference("icl", high="a", low="b", less_than=-0.1)
 
 
-def test_replicates_are_compared_one_by_one_where_both_have_the_same_sequences():
-    """Splits that are harder for both conditions cancel."""
+def test_replicates_with_the_same_sequences_are_paired():
+    """The difficulty of a split cancels if it affects both conditions."""
     rng = np.random.default_rng(0)
     hard = 0.1 * rng.standard_normal(5)
     high, low = 0.75 + hard, 0.6 + hard + 0.01 * rng.standard_normal(5)
@@ -117,17 +117,17 @@ EVERY_CHECK = (
 @pytest.mark.parametrize("rule", ["limits", "point"])
 @pytest.mark.parametrize("check", EVERY_CHECK)
 @pytest.mark.parametrize("seeds", [None, (0, 0), (0, 1)])
-def test_runs_that_are_equal_are_not_certain(check, seeds, rule):
+def test_equal_runs_are_not_certain(check, seeds, rule):
     finding = result(check, evidence(a=EQUAL, b=EQUAL, seeds=seeds), 2, rule)
     assert finding.outcome == "undecided"
     for name, bounds in finding.numbers.items():
         assert not name.endswith("%") or bounds[0] < bounds[1]
 
 
-def test_equal_runs_decide_what_their_sequences_do():
+def test_equal_runs_are_as_certain_as_the_number_of_their_sequences_allows():
     found = evidence(a=EQUAL, seeds=(0, 1))
     low, high = result(Within("icl", "a", low=0.4), found, 2).numbers["mean, 95 %"]
-    # Of 2,000 sequences.
+    # 2,000 sequences in total.
     assert (low, high) == pytest.approx((0.478, 0.522), abs=1e-3)
     assert outcome(Within("icl", "a", low=0.4), found, 2) == "holds"
     assert outcome(Within("icl", "a", low=0.6), found, 2) == "fails"
@@ -161,8 +161,8 @@ def test_trend(rising, ends, expected):
     assert outcome(Trend("icl", rising=rising), found) == expected
 
 
-def test_sequences_that_all_runs_share_make_no_trend():
-    """Constant answers differ by the sampling error of the sequences alone, in every run alike."""
+def test_sampling_error_of_shared_sequences_is_not_a_trend():
+    """Constant answers differ only by the sampling error, which is the same in every run."""
     runs, places = {"a": (0.49,) * 5, "b": (0.51,) * 5}, {"a": 0, "b": 1}
     check = Trend("icl", rising=True)
     assert outcome(check, evidence(places, seeds=(0,) * 5, **runs)) == "undecided"
@@ -180,7 +180,7 @@ def test_within(runs, expected):
     assert outcome(Within("icl", "a", low=0.75), evidence(a=runs)) == expected
 
 
-def test_within_words():
+def test_within_states_its_bounds():
     assert "above 0.75" in Within("icl", "a", low=0.75).text()
     assert "below 0.6" in Within("icl", "a", high=0.6).text()
     assert "within 0.45 and 0.55" in Within("icl", "a", low=0.45, high=0.55).text()
@@ -194,9 +194,9 @@ def both(icl, iwl):
     ("uniform", "skewed", "expected"),
     [
         (both(0.9, 0.05), both(0.8, 0.8), "holds"),
-        # Each is high, but never in one model.
+        # Each is high, but never in the same model.
         (both(0.9, 0.05), both(0.5, 0.9), "fails"),
-        # Where it must not be.
+        # Also where the claim excludes it.
         (both(0.9, 0.9), both(0.8, 0.8), "fails"),
         (both(0.9, 0.05), [*both(0.8, 0.8)[:3], *both(0.5, 0.9)[:2]], "undecided"),
     ],
@@ -206,8 +206,8 @@ def test_coexistence(uniform, skewed, expected):
     assert outcome(check, evidence(zero=uniform, one=skewed, two=both(0.5, 0.9))) == expected
 
 
-def test_the_best_condition_is_the_surest_one():
-    """A greater mean that one run of five pulls down says less."""
+def test_the_best_condition_has_the_highest_lower_limit():
+    """A higher mean with an outlier is weaker evidence."""
     skewed = {"one": [*both(0.97, 0.97)[:4], {"icl": 0.5, "iwl_common": 0.9}]}
     skewed["two"] = both(0.8, 0.8)
     check = Coexistence(("icl", "iwl_common"), above=0.65, not_at="zero")
@@ -217,7 +217,7 @@ def test_the_best_condition_is_the_surest_one():
     assert 0.65 < low < finding.numbers["lesser measure there"] < high
 
 
-def test_there_is_no_coexistence_where_it_must_not_be_alone():
+def test_coexistence_needs_a_condition_besides_the_excluded_one():
     check = Coexistence(("icl", "iwl_common"), above=0.65, not_at="zero")
     finding = check.judge(evidence(zero=both(0.9, 0.05)))
     assert (finding.outcome, finding.reason) == ("undecided", "there is no condition but zero")
@@ -238,8 +238,8 @@ def test_fades(ends, expected):
     assert outcome(Fades("icl", "a", by=0.1), found, expected_runs=3) == expected
 
 
-def test_noise_alone_does_not_fade():
-    """The greatest of a run's own 20 points would lie .056 above its last one, on the average."""
+def test_noise_alone_is_not_fading():
+    """The maximum of 20 noisy points lies 0.056 above the last one on average."""
     rng, found = np.random.default_rng(0), []
     for _ in range(200):
         curves = 0.8 + 0.03 * rng.standard_normal((5, 20))
@@ -251,26 +251,26 @@ def test_noise_alone_does_not_fade():
     assert [one for one, _ in found].count("fails") > 40
 
 
-def test_runs_that_were_prolonged_are_compared_where_all_were_measured():
+def test_extended_runs_are_compared_at_steps_common_to_all():
     runs = (run_of((0.5, 0.9, 0.5), (10, 20, 40)), run_of((0.5, 0.9, 0.8, 0.5), (10, 20, 30, 40)))
     finding = Fades("icl", "a", by=0.1).judge(Evidence({"a": runs}, {"a": None}))
     assert finding.numbers["drop"] == pytest.approx(0.4)
     assert finding.numbers["mean height"] == pytest.approx(0.9)
 
 
-def test_a_run_that_is_alone_decides_no_fading():
+def test_a_single_run_does_not_decide_fading():
     run = run_of((0.5, 0.9, 0.5))
     finding = Fades("icl", "a", by=0.1).judge(Evidence({"a": (run,)}, {"a": None}))
     assert (finding.outcome, finding.numbers["drop"]) == ("undecided", pytest.approx(0.4))
 
 
-def test_one_of_many_conditions_is_above_a_bound_by_chance_as_seldom_as_one_of_one():
+def test_more_conditions_do_not_raise_the_false_positive_rate_of_coexistence():
     rng, check = np.random.default_rng(0), Coexistence(("icl",), above=0.65, not_at="zero")
     outcomes = []
     for _ in range(400):
         runs = {f"c{i}": 0.65 + 0.02 * rng.standard_normal(5) for i in range(6)}
         outcomes.append(check.judge(evidence(zero=LOW, **runs)).outcome)
-    # One side of 5 %, and what is left to chance; each by itself it would be about 60.
+    # 2.5% of 400, with room for chance; about 60 without the correction.
     assert outcomes.count("holds") < 22
 
 
@@ -281,7 +281,7 @@ def test_a_check_does_not_hold_without_all_runs():
     assert "p" not in finding.numbers
     nothing = result(check, evidence(a=()))
     assert (nothing.outcome, nothing.reason) == ("undecided", "no runs of a")
-    # What it does not speak of may be missing.
+    # Conditions that the check does not name may be missing.
     assert outcome(check, evidence(a=HIGH, b=())) == "holds"
     assert outcome(Trend("icl", rising=True), evidence({"a": 0, "b": 1}, a=HIGH, b=())) == (
         "undecided"
@@ -302,7 +302,7 @@ def test_the_verdict_is_that_of_the_worst_check():
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6), st.floats(0, 1))
-def test_what_is_claimed_and_its_opposite_never_both_hold(runs, bound):
+def test_a_claim_and_its_opposite_never_both_hold(runs, bound):
     found = evidence(a=runs)
     above = outcome(Within("icl", "a", low=bound), found, len(runs))
     below = outcome(Within("icl", "a", high=bound), found, len(runs))
@@ -313,7 +313,7 @@ def test_what_is_claimed_and_its_opposite_never_both_hold(runs, bound):
 @given(
     st.lists(st.floats(0, 1), min_size=4, max_size=6, unique=True), st.floats(0, 1), st.booleans()
 )
-def test_a_check_holds_where_its_p_is_below_half_of_five_percent(runs, bound, shared):
+def test_a_check_holds_if_its_one_sided_p_is_below_0_025(runs, bound, shared):
     seeds = [0 if shared else i for i in range(len(runs))]
     found = evidence(a=runs, b=runs[::-1], seeds=seeds)
     for check in (
@@ -325,9 +325,9 @@ def test_a_check_holds_where_its_p_is_below_half_of_five_percent(runs, bound, sh
         assert (finding.outcome == "holds") == (finding.numbers["p"] < 0.025)
 
 
-def test_the_claims_of_a_paper_are_judged_as_one_family():
-    """What holds by itself may be what holds by luck among many."""
-    close = evidence(a=(0.77, 0.8, 0.88, 0.79, 0.86))  # p = .013
+def test_claims_of_a_paper_are_judged_as_one_family():
+    """A claim that holds alone may hold by chance among many."""
+    close = evidence(a=(0.77, 0.8, 0.88, 0.79, 0.86))  # p = 0.013
     checks = (Within("icl", "a", low=0.75),)
     family = {f"claim {i}": (Claim("", checks), close, 5) for i in range(4)}
     for name, (own, strict) in judge_family(family).items():
@@ -339,14 +339,14 @@ def test_the_claims_of_a_paper_are_judged_as_one_family():
     assert only.own.verdict == "reproduced"
 
 
-def test_claims_of_the_older_rule_keep_their_verdict_beside_the_stricter_reading():
+def test_claims_under_the_older_rule_keep_their_verdict_besides_the_stricter_one():
     found = evidence(a=(0.72, 0.66, 0.76, 0.7, 0.76), b=LOW)
     claim = Claim("", (Difference("icl", high="a", low="b", more_than=0.2),), "point")
     (readings,) = judge_family({"claim": (claim, found, 5)}).values()
     assert (readings.own.verdict, readings.strict.verdict) == ("reproduced", "inconclusive")
 
 
-def test_a_claim_without_runs_counts_in_its_family():
+def test_a_claim_without_runs_counts_toward_its_family():
     check = Within("icl", "a", low=0.75)
     family = {"run": (Claim("", (check,)), evidence(a=HIGH), 5)}
     planned = family | {"planned": (Claim("", (check,)), evidence(a=()), 5)}

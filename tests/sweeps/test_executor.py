@@ -1,4 +1,4 @@
-"""Where jobs run: no core and no GPU is promised to two of them without need."""
+"""Local execution of jobs: cores, GPUs, failures, and interruption."""
 
 import dataclasses
 import errno
@@ -15,15 +15,15 @@ from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
 from emergent_icl.sweeps.execute.loop import Stopped, Watcher, run_jobs
 from emergent_icl.sweeps.jobs import distinct, make_jobs
 
-# Not on macOS and Windows, where there is nothing to be tested.
+# macOS and Windows cannot bind processes to cores.
 needs_affinity = pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen on this system"
+    not hasattr(os, "sched_getaffinity"), reason="processes cannot be bound to cores on this system"
 )
 
 
 @pytest.fixture
 def cores(monkeypatch):
-    """Says which cores the process may use, and that there are no GPUs."""
+    """Sets the cores that the process may use, without GPUs."""
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
 
     def set_cores(*numbers):
@@ -43,7 +43,7 @@ def cores(monkeypatch):
         (6, [{2}, {3}, {5}, {7}, {2}, {3}]),
     ],
 )
-def test_cores_are_dealt_out(cores, workers, expected):
+def test_cores_are_divided_among_workers(cores, workers, expected):
     cores(2, 3, 5, 7)
     assert [set(slot.cores) for slot in machine_slots(workers)] == expected
     assert not any(slot.environment for slot in machine_slots(workers))
@@ -51,7 +51,7 @@ def test_cores_are_dealt_out(cores, workers, expected):
 
 @pytest.fixture
 def gpus(cores, monkeypatch):
-    """16 cores, and a JAX that can use GPUs; says which ones the process may use."""
+    """Sets the GPUs that the process may use, with 16 cores and a JAX that supports GPUs."""
     cores(*range(16))
     monkeypatch.delenv("JAX_PLATFORMS")
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [group])
@@ -59,7 +59,7 @@ def gpus(cores, monkeypatch):
 
 
 @needs_affinity
-def test_every_gpu_has_a_slot_and_a_share_of_the_cores(gpus):
+def test_each_gpu_has_a_slot_and_a_share_of_the_cores(gpus):
     gpus("1,3")
     first, second = machine_slots()
     assert (first.environment, second.environment) == (
@@ -70,14 +70,14 @@ def test_every_gpu_has_a_slot_and_a_share_of_the_cores(gpus):
     assert not first.cores & second.cores
     shared, alone, _ = environments = [one.environment for one in machine_slots(3)]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in environments] == ["1", "3", "1"]
-    # JAX would take three quarters of the memory for each.
+    # Without it, JAX would allocate 75% of the memory per process.
     assert shared["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.375"
     assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in alone
 
 
 @needs_affinity
 @pytest.mark.parametrize("hidden", ["", "-1", "-1,0"])
-def test_gpus_that_are_hidden_have_no_slots(gpus, hidden):
+def test_hidden_gpus_have_no_slots(gpus, hidden):
     gpus(hidden)
     assert len(machine_slots()) == 16
 
@@ -89,14 +89,14 @@ def test_gpus_that_jax_cannot_use_have_no_slots(gpus, monkeypatch):
     assert len(machine_slots()) == 16
 
 
-def test_where_cores_cannot_be_chosen_one_program_has_them_all(monkeypatch):
+def test_without_core_binding_one_slot_uses_all_cores(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert [set(slot.cores) for slot in machine_slots()] == [set()]
 
 
 class Ended(Watcher):
-    """Remembers what it was told."""
+    """Records the names of jobs that ended."""
 
     def __init__(self):
         self.names, self.failed = [], []
@@ -110,7 +110,7 @@ def train(workdir):
 
 
 class Busy:
-    """A place where every job runs for ever."""
+    """A place where jobs never end."""
 
     poll_seconds = 0.0
 
@@ -124,25 +124,25 @@ class Busy:
         return "left"
 
 
-def test_a_stop_is_answered_whatever_the_place(tmp_path):
+def test_a_requested_stop_ends_the_loop(tmp_path):
     sweep = tiny_sweep.get_sweep("plain")
-    asked = iter([None, None, signal.SIGTERM])
+    requests = iter([None, None, signal.SIGTERM])
     with pytest.raises(Stopped) as stopped:
         run_jobs(
             lambda: make_jobs(tiny_sweep.seeded([sweep], [0]), tmp_path, 1),
             Busy(),
             Watcher(),
-            lambda: next(asked),
+            lambda: next(requests),
         )
     assert stopped.value.signal == signal.SIGTERM
 
 
-def test_runs_that_others_have_are_not_run_again(tmp_path, monkeypatch):
-    """Of two sweeps of equal jobs, searches included; those of the first are complete."""
+def test_completed_runs_of_an_equal_sweep_are_not_repeated(tmp_path, monkeypatch):
+    """Two sweeps have equal jobs, including searches; those of the first are complete."""
     searched = tiny_sweep.get_sweep("searched")
     sweeps = (searched, dataclasses.replace(searched, name="renamed"))
     ends = Ends(icl={"draw=0": 0.5, "draw=1": 0.7, "seed=0": 0.6})
-    for _ in range(2):  # The searches, and what waited for them.
+    for _ in range(2):  # The searches, then the runs that waited for them.
         for job in make_jobs(tiny_sweep.seeded(sweeps[:1], (0,)), tmp_path, 1):
             if job.waits_for is None:
                 finish(job, ends)
@@ -158,8 +158,8 @@ def test_runs_that_others_have_are_not_run_again(tmp_path, monkeypatch):
     assert not (tmp_path / "renamed").exists()
 
 
-def test_a_program_that_cannot_start_fails_and_the_others_continue(tmp_path, monkeypatch):
-    """One's log cannot be written; in the other's folder runs a job whose launcher is gone."""
+def test_a_job_that_cannot_start_fails_and_the_others_continue(tmp_path, monkeypatch):
+    """One log is not writable; another folder has a running job without a launcher."""
 
     def plan():
         return make_jobs(tiny_sweep.seeded([tiny_sweep.get_sweep()], (0, 1)), tmp_path, 1)
@@ -182,11 +182,11 @@ def test_a_program_that_cannot_start_fails_and_the_others_continue(tmp_path, mon
     assert [one.how for one in failures] == ["not started", "not started"]
     assert "Is a directory" in failures[0].lines[0]
     assert "a program of another command is still running in" in failures[1].lines[0]
-    # Nothing of what runs there was touched.
+    # Files of the running job are unchanged.
     assert [path.name for path in second.workdir.path.iterdir()] == ["train.log"]
 
 
-def test_runs_of_another_setting_than_their_search_chose_are_a_failure(tmp_path, monkeypatch):
+def test_runs_whose_settings_differ_from_the_chosen_ones_fail(tmp_path, monkeypatch):
     def plan():
         return make_jobs(tiny_sweep.seeded([tiny_sweep.get_sweep("searched")], (0,)), tmp_path, 1)
 
@@ -206,7 +206,7 @@ def test_runs_of_another_setting_than_their_search_chose_are_a_failure(tmp_path,
     assert all("holds a run with another config" in one.lines[0] for one in failures)
 
 
-def test_a_file_system_without_locks_is_none_to_fail_of(tmp_path, monkeypatch):
+def test_jobs_start_on_a_file_system_without_locks(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")  # Windows has no such locks.
 
     def no_locks(file, operation):
@@ -220,7 +220,7 @@ def test_a_file_system_without_locks_is_none_to_fail_of(tmp_path, monkeypatch):
     failures = run_jobs(
         lambda: jobs, LocalProcesses(machine_slots(1), train), Watcher(), lambda: None
     )
-    # It was started, if to no avail.
+    # It was started, then failed.
     assert [one.how for one in failures] == ["exit status 3"]
 
 
@@ -238,8 +238,8 @@ def _locked(path):
     return log
 
 
-def test_a_launcher_takes_no_device(tmp_path):
-    """Or its jobs could not have the whole GPU."""
+def test_a_launcher_does_not_initialize_devices(tmp_path):
+    """Otherwise, it would occupy GPU memory that its jobs need."""
     job = """
 import tiny_sweep
 from jax._src import xla_bridge

@@ -1,4 +1,4 @@
-"""What is left to run, and under which settings, is read from what is there."""
+"""Existing folders determine the remaining jobs and their settings."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def seeds_of(job):
     return [one["training.seed"] for one in job.config.training.replica_overrides]
 
 
-def test_every_condition_has_every_seed_as_replicas(tmp_path):
+def test_each_condition_trains_all_seeds_as_replicas(tmp_path):
     jobs = make_jobs(tiny_sweep.seeded([PLAIN], (0, 1, 2)), tmp_path, runs_per_job=2)
     assert [(one.name, seeds_of(one), one.num_runs) for one in jobs] == [
         ("tiny/p=0/seeds=0-1", [0, 1], 2),
@@ -33,7 +33,7 @@ def test_every_condition_has_every_seed_as_replicas(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_runs_that_are_there_are_used_however_the_rest_is_dealt_out(tmp_path):
+def test_existing_runs_are_used_with_any_number_of_runs_per_job(tmp_path):
     first, *_ = make_jobs(tiny_sweep.seeded([PLAIN], (0, 1)), tmp_path, runs_per_job=2)
     finish(first, Ends(icl=0.7, iwl=0.1))
     jobs = make_jobs(tiny_sweep.seeded([PLAIN], (0, 1, 2, 3, 5)), tmp_path, runs_per_job=5)
@@ -47,7 +47,7 @@ def test_runs_that_are_there_are_used_however_the_rest_is_dealt_out(tmp_path):
     assert fewer[0].name == "tiny/p=0/seeds=0-1"
 
 
-def test_runs_of_another_config_are_refused(tmp_path):
+def test_runs_of_another_config_are_rejected(tmp_path):
     finish(make_jobs(tiny_sweep.seeded([PLAIN], (0,)), tmp_path, 1)[0], Ends(icl=0.7))
     changed = PLAIN.with_base_options({"training.batch_size": 16})
     other = make_jobs(tiny_sweep.seeded([changed], (0,)), tmp_path, 1)[0]
@@ -73,7 +73,7 @@ def test_missing_initial_weights_are_reported_before_any_run(tmp_path):
         job.check()
 
 
-def test_longer_runs_resume_and_shorter_ones_are_refused(tmp_path):
+def test_runs_can_be_extended_but_not_shortened(tmp_path):
     finish(make_jobs(tiny_sweep.seeded([PLAIN], (0,)), tmp_path, 1)[0], Ends(icl=0.7))
     longer = PLAIN.with_base_options({"training.num_steps": 80})
     assert not make_jobs(tiny_sweep.seeded([longer], (0,)), tmp_path, 1)[0].is_complete()
@@ -82,7 +82,7 @@ def test_longer_runs_resume_and_shorter_ones_are_refused(tmp_path):
         make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 1)[0].check()
 
 
-def test_verdict_runs_wait_for_their_own_search_alone(tmp_path):
+def test_verdict_runs_wait_only_for_their_own_search(tmp_path):
     jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1)}
     assert list(jobs) == [
         "tiny/p=0/search", "tiny/p=0/seeds=0", "tiny/p=1/search", "tiny/p=1/seeds=0",
@@ -97,7 +97,7 @@ def test_verdict_runs_wait_for_their_own_search_alone(tmp_path):
     assert jobs["tiny/p=1/seeds=0"].waits_for is not None
 
 
-def test_verdict_runs_have_the_setting_that_was_best(tmp_path):
+def test_verdict_runs_use_the_best_setting(tmp_path):
     settings = SEARCHED.search.settings()
     ends = {"tiny/p=0/search": {"draw=0": 0.5, "draw=1": 0.7}}
     ends["tiny/p=1/search"] = {"draw=0": 0.6, "draw=1": 0.6}
@@ -106,11 +106,11 @@ def test_verdict_runs_have_the_setting_that_was_best(tmp_path):
             finish(job, Ends(icl=ends[job.name]))
     jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1)}
     rates = [jobs[f"tiny/p={p}/seeds=0"].config for p in (0, 1)]
-    expected = [settings[1][RATE], settings[0][RATE]]  # Of equals, the first.
+    expected = [settings[1][RATE], settings[0][RATE]]  # The first one if tied.
     assert [one.training.optimizer.learning_rate for one in rates] == expected
 
 
-def test_draws_may_be_shorter_and_are_measured_as_often(tmp_path):
+def test_shorter_draws_have_as_many_evaluations(tmp_path):
     shorter = dataclasses.replace(
         SEARCHED, search=dataclasses.replace(SEARCHED.search, num_steps=20)
     )
@@ -125,7 +125,7 @@ def test_draws_may_be_shorter_and_are_measured_as_often(tmp_path):
     assert make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 1)[1].waits_for is None
 
 
-def test_of_losses_the_least_is_chosen(tmp_path):
+def test_the_lowest_loss_is_chosen(tmp_path):
     by_loss = dataclasses.replace(SEARCHED.search, choose_by="eval/fewshot_holdout/loss")
     search = make_jobs(tiny_sweep.seeded([SEARCHED], ()), tmp_path, 1)[0]
     losses = {"draw=0": 0.1, "draw=1": 3.0}
@@ -133,7 +133,7 @@ def test_of_losses_the_least_is_chosen(tmp_path):
     assert chosen_draw(by_loss, search).run.replica == "draw=0"
 
 
-def test_a_draw_that_diverged_is_never_chosen(tmp_path):
+def test_a_diverged_draw_is_never_chosen(tmp_path):
     search = make_jobs(tiny_sweep.seeded([SEARCHED], ()), tmp_path, 1)[0]
     finish(search, Ends(icl=0.7), diverged=("draw=0",))
     assert chosen_draw(SEARCHED.search, search).run.replica == "draw=1"
@@ -153,7 +153,7 @@ def names(sweeps, root, seeds=(0, 1), runs_per_job=2):
     return [job.name for job in make_jobs(tiny_sweep.seeded(sweeps, seeds), root, runs_per_job)]
 
 
-def test_conditions_of_equal_configs_have_one_job(tmp_path):
+def test_conditions_with_equal_configs_share_a_job(tmp_path):
     jobs = make_jobs(tiny_sweep.seeded([PLAIN, OTHER], (0, 1)), tmp_path, 2)
     assert [(job.sweep, job.condition, job.name) for job in jobs] == [
         ("tiny", "p=0", "tiny/p=0/seeds=0-1"),
@@ -163,32 +163,32 @@ def test_conditions_of_equal_configs_have_one_job(tmp_path):
     assert [job.name for job in distinct(jobs)] == ["tiny/p=0/seeds=0-1", "tiny/p=1/seeds=0-1"]
 
 
-def test_what_is_complete_is_used_by_others_however_it_was_dealt_out(tmp_path):
+def test_complete_runs_are_shared_with_any_number_of_runs_per_job(tmp_path):
     for job in make_jobs(tiny_sweep.seeded([OTHER], (0, 1)), tmp_path, 1):
         finish(job, Ends(icl=0.7))
-    # Also where its own sweep is not run now.
+    # Even without the sweep that they belong to.
     for sweeps in ([PLAIN], [PLAIN, OTHER]):
         assert names(sweeps, tmp_path, (0, 1, 2))[:3] == [
             "other/none/seeds=0", "other/none/seeds=1", "tiny/p=0/seeds=2",
         ]  # fmt: skip
-    # Prolonged, they are others.
+    # Longer runs are different runs.
     longer = PLAIN.with_base_options({"training.num_steps": 80})
     assert names([longer], tmp_path)[0] == "tiny/p=0/seeds=0-1"
 
 
-def test_started_jobs_resume_where_they_are(tmp_path):
+def test_started_jobs_resume_in_their_folder(tmp_path):
     begun = make_jobs(tiny_sweep.seeded([OTHER], (0, 1)), tmp_path, 2)[0]
     begun.workdir.make()
     begun.workdir.claim(begun.config)
     shared = "other/none/seeds=0-1"
     assert names([PLAIN, OTHER], tmp_path) == [shared, "tiny/p=1/seeds=0-1", shared]
-    # Of another command: it may be running now.
+    # Another command's job may still be running.
     assert names([PLAIN], tmp_path)[0] == "tiny/p=0/seeds=0-1"
     finish(make_jobs(tiny_sweep.seeded([PLAIN], (0, 1)), tmp_path, 2)[0], Ends(icl=0.7))
     assert names([PLAIN, OTHER], tmp_path)[2] == shared
 
 
-def test_equal_searches_are_one_and_so_are_the_runs_that_wait_for_them(tmp_path):
+def test_equal_searches_and_the_runs_that_wait_for_them_are_shared(tmp_path):
     sweeps = [SEARCHED, dataclasses.replace(SEARCHED, name="searched")]
     own = [
         "tiny/p=0/search", "tiny/p=0/seeds=0", "tiny/p=1/search", "tiny/p=1/seeds=0",
@@ -205,13 +205,13 @@ def test_equal_searches_are_one_and_so_are_the_runs_that_wait_for_them(tmp_path)
     assert all(job.waits_for is None for job in jobs)
 
 
-def test_other_seeds_are_other_runs(tmp_path):
+def test_runs_of_other_seeds_are_not_shared(tmp_path):
     finish(make_jobs(tiny_sweep.seeded([OTHER], (0, 1)), tmp_path, 2)[0], Ends(icl=0.7))
     assert names([PLAIN], tmp_path, (2,))[0] == "tiny/p=0/seeds=2"
 
 
-def test_runs_on_one_split_are_none_of_replicates_with_their_own(tmp_path):
-    """Though the condition's config is the same: what their seeds govern is not."""
+def test_runs_on_a_fixed_split_are_not_shared_with_replicates_on_their_own_splits(tmp_path):
+    """Their configs are equal, but their seeds set different options."""
     fixed = dataclasses.replace(OTHER, split="fixed")
     finish(make_jobs(tiny_sweep.seeded([fixed], (0, 1)), tmp_path)[0], Ends(icl=0.7))
     assert names([PLAIN], tmp_path)[0] == "tiny/p=0/seeds=0-1"
@@ -221,7 +221,7 @@ def test_runs_on_one_split_are_none_of_replicates_with_their_own(tmp_path):
         own.check()
 
 
-def test_a_sweep_that_cannot_run_makes_no_program(tmp_path):
+def test_an_invalid_sweep_makes_no_jobs(tmp_path):
     wrong = dataclasses.replace(PLAIN, base=with_options(PLAIN.base, {"training.num_steps": -1}))
     with pytest.raises(SweepError, match=r"training\.num_steps = -1"):
         make_jobs(tiny_sweep.seeded([wrong], (0,)), tmp_path, 1)

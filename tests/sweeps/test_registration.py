@@ -1,4 +1,4 @@
-"""What was registered before the runs is compared with what is judged; differences are named."""
+"""Registrations before the runs; any later difference is named."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def changed(sweep=PLAIN, **fields):
 
 
 def marks(sweeps, root):
-    """Their status, without what tells one registration from another."""
+    """The status of each sweep, without date and hash."""
     which = re.compile(r" on \S+ as \w{12}( \(in no file at HEAD\))?")
     return {name: which.sub("", one) for name, one in status(sweeps, root)["status"].items()}
 
@@ -52,13 +52,13 @@ def finish_all(sweep, root, **options):
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
-    """A folder in which a sweep is registered, and nothing else."""
+    """A folder that contains only a registration."""
     folder = tmp_path_factory.mktemp("registered")
     register([SEARCHED], folder)
     return folder
 
 
-def test_a_registration_says_what_decides_a_verdict(registered):
+def test_a_registration_contains_everything_that_decides_a_verdict(registered):
     made = json.loads((registered / FILE).read_text())
     own = made["sweeps"]["tiny"]
     assert own["claim"]["text"] == "Bursts do something."
@@ -83,10 +83,10 @@ def git(*words):
     return subprocess.run(["git", *who, *words], capture_output=True, text=True, check=True).stdout
 
 
-# Git is optional: without it a registration names no commit, as all other tests here allow.
+# Git is optional: without it, a registration names no commit.
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git on PATH")
-def test_the_repository_is_a_witness(tmp_path, monkeypatch):
-    # A hook that runs the tests would have them in the user's own repository.
+def test_the_commit_and_whether_the_registration_is_committed_are_recorded(tmp_path, monkeypatch):
+    # A Git hook that runs the tests sets these to the user's own repository.
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -112,7 +112,7 @@ def test_the_repository_is_a_witness(tmp_path, monkeypatch):
     assert other["commit"] == git("rev-parse", "HEAD").strip() + "-dirty"
 
 
-def test_no_repository_is_no_witness(tmp_path, monkeypatch):
+def test_without_git_the_commit_is_unknown(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     made = register([PLAIN], tmp_path)
     assert made["commit"] is None
@@ -158,7 +158,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("said", CHANGES)
-def test_whatever_has_changed_is_named_and_cannot_be_registered_over(registered, said):
+def test_changes_are_named_and_never_overwrite_a_registration(registered, said):
     sweep = CHANGES[said]
     assert said in differences(read(registered)["sweeps"]["tiny"], sweep)
     before = (registered / FILE).read_bytes()
@@ -177,7 +177,7 @@ def leaves(tree, *path):
             yield (*path, name)
 
 
-def test_no_value_can_change_unnoticed_but_where_things_lie():
+def test_only_paths_and_bookkeeping_may_change_unnoticed():
     assert not differences(content_of(SEARCHED), SEARCHED)
     unnoticed = []
     for *path, name in leaves(content_of(SEARCHED)):
@@ -197,7 +197,7 @@ def test_no_value_can_change_unnoticed_but_where_things_lie():
     }  # fmt: skip
 
 
-def test_what_decides_nothing_may_change(registered):
+def test_fields_that_decide_nothing_may_change(registered):
     base = with_options(
         SEARCHED.base,
         {"checkpoints.every": 10, "data.data_dir": "elsewhere", "data.feeder": "auto"},
@@ -207,8 +207,8 @@ def test_what_decides_nothing_may_change(registered):
     assert register([other], registered) == read(registered)
 
 
-def test_a_registration_outlives_new_options(registered, tmp_path):
-    """A later version runs and judges what was registered, and does not mark it."""
+def test_new_options_do_not_invalidate_a_registration(registered, tmp_path):
+    """A later version runs and judges the registered sweep and reports no change."""
     made = read(registered)
     del made["sweeps"]["tiny"]["config"]["data"]["sequences"]["draws"]
     made["hash"] = hash_of(made["sweeps"])
@@ -219,23 +219,23 @@ def test_a_registration_outlives_new_options(registered, tmp_path):
     assert options == {"data.sequences.draws": 1}
     assert kept == SEARCHED.with_base_options(options)
     assert mark(kept, tmp_path) == "registered"
-    # What is not registered has no say in it, and what lacks nothing keeps nothing.
+    # Unregistered sweeps and complete registrations set no options.
     other = tiny_sweep.get_sweep("renamed")
     assert as_registered([other], tmp_path) == ([other], {})
     assert as_registered([SEARCHED], registered) == ([SEARCHED], {})
     assert as_registered([kept], tmp_path) == ([kept], {})
 
 
-def test_seeds_are_added_by_the_registered_rule_alone(tmp_path):
+def test_seeds_may_be_added_only_by_the_registered_rule(tmp_path):
     ruled = changed(most_seeds=8)
     register([ruled], tmp_path)
     assert mark(ruled.with_replicates(8), tmp_path) == "registered, 3 seeds added by its rule"
     assert mark(ruled.with_replicates(9), tmp_path).startswith(f"{CHANGED}seeds: ")
-    # Others in their place are not more of them.
+    # Replacing seeds is not adding them.
     assert mark(changed(ruled, seeds=(1, 2, 3, 4, 5, 6)), tmp_path).startswith(f"{CHANGED}seeds: ")
 
 
-def test_claims_are_judged_together_as_they_were_registered(tmp_path):
+def test_registered_claims_must_be_judged_together(tmp_path):
     other = tiny_sweep.get_sweep("renamed")
     register([PLAIN, other], tmp_path)
     assert set(marks([other, PLAIN], tmp_path).values()) == {"registered"}
@@ -249,7 +249,7 @@ def test_claims_are_judged_together_as_they_were_registered(tmp_path):
         register([PLAIN], tmp_path)
 
 
-def test_without_a_registration_it_is_said_and_runs_cannot_be_registered_any_more(tmp_path):
+def test_sweeps_with_runs_are_reported_as_unregistered_and_cannot_be_registered(tmp_path):
     finish_all(PLAIN, tmp_path, started=LATER)
     assert status([PLAIN], tmp_path) == {"status": {"tiny": "not registered"}}
     with pytest.raises(SweepError, match=r"runs that have begun .* tiny/p=0/seeds=0-4; tiny/p=1/"):
@@ -262,7 +262,7 @@ def test_without_a_registration_it_is_said_and_runs_cannot_be_registered_any_mor
     [
         (LATER, "registered"),
         (EARLIER, f"{CHANGED}runs began before it: tiny/p=0/seeds=0-4; tiny/p=1/seeds=0-4"),
-        # By a version that did not say when, and could not register.
+        # Runs of a version that recorded no start could not be registered.
         (None, f"{CHANGED}runs began before it: tiny/p=0/seeds=0-4; tiny/p=1/seeds=0-4"),
     ],
 )
@@ -272,7 +272,7 @@ def test_runs_that_began_before_their_registration_are_marked(tmp_path, started,
     assert mark(PLAIN, tmp_path) == said
 
 
-def test_a_search_may_come_before_the_registration(tmp_path):
+def test_a_search_may_run_before_the_registration(tmp_path):
     for job in make_jobs([SEARCHED], tmp_path):
         if job.is_search:
             finish(job, Ends(icl=0.7), started=EARLIER)
@@ -280,7 +280,7 @@ def test_a_search_may_come_before_the_registration(tmp_path):
     assert mark(SEARCHED, tmp_path) == "registered"
 
 
-def test_an_edited_or_damaged_file_is_refused(registered, tmp_path):
+def test_an_edited_or_damaged_file_is_rejected(registered, tmp_path):
     text = (registered / FILE).read_text()
     for bad, said in (
         (
@@ -299,7 +299,7 @@ def test_an_edited_or_damaged_file_is_refused(registered, tmp_path):
 
 
 def test_the_order_of_keys_does_not_matter(registered, tmp_path):
-    """Nor which process computes the hash, see tests/cli/test_sweep_launchers.py."""
+    """Neither does the process: see tests/cli/test_sweep_launchers.py."""
 
     def reordered(value):
         if not isinstance(value, dict):

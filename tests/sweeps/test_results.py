@@ -1,4 +1,4 @@
-"""results.json holds every number that was measured, and verdicts by the complete runs alone."""
+"""The content of results.json; only complete runs decide verdicts."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def finished(root, sweep=PLAIN, skip=(), **options):
     return collect(tiny_sweep.seeded([sweep], SEEDS), root, {"preset": "tiny"})
 
 
-def test_numbers_and_verdict_of_complete_runs(tmp_path):
+def test_complete_runs_give_numbers_and_a_verdict(tmp_path):
     results = finished(tmp_path)
     verdict = results["verdicts"]["tiny"]
     assert verdict["verdict"] == "reproduced"
@@ -48,7 +48,7 @@ def test_numbers_and_verdict_of_complete_runs(tmp_path):
     assert difference["check"].endswith("is above 0 (95 % interval)")
     assert difference["numbers"]["p"] < 1e-4
     assert trend["outcome"] == "holds"
-    # By itself it is the whole family.
+    # A family of one claim.
     assert (results["claims"], verdict["rule"]) == (1, "limits")
     assert verdict["strict"]["p"] == verdict["strict"]["p_adjusted"] == trend["numbers"]["p"]
     assert verdict["strict"]["outcomes"] == ["holds", "holds"]
@@ -58,24 +58,24 @@ def test_numbers_and_verdict_of_complete_runs(tmp_path):
     assert EXTRA not in run["curves"]
     assert results["compute_seconds"] == 3.0
     assert results["machine"]["devices"] == "1 x cpu"
-    # Of the runs, not of whoever judges them.
+    # The version that trained, not the one that judges.
     assert results["versions"]["jax"] == "0.9.9"
     assert (results["preset"], results["dataset"]) == ("tiny", "symbolic")
     assert json.loads(json.dumps(results, allow_nan=False))["seeds"] == list(SEEDS)
 
 
-def test_chance_is_one_of_two_in_context_and_one_of_all_labels_in_weights(tmp_path):
+def test_chance_is_one_half_for_icl_and_one_over_all_labels_for_iwl(tmp_path):
     conditions = finished(tmp_path)["sweeps"]["tiny"]["conditions"]
     assert conditions["p=0"]["chance"] == {"icl": 0.5, "iwl": 1 / 40}
 
 
-def test_curves_are_kept_of_the_measures_that_a_sweep_shows(tmp_path):
+def test_curves_of_a_sweeps_measures_are_kept(tmp_path):
     sweep = dataclasses.replace(PLAIN, measures=("icl", EXTRA))
     runs = finished(tmp_path, sweep)["sweeps"]["tiny"]["conditions"]["p=0"]["runs"]
     assert runs["0"]["curves"][EXTRA]["values"] == [0.125, 0.25]
 
 
-def test_without_runs_there_is_no_verdict_but_a_reason(tmp_path):
+def test_without_runs_a_verdict_is_inconclusive_for_a_stated_reason(tmp_path):
     results = collect(tiny_sweep.seeded([PLAIN], SEEDS), tmp_path, {})
     verdict = results["verdicts"]["tiny"]
     assert verdict["verdict"] == "inconclusive"
@@ -83,7 +83,7 @@ def test_without_runs_there_is_no_verdict_but_a_reason(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_condition_that_failed_leaves_the_claim_open(tmp_path):
+def test_a_condition_without_runs_makes_the_claim_inconclusive(tmp_path):
     results = finished(tmp_path, skip=("tiny/p=1/seeds=0-4",))
     verdict = results["verdicts"]["tiny"]
     assert verdict["verdict"] == "inconclusive"
@@ -91,7 +91,7 @@ def test_a_condition_that_failed_leaves_the_claim_open(tmp_path):
     assert results["sweeps"]["tiny"]["conditions"]["p=1"]["runs"] == {}
 
 
-def test_a_run_that_diverged_is_shown_and_decides_nothing(tmp_path):
+def test_a_diverged_run_is_listed_but_decides_nothing(tmp_path):
     results = finished(tmp_path, diverged=("seed=3",))
     runs = results["sweeps"]["tiny"]["conditions"]["p=1"]["runs"]
     assert (runs["3"]["diverged_at_step"], runs["3"]["final"]) == (1, {})
@@ -103,13 +103,13 @@ def test_a_run_that_diverged_is_shown_and_decides_nothing(tmp_path):
     )
 
 
-def test_seeds_that_are_not_asked_for_do_not_count(tmp_path):
+def test_runs_of_other_seeds_are_ignored(tmp_path):
     finished(tmp_path)
     fewer = collect(tiny_sweep.seeded([PLAIN], SEEDS[:2]), tmp_path, {})
     assert len(fewer["verdicts"]["tiny"]["runs"]) == 4
 
 
-def test_searches_are_told_with_what_they_chose(tmp_path):
+def test_searches_are_listed_with_the_chosen_draws(tmp_path):
     for job in make_jobs(tiny_sweep.seeded([SEARCHED], SEEDS), tmp_path, 5):
         if job.name == "tiny/p=0/search":
             finish(job, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
@@ -122,7 +122,7 @@ def test_searches_are_told_with_what_they_chose(tmp_path):
     assert (found["overrides"], found["final"]) == (SEARCHED.search.settings()[1], {"icl": 0.7})
 
 
-def test_the_file_is_json_with_a_line_a_curve(tmp_path):
+def test_the_file_is_json_with_one_line_per_curve(tmp_path):
     results = json.loads(json.dumps(finished(tmp_path)))
     text = results_text(results)
     assert json.loads(text) == results
@@ -139,21 +139,21 @@ def test_the_file_is_json_with_a_line_a_curve(tmp_path):
     ("measure", "expected"),
     [
         ("icl", 1 / 2),
-        # Open: among all 40 labels, of which two are ever right.
+        # Open: among all 40 labels, of which only two occur as answers.
         ("eval/fewshot_holdout/accuracy", 1 / 40),
         ("iwl", 1 / 40),
         ("loss", None),
         ("eval/flip/accuracy", None),
     ],
 )
-def test_chance_is_that_of_the_labels_that_may_be_given(measure, expected, config):
+def test_chance_depends_on_the_labels_that_may_be_predicted(measure, expected, config):
     assert chance(measure, make_task(config)) == expected
 
 
 @pytest.mark.parametrize("split", ["replicate", "fixed"])
 @pytest.mark.parametrize("rule", ["limits", "point"])
-def test_two_runs_that_are_equal_decide_nothing(split, rule, tmp_path):
-    """They are not sure to differ by nothing."""
+def test_two_equal_runs_decide_nothing(split, rule, tmp_path):
+    """Equal measurements do not imply a difference of exactly 0."""
     claim = dataclasses.replace(PLAIN.claim, rule=rule)
     sweep = dataclasses.replace(PLAIN, split=split, seeds=(0, 1), claim=claim)
     for job in make_jobs([sweep], tmp_path):
@@ -165,24 +165,24 @@ def test_two_runs_that_are_equal_decide_nothing(split, rule, tmp_path):
 
 
 @pytest.mark.parametrize(("split", "expected"), [("replicate", list(SEEDS)), ("fixed", [0] * 5)])
-def test_runs_say_which_sequences_they_were_evaluated_on(split, expected, tmp_path):
+def test_runs_record_the_seed_and_number_of_their_evaluation_sequences(split, expected, tmp_path):
     sweep = dataclasses.replace(PLAIN, split=split)
     runs = finished(tmp_path, sweep)["sweeps"]["tiny"]["conditions"]["p=1"]["runs"].values()
     assert [run["evaluation_seed"] for run in runs] == expected
     assert {run["num_sequences"] for run in runs} == {50}
 
 
-def test_what_always_the_commonest_answer_gives_is_told_beside_chance(tmp_path):
+def test_the_accuracy_of_the_best_constant_answer_is_recorded_besides_chance(tmp_path):
     skewed = PLAIN.with_base_options({"data.sequences.zipf_exponent": 1.0})
     condition = finished(tmp_path, skewed)["sweeps"]["tiny"]["conditions"]["p=0"]
-    # The first of 32 classes.
+    # The most frequent of 32 classes.
     harmonic = sum(1 / rank for rank in range(1, 33))
     assert condition["constant"] == {"icl": 0.5, "iwl": pytest.approx(1 / harmonic, abs=1e-5)}
     assert condition["chance"] == {"icl": 0.5, "iwl": 1 / 40}
 
 
 @pytest.mark.parametrize(("exponent", "expected"), [(1.5, 0.385), (2, 0.608), (3, 0.832)])
-def test_the_commonest_of_12800_classes_alone_scores_high_under_zipf(exponent, expected):
+def test_the_most_frequent_of_12800_classes_alone_scores_high_under_zipf(exponent, expected):
     config = omniglot_augmented.get_config("small").unlock()
     config.data.sequences.zipf_exponent = float(exponent)
     task = make_task(config)

@@ -1,6 +1,6 @@
-"""Sweeps as jobs, without SLURM: commands of its names say what it would say.
+"""SLURM jobs of sweeps, with shell scripts in place of SLURM's commands.
 
-What a real one does with them is tested in tests/integration.
+A real SLURM is tested in tests/integration.
 """
 
 import json
@@ -29,11 +29,11 @@ count=$(cat {folder}/count 2> /dev/null || echo 0)
 echo $((count + 1)) > {folder}/count
 echo "Submitted batch job $((count + 1))"
 """
-# Nothing but the shell: it also answers where PATH has nothing else.
+# Uses shell builtins alone, so that it works with an otherwise empty PATH.
 SQUEUE = """#!/bin/sh
 while read -r line; do echo "$line"; done < {folder}/queue
 """
-# submitit only looks whether it is there.
+# submitit only checks that it exists.
 SRUN = """#!/bin/sh
 exit 1
 """
@@ -41,7 +41,7 @@ exit 1
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """Its folder: `queue` is what squeue says, `script` what sbatch was given."""
+    """A folder on PATH: `queue` is the output of squeue, `script` the input of sbatch."""
     folder = tmp_path / "cluster"
     folder.mkdir()
     (folder / "queue").touch()
@@ -73,7 +73,7 @@ def names(found):
     return [one.name for one in found]
 
 
-def test_a_request_is_what_sbatch_is_given(cluster, tmp_path):
+def test_a_request_is_passed_to_sbatch(cluster, tmp_path):
     request = Request("gpu", 90, gpus=2, cpus=8, memory_gb=1.5, at_once=1, grace_seconds=40)
     all_ = tiny_jobs(tmp_path)
     assert SlurmJobs(tmp_path, request, train).start(all_) == dict.fromkeys(names(all_))
@@ -83,11 +83,11 @@ def test_a_request_is_what_sbatch_is_given(cluster, tmp_path):
         "array=0-1%1", "signal=USR2@40", "requeue",
     ):  # fmt: skip
         assert f"#SBATCH --{option}" in lines, option
-    # A step need not inherit them.
+    # A step may not inherit it.
     assert any(line.startswith("srun ") and "--cpus-per-task=8" in line for line in lines)
 
 
-def test_jobs_end_complete_or_with_the_place_of_what_they_said(cluster, tmp_path):
+def test_jobs_end_complete_or_with_the_path_of_their_output(cluster, tmp_path):
     done, failed = tiny_jobs(tmp_path)
     jobs = SlurmJobs(tmp_path, Request(), train)
     jobs.start([done, failed])
@@ -106,7 +106,7 @@ def test_jobs_end_complete_or_with_the_place_of_what_they_said(cluster, tmp_path
     assert jobs.leave() == "Left; no job was running."
 
 
-def test_a_later_command_takes_up_what_is_queued(cluster, tmp_path):
+def test_a_later_command_adopts_queued_jobs(cluster, tmp_path):
     all_ = tiny_jobs(tmp_path)
     SlurmJobs(tmp_path, Request(), train).start(all_)
     (cluster / "queue").write_text("1_0 RUNNING\n1_1 PENDING\n")
@@ -116,7 +116,7 @@ def test_a_later_command_takes_up_what_is_queued(cluster, tmp_path):
     assert jobs.leave() == "Left; 2 jobs continue (to end them: scancel 1_0 1_1)."
 
 
-def test_what_failed_is_submitted_anew_when_asked_alone(cluster, tmp_path):
+def test_failed_jobs_are_resubmitted_only_on_request(cluster, tmp_path):
     all_ = tiny_jobs(tmp_path)
     SlurmJobs(tmp_path, Request(), train).start(all_)
     found = SlurmJobs(tmp_path, Request(), train).start(all_)
@@ -127,7 +127,7 @@ def test_what_failed_is_submitted_anew_when_asked_alone(cluster, tmp_path):
     assert [submission_of(one.workdir).id for one in all_] == ["2_0", "2_1"]
 
 
-def test_prolonged_runs_have_not_failed(cluster, tmp_path):
+def test_extended_runs_have_not_failed(cluster, tmp_path):
     all_ = tiny_jobs(tmp_path)
     SlurmJobs(tmp_path, Request(), train).start(all_)
     for one in all_:
@@ -137,7 +137,7 @@ def test_prolonged_runs_have_not_failed(cluster, tmp_path):
     assert submission_of(longer[0].workdir) == ("2_0", 80)
 
 
-def test_a_slurm_that_is_busy_is_asked_again(cluster, tmp_path, monkeypatch):
+def test_a_busy_slurm_is_polled_again(cluster, tmp_path, monkeypatch):
     all_ = tiny_jobs(tmp_path)
     command(cluster, "squeue", "#!/bin/sh\necho 'slurm_load_jobs error' >&2; exit 1\n")
     jobs = SlurmJobs(tmp_path, Request(), train)
@@ -148,20 +148,21 @@ def test_a_slurm_that_is_busy_is_asked_again(cluster, tmp_path, monkeypatch):
         jobs.start(all_)
 
 
-def test_what_squeue_says_besides_is_no_job(cluster):
+def test_warnings_of_squeue_are_ignored(cluster):
     (cluster / "queue").write_text("squeue: warning: slow\n7_0 RUNNING\n\n")
     assert queued_jobs() == {"7_0": "RUNNING"}
 
 
-def test_what_sbatch_refuses_is_said(cluster, tmp_path):
+def test_the_reason_of_a_rejected_submission_is_reported(cluster, tmp_path):
     command(cluster, "sbatch", "#!/bin/sh\necho 'invalid partition specified: gpu' >&2; exit 1\n")
     with pytest.raises(SlurmError, match=r"SLURM refuses the jobs: .*invalid partition"):
         SlurmJobs(tmp_path, Request("gpu"), train).start(tiny_jobs(tmp_path))
 
 
 @pytest.mark.parametrize("missing", [("sbatch",), ("srun",), ("sbatch", "squeue", "srun")])
-def test_without_slurm_it_is_said_and_nothing_is_written(cluster, tmp_path, monkeypatch, missing):
-    """Whatever else is on PATH: what remains of an installation is none."""
+def test_missing_commands_of_slurm_are_reported_before_anything_is_written(
+    cluster, tmp_path, monkeypatch, missing
+):
     monkeypatch.setenv("PATH", str(cluster))
     for name in missing:
         (cluster / name).unlink()
@@ -171,17 +172,17 @@ def test_without_slurm_it_is_said_and_nothing_is_written(cluster, tmp_path, monk
     if "squeue" in missing:
         with pytest.raises(SlurmError, match="needs SLURM, but squeue cannot be found on PATH"):
             queued_jobs()
-    else:  # A node that only watches the queue.
+    else:  # Monitoring needs only squeue.
         assert queued_jobs() == {}
     assert not (tmp_path / "sweeps").exists()
 
 
-def test_a_job_without_time_is_refused(cluster, tmp_path):
+def test_a_grace_period_must_be_shorter_than_the_time_limit(cluster, tmp_path):
     with pytest.raises(SlurmError, match="--grace=90 seconds must be less than --minutes=1"):
         SlurmJobs(tmp_path, Request(minutes=1), train)
 
 
-def test_a_damaged_record_is_none(cluster, tmp_path):
+def test_a_damaged_record_is_ignored(cluster, tmp_path):
     (one, _) = tiny_jobs(tmp_path)
     one.workdir.make()
     for content in ("", "[]", '{"job": 1}', json.dumps({"id": "1", "num_steps": 1, "more": 2})):
@@ -189,13 +190,13 @@ def test_a_damaged_record_is_none(cluster, tmp_path):
         assert submission_of(one.workdir) is None
 
 
-def test_a_job_that_has_not_begun_is_requeued_as_it_is():
+def test_a_job_that_has_not_started_is_requeued_unchanged():
     job = TrainJob(["--config=x"], "/nowhere")
     assert job.checkpoint().function.__dict__ == job.__dict__
 
 
-def test_what_an_earlier_version_queued_trains_all_the_same():
-    """Its pickles name a class of experiments.slurm_job, and words without their beginning."""
+def test_jobs_queued_by_an_earlier_version_still_train():
+    """Its pickles name a class of experiments.slurm_job and lack the start of the command."""
     job = queued.TrainJob.__new__(queued.TrainJob)
     job.__setstate__({"_words": ("--config=x",), "_workdir": "/nowhere", "_process": None})
     again = job.checkpoint().function

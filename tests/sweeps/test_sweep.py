@@ -1,4 +1,4 @@
-"""Sweeps are checked as a whole before anything runs, and searches draw what they say."""
+"""Checks of sweeps before anything runs, and the draws of searches."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ SWEEP = tiny_sweep.get_sweep()
 FILE = tiny_sweep.__file__
 
 
-def test_a_file_gives_its_sweep_with_or_without_a_preset():
+def test_a_file_defines_a_sweep_with_or_without_presets():
     assert load_sweep(FILE).search is None
     assert load_sweep(f"{FILE}:searched").search.draws == 2
 
@@ -32,7 +32,7 @@ def test_a_file_gives_its_sweep_with_or_without_a_preset():
         ("def get_sweep(: pass", "SyntaxError"),
     ],
 )
-def test_a_file_that_is_no_sweep_is_named_with_the_reason(tmp_path, content, said):
+def test_an_invalid_file_is_named_with_the_reason(tmp_path, content, said):
     path = tmp_path / "mine.py"
     path.write_text(content)
     with pytest.raises(SweepError, match=r"mine\.py") as error:
@@ -48,7 +48,7 @@ def test_a_file_that_is_no_sweep_is_named_with_the_reason(tmp_path, content, sai
         (f"{FILE}:plian", "no preset 'plian'"),
     ],
 )
-def test_what_is_no_file_or_no_preset_is_named(where, said):
+def test_an_unknown_file_or_preset_is_named(where, said):
     with pytest.raises(SweepError, match=said):
         load_sweep(where)
 
@@ -69,10 +69,13 @@ WRONG = {
         with_conditions(Condition("p=0", {}), Condition("P=0", {}), Condition("p=1", {})),
         r"must differ, not \['p=0', 'P=0', 'p=1'\]",
     ),
-    "no folder's name": (dataclasses.replace(SWEEP, name="a/b"), "the name 'a/b' must be a letter"),
+    "invalid folder name": (
+        dataclasses.replace(SWEEP, name="a/b"),
+        "the name 'a/b' must be a letter",
+    ),
     "no check": (dataclasses.replace(SWEEP, claim=Claim("", ())), "at least one check"),
-    "absent condition": (with_conditions(Condition("p=0", {}, 0.0)), r"claim names \['p=1'\]"),
-    "no place on the axis": (
+    "unknown condition": (with_conditions(Condition("p=0", {}, 0.0)), r"claim names \['p=1'\]"),
+    "no value on the axis": (
         with_conditions(Condition("p=0", {}, 0.0), Condition("p=1", {})),
         r"of a trend, but \['p=1'\] have no value",
     ),
@@ -84,15 +87,15 @@ WRONG = {
         with_conditions(*over("data.sequences.p_bursty", (0.0, 1.0, 1.5), "p")),
         "(?s)condition 'p=1.5': .*data.sequences.p_bursty = 1.5",
     ),
-    "measure of no evaluation": (
+    "measure without its mode": (
         dataclasses.replace(SWEEP, measures=("eval/flip/accuracy",)),
         "eval/flip/accuracy needs evaluation.modes to contain 'flip'",
     ),
-    "claim of no evaluation": (
+    "claim without its mode": (
         dataclasses.replace(SWEEP, claim=Claim("", (Trend("iwl_rare", rising=True),))),
         "iwl_rare needs evaluation.modes to contain 'no_support_rare'",
     ),
-    "choice by no evaluation": (
+    "search criterion without its mode": (
         with_search(choose_by="iwl_common"),
         "iwl_common needs evaluation.modes",
     ),
@@ -104,11 +107,11 @@ WRONG = {
         with_search(choose_by="eval/fewshot_holdout/acuracy"),
         "no measure 'eval/fewshot_holdout/acuracy' .*METRIC one of loss, accuracy",
     ),
-    "measure that no curve has": (
+    "training accuracy": (
         dataclasses.replace(SWEEP, measures=("train/accuracy",)),
         "no measure 'train/accuracy'",
     ),
-    "search of shapes": (
+    "search over shapes": (
         with_search(space={"model.num_layers": (1, 3)}),
         "search.space: model.num_layers must be one of",
     ),
@@ -116,23 +119,26 @@ WRONG = {
         with_search(space={"training.optimizer.learning_rate": (0.0, 0.1)}),
         r"learning_rate = \(0.0, 0.1\) must be \(low, high\) with 0 < low < high",
     ),
-    "no draw": (with_search(draws=0), "search.draws = 0 must be at least 1"),
-    "draws of no length": (with_search(num_steps=-1), "search.num_steps = -1 must be at least 0"),
-    "a seed of the verdict": (with_search(seed=3), "search.seed = 3 must be at least 1000"),
-    "fewer seeds than none": (dataclasses.replace(SWEEP, most_seeds=-1), "most_seeds = -1 must be"),
-    "named holdout of each seed": (
+    "no draws": (with_search(draws=0), "search.draws = 0 must be at least 1"),
+    "negative length of draws": (
+        with_search(num_steps=-1),
+        "search.num_steps = -1 must be at least 0",
+    ),
+    "search with a verdict's seed": (with_search(seed=3), "search.seed = 3 must be at least 1000"),
+    "negative most_seeds": (dataclasses.replace(SWEEP, most_seeds=-1), "most_seeds = -1 must be"),
+    "named held-out classes in replicates": (
         SWEEP.with_base_options({"data.split.holdout": tuple(range(8))}),
         r"condition 'p=0' names its held-out classes .*, so replicates share them: .* 'fixed'",
     ),
-    "seeds by condition": (
+    "seed in a condition": (
         with_conditions(*over("data.split.seed", (0, 1), "p")),
         "condition 'p=0' sets data.split.seed: each replicate has its own",
     ),
-    "replicas by condition": (
+    "replicas in a condition": (
         with_conditions(*over("training.replicas", (0, 1), "p")),
         "condition 'p=0' sets training.replicas: each replicate",
     ),
-    "seeds by search": (
+    "seed in a search": (
         with_search(space={"evaluation.seed": (1, 100)}),
         "the search sets evaluation.seed",
     ),
@@ -146,22 +152,22 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_sweeps_are_refused_with_the_reason(name):
+def test_invalid_sweeps_are_rejected_with_the_reason(name):
     sweep, said = WRONG[name]
     with pytest.raises(SweepError, match=said) as error:
         sweep.check()
     assert f"sweep '{sweep.name}'" in str(error.value)
 
 
-def test_what_replicates_vary_is_set_by_nobody_else():
-    """It would be replaced without a word; what they share may be chosen."""
+def test_options_that_replicates_set_cannot_be_set_elsewhere():
+    """They would be overwritten silently. Options that replicates share may be set."""
     with pytest.raises(SweepError, match="the base sets data"):
         SWEEP.with_base_options({"data.split.seed": 1, "evaluation.seed": 2})
     fixed = dataclasses.replace(SWEEP, split="fixed")
     assert fixed.with_base_options({"data.split.seed": 1}).base.data.split.seed == 1
 
 
-def test_a_condition_has_the_last_word_over_changes_of_the_base():
+def test_overrides_of_conditions_take_precedence_over_the_base():
     changed = SWEEP.with_base_options({"data.sequences.p_bursty": 0.5, "training.num_steps": 7})
     configs = [changed.config(condition) for condition in changed.conditions]
     assert [config.data.sequences.p_bursty for config in configs] == [0.0, 1.0]
@@ -170,7 +176,7 @@ def test_a_condition_has_the_last_word_over_changes_of_the_base():
         SWEEP.with_base_options({"training.num_stepps": 7})
 
 
-def test_conditions_differ_in_nothing_but_their_overrides():
+def test_conditions_differ_only_in_their_overrides():
     for condition in SWEEP.conditions:
         assert SWEEP.config(condition) == with_options(SWEEP.base, condition.overrides)
 
@@ -181,23 +187,23 @@ SPACE = {
 }
 
 
-def test_a_search_repeats_and_another_seed_draws_otherwise():
+def test_draws_of_a_search_depend_only_on_its_seed():
     assert Search(SPACE).settings() == Search(SPACE).settings()
     assert Search(SPACE).settings() != Search(SPACE, seed=1001).settings()
 
 
-def test_a_search_draws_once_from_every_part_of_every_range():
+def test_a_search_draws_once_from_each_part_of_a_range():
     settings = Search(SPACE, draws=8).settings()
     assert len(settings) == 8
     for option, (low, high) in SPACE.items():
         places = [math.log(one[option] / low) / math.log(high / low) for one in settings]
-        # Rounded to what is reported, a draw may lie on the border of its part.
+        # Rounding to three digits may move a draw slightly outside of its part.
         parts = sorted(8 * place for place in places)
         assert all(index - 0.3 <= part <= index + 1.3 for index, part in enumerate(parts))
     assert all(isinstance(one["training.optimizer.warmup_steps"], int) for one in settings)
 
 
-def test_draws_are_log_uniform_and_options_independent():
+def test_draws_are_log_uniform_and_independent_between_options():
     draws = [one for seed in range(1000, 1050) for one in Search(SPACE, seed=seed).settings()]
     logs = {option: np.log([one[option] for one in draws]) for option in SPACE}
     rates = logs["training.optimizer.learning_rate"]

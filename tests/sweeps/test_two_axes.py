@@ -1,4 +1,4 @@
-"""Sweeps over two options: their conditions, jobs and results; and values from NumPy."""
+"""Sweeps over two options (conditions, jobs, results), and values from NumPy."""
 
 import dataclasses
 
@@ -61,20 +61,20 @@ def test_a_grid_has_a_condition_for_each_pair_of_values():
     assert (config.data.split.num_rare, config.data.sequences.p_bursty) == (20, 1.0)
 
 
-def test_one_program_trains_all_conditions_of_a_seed(tmp_path):
+def test_one_job_trains_all_conditions_of_a_seed(tmp_path):
     jobs = make_jobs([MAP], tmp_path)
     assert [one.name for one in jobs] == ["map/together/seeds=0", "map/together/seeds=3"]
     for job, seed in zip(jobs, MAP.seeds, strict=True):
         names = [name for name, _ in named_overrides(job.config)]
         assert names == NAMES
-        # Each replica is the run that it would be in a program of its own condition.
+        # Each replica equals the run in a job of its own condition.
         alone = [MAP.replicas([seed])[0] | dict(one.overrides) for one in MAP.conditions]
         together = [overrides for _, overrides in named_overrides(job.config)]
         assert [one | {"name": f"seed={seed}"} for one in together] == alone
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_results_hold_every_run_under_its_condition(tmp_path, together):
+def test_results_list_each_run_under_its_condition(tmp_path, together):
     results = finished(tmp_path, dataclasses.replace(MAP, together=together))
     assert (results["verdicts"], results["claims"], results["runs"]) == ({}, 0, 12)
     sweep = results["sweeps"]["map"]
@@ -88,7 +88,7 @@ def test_results_hold_every_run_under_its_condition(tmp_path, together):
 
 
 @pytest.mark.usefixtures("quick_runs")
-def test_runs_that_were_trained_together_are_found_with_their_numbers(tmp_path):
+def test_results_of_runs_trained_together_match_their_evaluations(tmp_path):
     quick = {"training.num_steps": 2, "evaluation.num_sequences": 50, "evaluation.every": 2}
     base = with_options(MAP.base, quick | {"evaluation.modes": (ICL[0],)})
     sweep = dataclasses.replace(
@@ -142,7 +142,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_axes_and_values_that_do_not_fit_are_refused(name):
+def test_mismatched_axes_and_values_are_rejected(name):
     sweep, changes, said = WRONG[name]
     with pytest.raises(SweepError, match=said):
         dataclasses.replace(sweep, **changes).check()
@@ -154,7 +154,7 @@ def test_without_a_claim_there_is_nothing_to_register(tmp_path):
     assert registration.status([MAP], tmp_path) == {"status": {}}
 
 
-def test_the_packages_map_is_no_finding():
+def test_the_predefined_map_is_not_a_finding():
     sweep = classes_by_bursts.get_sweep()
     sweep.check()
     assert sweep.name not in FINDINGS
@@ -192,8 +192,8 @@ PAIR = Claim("", (Difference("icl", high="p=2", low="p=1"),))
 
 
 @pytest.mark.parametrize("where", NUMPY)
-def test_a_sweep_takes_values_from_numpy(where, tmp_path):
-    """They are plain numbers from then on: checked, compared and stored like all others."""
+def test_a_sweep_accepts_numpy_values(where, tmp_path):
+    """They are converted to plain numbers before they are checked, compared, or stored."""
     sweep = NUMPY[where]()
     sweep.check()
     given = repr((sweep.conditions, sweep.seeds, sweep.search))
@@ -206,7 +206,7 @@ def test_a_sweep_takes_values_from_numpy(where, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), np.array(3)])
-def test_replicas_take_values_from_numpy(seed, tmp_path):
+def test_replicas_accept_numpy_values(seed, tmp_path):
     given = {"name": "a", "training.seed": seed, "data.sequences.p_bursty": np.float64(0.5)}
     plain = {"training.seed": 3, "data.sequences.p_bursty": 0.5}
     config = with_options(tiny.get_config(), {"training.replica_overrides": [given]})
@@ -215,7 +215,7 @@ def test_replicas_take_values_from_numpy(seed, tmp_path):
     assert named == ("a", plain)
     assert all(type(one) in (int, float) for one in named[1].values())
     assert "np." not in repr(config.training.replica_overrides)
-    # In a config file nothing stands between.
+    # A config file assigns them without conversion.
     with config.unlocked():
         config.training.replica_overrides = (given,)
     assert named_overrides(config) == [("a", plain)]

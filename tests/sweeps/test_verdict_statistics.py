@@ -1,4 +1,4 @@
-"""Intervals, the exact permutation test and the rank correlation, against other ways to them."""
+"""Intervals, permutation test, and rank correlation against independent implementations."""
 
 import itertools
 import math
@@ -42,7 +42,7 @@ def test_permutation_p_of_five_against_five_is_one_in_252():
     assert permutation_p([0.9], [0.5]) == 0.5
 
 
-def test_large_samples_are_regrouped_by_chance_and_repeat():
+def test_large_samples_use_random_regroupings_reproducibly():
     rng = np.random.default_rng(0)
     high, low = rng.normal(0.3, 1, 20), rng.normal(0, 1, 20)
     assert permutation_p(high, low) == permutation_p(high, low)
@@ -54,10 +54,10 @@ REPLICATES, SEQUENCES, TRIALS = 8, 500, 2_000
 
 
 def accuracies(answerer, own):
-    """Of replicates [trials, replicates] that answer two-way sequences; the truth is .5.
+    """Accuracies [trials, replicates] on two-way sequences; the true accuracy is 0.5.
 
-    With `own` sequences each replicate has others. 'differing' answers as 'constant' does, but
-    what else was learned differs between replicates.
+    With `own`, each replicate has its own sequences. 'differing' answers like 'constant', with
+    additional variation between replicates.
     """
     rng = np.random.default_rng(sum(answerer.encode()))
 
@@ -78,25 +78,25 @@ def coverage(values, own, truth=0.5, estimate=mean_estimate):
 
 
 @pytest.mark.parametrize("answerer", ["constant", "copier", "coin", "differing"])
-def test_intervals_cover_the_truth_as_often_as_they_say(answerer):
+def test_intervals_have_the_nominal_coverage(answerer):
     assert 0.93 <= coverage(accuracies(answerer, own=True), own=True) <= 0.97
 
 
 @pytest.mark.parametrize("answerer", ["constant", "copier", "differing"])
-def test_intervals_cover_the_truth_where_sequences_are_shared(answerer):
+def test_intervals_on_shared_sequences_have_the_nominal_coverage(answerer):
     values = accuracies(answerer, own=False)
     assert 0.93 <= coverage(values, own=False) <= 0.97
     if answerer == "differing":
-        # By the spread alone.
+        # From the spread between runs alone.
         assert coverage(values, own=True) < 0.75
 
 
-def test_coins_on_shared_sequences_are_covered_too_often_never_too_seldom():
+def test_intervals_for_guesses_on_shared_sequences_are_conservative():
     assert coverage(accuracies("coin", own=False), own=False) > 0.97
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_differences_of_replicates_cover_the_truth(own):
+def test_intervals_of_differences_have_the_nominal_coverage(own):
     """Two constant answers to the same sequences: one is right where the other is wrong."""
 
     def difference(one):
@@ -106,8 +106,8 @@ def test_differences_of_replicates_cover_the_truth(own):
     assert 0.93 <= coverage(values, own, truth=0.0, estimate=difference) <= 0.97
 
 
-def test_a_rise_by_shared_sequences_alone_is_as_rare_as_p_says():
-    """The same two answers: the worst case, whose errors point in opposite directions."""
+def test_a_slope_from_sampling_error_alone_is_as_rare_as_p_says():
+    """Two opposite constant answers: the worst case, whose errors have opposite signs."""
 
     def p(row):
         sides = [Sample(one, (0,) * REPLICATES, SEQUENCES) for one in (1 - row, row)]
@@ -118,7 +118,7 @@ def test_a_rise_by_shared_sequences_alone_is_as_rare_as_p_says():
         assert np.mean(found < level) == pytest.approx(level, abs=0.03)
 
 
-def test_more_error_never_makes_an_interval_narrower():
+def test_additional_error_never_narrows_an_interval():
     values = [0.5, 0.52, 0.47, 0.61]
     own = mean_estimate(Sample(values, range(4), 1000)).interval()
     shared = mean_estimate(Sample(values, (0,) * 4, 1000)).interval()
@@ -127,7 +127,7 @@ def test_more_error_never_makes_an_interval_narrower():
 
 @settings(max_examples=40, deadline=None)
 @given(samples, numbers, st.booleans())
-def test_p_is_where_an_interval_just_reaches(values, bound, shared):
+def test_p_is_the_level_at_which_the_interval_reaches_the_bound(values, bound, shared):
     seeds = [0 if shared else i for i in range(len(values))]
     found = mean_estimate(Sample(values, seeds, 500))
     p = found.p_above(bound)
@@ -136,7 +136,7 @@ def test_p_is_where_an_interval_just_reaches(values, bound, shared):
         assert found.interval(1 - 2 * p).low == pytest.approx(bound, abs=1e-6)
 
 
-def test_nothing_is_known_of_a_single_run():
+def test_the_error_of_a_single_run_is_unknown():
     assert mean_estimate(Sample([0.7])).interval() == (0.7, -math.inf, math.inf)
     found = difference_estimate(Sample([0.7]), Sample([0.5, 0.4]))
     assert found.interval()[1:] == (-math.inf, math.inf)
@@ -144,19 +144,19 @@ def test_nothing_is_known_of_a_single_run():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_equal_runs_are_known_as_well_as_all_of_their_sequences(share):
+def test_equal_runs_have_the_sampling_error_of_all_their_sequences(share):
     found = mean_estimate(Sample([share] * 4, range(4), 250)).interval()
     wilson = stats.binomtest(int(1000 * share), 1000).proportion_ci(method="wilson")
     assert found.high - found.low > 0
     # Wilson's is not symmetric at the ends.
     assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=3e-3)
-    # Of what is no share nobody knows how it varies.
+    # The variance of anything but a proportion is unknown.
     assert mean_estimate(Sample([2.5] * 4)).interval()[1:] == (-math.inf, math.inf)
 
 
 @settings(max_examples=40, deadline=None)
 @given(samples, samples)
-def test_a_difference_turns_around(high, low):
+def test_a_difference_changes_sign_when_its_sides_are_swapped(high, low):
     one, other = Sample(high, range(len(high)), 100), Sample(low, range(len(low)), 100)
     found = difference_estimate(one, other).interval()
     turned = difference_estimate(other, one).interval()
@@ -165,7 +165,7 @@ def test_a_difference_turns_around(high, low):
     assert (found.low, found.high) == pytest.approx((-turned.high, -turned.low))
 
 
-def test_a_difference_of_independent_runs_is_welchs():
+def test_a_difference_of_independent_runs_matches_welchs_test():
     rng = np.random.default_rng(3)
     for sizes in ((5, 5), (3, 7), (2, 4)):
         high, low = rng.normal(0.8, 0.1, sizes[0]), rng.normal(0.5, 0.02, sizes[1])
@@ -176,7 +176,7 @@ def test_a_difference_of_independent_runs_is_welchs():
         assert found.p_above(0.0) == pytest.approx(welch.pvalue)
 
 
-def test_holm_multiplies_by_how_many_are_left():
+def test_holm_multiplies_by_the_number_of_remaining_claims():
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.9}) == pytest.approx(
         {"a": 0.04, "b": 0.09, "c": 0.09, "d": 0.9}
     )
@@ -185,7 +185,7 @@ def test_holm_multiplies_by_how_many_are_left():
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from((0.0, 0.5, 0.9, 1.0)), numbers), min_size=6, max_size=20))
-def test_rho_is_scipys(pairs):
+def test_rho_matches_scipy(pairs):
     x, y = zip(*pairs, strict=True)
     found = spearman(x, y, rising=True)
     if len(set(x)) < 2 or len(set(y)) < 2:
