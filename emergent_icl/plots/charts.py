@@ -16,33 +16,24 @@ from emergent_icl.plots.sweep_tables import UNKNOWN, diverged_text
 from emergent_icl.sweeps.measures import is_share
 
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
-# Seeds per line of hover text.
-SEEDS_A_LINE = 2
+# Of hover text.
+SEEDS_PER_LINE = 2
 DIGITS = 4
 
 Trace = dict[str, Any]
 
 
-def has_curves(sweep: Json) -> bool:
-    """Whether any run has a curve."""
-    return any(_all_steps(sweep, measure) for measure in sweep["measures"])
-
-
-def _all_steps(sweep: Json, measure: str) -> set[int]:
-    return {step for run in data.runs_of(sweep) for step in data.points(run, measure)}
-
-
 def chart(sweep: Json) -> dict[str, Any]:
     """Plotly traces of a sweep over training, and its panels (one per measure) for report.js.
 
-    The traces of a condition are one legend entry in all panels.
+    The traces of a condition are one legend entry in all panels. Without curves, there are none.
     """
     conditions = data.in_order(sweep["conditions"])
     looks = data.looks(conditions)
     traces: list[Trace] = []
     named: set[str] = set()
     for index, measure in enumerate(sweep["measures"]):
-        steps = _all_steps(sweep, measure)
+        steps = {step for run in data.runs_of(sweep) for step in data.points(run, measure)}
         panel: list[Trace] = [
             {
                 "x": [0, max(steps)], "y": [level, level], "name": chart_text(text),
@@ -120,13 +111,13 @@ def _hover(runs: Mapping[str, Json]) -> str:
     """Hover template for `_numbers`."""
     lines = ["<b>%{fullData.name}</b>, step %{x}", "mean %{y} [%{customdata[0]}, %{customdata[1]}]"]
     seeds = [f"seed {chart_text(seed)}: %{{customdata[{i}]}}" for i, seed in enumerate(runs, 2)]
-    for start in range(0, len(seeds), SEEDS_A_LINE):
-        lines.append(",  ".join(seeds[start : start + SEEDS_A_LINE]))
+    for start in range(0, len(seeds), SEEDS_PER_LINE):
+        lines.append(",  ".join(seeds[start : start + SEEDS_PER_LINE]))
     return "<br>".join(lines) + "<extra></extra>"
 
 
 def _outline(band: Band) -> tuple[list[int | None], list[float | None]]:
-    """Outlines of the stretches where the band is known, separated by None."""
+    """Outlines of the intervals of steps where the band is known, separated by None."""
     xs: list[int | None] = []
     ys: list[float | None] = []
     known = itertools.groupby(range(len(band.low)), lambda i: not math.isnan(band.low[i]))

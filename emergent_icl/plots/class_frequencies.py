@@ -61,7 +61,7 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     where = law_ranks(edges, data.exponent)
     _draw_bins(axes, where, binned_frequency(data.ranks, edges), _ALL)
     _draw_bins(axes, where, binned_frequency(data.ranks[:, -1:], edges), _QUERIES)
-    if not is_log:  # Error bars of small samples are long.
+    if not is_log:  # Include the long error bars of small samples.
         axes.set_ylim(0, 1.05 * axes.dataLim.y1)
     axes.set_xlabel("class rank (1 = most frequent)")
     axes.set_ylabel("fraction of examples per class")
@@ -82,7 +82,7 @@ def _set_scales(
     num_train = data.split.num_train
     top = max(law.max(), single.max(), 1 / len(data.places))
     if is_log:
-        # Classes that hardly ever occur must not fill the figure.
+        # Extremely rare classes must not stretch the axis.
         bottom = max(law.min(), 1 / data.places.size) / 4
         axes.set(xscale="log", yscale="log", xlim=(0.8, num_train * 1.25), ylim=(bottom, top * 3))
     else:
@@ -120,7 +120,7 @@ def _draw_bins(
 ) -> None:
     was_shown = binned.frequency > 0
     frequency, error = binned.frequency[was_shown], Z_95 * binned.error[was_shown]
-    # On a logarithmic axis, bars down to 0 would leave the figure.
+    # On a logarithmic axis, bars down to 0 would extend beyond the figure.
     below = np.minimum(error, np.maximum(frequency - axes.get_ylim()[0], 0.0))
     axes.errorbar(
         ranks[was_shown], frequency, (below, error), **look, linestyle="", linewidth=1, zorder=4

@@ -46,7 +46,7 @@ def draw(workdir: Workdir) -> None:
 
 
 def levels_of(tasks: Sequence[Task]) -> Levels:
-    """ICL of guessing and IWL of the best constant answer; None where runs differ."""
+    """Chance for ICL and the best constant answer for IWL; None if runs differ."""
     modes = [task.evaluation.get(IWL[0]) for task in tasks]
     found = {
         "icl": {chance("icl", task) for task in tasks},

@@ -57,7 +57,7 @@ def find_lookalikes(
 ) -> Lookalikes | None:
     """Compares classes by their examples and, given a trained model, by its encoder.
 
-    None for integers, or if there are no held-out classes or no training classes as stored.
+    None for integers, or if no held-out class or no training class is shown as stored.
     """
     data, task, bank = experiment.config.data, experiment.task, experiment.arrays()
     split, size = task.space.split, task.shape.group_size
@@ -152,6 +152,6 @@ def _means(experiment: Experiment, class_ids: np.ndarray) -> np.ndarray:
 
 
 def _as_stored(experiment: Experiment) -> Materialize:
-    """Without noise: compiling random numbers would take seconds."""
+    """Materializes examples without noise, which would take seconds to compile."""
     plain = {"data.noise_scale": 0.0, "data.random_rare_images": False}
     return make_materialize(with_options(experiment.config, plain).data, experiment.task.shape)

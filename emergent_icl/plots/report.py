@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from emergent_icl.plots import charts
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots import sweep_tables as tables
+from emergent_icl.plots.charts import chart
 from emergent_icl.plots.style import duration_text
 from emergent_icl.plots.sweep_data import Json
 
@@ -58,7 +58,7 @@ def report_page(results: Json, figures_dir: Path | None) -> str:
 
 def _picture(figures_dir: Path | None, name: str) -> str:
     """A figure as a data URL, '' if there is none."""
-    # A name in the results may be a path.
+    # A name in the results may contain a path.
     path = figures_dir / f"{name}.svg" if figures_dir and Path(name).name == name else None
     if path is None or not path.is_file():
         return ""
@@ -103,9 +103,8 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {
-        "charts": charts, "data": data, "tables": tables, "duration_text": duration_text,
-    }  # fmt: skip
+    functions = {"chart": chart, "duration_text": duration_text}
+    environment.globals |= {"data": data, "tables": tables, **functions}
     environment.filters["plain"] = _plain
     environment.tests["diverged"] = data.has_diverged
     return environment

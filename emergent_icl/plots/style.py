@@ -32,8 +32,8 @@ FORMATS = (".png", ".pdf", ".svg")
 SMALL_PRINT, LINE_HEIGHT, SIGNATURE = 6.0, 0.11, "signature"
 # Mean letter width / font size, rounded up.
 LETTER_WIDTH = 0.58
-# Our colors have the contrast of 4.5 with white that WCAG 2 requires of text up to this lightness
-# (HLS).
+# Up to this lightness (HLS), our colors have the contrast of 4.5 with white that WCAG 2 requires of
+# text.
 TEXT_LIGHTNESS = 0.25
 DASHES = ("-", "--", "-.", ":")
 

@@ -1,4 +1,4 @@
-"""What figures and tables of sweeps share: means over seeds, order and looks, short texts."""
+"""Shared by figures and tables of sweeps: means over seeds, order, looks, and short texts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Band(NamedTuple):
 
 
 def look_of(measure: str) -> Look:
-    """The look of any measure, also of one without a row in LOOKS."""
+    """The look of any measure, even without a row in LOOKS."""
     other = OTHER_LOOKS[sum(measure.encode()) % len(OTHER_LOOKS)]
     own_name = other._replace(short=measure.removeprefix("eval/"), long=measure)
     return LOOKS.get(measure, own_name)

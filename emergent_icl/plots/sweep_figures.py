@@ -229,7 +229,7 @@ def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
     axes.set(xlim=(-0.09, 1.09))
     axes.set_xlabel(sweep["axis"] + (" (log scale)" if how == "log" else ""), fontsize=8.5)
     if not labels:
-        _say_nothing(axes, sweep)
+        _explain_absence(axes, sweep)
     return labels
 
 
@@ -297,7 +297,7 @@ def _over_steps(axes: Axes, sweep: Json) -> None:
     axes.set_xlabel("training step", fontsize=8.5)
     if not axes.lines:
         axes.set_xticks([])
-        _say_nothing(axes, sweep)
+        _explain_absence(axes, sweep)
         return
     # Labels depend on the limits.
     axes.set_xlim(0, axes.dataLim.x1)
@@ -316,7 +316,7 @@ def _headline(figure: Figure, title: str, verdict: str = "", color: str = style.
     beside.set_in_layout(False)
 
 
-def _say_nothing(axes: Axes, sweep: Json) -> None:
+def _explain_absence(axes: Axes, sweep: Json) -> None:
     """States why there are no lines."""
     axes.text(
         0.5, 0.6, "not measured" if data.runs_of(sweep) else "no runs", transform=axes.transAxes,

@@ -1,4 +1,4 @@
-"""Rows of the tables of sweeps, for HTML, Markdown, and the terminal; none of it is escaped."""
+"""Rows of the tables of sweeps for HTML, Markdown, and the terminal; texts are not escaped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class CheckRow(NamedTuple):
-    """A check of a claim: its outcome, the numbers, and why they do not suffice."""
+    """A check of a claim: outcome, numbers, and the reason if they do not explain it."""
 
     sign: str
     outcome: str
@@ -57,7 +57,7 @@ class ConditionRow(NamedTuple):
 
 
 def finding_rows(results: Json) -> list[FindingRow]:
-    """All findings, also those that have only a sweep or only a verdict."""
+    """All findings, including those with only a sweep or only a verdict."""
     sweeps, verdicts = results["sweeps"], results["verdicts"]
     rows = []
     for name in dict.fromkeys([*sweeps, *verdicts]):

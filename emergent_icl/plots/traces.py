@@ -15,8 +15,8 @@ from emergent_icl.plots.sequences import draw_example
 
 # Inches: examples, bars, a line of text, the margin.
 CELL, BARS, LINE, MARGIN = 0.85, 0.95, 0.17, 0.7
-# Inches: attention maps; fewer heads and longer sequences get larger ones.
-ALL_HEADS, SMALLEST_SIDE, LARGEST_SIDE, A_TOKEN = 11.0, 1.4, 2.6, 0.08
+# Inches: attention maps, which are larger for fewer heads and longer sequences.
+ALL_HEADS, SMALLEST_SIDE, LARGEST_SIDE, PER_TOKEN = 11.0, 1.4, 2.6, 0.08
 TOKEN_SPACE, BAR, PAD = 0.75, 1.0, 0.02
 # Points.
 TITLE = 9.0
@@ -69,7 +69,7 @@ def attention_figure(trace: Trace, index: int, title: str) -> Figure:
     assert trace.attention is not None
     weights = trace.attention[:, index]
     layers, heads, length, _ = weights.shape
-    side = max(min(LARGEST_SIDE, ALL_HEADS / heads), SMALLEST_SIDE, length * A_TOKEN)
+    side = max(min(LARGEST_SIDE, ALL_HEADS / heads), SMALLEST_SIDE, length * PER_TOKEN)
     width = TOKEN_SPACE + heads * side + BAR
     text = f"{title}\nrows: attending tokens; columns: attended tokens"
     lines = style.wrap(text, width, TITLE)

@@ -1,8 +1,8 @@
-"""Claims that can fail: a sentence, and the checks that make it up.
+"""The checks of falsifiable claims.
 
 Statistics over seeds decide each check: it holds, fails, or is undecided. `verdicts.py` combines
-them into a verdict. A bound is passed if the whole 95 % interval lies beyond it. A claim that
-something stays the same has two bounds: an equivalence margin that contains the whole interval.
+them into a verdict. A bound is met if the whole 95% interval lies beyond it. The claim that
+something stays the same has two bounds, an equivalence margin that must contain the interval.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from emergent_icl.sweeps.verdicts import Claim as Claim
 class Difference(Check):
     """The mean at `high` minus the mean at `low` lies between `more_than` and `less_than`.
 
-    The whole 95 % interval does. If replicates have their own sequences and both conditions have
-    the same replicates, the comparison is paired. Raises ValueError for an empty range.
+    The whole 95% interval must. If replicates have their own sequences and both conditions have the
+    same replicates, the comparison is paired. Raises ValueError for an empty range.
     """
 
     measure: str
@@ -107,8 +107,8 @@ class _PointDifference(Difference):
 class Trend(Check):
     """Spearman's rank correlation of the conditions' values with a measure, over all runs.
 
-    Ranks ignore that runs share evaluation sequences. If they do, p is at least that of a rise of
-    the means, whose error includes the sequences.
+    Ranks ignore shared evaluation sequences. If runs share them, p is at least that of a slope of
+    the means, whose error includes the sampling error.
     """
 
     measure: str
@@ -143,7 +143,7 @@ class Trend(Check):
 
 @dataclasses.dataclass(frozen=True)
 class Within(Check):
-    """The mean at a condition lies between two bounds: the whole 95 % interval does.
+    """The mean at a condition lies between two bounds: the whole 95% interval must.
 
     Raises ValueError for an empty range.
     """
@@ -171,7 +171,7 @@ class Within(Check):
 class AboveConstant(Check):
     """The mean of an accuracy exceeds that of the best constant answer by more than `by`.
 
-    If queries are skewed, always answering the most frequent class scores high. Raises ValueError
+    If queries are skewed, always predicting the most frequent label scores high. Raises ValueError
     if the measure is not an accuracy.
     """
 
@@ -203,12 +203,11 @@ class AboveConstant(Check):
 
 @dataclasses.dataclass(frozen=True)
 class Coexistence(Check):
-    """At some condition, all of several measures exceed a bound in the same model.
+    """At some condition, several measures all exceed a bound in the same model.
 
-    It is decided by the lowest measure of each run: its mean over seeds must be above the bound at
-    some condition, and below it at `not_at`. The interval that must clear the bound is widened by
-    the number of conditions to choose from (Bonferroni); the best of them is the one with the
-    highest lower limit.
+    Decided by the lowest measure of each run: its mean over seeds must be above the bound at some
+    condition, and below it at `not_at`. Intervals are widened for the number of conditions to
+    choose from (Bonferroni); the best condition is the one with the highest lower limit.
     """
 
     together: tuple[str, ...]
@@ -255,10 +254,10 @@ class Coexistence(Check):
 
 @dataclasses.dataclass(frozen=True)
 class Fades(Check):
-    """A measure ends more than `by` below its peak, run by run.
+    """A measure ends more than `by` below its peak within runs, on average.
 
-    A run's peak is its value at the step at which the mean of the *other* runs is greatest. The
-    maximum of its own noisy curve would exceed its end even if nothing faded.
+    A run's peak is its value at the step at which the mean of the *other* runs is highest. The
+    maximum of its own noisy curve would exceed its end even without fading.
     """
 
     measure: str

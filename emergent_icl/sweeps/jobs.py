@@ -1,4 +1,4 @@
-"""What sweeps have to run: jobs, each of which trains runs of one condition as replicas.
+"""Jobs of sweeps: each trains runs of one condition as replicas.
 
 SWEEP/CONDITION/seeds=0-4/    runs for the verdict; each folder is the work directory of a job
 SWEEP/CONDITION/search/       the draws of the search, if there is one
@@ -29,11 +29,11 @@ from emergent_icl.training.cost import step_cost
 from emergent_icl.training.replicas import make_replicas
 
 SEARCH_FOLDER, TOGETHER = "search", "together"
-# Seconds from launch to the first step with a filled compilation cache: mostly imports.
+# Seconds from launch to the first step with a warm compilation cache: mostly imports.
 LAUNCH_SECONDS = 10.0
 # An evaluation has no gradients: about a third of a training step's operations.
 EVALUATION_SHARE = 1 / 3
-# What commands leave in a folder before any job has begun.
+# Files that commands create before the first job begins.
 _BEFORE_A_SWEEP = ("registration.json", "slurm", "*.tmp")
 _REPLICAS = "training.replica_overrides"
 
@@ -42,13 +42,13 @@ _Folders = defaultdict[str, list[tuple[Workdir, list[int]]]]
 
 
 class Job(NamedTuple):
-    """One command that trains, for a condition of a sweep."""
+    """One training command for a condition of a sweep."""
 
     sweep: str
     condition: str  # '' if it trains all conditions, as replicas with their names.
     workdir: Workdir
-    config: ConfigDict  # Of all its runs, which are its replicas.
-    waits_for: Workdir | None = None  # The search that has yet to choose its settings.
+    config: ConfigDict  # Its replicas are the runs.
+    waits_for: Workdir | None = None  # The incomplete search that will choose its settings.
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ class Job(NamedTuple):
         return self.workdir.path.name == SEARCH_FOLDER
 
     def is_complete(self) -> bool:
-        """Whether its folder contains these runs, trained to the end and summarized."""
+        """Whether its folder contains these runs, complete and with a summary."""
         return _has_ended(self.workdir, self.config) and not self.workdir.differences(self.config)
 
     def check(self) -> None:
@@ -87,10 +87,10 @@ class Job(NamedTuple):
 def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> list[Job]:
     """All jobs of all conditions, complete or not; several conditions may need the same one.
 
-    A new job has at most `runs_per_job` replicas, or all of a condition. Runs that have begun in a
-    condition's own folder stay there. Others are looked up in complete folders of the same config
-    below the root, then among those of other conditions of these sweeps; the rest get new jobs.
-    Raises SweepError if a condition cannot be run.
+    A new job has at most `runs_per_job` replicas; 0: all of a condition. Runs that have begun in a
+    condition's own folder stay there. For the others, complete folders of the same config below the
+    root are reused, then jobs of other conditions of these sweeps; the rest get new jobs. Raises
+    SweepError if a condition cannot be run.
     """
     root = root.absolute()
     folders = _complete_folders(root)
@@ -122,7 +122,7 @@ def check_root(root: Path) -> None:
 def check_same_data(jobs: Iterable[Job]) -> None:
     """Checks that jobs whose configs name the same data were trained on the same data.
 
-    Raises WorkdirError if their records differ: a file has changed between them.
+    Raises WorkdirError if their records differ because a file changed between them.
     """
     first: dict[str, tuple[str, Job]] = {}
     for job in jobs:
@@ -148,19 +148,19 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
 
 
 def config_key(config: ConfigDict) -> str:
-    """Equal for equal configs, which give equal runs, bit for bit."""
+    """A key that is equal for equal configs, whose runs are identical to the bit."""
     return json.dumps(config.to_dict(), sort_keys=True)
 
 
 class Draw(NamedTuple):
-    """A setting that a search tried, and the result."""
+    """A setting tried by a search, and the result."""
 
     overrides: dict[str, float]  # {option: value}
     run: MeasuredRun
 
 
 def draws(search: Search, job: Job) -> list[Draw]:
-    """All settings with their results; the job is the search's, and complete."""
+    """All settings with their results, from the complete job of the search."""
     pairs = zip(search.settings(), read_runs(job.workdir), strict=True)
     return [Draw(overrides, run) for overrides, run in pairs]
 
@@ -175,13 +175,13 @@ def chosen_draw(search: Search, job: Job) -> Draw | None:
 class JobTime(NamedTuple):
     """The estimated time of a job."""
 
-    seconds: float  # From launch to the last step of all of its runs, on one slot.
-    steps: int  # Of each run.
-    step_seconds: float  # Of one step of one run.
+    seconds: float  # From launch to the last step of all its runs.
+    steps: int  # Per run.
+    step_seconds: float  # Per step of one run.
 
 
 def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:
-    """Name -> time of each job; one step of each shape of model and batch is timed."""
+    """Estimated time of each job, by name; times one step per shape of model and batch."""
     timed: dict[tuple[object, ...], float | None] = {}
     times = {}
     for job in jobs:
@@ -203,7 +203,7 @@ def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:
 
 
 class _Setting(NamedTuple):
-    """A condition with the choice of its search; equal runs have equal keys."""
+    """A condition with the setting chosen by its search; equal keys mean equal runs."""
 
     sweep: Sweep
     condition: str
@@ -242,7 +242,7 @@ def _settle(sweep: Sweep, condition: Condition, root: Path, folders: _Folders) -
 def _assigned(
     setting: _Setting, runs_per_job: int, folders: _Folders
 ) -> Iterator[tuple[Workdir, list[int]]]:
-    """Folders of a condition, its own first, each with the seeds that are its replicas."""
+    """Folders of a condition, its own first, each with the seeds of its replicas."""
     missing = list(setting.sweep.seeds)
     for workdir, own in [*_begun(setting.folder), *folders[setting.key]]:
         if set(own) & set(missing):
@@ -260,7 +260,7 @@ def _assigned(
 
 
 def _complete_folders(root: Path) -> _Folders:
-    """All complete folders below a root, of any sweep."""
+    """All complete folders of any sweep below a root."""
     folders: _Folders = defaultdict(list)
     searches = sorted(root.glob(f"*/*/{SEARCH_FOLDER}"))
     for workdir in map(Workdir, [*sorted(root.glob("*/*/seeds=*")), *searches]):
@@ -274,7 +274,7 @@ def _complete_folders(root: Path) -> _Folders:
 
 
 def _shared_key(config: ConfigDict, seeded: Iterable[str]) -> str:
-    """Equal for configs that differ only in replicates' seeds, which set the same options."""
+    """A key that is equal for configs whose replicates differ only in the values of seeds."""
     return config_key(with_options(config, {_REPLICAS: tuple(sorted(seeded))}))
 
 

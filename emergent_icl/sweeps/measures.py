@@ -1,4 +1,4 @@
-"""What a sweep measures of its runs: short names for metrics, and their values by step."""
+"""Measures of runs in a sweep: short names for metrics, and their values by step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emergent_icl.runs.records import Record, read_metrics
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.statistics import Sample
 
-# Name -> key in metrics.jsonl. Any other measure is the key of an evaluation: 'eval/flip/accuracy'.
+# Name -> key in metrics.jsonl. Other measures are keys themselves, such as 'eval/flip/accuracy'.
 MEASURES = {
     "icl": "eval/{}/{}".format(*ICL),
     "iwl": "eval/{}/{}".format(*IWL),
@@ -30,7 +30,7 @@ def metric_key(measure: str) -> str:
 
 
 def measure_problem(measure: str) -> str:
-    """What is wrong with a measure: '' for a name in MEASURES, or 'eval/MODE/METRIC'."""
+    """A message if a measure is neither in MEASURES nor 'eval/MODE/METRIC'; otherwise ''."""
     if measure in MEASURES or (evaluation_mode(measure) and _metric(measure) in METRICS):
         return ""
     return (
@@ -46,17 +46,17 @@ def evaluation_mode(measure: str) -> str | None:
 
 
 def more_is_better(measure: str) -> bool:
-    """Whether a larger value means that more was learned: true of all but losses."""
+    """Whether larger values are better: true for all measures except losses."""
     return _metric(measure) not in REAL_VALUED
 
 
 def is_share(measure: str) -> bool:
-    """Whether it lies in [0, 1]: an accuracy, or how often something is predicted."""
+    """Whether it lies in [0, 1]: an accuracy, or the frequency of a kind of prediction."""
     return evaluation_mode(measure) is not None and more_is_better(measure)
 
 
 def is_accuracy(measure: str) -> bool:
-    """Whether it says how often the answer was correct."""
+    """Whether it is a fraction of correct answers."""
     return _metric(measure) in ("accuracy", "accuracy_closed")
 
 
@@ -74,16 +74,16 @@ def chance(measure: str, task: Task) -> float | None:
         return None
     is_open = _metric(measure) == "accuracy"
     if is_open and kind.is_fewshot:
-        # Its labels are a few of those that the model may predict.
+        # Few-shot labels are a subset of those that the model may predict.
         return 1 / task.used_labels
     chosen_from = kind.answers >= 0 if is_open else kind.valid_labels
     return 1 / len(set(kind.answers[chosen_from].tolist()))
 
 
 def best_constant(measure: str, task: Task) -> float | None:
-    """Accuracy of always giving the most frequent correct answer, in [0, 1].
+    """Accuracy of always predicting the most frequent label, in [0, 1].
 
-    It follows from class frequencies alone, and is far above chance if these are skewed. None if
+    Depends on class frequencies alone, and is far above chance if these are skewed. None if
     the measure is not an accuracy, or the distribution of its queries is unknown.
     """
     kind = task.evaluation.get(evaluation_mode(measure) or "")
@@ -91,12 +91,12 @@ def best_constant(measure: str, task: Task) -> float | None:
 
 
 class MeasuredRun(NamedTuple):
-    """What one run, a replica of a job, measured.
+    """Measurements of one run, a replica of a job.
 
-    Each evaluation mode has `num_sequences`, drawn from `evaluation_seed`.
+    Each evaluation mode has `num_sequences` sequences, drawn with `evaluation_seed`.
     """
 
-    curves: Mapping[str, Mapping[int, float]]  # Measure -> {step: value}, in order of steps.
+    curves: Mapping[str, Mapping[int, float]]  # {measure: {step: value}}, sorted by step.
     seed: int = 0
     replica: str = ""
     diverged_at_step: int | None = None
@@ -105,7 +105,7 @@ class MeasuredRun(NamedTuple):
 
     @property
     def final(self) -> dict[str, float]:
-        """Measure -> its last value."""
+        """{measure: last value}."""
         return {name: list(curve.values())[-1] for name, curve in self.curves.items() if curve}
 
 
@@ -120,22 +120,22 @@ def sample_of(
 
 
 class Evidence(NamedTuple):
-    """What is known of each condition."""
+    """Everything that checks may read, by condition."""
 
-    runs: Mapping[str, tuple[MeasuredRun, ...]]  # Without diverged ones, in order of seeds.
-    values: Mapping[str, Any]  # On the axis.
-    # Of each measure, the accuracy of the best constant answer, if known.
+    runs: Mapping[str, tuple[MeasuredRun, ...]]  # Without diverged runs, sorted by seed.
+    values: Mapping[str, Any]  # Positions on the axis.
+    # {measure: accuracy of the best constant answer}, if known.
     constants: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
     def sample(self, condition: str, measure: str) -> Sample:
-        """A measure at the end of every run of a condition."""
+        """Final values of a measure, one per run of a condition."""
         runs = self.runs[condition]
         drawn = [(run.evaluation_seed, run.num_sequences) for run in runs]
         return sample_of(measure, [run.final[measure] for run in runs], drawn)
 
 
 def read_runs(workdir: Workdir) -> list[MeasuredRun]:
-    """The runs of a complete job, in the order of its replicas; [] if it is not complete."""
+    """The runs of a complete job, in the order of its replicas; [] if it is incomplete."""
     summary = workdir.read_summary()
     if summary is None:
         return []
@@ -156,7 +156,7 @@ def _curves(records: list[Record]) -> dict[str, dict[int, float]]:
     named = {key: name for name, key in MEASURES.items()}
     keys = dict.fromkeys(key for record in records for key in record)
     measures = {named.get(key, key): key for key in keys if key in named or evaluation_mode(key)}
-    # The loss has many more lines; those with evaluations are enough for a curve.
+    # The loss is logged more often; its values at evaluations suffice for a curve.
     lines = [one for one in records if any(key.startswith("eval/") for key in one)]
     return {
         name: {one["step"]: one[key] for one in lines if key in one}

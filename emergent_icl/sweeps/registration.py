@@ -1,8 +1,8 @@
-"""Registrations: what sweeps claim and how it will be judged, written down before their runs.
+"""Registrations: claims of sweeps and how they will be judged, recorded before their runs.
 
-registration.json is in the folder of the sweeps, is never overwritten, and should be committed
+registration.json lies in the folder of the sweeps, is never overwritten, and should be committed
 before the first run. A verdict is registered only if claim, settings, seeds, and family equal those
-of a registration that is older than all of its runs; otherwise, the differences are named.
+of a registration that is older than all its runs; otherwise, the differences are listed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from emergent_icl.sweeps.verdicts import ALPHA
 FILE = "registration.json"
 REGISTERED, UNREGISTERED = "registered", "not registered"
 CHANGED = "changed after registration: "
-# Fields of a sweep that decide nothing, or that `content_of` writes in another form.
+# Fields of a sweep that do not affect verdicts, or that `content_of` writes in another form.
 _OMITTED = {
     "name", "title", "axis", "measures", "plot", "notes", "together",
     "base", "conditions", "claim", "search",
 }  # fmt: skip
-# Differences that are named; the others are counted.
+# Differences that are listed; the others are counted.
 _MOST = 5
 
 # JSON, or a part of it.
@@ -45,11 +45,11 @@ Json = Mapping[str, Any]
 
 
 def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
-    """Writes registration.json, unless it exists and says the same; returns its content.
+    """Writes registration.json unless it exists with equal content; returns the content.
 
     Raises:
-      SweepError: it says something else, runs for the verdicts have begun, or there is no claim.
-      WorkdirError: the file is damaged or edited.
+      SweepError: its content differs, runs for the verdicts have begun, or there is no claim.
+      WorkdirError: the file was damaged or edited.
     """
     found, sweeps = read(root), [one for one in sweeps if one.claim]
     if not sweeps:
@@ -61,7 +61,7 @@ def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
                 differing += [f"{sweep.name}: {one}" for one in differences(own, sweep)]
         if differing:
             raise SweepError(
-                f"{root / FILE} registers something else, and is never overwritten; use another "
+                f"{root / FILE} has different content and is never overwritten; use another "
                 f"--workdir: {_listed(differing)}"
             )
         return found
@@ -77,10 +77,10 @@ def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
 
 
 def read(root: Path) -> dict[str, Any] | None:
-    """The registration in a folder, None if there is none.
+    """The registration in a folder; None if there is none.
 
     Raises:
-      WorkdirError: it is damaged or edited: its hash differs from that of its content.
+      WorkdirError: it was damaged or edited: its hash differs from that of its content.
     """
     path = root / FILE
     if not path.exists():
@@ -95,11 +95,11 @@ def read(root: Path) -> dict[str, Any] | None:
 
 
 def as_registered(sweeps: Sequence[Sweep], root: Path) -> tuple[list[Sweep], dict[str, Any]]:
-    """The sweeps, with options that are newer than their registration at the earlier behavior.
+    """The sweeps, with options added after their registration set to the earlier behavior.
 
-    So a later version runs and judges what was registered. Options that a sweep sets to something
-    other than the default are unchanged. Also returns {option: value} of what was kept. Raises as
-    `read` does.
+    A later version thus runs and judges the registered sweeps. Options that a sweep sets to
+    something other than the default are unchanged. Also returns the options that were set,
+    {option: value}. Raises the errors of `read`.
     """
     registered = (read(root) or {"sweeps": {}})["sweeps"]
     kept: dict[str, Any] = {}
@@ -118,12 +118,12 @@ def as_registered(sweeps: Sequence[Sweep], root: Path) -> tuple[list[Sweep], dic
 
 
 def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
-    """What results.json says of a registration: hash, time, commit, and a status for each sweep.
+    """The registration as reported in results.json: hash, time, commit, and a status per sweep.
 
-    `is_committed` says whether a file at HEAD contains the hash, None if that is unknown. A status
-    is 'not registered', or begins with 'registered on DATE as HASH', or with 'changed after
-    registration: ' and names what differs: the claim, a bound, a condition, an option, the seeds,
-    the sweeps judged together, or complete runs that began before. Raises as `read` does.
+    `is_committed` is whether a file at HEAD contains the hash; None if unknown. A status is 'not
+    registered', starts with 'registered on DATE as HASH', or starts with 'changed after
+    registration: ' and lists the differences: claim, bounds, conditions, options, seeds, sweeps
+    judged together, or runs that began before. Raises the errors of `read`.
     """
     found, sweeps = read(root), [one for one in sweeps if one.claim]
     marks = {sweep.name: UNREGISTERED for sweep in sweeps}
@@ -152,13 +152,13 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
 
 
 def registered_text(facts: Json) -> str:
-    """'registered on 2026-11-28 as 3f2a91c0d2e1', and whether it is not committed."""
+    """'registered on 2026-11-28 as 3f2a91c0d2e1', with a note if it is not committed."""
     but = " (in no file at HEAD)" if facts.get("is_committed") is False else ""
     return f"{REGISTERED} on {facts['registered'][:10]} as {facts['hash'][:12]}{but}"
 
 
 def content_of(sweep: Sweep) -> dict[str, Any]:
-    """Everything that decides a sweep's verdict, as JSON; includes any later field of Sweep."""
+    """Everything that affects a sweep's verdict, as JSON, including fields added to Sweep later."""
     claim, checks = sweep.claim, {}
     assert claim is not None
     for number, check in enumerate(claim.checks, 1):
@@ -180,9 +180,9 @@ def content_of(sweep: Sweep) -> dict[str, Any]:
 
 
 def differences(registered: Json, sweep: Sweep) -> list[str]:
-    """How a sweep differs from its registered content; [] if nothing that matters does.
+    """How a sweep differs from its registered content in ways that affect its verdict.
 
-    Additional seeds up to the registered `most_seeds` are no difference.
+    Additional seeds up to the registered `most_seeds` are not a difference.
     """
     there, here = dict(registered), content_of(sweep)
     configs = [ConfigDict(tuples(completed(one.pop("config")))) for one in (there, here)]
@@ -194,7 +194,7 @@ def differences(registered: Json, sweep: Sweep) -> list[str]:
     both += [
         (f"config.{path}", *values)
         for path, *values in differing_options(*configs)
-        # The number of steps changes what is measured; where runs are stored does not.
+        # The number of steps affects measurements; the location of runs does not.
         if path == "training.num_steps" or not is_resumable(path)
     ]
     return [
@@ -211,7 +211,7 @@ def hash_of(content: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON returns it; what JSON lacks, such as infinity, becomes a string."""
+    """A value after a round trip through JSON; values without JSON, as infinity, become strings."""
     words = {"Infinity": "inf", "-Infinity": "-inf", "NaN": "nan"}
     return json.loads(json.dumps(value, default=str), parse_constant=words.__getitem__)
 

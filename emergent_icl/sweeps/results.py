@@ -1,4 +1,4 @@
-"""results.json: every number of every sweep, and the verdicts."""
+"""results.json: the measurements of all sweeps, and the verdicts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from emergent_icl.sweeps.verdicts import Readings, judge_family
 
 DIGITS = 5
 
-# Condition -> its complete runs in order of seeds, each with its job.
+# Condition -> its complete runs sorted by seed, each with its job.
 _Found = dict[str, list[tuple[Job, MeasuredRun]]]
 
 
 def collect(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads what the runs measured, judges every sweep, and returns the content of results.json.
+    """Reads all measurements, judges all claims, and returns the content of results.json.
 
-    The sweeps are checked, and the root is their common folder. `about` is added at the top.
+    Args:
+      sweeps: must have been checked.
+      root: the common folder of the sweeps.
+      about: entries to add at the top.
     """
     jobs = make_jobs(sweeps, root)
     check_same_data(jobs)
@@ -43,7 +46,7 @@ def collect(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> di
         "dataset": ", ".join(sorted({sweep.base.data.source for sweep in sweeps})),
         "seeds": sorted({seed for sweep in sweeps for seed in sweep.seeds}),
         "machine": {
-            "processor": processor(),  # Of this machine, which judges.
+            "processor": processor(),  # The machine that judges.
             "cores": os.cpu_count(),
             "devices": ", ".join(sorted({summary["devices"] for summary in summaries})),
             "platform": f"{platform.system()} {platform.machine()}",
@@ -64,7 +67,7 @@ def results_text(results: Any, indent: str = "") -> str:
     """JSON with one line per curve instead of one per point."""
     entries = results.values() if isinstance(results, dict) else results
     if not isinstance(results, dict | list) or not any(isinstance(e, dict | list) for e in entries):
-        # NaN is not JSON: better no file than one that others cannot read.
+        # NaN is not valid JSON: write no file rather than one that others cannot read.
         return json.dumps(results, allow_nan=False)
     inner = indent + "  "
     if isinstance(results, list):
@@ -106,7 +109,7 @@ def _levels(
     condition: Condition,
     names: Iterable[str],
 ) -> dict[str, float]:
-    """Measure -> accuracy without learning in a condition, if known."""
+    """{measure: accuracy without learning}, if known, in a condition."""
     task = make_task(sweep.config(condition))
     levels = {measure: level(measure, task) for measure in names}
     return {measure: one for measure, one in levels.items() if one is not None}
@@ -193,7 +196,7 @@ def _search(sweep: Sweep, jobs: Sequence[Job]) -> dict[str, Any] | None:
 
 
 def _versions(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Of this project, which judges, and of the packages with which runs were computed."""
+    """Versions of this project, which judges, and of the packages that computed the runs."""
     own = versions(["emergent-icl"])
     found = {
         name: sorted({one["versions"][name] for one in summaries if name in one["versions"]})
@@ -203,7 +206,7 @@ def _versions(summaries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _rounded(value: Any) -> Any:
-    """A value with all numbers in it rounded to DIGITS digits."""
+    """A nested value with all floats rounded to DIGITS decimals."""
     if isinstance(value, dict):
         return {name: _rounded(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

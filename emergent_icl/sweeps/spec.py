@@ -20,30 +20,30 @@ from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.measures import evaluation_mode, measure_problem
 from emergent_icl.sweeps.verdicts import Check, Rule
 
-# Seeds from this one up are for choosing settings; verdicts use those below.
+# Seeds from this one up choose settings; verdicts use lower ones.
 FIRST_TUNING_SEED = 1000
 
 Plot = Literal["final", "curves"]
 Split = Literal["replicate", "fixed"]
-# Options that a replicate's seed sets: initial parameters and training sequences; which classes are
-# held out; evaluation sequences.
+# Options that a replicate's seed sets: those of initial parameters and training sequences, held-out
+# classes, and evaluation sequences.
 SEEDED: Mapping[Split, tuple[str, ...]] = {
     "replicate": ("training.seed", "data.split.seed", "evaluation.seed"),
     "fixed": ("training.seed",),
 }
-# The options that define replicas begin like this.
+# Prefix of the options that define replicas.
 _REPLICAS = "training.replica"
 
 
 class SweepError(ValueError):
-    """A sweep that cannot be run; the message says what is wrong with it."""
+    """A sweep cannot be run; the message states the reason."""
 
 
 class Condition(NamedTuple):
     """One setting to compare with others; `name` appears in folders and figures."""
 
     name: str
-    overrides: Mapping[str, Any]  # {option: value}, any options of the config.
+    overrides: Mapping[str, Any]  # {option: value}, for any options of the config.
     value: float | tuple[float, float] | None = None  # On the sweep's axis, or on both axes.
 
 
@@ -76,9 +76,10 @@ class Search:
 
     space: Mapping[str, tuple[float, float]]  # {option: (low, high)}, of per-replica options.
     draws: int = 8  # Settings per condition.
-    choose_by: str = "icl"  # The measure that chooses, at the end; the lowest if it is a loss.
-    seed: int = FIRST_TUNING_SEED  # Of the draws and their runs.
-    num_steps: int = 0  # Of a draw, evaluated as often as the sweep's runs; 0: as long as these.
+    choose_by: str = "icl"  # The final measure to maximize, or to minimize if it is a loss.
+    seed: int = FIRST_TUNING_SEED  # Determines the draws and their runs.
+    # Steps per draw, with as many evaluations as in the sweep's runs; 0: as many steps as these.
+    num_steps: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", tuples(dict(self.space)))
@@ -97,7 +98,7 @@ class Search:
         return settings
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with it."""
+        """A message for each invalid field."""
         allowed = prefixes("per_replica")
         for option, span in self.space.items():
             if not option.startswith(allowed):
@@ -117,22 +118,22 @@ class Sweep:
     claim. NumPy values are converted to plain numbers.
     """
 
-    name: str  # Of its folder, and its key in results.json.
-    title: str  # Of its figure.
-    axis: str | tuple[str, str]  # What the conditions' values are.
-    base: ConfigDict  # What every condition starts from, locked.
+    name: str  # The name of its folder, and its key in results.json.
+    title: str  # The title of its figure.
+    axis: str | tuple[str, str]  # What the values of conditions measure.
+    base: ConfigDict  # The config that all conditions override, locked.
     conditions: tuple[Condition, ...]
     claim: Claim | None = None
-    seeds: tuple[int, ...] = tuple(range(5))  # Of the replicates of each condition.
-    most_seeds: int = 0  # How many seeds there may be, from the first up; 0: no more than `seeds`.
-    # Whether each replicate has its own class split and evaluation sequences. If all share those of
-    # the base, verdicts are conditional on them.
+    seeds: tuple[int, ...] = tuple(range(5))  # One replicate of each condition per seed.
+    most_seeds: int = 0  # To how many consecutive seeds it may grow; 0: none but `seeds`.
+    # Whether replicates have their own class splits and evaluation sequences, or share those of the
+    # base. In the latter case, verdicts are conditional on them.
     split: Split = "replicate"
-    # Whether one program trains all conditions of a seed; they then differ in per-replica options.
+    # Whether one job trains all conditions of a seed; they must differ in per-replica options only.
     together: bool = False
     measures: tuple[str, ...] = ("icl", "iwl")  # One panel each; see `measures.MEASURES`.
     search: Search | None = None
-    plot: Plot = "final"  # Whether the summary figure shows the ends of runs, or their curves.
+    plot: Plot = "final"  # What the summary figure shows: final values, or curves.
     notes: str = ""  # Where the settings come from.
 
     def __post_init__(self) -> None:
@@ -145,11 +146,11 @@ class Sweep:
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """The checks of its claim."""
+        """The checks of its claim, if any."""
         return self.claim.checks if self.claim else ()
 
     def config(self, condition: Condition) -> ConfigDict:
-        """The config of a condition, locked; raises SweepError if it cannot be run."""
+        """The locked config of a condition; raises SweepError if it is invalid."""
         try:
             config = with_options(self.base, condition.overrides)
             check(config)
@@ -171,9 +172,9 @@ class Sweep:
         return self.config(condition._replace(overrides={**condition.overrides, **further}))
 
     def with_base_options(self, values: Mapping[str, Any]) -> Sweep:
-        """The same sweep from another base; a condition's own overrides take precedence.
+        """The sweep with {option: value} set in its base; conditions' overrides take precedence.
 
-        Raises SweepError if an option does not exist, or differs between replicates.
+        Raises SweepError if an option does not exist, or is set by replicates.
         """
         if problem := self._seeded_option("the base", values):
             raise SweepError(f"sweep '{self.name}': {problem}")
@@ -183,7 +184,7 @@ class Sweep:
             raise SweepError(f"sweep '{self.name}': {error.args[0]}") from error
 
     def with_replicates(self, count: int) -> Sweep:
-        """The same sweep with `count` replicates of each condition, from its first seed up."""
+        """The sweep with `count` consecutive seeds, starting from its first."""
         return dataclasses.replace(self, seeds=tuple(range(self.seeds[0], self.seeds[0] + count)))
 
     def replicas(self, seeds: Sequence[int]) -> tuple[dict[str, Any], ...]:
@@ -192,7 +193,7 @@ class Sweep:
         return tuple({"name": f"seed={seed}", **dict.fromkeys(own, seed)} for seed in seeds)
 
     def together_config(self, seed: int) -> ConfigDict:
-        """The config that trains every condition with one seed, as replicas."""
+        """The config that trains all conditions with one seed, as replicas."""
         replicas = tuple(
             {**one.overrides, **self.replicas([seed])[0], "name": one.name}
             for one in self.conditions
@@ -217,9 +218,9 @@ class Sweep:
         if not names:
             yield "there must be at least one condition"
         if len({name.lower() for name in names}) < len(names):
-            yield f"the names of conditions must differ, not {names}"
+            yield f"names of conditions must differ by more than case, not {names}"
         if not self.seeds or len({*self.seeds}) < len(self.seeds):
-            yield f"seeds = {self.seeds} must be different numbers, at least one"
+            yield f"seeds = {self.seeds} must be distinct and not empty"
         if not all(0 <= seed < FIRST_TUNING_SEED for seed in self.seeds):
             yield f"seeds = {self.seeds} must be from 0 to {FIRST_TUNING_SEED - 1}"
         if self.most_seeds < 0:
@@ -237,7 +238,7 @@ class Sweep:
         yield from self._setting_problems()
 
     def _axis_problems(self) -> Iterator[str]:
-        """Whether conditions have the values that axes and trends need."""
+        """Problems with the values that axes and trends need."""
         has_trend = any(one.needs_values for one in self.checks)
         values = {condition.name: condition.value for condition in self.conditions}
         if isinstance(self.axis, str):
@@ -245,7 +246,7 @@ class Sweep:
                 yield f"axis = {self.axis!r} must be a pair of names: {pairs[0]!r} has two values"
             absent = [name for name, value in values.items() if value is None]
             if has_trend and absent:
-                yield f"the claim is of a trend, but {absent} have no value"
+                yield f"the claim has a trend, but conditions {absent} have no value"
             return
         if len(self.axis) != 2 or not all(isinstance(one, str) for one in self.axis):
             yield f"axis = {self.axis!r} must be a name, or a pair of names"
@@ -255,7 +256,7 @@ class Sweep:
                 yield f"condition '{name}' has the value {value!r}, but two axes need two numbers"
         places = list(values.values())
         if twice := [one for one in places if places.count(one) > 1]:
-            yield f"two conditions have the values {twice[0]}"
+            yield f"two conditions have the same values {twice[0]}"
         if has_trend:
             yield "a trend needs a single axis: compare conditions with Difference instead"
 

@@ -13,21 +13,21 @@ from scipy import optimize, special, stats
 from emergent_icl.evaluation.metrics import Z_95, Interval
 
 Numbers = Sequence[float] | np.ndarray
-# Up to this number, all regroupings are tried; beyond it, as many are drawn with a fixed seed.
+# Up to this number, all regroupings are evaluated; otherwise, this many, drawn with a fixed seed.
 MOST_REGROUPINGS = 20_000
 LEVEL = 0.95
-# Runs whose values differ by less are equal: sums of proportions are rounded.
+# Values that differ by less are equal: sums of proportions have rounding errors.
 ROUNDING = 1e-9
-# The smallest p that is distinguished from 0.
+# The smallest p that is computed.
 LEAST_TAIL = 1e-12
 
 
 class Sample(NamedTuple):
-    """What at least one independent run of a condition measured."""
+    """Values of a measure in at least one independent run of a condition."""
 
     values: Sequence[float]  # One per run.
-    seeds: Sequence[int] = ()  # Of each run's evaluation sequences; () if none were drawn.
-    num_sequences: int = 0  # If values are proportions of them, in [0, 1]; otherwise 0.
+    seeds: Sequence[int] = ()  # Seeds of each run's evaluation sequences, if any.
+    num_sequences: int = 0  # Per run, if values are proportions of them; otherwise 0.
 
     @property
     def is_shared(self) -> bool:
@@ -36,23 +36,23 @@ class Sample(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """An estimated mean, or difference of means, with its error."""
+    """An estimated mean or difference of means, with its standard error."""
 
     mean: float
     error: float  # Standard error from the spread of runs; infinite if unknown.
     df: float  # Degrees of freedom of `error`.
-    sampling: float = 0.0  # Standard error from the sequences, as far as the spread omits it.
+    sampling: float = 0.0  # Standard error from sequences, if not part of the spread.
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """The t interval of the spread and the normal one of sampling, added in quadrature.
+        """The t interval of the spread and the normal interval of sampling, added in quadrature.
 
-        So a larger error never makes the interval narrower, as more degrees of freedom would.
+        Pooling the errors would add degrees of freedom, and a larger error could narrow it.
         """
         half = self._half((1 - level) / 2)
         return Interval(self.mean, self.mean - half, self.mean + half)
 
     def p_above(self, bound: float) -> float:
-        """One-sided p of a mean above a bound; < 0.025 if the 95 % interval lies above it."""
+        """One-sided p of a mean above a bound; < 0.025 if the 95% interval lies above it."""
         return self._tail(self.mean - bound)
 
     def p_below(self, bound: float) -> float:
@@ -80,12 +80,12 @@ class Estimate(NamedTuple):
 
 
 def mean_estimate(sample: Sample) -> Estimate:
-    """The mean over runs and sequences; its error includes everything that was drawn.
+    """The mean over runs and sequences; its error accounts for both.
 
-    The spread of runs with their own sequences includes the error of these. If runs share them, the
-    binomial variance of an accuracy on that many sequences is added: exact for answers that the
-    sequences determine, too large for guesses, never too small. If runs are equal, the error is the
-    binomial one of all of their sequences.
+    If runs have their own sequences, their spread includes the sampling error. If they share them,
+    the binomial variance of an accuracy on that many sequences is added: exact for answers that
+    the sequences determine, too large for guesses, never too small. If runs are equal, the error is
+    the binomial error of all their sequences.
     """
     share = _away_from_ends(sample)
     return _over_runs(sample.values, sample, share * (1 - share))
@@ -94,12 +94,12 @@ def mean_estimate(sample: Sample) -> Estimate:
 def difference_estimate(high: Sample, low: Sample, *, paired: bool = False) -> Estimate:
     """Mean of `high` minus mean of `low`, with an error as in `mean_estimate`.
 
-    If paired, run i of both is the same replicate, and what affects both cancels. Otherwise, runs
-    are independent (Welch). If both are accuracies on the same sequences, the binomial part is the
-    largest that is possible for two such accuracies.
+    If paired, run i of both is the same replicate, and common effects cancel. Otherwise, runs are
+    independent (Welch). If both are accuracies on the same sequences, the binomial part is the
+    largest possible for two such accuracies.
     """
     p, q = _away_from_ends(high), _away_from_ends(low)
-    # Variance of the difference of two answers to one sequence that agree as little as possible.
+    # Variance of the difference of two answers to one sequence that agree as rarely as possible.
     binomial = min(p + q, 2 - p - q) - (p - q) ** 2
     fewest = min(high, low, key=_counted)
     if paired:
@@ -115,7 +115,7 @@ def difference_estimate(high: Sample, low: Sample, *, paired: bool = False) -> E
 def slope_estimate(places: Sequence[float], samples: Sequence[Sample]) -> Estimate:
     """Sum of the means over runs, weighted by the centered ranks of their places.
 
-    Errors from shared sequences are added as if all had the same direction.
+    Errors from shared sequences are added linearly, the worst case.
     """
     weights = stats.rankdata(places) - (len(places) + 1) / 2
     parts = [
@@ -127,7 +127,7 @@ def slope_estimate(places: Sequence[float], samples: Sequence[Sample]) -> Estima
 
 
 def _over_runs(values: Numbers, sample: Sample, binomial: float) -> Estimate:
-    """The mean of independent runs, given the variance of the answer to one sequence."""
+    """The mean of independent runs, given the binomial variance of an answer to one sequence."""
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return Estimate(mean, math.inf, 1.0)
@@ -147,7 +147,7 @@ def _welch(sides: Sequence[Estimate]) -> tuple[float, float]:
 
 
 def _known(estimate: Estimate) -> Estimate:
-    """With an infinite error if the number of sequences is unknown."""
+    """The estimate; its error is infinite if the number of sequences is unknown."""
     known = math.isfinite(estimate.sampling) and not math.isnan(estimate.error)
     return estimate if known else Estimate(estimate.mean, math.inf, 1.0)
 
@@ -158,7 +158,7 @@ def _counted(sample: Sample) -> float:
 
 
 def _away_from_ends(sample: Sample) -> float:
-    """A mean accuracy, shifted (Wilson; Agresti and Coull): none is exactly 0 or 1."""
+    """A mean accuracy, shrunk toward 0.5 (Wilson; Agresti and Coull): never exactly 0 or 1."""
     pseudo, count = Z_95**2, _counted(sample)
     return float((np.mean(sample.values) * count + pseudo / 2) / (count + pseudo))
 
@@ -167,7 +167,7 @@ def permutation_p(high: Numbers, low: Numbers) -> float:
     """One-sided p of mean(high) > mean(low) under regroupings of the runs.
 
     Exact up to MOST_REGROUPINGS (8 + 8 runs have 12,870). SciPy's test requires two runs per group,
-    and its ties depend on rounding.
+    and its handling of ties depends on rounding.
     """
     pooled, size = np.array([*high, *low]), len(high)
     if math.comb(len(pooled), size) <= MOST_REGROUPINGS:
@@ -176,7 +176,7 @@ def permutation_p(high: Numbers, low: Numbers) -> float:
         ranks = np.random.default_rng(0).random((MOST_REGROUPINGS, len(pooled)))
         # The observed grouping is included, so that p is never 0.
         groups = np.vstack([np.arange(size), ranks.argsort(axis=1)[:, :size]])
-    # The difference of the means increases with the sum of one group. Rounding makes ties equal.
+    # The difference of means increases with the sum of one group. Rounding makes ties equal.
     sums = np.round(pooled[groups].sum(axis=1), 9)
     return float(np.mean(sums >= np.round(pooled[:size].sum(), 9)))
 
@@ -191,8 +191,8 @@ class Correlation(NamedTuple):
 def spearman(x: Numbers, y: Numbers, *, rising: bool) -> Correlation:
     """Rank correlation of conditions' values x with measured values y, over runs.
 
-    p is that of the claimed sign, by permutations drawn with a fixed seed. If x or y is constant,
-    rho is 0 and p is 1.
+    p is one-sided for the claimed sign, from permutations drawn with a fixed seed. If x or y is
+    constant, rho is 0 and p is 1.
     """
     if len(set(x)) < 2 or len(set(y)) < 2:
         return Correlation(0.0, 1.0)
@@ -216,7 +216,7 @@ def spearman(x: Numbers, y: Numbers, *, rising: bool) -> Correlation:
 
 
 def holm(ps: Mapping[str, float]) -> dict[str, float]:
-    """P values of a family of claims, adjusted to control its family-wise error rate.
+    """Adjusts the p values of a family of claims to control the family-wise error rate.
 
     The smallest is multiplied by their number m, the next by m - 1, and so on (Holm 1979).
     """

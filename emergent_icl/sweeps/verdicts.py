@@ -1,4 +1,4 @@
-"""Claims, checks, and verdicts: what they are, and how estimates decide them.
+"""Claims, checks, and verdicts, and how estimates decide them.
 
 A claim is a sentence, and the checks that make it up. Each check holds, fails, or is undecided. A
 claim is reproduced if all of its checks hold, not reproduced if one fails, and otherwise
@@ -62,20 +62,20 @@ class Check(abc.ABC):
 
     @abc.abstractmethod
     def judge(self, evidence: Evidence) -> CheckResult:
-        """Decides the check; every condition that it needs has a run."""
+        """Decides the check; every condition that it needs has at least one run."""
 
     def conditions(self) -> set[str]:
-        """The conditions that it names."""
+        """Names of the conditions that it compares."""
         fields = vars(self).items()
         return {value for name, value in fields if isinstance(value, str) and name != "measure"}
 
     def measures(self) -> set[str]:
-        """The measures that it reads."""
+        """Names of the measures that it reads."""
         fields = vars(self)
         return set(fields["together"] if "together" in fields else [fields["measure"]])
 
     def read_by(self, rule: Rule) -> Check:
-        """The check under a rule."""
+        """The check as judged under a rule."""
         return self
 
 
@@ -88,7 +88,7 @@ class Claim:
     rule: Rule = "limits"  # How its differences are judged.
 
     def read_by(self, rule: Rule) -> tuple[Check, ...]:
-        """Its checks under a rule."""
+        """Its checks as judged under a rule."""
         return tuple(check.read_by(rule) for check in self.checks)
 
 
@@ -113,7 +113,7 @@ class Readings(NamedTuple):
 
 
 def judge_family(claims: Mapping[str, tuple[Claim, Evidence, int]]) -> dict[str, Readings]:
-    """Judges claims together, each with its evidence and the expected runs per condition.
+    """Judges claims together, given their evidence and the expected number of runs per condition.
 
     Claims without runs count toward the size of the family.
     """
@@ -139,7 +139,7 @@ def judge(claim: Claim, evidence: Evidence, expected_runs: int, rule: Rule) -> J
 
 
 def _p_of(result: CheckResult) -> float:
-    """1 if there is none."""
+    """The p of a check; 1 without one."""
     p = result.numbers.get("p")
     return p if isinstance(p, float) and not math.isnan(p) else 1.0
 

@@ -119,7 +119,7 @@ def test_a_command_that_is_left_is_taken_up_again(slurm, tmp_path):
     first.send_signal(signal.SIGINT)
     status, out, _ = end(first)
     assert status == 128 + signal.SIGINT
-    assert re.search(r"Left; 2 jobs continue \(to end them: scancel [\d_ ]+\)", out)
+    assert re.search(r"2 jobs keep running \(to cancel them: scancel [\d_ ]+\)", out)
     before = [path.read_text() for path in sorted(tmp_path.glob("tiny/*/*/job.json"))]
     status, out, err = end(sweep(slurm, tmp_path))
     assert status == 0, out + err

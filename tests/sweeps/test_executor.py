@@ -181,7 +181,7 @@ def test_a_job_that_cannot_start_fails_and_the_others_continue(tmp_path, monkeyp
     assert [one.job.name for one in failures] == [first.name, second.name] == watcher.failed
     assert [one.how for one in failures] == ["not started", "not started"]
     assert "Is a directory" in failures[0].lines[0]
-    assert "a program of another command is still running in" in failures[1].lines[0]
+    assert "another command's job is still running in" in failures[1].lines[0]
     # Files of the running job are unchanged.
     assert [path.name for path in second.workdir.path.iterdir()] == ["train.log"]
 

@@ -103,7 +103,7 @@ def test_jobs_end_complete_or_with_the_path_of_their_output(cluster, tmp_path):
         f"job 1_1 ended; its own output: {tmp_path}/slurm/1_1_0_log.err"
     )
     assert ended[failed.name].lines == ("first", "last")
-    assert jobs.leave() == "Left; no job was running."
+    assert jobs.leave() == "No job was running."
 
 
 def test_a_later_command_adopts_queued_jobs(cluster, tmp_path):
@@ -113,7 +113,7 @@ def test_a_later_command_adopts_queued_jobs(cluster, tmp_path):
     jobs = SlurmJobs(tmp_path, Request(), train)
     assert jobs.start(all_) == dict.fromkeys(names(all_))
     assert (cluster / "count").read_text() == "1\n"
-    assert jobs.leave() == "Left; 2 jobs continue (to end them: scancel 1_0 1_1)."
+    assert jobs.leave() == "2 jobs keep running (to cancel them: scancel 1_0 1_1)."
 
 
 def test_failed_jobs_are_resubmitted_only_on_request(cluster, tmp_path):
@@ -144,7 +144,7 @@ def test_a_busy_slurm_is_polled_again(cluster, tmp_path, monkeypatch):
     assert jobs.start(all_) == {}
     assert jobs.ended() == {}
     monkeypatch.setattr(slurm, "MOST_UNANSWERED", 2)
-    with pytest.raises(SlurmError, match="SLURM does not answer: slurm_load_jobs error"):
+    with pytest.raises(SlurmError, match="SLURM does not respond: slurm_load_jobs error"):
         jobs.start(all_)
 
 
@@ -155,7 +155,7 @@ def test_warnings_of_squeue_are_ignored(cluster):
 
 def test_the_reason_of_a_rejected_submission_is_reported(cluster, tmp_path):
     command(cluster, "sbatch", "#!/bin/sh\necho 'invalid partition specified: gpu' >&2; exit 1\n")
-    with pytest.raises(SlurmError, match=r"SLURM refuses the jobs: .*invalid partition"):
+    with pytest.raises(SlurmError, match=r"SLURM rejected the jobs: .*invalid partition"):
         SlurmJobs(tmp_path, Request("gpu"), train).start(tiny_jobs(tmp_path))
 
 

@@ -67,7 +67,7 @@ WRONG = {
     "no condition": (with_conditions(), "at least one condition"),
     "equal names": (
         with_conditions(Condition("p=0", {}), Condition("P=0", {}), Condition("p=1", {})),
-        r"must differ, not \['p=0', 'P=0', 'p=1'\]",
+        r"must differ by more than case, not \['p=0', 'P=0', 'p=1'\]",
     ),
     "invalid folder name": (
         dataclasses.replace(SWEEP, name="a/b"),
@@ -77,7 +77,7 @@ WRONG = {
     "unknown condition": (with_conditions(Condition("p=0", {}, 0.0)), r"claim names \['p=1'\]"),
     "no value on the axis": (
         with_conditions(Condition("p=0", {}, 0.0), Condition("p=1", {})),
-        r"of a trend, but \['p=1'\] have no value",
+        r"has a trend, but conditions \['p=1'\] have no value",
     ),
     "unknown option": (
         with_conditions(*over("data.sequences.p_bursti", (0.0, 1.0), "p")),

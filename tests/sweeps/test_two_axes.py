@@ -129,7 +129,7 @@ WRONG = {
     "two conditions in one cell": (
         MAP,
         {"conditions": (*MAP.conditions, Condition("again", {}, (20, 1.0)))},
-        r"two conditions have the values \(20, 1.0\)",
+        r"two conditions have the same values \(20, 1.0\)",
     ),
     "one axis without a claim": (ONE_AXIS, {"claim": None}, "must have at least one check"),
     "a search": (MAP, {"search": Search(SPACE)}, "a search cannot train its conditions together"),

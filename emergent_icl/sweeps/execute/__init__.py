@@ -1,1 +1,1 @@
-"""Where the jobs of a sweep run: on this machine, or under SLURM."""
+"""Execution of the jobs of sweeps, on this machine or under SLURM."""

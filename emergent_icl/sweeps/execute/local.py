@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, in parallel, each on its own cores or GPU."""
+"""Jobs as parallel processes on this machine, each on its own cores or GPU."""
 
 from __future__ import annotations
 
@@ -14,26 +14,19 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from emergent_icl.runs.workdir import WorkdirError
-from emergent_icl.sweeps.execute.loop import (
-    Command,
-    Failure,
-    attempt,
-    failure_of,
-    own_log,
-    start_process,
-)
+from emergent_icl.sweeps.execute import loop
 from emergent_icl.sweeps.jobs import Job
 
-# How long a job may take to save its state when it is asked to stop.
+# Time for a job to save its state after a request to stop.
 GRACE_SECONDS = 120
 _GPU_VARIABLE, _MEMORY_VARIABLE = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 class Slot(NamedTuple):
-    """Where one job runs at a time."""
+    """Resources for one job at a time."""
 
-    cores: frozenset[int]  # Its process is bound to them; empty for any.
-    environment: Mapping[str, str]  # Additional variables of its process.
+    cores: frozenset[int]  # Cores that its process is bound to; empty: any.
+    environment: Mapping[str, str]  # Additional environment variables.
 
 
 class _Running(NamedTuple):
@@ -48,19 +41,19 @@ class LocalProcesses:
 
     poll_seconds = 0.5
 
-    def __init__(self, slots: Sequence[Slot], command: Command) -> None:
+    def __init__(self, slots: Sequence[Slot], command: loop.Command) -> None:
         self._free, self._command = list(slots), command
         self._running: dict[str, _Running] = {}
 
-    def start(self, jobs: Sequence[Job]) -> Mapping[str, Failure | None]:
+    def start(self, jobs: Sequence[Job]) -> Mapping[str, loop.Failure | None]:
         """See Place."""
-        started: dict[str, Failure | None] = {}
+        started: dict[str, loop.Failure | None] = {}
         for job in jobs:
             if self._free:
-                started[job.name] = attempt(job, self._start)
+                started[job.name] = loop.attempt(job, self._start)
         return started
 
-    def ended(self) -> Mapping[str, Failure | None]:
+    def ended(self) -> Mapping[str, loop.Failure | None]:
         """See Place."""
         over = {}
         for name, one in list(self._running.items()):
@@ -68,7 +61,7 @@ class LocalProcesses:
                 del self._running[name]
                 self._free.append(one.slot)
                 one.log.close()
-                over[name] = failure_of(one.job, f"exit status {status}")
+                over[name] = loop.failure_of(one.job, f"exit status {status}")
         return over
 
     def leave(self) -> str:
@@ -89,11 +82,11 @@ class LocalProcesses:
         return f"Stopped; every run is saved{but}."
 
     def _start(self, job: Job) -> None:
-        slot, log = self._free[0], own_log(job.workdir)
+        slot, log = self._free[0], loop.own_log(job.workdir)
         try:
             job.workdir.claim(job.config)
             with _bound_to(slot.cores):
-                process = start_process(self._command(job.workdir), log, slot.environment)
+                process = loop.start_process(self._command(job.workdir), log, slot.environment)
         except (OSError, WorkdirError):
             log.close()
             raise

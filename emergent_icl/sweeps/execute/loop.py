@@ -1,4 +1,4 @@
-"""Runs jobs at some place, several at a time; others continue if one fails."""
+"""Runs jobs in parallel at a place; if one fails, the others continue."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from emergent_icl.runs.locks import try_lock
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.sweeps.jobs import Job
 
-# The command that trains in a work directory, which contains its config.
+# Returns the command that trains in a work directory, which contains its config.
 Command = Callable[[Workdir], Sequence[str]]
 
 POLL_SECONDS = 0.5
-# Last lines of a failed job's log that are shown.
+# Number of last lines of a failed job's log to show.
 SHOWN_LINES = 5
 
 
 class Failure(NamedTuple):
-    """A job that failed: how, its log, and the last lines of the log."""
+    """A failed job: how it failed, its log, and the last lines of the log."""
 
     job: Job
     how: str
@@ -33,20 +33,20 @@ class Failure(NamedTuple):
 
 
 class Watcher:
-    """Is notified of what the loop does; this one ignores it."""
+    """Callbacks for events of the loop, which by default do nothing."""
 
     def polled(self, running: Sequence[Job]) -> None:
-        """Each time the place was polled."""
+        """Called after each poll of the place."""
 
     def started(self, job: Job) -> None:
-        """After it was started."""
+        """Called after a job was started."""
 
     def ended(self, job: Job, failure: Failure | None) -> None:
-        """After it ended; `failure` is None if it is complete."""
+        """Called after a job ended; `failure` is None if it is complete."""
 
 
 class Stopped(Exception):  # noqa: N818  (Not an error: the user requested it.)
-    """A signal stopped the loop: what happened to running jobs, and which had failed before."""
+    """A signal stopped the loop; states what happened to running jobs, and earlier failures."""
 
     def __init__(self, number: signal.Signals, said: str, failures: Sequence[Failure]) -> None:
         super().__init__(f"stopped by {number.name}")
@@ -74,7 +74,7 @@ class Place(Protocol):
         ...
 
     def leave(self) -> str:
-        """Stops running jobs, or leaves them running, and says which."""
+        """Stops running jobs or leaves them running; returns a message that says which."""
         ...
 
 
@@ -87,11 +87,11 @@ def run_jobs(
     """Runs all incomplete jobs; returns those that failed, in order.
 
     Args:
-      find_jobs: returns all jobs in the order in which to start them; called again whenever one
-        has ended, since others may have waited for it.
+      find_jobs: returns all jobs in the order in which to start them; called again after a job
+        ends, since others may have waited for it.
       place: where they run.
-      watcher: notified of what happens.
-      stop_requested: polled; a signal raises Stopped.
+      watcher: notified of events.
+      stop_requested: polled; if it returns a signal, Stopped is raised.
     """
     running: dict[str, Job] = {}
     failures: dict[str, Failure] = {}
@@ -136,7 +136,7 @@ def _ready(jobs: Sequence[Job], over: Collection[str]) -> list[Job]:
 
 
 def attempt(job: Job, start: Callable[[Job], None]) -> Failure | None:
-    """Checks and starts a job; returns a failure instead of raising it, so that others start."""
+    """Checks and starts a job; returns any failure, so that other jobs still start."""
     try:
         job.check()
         job.workdir.make()
@@ -156,15 +156,15 @@ def failure_of(job: Job, how: str) -> Failure | None:
 
 
 def own_log(workdir: Workdir, patience_seconds: float = 1.0) -> IO[bytes]:
-    """Opens and locks a job's log; raises WorkdirError if a job of another command runs there.
+    """Opens and locks a job's log; raises WorkdirError if another command's job is running there.
 
-    A process that inherits the file inherits the lock, so it lasts as long as the job, even if the
-    launcher was killed.
+    Child processes inherit the lock with the file, so it lasts as long as the job, even if the
+    launcher is killed.
     """
     log = workdir.log.open("ab")
     if not try_lock(log, patience_seconds):
         log.close()
-        raise WorkdirError(f"a program of another command is still running in {workdir.path}")
+        raise WorkdirError(f"another command's job is still running in {workdir.path}")
     return log
 
 
@@ -173,7 +173,7 @@ def start_process(
 ) -> subprocess.Popen[bytes]:
     """Starts a command that writes to a log, with additional environment variables.
 
-    It gets a session of its own, so that its parent decides which signals to forward.
+    It runs in a new session, so that its parent decides which signals to forward.
     """
     return subprocess.Popen(
         command,

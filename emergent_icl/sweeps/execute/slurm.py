@@ -16,56 +16,48 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission
 
 from emergent_icl.runs.workdir import Workdir, WorkdirError, read_object
-from emergent_icl.sweeps.execute.loop import (
-    Command,
-    Failure,
-    PlaceError,
-    attempt,
-    failure_of,
-    own_log,
-    start_process,
-)
+from emergent_icl.sweeps.execute import loop
 from emergent_icl.sweeps.jobs import Job
 
 # submitit calls sbatch and, in its script, srun; this module calls squeue.
 COMMANDS = ("sbatch", "squeue", "srun")
-# submitit's folder: what it submits, and what a node prints outside the job's log.
+# submitit's folder: submitted jobs, and output outside of the jobs' logs.
 FOLDER = "slurm"
 # Files of a job that has left the queue may appear here with a delay.
 GONE_SECONDS = 30.0
-# Consecutive queries that a busy or restarting SLURM may fail to answer.
+# Consecutive queries that may fail while SLURM is busy or restarting.
 MOST_UNANSWERED = 60
 REFUSALS = (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError)
-# Time limits that a job may reach before it fails.
+# Number of time limits that a job may reach before it fails.
 MOST_TIMEOUTS = 10_000
 POLL_SECONDS = 0.5
-# How long a job that has saved its state waits for SLURM to end and requeue it.
+# Time that a job waits, after saving its state, for SLURM to end and requeue it.
 REQUEUE_SECONDS = 600
 # On a shared file system, the lock of a dead node may persist for a while.
 LOCK_SECONDS = 120
-# Exit status of a job that was asked to stop: after saving, or before it had begun.
+# Exit status after a request to stop: once saved, or before training began.
 STOPPED = (
     128 + signal.SIGUSR2, 128 + signal.SIGTERM, -signal.SIGUSR2, -signal.SIGTERM
 )  # fmt: skip
 
 
-class SlurmError(PlaceError):
-    """SLURM is not available here, or refuses a request."""
+class SlurmError(loop.PlaceError):
+    """SLURM is not available, or rejects a request."""
 
 
 class Request(NamedTuple):
-    """What each job requests."""
+    """Resources that each job requests."""
 
     partition: str = ""  # '' is the cluster's default.
-    minutes: int = 240  # Then it is requeued, and resumes.
+    minutes: int = 240  # Time limit, after which the job is requeued and resumes.
     gpus: int = 0
     cpus: int = 1
     memory_gb: float = 0.0  # 0 is the cluster's default.
-    at_once: int = 256  # Maximum number of jobs that run at a time.
-    grace_seconds: int = 90  # Before the time limit, for saving.
+    at_once: int = 256  # Maximum number of jobs that run simultaneously.
+    grace_seconds: int = 90  # Time to save before the time limit.
 
     def parameters(self) -> dict[str, Any]:
-        """The request in submitit's terms."""
+        """The parameters of submitit's executor."""
         memory = f"{round(1024 * self.memory_gb)}MB" if self.memory_gb else ""
         chosen = {"partition": self.partition, "gpus_per_node": self.gpus, "mem": memory}
         return {
@@ -87,11 +79,11 @@ class SlurmJobs:
     poll_seconds = 5.0
 
     def __init__(
-        self, root: Path, request: Request, command: Command, retry_failed: bool = False
+        self, root: Path, request: Request, command: loop.Command, retry_failed: bool = False
     ) -> None:
-        """Raises SlurmError if SLURM is not available, or jobs would have no time.
+        """Raises SlurmError if SLURM is not available or jobs would have no time to train.
 
-        The root, the folder of all sweeps, is on a file system that the nodes share. With
+        The root, the folder of all sweeps, must be on a file system shared by the nodes. With
         `retry_failed`, failed jobs of earlier commands are resubmitted.
         """
         check_commands()
@@ -108,12 +100,12 @@ class SlurmJobs:
         self._gone_since: dict[str, float] = {}
         self._unanswered = 0
 
-    def start(self, jobs: Sequence[Job]) -> Mapping[str, Failure | None]:
+    def start(self, jobs: Sequence[Job]) -> Mapping[str, loop.Failure | None]:
         """See Place; starts all jobs, since SLURM queues them."""
         alive = self._alive()
         if alive is None:
             return {}
-        started: dict[str, Failure | None] = {}
+        started: dict[str, loop.Failure | None] = {}
         fresh: list[Job] = []
         for job in jobs:
             own, num_steps = submission_of(job.workdir), job.config.training.num_steps
@@ -123,11 +115,11 @@ class SlurmJobs:
                 started[job.name] = None
             elif own is not None and own.num_steps == num_steps and not self._retry_failed:
                 how = f"job {own.id} ended early; --retry_failed resubmits it"
-                started[job.name] = failure_of(job, how)
+                started[job.name] = loop.failure_of(job, how)
                 if started[job.name] is None:  # It has just completed.
                     self._jobs[job.name] = (job, own.id)
             else:
-                started[job.name] = attempt(job, lambda job: job.workdir.claim(job.config))
+                started[job.name] = loop.attempt(job, lambda job: job.workdir.claim(job.config))
                 fresh += [] if started[job.name] else [job]
         for job, job_id in zip(fresh, self._submit(fresh), strict=True):
             submission = Submission(job_id, job.config.training.num_steps)
@@ -135,7 +127,7 @@ class SlurmJobs:
             self._jobs[job.name] = (job, job_id)
         return started
 
-    def ended(self) -> Mapping[str, Failure | None]:
+    def ended(self) -> Mapping[str, loop.Failure | None]:
         """See Place."""
         alive = self._alive()
         if alive is None:
@@ -148,7 +140,7 @@ class SlurmJobs:
             since = self._gone_since.setdefault(name, time.monotonic())
             if job.is_complete() or time.monotonic() >= since + GONE_SECONDS:
                 own = self._folder / f"{slurm_id}_0_log.err"
-                over[name] = failure_of(job, f"job {slurm_id} ended; its own output: {own}")
+                over[name] = loop.failure_of(job, f"job {slurm_id} ended; its own output: {own}")
                 del self._jobs[name], self._gone_since[name]
         return over
 
@@ -156,11 +148,11 @@ class SlurmJobs:
         """See Place; jobs continue."""
         jobs, self._jobs = [slurm_id for _, slurm_id in self._jobs.values()], {}
         if not jobs:
-            return "Left; no job was running."
-        return f"Left; {len(jobs)} jobs continue (to end them: scancel {' '.join(jobs)})."
+            return "No job was running."
+        return f"{len(jobs)} jobs keep running (to cancel them: scancel {' '.join(jobs)})."
 
     def _alive(self) -> dict[str, str] | None:
-        """Jobs in the queue; None if SLURM does not answer, SlurmError after too many attempts."""
+        """Queued jobs; None without a response, SlurmError after too many attempts."""
         try:
             alive = queued_jobs()
         except SlurmError:
@@ -179,7 +171,7 @@ class SlurmJobs:
             with self._submitit.batch():
                 submitted = [self._submitit.submit(call) for call in calls]
         except REFUSALS as error:
-            raise SlurmError(f"SLURM refuses the jobs: {error}") from error
+            raise SlurmError(f"SLURM rejected the jobs: {error}") from error
         return [one.job_id for one in submitted]
 
 
@@ -194,7 +186,7 @@ def check_commands(commands: Sequence[str] = COMMANDS) -> None:
 
 
 class Submission(NamedTuple):
-    """What was submitted for a job; runs that are extended later are submitted again."""
+    """The record of a submitted job; extended runs are submitted again."""
 
     id: str  # In SLURM.
     num_steps: int
@@ -209,7 +201,7 @@ def submission_of(workdir: Workdir) -> Submission | None:
 
 
 def queued_jobs() -> dict[str, str]:
-    """The user's jobs and their states, such as PENDING; raises SlurmError without an answer."""
+    """The user's jobs with their states, such as PENDING; raises SlurmError if the query fails."""
     check_commands(("squeue",))
     words = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i %T"]
     try:
@@ -217,18 +209,18 @@ def queued_jobs() -> dict[str, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlurmError(f"SLURM cannot be queried: {error}") from error
     if done.returncode:
-        raise SlurmError(f"SLURM does not answer: {done.stderr.strip()}")
+        raise SlurmError(f"SLURM does not respond: {done.stderr.strip()}")
     # The output may include warnings.
     pairs = [line.split() for line in done.stdout.splitlines()]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
 
 class TrainJob:
-    """Trains the runs of a work directory; saved and requeued if it is preempted.
+    """Trains the runs of a work directory; saves them and is requeued if preempted.
 
     SLURM sends signals to this process and, on some clusters, also to its child. SIGUSR2 announces
     the time limit or preemption: submitit calls `checkpoint` and requeues the job. After SIGTERM,
-    SLURM itself ends and requeues it. A requeued job is called again, and resumes.
+    SLURM itself ends and requeues it. A requeued job is called again and resumes.
     """
 
     def __init__(self, command: Sequence[str], workdir: str) -> None:
@@ -236,10 +228,10 @@ class TrainJob:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
-        """Trains to the end; raises RuntimeError if that fails, WorkdirError if others train."""
+        """Trains to the end; raises RuntimeError on failure, WorkdirError if the log is locked."""
         folder = Workdir(self._workdir)
-        with own_log(folder, LOCK_SECONDS) as log:
-            self._process = start_process(self._command, log)
+        with loop.own_log(folder, LOCK_SECONDS) as log:
+            self._process = loop.start_process(self._command, log)
         signal.signal(signal.SIGTERM, lambda number, frame: self._ask_to_stop())
         status = self._process.wait()
         if status in STOPPED:
@@ -248,26 +240,26 @@ class TrainJob:
             raise RuntimeError(f"exit status {status}; its output is in {folder.log}")
 
     def checkpoint(self) -> DelayedSubmission:
-        """Called by submitit, in a signal handler, when the job is to be requeued."""
+        """Called by submitit in a signal handler before the job is requeued."""
         self._ask_to_stop()
-        # Without a limit: SLURM kills it when its grace is over, and saved work is intact.
+        # No timeout: SLURM kills it after the grace period, and saved work is intact.
         while not self._has_ended():
             time.sleep(POLL_SECONDS)
         return DelayedSubmission(TrainJob(self._command, self._workdir))
 
     def _ask_to_stop(self) -> None:
-        # Not SIGTERM: if the child got SLURM's own, a second one would stop it at once.
+        # Not SIGTERM: if the child also received SLURM's, a second one would stop it immediately.
         if self._process is not None and not self._has_ended():
             os.kill(self._process.pid, signal.SIGUSR2)
 
     def _has_ended(self) -> bool:
-        """Asks the system: the handler may have interrupted `subprocess` while it holds a lock."""
+        """Avoids `poll`: the handler may have interrupted `subprocess` while it holds a lock."""
         if self._process is None:
             return True
         try:
             flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
             return os.waitid(os.P_PID, self._process.pid, flags) is not None
-        except ChildProcessError:  # It has been waited for already.
+        except ChildProcessError:  # Already waited for.
             return True
 
     def __getstate__(self) -> dict[str, object]:
