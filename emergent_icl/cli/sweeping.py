@@ -115,6 +115,7 @@ def _run(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
             os.sched_setaffinity(0, slots[0].cores)
         sweep_display.print_plan(jobs, estimate(jobs), len(slots))
         return
+    Workdir(root).make()  # Fails once, not for every program.
     place, at_once = _place(root)
     sweep_display.print_unregistered(registration.status(sweeps, root))
     display, stop = sweep_display.SweepDisplay(jobs, at_once), None

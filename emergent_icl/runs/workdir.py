@@ -8,6 +8,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ class Workdir:
 
 
 def _local_folder(path: str | os.PathLike[str]) -> Path:
-    """The absolute path with ~ expanded; raises WorkdirError for an empty path or a URL."""
+    """The absolute path with ~ expanded; WorkdirError if it is empty, a URL, or a pattern."""
     text = os.path.expanduser(path)
     if not text.strip():
         raise WorkdirError("the path of the work directory is empty (the current folder is '.')")
@@ -184,7 +185,11 @@ def _local_folder(path: str | os.PathLike[str]) -> Path:
         raise WorkdirError(f"'{text}' is a URL: work directories are local or mounted folders")
     if text.startswith("~"):
         raise WorkdirError(f"there is no home folder '{text.split('/')[0]}' for {text}")
-    return Path(text).absolute()
+    path = Path(text).absolute()
+    # Orbax searches for parts of a checkpoint by a pattern, and would leave them out.
+    if escape(str(path)) != str(path):
+        raise WorkdirError(f"{path}: checkpoints cannot be stored below a path with *, ?, or [")
+    return path
 
 
 def check_nothing_foreign(folder: Path, own: Sequence[str]) -> None:

@@ -167,6 +167,7 @@ WRONG_FOLDERS = {
     "gs://bucket/run": "is a URL",
     "s3://bucket": "is a URL",
     "file:///tmp/run": "is a URL",
+    "runs/rates=[1,2]": "checkpoints cannot be stored below a path with",
     "~nobody-has-this-name/run": "there is no home folder '~nobody-has-this-name'",
 }
 

@@ -50,7 +50,7 @@ def save_source(folder, config, steps=(10,), diverged=()):
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     """Folders: of a single run with BatchNorm, and of two replicas, one of which diverged."""
-    root = tmp_path_factory.mktemp("sources")
+    root = tmp_path_factory.mktemp("sources") / "ü %s {y}"
     single = save_source(root / "single", tiny.get_config("resnet"), (5, 10))
     both = with_options(tiny.get_config("resnet"), {"training.replica_overrides": TWO})
     pair = save_source(root / "pair", both, diverged=("b",))
