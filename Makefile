@@ -1,4 +1,4 @@
-# make demo | test | test-bare | test-faults | test-services | record | lint | docs | site | wheel | release | install; `make lock` updates requirements.lock.
+# `make` lists the targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,17 +10,18 @@ PACKAGING := pyproject.toml requirements.lock
 
 help:
 	@echo "make install   create $(VENV) with the pinned dependencies"
+	@echo "make install-dev    the same, with the development tools"
 	@echo "make demo      train on procedural glyphs (about a minute on 2 cores)"
-	@echo "make test      run the tests"
+	@echo "make test      run the tests (about 5 minutes on 2 cores)"
 	@echo "make test-bare      run the tests in a minimal environment"
-	@echo "make test-faults    run the fault-injection tests (minutes)"
-	@echo "make test-services  run the tests that need Chromium or SLURM (which they install, as root)"
-	@echo "make record    refresh the recorded numbers and print what changed"
-	@echo "make lint      check style, formatting and types"
+	@echo "make test-faults    run the fault-injection tests (about 9 minutes)"
+	@echo "make test-services  run the tests that need Chromium or SLURM (as root, they install SLURM)"
+	@echo "make record    update the recorded numbers and print the changes"
+	@echo "make lint      check style, formatting, and types"
 	@echo "make docs      update the generated parts of the documentation"
 	@echo "make site      build the documentation site in docs/_build"
 	@echo "make wheel     build dist/*.whl and test it in a clean environment"
-	@echo "make release   build sdist and wheel and test the wheel on Python 3.11, 3.12 and 3.13"
+	@echo "make release   build sdist and wheel, and test the wheel on Python 3.11, 3.12, and 3.13"
 	@echo "make lock      update requirements.lock from the ranges in pyproject.toml"
 
 install: $(VENV)/.installed
@@ -30,7 +31,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is required, but $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# The lock file constrains both installations, so each exact version is stated once.
+# The lock file constrains both installations, so exact versions are stated only once.
 $(VENV)/.installed: $(PACKAGING) | $(BIN)/python
 	$(PIP) install --quiet --constraint requirements.lock --editable .
 	@touch $@

@@ -40,19 +40,19 @@ html_copy_source = False
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Connects the functions below."""
     app.connect("source-read", _name_files_outside)
-    app.connect("autodoc-skip-member", _is_undocumented_field)
+    app.connect("autodoc-skip-member", _is_plain_field)
 
 
-def _is_undocumented_field(app: Any, what: str, name: str, member: Any, *_: Any) -> bool | None:
-    """Fields of named tuples are in their signatures; Python's own text says only their number."""
+def _is_plain_field(app: Any, what: str, name: str, member: Any, *_: Any) -> bool | None:
+    """Skips fields of named tuples that have no docstring; the signature lists them."""
     is_field = str(getattr(member, "__doc__", "")).startswith("Alias for field number")
     return True if is_field else None
 
 
 def _name_files_outside(app: Any, page: str, source: list[str]) -> None:
-    """Files that are not part of the site are named, not linked; a missing one is a warning."""
+    """Replaces links to files outside the site by their paths; warns of missing files."""
 
     def replaced(match: re.Match[str]) -> str:
         text, link = match[1].strip("`"), match[2]
