@@ -32,7 +32,7 @@ class ExampleBank(NamedTuple):
     checksum: int = 0
 
 
-# Arguments of compiled functions, which return jax.Array.
+# Compiled functions accept either kind and return jax.Array.
 Array = jax.Array | np.ndarray
 Scalar = Array | np.number
 
@@ -54,8 +54,8 @@ class SourceShape(NamedTuple):
       num_classes, num_exemplars: classes, and exemplars per class.
       example_shape: shape of a stored example: (H, W), (D,), or () for an integer.
       kind: 'image' (uint8; the device scales to [0, 1]), 'vector' (float32), or 'integer' (int32).
-      group_size: consecutive classes that are variants of one another and stay on one side of the
-        split between training and holdout; `DataSource.groups` are larger.
+      group_size: number of consecutive classes that are variants of one another. The split keeps
+        them together, in training or in holdout. `DataSource.groups` names larger groups.
     """
 
     num_classes: int

@@ -15,14 +15,15 @@ from emergent_icl.data.sequences.split import ROLES, ClassSplit
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.sources.source import source_shape
 
-# Embeddings of width 64 would take 4 GiB.
+# Label embeddings of width 64 would take 4 GiB.
 MOST_LABELS = 2**24
 
 
 class CheckedData(NamedTuple):
     """Problems with the data of a config, and their shape.
 
-    `shape` is None if it is unknown; `seq_len`, of the longest sequence, if none can be drawn.
+    `shape` is None if the source is unusable. `seq_len` is the length of the longest sequence, or
+    None if no sequence can be drawn.
     """
 
     problems: list[str]
@@ -31,9 +32,9 @@ class CheckedData(NamedTuple):
 
 
 def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> CheckedData:
-    """Checks `config.data`, whose single options are valid.
+    """Checks `config.data`, whose options are valid individually.
 
-    `with_sequences` requires valid options of evaluation and model too.
+    `with_sequences` also checks what is drawn; the options of evaluation and model must be valid.
     """
     problems = list(_option_problems(config.data))
     try:
@@ -100,7 +101,7 @@ def _source_problems(data: ml_collections.ConfigDict, shape: SourceShape) -> Ite
 
 
 def _space(data: ml_collections.ConfigDict, shape: SourceShape, problems: list[str]) -> ClassSpace:
-    """The class space; if it is impossible, one with enough classes to check the rest."""
+    """The class space; if it is impossible, a larger one that allows checking the rest."""
     try:
         return tasks.class_space(data, shape)
     except ValueError as error:
@@ -135,9 +136,9 @@ def _exemplar_problems(
     training: list[SequenceType],
     evaluation: list[SequenceType],
 ) -> list[str]:
-    """Problems of classes that are shown more often than they have exemplars."""
+    """Classes that would be shown more often than they have exemplars."""
     held_out, found = config.data.split.num_holdout_exemplars, []
-    # A single exemplar is a condition (identical drawings), unless others are held out.
+    # A single exemplar is deliberate (identical drawings), unless others are held out.
     least = 1 if held_out else 2
     shown = [("data.sequences", kind, space.num_exemplars) for kind in training]
     for kind in evaluation:

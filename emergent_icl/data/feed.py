@@ -1,8 +1,8 @@
 """Feeders: sampler -> blocks of steps -> host shard -> training loop.
 
 A batch is a pure function of (seed, step). All feeders yield the same endless batches, int32
-[K, R, B / host_count, S], for a start step and every K-th one after it, without replaying earlier
-ones. One uses tf.data, the other needs no TensorFlow.
+[K, R, B / host_count, S]. Any step can be the first; earlier ones are not replayed. One feeder uses
+tf.data, the other needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from emergent_icl.data.tensorflow import import_tensorflow
 
 # Steps per call of a sampler. Another value would change the data of every seed.
 BLOCK_STEPS = 32
-# Minimum number of steps per element of tf.data, which costs nearly a millisecond of overhead.
+# Minimum number of steps per element of tf.data: each costs nearly a millisecond of overhead.
 ELEMENT_STEPS = 64
-# Elements drawn ahead.
+# Elements sampled ahead.
 PREFETCH = 2
 
 # Three arrays [steps, R, B / host_count, S]: the leaves of a SequenceBatch.
@@ -102,7 +102,7 @@ def tfdata_feed(spec: FeedSpec, start_step: int) -> Iterator[SequenceBatch]:
 
 
 def _element_sampler(spec: FeedSpec, start_step: int) -> Callable[[int], Leaves]:
-    """Makes the function that returns element 0, 1, ... of the steps from `start_step`."""
+    """Makes the function that samples element 0, 1, ..., counted from `start_step`."""
     # Blocks may overlap several elements, which are sampled concurrently.
     block = functools.lru_cache(maxsize=2 * PREFETCH)(functools.partial(sample_block, spec))
     count = max(1, ELEMENT_STEPS // spec.steps_per_call) * spec.steps_per_call

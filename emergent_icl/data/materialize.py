@@ -21,7 +21,7 @@ def make_materialize(data: ml_collections.ConfigDict, shape: SourceShape) -> Mat
 
     Images become float32 [..., H, W, 1] in [0, 1]; vectors and integers are unchanged. If
     `noise_scale` is positive, the source's `vary` is applied each time an example is shown (paper
-    section 3.1). Keys are used only if `shows_afresh`.
+    section 3.1). Keys are used only if `is_stochastic`.
     """
     vary = jax.vmap(DATA_SOURCES[data.source].vary, in_axes=(0, 0, None))
     is_image, is_noisy = shape.kind == "image", data.noise_scale > 0
@@ -42,10 +42,10 @@ def make_materialize(data: ml_collections.ConfigDict, shape: SourceShape) -> Mat
             examples = WHITE - examples if data.inverted else examples
             examples = examples.astype(jnp.float32)[..., None] / WHITE
         if data.random_rare_images:
-            made_up = random_images(keys, class_ids, examples.shape[2:])
+            noise = random_images(keys, class_ids, examples.shape[2:])
             assert bank.is_random is not None
             is_random = bank.is_random[class_ids]
-            examples = jnp.where(is_random[..., None, None, None], made_up, examples)
+            examples = jnp.where(is_random[..., None, None, None], noise, examples)
         return vary(examples, keys, noise_scale) if is_noisy else examples
 
     return materialize
@@ -65,7 +65,7 @@ def random_images(keys: Array, class_ids: Array, shape: tuple[int, ...]) -> jax.
     return of_sequences(named_keys(keys, "random images"), class_ids).astype(jnp.float32)
 
 
-def shows_afresh(data: ml_collections.ConfigDict) -> bool:
+def is_stochastic(data: ml_collections.ConfigDict) -> bool:
     """Whether an exemplar may look different each time it is shown."""
     return data.noise_scale > 0 or data.random_rare_images
 

@@ -34,7 +34,7 @@ class Task(NamedTuple):
 
     @property
     def length_note(self) -> str:
-        """States which modes are evaluated on another sequence length than trained on, or ''."""
+        """Modes evaluated at another sequence length than that of training, in words, or ''."""
         pairs = {mode: kind.seq_len - 1 for mode, kind in self.evaluation.items()}
         own = self.training.seq_len - 1
         others = ", ".join(f"{mode} {count}" for mode, count in pairs.items() if count != own)
@@ -77,7 +77,7 @@ def _labels_of(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
 def class_space(
     data: ml_collections.ConfigDict, shape: SourceShape, split: ClassSplit | None = None
 ) -> ClassSpace:
-    """Classes and roles of `config.data`, by its own split if none is given.
+    """Classes and roles of `config.data`, whose split is drawn if it is not given.
 
     Raises ValueError if the split is impossible; see `split_classes`.
     """
@@ -145,8 +145,8 @@ def evaluation_type(
 ) -> SequenceType:
     """The sequences of one evaluation mode.
 
-    Few-shot modes have the options of `config.evaluation`, others those of training. Raises
-    ValueError if it cannot be drawn, or a derived length does not fit.
+    Few-shot modes use the options of `config.evaluation`, others those of training. Raises
+    ValueError if the mode cannot be drawn, or a derived length does not fit.
     """
     sequences, fewshot = config.data.sequences, fewshot_options(config)
     options = SequenceOptions(**_fields(SequenceOptions, sequences), fewshot=fewshot)

@@ -16,7 +16,7 @@ def import_tensorflow() -> ModuleType:
     with unchanged_process(), native_stderr_closed():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import tensorflow as tf
-    # JAX uses them.
+    # They are for JAX.
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
     return tf
@@ -38,8 +38,8 @@ def unchanged_process() -> Iterator[None]:
 @contextlib.contextmanager
 def native_stderr_closed() -> Iterator[None]:
     """Discards the stderr of native code; Python exceptions are not affected."""
-    # Libraries print while they are loaded, before they read their log level, and again for errors
-    # that they raise.
+    # Libraries print while they load, before they read their log level, and print the errors that
+    # they also raise.
     sys.stderr.flush()
     saved = os.dup(2)
     try:

@@ -14,7 +14,7 @@ import numpy as np
 
 from emergent_icl import randomness
 from emergent_icl.data.bank import Array, DeviceBank, Scalar
-from emergent_icl.data.materialize import Materialize, shows_afresh
+from emergent_icl.data.materialize import Materialize, is_stochastic
 from emergent_icl.data.sequences.burstiness import draw_sample
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
@@ -156,8 +156,8 @@ class Evaluator:
         """Embeddings [N, S, D] of a mode's sequences."""
         embed = functools.partial(self.compiled.embed, model)
         class_ids, exemplar_ids, labels_NS = mode.batch
-        if shows_afresh(self.config.data):
-            # Every occurrence is another image; as many images per call as below.
+        if is_stochastic(self.config.data):
+            # Every occurrence is a different image. Each call gets as many images as below.
             size = max(1, self._chunk // labels_NS.shape[1])
             parts = in_parts(embed, size, class_ids, exemplar_ids, keys)
             return jnp.concatenate(parts)[: len(labels_NS)]

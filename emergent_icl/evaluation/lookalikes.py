@@ -49,7 +49,7 @@ class Nearest(NamedTuple):
 def find_nearest(
     split: ClassSplit, group_size: int, describe: Describe, role: str = "zipfian"
 ) -> Nearest:
-    """Compares held-out classes with the training classes of a role; there must be some of both.
+    """Compares held-out classes with the training classes of a role; neither may be empty.
 
     Variants of a character are `group_size` consecutive classes.
     """
@@ -138,14 +138,14 @@ class Without(NamedTuple):
 
 
 def accuracy_without(
-    left_out: np.ndarray, group_size: int, batch: SequenceBatch, right: np.ndarray
+    left_out: np.ndarray, group_size: int, batch: SequenceBatch, is_correct: np.ndarray
 ) -> Without:
     """Accuracy without the characters of the classes `left_out`, int [n].
 
-    Given sequences [N, S] and whether each is answered correctly (`right`, float [N]), excludes
-    those that show such a character in the context or as the query.
+    Given sequences [N, S] and whether each is answered correctly, float [N], excludes those that
+    show such a character in the context or as the query.
     """
     characters = np.unique(left_out // group_size)
-    kept = right[~np.isin(batch.class_ids // group_size, characters).any(axis=1)]
+    kept = is_correct[~np.isin(batch.class_ids // group_size, characters).any(axis=1)]
     accuracy = interval(kept, is_proportion=True) if len(kept) else None
     return Without(len(characters), len(kept), accuracy)

@@ -51,11 +51,11 @@ def query_metrics(
     logits_BL, labels = own_labels(logits_BL, judgment.used_labels), labels_BS[:, -1]
     prediction = greatest(logits_BL)
     closed = greatest(jnp.where(judgment.is_valid, logits_BL, -jnp.inf))
-    right = judgment.answers[labels]
+    correct = judgment.answers[labels]
     metrics = {
         "loss": query_loss(logits_BL, labels_BS),
-        "accuracy": judgment.answers[prediction] == right,
-        "accuracy_closed": judgment.answers[closed] == right,
+        "accuracy": judgment.answers[prediction] == correct,
+        "accuracy_closed": judgment.answers[closed] == correct,
         "predicts_common": judgment.is_common[prediction],
         "predicts_rare": judgment.is_rare[prediction],
         "predicts_fewshot": judgment.is_fewshot[prediction],
@@ -66,7 +66,7 @@ def query_metrics(
 
 
 class Interval(NamedTuple):
-    """A mean over sequences with its 95 % confidence interval."""
+    """A mean over sequences with its 95% confidence interval."""
 
     mean: float
     low: float
@@ -77,7 +77,7 @@ class Interval(NamedTuple):
 
 
 def interval(values: np.ndarray, is_proportion: bool) -> Interval:
-    """Mean and 95 % interval of independent values, float [N], N >= 1.
+    """Mean and 95% interval of independent values, float [N], N >= 1.
 
     Wilson's interval for proportions, which is accurate near 0 and 1, and a normal interval for
     other values. It covers the draw of sequences, but neither the choice of held-out classes nor
@@ -93,7 +93,7 @@ def interval(values: np.ndarray, is_proportion: bool) -> Interval:
 
 
 def proportion(mean: float, count: int) -> Interval:
-    """Wilson's 95 % interval of a proportion in [0, 1] of `count` independent sequences."""
+    """Wilson's 95% interval of a proportion in [0, 1] of `count` independent sequences."""
     center = (mean + Z_95**2 / (2 * count)) / (1 + Z_95**2 / count)
     spread = mean * (1 - mean) / count + Z_95**2 / (4 * count**2)
     half = Z_95 * np.sqrt(spread) / (1 + Z_95**2 / count)

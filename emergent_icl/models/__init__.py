@@ -4,7 +4,7 @@ Shape letters, here and everywhere else:
   B sequences in a batch    S examples in a sequence (the query is the last)
   T tokens in a sequence    D embedding width         L labels
   N examples, flattened     H, W image height, width  C channels
-  A attention heads         K steps a dispatch        R replicas
+  A attention heads         K steps per call          R replicas
 """
 
 import sys
@@ -15,7 +15,7 @@ if sys.flags.optimize:
         "without PYTHONOPTIMIZE"
     )
 
-# Imported for their entries in ENCODERS and SEQUENCE_MODELS.
+# Imported to fill the registries.
 from emergent_icl.models import encoders, recurrent, transformer
 
 __all__ = ["encoders", "recurrent", "transformer"]

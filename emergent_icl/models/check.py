@@ -1,4 +1,4 @@
-"""What is wrong with a model, alone or with the examples that it reads.
+"""Checks of a model, on its own and with the examples that it reads.
 
 Encoders and sequence models state their own `problems` where they are registered
 (config/registry.py); those of this package are below.

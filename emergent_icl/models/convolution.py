@@ -52,7 +52,7 @@ def _backward(
     stride: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, w = saved
-    # Eliminated if unused: training needs no gradient of images.
+    # XLA eliminates this if it is unused: training needs no gradient of images.
     (to_images,) = jax.linear_transpose(lambda x: plain_conv(x, w, stride), x)(gradient)
 
     def by_convolution(x: jax.Array, gradient: jax.Array) -> jax.Array:

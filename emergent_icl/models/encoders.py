@@ -23,7 +23,7 @@ Encoder = Callable[[jax.Array, bool], jax.Array]
 
 @ENCODERS.register("resnet", reads=("image",), is_normalized=True, problems=check.resnet_problems)
 def resnet(model: ml_collections.ConfigDict, mean_over_devices: MeanOverDevices) -> Encoder:
-    """The paper's ResNet, for images [N, H, W, 1] (original option: embed_type 'resnet')."""
+    """The paper's ResNet, for images [N, H, W, 1] (reference: embed_type 'resnet')."""
     return ResNet(model.resnet, mean_over_devices)
 
 
@@ -36,7 +36,7 @@ def mlp(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
 
 @ENCODERS.register("linear", reads=("image", "vector"), has_convolutions=False)
 def linear(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
-    """Flatten and project (original option: embed_type 'linear')."""
+    """Flatten and project (reference implementation: embed_type 'linear')."""
     layer = hk.Linear(model.embedding_size, name="linear_encoder")
     return lambda examples, is_training: layer(_flatten(examples))
 
@@ -45,7 +45,7 @@ def linear(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
     "embedding", reads=("integer",), has_convolutions=False, problems=check.symbol_problems
 )
 def embedding(model: ml_collections.ConfigDict, _: MeanOverDevices) -> Encoder:
-    """A table over integer examples [N] below `model.num_symbols` (original option: 'tokens')."""
+    """A table over integer examples [N] below `model.num_symbols` (reference: 'tokens')."""
     table = hk.Embed(model.num_symbols, model.embedding_size, name="symbol_encoder")
     return lambda examples, is_training: table(examples)
 

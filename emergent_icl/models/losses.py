@@ -27,8 +27,8 @@ def query_loss(logits_BL: jax.Array, labels_BS: Array) -> jax.Array:
 def interim_loss(logits_BSL: jax.Array, labels_BS: Array, weight: float) -> jax.Array:
     """Loss in nats, float [B], that includes predictions of the context's labels.
 
-    The S - 1 examples of the context share `weight` evenly, and the query has 1 - weight (original
-    option: w_interim_predictions).
+    The S - 1 examples of the context share `weight` evenly; the query has weight 1 - `weight`
+    (reference implementation: w_interim_predictions).
     """
     losses_BS = optax.softmax_cross_entropy_with_integer_labels(logits_BSL, labels_BS)
     context = jnp.mean(losses_BS[:, :-1], axis=1)

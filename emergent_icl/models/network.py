@@ -27,8 +27,8 @@ Params = Any
 BatchStats = Any
 
 # (tokens [B, T, D], keys for dropout) -> features [B, T, F], causal
-# If it has a true attribute `has_attention` or `has_query_alone`, it also takes `with_attention` or
-# `query_alone`; see Transformer.
+# A model whose attribute `has_attention` or `has_query_alone` is true also accepts `with_attention`
+# or `query_alone`; see Transformer.
 SequenceModel = Callable[..., Any]
 
 # Where logits are computed: at the query, at every example, or at every token.
@@ -176,8 +176,8 @@ def make_network(
 ) -> Network:
     """Builds the network of `config.model` for L = `num_labels`.
 
-    Only learned positions read `num_positions`, the largest number of tokens. In training,
-    BatchNorm averages its statistics by `mean_over_devices`.
+    `num_positions`, the largest number of tokens, is read by learned positions only. In training,
+    `mean_over_devices` averages the statistics of BatchNorm.
     """
 
     def build() -> tuple[Callable[..., jax.Array], dict[str, Callable[..., Any]]]:

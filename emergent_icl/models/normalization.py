@@ -22,7 +22,7 @@ def one_device(tree: Any) -> Any:
 
 
 def widened(x: jax.Array) -> jax.Array:
-    """In float32 or more, because sums and small weights lose too much precision in less."""
+    """Casts to float32 or wider: sums and small weights need the precision."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

@@ -101,7 +101,7 @@ class Transformer(hk.Module):
     update, save, and replicate. They are the same whether the stack is unrolled or scanned.
     """
 
-    # Read by the network, see SequenceModel.
+    # Read by the network; see SequenceModel.
     has_attention = True
     has_query_alone = True
 
@@ -121,7 +121,7 @@ class Transformer(hk.Module):
         [B, 1, D] of the last token, and omits the last layer's computation for the others.
         """
         model = self.model
-        # A dropout mask for one token would differ from the last row of a mask for all tokens.
+        # A dropout mask drawn for one token differs from the last row of a mask for all tokens.
         last_alone = query_alone and (keys is None or model.dropout == 0)
         block = hk.without_apply_rng(
             hk.transform(lambda x, keys, first=0: TransformerBlock(model)(x, keys, first))
@@ -135,7 +135,7 @@ class Transformer(hk.Module):
             return jax.lax.scan(init_layer, key, None, length=model.num_layers)[1]
 
         stacked = hk.lift(init_layers, name="layers")(hk.maybe_next_rng_key(), tokens_BTD)
-        # `hk.experimental.layer_stack`, whose initial parameters these are, also takes this key.
+        # Skip a key, as `hk.experimental.layer_stack` does: initial parameters are the same.
         hk.maybe_next_rng_key()
 
         def layer(

@@ -87,7 +87,7 @@ def best_constant(measure: str, task: Task) -> float | None:
     the measure is not an accuracy, or the distribution of its queries is unknown.
     """
     kind = task.evaluation.get(evaluation_mode(measure) or "")
-    return kind.commonest if kind is not None and is_accuracy(measure) else None
+    return kind.best_constant if kind is not None and is_accuracy(measure) else None
 
 
 class MeasuredRun(NamedTuple):

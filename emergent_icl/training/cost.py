@@ -17,7 +17,7 @@ from jax.extend import core
 
 from emergent_icl.config.registry import DATA_SOURCES, ENCODERS, SCHEDULES
 from emergent_icl.data.bank import NUM_VARIANTS, DeviceBank, SourceShape
-from emergent_icl.data.materialize import make_materialize, shows_afresh
+from emergent_icl.data.materialize import is_stochastic, make_materialize
 from emergent_icl.data.sequences.burstiness import draw_sample
 from emergent_icl.data.sequences.classes import SequenceBatch, zipf_weights
 from emergent_icl.data.task import Task
@@ -205,7 +205,7 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
                 f"{_range(unseen)} in {MANY_SEQUENCES:,} sequences: a low accuracy may be due to "
                 f"labels that were never learned, not to a lack of in-context learning"
             )
-    if space.num_exemplars == 1 and not shows_afresh(data) and task.shape.kind != "integer":
+    if space.num_exemplars == 1 and not is_stochastic(data) and task.shape.kind != "integer":
         yield "one exemplar per class and no noise: a query is identical to its class's examples"
     if task.shape.kind == "integer" and ICL[0] in task.evaluation:
         yield "holdout integers have embeddings that were never trained: ICL is measured on noise"

@@ -39,7 +39,7 @@ def test_builds_once(path, build):
 
 
 @pytest.mark.parametrize("pattern", [0x01, 0x80, 0xFF])
-def test_whatever_byte_is_damaged_the_arrays_are_right(path, build, pattern):
+def test_arrays_are_correct_whichever_byte_is_damaged(path, build, pattern):
     load(path, build)
     whole = path.read_bytes()
     rebuilt = 0
@@ -50,11 +50,11 @@ def test_whatever_byte_is_damaged_the_arrays_are_right(path, build, pattern):
         build.calls = 0
         load(path, build)
         rebuilt += build.calls
-    # Some bytes of an archive mean nothing; most do.
+    # Some bytes of an archive carry no information.
     assert rebuilt > len(whole) / 3 / 3
 
 
-def test_damaged_numbers_are_noticed(path, build, caplog):
+def test_damaged_numbers_are_detected(path, build, caplog):
     load(path, build)
     content = path.read_bytes()
     numbers = np.arange(5).tobytes()
@@ -74,49 +74,49 @@ def test_a_foreign_file_is_replaced(path, build, content):
     assert build.calls == 1
 
 
-def test_an_archive_of_somebody_else_is_replaced(path, build):
+def test_an_archive_from_another_program_is_replaced(path, build):
     path.parent.mkdir()
     np.savez(path, numbers=np.zeros(5), names=np.zeros(2))
     load(path, build)
     assert build.calls == 1
 
 
-def test_pickles_are_not_opened(path, build):
+def test_pickles_are_not_loaded(path, build):
     path.parent.mkdir()
     np.savez(path, numbers=np.array([{"a": 1}], dtype=object), header=np.array("{}"))
     load(path, build)
     assert build.calls == 1
 
 
-def test_truncated_file_is_rebuilt(path, build):
+def test_a_truncated_file_is_rebuilt(path, build):
     load(path, build)
     path.write_bytes(path.read_bytes()[:-200])
     load(path, build)
     assert build.calls == 2
 
 
-def test_other_content_is_rebuilt(path, build):
+def test_a_cache_of_other_content_is_rebuilt(path, build):
     load(path, build)
     load(path, build, {**CONTENT, "count": 6})
     assert build.calls == 2
 
 
-def test_a_folder_that_cannot_be_written_costs_only_the_cache(tmp_path, build, caplog):
+def test_an_unwritable_folder_only_disables_the_cache(tmp_path, build, caplog):
     blocker = tmp_path / "file"
-    blocker.write_text("in the way")
+    blocker.write_text("not a folder")
     load(blocker / "cache.npz", build)
     assert "continuing without it" in caplog.text
 
 
-def test_folder_is_the_configured_one_else_the_users(monkeypatch, tmp_path):
+def test_the_configured_folder_takes_precedence_over_the_users(monkeypatch, tmp_path):
     assert cache_folder(str(tmp_path)) == tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder("") == tmp_path / "xdg" / "emergent_icl"
 
 
-def test_who_has_no_home_goes_on_without_a_cache(monkeypatch, caplog, build):
+def test_without_a_home_folder_nothing_is_cached(monkeypatch, caplog, build):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    # What Python answers a user that the system does not know.
+    # As Python does for a user unknown to the system.
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     path = cache_folder("") / "cache.npz"
     load(path, build)

@@ -18,16 +18,16 @@ def make(num_rare, num_common, num_holdout, num_classes=1623):
     return split_classes(split_options(num_rare, num_common, num_holdout), num_classes)
 
 
-def test_is_the_originals_permutation():
+def test_split_is_the_permutation_of_the_reference_implementation():
     split = make(1603, 10, 10)
     expected = np.random.default_rng(1337).choice(1623, 1623, replace=False)
     np.testing.assert_array_equal(split.class_ids, expected)
-    # Golden: another NumPy might permute otherwise, and results would not compare.
+    # Golden values: if NumPy's permutation changed, results would not be comparable.
     assert split.class_ids[:5].tolist() == [318, 1589, 543, 304, 851]
     assert sorted(split.class_ids) == list(range(1623))
 
 
-def test_holdout_classes_are_the_last_of_the_permutation_even_if_classes_are_left_over():
+def test_holdout_classes_are_the_last_of_the_permutation_even_if_some_classes_are_unused():
     split, full = make(100, 10, 50), make(1613, 0, 10)
     np.testing.assert_array_equal(split.class_ids[-50:], full.class_ids[-50:])
     np.testing.assert_array_equal(split.class_ids[:110], full.class_ids[:110])
@@ -43,7 +43,7 @@ def test_too_many_classes_are_refused():
 
 def test_zipf_weights_by_hand():
     np.testing.assert_allclose(zipf_weights(4, 0.0), [0.25] * 4)
-    # Ranks 3, 2, 1: the last place is the commonest.
+    # Ranks 3, 2, 1: the last place is the most frequent.
     np.testing.assert_allclose(zipf_weights(3, 1.0), np.array([2, 3, 6]) / 11)
     np.testing.assert_allclose(zipf_weights(3, 2.0), np.array([4, 9, 36]) / 49)
 
@@ -81,7 +81,7 @@ def test_variants_stay_on_one_side_of_the_split(
     assert not set(train) & set(holdout)
 
 
-def test_groups_are_permuted_like_the_classes_themselves():
+def test_groups_of_variants_are_permuted_like_single_classes():
     """The held-out characters are the same with and without their variants."""
     plain = split_classes(split_options(0, 1600, 10), 1623)
     grouped = split_classes(split_options(0, 12_800, 80), 1623 * 8, 8)
@@ -89,6 +89,6 @@ def test_groups_are_permuted_like_the_classes_themselves():
     np.testing.assert_array_equal(grouped.class_ids.reshape(-1, 8)[5] % 8, range(8))
 
 
-def test_a_group_that_would_be_torn_is_refused():
+def test_a_split_that_divides_a_group_is_refused():
     with pytest.raises(ValueError, match=r"need 3 groups of 8 variants, .* but the data has 2"):
         split_classes(split_options(9, 0, 4), 16, 8)

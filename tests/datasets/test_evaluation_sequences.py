@@ -1,4 +1,4 @@
-"""no_support_*, fewshot_* and flip sequences."""
+"""Sequence types no_support_*, fewshot_*, and flip."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from emergent_icl.data.sequences.classes import zipf_weights
 @pytest.mark.parametrize("role", ["rare", "common", "zipfian"])
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), exponent=st.floats(0, 4))
-def test_the_querys_class_is_never_in_the_context(role, seed, exponent):
+def test_without_support_the_querys_class_is_never_in_the_context(role, seed, exponent):
     space = dataclasses.replace(SPACE, zipf_exponent=exponent)
     kind, batch = draw(f"no_support_{role}", 64, seed, space=space)
     assert (batch.class_ids[:, :-1] != batch.class_ids[:, -1:]).all()
@@ -32,7 +32,7 @@ def test_no_support_queries_follow_the_zipf_weights():
     assert_distributed(counts, zipf_weights(TRAIN, 1.0))
 
 
-def test_no_support_needs_another_class():
+def test_no_support_needs_a_second_class():
     space = dataclasses.replace(SPACE, split=SPLIT._replace(num_common=1))
     with pytest.raises(ValueError, match="at least 2 common classes"):
         draw("no_support_common", space=space)
@@ -42,7 +42,7 @@ def test_no_support_needs_another_class():
 
 
 @pytest.mark.parametrize("name", FEWSHOT)
-def test_fewshot_shows_two_new_names_four_times_each(name):
+def test_fewshot_shows_two_new_labels_four_times_each(name):
     kind, batch = draw(name, shots=4)
     assert kind.seq_len == 9
     assert kind.num_labels == 2
@@ -54,22 +54,22 @@ def test_fewshot_shows_two_new_names_four_times_each(name):
     assert np.isin(places(batch), role).all()
 
 
-def test_names_are_balanced_and_tell_nothing_of_the_class():
+def test_unfixed_labels_are_balanced_and_independent_of_the_class():
     space = dataclasses.replace(SPACE, zipf_exponent=2.0)
     _, batch = draw("fewshot_zipfian", 20_000, space=space, shots=4)
     query_class, query_label = places(batch)[:, -1], batch.labels[:, -1]
     assert query_label.mean() == pytest.approx(0.5, abs=0.015)
-    commonest = query_class == TRAIN - 1
-    assert query_label[commonest].mean() == pytest.approx(0.5, abs=0.02)
+    is_most_frequent = query_class == TRAIN - 1
+    assert query_label[is_most_frequent].mean() == pytest.approx(0.5, abs=0.02)
 
 
-def test_ways_with_replacement_show_one_class_under_both_names():
+def test_ways_with_replacement_may_give_one_class_both_labels():
     _, batch = draw("fewshot_holdout", 8000, shots=4, distinct_ways=False)
     one_class = (batch.class_ids == batch.class_ids[:, :1]).all(axis=1)
     assert one_class.mean() == pytest.approx(1 / HOLDOUT, abs=0.015)
 
 
-def test_fewshot_may_keep_the_labels_of_training():
+def test_fewshot_can_keep_training_labels():
     kind, batch = draw("fewshot_holdout", labeling="ordered")
     np.testing.assert_array_equal(batch.labels, places(batch))
     np.testing.assert_array_equal(kind.valid_labels, list(ROLES["holdout"]))
@@ -98,7 +98,7 @@ def test_any_number_of_shots_and_distinct_ways(seed, shots, ways, grouped):
 
 
 def share_of_distinct_pairs(weights):
-    """Each class is the first of two with its weight, or the second after another one."""
+    """A class is drawn first with its weight, or second after another class."""
     pairs = weights[:, None] * weights[None] / (1 - weights[:, None])
     np.fill_diagonal(pairs, 0)
     return (pairs.sum(axis=0) + pairs.sum(axis=1)) / 2
@@ -126,7 +126,7 @@ def test_fewshot_queries_follow_their_role(name):
     ways=st.integers(2, 5),
     multiplicity=st.integers(1, 3),
 )
-def test_flipped_classes_carry_each_others_labels(seed, shots, ways, multiplicity):
+def test_flipped_classes_exchange_labels(seed, shots, ways, multiplicity):
     space = dataclasses.replace(SPACE, label_multiplicity=multiplicity)
     kind, batch = draw("flip", 32, seed, space=space, shots=shots, ways=ways)
     assert kind.seq_len == shots * ways + 1
@@ -145,7 +145,7 @@ def test_flipped_queries_follow_the_training_distribution():
     assert_distributed(counts, share_of_distinct_pairs(zipf_weights(TRAIN, 1.0)))
 
 
-def test_two_classes_swap_and_three_rotate_both_ways():
+def test_three_ways_rotate_in_both_directions():
     _, batch = draw("flip", ways=3)
     partner = np.array([labels[0] for labels in batch.labels])
     first = places(batch)[:, 0]
@@ -157,14 +157,14 @@ def test_two_classes_swap_and_three_rotate_both_ways():
     assert (shift == 1).mean() == pytest.approx(0.5, abs=0.04)
 
 
-def test_flip_needs_two_ways():
+def test_flip_needs_at_least_two_ways_and_as_many_classes():
     with pytest.raises(ValueError, match="at least 2 ways"):
         draw("flip", ways=1)
     with pytest.raises(ValueError, match="at least ways = 27 trained classes"):
         draw("flip", ways=27)
 
 
-# ------------------------------------------------------------------ the best constant answer
+# ---------------------------------------------------------------- best constant answer
 
 
 @pytest.mark.parametrize(
@@ -185,18 +185,18 @@ def test_flip_needs_two_ways():
         ("relabelled", {"zipf_exponent": 1.0}, {}),
     ],
 )
-def test_the_commonest_answer_is_as_common_as_is_said(name, changes, options):
+def test_the_best_constant_answer_has_the_stated_accuracy(name, changes, options):
     count = 20_000
     kind, batch = draw(name, count, space=dataclasses.replace(SPACE, **changes), **options)
     answers = kind.answers[batch.labels[:, -1]]
     most = np.bincount(answers).max() / count
-    # The most of many that are as common is somewhat more.
-    error = np.sqrt(kind.commonest / count)
-    assert -4 * error < most - kind.commonest < 5 * error
+    # The maximum of many equal frequencies exceeds their mean somewhat.
+    error = np.sqrt(kind.best_constant / count)
+    assert -4 * error < most - kind.best_constant < 5 * error
 
 
-def test_modes_that_do_not_know_their_commonest_answer_do_not_say_one():
+def test_types_without_a_known_best_constant_answer_state_none():
     skewed = dataclasses.replace(SPACE, zipf_exponent=1.0)
     for name in ("flip", "mixed", "fewshot_zipfian"):
         options = {"labeling": "ordered"} if name.startswith("fewshot") else {}
-        assert draw(name, 4, space=skewed, **options)[0].commonest is None
+        assert draw(name, 4, space=skewed, **options)[0].best_constant is None

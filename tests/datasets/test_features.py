@@ -1,4 +1,4 @@
-"""Files of feature vectors, good and bad."""
+"""Files of feature vectors, valid and invalid."""
 
 import pickle
 
@@ -38,7 +38,7 @@ def config(path, array=""):
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5", ".hdf5"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32])
-def test_every_format_and_type_of_number(suffix, dtype, tmp_path):
+def test_every_file_format_and_number_type(suffix, dtype, tmp_path):
     data = config(write(tmp_path, suffix, (VECTORS * 10).astype(dtype))).data
     shape, bank = features.features_shape(data), features.load_features(data)
     assert shape[:3] == (40, 6, (8,))
@@ -48,7 +48,7 @@ def test_every_format_and_type_of_number(suffix, dtype, tmp_path):
     check(config(data.features.path))
 
 
-def test_an_array_among_several(tmp_path):
+def test_one_array_among_several(tmp_path):
     path = tmp_path / "two.npz"
     np.savez(path, first=VECTORS, second=VECTORS[:, :, :3])
     assert features.features_shape(config(path, "second").data).example_shape == (3,)
@@ -89,7 +89,7 @@ def bad_files(folder):
     }
 
 
-def test_bad_files_are_refused_before_anything_runs_and_nothing_is_executed(tmp_path):
+def test_bad_files_are_refused_at_the_start_and_nothing_is_executed(tmp_path):
     for name, message in bad_files(tmp_path).items():
         with pytest.raises(ConfigError, match=message) as raised:
             check(config(tmp_path / name))
@@ -97,12 +97,12 @@ def test_bad_files_are_refused_before_anything_runs_and_nothing_is_executed(tmp_
         assert "data.features" in str(raised.value)
 
 
-def test_numbers_that_are_not_finite_are_refused(tmp_path):
+def test_non_finite_numbers_are_refused(tmp_path):
     vectors = VECTORS.copy()
     vectors[7, 2, 3] = np.nan
     vectors[9] = 1e300  # Finite, but not as float32.
     path = write(tmp_path, ".npy", vectors)
-    with pytest.raises(DataUnavailableError, match="in 2 of 40 classes, the first of them 7"):
+    with pytest.raises(DataUnavailableError, match="in 2 of 40 classes, first in class 7"):
         features.load_features(config(path).data)
 
 

@@ -27,32 +27,32 @@ def ink(images):
 def test_shape_and_range(images):
     assert images.shape == (130, 20, 28, 28)
     assert images.dtype == np.uint8
-    # Background at the corners, ink as dark as it gets, and gray between.
+    # Background at the corners, fully dark ink, and gray in between.
     assert (images[:, :, 0, 0] == 255).mean() > 0.99
     assert images.min() == 0
     assert ((images > 0) & (images < 255)).any()
 
 
-def test_every_drawing_has_the_ink_of_a_character(images):
+def test_every_drawing_has_a_plausible_amount_of_ink(images):
     covered = ink(images).mean(axis=(2, 3))
     assert covered.min() > 0.03
     assert covered.max() < 0.4
 
 
-def test_same_seed_same_drawings_and_other_seed_others(data, images):
+def test_drawings_depend_on_the_seed_alone(data, images):
     np.testing.assert_array_equal(glyphs.draw_glyphs(data), images)
     other = data.copy_and_resolve_references()
     other.glyphs.seed = 1
     assert not np.array_equal(glyphs.draw_glyphs(other)[0], images[0])
 
 
-def test_a_class_does_not_depend_on_how_many_there_are(data, images):
+def test_a_class_does_not_depend_on_the_number_of_classes(data, images):
     fewer = data.copy_and_resolve_references()
     fewer.glyphs.num_classes = 30
     np.testing.assert_array_equal(glyphs.draw_glyphs(fewer), images[:30])
 
 
-def test_skeletons_are_no_dots(data):
+def test_skeletons_have_minimum_lengths_and_extents(data):
     skeletons = glyphs.draw_skeletons(randomness.generator(0, "test"), 300, data.glyphs)
     present = ~np.isnan(skeletons[:, :, 0, 0])
     assert set(present.sum(axis=1)) == {2, 3, 4}
@@ -62,11 +62,11 @@ def test_skeletons_are_no_dots(data):
     assert extent.min() >= 0.95 * glyphs.MIN_EXTENT
 
 
-def test_exemplars_differ_but_belong_together(images):
+def test_exemplars_differ_but_resemble_their_class(images):
     vectors = ink(images).reshape(130, 20, -1)
     assert all(len({v.tobytes() for v in of_class}) == 20 for of_class in vectors)
-    # Half of the drawings as templates: the other half is nearest to its own class far
-    # more often than 1 in 130, so classes are alphabets and not near-duplicates.
+    # With half of the drawings as templates, the other half is nearest to its own class far more
+    # often than by chance (1 in 130).
     templates = vectors[:, :10].mean(axis=1)
     queries = vectors[:, 10:].reshape(-1, templates.shape[1])
     distances = ((queries[:, None] - templates[None]) ** 2).sum(axis=-1)
@@ -74,7 +74,7 @@ def test_exemplars_differ_but_belong_together(images):
     assert right.mean() > 0.7
 
 
-def test_characters_that_hardly_exist_are_refused(data, monkeypatch):
+def test_options_that_reject_nearly_all_characters_are_refused(data, monkeypatch):
     monkeypatch.setattr(glyphs, "MAX_REDRAWS", 200)
     impossible = data.copy_and_resolve_references()
     impossible.glyphs.min_strokes = impossible.glyphs.max_strokes = 16
@@ -84,7 +84,7 @@ def test_characters_that_hardly_exist_are_refused(data, monkeypatch):
 
 
 def test_golden_drawing(images):
-    """A seed means these drawings; another way of drawing needs another DRAWING_VERSION."""
+    """A seed determines these drawings; if they change, increase DRAWING_VERSION."""
     assert glyphs.DRAWING_VERSION == 1
     np.testing.assert_allclose(ink(images[:3, 0]).sum(axis=(1, 2)), GOLDEN_INK, rtol=1e-3)
 
@@ -100,7 +100,7 @@ def test_bezier_points_by_hand():
     assert glyphs.stroke_lengths(straight) == pytest.approx(3)
 
 
-def test_pen_draws_a_line_of_its_width():
+def test_a_line_is_as_wide_as_the_pen():
     line = np.array([[[[0.1, 0.5], [0.4, 0.5], [0.6, 0.5], [0.9, 0.5]]]])
     image = glyphs.render(line, np.array([0.1]), 40)[0]
     column = ink(image)[:, 20]
@@ -109,7 +109,7 @@ def test_pen_draws_a_line_of_its_width():
     assert column[:17].max() == column[23:].max() == 0
 
 
-def test_bank_comes_from_the_cache_the_second_time(data, images, tmp_path, monkeypatch):
+def test_the_bank_is_cached(data, images, tmp_path, monkeypatch):
     cached = data.copy_and_resolve_references()
     cached.cache_dir = str(tmp_path)
     first = glyphs.load_glyphs(cached)

@@ -1,4 +1,4 @@
-"""Exemplars that are held out are never trained on, and are what evaluation shows if asked to."""
+"""Held-out exemplars are never trained on, and evaluation shows only them if configured."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from emergent_icl.data.task import make_task
 from emergent_icl.runs.check import check
 
 HELD_OUT, SHOWN = "data.split.num_holdout_exemplars", "evaluation.exemplars"
-IMAGES = with_options(tiny.get_config("images"), {"evaluation.shots": 2})  # 5 exemplars a class.
+IMAGES = with_options(tiny.get_config("images"), {"evaluation.shots": 2})  # 5 exemplars per class.
 
 
 def shown(kind):
@@ -33,12 +33,12 @@ def test_training_and_evaluation_share_no_exemplar(count, seed, name):
     for mode, kind in make_task(config).evaluation.items():
         assert shown(kind) == trained, mode
     for mode, kind in make_task(with_options(config, {SHOWN: "holdout"})).evaluation.items():
-        # Of classes that are held out nothing was trained on.
+        # Every exemplar of a held-out class is new anyway.
         is_new = mode != "fewshot_holdout"
         assert shown(kind) == ({*range(5)} - trained if is_new else trained), mode
 
 
-def test_the_same_exemplars_are_held_out_in_every_class_by_the_seed_of_the_split():
+def test_the_same_exemplars_are_held_out_in_every_class_and_depend_on_the_split_seed():
     config = with_options(IMAGES, {HELD_OUT: 2})
     batch = make_task(config).training.sample(np.random.default_rng(0), 2000)
     by_class = {frozenset(batch.exemplar_ids[batch.class_ids == one]) for one in range(40)}
@@ -47,7 +47,7 @@ def test_the_same_exemplars_are_held_out_in_every_class_by_the_seed_of_the_split
     assert len({frozenset(shown(make_task(one).training)) for one in seeds}) > 1
 
 
-def test_without_any_every_draw_is_what_it_was():
+def test_without_held_out_exemplars_configs_are_those_of_earlier_versions():
     space = make_task(IMAGES).space
     assert space.exemplars is None
     stored = IMAGES.to_dict()
@@ -55,7 +55,7 @@ def test_without_any_every_draw_is_what_it_was():
     assert completed(stored)["data"]["split"]["num_holdout_exemplars"] == 0
     assert completed(stored)["evaluation"]["exemplars"] == "trained"
     assert identity(with_options(IMAGES, {HELD_OUT: 1})) != identity(IMAGES)
-    # A trained run can be evaluated on them.
+    # A run can be evaluated on held-out exemplars after training.
     assert has(SHOWN, "reopenable")
     assert not has(HELD_OUT, "reopenable")
 
@@ -70,7 +70,7 @@ def test_without_any_every_draw_is_what_it_was():
             {HELD_OUT: 2, SHOWN: "holdout", "evaluation.modes": ("flip",)},
             "evaluation.shots = 2 needs 3 exemplars per class .* but 2 can be shown",
         ),
-        # A single one would be shown in the context and asked for.
+        # A single exemplar would appear both in the context and as the query.
         ({HELD_OUT: 4}, "evaluation.shots = 2 needs 3 exemplars per class .* but 1 can be shown"),
         (
             {HELD_OUT: 1, SHOWN: "holdout", "evaluation.modes": ("bursty",)},
@@ -79,7 +79,7 @@ def test_without_any_every_draw_is_what_it_was():
         ({HELD_OUT: 1, "data.drawings": "single"}, "must be less than 1, the number of exemplars"),
     ],
 )
-def test_what_cannot_be_is_said(options, message):
+def test_impossible_holdouts_are_refused(options, message):
     options = {"data.sequences.shots": 1, **options}
     with pytest.raises(ConfigError, match=message):
         check(with_options(IMAGES, options))

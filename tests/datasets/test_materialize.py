@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emergent_icl.data.bank import DeviceBank, SourceShape
-from emergent_icl.data.materialize import make_materialize, shows_afresh
+from emergent_icl.data.materialize import is_stochastic, make_materialize
 from emergent_icl.data.sources import gaussian
 from emergent_icl.presets import base
 from emergent_icl.randomness import sequence_keys
@@ -30,7 +30,7 @@ def test_images_are_gathered_and_scaled():
     np.testing.assert_allclose(shown[1, 0, ..., 0], BANK.examples[6, 2] / 255.0, rtol=1e-6)
 
 
-def test_inverted_images_add_up_to_one_with_the_others():
+def test_inverted_images_and_plain_ones_add_up_to_one():
     plain, inverted = (
         materialize(IMAGES, inverted=flag)(BANK, CLASSES, EXEMPLARS, KEYS, 0.0)
         for flag in (False, True)
@@ -47,7 +47,7 @@ def test_integers_stay_integers():
     assert jnp.issubdtype(shown.dtype, jnp.integer)
 
 
-def test_noise_is_gaussian_unclipped_and_of_the_given_scale():
+def test_noise_is_unclipped_and_has_the_given_scale():
     bank = DeviceBank(np.full((1, 1, 40, 40), 255, np.uint8))
     noisy = materialize(SourceShape(1, 1, (40, 40), "image"), noise_scale=0.5)
     zeros = np.zeros((4, 3), int)
@@ -60,7 +60,7 @@ def test_noise_is_gaussian_unclipped_and_of_the_given_scale():
     assert len({image.tobytes() for image in noise.reshape(12, -1)}) == 12
 
 
-def test_noise_follows_the_row_of_the_global_batch():
+def test_noise_depends_on_the_row_of_the_global_batch():
     noisy = materialize(IMAGES, noise_scale=0.1)
     key = jax.random.PRNGKey(2)
     whole = noisy(BANK, CLASSES, EXEMPLARS, sequence_keys(key, jnp.arange(2)), 0.1)
@@ -68,7 +68,7 @@ def test_noise_follows_the_row_of_the_global_batch():
     np.testing.assert_array_equal(whole[1:], second)
 
 
-def test_augmented_classes_show_variants_of_the_banks():
+def test_augmented_classes_are_variants_of_the_banks_classes():
     bank = DeviceBank(np.random.default_rng(1).integers(0, 256, (7, 3, 5, 5)).astype(np.uint8))
     show = materialize(SourceShape(56, 3, (5, 5), "image"), augment=True)
     classes = np.array([[8 * 3, 8 * 6 + 5]])
@@ -78,23 +78,23 @@ def test_augmented_classes_show_variants_of_the_banks():
     np.testing.assert_allclose(shown[0, 1, ..., 0], turned / 255.0, rtol=1e-6)
 
 
-def test_rare_classes_may_be_random_images_fresh_in_each_sequence():
+def test_rare_classes_can_be_random_images_that_differ_between_sequences():
     is_random = np.arange(7) < 5
     show = materialize(SourceShape(7, 3, (9, 9), "image"), random_rare_images=True)
     bank = DeviceBank(np.full((7, 3, 9, 9), 128, np.uint8), is_random)
     classes = np.array([[0, 1, 0, 6], [0, 1, 2, 6]])
     exemplars = np.array([[0, 1, 2, 0], [0, 0, 0, 1]])
     shown = np.asarray(show(bank, classes, exemplars, KEYS, 0.0))
-    made_up = shown[:, :3]
-    assert set(np.unique(made_up)) == {0, 1}
-    assert made_up.mean() == pytest.approx(0.5, abs=0.08)
-    np.testing.assert_array_equal(shown[0, 0], shown[0, 2])  # One image a class ...
+    noise = shown[:, :3]
+    assert set(np.unique(noise)) == {0, 1}
+    assert noise.mean() == pytest.approx(0.5, abs=0.08)
+    np.testing.assert_array_equal(shown[0, 0], shown[0, 2])  # One image per class ...
     distinct = {shown[0, 0].tobytes(), shown[0, 1].tobytes(), shown[1, 0].tobytes()}
     assert len(distinct) == 3  # ... and sequence.
     np.testing.assert_allclose(shown[:, 3], 128 / 255, rtol=1e-6)
 
 
-def test_vectors_vary_in_the_way_of_their_source():
+def test_noise_on_vectors_is_defined_by_their_source():
     bank = DeviceBank(np.ones((2, 1, 6), np.float32))
     classes = np.zeros((2, 3), int)
     shape = SourceShape(2, 1, (6,), "vector")
@@ -106,10 +106,10 @@ def test_vectors_vary_in_the_way_of_their_source():
     np.testing.assert_allclose(shown[1], expected, rtol=1e-5)
 
 
-def test_which_examples_may_look_different_when_shown_again():
+def test_examples_are_stochastic_with_noise_or_random_images():
     data = base.get_config().data.unlock()
-    assert not shows_afresh(data)
+    assert not is_stochastic(data)
     data.noise_scale = 0.1
-    assert shows_afresh(data)
+    assert is_stochastic(data)
     data.noise_scale, data.random_rare_images = 0.0, True
-    assert shows_afresh(data)
+    assert is_stochastic(data)

@@ -12,7 +12,7 @@ from emergent_icl.presets import base
 
 @pytest.fixture(scope="module")
 def data():
-    """With the cache of all tests: decoding takes the longest."""
+    """Options that use the shared cache, since decoding is slow."""
     data = base.get_config().data.unlock()
     data.cache_dir = str(cache_folder(""))
     return data
@@ -24,7 +24,7 @@ def bank(data):
 
 
 @needs_omniglot
-def test_holds_every_drawing_at_full_size(bank):
+def test_the_bank_holds_every_drawing_at_full_size(bank):
     assert bank.examples.shape == (1623, 20, 105, 105)
     assert bank.examples.dtype == np.uint8
     assert set(np.unique(bank.examples[::50])) == {0, 255}
@@ -35,12 +35,12 @@ def test_holds_every_drawing_at_full_size(bank):
 
 
 @needs_omniglot
-def test_drawings_of_a_class_belong_together(bank):
+def test_drawings_resemble_their_class(bank):
     vectors = (bank.examples[:100, :, ::4, ::4] == 0).reshape(100, 20, -1).astype(np.float32)
     templates = vectors[:, :10].mean(axis=1)
     queries = vectors[:, 10:].reshape(1000, -1)
     nearest = ((queries[:, None] - templates[None]) ** 2).sum(axis=-1).argmin(axis=1)
-    assert (nearest == np.repeat(np.arange(100), 10)).mean() > 0.2  # chance: .01
+    assert (nearest == np.repeat(np.arange(100), 10)).mean() > 0.2  # Chance is 0.01.
 
 
 @needs_omniglot
@@ -55,7 +55,7 @@ def test_small_images_are_averages_of_the_large_ones(data, bank):
 
 
 @needs_omniglot
-def test_opens_from_the_cache_within_a_second_and_without_tensorflow(data, bank):
+def test_the_cache_opens_within_a_second_and_without_tensorflow(data, bank):
     program = f"""
 import sys, time
 sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
@@ -78,10 +78,10 @@ print(bank.examples.sum(dtype="int64"), min(seconds))
     assert float(seconds) < 1
 
 
-def test_without_data_or_network_the_error_says_what_to_do(data, tmp_path, monkeypatch):
+def test_without_data_or_network_the_error_gives_instructions(data, tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_datasets")  # Only Omniglot needs it.
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    # Nobody listens there.
+    # No proxy listens on this port.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     absent = data.copy_and_resolve_references()
     absent.cache_dir = str(tmp_path / "cache")

@@ -1,4 +1,4 @@
-"""Users' own images and arrays: every layout that is accepted, and what is said of the others."""
+"""Users' own images and arrays: accepted layouts, and errors for all others."""
 
 import fcntl
 import os
@@ -31,14 +31,14 @@ from emergent_icl.training.replicas import make_replicas
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(40, 3, 4)).astype(np.float32)
 PIXELS = RNG.integers(0, 256, size=(40, 3, 12, 12), dtype=np.uint8)
-# As many exemplars as the longest sequence asks for.
+# As many exemplars as the longest sequence needs.
 MANY = RNG.integers(0, 256, size=(40, 5, 12, 12), dtype=np.uint8)
 EXAMPLES = {"features": VECTORS, "images": PIXELS}
 SOURCES = pytest.mark.parametrize("source", EXAMPLES)
 
 
 def config(source, path, **options):
-    """A tiny config of 40 classes of one's own."""
+    """A tiny config for 40 classes in a file or folder."""
     values = {f"data.{source}.{name}": value for name, value in options.items()}
     values |= {"data.source": source, f"data.{source}.path": str(path)}
     values["data.cache_dir"] = str(path.parent / "cache")
@@ -46,7 +46,7 @@ def config(source, path, **options):
 
 
 def refused(source, path, message, **options):
-    """The check, which every command begins with, says so and names option and file."""
+    """Asserts that `check` refuses the config with a message that names option and file."""
     with pytest.raises(ConfigError, match=message) as raised:
         check(config(source, path, **options))
     assert f"data.{source}." in str(raised.value)
@@ -54,7 +54,7 @@ def refused(source, path, message, **options):
 
 
 def loaded(source, path, **options):
-    """The bank, whose shape and names were known before."""
+    """Loads the bank, and asserts that its shape and names were known in advance."""
     data = config(source, path, **options).data
     shape, bank = source_shape(data), load_bank(data)
     assert bank.examples.shape == (shape.num_classes, shape.num_exemplars, *shape.example_shape)
@@ -67,7 +67,7 @@ def loaded(source, path, **options):
 
 @SOURCES
 @pytest.mark.parametrize("suffix", [".NPY", ".Npz", ".H5", ".HDF5"])
-def test_extensions_in_capitals(source, suffix, tmp_path):
+def test_extensions_may_be_in_capitals(source, suffix, tmp_path):
     path = tmp_path / f"own{suffix}"
     with open(path, "wb") as file:
         if "H" in suffix:
@@ -82,7 +82,7 @@ def test_extensions_in_capitals(source, suffix, tmp_path):
 
 @SOURCES
 @pytest.mark.parametrize("name", ["", "g/feat", "/g/feat", "soft", "/hard", "away"])
-def test_links_and_paths_in_hdf5(source, name, tmp_path):
+def test_hdf5_links_and_paths_are_followed(source, name, tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["deep/x"] = EXAMPLES[source]
     with h5py.File(tmp_path / "own.h5", "w") as file:
@@ -97,7 +97,7 @@ def test_links_and_paths_in_hdf5(source, name, tmp_path):
 
 
 @SOURCES
-def test_a_link_to_nothing(source, tmp_path):
+def test_a_broken_link_is_refused(source, tmp_path):
     with h5py.File(tmp_path / "own.h5", "w") as file:
         file["here"], file["there"] = EXAMPLES[source], h5py.ExternalLink("gone.h5", "/x")
     refused(
@@ -107,7 +107,7 @@ def test_a_link_to_nothing(source, tmp_path):
 
 
 @SOURCES
-def test_a_locked_file(source, tmp_path):
+def test_a_locked_file_is_refused_with_advice(source, tmp_path):
     path = tmp_path / "own.h5"
     with h5py.File(path, "w") as file:
         file["x"] = EXAMPLES[source]
@@ -116,7 +116,7 @@ def test_a_locked_file(source, tmp_path):
         refused(source, path, "another program has locked it.*Close that program, or copy the file")
 
 
-def test_uint8_vectors_are_refused_with_the_conversion(tmp_path):
+def test_uint8_vectors_are_refused_with_advice_on_conversion(tmp_path):
     np.save(tmp_path / "own.npy", PIXELS[:, :, 0])
     refused("features", tmp_path / "own.npy", r"holds uint8.*x\.astype\('float32'\) keeps 0 to 255")
 
@@ -130,13 +130,13 @@ def test_uint8_vectors_are_refused_with_the_conversion(tmp_path):
         (np.zeros((40, 3, 8, 8, 2)), "must be of 1 or 3 channels"),
     ],
 )
-def test_image_arrays_that_are_refused(array, message, tmp_path):
+def test_invalid_image_arrays_are_refused(array, message, tmp_path):
     np.save(tmp_path / "own.npy", array)
     refused("images", tmp_path / "own.npy", message)
 
 
 @pytest.mark.parametrize("wrong", [255.0, -0.1, np.nan])
-def test_floating_point_images_lie_between_0_and_1(wrong, tmp_path):
+def test_floating_point_images_must_lie_between_0_and_1(wrong, tmp_path):
     np.save(tmp_path / "own.npy", PIXELS / np.float32(255))
     np.testing.assert_array_equal(loaded("images", tmp_path / "own.npy").examples, PIXELS)
     array = np.ones((40, 3, 12, 12))
@@ -148,7 +148,7 @@ def test_floating_point_images_lie_between_0_and_1(wrong, tmp_path):
 
 @SOURCES
 @pytest.mark.parametrize("place", ["same.npz", "same.h5", "second.npy"])
-def test_labels_make_classes(source, place, tmp_path):
+def test_labels_group_examples_into_classes(source, place, tmp_path):
     """Examples of a class keep their order; classes are sorted."""
     labels = np.array([f"kind {i:02}" for i in range(40)]).repeat(3)
     order = RNG.permutation(120)
@@ -171,7 +171,7 @@ def test_labels_make_classes(source, place, tmp_path):
 
 
 @SOURCES
-def test_unequal_numbers_of_exemplars(source, tmp_path):
+def test_unequal_numbers_of_exemplars_need_an_option(source, tmp_path):
     path, flat = tmp_path / "own.npz", np.concatenate(EXAMPLES[source])
     np.savez(path, x=flat[:-1], y=np.repeat(np.arange(40), 3)[:-1])
     refused(
@@ -185,7 +185,7 @@ def test_unequal_numbers_of_exemplars(source, tmp_path):
 
 
 @SOURCES
-def test_labels_that_are_refused(source, tmp_path):
+def test_invalid_labels_are_refused(source, tmp_path):
     path, flat = tmp_path / "own.npz", np.concatenate(EXAMPLES[source])
     np.savez(path, x=flat, short=np.zeros(5, int), real=np.zeros(120))
     for name, message in {
@@ -210,7 +210,7 @@ def folder(root, pixels=PIXELS, suffix=".png", name="class {:02}"):
     return root
 
 
-def test_a_folder_gives_the_bank_that_its_array_gives(tmp_path):
+def test_a_folder_and_an_array_of_its_images_give_the_same_bank(tmp_path):
     for ignored in ("Thumbs.db", ".DS_Store", "class 00/desktop.ini", "__MACOSX/x.txt"):
         (tmp_path / "own" / ignored).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "own" / ignored).touch()
@@ -222,7 +222,7 @@ def test_a_folder_gives_the_bank_that_its_array_gives(tmp_path):
     assert load_bank(config("images", tmp_path / "own.npy").data).source == bank.source
 
 
-def test_the_folders_above_are_groups(tmp_path):
+def test_parent_folders_are_groups(tmp_path):
     path = folder(tmp_path / "own", MANY, name="alphabet {0}/character {0:02}")
     for index in range(1, 40):
         if index % 4:
@@ -248,29 +248,29 @@ def palette(image):
 
 
 def transparent(image):
-    """Dark where it is transparent: white is what shows."""
+    """Dark pixels that become white because they are transparent."""
     alpha = image.point(lambda value: 255 - value)
     return Image.merge("LA", [Image.new("L", image.size, 0), alpha])
 
 
-def turned(image):
+def rotated(image):
     return image.transpose(Image.Transpose.ROTATE_90)
 
 
 ORIENTATION = Image.Exif()
-ORIENTATION[0x0112] = 6  # Turn by 270 degrees to show it.
+ORIENTATION[0x0112] = 6  # Viewers rotate it by 270 degrees.
 MODES = {
     "gray": (lambda image: image, {}),
     "color": (lambda image: Image.merge("RGB", [image] * 3), {}),
     "palette": (palette, {}),
     "alpha": (transparent, {}),
     "16 bits": (lambda image: Image.fromarray(np.asarray(image).astype(np.uint16) * 257), {}),
-    "turned": (turned, {"exif": ORIENTATION}),
+    "rotated": (rotated, {"exif": ORIENTATION}),
 }
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_kind_of_png(mode, tmp_path):
+def test_every_kind_of_png_is_decoded(mode, tmp_path):
     image = Image.fromarray(np.arange(0, 240, 10, np.uint8).reshape(4, 6))
     change, saved = MODES[mode]
     change(image).save(tmp_path / "x.png", **saved)
@@ -280,14 +280,14 @@ def test_every_kind_of_png(mode, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_every_kind_of_jpeg(mode, tmp_path):
+def test_every_kind_of_jpeg_is_decoded(mode, tmp_path):
     Image.new("L", (9, 5), 100).convert(mode).save(tmp_path / "x.JPEG")
     decoded = np.asarray(images_source._decoded(str(tmp_path / "x.JPEG")), int)
     assert decoded.shape == (5, 9)
     np.testing.assert_allclose(decoded, 100, atol=3)
 
 
-def test_images_of_any_size_keep_their_proportions_on_white(tmp_path):
+def test_images_keep_their_proportions_and_are_padded_with_white(tmp_path):
     wide = np.zeros((40, 1, 20, 40), np.uint8)
     examples = loaded("images", folder(tmp_path / "own", wide, ".jpg")).examples
     assert examples.shape == (40, 1, 12, 12)
@@ -295,14 +295,14 @@ def test_images_of_any_size_keep_their_proportions_on_white(tmp_path):
     assert examples[:, :, :3].min() == examples[:, :, 9:].min() == 255
 
 
-def test_folders_that_are_refused(tmp_path):
+def test_invalid_folders_are_refused(tmp_path):
     path = folder(tmp_path / "own", PIXELS[:3])
     (path / "class 01" / "notes.txt").touch()
     refused("images", path, r"class 01/notes\.txt is not a \.png, \.jpg, or \.jpeg image")
     (path / "class 01" / "notes.txt").rename(path / "class 01" / "3.png")
     refused("images", path, "class 'class 00' has 3 exemplars, but class 'class 01' has 4")
     (path / "class 01" / "3.png").rename(path / "3.png")
-    refused("images", path, r"3\.png is in no folder of a class; expected CLASS")
+    refused("images", path, r"3\.png is not in a class folder; expected CLASS")
     (path / "3.png").unlink()
     refused("images", path, "must be '', not 'x'", array="x")
     for place in path.iterdir():
@@ -320,18 +320,18 @@ def test_a_damaged_image_is_named(tmp_path):
 
 
 def test_images_are_decoded_once_until_a_file_changes(tmp_path):
-    path, told = folder(tmp_path / "own"), []
-    with listening(lambda *tick: told.append(tick)):
+    path, ticks = folder(tmp_path / "own"), []
+    with listening(lambda *tick: ticks.append(tick)):
         first = loaded("images", path)
-        assert told[0] == ("reading images", 0, 40)
-        assert told[-1] == ("reading images", 40, 40)
-        told.clear()
+        assert ticks[0] == ("reading images", 0, 40)
+        assert ticks[-1] == ("reading images", 40, 40)
+        ticks.clear()
         np.testing.assert_array_equal(loaded("images", path).examples, first.examples)
-        assert not told
+        assert not ticks
         Image.new("L", (12, 12), 7).save(path / "class 02" / "1.png")
         os.utime(path / "class 02" / "1.png", ns=(1, 1))
         changed = loaded("images", path)
-    assert told
+    assert ticks
     assert (changed.examples[2, 1] == 7).all()
     assert changed.checksum != first.checksum
     assert changed.source != first.source
@@ -341,7 +341,7 @@ def test_images_are_decoded_once_until_a_file_changes(tmp_path):
     ("option", "value", "classes"),
     [("drawings", "separated", 120), ("drawings", "single", 40), ("augment", True, 320)],
 )
-def test_images_are_shown_in_the_ways_of_omniglot(option, value, classes, tmp_path):
+def test_drawings_and_augment_apply_to_users_images(option, value, classes, tmp_path):
     np.save(tmp_path / "own.npy", PIXELS)
     shown = with_options(config("images", tmp_path / "own.npy"), {f"data.{option}": value})
     assert source_shape(shown.data).num_classes == classes
@@ -350,8 +350,8 @@ def test_images_are_shown_in_the_ways_of_omniglot(option, value, classes, tmp_pa
 
 
 @pytest.mark.faults
-def test_a_run_on_a_folder_of_images_from_beginning_to_end(tmp_path):
-    """Trained, inspected and, after the folder has moved, evaluated."""
+def test_a_run_on_a_folder_of_images_end_to_end(tmp_path):
+    """Train, inspect and, after moving the folder, evaluate."""
     path, run = folder(tmp_path / "own", MANY), tmp_path / "run"
     options = {"source": "images", "images.path": path, "cache_dir": tmp_path / "cache",
                "inverted": True}  # fmt: skip
@@ -366,8 +366,8 @@ def test_a_run_on_a_folder_of_images_from_beginning_to_end(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_other_images_than_a_run_was_trained_on_are_refused(tmp_path):
-    """Wherever they are, as a folder or as an array."""
+def test_a_run_opens_only_with_the_images_it_was_trained_on(tmp_path):
+    """They may have moved, or be stored in an array instead of a folder."""
     own, workdir = config("images", folder(tmp_path / "own", MANY)), Workdir(tmp_path / "run")
     workdir.make()
     record_data(workdir, load_bank(own.data), make_replicas(own), 0)

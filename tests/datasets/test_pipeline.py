@@ -21,7 +21,7 @@ def spec(**changes):
 
 
 def take(feeder, feed_spec, start, count):
-    """[count, K, R, B, S] from a feeder."""
+    """Takes batches [count, K, R, B, S] from a feeder."""
     with contextlib.closing(FEEDERS[feeder](feed_spec, start)) as feed:
         items = list(itertools.islice(feed, count))
     return SequenceBatch(*(np.stack(leaves) for leaves in zip(*items, strict=True)))
@@ -50,13 +50,13 @@ def test_any_step_can_be_the_first(start):
     )
 
 
-def test_steps_in_one_call_are_the_steps_one_by_one():
+def test_grouping_steps_into_calls_does_not_change_them():
     grouped = take("python", spec(steps_per_call=4), 8, 5)
     single = take("python", spec(), 8, 20)
     assert_same(grouped, SequenceBatch(*(leaf.reshape(5, 4, 1, 8, 9) for leaf in single)))
 
 
-def test_hosts_share_the_global_batch_in_contiguous_rows():
+def test_hosts_divide_the_global_batch_into_contiguous_rows():
     whole = take("python", spec(), 0, 3)
     shares = [take("python", spec(host_index=i, host_count=2), 0, 3) for i in range(2)]
     assert shares[0].labels.shape == (3, 1, 1, 4, 9)
@@ -65,14 +65,14 @@ def test_hosts_share_the_global_batch_in_contiguous_rows():
     )
 
 
-def test_a_replica_gets_the_batches_that_it_would_get_alone():
+def test_a_replica_gets_the_same_batches_as_a_separate_run():
     both = take("python", spec(samplers=(BURSTY.sample, IID.sample), seeds=(3, 4)), 0, 2)
     for index, (sampler, seed) in enumerate(((BURSTY.sample, 3), (IID.sample, 4))):
         alone = take("python", spec(samplers=(sampler,), seeds=(seed,)), 0, 2)
         assert_same(SequenceBatch(*(leaf[:, :, index : index + 1] for leaf in both)), alone)
 
 
-def test_steps_and_seeds_differ():
+def test_batches_differ_between_steps_and_seeds():
     labels = sample_block(spec(), 0).labels
     assert len({step.tobytes() for step in labels}) == BLOCK_STEPS
     assert not np.array_equal(labels, sample_block(spec(), 1).labels)
@@ -80,7 +80,7 @@ def test_steps_and_seeds_differ():
 
 
 def test_golden_batch():
-    """A seed means these batches for ever. Why did they change?"""
+    """A seed determines these batches. If they changed, find out why."""
     labels = sample_block(spec(), 0).labels[0, 0, 0]
     assert labels.tolist() == GOLDEN_LABELS
 

@@ -11,12 +11,12 @@ from emergent_icl.data.sequences import sampling
 from emergent_icl.data.sequences.classes import zipf_weights
 from emergent_icl.data.task import make_task
 
-# chi-square, 99.99 % quantile: these tests are seeded, so this bounds how unlucky a seed may be.
+# Normal quantile at 99.99%. Tests are seeded, so it limits how unlucky a seed may be.
 Z_9999 = 3.719
 
 
 def assert_distributed(counts, probabilities):
-    """Chi-square goodness of fit (Wilson and Hilferty's approximation of the quantile)."""
+    """Chi-square test of goodness of fit (Wilson-Hilferty approximation of the quantile)."""
     expected = counts.sum() * probabilities
     assert expected.min() > 5
     statistic = np.sum((counts - expected) ** 2 / expected)
@@ -30,7 +30,7 @@ def rng():
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
-def test_draws_follow_the_weights(exponent):
+def test_draws_follow_their_weights(exponent):
     weights = zipf_weights(20, exponent)
     draws = sampling.ClassDistribution.from_weights(5, weights).draw(rng(), (20_000, 5))
     assert draws.min() >= 5
@@ -45,7 +45,7 @@ def test_classes_of_weight_zero_are_never_drawn():
     assert np.searchsorted(distribution.cumulative, np.nextafter(1, 0), side="right") == 3
 
 
-def test_excluding_draws_from_the_conditional_distribution():
+def test_excluding_one_class_draws_from_the_conditional_distribution():
     weights = zipf_weights(6, 1.0)
     distribution = sampling.ClassDistribution.from_weights(0, weights)
     excluded = np.full((4000, 1), 5)
@@ -54,10 +54,10 @@ def test_excluding_draws_from_the_conditional_distribution():
     assert_distributed(np.bincount(draws.ravel(), minlength=6)[:5], weights[:5] / weights[:5].sum())
 
 
-def test_excluding_several_draws_from_the_conditional_distribution():
+def test_excluding_several_classes_draws_from_the_conditional_distribution():
     weights = zipf_weights(6, 1.0)
     distribution = sampling.ClassDistribution.from_weights(10, weights)
-    # Out of order, and one of them twice.
+    # Unsorted, with one class listed twice.
     draws = distribution.draw_excluding(rng(), np.tile([15, 11, 15], (8000, 1)), 4) - 10
     left = [0, 2, 3, 4]
     counts = np.bincount(draws.ravel(), minlength=6)
@@ -65,7 +65,7 @@ def test_excluding_several_draws_from_the_conditional_distribution():
     assert_distributed(counts[left], weights[left] / weights[left].sum())
 
 
-def test_excluding_nearly_all_the_mass_is_as_fast():
+def test_excluding_nearly_all_of_the_mass_is_exact():
     distribution = sampling.ClassDistribution.from_weights(0, zipf_weights(1000, 10.0))
     draws = distribution.draw_distinct(rng(), 2000, 3)
     assert all(len(set(row)) == 3 for row in draws)
@@ -83,7 +83,7 @@ def test_distinct_draws_are_distinct(support, count, seed):
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.booleans(), st.integers(0, 1000))
-def test_slots_show_every_way_equally_often(shots, ways, grouped, seed):
+def test_slots_contain_every_way_equally_often(shots, ways, grouped, seed):
     slots = sampling.draw_slots(np.random.default_rng(seed), 7, shots, ways, grouped)
     assert slots.shape == (7, shots * ways)
     for row in slots:
@@ -98,7 +98,7 @@ def test_ungrouped_slots_are_not_always_grouped():
 
 
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 1000))
-def test_interleaving_keeps_both_orders(first, second, seed):
+def test_interleaving_preserves_both_orders(first, second, seed):
     a = np.tile(np.arange(first), (9, 1))
     b = np.tile(np.arange(10, 10 + second), (9, 1))
     merged = sampling.interleave_at_random(np.random.default_rng(seed), a, b)
@@ -107,14 +107,14 @@ def test_interleaving_keeps_both_orders(first, second, seed):
         assert [x for x in row if x >= 10] == list(range(10, 10 + second))
 
 
-def test_interleaving_reaches_every_position_equally():
+def test_all_interleavings_are_equally_likely():
     a, b = np.zeros((12_000, 2), int), np.ones((12_000, 2), int)
     merged = sampling.interleave_at_random(rng(), a, b)
     _, counts = np.unique(merged, axis=0, return_counts=True)
     assert_distributed(counts, np.full(6, 1 / 6))
 
 
-# Few exemplars are put in order as a whole, many drawn in turn: here few are, too.
+# Few exemplars are permuted, many are drawn one by one. Here, few are drawn one by one, too.
 both_ways = pytest.mark.parametrize("most_permuted", [sampling.MOST_PERMUTED, 1])
 
 
@@ -124,7 +124,7 @@ both_ways = pytest.mark.parametrize("most_permuted", [sampling.MOST_PERMUTED, 1]
     num_exemplars=st.integers(1, 7),
     seed=st.integers(0, 1000),
 )
-def test_exemplars_repeat_only_when_they_must_and_evenly(rows, num_exemplars, seed, most_permuted):
+def test_exemplars_repeat_only_if_necessary_and_evenly(rows, num_exemplars, seed, most_permuted):
     places = np.array(rows)
     occurrences = sampling.find_occurrences(places)
     with pytest.MonkeyPatch.context() as patch:
@@ -152,13 +152,13 @@ def test_every_exemplar_is_equally_likely(most_permuted, monkeypatch):
     assert_distributed(counts[~np.eye(5, dtype=bool)], np.full(20, 1 / 20))
 
 
-def test_whole_selections_of_many_exemplars_are_equally_likely(monkeypatch):
+def test_all_ordered_selections_of_exemplars_are_equally_likely(monkeypatch):
     monkeypatch.setattr(sampling, "MOST_PERMUTED", 1)
     occurrences = sampling.find_occurrences(np.tile([0, 0, 1, 0, 0], (40_000, 1)))
     exemplars = sampling.draw_exemplars(rng(), occurrences, 5)
     codes = exemplars[:, [0, 1, 3, 4]] @ np.array([125, 25, 5, 1])
     assert_distributed(np.unique(codes, return_counts=True)[1], np.full(120, 1 / 120))
-    # Whatever another class draws.
+    # Draws of different classes are independent.
     pairs = np.bincount(exemplars[:, 0] * 5 + exemplars[:, 2], minlength=25)
     assert_distributed(pairs, np.full(25, 1 / 25))
 
@@ -177,8 +177,8 @@ def test_memory_does_not_grow_with_the_number_of_exemplars():
     assert peak_bytes(1000, 1) > 5 * peak_bytes(100, 1)
 
 
-def test_what_was_drawn_before_is_drawn_again():
-    """By versions without `draws`; few exemplars under both."""
+def test_exemplars_of_earlier_versions_are_reproduced():
+    """Versions without the option `draws`; for few exemplars, both methods agree."""
     occurrences = sampling.find_occurrences(np.array([[0, 1, 0, 2, 0], [3, 3, 4, 4, 5]]))
     recorded = {
         5: [[3, 2, 4, 2, 2], [2, 1, 1, 2, 3]],
@@ -194,7 +194,7 @@ def test_what_was_drawn_before_is_drawn_again():
 
 
 @pytest.mark.parametrize("draws", [1, 2])
-def test_a_space_draws_exemplars_as_its_config_says(draws, monkeypatch):
+def test_a_class_space_draws_exemplars_by_the_configured_method(draws, monkeypatch):
     seen = []
     own = sampling.draw_exemplars
     monkeypatch.setattr(sampling, "draw_exemplars", lambda *a: seen.append(a[-1]) or own(*a))
@@ -207,7 +207,7 @@ def test_a_space_draws_exemplars_as_its_config_says(draws, monkeypatch):
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 4), min_size=5, max_size=5), st.integers(1, 9))
-def test_values_are_drawn_once_a_class(row, count):
+def test_values_are_drawn_once_per_class(row, count):
     places = np.array([row])
     values = sampling.draw_per_class(rng(), sampling.find_occurrences(places), count)
     for place in set(row):
@@ -215,8 +215,8 @@ def test_values_are_drawn_once_a_class(row, count):
 
 
 @pytest.mark.parametrize("exponent", [3.0, 10.0])
-def test_what_is_left_is_drawn_by_its_weights_however_little_it_is(exponent):
-    """The commonest 20 of 1,000 classes leave a mass far below rounding."""
+def test_a_tiny_remaining_mass_is_drawn_by_its_weights(exponent):
+    """The 20 most frequent of 1,000 classes leave a mass far below rounding error."""
     weights = zipf_weights(1000, exponent)
     distribution = sampling.ClassDistribution.from_weights(0, weights)
     drawn = distribution.draw_distinct(rng(), 300, 24)
@@ -225,12 +225,12 @@ def test_what_is_left_is_drawn_by_its_weights_however_little_it_is(exponent):
     drawn = distribution.draw_excluding(rng(), excluded, 1)[:, 0]
     left = weights[:980][::-1] / weights[:980].sum()
     counts = np.bincount(979 - drawn, minlength=980)
-    # The first five, and all others together.
+    # The first five, and all others combined.
     together = np.append(counts[:5], counts[5:].sum())
     assert_distributed(together, np.append(left[:5], left[5:].sum()))
 
 
-def test_more_classes_than_there_are_is_an_error_not_a_loop():
+def test_too_few_classes_raise_an_error_instead_of_looping():
     distribution = sampling.ClassDistribution.from_weights(0, np.array([1.0, 0.0, 2.0]))
     assert distribution.support == 2
     with pytest.raises(ValueError, match="needs 3 different classes, but there are 2"):
@@ -240,7 +240,7 @@ def test_more_classes_than_there_are_is_an_error_not_a_loop():
 
 
 @pytest.mark.parametrize(("count", "size"), [(3, 5), (3, 40), (5, 5), (1, 1)])
-def test_distinct_rows_are_every_selection_equally_likely(count, size):
+def test_all_distinct_rows_are_equally_likely(count, size):
     drawn = sampling.draw_distinct_rows(rng(), 20_000, count, size)
     assert drawn.shape == (20_000, count)
     assert (np.diff(np.sort(drawn, axis=1), axis=1) > 0).all()

@@ -1,4 +1,4 @@
-"""What holds of every sequence type."""
+"""Properties of every sequence type."""
 
 import dataclasses
 import time
@@ -42,20 +42,20 @@ def test_ordered_labels_are_places(name):
 
 
 @pytest.mark.parametrize("name", KEEP_LABELS)
-def test_original_labels_are_the_banks_numbers(name):
+def test_original_labels_are_bank_classes(name):
     kind, batch = draw(name, labeling="original")
     np.testing.assert_array_equal(batch.labels, batch.class_ids)
     assert kind.num_labels == 101
 
 
 @pytest.mark.parametrize("name", [*KEEP_LABELS, "relabelled", "mixed", "flip"])
-def test_types_that_need_lasting_labels_refuse_unfixed_ones(name):
+def test_types_with_fixed_labels_refuse_unfixed_ones(name):
     with pytest.raises(ValueError, match="labeling 'unfixed' needs"):
         draw(name, labeling="unfixed")
 
 
 @pytest.mark.parametrize("name", KEEP_LABELS)
-def test_shared_labels_are_dealt_out_evenly(name):
+def test_shared_labels_are_assigned_evenly(name):
     space = dataclasses.replace(SPACE, num_shared_labels=7)
     kind, batch = draw(name, space=space, labeling="shared")
     np.testing.assert_array_equal(batch.labels, places(batch) % 7)
@@ -64,14 +64,14 @@ def test_shared_labels_are_dealt_out_evenly(name):
     assert owned.max() - owned.min() <= 1
 
 
-def test_what_a_type_says_of_its_role_and_its_shots_is_so():
+def test_batches_have_the_role_and_shots_that_their_type_states():
     for name in EVALUATION_MODES:
         kind, batch = draw(name, 64, p_bursty=1.0)
         roles = SPACE.roles_of(batch.class_ids)
         allowed = {"zipfian": {"rare", "common"}, "each": {"rare", "common"}}
         assert set(roles.ravel()) <= allowed.get(kind.role, {kind.role}), name
         support = (batch.class_ids[:, :-1] == batch.class_ids[:, -1:]).sum(axis=1)
-        # Ordinary sequences of 'mixed' hold what they hold by chance.
+        # In ordinary sequences of 'mixed', support is a matter of chance.
         assert kind.role == "each" or support.min() >= kind.shots, name
 
 
@@ -99,11 +99,11 @@ def test_exemplars_are_drawn_evenly(name):
 
 
 @pytest.mark.parametrize("name", list(EVALUATION_MODES))
-def test_contexts_of_64_pairs(name):
+def test_contexts_of_64_pairs_reuse_exemplars_evenly(name):
     """A class that occurs more often than it has exemplars reuses them evenly."""
     space = dataclasses.replace(SPACE, num_exemplars=5, num_shared_labels=500)
     space = dataclasses.replace(space, zipf_exponent=1.0)
-    # As few-shot: 4 ways x 16 shots; as bursts: 6 x 4 of them, and 40 others.
+    # Few-shot: 4 ways x 16 shots. Bursts: 4 ways x 6 shots, and 40 other examples.
     options = {"shots": 16} if name in ("mixed", "flip") or "fewshot" in name else {"shots": 6}
     labeling = {"labeling": "shared"} if name == "relabelled" else {}
     kind, batch = draw(name, 200, space=space, ways=4, seq_len=65, **options, **labeling)
@@ -128,7 +128,7 @@ def test_batches_do_not_depend_on_the_number_of_hosts(name, host_count):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_places_and_classes_are_inverse():
+def test_places_of_inverts_class_ids():
     everywhere = np.arange(TRAIN + HOLDOUT)
     np.testing.assert_array_equal(SPACE.places_of(SPLIT.class_ids), everywhere)
 
@@ -136,7 +136,7 @@ def test_places_and_classes_are_inverse():
 # ------------------------------------------------------------------------------- speed
 
 
-def test_samples_fifty_thousand_sequences_a_second_on_one_core():
+def test_sampling_exceeds_fifty_thousand_sequences_per_second_on_one_core():
     split = ClassSplit(np.arange(1623, dtype=np.int32), 1603, 10, 10, 10)
     space = ClassSpace(split, 1623, 20)
     kind = SEQUENCE_TYPES["bursty"](space, dataclasses.replace(OPTIONS, p_bursty=0.9))

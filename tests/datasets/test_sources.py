@@ -46,9 +46,9 @@ def test_shapes_are_known_before_anything_is_loaded(source, drawings, tmp_path):
 
 @needs_omniglot
 @pytest.mark.parametrize(("split", "count"), [("train", 964), ("test", 659), ("all", 1623)])
-def test_omniglots_own_splits(split, count):
+def test_omniglots_predefined_splits_select_characters(split, count):
     data = base.get_config().data.unlock()
-    # From the cache of all tests: decoding takes the longest.
+    # Use the shared cache, since decoding is slow.
     data.image_size = 28
     whole = load_bank(data)
     data.omniglot.split = split
@@ -60,7 +60,7 @@ def test_omniglots_own_splits(split, count):
 
 
 @needs_omniglot
-def test_omniglots_own_splits_are_those_of_tfds():
+def test_omniglots_predefined_splits_are_those_of_tfds():
     pytest.importorskip("tensorflow")  # Has no wheels for Python 3.14.
     import_tensorflow()
     import tensorflow_datasets as tfds
@@ -77,7 +77,7 @@ def test_omniglots_own_splits_are_those_of_tfds():
         assert sorted(labels) == list(range(1623))[omniglot.SPLITS[split]]
 
 
-def test_separated_drawings_are_classes_and_stay_together(tmp_path):
+def test_separated_drawings_are_classes_that_form_groups(tmp_path):
     together = load_bank(data_options(tmp_path, "glyphs"))
     data = data_options(tmp_path, "glyphs", drawings="separated")
     bank, shape = load_bank(data), source_shape(data)
@@ -95,7 +95,7 @@ def test_augmentation_needs_images(tmp_path):
 # ---------------------------------------------------------------------------- gaussian
 
 
-def test_means_have_unit_scale_and_do_not_depend_on_their_number():
+def test_means_have_unit_scale_and_do_not_depend_on_the_number_of_classes():
     data = base.get_config().data.unlock()
     data.gaussian.num_classes = 4000
     means = gaussian.load_gaussian(data).examples
@@ -108,7 +108,7 @@ def test_means_have_unit_scale_and_do_not_depend_on_their_number():
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0])
-def test_exemplars_vary_around_their_mean_and_keep_its_scale(epsilon):
+def test_exemplars_vary_around_their_mean_at_its_scale(epsilon):
     means = np.tile(np.random.default_rng(0).normal(0, 1 / 8, (1, 64)), (5000, 1))
     drawn = gaussian.draw_around_mean(jnp.asarray(means), jax.random.PRNGKey(0), epsilon)
     scale = np.sqrt(1 + epsilon**2)
@@ -119,7 +119,7 @@ def test_exemplars_vary_around_their_mean_and_keep_its_scale(epsilon):
     assert norms == pytest.approx(((means[0] ** 2).sum() + epsilon**2) / scale**2, rel=0.02)
 
 
-def test_exemplars_are_drawn_afresh_at_every_position():
+def test_every_position_shows_a_new_exemplar():
     keys = sequence_keys(jax.random.PRNGKey(0), jnp.arange(4))
     means = jnp.ones((4, 3, 5))
     drawn = jax.vmap(gaussian.draw_around_mean, in_axes=(0, 0, None))(means, keys, 0.5)

@@ -1,4 +1,4 @@
-"""Splits by lists, by groups and by a file: no group is trained on and held out."""
+"""Splits by lists, groups, and files: no group is both trained on and held out."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_no_group_is_on_both_sides_of_the_split(groups, shown, counts, seed):
     try:
         split = split_classes(options(*counts, seed), len(of_shown), shown, given_to)
     except ValueError:
-        # Of the largest group less than itself is left over.
+        # A refused split would have left over less than the largest group.
         assert sum(counts) + max(np.bincount(of_shown)) > len(of_shown)
         return
     assert (split.num_rare, split.num_common, split.num_holdout) == counts
@@ -69,7 +69,7 @@ def test_no_group_is_on_both_sides_of_the_split(groups, shown, counts, seed):
     assert split.num_holdout_groups == len(holdout)
 
 
-def test_groups_are_held_out_at_random_and_trained_classes_mix_them():
+def test_groups_are_held_out_at_random_and_mixed_in_training():
     groups = [f"alphabet {i // 20}" for i in range(400)]
     held_out, first_twenty = set(), []
     for seed in range(40):
@@ -78,11 +78,11 @@ def test_groups_are_held_out_at_random_and_trained_classes_mix_them():
         held_out |= set(of_place[300:])
         first_twenty.append(len(set(of_place[:20])))
     assert len(held_out) == 20
-    # Ranks of frequency follow the places: an alphabet has no frequency of its own.
+    # Frequencies follow places, so alphabets must not have frequencies of their own.
     assert np.mean(first_twenty) > 8
 
 
-def test_without_groups_and_lists_nothing_changes():
+def test_without_groups_and_lists_the_split_is_that_of_earlier_versions():
     plain = split_classes(options(1603, 10, 10), 1623)
     assert plain.class_ids[:5].tolist() == [318, 1589, 543, 304, 851]
     by_character = split_classes(options(1603, 10, 10), 1623, 1, source(count=1623))
@@ -95,7 +95,7 @@ def test_without_groups_and_lists_nothing_changes():
 
 
 def rotations(folder, suffix=".npz"):
-    """30 characters in 4 rotations, which are classes of their own; classes are not in order."""
+    """A config of 30 characters in 4 rotations each, which are separate classes in random order."""
     characters = np.repeat(np.arange(30), 4)[np.random.default_rng(0).permutation(120)]
     vectors = np.random.default_rng(1).normal(size=(120, 5, 8))
     path = folder / f"rotated{suffix}"
@@ -107,7 +107,7 @@ def rotations(folder, suffix=".npz"):
     return config, characters
 
 
-def test_a_files_rotations_no_longer_leak(tmp_path):
+def test_groups_prevent_leakage_between_rotations(tmp_path):
     config, characters = rotations(tmp_path)
 
     def shared():
@@ -115,7 +115,7 @@ def test_a_files_rotations_no_longer_leak(tmp_path):
         train, holdout = np.split(characters[split.class_ids], [split.num_train])
         return split, set(train) & set(holdout)
 
-    assert len(shared()[1]) > 10  # As they did: nothing says which classes belong together.
+    assert len(shared()[1]) > 10  # Nothing states which classes belong together.
     config.data.split.groups = "character"
     split, both = shared()
     assert not both
@@ -124,7 +124,7 @@ def test_a_files_rotations_no_longer_leak(tmp_path):
     assert "20 holdout classes, of 5 groups ('character')" in warning
 
 
-def test_a_run_keeps_its_groups_and_lists(tmp_path):
+def test_a_run_refuses_other_groups(tmp_path):
     config, _ = rotations(tmp_path)
     config.data.split.groups = "character"
     workdir = Workdir(tmp_path / "run")
@@ -140,7 +140,7 @@ def test_a_number_groups_consecutive_classes_of_the_source():
     split = split_of(groups="4", num_rare=26, num_common=2, num_holdout=8)
     assert split.num_holdout_groups == 2
     assert not set(split.class_ids[28:] // 4) & set(split.class_ids[:28] // 4)
-    # Each of them is 8 flips and turns of an image.
+    # Each class of the source has 8 variants: flips and rotations.
     config = get_config("images").unlock()
     config.data.augment = True
     config.data.split.update(groups="4", num_rare=200, num_holdout=60)
@@ -158,7 +158,7 @@ def test_a_number_groups_consecutive_classes_of_the_source():
     holdout=st.sets(st.integers(20, 39), max_size=6),
     seed=st.integers(0, 3),
 )
-def test_named_classes_have_their_role_and_the_rest_is_drawn(rare, holdout, seed):
+def test_named_classes_have_their_role_and_the_others_are_drawn(rare, holdout, seed):
     lists = {"rare": tuple(rare), "holdout": tuple(f"name {i}" for i in holdout)}
     counts = len(rare) or 10, 4, len(holdout) or 8
     split = split_classes(options(*counts, seed, **lists), 40, 1, source(count=40))
@@ -177,7 +177,7 @@ def test_the_seed_orders_named_classes_and_draws_the_others():
     assert (first[:32] != second[:32]).any()
 
 
-def test_a_name_stands_for_every_variant_and_a_group_for_its_classes(tmp_path):
+def test_a_class_name_covers_all_variants_and_a_group_name_all_classes(tmp_path):
     config = get_config("images").unlock()
     config.data.augment = True
     config.data.split.update(holdout=("glyph 3", 7), num_holdout=16)
@@ -188,14 +188,14 @@ def test_a_name_stands_for_every_variant_and_a_group_for_its_classes(tmp_path):
     split = check(config)[0].task.space.split
     assert characters[split.class_ids[84:]].tolist().count(17) == 4
     assert set(characters[split.class_ids[84:]]) == {17, 4}
-    # Where groups have numbers for names, a number is still that of a class.
+    # Even if group names are numeric, an integer is the number of a class.
     config.data.split.update(holdout=(17, 4), num_holdout=2)
     assert set(check(config)[0].task.space.split.class_ids[84:]) == {17, 4}
 
 
 WRONG = [
     ({"holdout": ("cloud 3", "clod 4")}, r"data\.split\.holdout: 'clod 4' must be the name of a "
-     r"class or group, as 'cloud 0', or the number of a class from 0 to 39; did you mean"),
+     r"class or group \(such as 'cloud 0'\), or the number of a class from 0 to 39; did you mean"),
     ({"rare": (40,)}, r"data\.split\.rare: 40 must be the name of a class or group, or the number"),
     ({"rare": (-1,)}, r"data\.split\.rare = \(-1,\) must be a tuple of names of classes"),
     ({"holdout": (1, 2)}, r"names 2 classes: data\.split\.num_holdout = 8 must be 2"),
@@ -210,7 +210,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("split", "message"), WRONG)
-def test_a_wrong_split_names_field_value_and_what_is_allowed(split, message):
+def test_an_invalid_split_is_refused_with_field_value_and_allowed_values(split, message):
     with pytest.raises(ConfigError, match=message):
         split_of("vectors", **split)
 
@@ -222,14 +222,14 @@ def test_a_wrong_split_names_field_value_and_what_is_allowed(split, message):
         ("short", r"shape \(119,\); it must"),
     ],
 )
-def test_a_wrong_array_of_groups_is_named(groups, message, tmp_path):
+def test_an_invalid_array_of_groups_is_refused(groups, message, tmp_path):
     config, _ = rotations(tmp_path)
     config.data.split.groups = groups
     with pytest.raises(ConfigError, match=message):
         check(config)
 
 
-def test_groups_do_not_tear_a_sources_own():
+def test_groups_must_not_divide_variants():
     with pytest.raises(ValueError, match="would divide the source's own groups of 2 variants"):
         split_classes(options(2, 0, 2), 6, 2, source(["a", "a", "a", "b", "b", "b"]))
 
@@ -258,7 +258,7 @@ def test_a_file_of_lists_becomes_part_of_the_config(tmp_path):
         ('{"holdout": "all"}', "'holdout' must be a tuple of names"),
     ],
 )
-def test_another_file_is_refused(content, message, tmp_path):
+def test_an_invalid_split_file_is_refused(content, message, tmp_path):
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(ConfigError, match=message):
         read_split(tmp_path / "split.json")

@@ -1,4 +1,4 @@
-"""Burst statistics against sequences counted by hand, and against slow counting."""
+"""Statistics of sequences, compared with counts by hand and with plain counting."""
 
 from collections import Counter
 
@@ -13,8 +13,8 @@ from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.data.sequences.burstiness import (
     BLOCK_SEQUENCES,
     binned_frequency,
-    count_commonest,
     count_distinct,
+    count_most_frequent,
     count_support,
     draw_sample,
     mean,
@@ -36,7 +36,7 @@ def as_batch(class_ids, labels=None):
     return SequenceBatch(class_ids, np.zeros_like(class_ids), labels)
 
 
-def test_by_hand():
+def test_statistics_by_hand():
     classes = [[7, 7, 3, 7], [1, 2, 3, 4], [5, 5, 5, 5], [2, 2, 9, 9]]
     labels = [[0, 0, 1, 0], [1, 1, 1, 1], [0, 1, 2, 3], [0, 0, 1, 1]]
     measured = sequence_statistics(as_batch(classes, labels))
@@ -60,10 +60,10 @@ def test_classes_and_labels_are_not_mixed_up():
 
 
 @given(ids)
-def test_counts_agree_with_slow_counting(rows):
+def test_counts_agree_with_plain_counting(rows):
     np.testing.assert_array_equal(count_distinct(rows), [len(set(row)) for row in rows.tolist()])
     np.testing.assert_array_equal(
-        count_commonest(rows), [max(Counter(row).values()) for row in rows.tolist()]
+        count_most_frequent(rows), [max(Counter(row).values()) for row in rows.tolist()]
     )
     np.testing.assert_array_equal(
         count_support(rows), [row[:-1].count(row[-1]) for row in rows.tolist()]
@@ -71,7 +71,7 @@ def test_counts_agree_with_slow_counting(rows):
 
 
 @given(ids, st.randoms(use_true_random=False))
-def test_the_order_of_context_and_the_names_of_classes_do_not_matter(rows, random):
+def test_statistics_ignore_context_order_and_class_names(rows, random):
     before = sequence_statistics(as_batch(rows))
     order = list(range(rows.shape[1] - 1))
     random.shuffle(order)
@@ -82,7 +82,7 @@ def test_the_order_of_context_and_the_names_of_classes_do_not_matter(rows, rando
 
 
 @given(ids)
-def test_distributions_sum_to_one_and_agree_with_each_other(rows):
+def test_distributions_sum_to_one_and_are_consistent(rows):
     measured = sequence_statistics(as_batch(rows))
     for shares in (measured.support_examples, measured.classes, measured.labels):
         assert sum(shares.values()) == pytest.approx(1)
@@ -92,7 +92,7 @@ def test_distributions_sum_to_one_and_agree_with_each_other(rows):
 
 
 @pytest.mark.parametrize("mode", list(EVALUATION_MODES))
-def test_what_every_type_promises(mode):
+def test_statistics_of_every_type(mode):
     measured = sequence_statistics(draw(mode, p_bursty=1.0)[1])
     if mode.startswith("no_support"):
         assert measured.support_examples == {0: 1.0}
@@ -118,7 +118,7 @@ def test_a_larger_sample_begins_with_the_smaller_one():
     assert large.labels.shape == (BLOCK_SEQUENCES + 5, 9)
     for few, many in zip(small, large, strict=True):
         np.testing.assert_array_equal(few, many[:7])
-    # The second block is not the first again.
+    # The second block does not repeat the first.
     assert (large.class_ids[BLOCK_SEQUENCES:] != large.class_ids[:5]).any()
 
 
@@ -135,9 +135,9 @@ def test_a_sample_depends_on_seed_and_name():
 def test_binned_frequency_by_hand():
     ranks = np.array([[1, 1, 2, 3], [1, 5, 5, 9]])
     binned = binned_frequency(ranks, np.array([1, 2, 4]))
-    # Rank 1: 2/4 and 1/4 of a sequence; ranks 2 and 3 together: 2/4 and 0; 5 and 9: no bin.
+    # Rank 1: 2/4 and 1/4 of a sequence. Ranks 2 and 3 combined: 2/4 and 0. Ranks 5 and 9: no bin.
     np.testing.assert_allclose(binned.frequency, [3 / 8, 1 / 8])
-    # Standard deviations .125 and .25 over two sequences; two classes in the second bin.
+    # Standard deviations 0.125 and 0.25 over two sequences; two classes in the second bin.
     np.testing.assert_allclose(binned.error, 1 / np.sqrt(2) * np.array([0.125, 0.125]))
 
 
@@ -151,11 +151,11 @@ def test_bins_of_one_class_are_plain_frequencies(seed, count):
     np.testing.assert_allclose(binned.frequency.sum(), 1)
 
 
-def test_errors_come_from_whole_sequences():
-    """Repeats within a sequence tell nothing new: the interval stays as wide."""
+def test_errors_are_computed_over_sequences():
+    """Repeats within a sequence add no information, so the interval keeps its width."""
     once = np.random.default_rng(0).integers(1, 3, (500, 1))
     single = binned_frequency(once, np.arange(1, 4))
     repeated = binned_frequency(np.repeat(once, 8, axis=1), np.arange(1, 4))
     np.testing.assert_allclose(repeated.error, single.error)
-    # p = 1/2: sqrt(.25 / 500).
+    # p = 1/2: sqrt(0.25 / 500).
     np.testing.assert_allclose(single.error, np.sqrt(0.25 / 500), rtol=0.01)

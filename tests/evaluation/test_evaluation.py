@@ -16,7 +16,7 @@ def built(config, **options):
     return experiment, state, jax.device_put(experiment.arrays())
 
 
-def test_embedding_each_drawing_once_equals_embedding_every_sequence(image_config):
+def test_embedding_each_drawing_once_gives_the_results_of_embedding_every_sequence(image_config):
     config = image_config
     experiment, state, bank = built(
         config,
@@ -35,7 +35,7 @@ def test_embedding_each_drawing_once_equals_embedding_every_sequence(image_confi
             assert metrics[metric].mean == pytest.approx(float(values.mean()), abs=1e-5)
 
 
-def test_results_do_not_depend_on_the_chunk(image_config):
+def test_results_do_not_depend_on_the_batch_size(image_config):
     values = []
     for chunk in (16, 64):
         experiment, state, bank = built(
@@ -47,7 +47,7 @@ def test_results_do_not_depend_on_the_chunk(image_config):
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
-def test_batches_of_images_are_limited_even_if_each_occurrence_is_another_image(image_config):
+def test_batches_of_noisy_images_are_limited_too(image_config):
     """Noisy images, too, are embedded in chunks of `evaluation.batch_size`."""
     experiment, state, bank = built(image_config, **{"evaluation.batch_size": 20})
     sizes = []
@@ -60,7 +60,7 @@ def test_batches_of_images_are_limited_even_if_each_occurrence_is_another_image(
     network = Watched(experiment.network.parts, experiment.network.policy)
     watched = experiment._replace(network=network)
     watched.evaluator()(state.params, state.batch_stats, bank)
-    # Two sequences of nine.
+    # Two sequences of nine images.
     assert set(sizes) == {18}
 
 
@@ -87,7 +87,7 @@ def test_an_untrained_model_is_at_chance(config):
     }
 
 
-def test_modes_know_their_labels(config):
+def test_each_mode_has_its_valid_labels_and_answers(config):
     experiment, _, _ = built(
         config,
         **{
@@ -107,7 +107,7 @@ def test_modes_know_their_labels(config):
     assert judge["no_support_rare"].answers[:7].tolist() == [0, 0, 0, 1, 1, 1, 2]
 
 
-def test_training_types_keep_the_options_of_training_in_evaluation(config):
+def test_training_types_use_the_options_of_training_in_evaluation(config):
     experiment, _, _ = built(
         config, **{"data.sequences.p_bursty": 0.0, "evaluation.modes": ("bursty",)}
     )
@@ -159,7 +159,7 @@ def test_every_mode_is_evaluated(mode, config):
     assert experiment.task.evaluation[mode].seq_len == (7 if is_fewshot else 9)
 
 
-def test_dropped_examples_are_noise_in_evaluation_too(config):
+def test_only_example_dropout_applies_in_evaluation(config):
     means = []
     for options in ({}, {"model.example_dropout": 0.5}, {"model.dropout": 0.5}):
         experiment, state, bank = built(config.copy_and_resolve_references().unlock(), **options)

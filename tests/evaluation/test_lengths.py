@@ -1,4 +1,4 @@
-"""Few-shot evaluation has the lengths of training unless set otherwise, which is announced."""
+"""Few-shot sequences are as long as in training by default; another length is announced."""
 
 import importlib
 
@@ -20,7 +20,7 @@ PAPERS = ("omniglot", "omniglot_augmented", "omniglot_identical")
 
 
 @pytest.mark.parametrize("preset", PAPERS)
-def test_the_papers_presets_stay_at_4_shots_and_2_ways(preset):
+def test_the_papers_presets_derive_4_shots_and_2_ways(preset):
     config = importlib.import_module(f"emergent_icl.presets.{preset}").get_config("paper")
     found = fewshot_options(config)
     assert (found.shots, found.ways) == (4, 2)
@@ -29,7 +29,7 @@ def test_the_papers_presets_stay_at_4_shots_and_2_ways(preset):
 
 @settings(max_examples=25, deadline=None)
 @given(ways=st.integers(1, 4), seq_len=st.integers(2, 20), mode=st.sampled_from(("few", "flip")))
-def test_an_unset_length_is_that_of_training_or_an_error(ways, seq_len, mode):
+def test_an_unset_length_is_derived_from_training_or_refused(ways, seq_len, mode):
     mode = {"few": "fewshot_holdout"}.get(mode, mode)
     options = {"data.sequences.ways": ways, "data.sequences.seq_len": seq_len}
     options |= {"data.sequences.p_bursty": 0.0, "evaluation.modes": (mode, "no_support_rare")}
@@ -55,7 +55,7 @@ def test_an_unset_length_is_that_of_training_or_an_error(ways, seq_len, mode):
 
 
 @pytest.mark.parametrize("kind", ["fewshot_rare", "mixed", "flip", "relabelled", "no_support_rare"])
-def test_every_training_type_has_the_length_that_its_config_says(kind):
+def test_every_training_type_has_the_configured_length(kind):
     options = {"data.sequences.type": kind, "data.sequences.shots": 3}
     config = with_options(tiny.get_config(), options)
     if kind in ("relabelled", "no_support_rare"):
@@ -70,7 +70,7 @@ def test_every_training_type_has_the_length_that_its_config_says(kind):
     assert {one.seq_len for one in (task.training, *task.evaluation.values())} == {9}
 
 
-def test_replicas_derive_their_own():
+def test_each_replica_derives_its_own_length():
     config = with_options(
         tiny.get_config(),
         {"training.replica_overrides": ({"name": "a"}, {"name": "b", "data.sequences.ways": 4},),
@@ -83,8 +83,8 @@ def test_replicas_derive_their_own():
 NOTE = "trained on 8 pairs, evaluated on fewshot_holdout 4"
 
 
-def test_a_length_set_on_purpose_is_announced(tmp_path, monkeypatch):
-    """In describe and in the figure; at the start: tests/runs/test_stored_choices.py."""
+def test_a_different_length_is_announced(tmp_path, monkeypatch):
+    """In `describe` and in the figure; for the start, see tests/runs/test_stored_choices.py."""
     config = with_options(tiny.get_config(), {"evaluation.shots": 2})
     task = make_task(config)
     assert task.length_note == NOTE

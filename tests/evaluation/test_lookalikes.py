@@ -38,7 +38,9 @@ def split_of(num_train, num_holdout, seed=0):
     at_once=st.sampled_from((1, 30, 10**6)),
     seed=st.integers(0, 100),
 )
-def test_the_nearest_are_those_of_a_plain_comparison(num_train, num_holdout, width, at_once, seed):
+def test_nearest_classes_agree_with_a_plain_comparison(
+    num_train, num_holdout, width, at_once, seed
+):
     split = split_of(num_train, num_holdout, seed)
     vectors = np.random.default_rng(seed).normal(size=(len(split.class_ids), width))
     with pytest.MonkeyPatch.context() as patch:
@@ -58,16 +60,16 @@ def test_the_nearest_are_those_of_a_plain_comparison(num_train, num_holdout, wid
     assert (np.diff(found.distances) >= 0).all()
 
 
-def test_a_turned_copy_is_found_among_variants_and_a_character_counts_once():
+def test_a_rotated_copy_is_found_among_variants_and_each_character_counts_once():
     config = tiny.get_config("images").unlock()
     config.data.update(augment=True, noise_scale=0.0)
     config.data.split.update(num_rare=240, num_holdout=40)
     task, bank = make_task(config), load_bank(config.data)
     split = task.space.split
     train, holdout = np.split(split.class_ids // 8, [split.num_train])
-    # The first held-out character is a training character, flipped and turned.
-    turned = show_variants(bank.examples[train[0]], np.full(len(bank.examples[0]), 5))
-    bank.examples[holdout[0]] = np.asarray(turned)
+    # The first held-out character is a flipped and rotated training character.
+    rotated = show_variants(bank.examples[train[0]], np.full(len(bank.examples[0]), 5))
+    bank.examples[holdout[0]] = np.asarray(rotated)
     materialize = make_materialize(config.data, task.shape)
     _, describe = by_examples(materialize, DeviceBank(bank.examples), task.shape)
     found = find_nearest(split, task.shape.group_size, describe)
@@ -91,7 +93,7 @@ def by_pixels(examples):
     return describe
 
 
-def test_a_line_is_near_to_a_parallel_one_a_pixel_away():
+def test_a_line_is_close_to_a_parallel_one_a_pixel_away():
     split = split_of(32, 8)
     train, holdout = np.split(split.class_ids, [32])
     columns = dict(zip(holdout, range(2, 26, 3), strict=True))
@@ -108,7 +110,7 @@ def test_a_line_is_near_to_a_parallel_one_a_pixel_away():
         assert abs(columns[held_out] - columns[training]) == 1
 
 
-def test_large_images_are_compared_by_few_pixels():
+def test_large_images_are_compared_at_low_resolution():
     describe = by_pixels(np.zeros((4, 2, 105, 105), np.uint8))
     assert describe(np.arange(4)).shape == (4, 26 * 26)
 
@@ -131,14 +133,14 @@ def test_an_encoder_describes_classes_by_mean_embeddings_without_noise(monkeypat
     np.testing.assert_allclose(found, [[7, 11 / 2], [2, 11 / 2]])
 
 
-def test_sequences_that_show_a_near_character_are_excluded():
+def test_sequences_that_show_a_similar_character_are_excluded():
     class_ids = np.array([[0, 1], [2, 3], [4, 5], [2, 6], [8, 2]])
     batch = SequenceBatch(class_ids, class_ids, class_ids)
     right = np.array([1.0, 0.0, 1.0, 0.0, 1.0])
     everything = accuracy_without(np.zeros(0, int), 1, batch, right)
     assert (everything.num_left_out, everything.num_sequences) == (0, 5)
     assert everything.accuracy.mean == 0.6
-    # Class 2 is of the character of 2 and 3.
+    # Classes 2 and 3 are variants of one character.
     without = accuracy_without(np.array([2]), 2, batch, right)
     assert (without.num_left_out, without.num_sequences) == (1, 2)
     assert without.accuracy.mean == 1.0

@@ -15,10 +15,10 @@ JUDGMENT = Judgment(
     is_fewshot=np.array([1, 1, 0, 0, 0, 0, 0], bool),
     owners=np.array([0, 0, 1, 1, 2, 2, -1]),
 )
-# Owners of the queries' classes: that of the last owns no label that can be predicted.
+# Owners of the queries' classes. That of the last query owns no label that can be predicted.
 OWN = np.array([0, 2, 1, 3])
 LABELS = np.array([[0, 1, 0], [0, 1, 1], [0, 5, 1], [3, 3, 0]])
-# Predictions over all labels: 0, 5, 5, 6; among the valid ones: 0, 1, 0, 0.
+# Predictions among all labels: 0, 5, 5, 6; among valid ones: 0, 1, 0, 0.
 LOGITS = jnp.array(
     [
         [9, 1, 0, 0, 0, 0, 0],
@@ -48,15 +48,15 @@ def test_every_metric_by_hand():
     assert set(metrics) == {"loss", *expected}
 
 
-def test_labels_of_one_class_are_one_answer():
+def test_all_labels_of_a_class_are_correct_answers():
     either = JUDGMENT._replace(answers=np.array([0, 0, 2, 3, 4, 4, -1]))
     labels = np.array([[2, 1], [2, 0], [2, 4], [2, 4]])
     accuracy = query_metrics(LOGITS, labels, OWN, either)["accuracy"]
     np.testing.assert_array_equal(accuracy, [1, 0, 1, 0])
 
 
-def test_wilsons_interval_by_hand():
-    # 8 of 10: the textbook's (0.490, 0.943).
+def test_wilson_interval_by_hand():
+    # 8 of 10: (0.490, 0.943) in textbooks.
     mean, low, high = interval(np.array([1] * 8 + [0] * 2), is_proportion=True)
     assert (mean, low, high) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
 
@@ -67,7 +67,7 @@ def test_proportions_stay_within_bounds(values):
     assert -1e-9 <= low <= mean <= high <= 1 + 1e-9
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say():
+def test_intervals_have_nominal_coverage():
     rng = np.random.default_rng(0)
     for draw, proportion, truth in (
         (lambda: rng.random(200) < 0.3, True, 0.3),
@@ -78,7 +78,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
         assert covered == pytest.approx(0.95, abs=0.025)
 
 
-def test_summaries_know_which_metrics_are_proportions():
+def test_only_proportions_get_wilson_intervals():
     values = np.array([0.0, 1.0, 1.0, 1.0])
     summary = intervals({"accuracy": values, "loss": 10 * values})
     assert summary["accuracy"].high <= 1

@@ -35,13 +35,13 @@ def trace(run, mode, rows):
     return tracing.trace(run.experiment.evaluator(), *parts, mode, rows)
 
 
-def test_a_trace_shows_the_sequences_that_the_run_was_evaluated_on(run):
+def test_a_trace_shows_the_sequences_of_the_evaluation(run):
     found = trace(run, "fewshot_holdout", [3, 0])
     experiment = run.experiment
     mode = draw_mode(experiment.config, experiment.task, "fewshot_holdout")
     for ours, theirs in zip(found.batch, mode.batch, strict=True):
         np.testing.assert_array_equal(ours, theirs[[3, 0]])
-    # The probabilities are those of the evaluation: the mean loss is the same.
+    # Probabilities agree with the evaluation: the mean loss is the same.
     count = experiment.config.evaluation.num_sequences
     everything = trace(run, "fewshot_holdout", range(count))
     of_truth = everything.probabilities[np.arange(count), -1, everything.batch.labels[:, -1]]
@@ -68,7 +68,7 @@ def test_shapes_of_a_trace(run):
     assert found.positions.tolist() == list(range(9))
 
 
-def test_concatenated_tokens_predict_the_query_alone(config):
+def test_concatenated_tokens_predict_only_the_query(config):
     found = trace(untrained(config, **{"model.tokens": "concatenated"}), "fewshot_holdout", [0])
     assert found.positions.tolist() == [8]
     assert found.probabilities.shape[:2] == (1, 1)
@@ -81,7 +81,7 @@ def test_a_recurrent_model_has_no_attention(config):
     assert found.probabilities.shape[1] == 9
 
 
-def test_names_of_tokens():
+def test_token_names():
     assert token_names(np.array([[3, 5, 9]]), True).tolist() == [
         ["x 3", "y 3", "x 5", "y 5", "query"]
     ]
@@ -95,7 +95,7 @@ def test_unknown_modes_and_rows_are_refused(run):
         trace(run, "fewshot_holdout", [50, 0, -1])
 
 
-def test_the_bank_of_a_run_knows_which_classes_are_random(image_config):
+def test_the_device_bank_marks_rare_classes_as_random(image_config):
     image_config.data.random_rare_images = True
     arrays = build(image_config.lock()).arrays()
     assert isinstance(arrays, DeviceBank)

@@ -33,7 +33,7 @@ def assert_same(ours, theirs):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_pointwise_is_a_one_by_one_convolution(stride):
+def test_pointwise_agrees_with_haikus_1x1_convolution(stride):
     assert_same(
         lambda x: Conv(6, 1, stride, "conv")(x),
         lambda x: hk.Conv2D(6, 1, stride, with_bias=False, name="conv")(x),
@@ -41,7 +41,7 @@ def test_pointwise_is_a_one_by_one_convolution(stride):
 
 
 @pytest.mark.parametrize("kernel", [7, 4])
-def test_stem_is_a_strided_convolution(kernel):
+def test_stem_agrees_with_haikus_strided_convolution(kernel):
     assert_same(
         lambda x: Conv(6, kernel, 2, "conv")(x),
         lambda x: hk.Conv2D(6, kernel, 2, with_bias=False, name="conv")(x),
@@ -50,7 +50,7 @@ def test_stem_is_a_strided_convolution(kernel):
 
 @pytest.mark.parametrize("size", [(28, 28), (6, 9), (1, 2)])
 @pytest.mark.parametrize("stride", [2, 3])
-def test_weight_gradient_by_patches_is_that_of_the_convolution(size, stride):
+def test_weight_gradient_by_patches_agrees_with_that_of_the_convolution(size, stride):
     keys = jax.random.split(jax.random.PRNGKey(0), 2)
     x = jax.random.normal(keys[0], (2, *size, 1))
     w = jax.random.normal(keys[1], (7, 7, 1, 4))

@@ -45,7 +45,7 @@ def test_interleaved_tokens_alternate_and_end_with_the_query():
     np.testing.assert_allclose(tokens[:, 1::2], table[LABELS[:, :2]], atol=1e-6)
 
 
-def test_concatenated_tokens_replace_the_querys_label_by_a_dummy():
+def test_concatenated_tokens_replace_the_querys_label_with_a_dummy():
     tokens, table = without_positions("concatenated", EMBEDDINGS, LABELS)
     assert tokens.shape == (2, 3, 8)
     assert table.shape == (6, 4)
@@ -59,9 +59,9 @@ def test_token_width(layout, width):
     assert token_width(64, layout) == width
 
 
-def test_label_table_starts_small():
+def test_initial_scale_of_the_label_table():
     _, table = without_positions("interleaved", np.zeros((1, 3, 4000), np.float32), LABELS[:1])
-    # Cut at two standard deviations, which leaves 0.88 of the standard deviation.
+    # Truncation at two standard deviations reduces the standard deviation by a factor of 0.88.
     assert np.std(table) == pytest.approx(0.88 * 0.02, rel=0.02)
     assert np.abs(table).max() <= 0.04 + 1e-6
 
@@ -73,7 +73,7 @@ def test_learned_positions_are_a_table_of_the_given_capacity():
 
 
 @pytest.mark.parametrize("positions", ["none", "rotary"])
-def test_tokens_have_no_positions_if_the_sequence_model_adds_them_or_none_are_wanted(positions):
+def test_tokens_have_no_positions_if_the_sequence_model_adds_them_or_none_are_configured(positions):
     tokens, params = embed("interleaved", EMBEDDINGS, LABELS, positions=positions)
     np.testing.assert_array_equal(tokens[:, ::2], EMBEDDINGS)
     assert set(params) == {"labels"}
@@ -107,7 +107,7 @@ def test_positions_are_dropped_in_training_only():
     evaluated, _ = embed("interleaved", ONES, ZEROS, is_training=False, **options)
     np.testing.assert_array_equal(plain, evaluated)
     trained, params = embed("interleaved", ONES, ZEROS, **options)
-    dropped = np.asarray(trained)[:, ::2] == 1  # No position is left: only the example is.
-    # Sine of position 0 is 0, dropped or not.
+    dropped = np.asarray(trained)[:, ::2] == 1  # Only the example is left.
+    # The sine at position 0 is 0 whether dropped or not.
     assert dropped[:, 1:].mean() == pytest.approx(0.25, abs=0.02)
     assert set(params) == {"labels"}

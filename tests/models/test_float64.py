@@ -50,12 +50,12 @@ def inputs(config, task, batch_size=2):
 
 
 @pytest.mark.usefixtures("x64")
-def test_gradients_are_those_of_finite_differences(config):
+def test_gradients_agree_with_finite_differences(config):
     task = make_task(config)
     network = make_network(config.model, task.num_labels)
     examples, labels = inputs(config, task)
     params, stats = jax.jit(network.init)(jax.random.PRNGKey(0), examples, labels)
-    # Scales start at 0 in a ResNet, which would leave its branches unchecked.
+    # A ResNet's initial scales of 0 would leave its branches unchecked.
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.1, params)
     assert floats((params, stats)) == {np.dtype(np.float64)}
 
@@ -69,7 +69,7 @@ def test_gradients_are_those_of_finite_differences(config):
 
 
 @pytest.mark.usefixtures("x64")
-def test_a_step_of_training_stays_in_float64(config):
+def test_a_training_step_stays_in_float64(config):
     task = make_task(config)
     network = make_network(config.model, task.num_labels)
     optimizer = make_optimizer(config.training)

@@ -1,7 +1,7 @@
 """Our modules, compared with numbers computed by the reference implementation.
 
-Each file of tests/golden holds inputs, parameters, outputs and gradient norms of the
-original model in float32. If one of these tests fails: why did the model change?
+Each file in tests/golden holds inputs, parameters, outputs, and gradient norms of the original
+model in float32. If one of these tests fails, find out why the model changed.
 """
 
 import re
@@ -72,7 +72,7 @@ def our_name(original):
 
 
 def canonical(module):
-    """Haiku's paths without the markers of where a module was built."""
+    """A Haiku path without the markers that state where a module was built."""
     module = module.replace("/~/", "/").replace("__layer_stack_with_per_layer", "layers")
     return re.sub(r"(layers/)+", "layers/", module)
 
@@ -91,7 +91,7 @@ def collect(golden, prefix):
 
 
 def fill(template, values):
-    """`template` with every leaf taken from `values`; each value is used exactly once."""
+    """`template` with every leaf replaced from `values`; each value is used exactly once."""
     unused = dict(values)
     filled = {
         module: {leaf: jnp.asarray(unused.pop((canonical(module), leaf))) for leaf in leaves}
@@ -120,8 +120,8 @@ def original_names(name, num_layers):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_name_of_many_layers_has_its_counterpart(name):
-    """Names map one to one, also from the tenth layer on."""
+def test_parameter_names_of_deep_models_map_one_to_one(name):
+    """Also for layer numbers of two digits."""
     originals = list(original_names(name, 12))
     ours = [our_name(original) for original in originals]
     assert len(set(ours)) == len(ours) == len(set(originals))
@@ -155,7 +155,7 @@ def load_case(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_agrees_with_the_original(name):
+def test_agrees_with_the_reference_implementation(name):
     golden, examples, labels, network = load_case(name)
     with jax.default_matmul_precision("highest"):
         key = jax.random.PRNGKey(0)
@@ -184,7 +184,7 @@ def test_agrees_with_the_original(name):
     np.testing.assert_allclose(logits, golden["logits_train"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(eval_logits, golden["logits_eval"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(loss, golden["loss"], rtol=1e-5)
-    # Training and evaluation must differ, or the test would prove nothing.
+    # If training and evaluation did not differ, the test would prove nothing.
     if stats:
         assert np.abs(logits - eval_logits).max() > 1e-3
 

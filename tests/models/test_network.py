@@ -13,7 +13,7 @@ from emergent_icl.models.transformer import rotate
 from emergent_icl.presets import base
 from emergent_icl.randomness import sequence_keys
 
-# Counted in the reference implementation.
+# Counts in the reference implementation.
 PARAMETERS = {
     ("transformer", 12, 1623): 831_479,
     ("transformer", 2, 1623): 331_639,
@@ -45,7 +45,7 @@ TABLES = ("labels", "positions", "embeddings")
 
 
 def init(network, examples, labels):
-    """Parameters as wide as the network's own, averages of 0 and 1; nothing is compiled."""
+    """Random parameters of the usual scale, averages of 0 and 1; nothing is compiled."""
     key, rng = jax.random.PRNGKey(0), np.random.default_rng(0)
 
     def fill(path, leaf):
@@ -73,7 +73,9 @@ def size(tree):
 
 
 @pytest.mark.parametrize(("sequence_model", "num_layers", "num_labels"), PARAMETERS)
-def test_parameter_counts_are_the_papers(sequence_model, num_layers, num_labels):
+def test_parameter_counts_are_those_of_the_reference_implementation(
+    sequence_model, num_layers, num_labels
+):
     network = make_network(model(sequence_model=sequence_model, num_layers=num_layers), num_labels)
     params, stats = jax.eval_shape(
         network.init,
@@ -101,7 +103,7 @@ VARIANTS = {
     [("transformer", variant) for variant in VARIANTS]
     + [(name, v) for name in ("lstm", "gru", "rnn") for v in ("plain", "concatenated")],
 )
-def test_neither_the_future_nor_the_querys_label_is_seen(sequence_model, variant):
+def test_logits_depend_neither_on_the_future_nor_on_the_querys_label(sequence_model, variant):
     """By gradient: logits depend neither on later tokens nor, for the query, on its label."""
     options = VARIANTS[variant]
     tokens = options.get("tokens", "interleaved")
@@ -241,7 +243,7 @@ def logits_of(examples, labels, num_positions=0, keys=None, is_training=False, *
 
 @pytest.mark.parametrize("sequence_model", list(SEQUENCE_MODELS))
 @pytest.mark.parametrize("option", ["dropout", "example_dropout"])
-def test_dropout_follows_the_keys_of_sequences(sequence_model, option):
+def test_dropout_depends_on_the_keys_of_sequences(sequence_model, option):
     examples, labels = inputs("linear")
     # In a recurrent model, only inputs of the second and later layers are dropped.
     options = {"sequence_model": sequence_model, "is_training": True, "num_layers": 2}
@@ -249,7 +251,7 @@ def test_dropout_follows_the_keys_of_sequences(sequence_model, option):
     keys = sequence_keys(jax.random.PRNGKey(0), jnp.arange(2))
     dropped = logits_of(examples, labels, keys=keys, **options, **{option: 0.5})
     assert np.abs(dropped - plain).max(axis=1).min() > 1e-3
-    # What a row drops does not depend on the other rows.
+    # The mask of a row does not depend on other rows.
     second = logits_of(examples[1:], labels[1:], keys=keys[1:], **options, **{option: 0.5})
     np.testing.assert_allclose(second[0], dropped[1], atol=1e-5)
     keys = sequence_keys(jax.random.PRNGKey(1), jnp.arange(2))
@@ -257,7 +259,7 @@ def test_dropout_follows_the_keys_of_sequences(sequence_model, option):
     assert np.abs(others - dropped).max() > 1e-3
 
 
-def test_only_examples_are_dropped_in_evaluation():
+def test_only_example_dropout_applies_in_evaluation():
     examples, labels = inputs("linear")
     keys = sequence_keys(jax.random.PRNGKey(0), jnp.arange(2))
     plain = logits_of(examples, labels)
@@ -266,7 +268,7 @@ def test_only_examples_are_dropped_in_evaluation():
     assert np.abs(noisy - plain).max() > 1e-3
 
 
-def test_dropout_keeps_the_mean():
+def test_dropout_preserves_the_mean():
     keys = sequence_keys(jax.random.PRNGKey(0), jnp.arange(2000))
     dropped = dropout(jnp.ones((2000, 5)), 0.3, keys, "somewhere")
     assert dropped.mean() == pytest.approx(1, abs=0.02)
@@ -317,7 +319,7 @@ def test_attention_only_blocks_have_no_mlp():
     assert not any("mlp" in module for module in attention_only)
 
 
-def test_hidden_layers_of_the_head():
+def test_the_head_has_the_configured_hidden_layers():
     network = make_network(model(encoder="linear", head_hidden_sizes=(32, 16)), 11)
     params, _ = jax.eval_shape(network.init, jax.random.PRNGKey(0), *inputs("linear"))
     widths = [params[name]["w"].shape for name in ("head_hidden_0", "head_hidden_1", "head")]
@@ -325,7 +327,7 @@ def test_hidden_layers_of_the_head():
 
 
 @pytest.mark.parametrize(("image_size", "superpixels"), [(105, 16), (28, 1), (60, 4)])
-def test_flattened_superpixels_keep_the_embedding_size(image_size, superpixels):
+def test_flattened_superpixels_preserve_the_embedding_size(image_size, superpixels):
     assert num_superpixels(image_size, 4) == superpixels
     options = model(encoder="resnet")
     options.resnet.flatten_superpixels = True
@@ -342,7 +344,7 @@ def test_flattened_superpixels_keep_the_embedding_size(image_size, superpixels):
     assert last.shape[-1] == 64 // superpixels
 
 
-def test_depth_and_width_of_the_resnet():
+def test_the_resnet_has_the_configured_blocks_per_group():
     options = model(encoder="resnet")
     options.resnet.channels, options.resnet.blocks_per_group = (8, 12, 64), (1, 3, 2)
     network = make_network(options, 11)
@@ -388,8 +390,8 @@ def test_recurrent_models_have_no_attention(sequence_model):
     ("encoder", "sequence_model"),
     [("resnet", "transformer"), *(("linear", name) for name in SEQUENCE_MODELS)],
 )
-def test_bfloat16_gives_the_losses_of_float32_to_two_percent(encoder, sequence_model):
-    """Parameters, BatchNorm, and logits stay in float32; only the computation between is not."""
+def test_bfloat16_losses_agree_with_float32_within_two_percent(encoder, sequence_model):
+    """Parameters, BatchNorm, and logits stay in float32; only computation is in bfloat16."""
     examples, labels = inputs(encoder, batch=8)
 
     def network_of(precision):

@@ -23,14 +23,14 @@ def ours(x, is_training, pool):
 
 @pytest.mark.parametrize("is_training", [True, False])
 @pytest.mark.parametrize("pool", [True, False])
-def test_values_gradients_and_averages_are_those_of_haiku(is_training, pool):
+def test_values_gradients_and_averages_agree_with_haiku(is_training, pool):
     networks = [
         hk.without_apply_rng(hk.transform_with_state(lambda x, f=f: f(x, is_training, pool)))
         for f in (ours, plain)
     ]
     x = 3 + 2 * jax.random.normal(jax.random.PRNGKey(0), (4, 9, 9, 6))
     params, stats = hk.transform_with_state(lambda x: plain(x, True, pool)).init(None, x)
-    # Scales of either sign, and none.
+    # Positive, negative, and zero scales.
     params["norm"]["scale"] = jnp.asarray([1.0, -1.5, 0.0, 0.3, -0.2, 2.0]).reshape(1, 1, 1, 6)
     params["norm"]["offset"] = jnp.linspace(-0.5, 0.5, 6).reshape(1, 1, 1, 6)
     if not is_training:
@@ -51,7 +51,7 @@ def moved(stats):
     return jax.tree.map(lambda leaf: leaf + 1 if leaf.dtype == jnp.float32 else leaf, stats)
 
 
-def test_initial_parameters_are_those_of_haiku():
+def test_initial_parameters_agree_with_haiku():
     x = jnp.ones((2, 3, 3, 4))
     for zero_scale, init in ((False, jnp.ones), (True, jnp.zeros)):
         own = hk.transform_with_state(

@@ -21,10 +21,10 @@ def value_and_gradient(pool, x, weights):
 # Every parity of height and width, including the paper's 53.
 @pytest.mark.parametrize(("height", "width"), [(53, 53), (8, 8), (7, 10), (10, 7), (1, 2), (3, 1)])
 @pytest.mark.parametrize("ties", [False, True])
-def test_values_and_gradients_are_those_of_hk_max_pool(height, width, ties):
+def test_values_and_gradients_agree_with_hk_max_pool(height, width, ties):
     rng = np.random.default_rng(0)
     shape = (2, height, width, 3)
-    # Few distinct values: nearly every window contains a tie, as in blank paper.
+    # With few distinct values, nearly every window contains a tie, as on blank paper.
     x = rng.integers(-2, 2, shape).astype(np.float32) if ties else rng.normal(size=shape)
     x = x.astype(np.float32)
     weights = rng.normal(size=(2, -(-height // 2), -(-width // 2), 3)).astype(np.float32)

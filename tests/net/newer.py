@@ -1,7 +1,7 @@
-"""Pretends to be a later version: one option more, one renamed, one more that is derived.
+"""Simulates a later version with a new option, a renamed one, and a new derived one.
 
-Nothing computes anything else, so whatever this version stored must stay what it is. It changes
-modules for good: `python -m net.newer FILE` is a process of its own.
+Computation does not change, so everything stored by this version must remain valid. Modules are
+changed permanently; therefore `python -m net.newer FILE` runs as a separate process.
 """
 
 import json
@@ -25,22 +25,22 @@ from emergent_icl.runs.workdir import Workdir, WorkdirError
 OLD, NEW = "data.symbolic.num_classes", "data.symbolic.num_integers"
 ADDED, BEFORE, DEFAULT = "training.patience", 3, 7
 DERIVED = "model.width"
-# By this version.
+# As written by this version.
 WRITTEN = observe.run_config("images")
 
 
-def pretend():
-    """From now on it is."""
+def become_newer():
+    """Turns this process into the later version."""
     stored.RENAMED[OLD] = NEW
     stored.DERIVED[DERIVED] = lambda config: 2 * config.model.embedding_size
     OPTIONS[NEW] = OPTIONS.pop(OLD)
-    # What the sweeps start from: the default is what was done before there was a choice.
+    # For sweeps, the default is what was done before there was a choice.
     OPTIONS[ADDED] = Option(BEFORE, integer(0), "", before=BEFORE)
     OPTIONS[DERIVED] = Option(None, OPTIONAL_COUNT, "", before=None)
 
 
 def newer(config, **changes):
-    """A config of this version as that one would make it, with its own default."""
+    """A config of this version as the later version would make it, with its own default."""
     tree = completed(config.to_dict())
     tree["training"]["patience"] = DEFAULT
     made = ml_collections.ConfigDict(tuples(tree))
@@ -49,7 +49,7 @@ def newer(config, **changes):
 
 
 def refusal(folder, config):
-    """Why the run of a folder is not that of a config; '' if it is."""
+    """Why a folder's run is not that of a config; '' if it is."""
     try:
         train(config, Workdir(folder), Display())
     except WorkdirError as error:
@@ -57,18 +57,18 @@ def refusal(folder, config):
     return ""
 
 
-def seen():
-    """What that version makes of a stored run and of the committed records."""
+def observations():
+    """How the later version treats a stored run and the committed records."""
     as_before = newer(WRITTEN, training__patience=BEFORE)
     explicit = newer(as_before, training__patience=BEFORE, model__width=32)
     with tempfile.TemporaryDirectory() as place:
         folder = observe.unpack_workdir(place)
         refused = refusal(folder, newer(WRITTEN))
-        # Its checkpoint was written while the width was unset, and had no name.
+        # The checkpoint was written while the width was unset, before the option existed.
         found = observe.resumed_workdir(folder, explicit)
         again = refusal(folder, as_before)
         other = refusal(folder, newer(as_before, training__patience=BEFORE, model__width=33))
-        # By now config.json is that version's, and this checkpoint still of this one.
+        # Now config.json is the later version's, and this checkpoint is still this version's.
         opened = load_run(folder, step=observe.STORED_STEP)
         stored = Workdir(folder).read_config()
     return {
@@ -83,5 +83,5 @@ def seen():
 
 
 if __name__ == "__main__":
-    pretend()
-    Path(sys.argv[1]).write_text(json.dumps(seen()), encoding="utf-8")
+    become_newer()
+    Path(sys.argv[1]).write_text(json.dumps(observations()), encoding="utf-8")

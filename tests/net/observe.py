@@ -1,7 +1,7 @@
-"""What the safety net holds fast: each function tells what the code does now, ready for JSON.
+"""What the safety net records: each function returns what the code does now, ready for JSON.
 
-Floats are those of the XLA flags that users have. The tests have others, so they start this file
-as a process of its own. Moves and renames change the imports here, and no record.
+Floats depend on XLA flags. Tests use other flags than users, so they run this file as a separate
+process. Moves and renames change the imports here, but no record.
 """
 
 import hashlib
@@ -50,14 +50,14 @@ from emergent_icl.training.update import init_state, make_update
 ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "tests" / "data"
 WORKDIR = "workdir.tar.xz"
-# Depend on the clock, not on the computation.
+# These depend on the clock, not on the computation.
 TIMES = ("steps_per_second", "sequences_per_second")
 STEPS, STOP, STORED_STEP = 50, 30, 25
 REPLICAS = (
     {"name": "iid", "training.seed": 7, "data.sequences.p_bursty": 0.0},
     {"name": "skewed", "data.sequences.zipf_exponent": 1.0, "data.noise_scale": 0.3},
 )
-# Random numbers, attention and Adam take the longest to compile: once each is enough.
+# Random numbers, attention, and Adam compile slowly, so each is covered only once.
 RESNET = {
     "data.augment": True,
     "data.noise_scale": 0.0,
@@ -66,7 +66,7 @@ RESNET = {
 }
 LSTM = {"model.sequence_model": "lstm", "training.optimizer.name": "sgd"}
 VECTORS = {"model.attention_only": True, "model.positions": "learned"}
-# Name -> preset of tests/tiny.py, and what differs from it.
+# Name -> preset of tests/tiny.py, and options that differ from it.
 RUNS = {
     "images": ("images", {"data.noise_scale": 0.0}),
     "vectors": ("vectors", VECTORS),
@@ -75,14 +75,14 @@ RUNS = {
     "resnet": ("resnet", RESNET),
     "replicas": ("vectors", {**VECTORS, "training.replica_overrides": REPLICAS}),
 }
-# What the first version did where a default is another one today.
+# What the first version did where today's default differs.
 FIRST = {
     "data.sequences.draws": 1,
     "evaluation.shots": 4,
     "evaluation.ways": 2,
     "model.own_labels": False,
 }
-# And where a preset is another one.
+# And where today's preset differs.
 CHANGED = {"omniglot_augmented.py:small": {"data.split.num_holdout": 80}}
 PRESETS = (
     "base.py",
@@ -96,7 +96,7 @@ PRESETS = (
     "gaussian.py:reddy",
     "symbolic.py:small",
 )
-# Every encoder, source and schedule among them.
+# These cover every encoder, source, and schedule.
 STEPPED = (
     "omniglot.py:paper",
     "omniglot.py:small",
@@ -108,7 +108,7 @@ STEPPED = (
 
 
 def machine():
-    """What the last bits of a float depend on."""
+    """Properties of the machine that the last bits of a float depend on."""
     info = Path("/proc/cpuinfo")
     text = info.read_text(encoding="utf-8") if info.exists() else ""
     flags = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.MULTILINE)
@@ -128,7 +128,7 @@ def run_config(name):
 
 
 def preset_config(name, defaults=FIRST):
-    """The config of one of PRESETS, as the first version made it, or at today's defaults."""
+    """The config of one of PRESETS, as the first version made it or with today's defaults."""
     file, _, preset = name.partition(":")
     module = importlib.import_module(f"experiments.configs.{file.removesuffix('.py')}")
     config = module.get_config(preset) if preset else module.get_config()
@@ -136,7 +136,7 @@ def preset_config(name, defaults=FIRST):
 
 
 def curves(name):
-    """Lines of metrics.jsonl of a run that nothing stops, and of one that is resumed."""
+    """Lines of metrics.jsonl of an uninterrupted run and of a resumed one."""
     config = with_options(run_config(name), FIRST)
     with tempfile.TemporaryDirectory() as folder:
         whole, parted = (Workdir(Path(folder) / way) for way in ("whole", "parted"))
@@ -171,17 +171,17 @@ def records(folder):
 
 
 def lowered_step(name):
-    """A hash of the training step of a preset, as JAX hands it to the compiler.
+    """A hash of a preset's training step, as JAX passes it to the compiler.
 
-    Without source locations, and with functions numbered in the order of their appearance: a
-    function may be moved and renamed, what it computes may not change. Nothing is loaded: of the
-    data only shapes matter.
+    Source locations are removed, and functions are numbered in order of appearance: a function may
+    be moved or renamed, but what it computes must not change. Nothing is loaded, since only the
+    shapes of the data matter.
     """
     return hashlib.sha256(step_text(name).encode()).hexdigest()
 
 
 def step_text(name):
-    """See `lowered_step`."""
+    """The text that `lowered_step` hashes."""
     config = preset_config(name)
     task = make_task(config)
     shape = task.shape
@@ -230,20 +230,20 @@ def step_text(name):
 
 
 def _numbered(text):
-    """The same module with @f0, @f1 ... for the names of its functions."""
+    """The module with its functions renamed to @f0, @f1, ..."""
     text = re.sub(r"\s*loc\([^)]*\)", "", text)
     numbers = {}
     return re.sub(r"@[\w.$-]+", lambda m: f"@f{numbers.setdefault(m[0], len(numbers))}", text)
 
 
 def preset(name):
-    """Identity and content of a preset's config."""
+    """The identity and content of a preset's config."""
     config = preset_config(name)
     return {"identity": identity(config), "config": json.loads(json.dumps(config.to_dict()))}
 
 
 def parameters(name):
-    """{module/leaf: shape in words} of a preset's model, BatchNorm's averages included."""
+    """{module/leaf: shape as text} of a preset's model, including BatchNorm's averages."""
     config = preset_config(name)
     task = make_task(config)
     shape = task.shape
@@ -265,12 +265,12 @@ def parameters(name):
 
 
 def options_page():
-    """docs/options.md as the code would write it."""
+    """docs/options.md as the code writes it."""
     return options.markdown()
 
 
 def verdicts():
-    """The committed records, judged again: verdicts in full, curves and ends as a hash a sweep."""
+    """Verdicts on the committed records, and one hash per sweep of its curves and final values."""
     with tempfile.TemporaryDirectory() as folder:
         archive = ROOT / "docs" / "reproduction" / "records.tar.xz"
         with tarfile.open(archive) as records_of_runs:
@@ -291,14 +291,14 @@ def verdicts():
 
 
 def store_workdir(target):
-    """Trains the run of images, and packs its folder with the checkpoints of steps 25 and 50."""
+    """Trains the run 'images', and packs its folder with the checkpoints of steps 25 and 50."""
     with tempfile.TemporaryDirectory() as folder:
         train(run_config("images"), Workdir(Path(folder) / "run"), Display())
         with tarfile.open(target, "w:xz") as archive:
-            archive.add(Path(folder) / "run", "run", filter=_nobodys)
+            archive.add(Path(folder) / "run", "run", filter=_anonymous)
 
 
-def _nobodys(member):
+def _anonymous(member):
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     return member
@@ -312,15 +312,15 @@ def unpack_workdir(folder):
 
 
 def resumed_workdir(folder, config=None):
-    """What the stored run gives when it resumes from its first checkpoint, and when it is opened.
+    """Results of opening the stored run, and of resuming it from its first checkpoint.
 
     Args:
       folder: the stored work directory, unpacked. It is changed.
-      config: to resume with; None is the one that it was started with.
+      config: to resume with; None for the one that the run was started with.
 
     Returns:
-      records: the lines of metrics.jsonl after it was resumed.
-      state: a hash of all leaves of the last state.
+      records: the lines of metrics.jsonl after resuming.
+      state: a hash of all leaves of the final state.
       logits: of the stored parameters, on two sequences of the ICL evaluation.
     """
     workdir = Workdir(folder)
@@ -340,7 +340,7 @@ def resumed_workdir(folder, config=None):
 
 
 def logits(run):
-    """Of the query, on two fixed sequences [2, L]."""
+    """Logits of the query for two fixed sequences, [2, L]."""
     experiment = run.experiment
     shape = experiment.task.shape
     rng = np.random.default_rng(0)
@@ -351,9 +351,9 @@ def logits(run):
     return np.asarray(apply(run.params, run.batch_stats)[0]).astype(float).tolist()
 
 
-def apart():
-    """What must be seen by a process of its own: floats at users' flags, the page of options."""
-    # What the first run compiles the others need not trace again.
+def observations():
+    """What a separate process must observe: floats under users' flags, and the options page."""
+    # Later runs reuse what the first run traced and compiled.
     sharing.share(pytest.MonkeyPatch())
     with tempfile.TemporaryDirectory() as folder:
         return {
@@ -365,4 +365,4 @@ def apart():
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(json.dumps(apart()), encoding="utf-8")
+    Path(sys.argv[1]).write_text(json.dumps(observations()), encoding="utf-8")

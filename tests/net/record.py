@@ -1,6 +1,7 @@
 """Refreshes the records of the safety net, and prints what changed: `make record`.
 
-The commit that refreshes one says why. `make record ONLY="curves options"` refreshes some alone.
+The commit that refreshes a record must explain why. `make record ONLY="curves options"` refreshes
+only these records.
 """
 
 import difflib
@@ -28,13 +29,13 @@ def steps():
 def curves():
     found = {name: observe.curves(name) for name in observe.RUNS}
     for name, ways in found.items():
-        assert ways["uninterrupted"] == ways["resumed"], f"{name} does not resume to the bit"
+        assert ways["uninterrupted"] == ways["resumed"], f"{name} does not resume bit for bit"
     plain = {name: ways["uninterrupted"] for name, ways in found.items()}
     return {"machine": observe.machine(), "curves": plain}
 
 
 def workdir():
-    """Another folder is another record: this one is only made where there is none."""
+    """Keeps the stored work directory; it is made only if it does not exist."""
     if not (observe.DATA / observe.WORKDIR).exists():
         observe.store_workdir(observe.DATA / observe.WORKDIR)
     with observe.tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
-"""What the program did at version 0.1.0, number for number: it does the same now.
+"""The program computes the same numbers as version 0.1.0.
 
-A record is refreshed deliberately, by `make record`; the commit that does so says why.
+Records are refreshed only deliberately, by `make record`; the commit explains why.
 """
 
 import json
@@ -14,7 +14,7 @@ from net import observe
 from emergent_icl.config.configs import tuples
 from emergent_icl.config.identity import completed, differing_options, identities, identity, kept
 
-REFRESH = "if the change is intended: make record, and say why in the commit"
+REFRESH = "if the change is intended, run `make record` and explain it in the commit"
 
 
 def recorded(name):
@@ -26,7 +26,7 @@ CONFIGS, PARAMETERS = recorded("configs.json"), recorded("parameters.json")
 
 
 def seen_by(module, folder):
-    """What one of the modules beside this file writes, at the XLA flags that users have."""
+    """What a module in this folder writes, under the XLA flags that users have."""
     path = folder / "seen.json"
     env = {"XLA_FLAGS": "", "PYTHONPATH": str(observe.ROOT / "tests")}
     process = start("-m", f"net.{module}", path, env=env)
@@ -42,19 +42,19 @@ def seen(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seen_later(seen, tmp_path_factory):
-    """By a later version; what the first compiled it need not compile again."""
+    """What a later version writes; it reuses what the first process compiled."""
     return seen_by("newer", tmp_path_factory.mktemp("seen_later"))
 
 
 def assert_same(found, record, here, there):
-    """To the bit on the kind of machine that recorded it, closely on another."""
+    """Bit for bit on the kind of machine that made the record, approximately on others."""
     if here == there:
         assert found == record, REFRESH
         return
     assert [list(line) for line in found] == [list(line) for line in record]
     for line, expected in zip(found, record, strict=True):
         for name, value in expected.items():
-            # A few of fifty answers may turn over where two labels are nearly as likely.
+            # A few of fifty answers may differ where two labels are almost equally likely.
             slack = {"abs": 0.1} if "accuracy" in name or "predicts" in name else {"rel": 5e-3}
             assert line[name] == (
                 value if isinstance(value, str) else pytest.approx(value, **slack)
@@ -76,13 +76,13 @@ def test_a_stored_run_resumes_to_the_same_curve(seen):
 
 
 def test_a_stored_run_resumes_to_the_same_state_bit_for_bit(seen):
-    # Elsewhere the test above compares closely.
+    # On other machines, the test above compares approximately.
     if seen["machine"] != STORED["machine"]:
-        pytest.skip(f"bits are those of another machine: {STORED['machine']}")
+        pytest.skip(f"the record was made on another machine: {STORED['machine']}")
     assert seen["workdir"]["state"] == STORED["state"], REFRESH
 
 
-def test_a_stored_run_is_opened_with_the_same_logits(seen):
+def test_a_stored_run_opens_with_the_same_logits(seen):
     for found, record in zip(seen["workdir"]["logits"], STORED["logits"], strict=True):
         assert found == pytest.approx(record, rel=1e-4, abs=1e-5)
     if seen["machine"] == STORED["machine"]:
@@ -90,10 +90,10 @@ def test_a_stored_run_is_opened_with_the_same_logits(seen):
 
 
 @pytest.mark.parametrize("name", observe.STEPPED)
-def test_the_compiler_is_given_the_same_step(name):
-    # The pinned version is compared; another one is the user's choice.
+def test_the_lowered_step_is_the_same(name):
+    # Only the pinned version of JAX is compared.
     if jax.__version__ != STEPS["jax"]:
-        pytest.skip(f"JAX {STEPS['jax']} wrote the record, and each version lowers in its own way")
+        pytest.skip(f"the record was made by JAX {STEPS['jax']}; other versions lower differently")
     assert observe.lowered_step(name) == STEPS["steps"][name], REFRESH
 
 
@@ -105,7 +105,7 @@ def test_every_preset_is_recorded():
 
 @pytest.mark.parametrize("name", observe.PRESETS)
 def test_a_preset_is_the_same_config(name):
-    """With options that came later at what was done before them; see Option.before."""
+    """Options added later have the value that describes earlier behavior; see Option.before."""
     config = observe.preset_config(name)
     assert tuples(completed(CONFIGS[name]["config"])) == tuples(config.to_dict()), REFRESH
     assert identity(config) == CONFIGS[name]["identity"]
@@ -126,16 +126,16 @@ def test_a_preset_has_the_same_parameters(name):
     assert observe.parameters(name) == PARAMETERS[name], REFRESH
 
 
-def test_the_page_of_options_is_the_same(seen):
+def test_the_options_page_is_the_same(seen):
     record = (observe.DATA / "options.md").read_text(encoding="utf-8")
     assert seen["options"].rstrip() == record.rstrip(), REFRESH
 
 
-def test_the_records_of_the_findings_give_the_same_verdicts():
+def test_the_stored_records_give_the_same_verdicts():
     assert observe.verdicts() == recorded("verdicts.json"), REFRESH
 
 
-# ------------------------------------------------------------------ stored runs, new options
+# --------------------------------------------------- stored runs and a later version
 
 
 @pytest.mark.faults
@@ -144,15 +144,15 @@ def test_a_later_version_resumes_a_stored_run_bit_for_bit(seen, seen_later):
 
 
 @pytest.mark.faults
-def test_a_later_version_refuses_what_is_another_run_for_it(seen_later):
+def test_a_later_version_refuses_a_different_config(seen_later):
     assert "training.patience: 3 there, 7 here" in seen_later["refused"]
     assert seen_later["refused"].count(" there, ") == 1
     assert "model.width: 32 there, 33 here" in seen_later["other"]
 
 
 @pytest.mark.faults
-def test_a_derived_option_may_be_written_out(seen_later):
-    """Also in a run whose checkpoints were written while it was unset."""
+def test_a_derived_option_may_be_set_explicitly(seen_later):
+    """Even in a run whose checkpoints were written while it was unset."""
     assert seen_later["again"] == ""
     assert (seen_later["opened"], seen_later["width"]) == (observe.STORED_STEP, 32)
 

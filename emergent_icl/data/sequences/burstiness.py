@@ -52,7 +52,7 @@ def sequence_statistics(batch: SequenceBatch) -> SequenceStatistics:
         distribution(support),
         distribution(count_distinct(class_ids)),
         distribution(count_distinct(batch.labels)),
-        float(np.mean(count_commonest(class_ids)) / seq_len),
+        float(np.mean(count_most_frequent(class_ids)) / seq_len),
         float(np.unique(class_ids, return_counts=True)[1].max() / class_ids.size),
     )
 
@@ -68,11 +68,11 @@ def count_distinct(ids_BS: np.ndarray) -> np.ndarray:
     return 1 + np.count_nonzero(ordered[:, 1:] != ordered[:, :-1], axis=1)
 
 
-def count_commonest(ids_BS: np.ndarray) -> np.ndarray:
+def count_most_frequent(ids_BS: np.ndarray) -> np.ndarray:
     """Counts the most frequent value of each row; int [B], in [1, S]."""
     ordered = np.sort(ids_BS, axis=1)
     count = np.ones(len(ids_BS), int)
-    for lag in range(1, ids_BS.shape[1]):  # Equal neighbors at a distance: longer runs.
+    for lag in range(1, ids_BS.shape[1]):  # Equal sorted values at this lag: a run of lag + 1.
         count[(ordered[:, lag:] == ordered[:, :-lag]).any(axis=1)] = lag + 1
     return count
 

@@ -1,4 +1,4 @@
-"""Sequence types to train on: bursty (the paper's), relabelled, and mixed.
+"""Sequence types for training: bursty (the paper's), relabelled, and mixed.
 
 Source: paper sections 2.1 and 3. Defects of the reference implementation (labels drawn per item,
 corrupted Zipf weights) are corrected.
@@ -95,7 +95,7 @@ def relabelled(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         reads=("seq_len", *_BURST_OPTIONS),
         shots=options.shots,
         follows_zipf=options.p_bursty_zipfian == 1,
-        commonest=1 / len(pool),
+        best_constant=1 / len(pool),
     )
 
 
@@ -127,7 +127,7 @@ def mixed(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         labeling=options.labeling,
         reads=("p_fewshot", *few.reads),
         role="each",
-        commonest=None,
+        best_constant=None,
     )
 
 
@@ -146,7 +146,7 @@ def _bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
         ("common", "rare", p_common),
         ("rare", "common", 1.0 - p_zipfian - p_common),
     )
-    # Rounding errors must not require classes.
+    # A probability that is rounding error must not require classes.
     kinds = [kind for kind in kinds if kind[2] > 1e-9]
     mixture = [(space.distribution(burst), space.distribution(rest)) for burst, rest, _ in kinds]
     draw_kind = sampling.ClassDistribution.from_weights(0, np.array([p for *_, p in kinds]))

@@ -50,8 +50,8 @@ class ClassSpace:
       label_multiplicity: labels per training class.
       num_shared_labels: number of 'shared' labels.
       draws: `data.sequences.draws`, how exemplars are drawn.
-      exemplars: those shown of every class, int [num_exemplars]; None for all.
-      holdout_exemplars: those never trained on, int [...].
+      exemplars: those shown, the same for each class, int [num_exemplars]; None for all.
+      holdout_exemplars: those never trained on, int [n].
     """
 
     split: ClassSplit

@@ -80,7 +80,7 @@ def make_fewshot(
 
         labels = np.arange(fewshot.ways)
         kind = SequenceType(sample, fewshot.seq_len, fewshot.ways, labels, labels, labeling)
-        kind = kind._replace(commonest=1 / fewshot.ways)
+        kind = kind._replace(best_constant=1 / fewshot.ways)
     else:
         fixed = dataclasses.replace(options, seq_len=fewshot.seq_len, labeling=labeling)
         valid = space.labels_of(role, labeling)
@@ -119,12 +119,14 @@ def _fewshot_places(
 
 @SEQUENCE_TYPES.register("flip")
 def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
-    """Few-shot sequences of trained classes that exchange their labels: context against weights.
+    """Few-shot sequences in which trained classes exchange labels: context versus weights.
 
     Two classes swap labels; more rotate them by a random shift. `accuracy` is the fraction of
-    predictions that follow the context, and `predicts_own_label` the weights. (Under the 'shared'
-    labeling, 1 of `num_shared_labels` pairs of classes shares a label.) Raises ValueError if there
-    are fewer than two ways, fewer classes than ways, or the labeling is 'unfixed'.
+    predictions that follow the context, `predicts_own_label` of those that follow the weights.
+    (Under the 'shared' labeling, 1 of `num_shared_labels` pairs of classes shares a label.)
+
+    Raises ValueError if there are fewer than two ways, fewer classes than ways, or the labeling is
+    'unfixed'.
     """
     require_fixed_labeling("flip", options)
     fewshot, labeling = dataclasses.replace(options.fewshot, distinct_ways=True), options.labeling

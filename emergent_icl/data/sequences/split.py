@@ -90,10 +90,10 @@ def split_classes(
 ) -> ClassSplit:
     """Splits classes by a seeded permutation, as in the reference implementation, or by name.
 
-    Permutes units of `group_size` consecutive classes, variants of one another. Rare classes come
-    first, then common ones; held-out ones come last. Named classes keep the order of the
-    permutation. With groups, classes are held out from the last groups of a second permutation, and
-    the rest of these groups is not used.
+    Units of the permutation are `group_size` consecutive classes, variants of one another. Rare
+    classes come first, then common ones; held-out ones come last. Named classes keep the order of
+    the permutation. With groups, classes are held out from the last groups of a second permutation,
+    and the rest of these groups is not used.
 
     Raises ValueError if there are too few classes, named classes do not exist or do not match their
     number, or a group would be divided.
@@ -201,7 +201,7 @@ def _find(path: str, entries: Sequence[str | int], source: SourceClasses) -> np.
     Names of groups take precedence over names of classes.
     """
     known = _members(source.groups or ())
-    # Only if necessary: a source may have to load its data for names.
+    # Only if necessary: some sources have to load their data to know names.
     if any(isinstance(entry, str) and entry not in known for entry in entries):
         known = _members(source.names()) | known
     found: list[int] = []
@@ -211,7 +211,7 @@ def _find(path: str, entries: Sequence[str | int], source: SourceClasses) -> np.
         elif isinstance(entry, int) and entry < source.num_classes:
             found.append(entry)
         else:
-            example = f", as '{next(iter(known))}'" if known else ""
+            example = f" (such as '{next(iter(known))}')" if known else ""
             raise ValueError(
                 f"{path}: {entry!r} must be the name of a class or group{example}, or the number "
                 f"of a class from 0 to {source.num_classes - 1}{nearest_name(entry, known)}"
@@ -241,8 +241,8 @@ def _held_out_groups(
         missing = split.num_holdout - np.bincount(group_of)[usable].cumsum()
         return usable[: np.count_nonzero(missing > 0) + (split.num_holdout > 0)]
     held_out = np.unique(group_of[named["holdout"]])
-    if len(torn := np.intersect1d(held_out, trained)):
-        first = int(np.argmax(group_of == torn[0])) * source.num_classes // len(group_of)
+    if len(divided := np.intersect1d(held_out, trained)):
+        first = int(np.argmax(group_of == divided[0])) * source.num_classes // len(group_of)
         raise ValueError(
             f"data.split.holdout and data.split.rare or common name classes of the group "
             f"'{(source.groups or source.names())[first]}', which stays on one side of the split "

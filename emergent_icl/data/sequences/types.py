@@ -20,7 +20,7 @@ Sampler = Callable[[np.random.Generator, int], SequenceBatch]
 # (generator, batch size) -> places of classes, int [B, S]
 DrawPlaces = Callable[[np.random.Generator, int], np.ndarray]
 
-# Smaller differences between accuracies are not mentioned.
+# Smaller differences between accuracies are not reported.
 VISIBLE = 0.02
 
 
@@ -35,13 +35,13 @@ class SequenceType(NamedTuple):
       answers: int [num_labels]; predictions with the same answer as the label are correct. Answers
         are labels, unless a class owns several that the sequence does not distinguish.
       labeling: how classes are labeled; '' if captions need not state it.
-      reads: options that it depends on, besides classes and labels.
+      reads: options that the type depends on, besides classes and labels.
       role: of its classes: 'zipfian' (rare and common, joint distribution), 'rare', 'common',
         'holdout', or 'each' (rare and common, drawn separately).
       shots: examples of the query's class in every context; 0 for none.
       is_fewshot: evaluation has separate options for it; see FewshotOptions.
       follows_zipf: class frequencies are those of the joint Zipf distribution.
-      commonest: accuracy of always giving the most frequent answer, in [0, 1]; None if unknown.
+      best_constant: accuracy of always giving the most frequent answer, in [0, 1]; None if unknown.
     """
 
     sample: Sampler
@@ -55,14 +55,14 @@ class SequenceType(NamedTuple):
     shots: int = 0
     is_fewshot: bool = False
     follows_zipf: bool = False
-    commonest: float | None = None
+    best_constant: float | None = None
 
     @property
     def constant(self) -> float | None:
-        """`commonest`, if it is visibly above guessing among the valid labels; otherwise None."""
+        """`best_constant` if it is visibly above guessing among the valid labels, else None."""
         chance = 1 / len(np.unique(self.answers[self.valid_labels]))
-        is_visible = self.commonest is not None and self.commonest > chance + VISIBLE
-        return self.commonest if is_visible else None
+        is_visible = self.best_constant is not None and self.best_constant > chance + VISIBLE
+        return self.best_constant if is_visible else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,10 +119,10 @@ def fixed_type(
     any_label: bool,
     query: ClassDistribution | None = None,
 ) -> SequenceType:
-    """A type whose classes keep their labels, given how places are drawn.
+    """A type whose classes keep their labels, given a function that draws their places.
 
     With `any_label`, every label of the query's class is correct. `query` is the marginal
-    distribution of the query's class, if known. Callers set the rest with `_replace`.
+    distribution of the query's class, if known. Callers set the other fields with `_replace`.
     """
     labeling, num_labels = options.labeling, space.num_labels(options.labeling)
 
@@ -132,7 +132,8 @@ def fixed_type(
             rng, places_BS, lambda repeats: space.draw_labels(rng, places_BS, repeats, labeling)
         )
 
-    answers, commonest = space.answers(labeling) if any_label else np.arange(num_labels), None
+    answers = space.answers(labeling) if any_label else np.arange(num_labels)
+    best_constant = None
     if query:
         places = query.first + np.arange(len(query.weights))
         weights = query.weights
@@ -141,7 +142,6 @@ def fixed_type(
                 places < space.split.num_train, space.label_multiplicity, 1
             )
         by_answer = np.bincount(answers[space.first_labels(places, labeling)], weights)
-        commonest = float(by_answer.max())
-    return SequenceType(
-        sample, options.seq_len, num_labels, valid_labels, answers, labeling, commonest=commonest
-    )
+        best_constant = float(by_answer.max())
+    kind = SequenceType(sample, options.seq_len, num_labels, valid_labels, answers, labeling)
+    return kind._replace(best_constant=best_constant)

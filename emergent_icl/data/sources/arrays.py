@@ -16,8 +16,8 @@ import numpy as np
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
 _LOCKED = (
-    "another program has locked it, probably to write. Close that program, or copy the file. Where "
-    "the file system has no locks, set HDF5_USE_FILE_LOCKING=FALSE"
+    "another program has locked it, probably to write. Close that program, or copy the file. If "
+    "the file system does not support locks, set HDF5_USE_FILE_LOCKING=FALSE"
 )
 
 
@@ -145,7 +145,7 @@ def _arrays(path: Path, stack: contextlib.ExitStack) -> Mapping[str, Any]:
     if suffix == ".npy":
         return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
     if suffix == ".npz":
-        # NumPy would leave a file open that turns out to be no archive.
+        # NumPy would leave the file open if it is not an archive.
         archive = stack.enter_context(zipfile.ZipFile(path))
         return {n.removesuffix(".npy"): _Member(archive, n) for n in archive.namelist()}
     import h5py

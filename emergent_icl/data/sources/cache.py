@@ -25,7 +25,7 @@ def cache_folder(configured: str) -> Path:
     if configured:
         return Path(os.path.expanduser(configured))
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    # Without a home folder nothing is cached; writing then logs a warning.
+    # Without a home folder, nothing is cached: writing fails with a warning.
     return Path(os.devnull if base.startswith("~") else base) / "emergent_icl"
 
 
@@ -51,7 +51,7 @@ def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[],
 
 
 def _read(path: Path, header: Mapping[str, object]) -> Arrays:
-    # NumPy would leave a file open that turns out to be no archive.
+    # NumPy would leave the file open if it is not an archive.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         if "header" not in stored.files:
             raise ValueError("it is not a cache of this library")

@@ -47,8 +47,8 @@ def load_features(data: ml_collections.ConfigDict) -> ExampleBank:
     if not finite.all():
         bad = np.flatnonzero(~finite)
         raise DataUnavailableError(
-            f"data.features.path = '{path}': numbers are not finite (in float32) in "
-            f"{len(bad)} of {len(finite)} classes, the first of them {bad[0]}"
+            f"data.features.path = '{path}' holds non-finite numbers (in float32) in "
+            f"{len(bad)} of {len(finite)} classes, first in class {bad[0]}"
         )
     return ExampleBank(f"features {path.name}", vectors, found.names)
 

@@ -24,7 +24,7 @@ BLOCK_CLASSES = 100
 BOX = 0.72
 MIN_EXTENT = 0.3
 LENGTH_POINTS = 24
-# A handful of redraws of rejected characters is typical.
+# Rejected characters typically need only a few redraws.
 MAX_REDRAWS = 2000
 
 
@@ -46,54 +46,54 @@ def load_glyphs(data: ml_collections.ConfigDict) -> ExampleBank:
 
 def draw_glyphs(data: ml_collections.ConfigDict) -> np.ndarray:
     """Draws images, uint8 [classes, exemplars, H, W]; 255 is background, 0 is ink."""
-    knobs = data.glyphs
-    shape = (knobs.num_classes, knobs.num_exemplars, data.image_size, data.image_size)
+    options = data.glyphs
+    shape = (options.num_classes, options.num_exemplars, data.image_size, data.image_size)
     images = np.empty(shape, np.uint8)
-    blocks = range(0, knobs.num_classes, BLOCK_CLASSES)
+    blocks = range(0, options.num_classes, BLOCK_CLASSES)
     for start in ticking("drawing glyphs", blocks, len(blocks)):
-        rng = randomness.generator(knobs.seed, "glyphs", start // BLOCK_CLASSES)
-        skeletons = draw_skeletons(rng, BLOCK_CLASSES, knobs)[: knobs.num_classes - start]
+        rng = randomness.generator(options.seed, "glyphs", start // BLOCK_CLASSES)
+        skeletons = draw_skeletons(rng, BLOCK_CLASSES, options)[: options.num_classes - start]
         for offset, skeleton in enumerate(skeletons):
-            strokes, pen = draw_exemplar_strokes(rng, skeleton, knobs)
+            strokes, pen = draw_exemplar_strokes(rng, skeleton, options)
             images[start + offset] = render(strokes, pen, data.image_size)
     return images
 
 
 def draw_skeletons(
-    rng: np.random.Generator, count: int, knobs: ml_collections.ConfigDict
+    rng: np.random.Generator, count: int, options: ml_collections.ConfigDict
 ) -> np.ndarray:
     """Skeletons of `count` classes, float64 [count, max_strokes, 4 control points, 2].
 
     Absent strokes are NaN; all others have length >= `min_stroke_length`. Raises ValueError if such
     characters are too rare.
     """
-    skeletons = _candidates(rng, count, knobs)
+    skeletons = _candidates(rng, count, options)
     for _ in range(MAX_REDRAWS):
         lengths = np.nanmin(stroke_lengths(skeletons), axis=1)
         low, high = _bounding_box(skeletons)
         extent = (high - low).min(axis=1)
-        poor = (lengths < knobs.min_stroke_length) | (extent < MIN_EXTENT)
+        poor = (lengths < options.min_stroke_length) | (extent < MIN_EXTENT)
         if not poor.any():
             return skeletons
-        skeletons[poor] = _candidates(rng, int(np.count_nonzero(poor)), knobs)
+        skeletons[poor] = _candidates(rng, int(np.count_nonzero(poor)), options)
     raise ValueError(
-        f"data.glyphs: hardly any character of up to max_strokes = {knobs.max_strokes} strokes "
-        f"has only strokes longer than min_stroke_length = {knobs.min_stroke_length}"
+        f"data.glyphs: hardly any character of up to max_strokes = {options.max_strokes} strokes "
+        f"has only strokes longer than min_stroke_length = {options.min_stroke_length}"
     )
 
 
 def _candidates(
-    rng: np.random.Generator, count: int, knobs: ml_collections.ConfigDict
+    rng: np.random.Generator, count: int, options: ml_collections.ConfigDict
 ) -> np.ndarray:
-    num_strokes = rng.integers(knobs.min_strokes, knobs.max_strokes + 1, size=count)
-    skeletons = np.empty((count, knobs.max_strokes, 4, 2))
-    for stroke in range(knobs.max_strokes):
+    num_strokes = rng.integers(options.min_strokes, options.max_strokes + 1, size=count)
+    skeletons = np.empty((count, options.max_strokes, 4, 2))
+    for stroke in range(options.max_strokes):
         start = rng.random((count, 2))
         if stroke:
             # Start on an earlier stroke.
             earlier = skeletons[np.arange(count), rng.integers(stroke, size=count)]
             joints = bezier_points(earlier, 5)[np.arange(count), rng.integers(5, size=count)]
-            joined = rng.random((count, 1)) < knobs.p_connected
+            joined = rng.random((count, 1)) < options.p_connected
             start = np.where(joined, joints, start)
         end = rng.random((count, 2))
         # As in handwriting, strokes bow to one side; the twist makes some of them S-shaped.
@@ -103,7 +103,7 @@ def _candidates(
         first = start + chord / 3 + (bow + twist) * normal
         second = start + chord * 2 / 3 + (bow - twist) * normal
         skeletons[:, stroke] = np.stack([start, first, second, end], axis=1)
-    skeletons[np.arange(knobs.max_strokes) >= num_strokes[:, None]] = np.nan
+    skeletons[np.arange(options.max_strokes) >= num_strokes[:, None]] = np.nan
     low, high = _bounding_box(skeletons)
     center = (low + high) / 2
     scale = BOX / (high - low).max(axis=1)
@@ -129,16 +129,16 @@ def stroke_lengths(skeletons: np.ndarray) -> np.ndarray:
 
 
 def draw_exemplar_strokes(
-    rng: np.random.Generator, skeleton: np.ndarray, knobs: ml_collections.ConfigDict
+    rng: np.random.Generator, skeleton: np.ndarray, options: ml_collections.ConfigDict
 ) -> tuple[np.ndarray, np.ndarray]:
     """Varies a skeleton: strokes [exemplars, strokes, 4, 2] and pen widths [exemplars]."""
-    count = knobs.num_exemplars
+    count = options.num_exemplars
     present = skeleton[~np.isnan(skeleton[:, 0, 0])]
-    strokes = present + rng.normal(0, knobs.control_jitter, size=(count, *present.shape))
-    angle = rng.normal(0, knobs.rotation, count)
-    shear = rng.normal(0, knobs.shear, count)
-    scale_x, scale_y = np.exp(rng.normal(0, knobs.scale, (2, count)))
-    shift = rng.normal(0, knobs.shift, (count, 1, 1, 2))
+    strokes = present + rng.normal(0, options.control_jitter, size=(count, *present.shape))
+    angle = rng.normal(0, options.rotation, count)
+    shear = rng.normal(0, options.shear, count)
+    scale_x, scale_y = np.exp(rng.normal(0, options.scale, (2, count)))
+    shift = rng.normal(0, options.shift, (count, 1, 1, 2))
     cos, sin = np.cos(angle), np.sin(angle)
     # Scale, then shear, then rotate; [exemplars, 2, 2].
     rows = [
@@ -147,7 +147,7 @@ def draw_exemplar_strokes(
     ]
     affine = np.ascontiguousarray(np.moveaxis(np.array(rows), -1, 0))
     strokes = np.einsum("eij,eskj->eski", affine, strokes - 0.5) + 0.5 + shift
-    return strokes, rng.uniform(knobs.min_pen_width, knobs.max_pen_width, count)
+    return strokes, rng.uniform(options.min_pen_width, options.max_pen_width, count)
 
 
 def render(strokes: np.ndarray, pen_width: np.ndarray, image_size: int) -> np.ndarray:
@@ -155,7 +155,7 @@ def render(strokes: np.ndarray, pen_width: np.ndarray, image_size: int) -> np.nd
 
     Pen widths [N] are fractions of the image side. 255 is background.
     """
-    # Points are much closer than a pixel; otherwise thin pens would draw beads.
+    # Points are much denser than pixels; otherwise thin pens would draw beads.
     points = bezier_points(strokes, 2 * image_size).reshape(len(strokes), -1, 2)
     points = (points * image_size - 0.5).astype(np.float32)
     pixels = np.arange(image_size, dtype=np.float32)

@@ -51,7 +51,7 @@ def images_shape(data: ml_collections.ConfigDict) -> SourceShape:
 
 
 def load_images(data: ml_collections.ConfigDict) -> ExampleBank:
-    """Decodes and resizes the images; those of a folder once, into a cache.
+    """Decodes and resizes the images; those of a folder are cached.
 
     Raises DataUnavailableError if a file cannot be read, or a number is outside [0, 1].
     """
@@ -86,8 +86,8 @@ def _is_folder(data: ml_collections.ConfigDict) -> bool:
     if data.images.path and path.is_dir():
         if unused := data.images.array or data.images.labels:
             raise ValueError(
-                f"data.images.array and data.images.labels must be '', not '{unused}': the classes "
-                f"of {path} are its folders"
+                f"data.images.array and data.images.labels must be '', not '{unused}': the folders "
+                f"in {path} are the classes"
             )
         return True
     if path.suffix.lower() not in arrays.SUFFIXES:
@@ -137,7 +137,7 @@ def _walked(root: Path) -> tuple[dict[str, int], dict[str, list[str]]]:
                 raise ValueError(f"{where}: {path} is not a .png, .jpg, or .jpeg image")
             if not is_class:
                 raise ValueError(
-                    f"{where}: {path} is in no folder of a class; expected CLASS/*.png or "
+                    f"{where}: {path} is not in a class folder; expected CLASS/*.png or "
                     "GROUP/CLASS/*.png"
                 )
         if is_class:

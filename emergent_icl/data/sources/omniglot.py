@@ -154,12 +154,12 @@ def _read(builder: Any) -> cache.Arrays:
     return {"packed": packed, "names": np.array(builder.info.features["label"].names)}
 
 
-_ADVICE = """Omniglot is not available here: not in {where}, and no download ({error}).
-  Prepare it on a machine with a network:
+_ADVICE = """Omniglot is not in {where} and cannot be downloaded ({error}).
+  Prepare it on a machine with internet access:
     python -c "import tensorflow_datasets as tfds; tfds.load('omniglot')"
   Copy the folder ~/tensorflow_datasets/omniglot to this machine, and set TFDS_DATA_DIR (or
   --config.data.data_dir) to the folder that contains 'omniglot'.
-  Procedural characters need no download: --config=experiments/configs/glyphs.py:demo"""
+  Procedural characters need no download: --config=glyphs:demo"""
 
 _DAMAGED = """Omniglot in {where} is damaged ({why}).
   Copy that folder again, or remove it to download and prepare it again."""

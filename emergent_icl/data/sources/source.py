@@ -1,4 +1,4 @@
-"""Data sources, and the classes and exemplars that a config shows of them.
+"""Data sources, and which of their classes and exemplars a config shows.
 
 To add a source, register one DataSource, also from outside the package.
 """
@@ -45,7 +45,7 @@ class DataSource:
       names: config.data -> class names, if known without loading the data.
       groups: (config.data, data.split.groups) -> group name of each class. Raises ValueError for
         unknown names. None: only groups of consecutive classes exist.
-      has_thin_strokes: encoders without normalization barely learn it on a background of ones.
+      has_thin_strokes: dark on white, it is barely learned by encoders without normalization.
       generator: version of the code that generates examples from its options alone; increase it
         whenever examples change. None: examples are read from files.
     """
