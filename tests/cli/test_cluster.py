@@ -1,4 +1,4 @@
-"""Which processes a run has: by flags, by a scheduler, or this one alone."""
+"""The processes of a run, from flags or a scheduler."""
 
 from types import SimpleNamespace
 
@@ -23,11 +23,11 @@ def _no_tpus(monkeypatch):
     monkeypatch.setattr(cluster, "_TPUS", ("/nowhere",))
 
 
-def test_a_process_is_alone_where_nobody_says_otherwise():
+def test_without_flags_or_scheduler_there_is_one_process():
     assert membership({}) is None
 
 
-def test_flags_are_taken_as_they_are_even_under_a_scheduler():
+def test_flags_take_precedence_over_a_scheduler():
     assert membership(SLURM, "node1:1234", 2, 1) == {
         "coordinator_address": "node1:1234",
         "num_processes": 2,
@@ -47,13 +47,13 @@ def test_flags_are_taken_as_they_are_even_under_a_scheduler():
         (("node1:1234", 2, 2), "--process_id=2 must be below --num_processes=2"),
     ],
 )
-def test_flags_that_are_missing_or_wrong_are_named(given, said):
+def test_missing_or_invalid_flags_are_named(given, said):
     with pytest.raises(ClusterError, match=said):
         membership({}, *given)
 
 
-def test_tasks_of_slurm_and_ranks_of_open_mpi_are_processes_of_one_run():
-    """JAX itself knows how to ask both."""
+def test_slurm_tasks_and_open_mpi_ranks_are_processes_of_one_run():
+    """JAX detects both."""
     assert membership(SLURM) == {}
     mpi = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_MCA_orte_hnp_uri": "1"}
     assert membership(mpi) == {}
@@ -63,42 +63,42 @@ def test_tasks_of_slurm_and_ranks_of_open_mpi_are_processes_of_one_run():
     "changed",
     [
         {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1"},
-        # An interactive shell in an allocation of four.
+        # An interactive shell in an allocation of four tasks.
         {"SLURM_STEP_NUM_TASKS": "1"},
-        # A batch script, and whatever it starts without srun, is no task.
+        # A batch script, and what it starts without srun, is not a task.
         {"SLURM_STEP_NODELIST": None},
     ],
 )
-def test_one_task_and_no_task_are_alone(changed):
+def test_a_single_task_is_a_run_with_one_process(changed):
     environment = {name: value for name, value in (SLURM | changed).items() if value}
     assert membership(environment) is None
 
 
-def test_an_open_mpi_that_jax_cannot_ask_is_said():
+def test_an_unsupported_open_mpi_is_an_error():
     with pytest.raises(ClusterError, match=r"version of Open MPI.*--coordinator_address"):
         membership({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"})
     assert membership({"OMPI_COMM_WORLD_SIZE": "1"}) is None
 
 
-def test_a_task_that_is_alone_on_its_node_has_all_of_its_gpus(monkeypatch):
+def test_a_task_alone_on_its_node_uses_all_its_gpus(monkeypatch):
     monkeypatch.setattr(cluster, "visible_gpus", lambda: ["2", "5"])
     alone = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}
     assert membership(SLURM | alone) == {"local_device_ids": [0, 1]}
-    # Two tasks a node have one each.
+    # Two tasks per node get one GPU each.
     assert membership(SLURM) == {}
     mpi = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_MCA_orte_hnp_uri": "1"}
     assert membership(mpi | {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}) == {}
     assert membership(mpi | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}) == {"local_device_ids": [0, 1]}
 
 
-def test_a_task_that_sees_a_single_gpu_has_that_one(monkeypatch):
-    """However many tasks its node has: `srun --gpus-per-task=1`."""
+def test_a_task_that_sees_one_gpu_uses_it(monkeypatch):
+    """For any number of tasks on its node: `srun --gpus-per-task=1`."""
     monkeypatch.setattr(cluster, "visible_gpus", lambda: ["0"])
     assert membership(SLURM) == {"local_device_ids": [0]}
 
 
-def test_tpus_of_this_machine_alone_need_nobody(monkeypatch):
-    """Where JAX finds no others it has nobody to be told of by."""
+def test_a_single_tpu_machine_needs_no_coordinator(monkeypatch):
+    """JAX finds no other processes, and therefore no coordinator."""
 
     def initialize(**settings):
         raise ValueError("coordinator_address should be defined.")
@@ -111,10 +111,10 @@ def test_tpus_of_this_machine_alone_need_nobody(monkeypatch):
         cluster._initialize({"num_processes": 2})
 
 
-def test_tpus_are_asked_for_the_others(monkeypatch, tmp_path):
+def test_tpus_are_detected(monkeypatch, tmp_path):
     (tmp_path / "accel0").touch()
     monkeypatch.setattr(cluster, "_TPUS", (str(tmp_path / "accel0"),))
-    # Any device may be of that name.
+    # Other devices may have that name.
     assert membership({}) is None
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     assert membership({}) == {}

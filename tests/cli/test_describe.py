@@ -3,7 +3,7 @@ import re
 from launching import launch
 
 
-def test_describe_says_what_a_config_means():
+def test_describe_explains_a_config():
     skewed = "--config.data.sequences.zipf_exponent=3"
     done = launch("describe", "--config=tests/tiny.py:images", skewed)
     assert done.returncode == 0, done.stderr
@@ -15,14 +15,14 @@ def test_describe_says_what_a_config_means():
     assert "warning: 8 holdout classes" in done.stdout
 
 
-def test_describe_without_measuring_takes_no_time():
+def test_describe_without_measuring_reports_no_time():
     done = launch("describe", "--config=experiments/configs/omniglot.py:paper", "--nomeasure")
     assert done.returncode == 0, done.stderr
     assert "831,479" in done.stdout
     assert "ms per step" not in done.stdout
 
 
-def test_describe_refuses_what_cannot_run():
+def test_describe_rejects_an_invalid_config():
     done = launch("describe", "--config=tests/tiny.py:images", "--config.training.batch_size=0")
     assert done.returncode == 1
     assert "training.batch_size = 0 must be an integer >= 1" in done.stderr

@@ -1,4 +1,4 @@
-"""The code of docs/extending.md, as a user would run it: in files and processes of its own."""
+"""The code of docs/extending.md, run as a user would: from files, in separate processes."""
 
 import json
 import re
@@ -17,7 +17,7 @@ QUICK = ["--config.evaluation.num_sequences=200", "--config.data.feeder=python"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A user's folder with the modules of the page."""
+    """A folder with the modules of the page."""
     folder = tmp_path_factory.mktemp("user")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.S)
     name = None
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 def launch(folder, module, *flags, **how):
-    """From a user's folder; the package is found as an installed one would be."""
+    """Runs a command in that folder; the package is found as if installed."""
     env = {"PYTHONPATH": str(ROOT)}
     process = launching.start("-m", module, *flags, cwd=folder, env=env, shortcuts=True, **how)
     out, err = process.communicate(timeout=launching.PATIENCE)
@@ -40,7 +40,7 @@ def launch(folder, module, *flags, **how):
 
 
 @pytest.mark.faults
-def test_every_registry_is_extended_from_outside(folder):
+def test_every_registry_can_be_extended(folder):
     run = folder / "run"
     flags = ["--extensions=my_extension", f"--workdir={run}", "--config=my_config.py"]
     words = [*flags, *QUICK, "--config.training.num_steps=100"]
@@ -49,7 +49,7 @@ def test_every_registry_is_extended_from_outside(folder):
     summary = json.loads((run / "summary.json").read_text())
     modes = {"fewshot_holdout", "no_support_zipfian", "fewshot_holdout_1_shot", "one_shot"}
     assert set(summary["evals"]) == modes
-    # The schedule: the last quarter has an eighth of the peak.
+    # In the last quarter, the schedule's rate is an eighth of the peak.
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["train/learning_rate"] == pytest.approx(1e-3 * (0.25 + 0.125) / 2, rel=1e-3)
 
@@ -66,7 +66,7 @@ def test_every_registry_is_extended_from_outside(folder):
     assert done.returncode == 0, done.stderr
     done = launch(folder, "experiments.options", flags[0], "--filter=burst")
     assert done.returncode == 0, done.stderr
-    # Without the extension the names are unknown, and the error says so.
+    # Without the extension, the error says that its names are unknown.
     done = launch(folder, *evaluate)
     assert done.returncode == 1
     assert "data.source = 'mosaics' must be one of" in done.stderr
@@ -92,7 +92,7 @@ def test_a_sweep_over_two_options_is_one_file(folder):
     assert [one.value for one in sweep.conditions][:3] == [(4, 0.5), (4, 1.0), (8, 0.5)]
 
 
-def test_options_of_extensions_are_checked_like_all_others(folder):
+def test_extension_options_are_checked(folder):
     flags = ["--extensions=my_extension", f"--workdir={folder / 'none'}", "--config=my_config.py"]
     wrong = ["--config.data.mosaics.p_turned=0.7", "--config.data.mosaics.num_clases=3"]
     done = launch(folder, "experiments.train", *flags, *wrong)
@@ -102,7 +102,7 @@ def test_options_of_extensions_are_checked_like_all_others(folder):
 
 
 @pytest.mark.faults
-def test_vectors_from_a_file_need_no_code(folder):
+def test_training_on_vectors_from_a_file(folder):
     page = (ROOT / "docs" / "howto" / "own-data.md").read_text()
     (command,) = re.findall(r"^emergent-icl (train --config=gaussian .*?)\n```", page, re.S | re.M)
     vectors = np.random.default_rng(0).normal(size=(6000, 8)).astype(np.float32)
@@ -113,7 +113,7 @@ def test_vectors_from_a_file_need_no_code(folder):
     assert "features my_vectors.npz: 900 rare, 0 common, 100 holdout classes" in done.stdout
 
 
-def test_an_extension_that_cannot_be_imported_is_one_message(folder):
+def test_an_import_error_in_an_extension_is_one_message(folder):
     done = launch(folder, "experiments.train", "--extensions=nowhere", "--config=my_config.py")
     assert done.returncode == 2
     assert "error: --extensions: nowhere cannot be imported" in done.stderr

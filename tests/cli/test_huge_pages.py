@@ -9,37 +9,37 @@ from emergent_icl.cli import start
 from emergent_icl.cli.start import restart_with_huge_pages, wanted_tunables
 
 GLIBC = ("glibc", "2.36")
-ASKED = "always [madvise] never"
+MADVISE = "always [madvise] never"
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.parametrize(
     ("mode", "libc", "environment", "expected"),
     [
-        (ASKED, GLIBC, {}, "glibc.malloc.hugetlb=1"),
-        (ASKED, GLIBC, {"GLIBC_TUNABLES": "glibc.a=2"}, "glibc.a=2:glibc.malloc.hugetlb=1"),
-        (ASKED, ("glibc", "2.35"), {}, "glibc.malloc.hugetlb=1"),
+        (MADVISE, GLIBC, {}, "glibc.malloc.hugetlb=1"),
+        (MADVISE, GLIBC, {"GLIBC_TUNABLES": "glibc.a=2"}, "glibc.a=2:glibc.malloc.hugetlb=1"),
+        (MADVISE, ("glibc", "2.35"), {}, "glibc.malloc.hugetlb=1"),
         # Nothing to gain, not possible, or already decided.
         ("[always] madvise never", GLIBC, {}, None),
         ("always madvise [never]", GLIBC, {}, None),
         ("", GLIBC, {}, None),
-        (ASKED, ("glibc", "2.31"), {}, None),
-        (ASKED, ("", ""), {}, None),
-        (ASKED, GLIBC, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, None),
-        (ASKED, GLIBC, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, None),
+        (MADVISE, ("glibc", "2.31"), {}, None),
+        (MADVISE, ("", ""), {}, None),
+        (MADVISE, GLIBC, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, None),
+        (MADVISE, GLIBC, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, None),
     ],
 )
-def test_asked_for_only_where_it_helps(mode, libc, environment, expected):
+def test_huge_pages_are_requested_only_if_they_help(mode, libc, environment, expected):
     assert wanted_tunables(mode, libc, environment) == expected
 
 
-def test_a_launcher_begins_again_as_the_same_process_with_the_same_words(tmp_path):
+def test_a_launcher_restarts_in_the_same_process_with_the_same_arguments(tmp_path):
     code = (
         "import os, platform, sys\n"
         "from emergent_icl.cli import start\n"
-        # Where this machine gives huge pages anyway, it is told that it does not.
+        # This machine may provide huge pages already.
         "wanted = start.wanted_tunables\n"
-        f"start.wanted_tunables = lambda mode, libc, env: wanted({ASKED!r}, {GLIBC!r}, env)\n"
+        f"start.wanted_tunables = lambda mode, libc, env: wanted({MADVISE!r}, {GLIBC!r}, env)\n"
         "print(os.getpid(), flush=True)\n"
         "start.restart_with_huge_pages()\n"
         "print(sys.argv[1:], os.environ['GLIBC_TUNABLES'])\n"
@@ -58,30 +58,30 @@ def test_a_launcher_begins_again_as_the_same_process_with_the_same_words(tmp_pat
 
 
 @pytest.fixture
-def begun(monkeypatch, tmp_path):
-    """Programs that this process was replaced by, where there is something to gain."""
+def restarts(monkeypatch, tmp_path):
+    """Recorded calls of execve, on a machine where huge pages help."""
     mode = tmp_path / "enabled"
-    mode.write_text(ASKED)
+    mode.write_text(MADVISE)
     monkeypatch.setattr(start, "_MODE", mode)
     monkeypatch.setattr("platform.libc_ver", lambda: GLIBC)
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setattr("sys.gettrace", lambda: None)
-    # Not those of these tests.
+    # Hide pytest.
     monkeypatch.setattr(start, "_callers", lambda: {"__main__", "runpy", "emergent_icl"})
-    # Another test of this process may have imported it.
+    # Another test may have imported it.
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
-    begun = []
-    monkeypatch.setattr("os.execve", lambda *arguments: begun.append(arguments))
-    return begun
+    restarts = []
+    monkeypatch.setattr("os.execve", lambda *arguments: restarts.append(arguments))
+    return restarts
 
 
-def test_only_a_program_begins_again(begun, monkeypatch):
+def test_only_a_program_restarts(restarts, monkeypatch):
     restart_with_huge_pages()
-    assert len(begun) == 1
+    assert len(restarts) == 1
     for target, name, value in (
         (sys, "ps1", ">>> "),
         (sys, "gettrace", lambda: print),
-        # A debugger that was told to continue.
+        # A debugger that continued the program.
         (start, "_callers", lambda: {"__main__", "runpy", "pdb", "bdb", "emergent_icl"}),
         (sys, "executable", "/usr/bin/embeds"),
         (sys, "executable", None),
@@ -91,18 +91,18 @@ def test_only_a_program_begins_again(begun, monkeypatch):
             restart_with_huge_pages()
     monkeypatch.setitem(sys.modules, "IPython", sys)
     restart_with_huge_pages()
-    assert len(begun) == 1
+    assert len(restarts) == 1
 
 
-def test_it_begins_once_whatever_becomes_of_its_environment(begun, monkeypatch):
+def test_it_restarts_only_once_even_if_the_environment_changes(restarts, monkeypatch):
     restart_with_huge_pages()
-    ((_, _, environment),) = begun
+    ((_, _, environment),) = restarts
     monkeypatch.setattr("os.environ", {**environment, "GLIBC_TUNABLES": ""})
     restart_with_huge_pages()
-    assert len(begun) == 1
+    assert len(restarts) == 1
 
 
-def test_what_cannot_begin_again_goes_on(begun, monkeypatch):
+def test_a_failed_restart_is_ignored(restarts, monkeypatch):
     def refuse(*arguments):
         raise PermissionError
 
@@ -110,7 +110,7 @@ def test_what_cannot_begin_again_goes_on(begun, monkeypatch):
     restart_with_huge_pages()
 
 
-def test_a_debugger_keeps_its_process(tmp_path):
+def test_a_debugged_program_does_not_restart(tmp_path):
     script = tmp_path / "launcher.py"
     script.write_text(
         "import os\n"

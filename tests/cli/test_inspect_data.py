@@ -1,4 +1,4 @@
-"""The launcher as a process of its own."""
+"""The launcher, in a separate process."""
 
 import json
 
@@ -18,7 +18,7 @@ def files(folder):
 
 
 @pytest.mark.parametrize("preset", ["images", "symbols", "vectors"])
-def test_pictures_table_and_numbers(preset, tmp_path):
+def test_figures_table_and_numbers(preset, tmp_path):
     folder = tmp_path / "new" / "folder"
     before = claim(folder, "symbols") if preset == "symbols" else {}
     done = launch(
@@ -28,9 +28,9 @@ def test_pictures_table_and_numbers(preset, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     pictures = [f"sequences_{name}" for name in ("train_bursty", *MODES)]
-    # Integers look like nothing.
-    alike = () if preset == "symbols" else ("lookalikes",)
-    figures = (*pictures, "class_frequencies", "bursts", *alike)
+    # Integers have no lookalikes.
+    lookalikes = () if preset == "symbols" else ("lookalikes",)
+    figures = (*pictures, "class_frequencies", "bursts", *lookalikes)
     names = [f"figures/{name}.{FORMATS[preset]}" for name in figures]
     assert files(folder) == {*names, "inspection.json", *before}
     for name in names:
@@ -48,19 +48,19 @@ def test_pictures_table_and_numbers(preset, tmp_path):
     content = json.loads((folder / "inspection.json").read_text())
     assert content["evaluation"]["fewshot_holdout"]["support"] == 1.0
     assert content["evaluation"]["no_support_zipfian"]["support"] == 0.0
-    # Half of the sequences are bursty; the query's class stands in some others by chance.
+    # Half of the sequences are bursty; others contain the query's class by chance.
     training = content["training"]["bursty"]
     assert 0.5 < training["support"] < 0.8
     assert training["num_sequences"] == 500
 
-    # A run of another config lives there: it is left alone, and the reader is told.
+    # The folder has a run with another config, which is not changed; a note says so.
     assert {name: (folder / name).read_bytes() for name in before} == before
     note = f"Note: the run in {folder} has another config: data.sequences.p_bursty."
     assert (note in " ".join(done.stdout.split())) == bool(before)
 
 
 def claim(folder, preset, **changes):
-    """Makes a folder look like that of a run; returns its files."""
+    """Makes a folder look like a run's; returns its files."""
     config = tiny.get_config(preset).unlock()
     config.update_from_flattened_dict(changes)
     workdir = Workdir(folder)
@@ -69,7 +69,7 @@ def claim(folder, preset, **changes):
     return {name: (folder / name).read_bytes() for name in files(folder)}
 
 
-def test_without_a_config_the_run_in_the_folder_is_inspected(tmp_path):
+def test_without_a_config_it_inspects_the_run_in_the_folder(tmp_path):
     before = claim(tmp_path, "symbols", **{"evaluation.modes": ("flip",)})
     done = launch("inspect_data", f"--workdir={tmp_path}", "--rows=1", "--sample=20", "--seed=5")
     assert done.returncode == 0, done.stderr
@@ -89,7 +89,7 @@ def test_without_a_config_the_run_in_the_folder_is_inspected(tmp_path):
          "data.sequences.p_bursty = 2.0 must be a number >= 0 and <= 1"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_message_and_leaves_no_trace(flags, message, tmp_path):
+def test_invalid_input_is_one_message_and_writes_nothing(flags, message, tmp_path):
     folder = tmp_path / "none"
     done = launch("inspect_data", *(flag.format(folder) for flag in flags))
     assert done.returncode in (1, 2)

@@ -28,7 +28,7 @@ def test_inspect_run_draws_predictions_and_attention(trained):
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
-def test_inspect_data_of_a_trained_run_gives_icl_without_look_alikes(trained):
+def test_inspect_data_of_a_trained_run_reports_icl_without_lookalikes(trained):
     done = launch("inspect_data", f"--workdir={trained}", "--rows=1", "--sample=20")
     assert done.returncode == 0, done.stderr
     assert "The 5% of held-out characters that are nearest to a training class" in done.stdout
@@ -41,7 +41,7 @@ def test_inspect_data_of_a_trained_run_gives_icl_without_look_alikes(trained):
     assert everything["accuracy"]["mean"] == summary["evals"][mode][metric]
     assert len(without) == 2
     for one in without:
-        # Of 8 held-out classes, 2 of which a sequence shows.
+        # One of 8 held-out classes; each sequence shows 2.
         assert one["num_left_out"] == 1
         assert one["num_sequences"] == pytest.approx(50 * 6 / 8, abs=12)
 

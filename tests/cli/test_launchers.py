@@ -1,4 +1,4 @@
-"""Every launcher, as a process of its own."""
+"""Every launcher, in a separate process."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def test_train_prints_progress_table_and_figure(trained):
     assert json.loads((folder / "summary.json").read_text())["step"] == 40
 
 
-def test_train_again_says_that_the_run_is_complete(trained):
+def test_rerunning_train_reports_that_the_run_is_complete(trained):
     folder, _ = trained
     before = (folder / "metrics.jsonl").read_bytes()
     done = launch("train", *train_flags(folder))
@@ -43,7 +43,7 @@ def test_train_again_says_that_the_run_is_complete(trained):
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
-def test_train_without_a_config_takes_that_of_the_folder(trained, tmp_path):
+def test_train_without_a_config_uses_the_folders_config(trained, tmp_path):
     done = launch("train", f"--workdir={trained[0]}")
     assert "is complete: 40 steps. Nothing was changed." in done.stdout, done.stderr
     done = launch("train", f"--workdir={tmp_path}")
@@ -51,7 +51,7 @@ def test_train_without_a_config_takes_that_of_the_folder(trained, tmp_path):
     assert done.stderr.startswith(f"error: {tmp_path} is not the work directory of a run")
 
 
-def test_evaluate_needs_nothing_but_the_workdir(trained):
+def test_evaluate_needs_only_the_workdir(trained):
     folder, _ = trained
     done = launch(
         "evaluate", f"--workdir={folder}", "--modes=fewshot_rare,no_support_common",
@@ -63,7 +63,7 @@ def test_evaluate_needs_nothing_but_the_workdir(trained):
     path = folder / "evaluations" / "step_40_num_sequences=200.json"
     written = json.loads(path.read_text())
     assert set(written["evals"]) == {"fewshot_rare", "no_support_common"}
-    # On another machine: other devices, other modes; what was measured before stays.
+    # As on another machine, with other devices and modes: earlier results remain.
     done = launch(
         "evaluate", f"--workdir={folder}", "--modes=bursty", "--num_sequences=200", devices=3
     )  # fmt: skip
@@ -75,7 +75,7 @@ def test_evaluate_needs_nothing_but_the_workdir(trained):
     assert accuracy["low"] < accuracy["mean"] < accuracy["high"]
     assert written["options"] == {"evaluation.num_sequences": 200}
     assert (written["num_sequences"], written["shots"], written["ways"]) == (200, 4, 2)
-    # Another run in the same folder is not mixed with it.
+    # Results of another run in the same folder are replaced.
     path.write_text(json.dumps({**written, "run": {**written["run"], "identity": 1}}))
     done = launch("evaluate", f"--workdir={folder}", "--modes=flip", "--num_sequences=200")
     assert "Replaced: results of another run" in done.stdout
@@ -129,7 +129,7 @@ def test_train_errors_are_one_message(tmp_path):
 
 
 @pytest.mark.faults
-def test_a_signal_while_it_starts_is_answered_too(tmp_path):
+def test_a_signal_during_startup_is_handled(tmp_path):
     process = start("-m", "experiments.train", *train_flags(tmp_path / "run"), fresh=True)
     time.sleep(0.7)
     process.send_signal(signal.SIGINT)
@@ -143,10 +143,10 @@ PAPER = "experiments/configs/omniglot.py:paper"
 
 
 @pytest.mark.faults
-def test_an_interrupt_of_other_launchers_is_no_traceback():
+def test_interrupting_other_launchers_prints_no_traceback():
     words = ("-m", "experiments.describe", f"--config={PAPER}")
     process = start(*words, env={"PYTHONUNBUFFERED": "1"})
-    # The table of parameters is out: it is compiling or about to.
+    # The table of parameters precedes compilation.
     while "Parameters" not in process.stdout.readline():
         assert process.poll() is None
     time.sleep(1)
@@ -158,7 +158,7 @@ def test_an_interrupt_of_other_launchers_is_no_traceback():
     assert "Fatal" not in errors
 
 
-def test_a_batch_that_does_not_divide_by_the_devices_is_refused(tmp_path):
+def test_a_batch_not_divisible_by_the_devices_is_rejected(tmp_path):
     done = launch("train", *train_flags(tmp_path / "run"), devices=3)
     assert done.returncode == 1
     assert "training.batch_size = 8 must be a multiple of the 3 devices" in done.stderr
@@ -201,7 +201,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
 
 
 def state_bytes(folder):
-    """Every leaf of the last state as bytes."""
+    """All leaves of the last state, as bytes."""
     import jax
 
     from emergent_icl.runs.open import load_run
@@ -248,14 +248,14 @@ def wait_for_new_lines(path, steps, process):
     raise AssertionError("no metrics were written")
 
 
-def test_a_loss_that_is_not_finite_is_one_message(tmp_path):
+def test_a_non_finite_loss_is_one_message(tmp_path):
     options = {"training.optimizer.name": "sgd", "training.optimizer.learning_rate": 1e30}
     done = launch("train", *train_flags(tmp_path, **options))
     assert done.returncode == 1
     assert re.search(r"error: The loss at step \d+ is (nan|inf)", done.stderr)
 
 
-# BatchNorm, whose statistics are shared; and everything that is random on the device.
+# With BatchNorm, which shares statistics, and all randomness on the device.
 ON_DEVICES = {
     "data.augment": True,
     "data.random_rare_images": True,
@@ -263,9 +263,9 @@ ON_DEVICES = {
     "model.example_dropout": 0.1,
     "model.positional_dropout": 0.1,
     "training.interim_weight": 0.2,
-    # It compiles sooner than a transformer, and devices are the same to it.
+    # It compiles faster than a transformer and is distributed in the same way.
     "model.sequence_model": "rnn",
-    # Adam would not notice gradients of another scale.
+    # Adam would hide a wrong scale of the gradients.
     "training.optimizer.name": "sgd",
     "training.optimizer.learning_rate": 0.1,
     "training.num_steps": 10,
@@ -276,8 +276,8 @@ ON_DEVICES = {
 
 
 @pytest.mark.faults
-def test_devices_train_the_same_model(tmp_path):
-    """1, 2 and 4 devices differ by rounding."""
+def test_the_number_of_devices_does_not_change_the_model(tmp_path):
+    """1, 2, and 4 devices differ only by rounding."""
     numbers = []
     for devices in (1, 2, 4):
         folder = tmp_path / str(devices)
@@ -293,7 +293,7 @@ def test_devices_train_the_same_model(tmp_path):
 
 
 @pytest.mark.faults
-def test_all_but_tfds_and_tfdata_works_without_tensorflow(tmp_path):
+def test_only_tfds_and_tfdata_need_tensorflow(tmp_path):
     program = f"""
 import sys
 for name in ("tensorflow", "tensorflow_datasets", "tensorflow_cpu"):

@@ -1,4 +1,4 @@
-"""What users name by a path, a config above all: every door understands and refuses the same."""
+"""Paths that users give: every function and command accepts and rejects the same ones."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def refusal(where):
 @pytest.mark.parametrize(
     "folder", ["a:b", "C:\\x", "with space", "deep/a:b:c", "x.py.d", "ünï", "name=a"]
 )
-def test_a_colon_in_a_path_is_no_preset(tmp_path, folder):
+def test_a_colon_in_a_path_does_not_start_a_preset(tmp_path, folder):
     path = tmp_path / folder / "conf.py"
     path.parent.mkdir(parents=True)
     shutil.copy(tiny.__file__, path)
@@ -46,14 +46,14 @@ def test_a_colon_in_a_path_is_no_preset(tmp_path, folder):
     assert load_sweep(f"{sweep}:searched").search is not None
 
 
-def test_a_drive_of_windows_is_part_of_the_path(tmp_path, monkeypatch):
+def test_a_windows_drive_letter_is_part_of_the_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(tiny.__file__, "C:\\x\\y.py")
     assert presets.load("C:\\x\\y.py:images").name == "tiny images"
     assert "there is no file C:\\x\\z.py;" in refusal("C:\\x\\z.py:small")
 
 
-def test_presets_and_findings_go_by_name_whatever_lies_in_the_folder(tmp_path, monkeypatch):
+def test_presets_and_findings_are_found_by_name_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("omniglot", "burstiness"):
         Path(name).mkdir()
@@ -85,7 +85,7 @@ def test_presets_and_findings_go_by_name_whatever_lies_in_the_folder(tmp_path, m
         ("misspelled.py", 'misspelled.py: line 4: .*Did you mean "data"'),
     ],
 )
-def test_what_is_no_config_is_one_message(tmp_path, monkeypatch, where, said):
+def test_an_invalid_config_is_one_message(tmp_path, monkeypatch, where, said):
     monkeypatch.chdir(tmp_path)
     files = {
         "broken.json": "{",
@@ -106,10 +106,10 @@ def test_what_is_no_config_is_one_message(tmp_path, monkeypatch, where, said):
     assert re.search(said, message)
 
 
-def test_a_stored_config_is_a_config_like_any_other(tmp_path):
+def test_a_stored_config_can_be_used_like_any_config(tmp_path):
     config = tiny.get_config("vectors")
     stored = config.to_dict()
-    # As an earlier version wrote it.
+    # As written by an earlier version.
     del stored["data"]["sequences"]["draws"]
     path = tmp_path / "any name.json"
     path.write_text(json.dumps(stored))
@@ -121,7 +121,7 @@ def test_a_stored_config_is_a_config_like_any_other(tmp_path):
     assert varied.data.to_dict() == read.data.to_dict()
 
 
-def test_home_is_the_home_folder(tmp_path, monkeypatch):
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copy(tiny.__file__, tmp_path / "mine.py")
     assert presets.load("~/mine.py:images").name == "tiny images"
@@ -129,12 +129,12 @@ def test_home_is_the_home_folder(tmp_path, monkeypatch):
     assert presets.load("~/c.json").name == "tiny symbols"
     assert Workdir("~/x").path == tmp_path / "x"
     assert Workdir(Path("~/x")).path == tmp_path / "x"
-    # A folder of that name can still be meant.
+    # A folder with that name is still possible.
     assert Workdir("./~/x").path == Path.cwd() / "~" / "x"
 
 
 @pytest.mark.parametrize("option", ["data_dir", "cache_dir", "features.path", "split"])
-def test_home_is_expanded_in_every_option_that_is_a_path(option, tmp_path, monkeypatch):
+def test_a_tilde_is_expanded_in_every_path_option(option, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     if option == "data_dir":
         asked = []
@@ -171,8 +171,8 @@ WRONG_FOLDERS = {
     "~nobody-has-this-name/run": "there is no home folder '~nobody-has-this-name'",
 }
 
-# Every way from a path to a folder of runs, in Python and as a command.
-DOORS = {
+# Every function and command that takes a run's folder.
+FUNCTIONS = {
     "Workdir": Workdir,
     "load_run": load_run,
     "replica_names": replica_names,
@@ -191,16 +191,16 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("folder", WRONG_FOLDERS)
-@pytest.mark.parametrize("door", DOORS)
-def test_what_is_no_folder_is_refused_through_every_door(door, folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_an_invalid_folder_is_rejected_by_every_function(function, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises((WorkdirError, ConfigError), match=WRONG_FOLDERS[folder]):
-        DOORS[door](folder)
+        FUNCTIONS[function](folder)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_is_no_folder_is_refused_by_every_command(command):
+def test_an_invalid_folder_is_rejected_by_every_command(command):
     done = launching.launch(command, "--workdir=gs://bucket/run", *COMMANDS[command])
     assert done.returncode == 1
     assert done.stderr == (

@@ -1,4 +1,4 @@
-"""docs/options.md says what emergent_icl/config/options.py says."""
+"""docs/options.md and the command agree with emergent_icl/config/options.py."""
 
 import re
 
@@ -17,7 +17,7 @@ def test_the_page_is_up_to_date():
     page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert page == done.stdout, "docs/options.md is older than config/options.py: run `make docs`"
     rows = [line for line in page.splitlines() if line.startswith("| `")]
-    # Bars inside a cell would make columns of their own.
+    # An unescaped bar in a cell would start a column.
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {5}
     assert len(rows) == len(OPTIONS)
     assert [row.split("`")[1] for row in rows] == [f"--config.{path}" for path in OPTIONS]
@@ -25,10 +25,10 @@ def test_the_page_is_up_to_date():
     assert len(set(headings)) == len(headings)
 
 
-def test_every_option_has_a_meaning_and_a_default_that_it_may_have():
+def test_every_option_has_a_meaning_and_a_valid_default():
     config = default_config()
     for path, option in OPTIONS.items():
-        # Half sentences make no sense in a table.
+        # Rows are read on their own, so fragments make no sense.
         assert option.help
         assert not option.help.startswith("...")
         assert not option.help.endswith("...")
@@ -47,7 +47,7 @@ def test_every_option_has_a_meaning_and_a_default_that_it_may_have():
         ("split.num_", "split.num_rare", "sequences.type"),
     ],
 )
-def test_a_filter_finds_words_in_paths_and_meanings(word, found, missing):
+def test_a_filter_searches_paths_and_meanings(word, found, missing):
     paths = set(options.matching(word))
     assert f"data.{found}" in paths
     assert f"data.{missing}" not in paths
@@ -61,7 +61,7 @@ def test_the_plain_table_fits_the_terminal():
         assert option.rule.text.split()[-1] in text
 
 
-def test_the_launcher_prints_what_the_filter_leaves():
+def test_the_launcher_prints_the_matching_options():
     done = launch("options", "--filter=zipf_exponent")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("--config.data.sequences.zipf_exponent ")

@@ -1,4 +1,4 @@
-"""Every problem of a command line at once."""
+"""Overrides on the command line: values, and all problems at once."""
 
 import pytest
 from absl import flags
@@ -50,12 +50,12 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("path", UNKNOWN)
-def test_a_misspelled_option_names_the_nearest_one_first(path):
+def test_a_misspelled_option_suggests_the_nearest_first(path):
     (problem,) = problems(f"--config.{path}=1")
     assert problem.startswith(f"{path} is not an option; did you mean {UNKNOWN[path]}")
 
 
-def test_nothing_is_suggested_where_nothing_is_near():
+def test_nothing_is_suggested_if_nothing_is_similar():
     assert problems("--config.zzzzzz=1") == ["zzzzzz is not an option"]
 
 
@@ -69,11 +69,11 @@ def test_nothing_is_suggested_where_nothing_is_near():
         ("model.num_labels=many", "model.num_labels = 'many' must be an integer >= 1, or none"),
     ],
 )
-def test_a_wrong_type_names_field_value_and_what_is_allowed(override, problem):
+def test_a_type_error_names_the_option_value_and_rule(override, problem):
     assert problems(f"--config.{override}") == [problem]
 
 
-def test_an_empty_text_is_empty():
+def test_an_empty_value_is_an_empty_string():
     assert given("--config.data.data_dir=").data.data_dir == ""
 
 
@@ -82,7 +82,7 @@ UNSET = [path for path, option in OPTIONS.items() if option.default is None]
 
 @pytest.mark.parametrize("path", UNSET)
 @pytest.mark.parametrize("none", ["none", "None"])
-def test_what_may_be_unset_is_unset_by_none(path, none):
+def test_none_unsets_optional_options(path, none):
     words = [f"--config.{path}=7", f"--config.{path}={none}"]
     assert flatten(given(words[0]).to_dict())[path] == 7
     assert flatten(given(*words).to_dict())[path] is None
@@ -90,13 +90,13 @@ def test_what_may_be_unset_is_unset_by_none(path, none):
     assert problem.endswith(", or none")
 
 
-def test_nothing_else_is_unset_by_none():
+def test_none_unsets_no_other_option():
     assert given("--config.model.positions=none").model.positions == "none"
     (problem,) = problems("--config.training.seed=none")
     assert problem == "training.seed = None must be an integer from 0 to 4294967295"
 
 
-def test_values_have_the_types_of_their_options():
+def test_values_are_parsed_by_the_types_of_options():
     config = given(
         "--config.data.noise_scale=1", "--config.data.augment=1", "--config.data.split.groups=4",
         "--config.evaluation.modes=flip", "--config.model.head_hidden_sizes=[8, 8]",
@@ -110,12 +110,12 @@ def test_values_have_the_types_of_their_options():
 
 
 @pytest.mark.parametrize("word", ["--config.training.num_steps", "--config.data.split.groups"])
-def test_an_option_without_a_value_is_no_unset_one(word):
+def test_an_option_without_a_value_is_an_error(word):
     with pytest.raises(flags.Error, match=f"{word} needs a value"):
         given(word)
 
 
-def test_settings_of_the_optimizer_are_options():
+def test_optimizer_arguments_are_options():
     config = given("--config.training.optimizer.options.b1=0.8")
     assert config.training.optimizer.options.to_dict() == {"b1": 0.8}
     assert config.is_locked
@@ -139,7 +139,7 @@ def test_a_section_is_explained():
     )
 
 
-def test_everything_that_is_wrong_comes_at_once(tmp_path):
+def test_all_problems_are_reported_at_once(tmp_path):
     wrong = {
         "data.sequnces.ways": 2,
         "training.num_steps": "many",

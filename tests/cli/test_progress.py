@@ -1,4 +1,4 @@
-"""What a user sees of a run: a bar on a terminal, lines elsewhere."""
+"""Progress of a run: a bar on a terminal, lines elsewhere."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ FACTS = {
 
 @pytest.fixture(params=[True, False], ids=["terminal", "file"])
 def shown(request, monkeypatch):
-    """Whether it is a terminal, and a function that returns what was shown."""
+    """Whether output is a terminal, and a function that returns the output."""
     stream = io.StringIO()
     to = Console(file=stream, force_terminal=request.param, width=150, highlight=False)
     monkeypatch.setattr(console, "CONSOLE", to)
@@ -39,13 +39,13 @@ def test_training_is_a_bar_or_lines(shown):
     assert "compiled" in text()
     assert "loss 10.000  2.0 steps/s  8 sequences/s" in text()
     assert ("\x1b" in text()) == is_terminal
-    # Every twentieth of the run is a line.
+    # One line per twentieth of the run.
     assert ("step       5/100  loss 0.500" in text()) != is_terminal
     assert "left 48 s" in text() or is_terminal
     assert "step       7/100" not in text()
 
 
-def test_of_several_replicas_the_least_and_the_greatest_are_shown(shown):
+def test_the_range_over_replicas_is_shown(shown):
     is_terminal, text = shown
     display = progress.TrainingDisplay(0.0)
     display.started(FACTS | {"replicas": "a, b, c"})

@@ -30,7 +30,7 @@ def test_train_shows_every_replica(trained):
     assert set(json.loads((folder / "summary.json").read_text())["replicas"]) == {"iid", "other"}
 
 
-def test_evaluate_writes_a_file_for_each_or_for_one(trained):
+def test_evaluate_writes_a_file_per_replica(trained):
     folder, _ = trained
     name = "step_40_num_sequences=60.json"
     one = folder / "evaluations" / "other" / name
@@ -54,8 +54,8 @@ def test_inspect_run_names_its_figures_after_the_replica(trained):
     assert (folder / "figures" / "predictions_fewshot_holdout_step_40_iid.png").exists()
 
 
-def test_inspect_data_shows_the_replica_that_is_asked_for(trained, tmp_path):
-    """Its own sequences under its own config; the first replica by default."""
+def test_inspect_data_shows_the_requested_replica(trained, tmp_path):
+    """With its own sequences and config; by default, the first replica."""
     folder, _ = trained
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     for flags, name, p_bursty in (((), "iid", 0.0), (("--replica=other",), "other", 0.9)):
@@ -70,7 +70,7 @@ def test_inspect_data_shows_the_replica_that_is_asked_for(trained, tmp_path):
     assert "there is no replica 'nobody' (allowed: iid, other)" in done.stderr
 
 
-def test_describe_warns_of_every_replica(tmp_path):
+def test_describe_warns_about_each_replica(tmp_path):
     overrides = "({'name': 'late', 'training.optimizer.warmup_steps': 5000}, {'name': 'b'})"
     done = launch(
         "describe", "--config=tests/tiny.py:images", "--nomeasure",
@@ -83,7 +83,7 @@ def test_describe_warns_of_every_replica(tmp_path):
 
 
 @pytest.mark.faults
-def test_spread_over_devices_they_are_the_same_runs(tmp_path):
+def test_replicas_spread_over_devices_are_the_same_runs(tmp_path):
     options = {"training.replicas": 2, "training.optimizer.name": "sgd"}
     for folder, devices, more in (
         ("together", 1, {}),
@@ -98,7 +98,7 @@ def test_spread_over_devices_they_are_the_same_runs(tmp_path):
         assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-4)
 
 
-def test_compiled_programs_are_kept_in_the_users_cache(tmp_path, monkeypatch):
+def test_compiled_programs_are_cached(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -107,7 +107,7 @@ def test_compiled_programs_are_kept_in_the_users_cache(tmp_path, monkeypatch):
     assert list(start.compilation_cache().glob("*"))
 
 
-def test_a_cache_that_cannot_be_written_stops_nothing(trained, tmp_path, monkeypatch):
+def test_an_unwritable_cache_is_ignored(trained, tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     blocked = tmp_path / "cache"
     blocked.write_text("in the way")
@@ -126,21 +126,21 @@ def test_a_cache_that_cannot_be_written_stops_nothing(trained, tmp_path, monkeyp
         (False, "--a=b", "--a=b"),
     ],
 )
-def test_deterministic_operations_are_asked_for(config, monkeypatch, wanted, before, after):
+def test_deterministic_operations_are_requested(config, monkeypatch, wanted, before, after):
     monkeypatch.setenv("XLA_FLAGS", before)
     config.training.deterministic = wanted
     start.make_deterministic(config)
     assert os.environ["XLA_FLAGS"] == after
 
 
-def test_a_malformed_config_is_left_to_its_validation(config, monkeypatch):
+def test_a_malformed_config_is_left_to_validation(config, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     del config.training
     start.make_deterministic(config)
     assert os.environ["XLA_FLAGS"] == ""
 
 
-def test_caches_of_different_processors_are_apart(tmp_path, monkeypatch):
+def test_each_kind_of_processor_has_its_own_cache(tmp_path, monkeypatch):
     info = tmp_path / "cpuinfo"
     monkeypatch.setattr(start, "_CPU_INFO", info)
     folders = set()

@@ -1,4 +1,4 @@
-"""docs/reproduction.md says what its results say, and those are of the sweeps as they stand."""
+"""docs/reproduction.md agrees with its results, and they with the current sweeps."""
 
 import json
 import tarfile
@@ -18,20 +18,20 @@ ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "docs" / "reproduction"
 RESULTS = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
 for stored in RESULTS["sweeps"].values():
-    # Options that came later, at what was done before them.
+    # Later options describe the behavior before them.
     stored["config"] |= json.loads(json.dumps(lacking(stored["config"])))
 every_finding = pytest.mark.parametrize("name", files.FINDINGS)
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/reproduction.md"])
-def test_pages_say_what_the_results_say(name):
+def test_pages_match_the_results(name):
     path = ROOT / name
     text = path.read_text(encoding="utf-8")
     assert "<!-- results: " in text
     assert filled(path, FOLDER / "results.json") == text, "run: make docs"
 
 
-def test_findings_are_of_real_data_and_five_seeds():
+def test_findings_use_real_data_and_five_seeds():
     assert set(RESULTS["verdicts"]) == set(RESULTS["sweeps"]) == set(files.FINDINGS)
     assert (RESULTS["dataset"], RESULTS["preset"], RESULTS["changes"]) == (
         "omniglot",
@@ -42,7 +42,7 @@ def test_findings_are_of_real_data_and_five_seeds():
 
 
 @every_finding
-def test_results_are_of_the_sweep_as_it_stands(name):
+def test_results_match_the_current_sweeps(name):
     sweep = load_sweep(f"{Path(files.__file__).parent / name}.py:one-split")
     found = RESULTS["sweeps"][name]
     assert json.loads(json.dumps(flatten(sweep.base.to_dict()))) == found["config"]
@@ -60,7 +60,7 @@ def test_results_are_of_the_sweep_as_it_stands(name):
             assert draws == sweep.search.settings()
 
 
-def test_results_are_what_the_records_of_the_runs_say(tmp_path):
+def test_results_match_the_records_of_the_runs(tmp_path):
     with tarfile.open(FOLDER / "records.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     sweeps = [
@@ -72,14 +72,14 @@ def test_results_are_what_the_records_of_the_runs_say(tmp_path):
 
 
 @every_finding
-def test_a_verdict_rests_on_every_run(name):
+def test_every_verdict_uses_all_runs(name):
     conditions = RESULTS["sweeps"][name]["conditions"]
     counts = {len(one["runs"]) for one in conditions.values()}
     assert counts == {5} or RESULTS["verdicts"][name]["verdict"] == "inconclusive"
 
 
 @pytest.mark.parametrize("name", ["summary", *files.FINDINGS])
-def test_every_picture_is_there_and_shown(name):
+def test_every_figure_exists_and_is_shown(name):
     assert f"(reproduction/{name}.png)" in (ROOT / "docs" / "reproduction.md").read_text("utf-8")
     with Image.open(FOLDER / f"{name}.png") as picture:
         assert picture.width > 600

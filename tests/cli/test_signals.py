@@ -1,4 +1,4 @@
-"""Which signals are requests, and which are none of ours."""
+"""Which signals request a stop, which stop at once, and which are ignored."""
 
 import signal
 
@@ -24,7 +24,7 @@ print(found and found.name)
 
 
 def received(names, *how):
-    """(what the process takes for a request, its exit status) after these signals."""
+    """(signal that the process took as a request, exit status) after these signals."""
     process = start("-c", PROGRAM, names, *how)
     out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
@@ -32,28 +32,28 @@ def received(names, *how):
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"])
-def test_the_first_signal_is_a_request(name):
+def test_the_first_signal_requests_a_stop(name):
     assert received(name) == (name, 0)
 
 
-def test_the_second_one_is_an_order():
+def test_the_second_signal_stops_at_once():
     assert received("SIGINT SIGTERM") == ("", -signal.SIGTERM)
 
 
-def test_a_schedulers_word_is_followed_by_its_sigterm_in_any_order():
+def test_a_schedulers_warning_and_sigterm_may_come_in_any_order():
     assert received("SIGUSR2 SIGTERM") == ("SIGUSR2", 0)
     assert received("SIGTERM SIGUSR2 SIGUSR2") == ("SIGTERM", 0)
     assert received("SIGUSR2 SIGTERM SIGTERM") == ("", -signal.SIGTERM)
 
 
-def test_a_lost_terminal_is_told_of_twice_and_cannot_be_written_to():
+def test_a_lost_terminal_sends_two_signals_and_accepts_no_output():
     assert received("SIGHUP SIGHUP", "no terminal") == ("SIGHUP", 0)
 
 
-def test_under_nohup_a_lost_terminal_is_no_request():
+def test_under_nohup_a_lost_terminal_is_ignored():
     assert received("SIGHUP", "nohup") == ("None", 0)
     assert received("SIGHUP SIGINT", "nohup") == ("SIGINT", 0)
 
 
-def test_in_the_background_of_a_script_sigint_is_a_request_all_the_same():
+def test_sigint_requests_a_stop_even_in_a_background_job():
     assert received("SIGINT", "background") == ("SIGINT", 0)

@@ -1,4 +1,4 @@
-"""How every command starts, and what it says of itself."""
+"""How commands start, and their --help."""
 
 import json
 import os
@@ -29,7 +29,7 @@ print(*(set(flags.FLAGS) - others))
 
 
 def output(*words, status=0, **how):
-    """What a process says: its output, or where it fails, its errors."""
+    """The output of a process; if it fails as expected, its errors."""
     process = launching.start(*words, **how)
     out, err = process.communicate(timeout=launching.PATIENCE)
     assert process.returncode == status, err
@@ -38,7 +38,7 @@ def output(*words, status=0, **how):
 
 
 @pytest.mark.parametrize("launcher", MODULES)
-def test_help_lists_every_flag_of_a_launcher(launcher):
+def test_help_lists_every_flag(launcher):
     defined = set(output("-c", DEFINED, MODULES[launcher]).split())
     text = launching.launch(launcher, "--help").stdout
     assert set(re.findall(r"^  --(?:\[no\])?(\w+):", text, re.MULTILINE)) == defined
@@ -46,13 +46,13 @@ def test_help_lists_every_flag_of_a_launcher(launcher):
     assert f"python -m experiments.{launcher}" in text
 
 
-def test_what_comes_before_the_heavy_imports_is_light():
+def test_start_imports_nothing_slow():
     code = "import sys, emergent_icl.cli.start; print({'jax', 'numpy', 'absl'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_the_package_runs_every_command_and_names_them():
+def test_the_package_runs_and_lists_every_command():
     assert "p_bursty" in output("-m", "emergent_icl", "options", "--filter=p_bursty")
     allowed = sorted(command.replace("_", "-") for command in COMMANDS)
     overview = output("-m", "emergent_icl", "--help")
@@ -72,7 +72,7 @@ def test_the_package_runs_every_command_and_names_them():
 
 @pytest.fixture
 def script(tmp_path):
-    """The program that pip makes of the entry point in pyproject.toml."""
+    """The script that pip creates for the entry point in pyproject.toml."""
     project = tomllib.loads((launching.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     ((name, target),) = project["project"]["scripts"].items()
     module, function = target.split(":")
@@ -84,7 +84,7 @@ def script(tmp_path):
     return path
 
 
-def test_the_installed_command_works_from_any_folder_and_names_itself(script, tmp_path):
+def test_the_installed_command_works_from_any_folder(script, tmp_path):
     (tmp_path / "mine.py").write_text("raise OSError('was imported')\n")
     env = {"PYTHONPATH": str(launching.ROOT), "PATH": f"{script.parent}:{os.environ['PATH']}"}
     how = {"cwd": tmp_path, "env": env}
@@ -92,7 +92,7 @@ def test_the_installed_command_works_from_any_folder_and_names_itself(script, tm
     assert "\nemergent-icl options [--filter" in output(script, "options", "--help", **how)
     error = output(script, "options", "--extensions=mine", status=2, **how)
     assert "mine cannot be imported (OSError: was imported)" in error
-    # The command that is printed to be typed again, whichever way the script was found.
+    # The command to resume, however the script was found.
     code = "import sys; from emergent_icl.cli.console import command_line; "
     for typed, shown in (
         ([str(script), "train", "--workdir=a b"], "emergent-icl train '--workdir=a b'"),
@@ -103,7 +103,7 @@ def test_the_installed_command_works_from_any_folder_and_names_itself(script, tm
         assert said.rstrip("\n").endswith(shown), said
 
 
-def test_a_preset_has_a_name_wherever_it_lies(tmp_path):
+def test_presets_are_found_by_name_from_any_folder(tmp_path):
     how = {"cwd": tmp_path, "env": {"PYTHONPATH": str(launching.ROOT)}}
     words = ("-m", "emergent_icl", "describe", "--nomeasure")
     file = f"{presets.__path__[0]}/gaussian.py"
@@ -120,7 +120,7 @@ def test_a_preset_has_a_name_wherever_it_lies(tmp_path):
     assert "did you mean 'model.num_layers'" in wrong
 
 
-def test_the_value_of_another_flag_is_no_preset(tmp_path):
+def test_the_value_of_another_flag_is_not_a_preset(tmp_path):
     how = {"cwd": tmp_path, "env": {"PYTHONPATH": str(launching.ROOT)}}
     words = ("-m", "emergent_icl", "inspect_data", "--config=gaussian:reddy", "--sample=20")
     output(*words, "--rows=1", "--workdir", "config=glyphs", **how)
@@ -134,7 +134,7 @@ def test_standard_output_may_be_closed():
 
 @pytest.mark.faults
 @pytest.mark.parametrize("option", ["-O", "-OO"])
-def test_python_without_assertions_is_refused(option):
+def test_python_without_assertions_is_rejected(option):
     """Haiku would misname all parameters, and the run could not be opened."""
     error = output(option, "-m", "emergent_icl", "options", status=1, fresh=True)
     assert error.startswith("error: Haiku misnames parameters when assertions are off")
@@ -146,7 +146,7 @@ def test_a_flag_of_another_command_and_a_missing_flag_are_errors():
     assert output("-m", "experiments.train", status=2) == "error: --workdir is required\n"
 
 
-# Each in a process of its own: flags are global.
+# Each in its own process, since flags are global.
 PARSED = """
 import importlib, json, os, sys
 from emergent_icl.cli.flags import parse_flags
@@ -170,7 +170,7 @@ PAGES = [
 
 
 def command_lines(page):
-    """(command, flags) of a page, without those that name a user's own files or leave some out."""
+    """(command, flags) of a page, except with users' own files or omitted flags."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     pattern = (
         r"^(?:emergent-icl |python -m (?:experiments\.|emergent_icl ))((?:\"[^\"]*\"|[^\"\n])+)"
@@ -182,7 +182,7 @@ def command_lines(page):
                 yield command.replace("-", "_"), words
 
 
-def test_every_command_of_the_pages_is_understood():
+def test_every_command_in_the_docs_is_valid():
     lines = [(MODULES[command], words) for page in PAGES for command, words in command_lines(page)]
     output("-c", PARSED, json.dumps(lines))
     assert len(lines) >= 10

@@ -1,4 +1,4 @@
-"""experiments.sweep and experiments.reproduce, as processes of their own."""
+"""experiments.sweep and experiments.reproduce, in separate processes."""
 
 import json
 import re
@@ -23,14 +23,14 @@ def flags(folder, *others, preset="plain"):
 
 
 def numbers(folder):
-    """Everything in results.json that does not depend on the hour."""
+    """Everything in results.json that does not depend on time or machine."""
     results = json.loads((folder / "results.json").read_text())
     return {name: value for name, value in results.items() if name not in SIZES}
 
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """A registered sweep with searches, of which one cannot write, after a first call."""
+    """A registered sweep after a first call, in which one of the searches could not write."""
     folder = tmp_path_factory.mktemp("sweep")
     done = launch("sweep", *flags(folder, "--register", preset="searched"))
     assert done.returncode == 0, done.stderr
@@ -44,7 +44,7 @@ def broken(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(broken):
-    """The same sweep after a second call that could write."""
+    """The same sweep after a second call, in which all could write."""
     folder, obstacle, _ = broken
     kept = (folder / "tiny" / "p=1" / "seeds=0-1" / "metrics.jsonl").stat().st_mtime_ns
     obstacle.rmdir()
@@ -53,14 +53,14 @@ def whole(broken):
     return folder, kept, done
 
 
-def test_a_program_that_fails_is_reported_and_the_others_continue(broken):
+def test_a_failed_program_is_reported_and_the_others_continue(broken):
     folder, _, done = broken
     assert done.returncode == 1
     assert "failed    tiny/p=0/search" in done.stdout
     assert "error: tiny/p=0/search failed (exit status 1):" in done.stderr
     assert f"({folder}/tiny/p=0/search/train.log)" in done.stdout
     assert "search/.lock" in done.stdout
-    # What waits for it is not begun.
+    # The runs that wait for it have not started.
     assert not (folder / "tiny" / "p=0" / "seeds=0-1").exists()
     assert "To retry failed programs:" in done.stdout
     results = numbers(folder)
@@ -71,7 +71,7 @@ def test_a_program_that_fails_is_reported_and_the_others_continue(broken):
     assert (folder / "report.html").exists()
 
 
-def test_the_next_call_runs_what_failed_and_nothing_else(whole):
+def test_the_next_call_reruns_only_what_failed(whole):
     folder, kept, done = whole
     assert "4 programs of 8 runs, 2 complete" in done.stdout
     started = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("started")]
@@ -80,7 +80,7 @@ def test_the_next_call_runs_what_failed_and_nothing_else(whole):
     assert again == kept
 
 
-def test_numbers_are_those_of_the_runs(whole):
+def test_results_are_those_of_the_runs(whole):
     folder, _, _ = whole
     conditions = numbers(folder)["sweeps"]["tiny"]["conditions"]
     for name, condition in conditions.items():
@@ -92,7 +92,7 @@ def test_numbers_are_those_of_the_runs(whole):
             assert run["curves"]["icl"]["steps"] == [20, 40]
 
 
-def test_runs_have_the_setting_that_their_search_found_best(whole):
+def test_runs_use_the_best_setting_of_their_search(whole):
     folder, _, _ = whole
     for name, search in numbers(folder)["sweeps"]["tiny"]["search"].items():
         draws = search["draws"].values()
@@ -113,10 +113,10 @@ def test_figures_and_report_are_drawn(whole):
     assert "Bursts do something." in (folder / "report.html").read_text()
 
 
-def test_a_verdict_on_registered_runs_is_marked_as_such(whole, tmp_path):
+def test_a_verdict_on_registered_runs_says_so(whole, tmp_path):
     folder, _, done = whole
     made, found = read(folder), numbers(folder)["registration"]
-    # Another process wrote it, and knows no other hash.
+    # Another process computes the same hash.
     sweep = tiny_sweep.get_sweep("searched").with_replicates(2)
     assert found["hash"] == made["hash"] == register([sweep], tmp_path)["hash"]
     said = f"registered on {made['registered'][:10]} as {made['hash'][:12]}"
@@ -124,11 +124,11 @@ def test_a_verdict_on_registered_runs_is_marked_as_such(whole, tmp_path):
     assert said in done.stdout
     assert said in (folder / "report.html").read_text()
 
-    # Last, since it overwrites them. Differences are stated before and after.
+    # Last, since it overwrites them. Differences are printed before and after.
     done = launch("sweep", *flags(folder, "--seeds=1", preset="searched"))
     assert done.returncode == 0, done.stderr
     said = "changed after registration: seeds: [0, 1] registered, [0] now"
-    # The table breaks it into as many lines as the terminal asks for.
+    # The table may wrap it.
     assert re.sub(r"[\s│]+", " ", done.stdout).count(said) == 2
     assert numbers(folder)["registration"]["status"] == {"tiny": said}
 
@@ -162,9 +162,9 @@ def test_a_stopped_sweep_resumes_to_the_same_numbers(tmp_path):
 
     assert launch("sweep", *words).returncode == 0
     stopped = Workdir(metrics.parent)
-    straight = Workdir(tmp_path / "straight")
-    train(stopped.read_config(), straight, Display())
-    assert read_runs(stopped) == read_runs(straight)
+    uninterrupted = Workdir(tmp_path / "uninterrupted")
+    train(stopped.read_config(), uninterrupted, Display())
+    assert read_runs(stopped) == read_runs(uninterrupted)
     found = numbers(tmp_path / "stopped")["sweeps"]["tiny"]["conditions"]
     assert {name: list(one["runs"]) for name, one in found.items()} == {
         "p=0": ["0", "1"],
@@ -173,14 +173,14 @@ def test_a_stopped_sweep_resumes_to_the_same_numbers(tmp_path):
 
 
 @pytest.mark.faults
-def test_reproduce_judges_findings_on_characters_that_anyone_has(tmp_path):
+def test_reproduce_judges_findings_on_glyphs(tmp_path):
     tiny = {
         "data.image_size": 12,
         "data.glyphs.num_classes": 60,
         "data.glyphs.num_exemplars": 5,
         "data.split.num_rare": 40,
         "data.split.num_holdout": 20,
-        # What compiles soonest.
+        # The fastest to compile.
         "model.sequence_model": "rnn",
         "training.optimizer.name": "sgd",
         "model.mlp.hidden_sizes": (16,),
@@ -197,7 +197,7 @@ def test_reproduce_judges_findings_on_characters_that_anyone_has(tmp_path):
     results = numbers(tmp_path)
     assert (results["preset"], results["dataset"]) == ("laptop", "glyphs")
     assert results["changes"]["model.mlp.hidden_sizes"] == [16]
-    assert results["verdicts"]["transience"]["verdict"] == "inconclusive"  # Of one run each.
+    assert results["verdicts"]["transience"]["verdict"] == "inconclusive"  # One run per condition.
     assert len(results["verdicts"]["transience"]["runs"]) == 2
     assert results["registration"]["status"] == {"transience": "not registered"}
 
@@ -220,15 +220,15 @@ def test_reproduce_judges_findings_on_characters_that_anyone_has(tmp_path):
         ),
     ],
 )
-def test_bad_input_is_one_line_and_touches_nothing(module, words, said, tmp_path):
+def test_invalid_input_is_one_line_and_changes_nothing(module, words, said, tmp_path):
     done = launch(module, *words, f"--workdir={tmp_path / 'none'}")
     assert done.returncode == 1
     assert said in done.stderr
     assert not (tmp_path / "none").exists()
 
 
-def test_without_slurm_it_is_said_before_anything_is_written(tmp_path):
-    """Also where there is one: it is not looked for beyond PATH."""
+def test_without_slurm_an_error_comes_before_anything_is_written(tmp_path):
+    """Even on a SLURM machine: only PATH is searched."""
     folder = tmp_path / "none"
     nothing = {"PATH": str(tmp_path)}
     for further, missing in (((), "sbatch, squeue, srun"), (("--status",), "squeue")):
@@ -240,7 +240,7 @@ def test_without_slurm_it_is_said_before_anything_is_written(tmp_path):
     assert not folder.exists()
 
 
-def test_none_unsets_what_may_be_unset():
+def test_set_parses_none_as_unset():
     words = ["evaluation.ways=none", "model.positions=none", "training.optimizer.options.b1=0.8"]
     words += ["data.augment=true", "data.data_dir=", "model.mlp.hidden_sizes=16"]
     code = f"from emergent_icl.cli import sweeping; print(sweeping._changes({words}))"

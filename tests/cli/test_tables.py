@@ -1,4 +1,4 @@
-"""Tables lose no value, however narrow the terminal is."""
+"""Tables show every value on terminals of any width."""
 
 import re
 
@@ -58,7 +58,7 @@ def columns_of(text):
 
 @pytest.mark.parametrize("kind", PRINTED)
 @pytest.mark.parametrize("width", [*range(20, 64, 3), 70, 80, 100, 120, 160, 200])
-def test_no_value_is_lost_at_any_width(kind, width, monkeypatch, capsys):
+def test_no_width_loses_a_value(kind, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
     for module in (tables, console):
         monkeypatch.setattr(module, "CONSOLE", Console(soft_wrap=True, **console.PLAIN))

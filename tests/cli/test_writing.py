@@ -1,4 +1,4 @@
-"""What a command has computed is printed before it is written: a disk cannot lose it."""
+"""Commands print results before writing them, so that no disk error can lose them."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x.tmp")
 @pytest.mark.parametrize(
     ("error", "said"), [(FULL, "No space left on device"), (WorkdirError("it is not"), "it is not")]
 )
-def test_what_cannot_be_written_is_named_and_the_command_fails(error, said, tmp_path, capsys):
+def test_a_failed_write_names_the_file_and_fails_the_command(error, said, tmp_path, capsys):
     def fail():
         raise error
 
@@ -47,7 +47,7 @@ def test_what_cannot_be_written_is_named_and_the_command_fails(error, said, tmp_
         pass
 
 
-def test_a_folder_that_cannot_be_written_is_known_beforehand(tmp_path, capsys, monkeypatch):
+def test_an_unwritable_folder_is_detected_early(tmp_path, capsys, monkeypatch):
     assert console.can_write(tmp_path / "new" / "folder", "")
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     (tmp_path / "file").write_text("")
@@ -57,7 +57,7 @@ def test_a_folder_that_cannot_be_written_is_known_beforehand(tmp_path, capsys, m
         assert capsys.readouterr().err == f"error: {folder} cannot be written to. Use --output.\n"
 
 
-def test_results_are_written_though_nobody_reads_what_is_printed(tmp_path):
+def test_results_are_written_even_if_the_output_pipe_is_closed(tmp_path):
     def broken():
         raise BrokenPipeError
 
@@ -76,14 +76,14 @@ def test_results_are_written_though_nobody_reads_what_is_printed(tmp_path):
 
 
 @pytest.mark.faults
-def test_evaluate_prints_what_it_cannot_write(run, tmp_path):
+def test_evaluate_prints_results_that_it_cannot_write(run, tmp_path):
     words = ("evaluate", f"--workdir={run}", "--modes=flip", "--num_sequences=20")
-    # No process can make a file there, though root may try.
+    # Even root cannot create a file there.
     done = launch(*words, "--output=/proc/results.json")
     assert done.returncode == 1
     assert "closed accuracy" in done.stdout
     assert only_message(done.stderr).startswith("error: /proc/results.json was not written: ")
-    # Nor may another file be overwritten; that is known at once.
+    # Other files are not overwritten; that is checked first.
     for name, content in (("a.json", '{"a": 1}'), ("a.txt", "text")):
         other = tmp_path / name
         other.write_text(content)
@@ -108,8 +108,8 @@ def test_evaluate_prints_what_it_cannot_write(run, tmp_path):
     ],
     ids=["evaluate", "inspect_data", "inspect_run"],
 )
-def test_a_run_that_cannot_be_written_to_can_be_looked_at(words, printed, run, tmp_path):
-    """Its places are taken by files."""
+def test_an_unwritable_run_can_be_inspected(words, printed, run, tmp_path):
+    """Files block its folders."""
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     for name in ("figures", "evaluations", "inspection.json.tmp"):

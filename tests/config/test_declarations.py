@@ -1,4 +1,4 @@
-"""Options are declared once; what others know of them they read from the declaration."""
+"""Options are declared once, and everything about them is read from the declaration."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def mosaics(monkeypatch):
     declare("data.mosaics.p", Option(0.1, number(0, 1), "Turned over.", per_replica=True))
 
 
-def test_what_may_differ_is_told_by_sections_where_it_can_be():
+def test_prefixes_are_shortened_to_sections():
     may = prefixes("per_replica")
     assert {"data.split.", "data.sequences.", "data.noise_scale", "training.seed"} <= set(may)
     assert not any(path.startswith("data.split.s") for path in may)
@@ -32,7 +32,7 @@ def test_what_may_differ_is_told_by_sections_where_it_can_be():
     assert not resumable & {"training.seed", "data.source", "evaluation.every"}
 
 
-def test_options_of_extensions_are_there_where_they_are_asked_for(mosaics):
+def test_extension_options_are_included_on_request(mosaics):
     assert "mosaics" not in default_config().data
     config = default_config("data.mosaics")
     assert config.is_locked
@@ -42,7 +42,7 @@ def test_options_of_extensions_are_there_where_they_are_asked_for(mosaics):
         default_config("data.tiles")
 
 
-def test_options_of_extensions_are_checked_and_needed_where_their_source_is_used(mosaics):
+def test_extension_options_are_required_if_their_source_is_used(mosaics):
     config = default_config("data.mosaics").unlock()
     config.data.mosaics.p = 2.0
     assert list(option_problems(config)) == ["data.mosaics.p = 2.0 must be a number >= 0 and <= 1"]
@@ -52,7 +52,7 @@ def test_options_of_extensions_are_checked_and_needed_where_their_source_is_used
     assert "data.mosaics.p is missing" in list(option_problems(config))
 
 
-def test_an_option_is_declared_once(mosaics):
+def test_an_option_cannot_be_declared_twice(mosaics):
     for path in ("data.source", "data.mosaics.size"):
         with pytest.raises(ValueError, match="already declared"):
             declare(path, Option(1, integer(1), "Again."))

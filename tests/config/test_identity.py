@@ -1,4 +1,4 @@
-"""A config as a value: completed, compared, identified."""
+"""Completing, comparing, and identifying configs."""
 
 import pytest
 import tiny
@@ -12,7 +12,7 @@ from emergent_icl.config.rules import STRING, Option
 
 @pytest.fixture
 def history(monkeypatch):
-    """Later versions: `a.x` came to be `b.y`, then `b.z`; `probes.every` and `a.new` were added."""
+    """Later versions renamed `a.x` to `b.y`, then `b.z`; and added `probes.every` and `a.new`."""
     monkeypatch.setattr(stored, "RENAMED", {"a.x": "b.y", "b.y": "b.z"})
     added = {"probes.every": 0, "a.new": (1, 2)}
     options = {path: Option(value, STRING, "", before=value) for path, value in added.items()}
@@ -20,21 +20,21 @@ def history(monkeypatch):
 
 
 KEPT = [
-    # (stored, of the command, what is kept)
+    # (stored options, the command's options, what the run keeps)
     ({"draws": None}, {}, {"data.sequences.draws": 1}),
     ({"draws": 1}, {}, {}),
     ({"draws": 2}, {}, {}),
     ({"draws": None}, {"data.sequences.draws": 1}, {}),
     ({"draws": None, "shots": 6}, {}, {"data.sequences.draws": 1, "evaluation.shots": 6}),
     ({"shots": 6}, {"evaluation.shots": 5}, {}),
-    # What the command leaves unset means the same: nothing to keep.
+    # The unset option has the same derived value: nothing to keep.
     ({"shots": 4}, {}, {}),
     ({"shots": None}, {"evaluation.shots": 6}, {}),
 ]
 
 
 @pytest.mark.parametrize(("there", "given", "expected"), KEPT)
-def test_a_run_keeps_what_a_command_does_not_speak_of(there, given, expected):
+def test_a_run_keeps_options_that_a_command_leaves_open(there, given, expected):
     config = with_options(tiny.get_config(), given)
     tree = with_options(tiny.get_config(), {"evaluation.shots": there.get("shots")}).to_dict()
     tree["data"]["sequences"]["draws"] = there.get("draws", 2)
@@ -46,7 +46,7 @@ def test_a_run_keeps_what_a_command_does_not_speak_of(there, given, expected):
     assert whole.is_locked
 
 
-def test_what_any_version_wrote_is_completed(history):
+def test_configs_of_any_version_are_completed(history):
     now = {"a": {"new": (1, 2)}, "b": {"z": 5}, "probes": {"every": 0}}
     for written in ({"a": {"x": 5}}, {"b": {"y": 5}, "a": {}}, {"b": {"z": 5}}):
         before = repr(written)
@@ -54,7 +54,7 @@ def test_what_any_version_wrote_is_completed(history):
         assert repr(written) == before
 
 
-def test_what_is_there_is_left_alone(history):
+def test_existing_values_are_kept(history):
     written = {"a": {"new": (9,)}, "b": {"z": 1}, "probes": {"every": 7}}
     assert completed(written) == written
 
@@ -74,15 +74,15 @@ NEW = {"a": {"new": (1, 2)}, "probes": {"every": 0}}
         ({"a": 3}, {**NEW, "a": 3}),
         ({"probes": None}, {**NEW, "probes": None}),
         ({"a": {"x": 5}, "b": 3}, {**NEW, "a": {"x": 5, "new": (1, 2)}, "b": 3}),
-        # Under two names: which is meant?
+        # Under two names, it is ambiguous.
         ({"b": {"y": 1, "z": 2}}, {**NEW, "b": {"y": 1, "z": 2}}),
     ],
 )
-def test_what_no_version_wrote_is_left_to_the_validation(history, stored, found):
+def test_malformed_configs_are_left_to_validation(history, stored, found):
     assert completed(stored) == found
 
 
-def test_an_option_that_changes_nothing_leaves_the_identity(config, monkeypatch):
+def test_an_option_that_changes_nothing_keeps_the_identity(config, monkeypatch):
     before = identity(config)
     monkeypatch.setitem(OPTIONS, "training.patience", Option(7, STRING, "", before=3))
     monkeypatch.setattr(stored, "RENAMED", {"data.split.seed": "data.split.permutation"})
@@ -102,7 +102,7 @@ WRITTEN_OUT = {"model.num_labels": 40, "model.num_positions": 17}
 WRITTEN_OUT |= {"evaluation.shots": 4, "evaluation.ways": 2}
 
 
-def test_derived_options_are_compared_by_what_they_mean():
+def test_derived_options_are_compared_by_value():
     config = tiny.get_config()
     explicit = with_options(config, WRITTEN_OUT)
     for old, new in ((config, explicit), (explicit, config)):
@@ -114,15 +114,15 @@ def test_derived_options_are_compared_by_what_they_mean():
     assert identity(config) not in identities(other)
 
 
-def test_steps_per_call_is_compared_as_it_is_written():
-    """What is derived depends on the machine and on how long the run is to be."""
+def test_steps_per_call_is_compared_as_written():
+    """The derived value depends on the machine and the number of steps."""
     config = tiny.get_config()
     unset = with_options(config, {"training.steps_per_call": None})
     assert list(differing_options(unset, config)) == [("training.steps_per_call", None, 1)]
     assert identity(unset) not in identities(config)
 
 
-def test_what_cannot_be_derived_differs():
+def test_an_underivable_option_differs():
     config = with_options(tiny.get_config(), {"data.split.num_rare": 4000})
     explicit = with_options(config, {"model.num_labels": 40})
     assert list(differing_options(config, explicit)) == [("model.num_labels", None, 40)]

@@ -3,7 +3,7 @@ import pytest
 from emergent_icl.config.registry import Registry
 
 
-def test_entries_are_found_by_name_and_listed_in_order():
+def test_entries_are_found_by_name_and_keep_their_order():
     registry = Registry("thing")
     registry.register("b")(2)
     registry.register("a")(1)
@@ -21,27 +21,27 @@ def test_an_unknown_name_suggests_the_nearest():
         registry["transfromer"]
 
 
-def test_a_name_is_taken_once():
+def test_a_name_cannot_be_registered_twice():
     registry = Registry("thing")
     registry.register("a")(1)
     with pytest.raises(ValueError, match="already registered"):
         registry.register("a")(2)
 
 
-def test_entries_say_of_themselves_what_others_ask():
+def test_facts_about_entries():
     registry = Registry("thing", reads=("image",), is_large=True)
     registry.register("small", is_large=False)(1)
     registry.register("other")(2)
     assert (registry.about("small").reads, registry.about("small").is_large) == (("image",), False)
     assert registry.about("other").is_large
-    # A config may name what nobody registered; that is another problem of it.
+    # A config may contain an unknown name, which its check reports.
     assert registry.about("nothing").is_large
     with pytest.raises(TypeError, match="thing 'odd': unknown facts is_green, is_red"):
         registry.register("odd", is_red=True, is_green=True)
     assert "odd" not in registry
 
 
-def test_a_registry_holds_what_its_base_holds():
+def test_a_registry_includes_its_base():
     base = Registry("thing")
     extended = Registry("special thing", base)
     base.register("plain")(1)

@@ -1,8 +1,8 @@
-"""experiments.train with a fault in it.
+"""experiments.train with an injected fault.
 
 python tests/faults/injected.py FAULT AT [flags of experiments.train]
 
-AT is the step at which it strikes. Each fault is what a machine does, where it would do it.
+AT is the step at which it occurs. Each fault imitates a machine's, in the same place.
 """
 
 import errno
@@ -53,7 +53,7 @@ def no_space_for_metrics(at):
 
 
 def no_space_for_files(at):
-    """From the checkpoint of that step on no file may be longer than a kilobyte."""
+    """From the checkpoint of that step on, no file can exceed a kilobyte."""
 
     def save(self, state, *others, whole=checkpoints.CheckpointStore.save):
         if int(state.step[0]) == at:
@@ -68,7 +68,7 @@ def no_space_for_files(at):
 
 
 def no_space_for_anything(at):
-    """From that line of metrics on no file may be longer than a kilobyte."""
+    """From that line of metrics on, no file can exceed a kilobyte."""
 
     def write(self, step, lines, whole=records.MetricsWriter.write):
         if step == at:
@@ -79,7 +79,7 @@ def no_space_for_anything(at):
 
 
 def no_space_for_events(at):
-    """Of TensorBoard's file nothing more is written."""
+    """No more of TensorBoard's file can be written."""
 
     def flush(self, whole=loggers.EventsWriter.flush):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
@@ -95,7 +95,7 @@ def no_space_for_events(at):
 
 
 def out_of_memory(at):
-    """The device has no room for a call."""
+    """The device is out of memory."""
 
     def fail(state):
         raise jax.errors.JaxRuntimeError(
@@ -116,12 +116,12 @@ def nan(at, replica=slice(None)):
 
 
 def nan_in_one(at):
-    """Of several replicas the first has a NaN."""
+    """A parameter of the first replica becomes NaN."""
     nan(at, 0)
 
 
 def clock_jumps(at):
-    """The time of day goes back by a day, and forward again, at every look."""
+    """The time of day alternately jumps back and forward by a day."""
     right, calls = time.time, [0]
 
     def jumping():
@@ -132,7 +132,7 @@ def clock_jumps(at):
 
 
 def at_step(at, change):
-    """Calls `change` with the state before the step after `at`; it may give another one."""
+    """Calls `change` with the state after step `at`; it may return another state."""
 
     def make(*arguments, whole=devices.make_train_call, **settings):
         call = whole(*arguments, **settings)

@@ -1,10 +1,10 @@
-"""A long run, watched: does anything grow, or slow down?
+"""Monitor a long run: does anything grow or slow down?
 
 python tests/faults/soak.py [STEPS]
 
-Prints slopes by the thousand steps, from the second tenth of the run on: before that, programs are
-compiled and pools are filled. Slopes are medians (Theil and Sen): while a checkpoint is written
-there are more threads and handles. Time is that of the processor: others share the machine.
+Prints slopes per 1,000 steps, without the first tenth of the run, in which programs are compiled
+and pools are filled. Slopes are Theil-Sen medians, since threads and handles increase while a
+checkpoint is written. Time is CPU time, since the machine may be shared.
 """
 
 import os
@@ -27,7 +27,7 @@ POLL_SECONDS = 0.5
 
 
 class Sample(NamedTuple):
-    """What a process holds after a step."""
+    """Resources that a process has used after a step."""
 
     step: int
     megabytes: float
@@ -38,10 +38,7 @@ class Sample(NamedTuple):
 
 
 class Slope(NamedTuple):
-    """Of a straight line through samples, by the thousand steps, with its 95 % interval.
-
-    And the median that it is of.
-    """
+    """Median of a quantity, and its slope per 1,000 steps with a 95% interval."""
 
     median: float
     slope: float
@@ -49,12 +46,12 @@ class Slope(NamedTuple):
     high: float
 
     def over(self, steps):
-        """Growth over that many steps, as a share of the median."""
+        """Growth over that many steps, as a fraction of the median."""
         return self.slope * steps / 1000 / self.median
 
 
 def flags(steps):
-    """Of `gaussian` with small batches, evaluated 20 times and saved 40 times."""
+    """Flags for `gaussian` with small batches, 20 evaluations, and 40 checkpoints."""
     return [
         "--config=experiments/configs/gaussian.py",
         f"--config.training.num_steps={steps}",
@@ -67,7 +64,7 @@ def flags(steps):
 
 
 def sample(pid, step):
-    """Of a process of this machine; None if it is gone."""
+    """A sample of a process on this machine; None if it has ended."""
     process = Path("/proc") / str(pid)
     try:
         status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
@@ -86,7 +83,7 @@ def sample(pid, step):
 
 
 def soak(folder, steps=STEPS):
-    """Trains, and watches; returns (exit status, stderr, samples)."""
+    """Trains and monitors; returns (exit status, stderr, samples)."""
     samples = []
     with Processes(folder, flags(steps)) as process:
         while process.running[0].poll() is None:
@@ -107,17 +104,17 @@ def slopes(samples, steps=STEPS):
         what: slope([getattr(one, what) for one in kept], at)
         for what in ("megabytes", "handles", "threads")
     }
-    # Between each two samples.
+    # Rates between successive samples.
     thousands, middle = np.diff(at), (at[1:] + at[:-1]) / 2
     cpu = np.diff([one.cpu_seconds for one in kept])
-    found["cpu milliseconds a step"] = slope(cpu / thousands, middle)
+    found["CPU ms per step"] = slope(cpu / thousands, middle)
     wall = np.diff([one.wall_seconds for one in kept])
-    found["steps a second, with evaluations"] = slope(1000 * thousands / wall, middle)
+    found["steps/s, with evaluations"] = slope(1000 * thousands / wall, middle)
     return found
 
 
 def slope(values, at):
-    """Of values at thousands of steps."""
+    """The slope of values at `at`, in thousands of steps."""
     middle, _, low, high = stats.theilslopes(values, at)
     return Slope(float(np.median(values)), float(middle), float(low), float(high))
 

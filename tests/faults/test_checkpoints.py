@@ -1,4 +1,4 @@
-"""A checkpoint that is no good is named and set aside, and nothing else is lost."""
+"""An unreadable checkpoint is reported and set aside, and nothing else is lost."""
 
 import errno
 import json
@@ -27,7 +27,7 @@ CONFIG = with_options(
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A complete run, with checkpoints of steps 10, 20 and 30."""
+    """A complete run, with checkpoints of steps 10, 20, and 30."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     train(CONFIG, Workdir(folder), Display())
     return folder
@@ -35,13 +35,13 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    """Another run, of the same seed and shapes."""
+    """Another run with the same seed and shapes."""
     return trained(tmp_path_factory, {"training.optimizer.learning_rate": 0.02})
 
 
 @pytest.fixture(scope="module")
 def wider(tmp_path_factory):
-    """Another run, of the same seed, and other shapes under the same names."""
+    """Another run with the same seed, and other shapes under the same names."""
     return trained(tmp_path_factory, {"model.mlp_ratio": 2})
 
 
@@ -58,7 +58,7 @@ def experiment():
 
 @pytest.fixture
 def killed(finished, tmp_path):
-    """The run as it was when it was killed between its last checkpoint and its summary."""
+    """The run as if killed between its last checkpoint and its summary."""
     folder = shutil.copytree(finished, tmp_path / "run")
     (folder / "summary.json").unlink()
     return folder
@@ -114,7 +114,7 @@ DAMAGES = (truncate, flip_bits, empty, lose_a_part, of_another_run, of_another_s
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_the_newest_good_one_is_used(damage, killed, other, experiment):
+def test_the_newest_readable_checkpoint_is_used(damage, killed, other, experiment):
     damage(killed / "checkpoints" / "30", other)
     with CheckpointStore(killed / "checkpoints", config=CONFIG) as store:
         found = store.newest(experiment.state_template())
@@ -126,15 +126,15 @@ def test_the_newest_good_one_is_used(damage, killed, other, experiment):
     assert load_run(killed, step=20).step == 20
 
 
-def test_of_another_run_it_is_told_by_its_config(killed, other, experiment):
+def test_a_checkpoint_of_another_run_is_recognized_by_its_config(killed, other, experiment):
     of_another_run(killed / "checkpoints" / "30", other)
     with CheckpointStore(killed / "checkpoints", config=CONFIG) as store:
         found = store.newest(experiment.state_template())
     assert found.unreadable == {30: "it is from a run with another config"}
 
 
-def test_without_an_identity_it_is_told_by_its_shapes(killed, wider):
-    """Those of older versions of this library have none."""
+def test_without_an_identity_it_is_recognized_by_its_shapes(killed, wider):
+    """Checkpoints of older versions have none."""
     forget_identity(killed / "checkpoints" / "30")
     assert load_run(killed).step == 30
     of_another_run(killed / "checkpoints" / "30", wider)
@@ -143,7 +143,7 @@ def test_without_an_identity_it_is_told_by_its_shapes(killed, wider):
         load_run(killed)
 
 
-def test_what_cannot_be_opened_now_is_not_set_aside(killed, monkeypatch):
+def test_an_inaccessible_checkpoint_is_not_set_aside(killed, monkeypatch):
     def refuse(self, *arguments, real=Path.open, **settings):
         if "checkpoints" in self.parts:
             raise PermissionError(errno.EACCES, "Permission denied", str(self))
@@ -155,14 +155,14 @@ def test_what_cannot_be_opened_now_is_not_set_aside(killed, monkeypatch):
     assert not (killed / "checkpoints_unreadable").exists()
 
 
-def test_only_plain_numbers_are_steps(killed):
+def test_only_plain_numbers_are_checkpoint_steps(killed):
     for name in ("²", "030", "40.orbax-checkpoint-tmp", "-1", "notes"):
         (killed / "checkpoints" / name).mkdir()
     with CheckpointStore(killed / "checkpoints") as store:
         assert store.steps() == [10, 20, 30]
 
 
-class Told(Display):
+class Recorder(Display):
     def __init__(self):
         self.bad = []
 
@@ -170,10 +170,10 @@ class Told(Display):
         self.bad.append((step, why, place))
 
 
-def test_a_run_resumes_from_it_as_if_nothing_had_happened(killed, finished, other):
+def test_a_run_resumes_exactly_from_the_newest_readable_checkpoint(killed, finished, other):
     truncate(killed / "checkpoints" / "30", other)
     of_another_run(killed / "checkpoints" / "20", other)
-    observer = Told()
+    observer = Recorder()
     train(CONFIG, Workdir(killed), observer)
     aside = killed / "checkpoints_unreadable"
     assert [(step, place) for step, _, place in observer.bad] == [
@@ -184,11 +184,11 @@ def test_a_run_resumes_from_it_as_if_nothing_had_happened(killed, finished, othe
     assert records(killed) == records(finished)
     with CheckpointStore(killed / "checkpoints") as store:
         assert store.steps() == [10, 20, 30]
-        # A second one of that step has another place.
+        # A second checkpoint of the same step gets another name.
         assert store.set_aside(30) == aside / "30-2"
 
 
-def test_where_none_is_good_nothing_is_touched(killed, other):
+def test_without_a_readable_checkpoint_nothing_is_changed(killed, other):
     before = (killed / "metrics.jsonl").read_bytes()
     for step in ("10", "20", "30"):
         empty(killed / "checkpoints" / step, other)
@@ -200,7 +200,7 @@ def test_where_none_is_good_nothing_is_touched(killed, other):
     assert len(list((killed / "checkpoints").iterdir())) == 3
 
 
-def test_a_checkpoint_that_cannot_be_written_is_said_in_a_line(killed, monkeypatch):
+def test_a_failed_save_is_one_message(killed, monkeypatch):
     import orbax.checkpoint as ocp
 
     def full(self, *arguments, **settings):
@@ -215,13 +215,13 @@ def test_a_checkpoint_that_cannot_be_written_is_said_in_a_line(killed, monkeypat
         assert store.steps() == [10, 20, 30]
 
 
-def test_a_folder_is_one_commands_at_a_time(killed):
+def test_only_one_command_can_train_in_a_folder(killed):
     workdir = Workdir(killed)
     with workdir.locked():
         with pytest.raises(WorkdirError, match=r"is in use by process \d+ on "):
             train(CONFIG, workdir, Display())
-        # Looking is free.
+        # Opening the run needs no lock.
         assert load_run(killed).step == 30
-    # A lock that nobody holds is no lock, whatever stands there.
+    # A lock file that no process holds does not lock.
     assert "process" in workdir.lock.read_text()
     train(CONFIG, workdir, Display())

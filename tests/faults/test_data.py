@@ -1,4 +1,4 @@
-"""Data that are damaged or absent: said before anything is touched, and mended as is said."""
+"""Damaged or missing data: errors come before any change, and their advice works."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from launching import Processes, end, only_message, records, train_flags
 pytestmark = pytest.mark.faults
 
 VERSION = Path("omniglot") / "3.0.0"
-# Nobody listens there.
+# Nothing listens on this port.
 NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
 
 
@@ -51,31 +51,31 @@ def remove(shard):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """A copy of the real one."""
+    """A copy of the real dataset."""
     source = Path(os.environ["TFDS_DATA_DIR"]) / VERSION
     return shutil.copytree(source, tmp_path / "data" / VERSION)
 
 
 @needs_omniglot
-@pytest.mark.parametrize("hurt", [truncate, flip_a_bit, empty, remove])
-def test_a_damaged_shard_is_named_and_the_data_are_not_used(hurt, dataset, tmp_path):
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty, remove])
+def test_a_damaged_shard_is_named_and_not_used(damage, dataset, tmp_path):
     folder, flags = tmp_path / "run", omniglot_flags(tmp_path, tmp_path / "data")
     shard = next(dataset.glob("omniglot-test.tfrecord*"))
     whole = shard.read_bytes()
-    hurt(shard)
+    damage(shard)
     status, _, err = end(folder, flags)
     assert status == 1
     message = only_message(err)
     assert message.startswith(f"error: Omniglot in {dataset} is damaged (")
     assert "Copy that folder again, or remove it" in message
     assert not folder.exists()
-    # As it says.
+    # Follow the advice.
     shard.write_bytes(whole)
     status, _, err = end(folder, flags)
     assert status == 0, err
 
 
-def test_a_dataset_that_is_not_there_is_said_within_seconds(tmp_path):
+def test_a_missing_dataset_is_reported_within_seconds(tmp_path):
     folder = tmp_path / "run"
     flags = omniglot_flags(tmp_path, tmp_path / "nowhere")
     with Processes(folder, flags, environment=NO_NETWORK) as process:
@@ -87,17 +87,17 @@ def test_a_dataset_that_is_not_there_is_said_within_seconds(tmp_path):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("hurt", [truncate, flip_a_bit, empty])
-def test_a_damaged_cache_is_built_anew(hurt, tmp_path):
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty])
+def test_a_damaged_cache_is_rebuilt(damage, tmp_path):
     cache = tmp_path / "cache"
-    status, _, err = end(tmp_path / "straight", glyph_flags(cache))
+    status, _, err = end(tmp_path / "reference", glyph_flags(cache))
     assert (status, err) == (0, "")
     (file,) = cache.iterdir()
     whole = file.read_bytes()
-    hurt(file)
+    damage(file)
     status, _, err = end(tmp_path / "run", glyph_flags(cache))
     assert status == 0, err
     assert err.startswith(f"Rebuilding the cache {file}: ")
     assert len(err.splitlines()) == 1
     assert len(file.read_bytes()) == len(whole)
-    assert records(tmp_path / "run") == records(tmp_path / "straight")
+    assert records(tmp_path / "run") == records(tmp_path / "reference")

@@ -1,4 +1,4 @@
-"""Whatever is overridden: a config is refused by name, or it samples, traces and steps."""
+"""With random overrides, a config is rejected by option, or it samples, traces, and steps."""
 
 import jax
 import numpy as np
@@ -22,15 +22,15 @@ pytestmark = pytest.mark.faults
 NUMBER, STEPPED = 500, 25
 PRESETS = ("symbols", "images", "resnet", "vectors")
 RULES = {path: option.rule for path, option in OPTIONS.items()}
-# Read from elsewhere, or by nobody before the run is over.
-LEFT_ALONE = ("name", "data.data_dir", "data.cache_dir", "data.features.path")
+# Not read in these tests, or paths.
+EXCLUDED = ("name", "data.data_dir", "data.cache_dir", "data.features.path")
 INTEGERS = (-1, 0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 40)
 FLOATS = (-1.0, 0.0, 1e-3, 0.1, 0.5, 1.0, 1.5, 2.0, float("nan"), float("inf"))
 WRONG = st.sampled_from([None, "nonsense", -1, 0.5, True, ()])
 
 
 def near(path, value):
-    """Values that somebody might want there."""
+    """Plausible values."""
     names = RULES[path].names
     if isinstance(value, bool):
         return st.booleans()
@@ -63,7 +63,7 @@ def overridden(draw):
     """(preset, {option: value})."""
     preset = draw(st.sampled_from(PRESETS))
     options = flatten(tiny.get_config(preset).to_dict())
-    paths = sorted(path for path in options if path in RULES and path not in LEFT_ALONE)
+    paths = sorted(path for path in options if path in RULES and path not in EXCLUDED)
     chosen = draw(st.lists(st.sampled_from(paths), min_size=1, max_size=4, unique=True))
     changes = {}
     for path in chosen:
@@ -78,7 +78,7 @@ class Tally:
 
 
 def configure(preset, changes):
-    """(config, ''), or (None, why it is refused)."""
+    """(config, ''), or (None, why it is rejected)."""
     try:
         config = with_options(tiny.get_config(preset), changes)
         check(config)
@@ -91,7 +91,7 @@ def attempt(tally, preset, changes):
     config, refusal = configure(preset, changes)
     if config is None:
         tally.refused += 1
-        # One that was changed, or that no longer fits what was.
+        # The error names an option that was changed or that no longer fits.
         by_path = any(f"{path} = " in refusal for path in RULES)
         by_name = any(path.rpartition(".")[2] in refusal for path in changes)
         assert by_path or by_name, refusal
@@ -117,7 +117,7 @@ def attempt(tally, preset, changes):
         lambda leaf: leaf.shape, state
     )
     assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics))
-    # One in a few, until there are enough.
+    # Some of them also take a step.
     if tally.stepped < STEPPED and tally.valid % 4 == 1:
         step(experiment)
         tally.stepped += 1

@@ -1,4 +1,4 @@
-"""Nothing that is loaded can execute code, however it came to be there."""
+"""No file that is loaded can execute code."""
 
 import ast
 import json
@@ -26,7 +26,7 @@ EVALUATE = ("-m", "experiments.evaluate")
 
 
 class Payload:
-    """Unpickled, it writes a file."""
+    """Writes a file when unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -44,7 +44,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def hostile(finished, tmp_path):
-    """A copy of the run, from a stranger."""
+    """A copy of the run, to be tampered with."""
     return shutil.copytree(finished, tmp_path / "run")
 
 
@@ -53,13 +53,13 @@ def evaluate(folder, *flags):
         return process.wait()
 
 
-# What turns bytes into code. submitit's pickles are its own, of a moment ago (slurm.py).
+# What turns bytes into code. submitit loads only its own recent pickles (slurm.py).
 EXECUTING_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "runpy"}
 EXECUTING_CALLS = {"eval", "exec", "compile", "__import__"}
 
 
 def executing(path):
-    """What in a file of the project could execute what it loads."""
+    """Names in a file of the project that could execute loaded data."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from EXECUTING_MODULES & {alias.name.partition(".")[0] for alias in node.names}
@@ -71,7 +71,7 @@ def executing(path):
             yield from [] if ast.literal_eval(node.value) is False else ["allow_pickle"]
 
 
-def test_no_file_of_the_project_executes_what_it_loads():
+def test_no_file_of_the_project_can_execute_loaded_data():
     paths = [
         path for name in ("emergent_icl", "experiments") for path in (ROOT / name).rglob("*.py")
     ]
@@ -79,7 +79,7 @@ def test_no_file_of_the_project_executes_what_it_loads():
     assert {str(path): list(executing(path)) for path in paths if list(executing(path))} == {}
 
 
-def test_what_would_execute_is_recognized(tmp_path):
+def test_code_that_could_execute_data_is_detected(tmp_path):
     path = tmp_path / "bad.py"
     path.write_text(
         "import pickle\nfrom joblib import load\neval('1')\nnp.load(path, allow_pickle=True)\n"
@@ -88,14 +88,14 @@ def test_what_would_execute_is_recognized(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["state/payload", "progress/metadata", "state/_METADATA"])
-def test_pickles_in_a_checkpoint_are_bytes(hostile, place, tmp_path):
+def test_pickles_in_a_checkpoint_are_not_executed(hostile, place, tmp_path):
     mark = tmp_path / "executed"
     bomb = pickle.dumps(Payload(mark))
     path = hostile / "checkpoints" / "40" / place
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bomb)
     status, _, err = evaluate(hostile)
-    # Metadata that are none are refused; a file that nobody asked for is not looked at.
+    # Invalid metadata are rejected; an unexpected file is not read.
     assert status == (0 if place == "state/payload" else 1), err
     assert "Traceback" not in err
     assert not mark.exists()
@@ -103,14 +103,14 @@ def test_pickles_in_a_checkpoint_are_bytes(hostile, place, tmp_path):
     assert mark.exists()
 
 
-def test_python_files_in_a_work_directory_are_never_run(hostile, tmp_path):
+def test_python_files_in_a_work_directory_are_not_executed(hostile, tmp_path):
     mark = tmp_path / "executed"
     code = f"open({str(mark)!r}, 'w')\n"
     for name in ("sitecustomize.py", "experiments.py", "json.py", "config.py", "tiny.py", "jax.py"):
         (hostile / name).write_text(code)
     status, _, err = evaluate(hostile)
     assert status == 0, err
-    # Where Python is told not to look for modules in the folder that it is started in: even there.
+    # With -P, not even if started in that folder.
     words = [sys.executable, "-P", *EVALUATE, "--workdir=.", "--num_sequences=20"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=hostile, env=environment, capture_output=True, text=True)
@@ -132,7 +132,7 @@ def test_python_files_in_a_work_directory_are_never_run(hostile, tmp_path):
         '{"\\ud800": 1, "name": "\\ud800"}',
     ],
 )
-def test_a_config_is_data(hostile, content):
+def test_a_config_is_not_executed(hostile, content):
     (hostile / "config.json").write_text(content)
     status, _, err = evaluate(hostile)
     assert status == 1
@@ -140,7 +140,7 @@ def test_a_config_is_data(hostile, content):
     assert err.count("error:") == 1
 
 
-def test_a_config_that_names_a_file_does_not_run_it(hostile, tmp_path):
+def test_a_file_named_by_a_config_is_not_executed(hostile, tmp_path):
     mark = tmp_path / "executed"
     extension = tmp_path / "extension.py"
     extension.write_text(f"open({str(mark)!r}, 'w')\n")
@@ -153,7 +153,7 @@ def test_a_config_that_names_a_file_does_not_run_it(hostile, tmp_path):
     assert not mark.exists()
 
 
-def test_a_cache_with_a_pickle_is_built_anew(tmp_path):
+def test_a_cache_with_a_pickle_is_rebuilt(tmp_path):
     mark, path = tmp_path / "executed", tmp_path / "cache.npz"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("header.npy", "images.npy"):
@@ -166,7 +166,7 @@ def test_a_cache_with_a_pickle_is_built_anew(tmp_path):
     assert arrays["images"].tolist() == [0, 0, 0]
 
 
-def test_features_with_a_pickle_are_refused(tmp_path):
+def test_features_with_a_pickle_are_rejected(tmp_path):
     mark, path = tmp_path / "executed", tmp_path / "features.npy"
     np.save(path, np.array([[Payload(mark)]], dtype=object), allow_pickle=True)
     mark.unlink(missing_ok=True)
@@ -179,11 +179,11 @@ def test_features_with_a_pickle_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"\x80\x04]", b"", b"[1]", b"{}", b"\x00" * 20])
-def test_a_damaged_summary_is_written_anew(hostile, content):
+def test_a_damaged_summary_is_rewritten(hostile, content):
     summary = Workdir(hostile).read_summary()
     (hostile / "summary.json").write_bytes(content)
     assert Workdir(hostile).read_summary() is None
-    # Nobody needs it to open the run.
+    # It is not needed to open the run.
     assert load_run(hostile).step == 40
     train(tiny.get_config("symbols"), Workdir(hostile), Display())
     assert Workdir(hostile).read_summary()["evals"] == summary["evals"]
@@ -192,7 +192,7 @@ def test_a_damaged_summary_is_written_anew(hostile, content):
 @pytest.mark.parametrize(
     "change", [("data.split.num_rare", 10**30), ("model.num_heads", -(10**30))]
 )
-def test_numbers_beyond_all_measure_are_refused(hostile, change):
+def test_absurdly_large_numbers_are_rejected(hostile, change):
     path, value = change
     *folders, name = path.split(".")
     config = json.loads((hostile / "config.json").read_text())
@@ -206,12 +206,12 @@ def test_numbers_beyond_all_measure_are_refused(hostile, change):
     assert "Traceback" not in err
 
 
-def test_a_line_of_metrics_that_is_none_is_said(hostile):
+def test_a_corrupt_line_of_metrics_is_reported(hostile):
     path = hostile / "metrics.jsonl"
     first, *others = path.read_text().splitlines(keepends=True)
     path.write_text("".join([first, "\0\0\0\n", *others]))
     with pytest.raises(WorkdirError, match=r"line 2 of .*metrics.jsonl is not a line of metrics"):
         read_metrics(path)
-    # The last one was being written when the machine stopped.
+    # A last line may be incomplete after a crash.
     path.write_text("".join([first, "\0\0\0\n"]))
     assert [line["step"] for line in read_metrics(path)] == [10]

@@ -1,4 +1,4 @@
-"""What a machine does to a run: one clear message, nothing saved is lost, exact continuation."""
+"""Machine faults: one clear message, no loss of saved files, exact resumption."""
 
 import json
 import os
@@ -41,8 +41,8 @@ REPLICAS = train_flags(preset="symbols", **OPTIONS | {"training.replicas": 2})
 NOBODY, WEAK = 65534, "-dac_override,-dac_read_search"
 
 
-def end_hurt(folder, fault, at=0, flags=FLAGS):
-    """How a run with a fault in it ends."""
+def run_with_fault(folder, fault, at=0, flags=FLAGS):
+    """Exit status and output of a run with an injected fault."""
     with start_injected(folder, fault, at, flags) as process:
         return process.wait()
 
@@ -53,20 +53,20 @@ def saved(folder):
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("straight") / "run"
+def reference(tmp_path_factory):
+    """A run without a fault."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
     status, _, err = end(folder, FLAGS)
     assert status == 0, err
     return folder
 
 
-def assert_goes_on(folder, straight, flags=FLAGS):
-    """The same command ends the run, and its curve is that of one that was never hurt."""
+def assert_resumes_exactly(folder, reference, flags=FLAGS):
+    """The same command completes the run, with the results of a run without a fault."""
     status, _, err = end(folder, flags)
     assert status == 0, err
-    assert records(folder) == records(straight)
-    parts = [json.loads((one / "summary.json").read_text())["evals"] for one in (folder, straight)]
+    assert records(folder) == records(reference)
+    parts = [json.loads((one / "summary.json").read_text())["evals"] for one in (folder, reference)]
     assert parts[0] == parts[1]
 
 
@@ -81,33 +81,33 @@ def assert_goes_on(folder, straight, flags=FLAGS):
         ("nan", 33, "error: The loss at step 34 is nan; the last finite loss was "),
     ],
 )
-def test_a_run_that_ends_says_why_and_resumes(fault, at, said, straight, tmp_path):
+def test_a_failed_run_says_why_and_resumes_exactly(fault, at, said, reference, tmp_path):
     folder = tmp_path / "run"
-    status, _, err = end_hurt(folder, fault, at)
+    status, _, err = run_with_fault(folder, fault, at)
     assert status == 1
     assert only_message(err).startswith(said.format(folder=folder))
-    # That of step 30 may have been under way when the disk was full.
+    # The checkpoint of step 30 may have been incomplete when the disk was full.
     assert saved(folder)[-1] == 30 or (fault.startswith("no_space") and saved(folder)[-1] == 20)
-    assert_goes_on(folder, straight)
+    assert_resumes_exactly(folder, reference)
 
 
-def test_advice_comes_with_the_lack_of_memory(tmp_path):
-    _, _, err = end_hurt(tmp_path / "run", "out_of_memory", 3)
+def test_running_out_of_memory_gives_advice(tmp_path):
+    _, _, err = run_with_fault(tmp_path / "run", "out_of_memory", 3)
     for option in ("training.batch_size", "model.precision", "training.replicas"):
         assert option in only_message(err)
 
 
-def test_half_a_line_is_no_line(straight, tmp_path):
+def test_a_partial_line_of_metrics_is_ignored(reference, tmp_path):
     folder = tmp_path / "run"
-    status, _, _ = end_hurt(folder, "half_a_line", 45)
+    status, _, _ = run_with_fault(folder, "half_a_line", 45)
     assert status == -signal.SIGKILL
     assert not (folder / "metrics.jsonl").read_text().endswith("\n")
-    assert_goes_on(folder, straight)
+    assert_resumes_exactly(folder, reference)
 
 
-def test_a_nan_in_one_replica_is_that_ones_alone(tmp_path):
+def test_nan_in_one_replica_does_not_affect_the_others(tmp_path):
     folder = tmp_path / "run"
-    status, out, err = end_hurt(folder, "nan_in_one", 33, REPLICAS)
+    status, out, err = run_with_fault(folder, "nan_in_one", 33, REPLICAS)
     assert status == 0, err
     assert "replica 'seed=0' diverged at step 34; the others continue" in out
     replicas = json.loads((folder / "summary.json").read_text())["replicas"]
@@ -115,17 +115,17 @@ def test_a_nan_in_one_replica_is_that_ones_alone(tmp_path):
     assert replicas["seed=1"]["icl"] is not None
 
 
-def test_a_clock_that_jumps_changes_nothing(straight, tmp_path):
+def test_clock_jumps_change_nothing(reference, tmp_path):
     folder = tmp_path / "run"
-    status, _, err = end_hurt(folder, "clock_jumps")
+    status, _, err = run_with_fault(folder, "clock_jumps")
     assert status == 0, err
-    assert records(folder) == records(straight)
+    assert records(folder) == records(reference)
     summary = json.loads((folder / "summary.json").read_text())
     assert 0 < summary["wall_seconds"] < 600
     assert summary["train_sequences_per_second"] > 0
 
 
-def test_a_folder_that_is_deleted_ends_the_run(tmp_path):
+def test_deleting_the_folder_ends_the_run(tmp_path):
     folder = tmp_path / "run"
     long = {"training.num_steps": 100_000, "checkpoints.every": 50_000, "evaluation.every": 50_000}
     with Processes(folder, train_flags(preset="symbols", **long)) as process:
@@ -134,11 +134,11 @@ def test_a_folder_that_is_deleted_ends_the_run(tmp_path):
         status, _, err = process.wait()
     assert status == 1
     assert "Deleted while the run wrote to it" in only_message(err)
-    # Nothing is left of it that another run could take for its own.
+    # Nothing is left that another run could mistake for its own.
     assert not folder.exists()
 
 
-def test_two_commands_on_one_folder(tmp_path):
+def test_two_commands_in_one_folder(tmp_path):
     folder, flags = tmp_path / "run", train_flags(**{"training.num_steps": 100_000})
     with Processes(folder, flags) as first:
         wait_for(lambda: last_step(folder / "metrics.jsonl") >= 20, "two lines of metrics")
@@ -146,7 +146,7 @@ def test_two_commands_on_one_folder(tmp_path):
         assert status == 1
         assert f"error: {folder} is in use by process {first.running[0].pid} on " in err
         only_message(err)
-        # The lock of a process that is gone is none.
+        # The lock of a dead process does not lock.
         first.send(signal.SIGKILL)
         first.wait()
     step = last_step(folder / "metrics.jsonl")
@@ -155,24 +155,24 @@ def test_two_commands_on_one_folder(tmp_path):
     assert status == 0, err
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
+def test_an_unwritable_folder(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    if os.geteuid() == 0:  # Who may write everywhere, but for what the kernel keeps to itself.
+    if os.geteuid() == 0:  # Root can write anywhere except here.
         folder = Path("/proc/emergent_icl_run")
     status, _, err = end(folder, FLAGS)
     assert status == 1
     assert only_message(err).startswith(f"error: {folder} cannot be ")
 
 
-def a_file(folder):
+def file_as_folder(folder):
     (folder / "home").write_text("no folder")
     return {"HOME": str(folder / "home")}
 
 
-def a_colleagues(folder):
-    """Where only root may look."""
+def another_users_folder(folder):
+    """A folder that belongs to another user."""
     (folder / "home").mkdir(mode=0o700)
     if os.geteuid() == 0:
         os.chown(folder / "home", NOBODY, NOBODY)
@@ -181,21 +181,21 @@ def a_colleagues(folder):
     return {"HOME": str(folder / "home")}
 
 
-@pytest.mark.parametrize("home", [a_file, a_colleagues])
-def test_a_home_that_cannot_be_written_costs_nothing_but_the_caches(home, tmp_path):
+@pytest.mark.parametrize("home", [file_as_folder, another_users_folder])
+def test_an_unwritable_home_only_disables_caches(home, tmp_path):
     flags = train_flags(preset="images")
-    status, _, err = end(tmp_path / "straight", flags)
+    status, _, err = end(tmp_path / "reference", flags)
     assert status == 0, err
     folder, environment = tmp_path / "run", home(tmp_path)
     nowhere = environment | {"XDG_CACHE_HOME": "", "JAX_COMPILATION_CACHE_DIR": ""}
-    # Root, too, may then open only what is its own.
+    # Drop root's privilege to open other users' files.
     weak = ("setpriv", f"--bounding-set={WEAK}") if os.geteuid() == 0 else ()
     status, _, err = end(folder, flags, environment=nowhere, prefix=weak)
     assert status == 0, err
     assert "Traceback" not in err
     assert err.count("Cannot write the cache") == 1
     assert "error" not in err
-    assert records(folder) == records(tmp_path / "straight")
+    assert records(folder) == records(tmp_path / "reference")
 
 
 def test_sigterm_with_ten_seconds_of_grace(tmp_path):
@@ -211,15 +211,15 @@ def test_sigterm_with_ten_seconds_of_grace(tmp_path):
     assert "Traceback" not in err
     (step,) = saved(folder)
     assert f"Stopped after step {step}; the state is saved." in out
-    # Prolonged, it is the run that was never stopped.
+    # Once extended, it equals an uninterrupted run.
     steps = step + 100 - step % 100
     flags = train_flags(preset="symbols", **options | {"training.num_steps": steps})
-    status, _, err = end(tmp_path / "straight", flags)
+    status, _, err = end(tmp_path / "reference", flags)
     assert status == 0, err
-    assert_goes_on(folder, tmp_path / "straight", flags)
+    assert_resumes_exactly(folder, tmp_path / "reference", flags)
 
 
-def test_a_full_disk_that_holds_the_messages_too_keeps_nobody_waiting(tmp_path):
+def test_a_full_disk_for_output_and_checkpoints_does_not_hang(tmp_path):
     folder = tmp_path / "run"
     words = [
         sys.executable,

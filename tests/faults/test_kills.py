@@ -1,4 +1,4 @@
-"""A run that is killed at any moment resumes as if nothing had happened."""
+"""A run killed at any moment resumes exactly."""
 
 import json
 import random
@@ -22,13 +22,13 @@ OPTIONS = {
 ENDLESS = train_flags(preset="symbols", **OPTIONS | {"training.num_steps": 10**6})
 
 
-def test_twenty_kills(tmp_path):
-    straight, folder = tmp_path / "straight", tmp_path / "run"
+def test_a_run_killed_twenty_times_resumes_exactly(tmp_path):
+    reference, folder = tmp_path / "reference", tmp_path / "run"
     rng, while_writing = random.Random(0), 0
     for kill in range(KILLS):
         start, left = last_step(folder / "metrics.jsonl"), unfinished(folder)
         with Processes(folder, ENDLESS) as process:
-            if kill % 4 == 3:  # Before, or soon after, it has begun.
+            if kill % 4 == 3:  # Before or soon after training starts.
                 time.sleep(rng.uniform(0.2, 5))
             else:
                 further = start + rng.randrange(1, 60)
@@ -42,14 +42,14 @@ def test_twenty_kills(tmp_path):
             status, _, err = process.wait()
             assert status == -signal.SIGKILL, err
     assert while_writing >= 3
-    # Prolonged to its end, it is the run that was never killed.
+    # Once extended, it equals a run that was never killed.
     steps = last_step(folder / "metrics.jsonl") // 20 * 20 + 100
     flags = train_flags(preset="symbols", **OPTIONS | {"training.num_steps": steps})
-    for one in (folder, straight):
+    for one in (folder, reference):
         status, _, err = end(one, flags)
         assert status == 0, err
     assert unfinished(folder) == set()
-    assert records(folder) == records(straight)
-    ends = [json.loads((one / "summary.json").read_text()) for one in (folder, straight)]
+    assert records(folder) == records(reference)
+    ends = [json.loads((one / "summary.json").read_text()) for one in (folder, reference)]
     assert ends[0]["evals"] == ends[1]["evals"]
     assert ends[0]["parameters"] == ends[1]["parameters"]

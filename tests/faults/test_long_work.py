@@ -1,4 +1,4 @@
-"""Ctrl-C while data are being prepared: it ends soon, and the message says what to do."""
+"""Ctrl-C during data preparation stops soon, with advice."""
 
 import re
 import signal
@@ -15,12 +15,12 @@ from emergent_icl.runs.workdir import Workdir
 
 @pytest.mark.faults
 @pytest.mark.parametrize("command", ["train", "inspect_data", "evaluate"])
-def test_drawing_a_million_classes_is_interrupted(command, tmp_path):
+def test_drawing_a_million_classes_can_be_interrupted(command, tmp_path):
     options = {"data.glyphs.num_classes": 1_000_000, "data.cache_dir": str(tmp_path / "cache")}
     flags = train_flags(tmp_path / "run", "images", **options)
     if command == "evaluate":
-        # A run whose drawings are no longer in the cache: they are drawn before the checkpoint is
-        # read, so that an empty one will do.
+        # The drawings of this run are not cached. They are drawn before the checkpoint is read, so
+        # an empty one suffices.
         (tmp_path / "run" / "checkpoints" / "40").mkdir(parents=True)
         Workdir(tmp_path / "run").claim(with_options(tiny.get_config("images"), options))
         flags = [f"--workdir={tmp_path / 'run'}"]
@@ -37,7 +37,7 @@ def test_drawing_a_million_classes_is_interrupted(command, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_library_call_stops_while_it_draws(tmp_path):
+def test_a_library_call_can_be_stopped_while_drawing(tmp_path):
     options = {"data.glyphs.num_classes": 1_000_000, "data.cache_dir": str(tmp_path / "cache")}
     config = with_options(tiny.get_config("images"), options)
     polls = iter([None, None, signal.SIGINT])

@@ -1,4 +1,4 @@
-"""Several processes, each with several devices, that train one run."""
+"""Several processes, each with several devices, train one run."""
 
 import json
 import shutil
@@ -17,8 +17,8 @@ from emergent_icl.training.build import build
 
 pytestmark = pytest.mark.faults
 
-# Sums of four shares in another order, 30 steps long: of losses, and of how far the parameters
-# have moved. Single ones differ by more: of a gradient near 0 Adam takes the sign.
+# Tolerances after 30 steps with sums over four devices in another order, for losses and for the
+# distance of parameters. Single parameters differ more: Adam normalizes gradients near 0.
 LOSS_TOLERANCE, MOVE_TOLERANCE = 1e-4, 1e-2
 FLAGS = train_flags(
     preset="resnet",
@@ -35,12 +35,12 @@ LONG = train_flags(
     preset="symbols",
     **{"training.num_steps": 100_000, "checkpoints.every": 10, "evaluation.every": 50_000},
 )
-# Two processes notice that one is gone at once where its sockets are closed, else by this.
+# A lost process is noticed at once if its sockets close, otherwise by its heartbeat.
 HEARTBEAT = 10
 
 
 def finish(folder, flags=FLAGS, count=1, devices=4):
-    """Trains to the end, on all processes."""
+    """Trains to the end, with all processes."""
     with Processes(folder, flags, count, devices) as processes:
         ends = [processes.wait(index) for index in range(count)]
     for status, _, err in ends:
@@ -49,7 +49,7 @@ def finish(folder, flags=FLAGS, count=1, devices=4):
 
 
 def cut(folder, step, to):
-    """A copy of a run as it was when the checkpoint of a step was its newest."""
+    """A copy of a run as of the checkpoint of a step."""
     shutil.copytree(folder, to)
     (to / "summary.json").unlink()
     for checkpoint in (to / "checkpoints").iterdir():
@@ -59,7 +59,7 @@ def cut(folder, step, to):
 
 
 def distance(left, right):
-    """Between two trees of parameters."""
+    """Euclidean distance of two trees of parameters."""
     pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
     return np.sqrt(sum(float(np.sum((a - b) ** 2)) for a, b in pairs))
 
@@ -89,15 +89,15 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Two processes, two devices each; and how they ended."""
+    """Two processes with two devices each, and their exit statuses and outputs."""
     folder = tmp_path_factory.mktemp("pair") / "run"
     return folder, finish(folder, count=2, devices=2)
 
 
-def test_two_processes_train_the_run_of_one(alone, pair):
+def test_two_processes_train_the_same_run_as_one(alone, pair):
     folder, ends = pair
     assert_same_run(alone, folder)
-    # One speaks for both.
+    # Only the first process prints.
     assert "4 x cpu in 2 processes" in ends[0][1]
     assert "step" in ends[0][1]
     assert "step" not in ends[1][1]
@@ -118,7 +118,7 @@ def test_a_run_resumes_with_another_number_of_processes(alone, pair, tmp_path):
 
 @pytest.mark.parametrize("saving", [False, True])
 @pytest.mark.parametrize("lost", [0, 1])
-def test_one_that_is_killed_ends_the_others_and_all_resume(lost, saving, tmp_path):
+def test_killing_one_process_ends_all_and_the_run_resumes(lost, saving, tmp_path):
     folder = tmp_path / "run"
     flags = [*LONG, f"--heartbeat_timeout={HEARTBEAT}"]
     with Processes(folder, flags, count=2, devices=2) as processes:
@@ -131,7 +131,7 @@ def test_one_that_is_killed_ends_the_others_and_all_resume(lost, saving, tmp_pat
         took = time.monotonic() - killed
         first = processes.wait(0)[1] if lost == 0 else out
     assert status != 0
-    # Said by itself, or by the runtime that ended it; what to do was said when they had joined.
+    # Printed by the process, or by the runtime that ended it; advice was printed after joining.
     assert f"error: process {1 - lost} of 2" in err or "another task died" in err
     assert "Saved checkpoints are intact. Restart all processes to resume." in first
     assert took < 3 * HEARTBEAT
@@ -148,7 +148,7 @@ def test_one_that_is_killed_ends_the_others_and_all_resume(lost, saving, tmp_pat
     assert steps == list(range(10, saved + 21, 10))
 
 
-def test_a_signal_to_one_stops_all_of_them_after_the_same_step(tmp_path):
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path):
     folder = tmp_path / "run"
     with Processes(folder, LONG, count=2, devices=2) as processes:
         wait_for(lambda: last_step(folder / "metrics.jsonl") >= 20, "two lines of metrics")
@@ -160,7 +160,7 @@ def test_a_signal_to_one_stops_all_of_them_after_the_same_step(tmp_path):
     assert f"Stopped after step {saved}; the state is saved." in ends[0][1]
 
 
-def test_processes_must_be_started_alike(tmp_path):
+def test_processes_must_have_the_same_config(tmp_path):
     folder = tmp_path / "run"
     own = [["--config.training.seed=3"], ["--config.training.seed=4"]]
     with Processes(folder, [*FLAGS, "--heartbeat_timeout=10"], 2, 2, own) as processes:
@@ -172,7 +172,7 @@ def test_processes_must_be_started_alike(tmp_path):
     assert not (folder / "config.json").exists()
 
 
-def test_one_that_waits_for_others_in_vain_says_so(tmp_path):
+def test_a_process_reports_that_the_others_did_not_join(tmp_path):
     own = ["--coordinator_address=localhost:1", "--num_processes=2", "--process_id=1"]
     flags = [*FLAGS, "--join_timeout=3", *own]
     with Processes(tmp_path / "run", flags) as processes:

@@ -1,4 +1,4 @@
-"""A job's program is saved whichever of its processes SLURM's signals reach."""
+"""A job is saved whichever of its processes receive SLURM's signals."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from emergent_icl.runs.workdir import Workdir
 
 pytestmark = pytest.mark.faults
 
-# As submitit runs it: SIGUSR2 is its own, and ends in a job that is requeued.
+# As in submitit, whose handler of SIGUSR2 requeues the job.
 JOB = """
 import signal, sys
 from emergent_icl.sweeps.execute import slurm
@@ -44,7 +44,7 @@ def child_of(pid):
 @pytest.mark.parametrize(
     ("number", "is_tree", "status"),
     [
-        # Of control groups: the process that SLURM started alone.
+        # With control groups: only the process that SLURM started.
         (signal.SIGTERM, False, 1),
         (signal.SIGUSR2, False, 7),
         # Without them: every process of the job.
@@ -52,7 +52,7 @@ def child_of(pid):
         (signal.SIGUSR2, True, 7),
     ],
 )
-def test_a_job_that_is_told_to_end_is_saved(number, is_tree, status, tmp_path):
+def test_a_stopped_job_is_saved(number, is_tree, status, tmp_path):
     folder = Workdir(tmp_path / "run")
     folder.make()
     job = start("-c", JOB, folder.path, f"--workdir={folder.path}", *ENDLESS)

@@ -1,4 +1,4 @@
-"""The paper's sweeps, at both scales: what differs between conditions, and what is claimed."""
+"""The paper's sweeps at every scale: conditions, replicates, and claims."""
 
 import functools
 from pathlib import Path
@@ -40,13 +40,13 @@ def load(name, preset):
     return load_sweep(f"{FOLDER / name}.py:{preset}")
 
 
-def test_every_finding_has_its_file_and_every_file_is_a_finding():
+def test_findings_and_files_match():
     there = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "scale", *files.EXAMPLES}
     assert there == set(files.FINDINGS) == set(OPTIONS)
 
 
 @every_sweep
-def test_conditions_differ_in_what_the_paper_varies_and_in_nothing_else(name, preset):
+def test_conditions_differ_only_in_what_the_paper_varies(name, preset):
     sweep = load(name, preset)
     assert sweep.name == name
     configs = [flatten(sweep.config(one).to_dict()) for one in sweep.conditions]
@@ -59,7 +59,7 @@ def test_conditions_differ_in_what_the_paper_varies_and_in_nothing_else(name, pr
     assert varied == {**OPTIONS[name], **(one_split if name == "classes" else {})}
 
 
-def test_the_same_characters_are_held_out_however_many_classes_there_are():
+def test_the_same_characters_are_held_out_for_any_number_of_classes():
     sweep = load("classes", "laptop")
     held_out = []
     for condition in sweep.conditions:
@@ -70,7 +70,7 @@ def test_the_same_characters_are_held_out_however_many_classes_there_are():
     assert all(one == held_out[0] for one in held_out)
 
 
-def test_replicates_have_splits_and_evaluation_sequences_of_their_own(tmp_path):
+def test_replicates_have_their_own_splits_and_evaluation_sequences(tmp_path):
     for preset, seeds in (
         ("laptop", range(100, 108)),
         ("paper", range(5)),
@@ -84,7 +84,7 @@ def test_replicates_have_splits_and_evaluation_sequences_of_their_own(tmp_path):
 
 
 @every_sweep
-def test_every_run_is_of_the_presets_scale_and_is_measured_often(name, preset, tmp_path):
+def test_every_run_has_the_presets_scale_and_frequent_evaluations(name, preset, tmp_path):
     sweep = load(name, preset)
     for job in make_jobs([sweep], tmp_path):
         config = job.config
@@ -97,7 +97,7 @@ def test_every_run_is_of_the_presets_scale_and_is_measured_often(name, preset, t
 
 @every_sweep
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
-def test_runs_that_are_all_alike_bear_no_claim_out(name, preset, level):
+def test_identical_runs_support_no_claim(name, preset, level):
     sweep = load(name, preset)
     measures = {one for check in sweep.claim.checks for one in check.measures()}
     final = dict.fromkeys(measures, level)
@@ -110,7 +110,7 @@ def test_runs_that_are_all_alike_bear_no_claim_out(name, preset, level):
         assert judge(sweep.claim, evidence, 5, rule).verdict != "reproduced"
 
 
-def test_zipf_tells_common_classes_from_rare_ones():
+def test_zipf_distinguishes_common_from_rare_classes():
     for preset in files.PRESETS:
         sweep = load("zipf", preset)
         split = sweep.base.data.split
@@ -119,7 +119,7 @@ def test_zipf_tells_common_classes_from_rare_ones():
         assert {"iwl_common", "iwl_rare"} <= set(sweep.measures)
 
 
-def test_recurrent_models_get_a_search_and_seeds_that_it_has_not_seen(tmp_path):
+def test_models_are_judged_on_seeds_not_used_in_their_search(tmp_path):
     for preset, draws in (("laptop", 8), ("paper", 15)):
         sweep = load("architecture", preset)
         searched = {"training.optimizer.learning_rate", "training.optimizer.warmup_steps"}

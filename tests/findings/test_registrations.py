@@ -1,4 +1,4 @@
-"""Committed registrations are what was registered, and the findings still claim that."""
+"""Committed registrations are authentic, and the findings still agree with them."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ FOLDER = ROOT / "docs" / "reproduction" / "registrations"
 
 
 def registration(path, folder):
-    """The content of a file, whatever its name."""
+    """The content of a registration with any file name."""
     shutil.copy(path, folder / FILE)
     return read(folder)
 
@@ -24,16 +24,16 @@ def finding(name, preset):
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
-def test_a_committed_registration_is_of_the_findings_as_they_stand(path, tmp_path):
+def test_committed_registrations_match_the_current_findings(path, tmp_path):
     found = registration(path, tmp_path)
-    # One that is named after a preset is its present one; others are history.
+    # A file named after a preset is its current registration; others are history.
     if path.stem in files.PRESETS:
         sweeps, _ = as_registered([finding(name, path.stem) for name in found["sweeps"]], tmp_path)
         for sweep in sweeps:
             assert not differences(found["sweeps"][sweep.name], sweep)
 
 
-def test_findings_are_registered_with_what_they_are_judged_by(tmp_path):
+def test_a_registration_determines_the_sweep(tmp_path):
     sweeps = [finding(name, "paper") for name in ("zipf", "architecture")]
     found = register(sweeps, tmp_path)["sweeps"]
     assert list(found) == ["zipf", "architecture"]

@@ -1,4 +1,4 @@
-"""Every config of the repository is valid, and the rules cover every option."""
+"""Every preset is valid, every option is checked and read, and invalid configs are rejected."""
 
 import contextlib
 import sys
@@ -55,14 +55,14 @@ CONFIGS = {
 }
 
 
-def test_no_config_is_forgotten():
+def test_every_preset_is_listed():
     files = {path.name for path in Path(base.__file__).parent.glob("*.py")}
-    files -= {"__init__.py", "stored.py"}  # The second gives whatever a run was started with.
+    files -= {"__init__.py", "stored.py"}  # The latter returns a run's config.
     assert files == {name.split(":")[0] for name in CONFIGS}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_configs_are_locked_valid_and_survive_json(name, tmp_path):
+def test_configs_are_locked_and_valid_and_survive_json(name, tmp_path):
     config = CONFIGS[name]()
     assert config.is_locked
     check(config)
@@ -73,7 +73,7 @@ def test_configs_are_locked_valid_and_survive_json(name, tmp_path):
     assert {"fewshot_holdout", "no_support_zipfian"} <= set(config.evaluation.modes)
 
 
-def test_a_stored_config_is_that_of_the_run_with_the_types_of_base(tmp_path):
+def test_a_stored_config_has_the_runs_values_and_the_base_types(tmp_path):
     config = CONFIGS["omniglot_augmented.py:small"]().unlock()
     config.training.replica_overrides = ({"name": "a", "training.seed": 3},)
     config.training.optimizer.options = {"b1": 0.8}
@@ -86,7 +86,7 @@ def test_a_stored_config_is_that_of_the_run_with_the_types_of_base(tmp_path):
     check(read)
 
 
-def test_a_stored_config_of_an_older_version_has_todays_defaults(tmp_path):
+def test_a_stored_config_of_an_older_version_is_completed(tmp_path):
     config = CONFIGS["glyphs.py:demo"]()
     old = config.to_dict()
     del old["data"]["noise_scale"]
@@ -100,7 +100,7 @@ def test_a_folder_without_a_run_has_no_stored_config(tmp_path):
         stored.get_config(str(tmp_path))
 
 
-def test_paper_preset_is_the_papers_model():
+def test_the_paper_preset_is_the_papers_setting():
     config = omniglot.get_config("paper")
     task = make_task(config)
     assert task.num_labels == 1623
@@ -110,7 +110,7 @@ def test_paper_preset_is_the_papers_model():
     assert (config.training.num_steps, config.training.batch_size) == (500_000, 32)
 
 
-def test_rules_and_options_are_the_same_set():
+def test_every_declared_option_is_in_the_base_config():
     options = base.get_config().to_dict()
     assert options["training"]["optimizer"].pop("options") == {}
     declared = set(flatten(options)) | {"training.optimizer.options"}
@@ -118,7 +118,7 @@ def test_rules_and_options_are_the_same_set():
 
 
 class Spy:
-    """A config that notes the full path of every option that is read from it."""
+    """A config that records the full path of every option read from it."""
 
     def __init__(self, node, seen, prefix=""):
         self._node, self._seen, self._prefix = node, seen, prefix
@@ -141,8 +141,8 @@ class Spy:
         return getattr(self, name)
 
 
-def read_what_names_other_runs_and_services(workdir, seen, monkeypatch):
-    """The options of initial weights, and of a logger whose package need not be installed."""
+def read_initial_weights_and_logger(workdir, seen, monkeypatch):
+    """Reads the options of initial weights, and of a logger with an optional package."""
     config = tiny.get_config("vectors").unlock()
     config.model.sequence_model = "rnn"
     workdir.write_json(workdir.config, config.to_dict())
@@ -154,9 +154,9 @@ def read_what_names_other_runs_and_services(workdir, seen, monkeypatch):
     WeightsAndBiases(Opening(workdir, Spy(config, seen), (replica,), 0, "now"))
 
 
-def test_no_option_is_dead(tmp_path, monkeypatch):
-    """Each is read, under its full path, by a run that it applies to."""
-    # These read every option, whether it has an effect or not.
+def test_every_option_is_read(tmp_path, monkeypatch):
+    """Each is read, under its full path, by a run to which it applies."""
+    # These read every option, even without effect.
     monkeypatch.setattr(loop, "check", lambda config, num_devices: make_replicas(config))
     monkeypatch.setattr(Workdir, "check", lambda workdir, config: None)
     monkeypatch.setattr(Workdir, "claim", lambda workdir, config: None)
@@ -165,14 +165,14 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
     for folder in ("symbols", "images", "vectors"):
         config = tiny.get_config(folder).unlock()
         config.training.num_steps = 10
-        # It compiles soonest; the options of a transformer are read below.
+        # The fastest to compile; a transformer's options are read below.
         config.model.sequence_model = "rnn"
-        # An empty cache: what is drawn already does not read how it is drawn.
+        # With an empty cache, so that options of drawing are read.
         config.data.cache_dir = str(tmp_path / "cache")
         loop.train(Spy(config.lock(), seen), Workdir(tmp_path / folder), Display())
         monkeypatch.setenv("XLA_FLAGS", "")
         start.make_deterministic(Spy(config, seen))
-    read_what_names_other_runs_and_services(Workdir(tmp_path / folder), seen, monkeypatch)
+    read_initial_weights_and_logger(Workdir(tmp_path / folder), seen, monkeypatch)
 
     config.data.source = "features"
     config.data.features.path = str(tmp_path / "vectors.npy")
@@ -207,7 +207,7 @@ def test_no_option_is_dead(tmp_path, monkeypatch):
     assert set(OPTIONS) - seen == set()
 
 
-def test_the_users_config_is_not_written_to():
+def test_the_users_config_is_not_changed():
     config = omniglot.get_config("small")
     before = config.to_json()
     check(config)
@@ -242,7 +242,7 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("path", PROBLEMS)
-def test_problems_are_named_with_field_value_and_what_is_allowed(path):
+def test_problems_name_the_option_value_and_rule(path):
     value, message = PROBLEMS[path]
     config = omniglot.get_config("small").unlock()
     config.update_from_flattened_dict({path: value})
@@ -307,7 +307,7 @@ CONTRADICTIONS = [
 
 
 @pytest.mark.parametrize(("overrides", "message"), CONTRADICTIONS)
-def test_options_that_contradict_each_other_are_refused(overrides, message):
+def test_contradictory_options_are_rejected(overrides, message):
     config = omniglot.get_config("small").unlock()
     config.update_from_flattened_dict(overrides)
     with pytest.raises(ConfigError) as raised:
@@ -315,7 +315,7 @@ def test_options_that_contradict_each_other_are_refused(overrides, message):
     assert message in str(raised.value)
 
 
-def test_all_problems_come_at_once():
+def test_all_problems_are_raised_at_once():
     config = omniglot.get_config("small").unlock()
     config.model.num_heads = 7
     config.data.sequences.seq_len = 6
@@ -325,7 +325,7 @@ def test_all_problems_come_at_once():
     assert len(raised.value.problems) >= 3
 
 
-def test_a_bad_value_hides_no_contradiction_elsewhere():
+def test_an_invalid_value_does_not_hide_contradictions():
     config = omniglot.get_config("small").unlock()
     config.training.batch_size = 0
     config.data.split.num_rare = 5000
@@ -347,7 +347,7 @@ def test_a_bad_value_hides_no_contradiction_elsewhere():
         ("data.sequences.type", "burtsy", "'bursty'"),
     ],
 )
-def test_misspelled_values_come_with_the_nearest_name(path, value, hint):
+def test_misspelled_values_suggest_the_nearest_name(path, value, hint):
     config = omniglot.get_config("small").unlock()
     config.update_from_flattened_dict({path: value})
     with pytest.raises(ConfigError, match=f"did you mean {hint}"):
@@ -358,7 +358,7 @@ def test_misspelled_values_come_with_the_nearest_name(path, value, hint):
     ("path", "value"),
     [("data", 3), ("data.sequences", "none"), ("model.resnet", None)],
 )
-def test_a_section_that_is_no_section_is_missing(path, value):
+def test_a_value_in_place_of_a_section_is_an_error(path, value):
     config = omniglot.get_config("small").unlock()
     with config.ignore_type():
         config.update_from_flattened_dict({path: value})
@@ -366,14 +366,14 @@ def test_a_section_that_is_no_section_is_missing(path, value):
         check(config)
 
 
-def test_so_many_labels_that_no_table_would_hold_them_are_refused():
+def test_too_many_labels_are_rejected():
     config = omniglot_augmented.get_config("small").unlock()
     config.data.sequences.label_multiplicity = 10_000
     with pytest.raises(ConfigError, match="there must be at most 16,777,216"):
         check(config)
 
 
-def test_exemplars_are_only_asked_for_where_they_are_used():
+def test_exemplars_are_required_only_where_they_are_used():
     config = gaussian.get_config().unlock()
     config.data.source = "glyphs"
     config.data.glyphs.num_exemplars = 4
@@ -391,7 +391,7 @@ def test_a_missing_option_is_named():
         check(config)
 
 
-def test_a_batch_must_divide_by_the_devices():
+def test_the_batch_must_be_a_multiple_of_the_devices():
     with pytest.raises(ConfigError, match="batch_size = 32 must be a multiple of the 5 devices"):
         check(omniglot.get_config("small"), num_devices=5)
 
@@ -406,7 +406,7 @@ def test_unknown_options_are_named():
         check(config)
 
 
-def test_an_optimizer_that_needs_more_than_gradients_is_refused():
+def test_an_optimizer_that_needs_more_than_gradients_is_rejected():
     config = omniglot.get_config("small").unlock()
     config.training.optimizer.name = "lbfgs"
     with pytest.raises(ConfigError, match=r"optax\.lbfgs cannot be used here"):
@@ -437,7 +437,7 @@ def test_holdout_classes_are_not_trained_on():
         }
     )
 )
-def test_what_is_valid_samples_and_what_is_not_is_refused(overrides):
+def test_valid_configs_sample_and_invalid_ones_are_rejected(overrides):
     config = tiny.get_config("symbols").unlock()
     config.update_from_flattened_dict(overrides)
     try:

@@ -1,4 +1,4 @@
-"""Every config of the repository builds, steps and evaluates, at a reduced size."""
+"""Every preset trains and evaluates, at a reduced size."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from emergent_icl.runs.workdir import Workdir
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
-# What makes any config small, without making another experiment of it.
+# Makes any config small, but keeps the kind of experiment.
 REDUCED = {
     "data.image_size": 28,
     "data.feeder": "python",
@@ -29,9 +29,9 @@ REDUCED = {
     "evaluation.batch_size": 20,
     "checkpoints.every": 4,
 }
-# The ResNet is that of omniglot.py:paper, and takes longer than all the rest.
+# The ResNet is the same as in omniglot.py:paper, and is the slowest part.
 WITHOUT_RESNET = ("omniglot_augmented.py:paper", "omniglot_identical.py:paper")
-# Other data for a model that another config builds as well: fault tests, for they take a while.
+# The same models on other data; they are slow, so they run with the fault tests.
 OTHER_DATA = ("omniglot_augmented.py", "omniglot_identical.py")
 PARAMS = [
     pytest.param(name, marks=[pytest.mark.faults] * name.startswith(OTHER_DATA)) for name in CONFIGS
@@ -39,7 +39,7 @@ PARAMS = [
 
 
 @pytest.mark.parametrize("name", PARAMS)
-def test_every_config_builds_steps_and_evaluates(name, tmp_path):
+def test_every_config_trains_and_evaluates(name, tmp_path):
     config = CONFIGS[name]().unlock()
     config.update_from_flattened_dict(REDUCED)
     if name in WITHOUT_RESNET:
@@ -53,6 +53,6 @@ def test_every_config_builds_steps_and_evaluates(name, tmp_path):
         assert np.isfinite(list(metrics.values())).all()
     losses = [record["train/loss"] for record in read_metrics(Workdir(tmp_path).metrics)]
     assert len(losses) == 2
-    # Before it has learned anything: every label alike, or nearly so. Logits of variance 1 add 0.5.
+    # Before learning, predictions are nearly uniform; logits of variance 1 add 0.5.
     expected = np.log(make_task(config).num_labels)
     assert losses[0] == pytest.approx(expected, rel=0.2, abs=0.6)
