@@ -155,7 +155,7 @@ def print_failures(failures: Sequence[Failure]) -> None:
     """Prints how jobs failed, with the ends of their logs."""
     for failure in failures:
         say_error(f"{failure.job.name} failed ({failure.how}):")
-        say("\n".join(f"  {line}" for line in failure.lines) + f"\n  ({failure.log})")
+        say("\n".join(f"  {line}" for line in failure.lines) + f"\n  ({failure.job.workdir.log})")
 
 
 def print_verdicts(results: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ import os
 
 
 def _import_matplotlib() -> None:
-    """Imports it with any MPLBACKEND, even an invalid one: our figures need no backend."""
+    """Imports Matplotlib with any MPLBACKEND, even an invalid one: figures need no backend."""
     backend = os.environ.pop("MPLBACKEND", None)
     import matplotlib
 

@@ -48,8 +48,9 @@ def chart(sweep: Json) -> dict[str, Any]:
                 is_first = trace["showlegend"] and name not in named
                 named |= {name} if is_first else set()
                 panel.append(trace | {"showlegend": is_first, "legendgroup": f"condition {group}"})
-        axes = {"xaxis": f"x{_number(index)}", "yaxis": f"y{_number(index)}"}
-        traces += [{"type": "scatter"} | axes | trace for trace in panel]
+        number = str(index + 1) if index else ""
+        common = {"type": "scatter", "xaxis": f"x{number}", "yaxis": f"y{number}"}
+        traces += [common | trace for trace in panel]
     panels = [
         {"title": chart_text(data.look_of(one).long), "isShare": is_share(one)}
         for one in sweep["measures"]
@@ -60,11 +61,6 @@ def chart(sweep: Json) -> dict[str, Any]:
 def chart_text(text: object) -> str:
     """Text with Plotly's markup and its %{...} templates escaped."""
     return html.escape(str(text), quote=False).replace("%", "&#37;")
-
-
-def _number(index: int) -> str:
-    """Plotly's suffix of a panel's axes: '', '2', '3', ..."""
-    return str(index + 1) if index else ""
 
 
 def _condition_traces(

@@ -148,7 +148,6 @@ def _labels(places: list[tuple[Path, str]]) -> list[str]:
 
 
 def _figure(runs: Mapping[str, _Recorded]) -> Figure:
-    """Learning curves, one line per run."""
     lines = [{**line, "replica": label} for label, run in runs.items() for line in run.records]
     title = "\n".join(dict.fromkeys(run.config.name for run in runs.values()))
     try:

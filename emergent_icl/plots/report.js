@@ -12,7 +12,7 @@
   const LETTER = 7;
   const LEGEND_LINE = 24;
 
-  // An estimate: a larger legend only makes the panels slightly lower.
+  // An estimate: a larger legend only makes the panels slightly shorter.
   const legendHeight = (data, width) => {
     const names = data.filter((trace) => trace.showlegend).map((trace) => trace.name.length);
     const total = names.reduce((sum, letters) => sum + 56 + 7.5 * letters, 0);

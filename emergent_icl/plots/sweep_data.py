@@ -81,25 +81,20 @@ def band(runs: Iterable[Json], measure: str) -> Band:
 
     Diverged runs are excluded: the mean would jump where they end.
     """
-    at: dict[int, list[tuple[float, int | None, int]]] = {}
-    for run in runs:
+    at: dict[int, list[tuple[float, tuple[int | None, int]]]] = {}
+    for run in itertools.filterfalse(has_diverged, runs):
         # Earlier versions did not record these.
         drawn = run.get("evaluation_seed"), run.get("num_sequences", 0)
-        if not has_diverged(run):
-            for step, value in points(run, measure).items():
-                at.setdefault(step, []).append((value, *drawn))
-    least, most = (0.0, 1.0) if is_share(measure) else (-math.inf, math.inf)
-    found = Band([], [], [], [])
-    for step in sorted(at):
-        values, *drawn = zip(*at[step], strict=True)
-        sample = sample_of(measure, values, list(zip(*drawn, strict=True)))
-        mean, low, high = mean_estimate(sample).interval()
-        is_known = math.isfinite(low)
-        found.steps.append(step)
-        found.mean.append(mean)
-        found.low.append(max(low, least) if is_known else math.nan)
-        found.high.append(min(high, most) if is_known else math.nan)
-    return found
+        for step, value in points(run, measure).items():
+            at.setdefault(step, []).append((value, drawn))
+    steps = sorted(at)
+    samples = (sample_of(measure, *zip(*at[step], strict=True)) for step in steps)
+    intervals = np.array([mean_estimate(one).interval() for one in samples]).reshape(-1, 3)
+    intervals[np.isinf(intervals)] = math.nan
+    mean, *limits = intervals.T
+    if is_share(measure):
+        limits = np.clip(limits, 0.0, 1.0)
+    return Band(steps, mean.tolist(), *(limit.tolist() for limit in limits))
 
 
 def finals(condition: Json, measure: str) -> list[float]:

@@ -317,7 +317,6 @@ def _headline(figure: Figure, title: str, verdict: str = "", color: str = style.
 
 
 def _explain_absence(axes: Axes, sweep: Json) -> None:
-    """States why there are no lines."""
     axes.text(
         0.5, 0.6, "not measured" if data.runs_of(sweep) else "no runs", transform=axes.transAxes,
         ha="center", color=style.SOFT,

@@ -70,9 +70,9 @@ class Job(NamedTuple):
         return _has_ended(self.workdir, self.config) and not self.workdir.differences(self.config)
 
     def check(self) -> None:
-        """Raises WorkdirError if its folder contains runs of another config, or longer ones.
+        """Raises WorkdirError if its runs cannot start.
 
-        Also if weights that its runs start from do not exist.
+        The folder may contain another config or longer runs, or initial weights may be missing.
         """
         self.workdir.check(self.config)
         check_sources(self.config, self.workdir)

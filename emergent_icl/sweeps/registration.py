@@ -101,20 +101,19 @@ def as_registered(sweeps: Sequence[Sweep], root: Path) -> tuple[list[Sweep], dic
     something other than the default are unchanged. Also returns the options that were set,
     {option: value}. Raises the errors of `read`.
     """
-    registered = (read(root) or {"sweeps": {}})["sweeps"]
-    kept: dict[str, Any] = {}
-    sweeps = list(sweeps)
-    for index, sweep in enumerate(sweeps):
-        if sweep.name in registered:
-            here, options = flatten(sweep.base.to_dict()), known()
-            earlier = {
-                path: value
-                for path, value in lacking(registered[sweep.name]["config"]).items()
-                if path in here and here[path] == options[path].default != value
-            }
-            sweeps[index] = sweep.with_base_options(earlier)
-            kept |= earlier
-    return sweeps, kept
+    registered, options = (read(root) or {"sweeps": {}})["sweeps"], known()
+    found, kept = [], {}
+    for sweep in sweeps:
+        here = flatten(sweep.base.to_dict())
+        added = lacking(registered[sweep.name]["config"]) if sweep.name in registered else {}
+        earlier = {
+            path: value
+            for path, value in added.items()
+            if path in here and here[path] == options[path].default != value
+        }
+        found.append(sweep.with_base_options(earlier))
+        kept |= earlier
+    return found, kept
 
 
 def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:

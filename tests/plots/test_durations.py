@@ -12,5 +12,5 @@ from emergent_icl.plots.style import duration_text
         (3599.9, "1 h 00 min"), (12345.6, "3 h 26 min"), (100 * 3600, "100 h 00 min"),
     ],
 )  # fmt: skip
-def test_durations(seconds, text):
+def test_durations_are_rounded_once(seconds, text):
     assert duration_text(seconds) == text

@@ -171,7 +171,7 @@ def test_the_report_contains_the_statistics_as_json():
         ({"type": "mixed", "seq_len": 7}, False),
     ],
 )
-def test_which_sequences_follow_zipfs_law(options, follows):
+def test_zipfs_law_is_followed_unless_options_change_frequencies(options, follows):
     config = tiny.get_config("symbols").unlock()
     config.data.sequences.update(options)
     assert make_task(config).training.follows_zipf is follows

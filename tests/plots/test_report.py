@@ -295,7 +295,7 @@ def test_injected_scripts_are_shown_but_do_not_run(tmp_path):
 @pytest.mark.browser
 @needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
-def test_no_width_needs_sideways_scrolling(page, tmp_path, width):
+def test_the_page_fits_any_width_without_horizontal_scrolling(page, tmp_path, width):
     widths, _ = browser.visit(page, browser.WIDTHS, tmp_path, width)
     assert widths == {"page": width, "window": width}
 

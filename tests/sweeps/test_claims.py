@@ -60,7 +60,7 @@ HIGH, LOW = (0.8, 0.85, 0.9, 0.82, 0.88), (0.5, 0.49, 0.51, 0.5, 0.5)
         ((np.nan,) * 5, LOW, "undecided", "undecided"),
     ],
 )
-def test_difference(high, low, by_limits, by_point):
+def test_a_difference_is_judged_by_its_rule(high, low, by_limits, by_point):
     check, found = Difference("icl", high="a", low="b", more_than=0.2), evidence(a=high, b=low)
     assert outcome(check, found) == by_limits
     assert outcome(check, found, rule="point") == by_point
@@ -155,7 +155,7 @@ def test_an_accuracy_is_judged_against_the_best_constant_answer(runs, expected):
         (True, (0.5, 0.7, 0.5), "undecided"),
     ],
 )
-def test_trend(rising, ends, expected):
+def test_a_trend_is_judged_by_rank_correlation(rising, ends, expected):
     runs = {name: [end + 0.01 * i for i in range(5)] for name, end in zip("abc", ends, strict=True)}
     found = evidence({"a": 0, "b": 1, "c": 2}, **runs)
     assert outcome(Trend("icl", rising=rising), found) == expected
@@ -176,7 +176,7 @@ def test_sampling_error_of_shared_sequences_is_not_a_trend():
     ("runs", "expected"),
     [(HIGH, "holds"), (LOW, "fails"), ((0.7, 0.8, 0.9, 0.7, 0.8), "undecided")],
 )
-def test_within(runs, expected):
+def test_within_needs_the_whole_interval(runs, expected):
     assert outcome(Within("icl", "a", low=0.75), evidence(a=runs)) == expected
 
 
@@ -201,7 +201,7 @@ def both(icl, iwl):
         (both(0.9, 0.05), [*both(0.8, 0.8)[:3], *both(0.5, 0.9)[:2]], "undecided"),
     ],
 )
-def test_coexistence(uniform, skewed, expected):
+def test_coexistence_needs_the_same_model(uniform, skewed, expected):
     check = Coexistence(("icl", "iwl_common"), above=0.65, not_at="zero")
     assert outcome(check, evidence(zero=uniform, one=skewed, two=both(0.5, 0.9))) == expected
 
@@ -232,7 +232,7 @@ def run_of(values, steps=None):
     ("ends", "expected"),
     [((0.5, 0.55, 0.6), "holds"), ((0.9, 0.88, 0.89), "fails"), ((0.5, 0.89, 0.7), "undecided")],
 )
-def test_fades(ends, expected):
+def test_fading_is_judged_by_the_drop_from_the_peak(ends, expected):
     runs = tuple(run_of((0.5, 0.9, end)) for end in ends)
     found = Evidence({"a": runs}, {"a": None})
     assert outcome(Fades("icl", "a", by=0.1), found, expected_runs=3) == expected
@@ -339,7 +339,7 @@ def test_claims_of_a_paper_are_judged_as_one_family():
     assert only.own.verdict == "reproduced"
 
 
-def test_claims_under_the_older_rule_keep_their_verdict_besides_the_stricter_one():
+def test_claims_under_the_older_rule_keep_their_verdict_alongside_the_stricter_reading():
     found = evidence(a=(0.72, 0.66, 0.76, 0.7, 0.76), b=LOW)
     claim = Claim("", (Difference("icl", high="a", low="b", more_than=0.2),), "point")
     (readings,) = judge_family({"claim": (claim, found, 5)}).values()

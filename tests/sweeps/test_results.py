@@ -172,7 +172,7 @@ def test_runs_record_the_seed_and_number_of_their_evaluation_sequences(split, ex
     assert {run["num_sequences"] for run in runs} == {50}
 
 
-def test_the_accuracy_of_the_best_constant_answer_is_recorded_besides_chance(tmp_path):
+def test_the_accuracy_of_the_best_constant_answer_is_recorded_alongside_chance(tmp_path):
     skewed = PLAIN.with_base_options({"data.sequences.zipf_exponent": 1.0})
     condition = finished(tmp_path, skewed)["sweeps"]["tiny"]["conditions"]["p=0"]
     # The most frequent of 32 classes.

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import IO, NamedTuple, Protocol
 
@@ -24,11 +23,10 @@ SHOWN_LINES = 5
 
 
 class Failure(NamedTuple):
-    """A failed job: how it failed, its log, and the last lines of the log."""
+    """A failed job: how it failed, and the last lines of its log or an error."""
 
     job: Job
     how: str
-    log: Path
     lines: tuple[str, ...]
 
 
@@ -142,7 +140,7 @@ def attempt(job: Job, start: Callable[[Job], None]) -> Failure | None:
         job.workdir.make()
         start(job)
     except (OSError, WorkdirError) as error:
-        return Failure(job, "not started", job.workdir.log, (str(error),))
+        return Failure(job, "not started", (str(error),))
     return None
 
 
@@ -152,7 +150,7 @@ def failure_of(job: Job, how: str) -> Failure | None:
         return None
     path = job.workdir.log
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    return Failure(job, how, path, tuple(text.strip().splitlines()[-SHOWN_LINES:]))
+    return Failure(job, how, tuple(text.strip().splitlines()[-SHOWN_LINES:]))
 
 
 def own_log(workdir: Workdir, patience_seconds: float = 1.0) -> IO[bytes]:

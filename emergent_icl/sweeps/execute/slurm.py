@@ -30,7 +30,6 @@ MOST_UNANSWERED = 60
 REFUSALS = (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError)
 # Number of time limits that a job may reach before it fails.
 MOST_TIMEOUTS = 10_000
-POLL_SECONDS = 0.5
 # Time that a job waits, after saving its state, for SLURM to end and requeue it.
 REQUEUE_SECONDS = 600
 # On a shared file system, the lock of a dead node may persist for a while.
@@ -244,7 +243,7 @@ class TrainJob:
         self._ask_to_stop()
         # No timeout: SLURM kills it after the grace period, and saved work is intact.
         while not self._has_ended():
-            time.sleep(POLL_SECONDS)
+            time.sleep(loop.POLL_SECONDS)
         return DelayedSubmission(TrainJob(self._command, self._workdir))
 
     def _ask_to_stop(self) -> None:
