@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs a command as on a machine that has nothing: `make test-bare` runs the tests so.
+# Runs a command as on a minimal machine; `make test-bare` runs the tests with it.
 #
 #   tests/bare.sh VENV COMMAND ...
 #
-# PATH: the virtual environment and basic system tools, so no SLURM, browser, LaTeX or Node. HOME:
-# empty, nobody may write there; caches lie elsewhere. No TFDS_DATA_DIR nor any other variable of
-# the caller's, no terminal, LC_ALL=C. SIGHUP is ignored, as under nohup.
+# PATH has only the virtual environment and basic system tools: no SLURM, browser, LaTeX, or Node.
+# HOME is empty and not writable; caches are elsewhere. TFDS_DATA_DIR and all other variables of the
+# caller are unset, there is no terminal, and LC_ALL=C. SIGHUP is ignored, as under nohup.
 set -euo pipefail
 venv=$(realpath "$1")
 shift
@@ -19,7 +19,7 @@ for tool in awk basename bash cat chmod cp cut date dirname env false grep head 
   if path=$(type -P "$tool"); then ln -s "$path" "$folder/bin/$tool"; fi
 done
 chmod a-w "$folder/home"
-# Root may write where nobody may: it gets a file system that cannot be written.
+# Root may write anywhere, so its HOME is a read-only file system.
 own_mounts=()
 if [ "$(id -u)" = 0 ] && unshare --mount true 2> /dev/null; then
   own_mounts=(unshare --mount bash -c

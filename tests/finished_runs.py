@@ -1,4 +1,4 @@
-"""Work directories as training leaves them, without training."""
+"""Complete work directories, created without training."""
 
 import json
 
@@ -6,14 +6,14 @@ from emergent_icl.sweeps.measures import MEASURES
 
 
 def finish(job, ends, diverged=(), points=2, started=None):
-    """Makes a job complete: every replica's measures go from 0 to what `ends` gives for it.
+    """Completes a job: the measures of every replica rise linearly to the values in `ends`.
 
     Args:
-      job: to be finished.
-      ends: (measure, replica's name) -> its last value.
-      diverged: replicas that did.
-      points: of every curve.
-      started: when it began.
+      job: the job.
+      ends: (measure, name of the replica) -> final value.
+      diverged: names of replicas that diverged.
+      points: number of points per curve.
+      started: time of the first step.
     """
     workdir, num_steps = job.workdir, job.config.training.num_steps
     names = [one["name"] for one in job.config.training.replica_overrides]
@@ -40,7 +40,7 @@ def finish(job, ends, diverged=(), points=2, started=None):
 
 
 class Ends:
-    """`ends` of finish from {measure: value}, or {measure: {replica: value}}."""
+    """The argument `ends` of `finish`, from {measure: value} or {measure: {replica: value}}."""
 
     def __init__(self, **values):
         self.values = values

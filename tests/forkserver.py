@@ -1,10 +1,10 @@
-"""Python processes for the tests, without the seconds that their imports take.
+"""Starts Python processes for the tests without seconds of imports.
 
-A server has imported what every launcher imports, and forks: the child is a process like any
-other, with its own environment, folder, signals, standard streams and end of the interpreter. What
-Python or JAX read while they start (PYTHON*, JAX_*) it has from the server, see `launching.start`.
+The server has imported everything that launchers import, and forks. A child has its own
+environment, folder, signals, standard streams, and interpreter shutdown. It inherits only what
+Python and JAX read at startup (PYTHON*, JAX_*), see `launching.start`.
 
-    python tests/forkserver.py SOCKET     ends with its standard input
+    python tests/forkserver.py SOCKET     exits when its standard input is closed
 """
 
 import atexit
@@ -31,22 +31,22 @@ LIBRARIES = (
 
 
 def preload():
-    """Imports whatever launchers import, but for TensorFlow."""
+    """Imports everything that launchers import, except TensorFlow."""
     for name in LIBRARIES:
         importlib.import_module(name)
     import emergent_icl
 
     for module in pkgutil.walk_packages(emergent_icl.__path__, "emergent_icl."):
-        # A command's flags are those of its process alone.
+        # The flags of a command must be defined in its own process only.
         if not module.name.startswith(("emergent_icl.cli.", "emergent_icl.__main__")):
             importlib.import_module(module.name)
     importlib.import_module("emergent_icl.cli.tables")
-    # A child need not look through all this for garbage, least of all when it ends.
+    # Children need not search these objects for garbage, least of all at exit.
     gc.freeze()
 
 
 def serve(path):
-    """Answers requests until standard input ends; returns one of them, in the process for it."""
+    """Answers requests until standard input is closed; in each child, returns its request."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
@@ -56,7 +56,7 @@ def serve(path):
         os.set_blocking(end, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, lambda *_: None)  # Of a terminal; whoever asked ends us.
+    signal.signal(signal.SIGINT, lambda *_: None)  # From a terminal; the client ends the server.
     children = {}
     while True:
         ready, _, _ = select.select([listener, woken, 0], [], [])
@@ -65,11 +65,11 @@ def serve(path):
             tell_ends(children)
         if listener in ready:
             connection, _ = listener.accept()
-            # The streams come with the first byte, alone: what follows may take several reads.
+            # The streams come with the first byte, sent alone: the rest may take several reads.
             _, streams, _, _ = socket.recv_fds(connection, 1, 3)
             text = connection.makefile().readline()
             with warnings.catch_warnings():
-                # JAX warns of its threads; it has none before it looks for devices.
+                # JAX warns of forking with threads; it has none before it looks for devices.
                 warnings.simplefilter("ignore", RuntimeWarning)
                 pid = os.fork()
             if pid == 0:
@@ -85,11 +85,11 @@ def serve(path):
             with contextlib.suppress(OSError):
                 connection.sendall(f"{pid}\n".encode())
         if 0 in ready and not os.read(0, 1):
-            os.killpg(0, signal.SIGKILL)  # Nobody waits for what still runs.
+            os.killpg(0, signal.SIGKILL)  # No client is waiting for the remaining children.
 
 
 def tell_ends(children):
-    """Sends the exit status of every child that has ended to whoever asked for it."""
+    """Sends the exit status of every finished child to its client."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -97,13 +97,13 @@ def tell_ends(children):
             return
         if pid == 0:
             return
-        # Perhaps nobody waits for it.
+        # The client may be gone.
         with children.pop(pid) as connection, contextlib.suppress(OSError):
             connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 def become(request, streams):
-    """Makes this process that of a request, as `python WORDS ...` would have started it."""
+    """Sets up this process as `python WORDS ...` would have started it."""
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
         os.close(stream)
@@ -118,7 +118,7 @@ def become(request, streams):
     sys.orig_argv = [sys.executable, *request["words"]]
     if "cores" in request:
         os.sched_setaffinity(0, request["cores"])
-    # What this process starts with its interpreter is forked, too.
+    # Children that this process starts with its interpreter are forked, too.
     sys.executable = request.get("executable", sys.executable)
 
 
@@ -138,7 +138,7 @@ def run(words):
 
 
 def run_to_an_end(words):
-    """Runs them and ends, without taking the interpreter apart: half of a short command's time."""
+    """Runs and exits without interpreter shutdown, which takes half of a short command's time."""
     status = 0
     try:
         run(words)

@@ -1,4 +1,4 @@
-"""Real processes of the launchers, one or several for a run: started, waited for, hurt."""
+"""Starts, awaits, and interrupts real processes of the launchers, one or several per run."""
 
 import atexit
 import contextlib
@@ -19,20 +19,20 @@ from emergent_icl.runs.records import read_metrics
 
 ROOT = Path(__file__).parent.parent
 INJECTED = ROOT / "tests" / "faults" / "injected.py"
-# A process that is not over by then hangs.
+# Seconds after which a process is considered to hang.
 PATIENCE = 240
 TIMES = ("steps_per_second", "sequences_per_second")
-# Python and JAX read them before a forked process has its own.
+# Prefixes of variables that Python and JAX read before a forked process has its own.
 EARLY = ("PYTHON", "JAX_", "LC_", "LANG", "MPL")
-# A launcher would restart itself for them, see emergent_icl/cli/start.py.
+# Without it, a launcher would restart itself (emergent_icl/cli/start.py).
 NO_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
 
 
 class Forked:
-    """A process of the fork server; what of `subprocess.Popen` the tests use."""
+    """A process of the fork server, with the methods of `subprocess.Popen` that the tests use."""
 
     def __init__(self, words, cwd, env, shortcuts=False):
-        """Starts it; for shortcuts see `start`."""
+        """Starts it; `shortcuts` is explained in `start`."""
         self.args, self.returncode = words, None
         out, self_out = os.pipe()
         err, self_err = os.pipe()
@@ -51,24 +51,24 @@ class Forked:
 
     def _watch(self):
         answer = self._answers.readline()
-        # Without an answer the server is gone; no process ends like this.
+        # Without an answer, the server is gone. No process exits with this status.
         self.returncode = int(answer) if answer else 1000
         self._answers.close()
         self._connection.close()
         self._over.set()
 
     def poll(self):
-        """The exit status, None while it runs."""
+        """The exit status; None while it runs."""
         return self.returncode if self._over.is_set() else None
 
     def wait(self, timeout=None):
-        """The exit status, once it has ended."""
+        """Waits until it has ended; returns the exit status."""
         if not self._over.wait(timeout):
             raise subprocess.TimeoutExpired(self.args, timeout)
         return self.returncode
 
     def communicate(self, timeout=None):
-        """(standard output, standard error), once it has ended."""
+        """Waits until it has ended; returns (standard output, standard error)."""
         texts = {}
         readers = [
             threading.Thread(
@@ -95,9 +95,9 @@ class Forked:
             return stream.read()
 
     def send_signal(self, number):
-        """Sends a signal, unless it has ended."""
+        """Sends a signal unless it has ended."""
         if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):  # It has just ended.
+            with contextlib.suppress(ProcessLookupError):  # It may have just ended.
                 os.kill(self.pid, number)
 
     def kill(self):
@@ -107,7 +107,7 @@ class Forked:
 
 @functools.cache
 def _server():
-    """Path of the socket of this process's fork server, which it starts."""
+    """Starts this process's fork server; returns the path of its socket."""
     folder = tempfile.TemporaryDirectory(prefix="forks-", ignore_cleanup_errors=True)
     path = str(Path(folder.name) / "socket")
     write_stand_in(Path(folder.name) / "python", path)
@@ -132,17 +132,17 @@ def _server():
 
 
 def start(*words, cwd=ROOT, env=None, fresh=False, prefix=(), shortcuts=False):
-    """`python WORDS ...` as a process of its own, with pipes for its output.
+    """Starts `python WORDS ...` as a separate process, with pipes for its output.
 
     Args:
-      *words: of the command line, after the interpreter.
-      cwd: its folder.
-      env: variables besides this process's.
-      fresh: begin with a new interpreter. That takes seconds longer; it is done in any case where
-        the variables ask for it.
-      prefix: words before the interpreter, a new one.
-      shortcuts: what it starts need not begin with a new interpreter either, and neither takes its
-        interpreter apart at the end. Signals do not reach what it starts.
+      *words: arguments of the interpreter.
+      cwd: working directory.
+      env: variables in addition to this process's.
+      fresh: start a new interpreter, which takes seconds longer. Variables that must be read early
+        and a prefix have the same effect.
+      prefix: words before the interpreter.
+      shortcuts: its children are forked, too, and all of them skip the interpreter's shutdown.
+        Signals do not reach its children.
     """
     environment = {**os.environ, **(env or {})}
     if (
@@ -162,13 +162,13 @@ def start(*words, cwd=ROOT, env=None, fresh=False, prefix=(), shortcuts=False):
 
 
 def xla_flags(devices):
-    """Those of this process, with so many virtual devices."""
+    """XLA_FLAGS of this process, with this number of virtual devices."""
     flag = f" --xla_force_host_platform_device_count={devices}"
     return {"XLA_FLAGS": os.environ["XLA_FLAGS"] + flag * (devices > 1)}
 
 
 def launch(module, *flags, devices=1, **how):
-    """A command of `experiments` to its end; it may fail, but not with a traceback."""
+    """Runs a command of `experiments`; it may fail, but not with a traceback."""
     env = {**xla_flags(devices), **how.pop("env", {})}
     process = start("-m", f"experiments.{module}", *flags, env=env, shortcuts=True, **how)
     out, err = process.communicate(timeout=PATIENCE)
@@ -177,14 +177,14 @@ def launch(module, *flags, devices=1, **how):
 
 
 def train_flags(folder=None, preset="symbols", **options):
-    """Of a tiny run; options by their path."""
+    """Flags of a tiny run; options by path."""
     overrides = [f"--config.{path}={value}" for path, value in options.items()]
     workdir = [] if folder is None else [f"--workdir={folder}"]
     return [f"--config=tests/tiny.py:{preset}", *workdir, *overrides]
 
 
 def records(folder):
-    """Lines of metrics, without what differs between runs that are the same."""
+    """Lines of metrics, without measured speeds, which differ between identical runs."""
     return [
         {name: value for name, value in line.items() if name not in TIMES}
         for line in read_metrics(Path(folder) / "metrics.jsonl")
@@ -208,13 +208,13 @@ class Processes:
         """Starts them.
 
         Args:
-          workdir: of the run.
-          flags: of all of them.
-          count: how many.
-          devices: virtual ones, of each.
-          own_flags: further flags of each process.
+          workdir: work directory of the run.
+          flags: flags of all processes.
+          count: number of processes.
+          devices: virtual devices per process.
+          own_flags: additional flags of each process.
           program: words after `python`.
-          environment: variables besides this process's.
+          environment: variables in addition to this process's.
           prefix: words before `python`.
         """
         env = {**xla_flags(devices), **dict(environment)}
@@ -239,30 +239,30 @@ class Processes:
             process.communicate()
 
     def wait(self, index=0, patience=PATIENCE):
-        """(exit status, standard output, standard error) of one that ends by itself."""
+        """Waits until one ends; returns (exit status, standard output, standard error)."""
         process = self.running[index]
         out, err = process.communicate(timeout=patience)
         return process.returncode, out, err
 
     def send(self, signal_number, index=0):
-        """Sends a signal to one."""
+        """Sends a signal to one process."""
         self.running[index].send_signal(signal_number)
 
 
 def start_injected(workdir, fault, at, flags, **settings):
-    """A run with a fault of `injected.py` in it."""
+    """Starts a run with an injected fault (`injected.py`)."""
     program = (str(INJECTED), fault, str(at))
     return Processes(workdir, flags, program=program, **settings)
 
 
 def end(folder, flags, **settings):
-    """(exit status, standard output, standard error) of a command that is alone."""
+    """Runs a single process; returns (exit status, standard output, standard error)."""
     with Processes(folder, flags, **settings) as process:
         return process.wait()
 
 
 def only_message(err):
-    """The one message; there is nothing else."""
+    """The error message, which must be the only one."""
     assert "Traceback" not in err, err
     assert "Exception" not in err, err
     assert err.count("error:") == 1, err
@@ -270,14 +270,14 @@ def only_message(err):
 
 
 def free_port():
-    """A port that nobody listens on."""
+    """A port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
 
 
 def wait_for(condition, what, seconds=PATIENCE, pause=0.02):
-    """Waits until something is so."""
+    """Waits until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}"
@@ -285,5 +285,5 @@ def wait_for(condition, what, seconds=PATIENCE, pause=0.02):
 
 
 def unfinished(folder):
-    """Names of checkpoints that are being written, or never were to the end."""
+    """Names of checkpoints that are being written or were never completed."""
     return {path.name for path in (folder / "checkpoints").glob("*tmp*")}

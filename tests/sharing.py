@@ -1,4 +1,4 @@
-"""Compiled programs that runs of this process share: compiling one takes longer than its steps."""
+"""Compiled programs shared by the runs of this process; compilation takes longer than steps."""
 
 import functools
 import json
@@ -10,7 +10,7 @@ from emergent_icl.runs import train as loop
 from emergent_icl.training import build as experiment
 from emergent_icl.training.replicas import shared_config
 
-# Not compiled in. Shapes are none of it either: a program is compiled again for other shapes.
+# Options that are not compiled into a program. Neither are shapes: new shapes are compiled again.
 APART = (
     "name", "checkpoints.", "data.cache_dir", "data.data_dir", "data.features.", "data.feeder",
     "data.gaussian.", "data.glyphs.", "data.image_size", "data.images.", "data.noise_scale",
@@ -24,11 +24,11 @@ _programs = {}
 
 
 def _shared(what, of, make, *facts, apart=APART):
-    """What an experiment with the same program compiled, where there was one; facts are of it."""
+    """The program of an earlier experiment with the same options and facts, or a new one."""
     config, task = shared_config(of.config, of.replicas), of.task
     options = flatten(config.to_dict())
     kept = {path: value for path, value in options.items() if not path.startswith(apart)}
-    # A schedule may end with the run.
+    # Other schedules may depend on the number of steps.
     if config.training.optimizer.schedule not in ("paper", "constant"):
         facts += (config.training.num_steps,)
     capacity = position_capacity(config.model, task.longest_seq_len)
@@ -40,7 +40,7 @@ def _shared(what, of, make, *facts, apart=APART):
 
 
 def share(monkeypatch):
-    """Until the monkeypatch is undone, runs share initialization, training step and evaluation."""
+    """Makes runs share initialization, training step, and evaluation, until undone."""
     own_step = loop.make_step
     own_initializer = experiment.Experiment.initializer
 

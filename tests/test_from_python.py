@@ -1,4 +1,4 @@
-"""The package from Python: a run's methods, comparisons, interruption, and what stays unchanged."""
+"""The package from Python: a run's methods, comparisons, interruption, and global state."""
 
 import contextlib
 import inspect
@@ -61,7 +61,7 @@ def test_importing_the_package_imports_nothing_heavy_and_lists_its_names():
         _ = icl.trian
 
 
-def test_a_config_has_a_name_and_overrides_that_are_checked_together():
+def test_overrides_of_a_config_are_checked_together():
     config = icl.get_config("gaussian:reddy", {"evaluation.modes": ["flip"], "data.noise_scale": 1})
     assert (config.evaluation.modes, config.data.noise_scale) == (("flip",), 1)
     assert config.is_locked
@@ -79,14 +79,14 @@ def test_a_config_has_a_name_and_overrides_that_are_checked_together():
         assert said in str(error.value)
 
 
-def test_evaluations_are_those_of_training_and_of_any_other_options(run, evaluated):
+def test_evaluations_agree_with_training_and_accept_other_options(run, evaluated):
     last = lines(run.workdir)[-1]
     for mode, metrics in evaluated.items():
         for metric, one in metrics.items():
             assert one.mean == last[f"eval/{mode}/{metric}"]
             assert one.low <= one.mean <= one.high
     assert list(run.evaluate("flip", 20, shots=2)) == ["flip"]
-    # The sequences are the first of any larger number, so the command's own default is one place.
+    # The command and the method have the same default.
     parameters = inspect.signature(run.evaluate).parameters
     assert parameters["num_sequences"].default == opening.NUM_SEQUENCES
     for options in ({"modes": "flipp"}, {"num_sequences": 0}, {"shot": 3}, {"shots": 0}):
@@ -94,7 +94,7 @@ def test_evaluations_are_those_of_training_and_of_any_other_options(run, evaluat
             run.evaluate(**options)
 
 
-def test_predictions_are_those_that_an_evaluation_judges(run, evaluated):
+def test_predictions_agree_with_evaluations(run, evaluated):
     count = CONFIG.evaluation.num_sequences
     shown = run.sequences("no_support_zipfian", count)
     assert shown.examples.shape == (count, 9, 12, 12, 1)
@@ -105,7 +105,7 @@ def test_predictions_are_those_that_an_evaluation_judges(run, evaluated):
     of_truth = probabilities[np.arange(count), shown.query_labels]
     loss = evaluated["no_support_zipfian"]["loss"].mean
     assert -np.log(of_truth).mean() == pytest.approx(loss, rel=1e-4)
-    # The query's label is not read; images may lack their channel; sequences may be few and short.
+    # The query's label is ignored; the channel axis is optional; sequences may be few and short.
     wrong = shown.labels[:2, 4:] * ([1] * 4 + [0])
     some = run.predict(shown.examples[:2, 4:, ..., 0], wrong)
     assert some.sum(axis=1) == pytest.approx(1, abs=1e-5)
@@ -131,7 +131,7 @@ EXAMPLES, LABELS = np.zeros((2, 3, 12, 12)), np.zeros((2, 2), int)
         (EXAMPLES, LABELS + 0.5, "labels are float64, but must be integers"),
     ],
 )
-def test_impossible_sequences_are_refused_in_a_sentence(run, examples, labels, said):
+def test_invalid_sequences_are_rejected_with_one_sentence(run, examples, labels, said):
     with pytest.raises(ValueError, match=said):
         run.predict(examples, labels)
 
@@ -165,10 +165,10 @@ def test_exported_parameters_can_be_read_back(run, tmp_path):
         run.export(tmp_path / "weights.pt")
 
 
-def test_runs_are_compared_by_what_they_recorded(run, evaluated, tmp_path):
+def test_runs_are_compared_by_their_records(run, evaluated, tmp_path):
     names = ({"name": "a"}, {"name": "b", "training.seed": 5})
     options = {"training.replica_overrides": names, "training.num_steps": 20}
-    options["model.sequence_model"] = "rnn"  # It compiles soonest.
+    options["model.sequence_model"] = "rnn"  # It compiles fastest.
     config = with_options(tiny.get_config("symbols"), options)
     with pytest.raises(icl.ConfigError, match="use train_replicas"):
         icl.train(config, tmp_path / "seeds")
@@ -198,7 +198,7 @@ FORMATS = {"c.png": b"\x89PNG", "c.PDF": b"%PDF", "c.svg": b"<?xml"}
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_figure_has_the_format_of_its_name_and_the_same_bytes_again(tmp_path, name):
+def test_a_figure_has_the_format_of_its_name_and_is_reproducible(tmp_path, name):
     contents = []
     for _ in range(2):
         figure = style.new_figure(2, 1)
@@ -213,13 +213,13 @@ def test_a_figure_has_the_format_of_its_name_and_the_same_bytes_again(tmp_path, 
         style.save(figure, tmp_path / "c.gif")
 
 
-# Libraries that are imported make loggers and filters of warnings of their own.
+# Imported libraries create loggers and warning filters, so they are imported first.
 PUBLIC = [getattr(icl, name) for name in dir(icl)]
 LOGGERS = sorted(logging.root.manager.loggerDict)
 
 
 def global_state():
-    """All that belongs to the program that calls us."""
+    """Global state of the calling program."""
     loggers = [logging.root, *map(logging.getLogger, LOGGERS)]
     return {
         "environment": dict(os.environ),
@@ -230,7 +230,7 @@ def global_state():
         "jax": dict(jax.config.values),
         "random": (random.getstate(), repr(np.random.get_state())),  # noqa: NPY002
         "backend": matplotlib.get_backend(auto_select=False),
-        # To ask for the backend would choose one.
+        # Reading the backend would choose one.
         "style": {name: matplotlib.rcParams[name] for name in {*matplotlib.rcParams} - {"backend"}},
         "folder": os.getcwd(),
         "streams": (sys.stdout, sys.stderr),
@@ -246,7 +246,7 @@ def nothing_changes():
 
 
 class Killer(Display):
-    """Sends this process a SIGINT after the line of a step."""
+    """Sends this process SIGINT when a step is logged."""
 
     def __init__(self, step, times=1):
         self.step, self.times = step, times
@@ -267,7 +267,7 @@ def interruptible():
 @pytest.mark.parametrize("times", [1, 2])
 def test_an_interrupted_run_is_resumed_by_the_same_call(run, tmp_path, times, interruptible, capfd):
     with nothing_changes():
-        # The first interrupt saves after its step, the second stops at once.
+        # The first interrupt saves after the step; the second stops immediately.
         with pytest.raises(KeyboardInterrupt) as stopped:
             icl.train(CONFIG, tmp_path / "run", Killer(30, times))
         resumed = icl.train(CONFIG, tmp_path / "run")
@@ -286,7 +286,7 @@ def test_a_run_in_a_thread_leaves_signals_alone(run, tmp_path):
     assert lines(trained.workdir) == lines(run.workdir)
 
 
-def test_determinism_on_a_gpu_is_warned_of_and_sets_nothing(run, tmp_path, monkeypatch):
+def test_missing_determinism_on_a_gpu_causes_a_warning_only(run, tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     config = with_options(CONFIG, {"training.deterministic": True, "training.num_steps": 0})
     with (
@@ -297,7 +297,7 @@ def test_determinism_on_a_gpu_is_warned_of_and_sets_nothing(run, tmp_path, monke
     assert "deterministic" not in os.environ["XLA_FLAGS"]
 
 
-def test_the_command_prints_ends_and_options_and_then_writes_the_figure(run, tmp_path):
+def test_the_command_prints_tables_before_it_writes_the_figure(run, tmp_path):
     output = tmp_path / "curves.pdf"
     words = (f"{run.workdir.path}", f"{run.workdir.path}/../bursty", f"--output={output}")
     done = launch("compare", *words)
@@ -326,5 +326,5 @@ def test_importing_tensorflow_leaves_no_trace_in_the_process(tmp_path, monkeypat
     with nothing_changes():
         module = import_tensorflow()
     assert module.__file__ == str(tmp_path / "tensorflow.py")
-    # Not by the monkeypatch, which would bring it back for the tests that follow.
+    # The monkeypatch would restore it for later tests.
     del sys.modules["tensorflow"]

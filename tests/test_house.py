@@ -1,4 +1,4 @@
-"""The architecture: imports run one way, and nothing lies about loose (docs/architecture.md)."""
+"""The architecture: imports in one direction, short files and functions (docs/architecture.md)."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ ROOMS = (
     "config", "data", "models", "evaluation", "training", "runs", "sweeps", "plots", "presets",
     "findings", "cli",
 )  # fmt: skip
-# Named randomness belongs to no room; the rest is what Python itself asks for.
+# Named randomness belongs to no package; Python requires the others.
 AT_THE_TOP = {"__init__.py", "__main__.py", "randomness.py"}
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_LINES, MOST_LINES_OF_FUNCTIONS, MOST_LINES_OF_LAUNCHERS = 350, 50, 15
@@ -29,7 +29,7 @@ def module_name(path):
 
 
 def place(module):
-    """How far up a module stands; the top of the package stands on config and runs."""
+    """Position of a module's package in the row; the top of the package comes after all of them."""
     first, *rest = module.split(".")
     if first != "emergent_icl":
         return len(ROOMS) + ("experiments", "benchmarks").index(first)
@@ -39,7 +39,7 @@ def place(module):
 
 
 def imports(path):
-    """Modules of ours that a file imports, wherever in it, with lines."""
+    """Modules of this repository that a file imports anywhere, with line numbers."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -53,7 +53,7 @@ def imports(path):
                 yield name, node.lineno
 
 
-def test_imports_run_one_way():
+def test_imports_point_to_the_left():
     back = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in sources()
@@ -63,7 +63,7 @@ def test_imports_run_one_way():
     assert not back, "\n".join(back)
 
 
-def test_nothing_lies_about_loose():
+def test_every_module_is_in_a_package():
     loose = {path.name for path in (ROOT / "emergent_icl").glob("*.py")} - AT_THE_TOP
     rooms = {path.parent.name for path in (ROOT / "emergent_icl").glob("*/__init__.py")}
     assert not loose
@@ -91,8 +91,8 @@ def test_launchers_are_thin(path):
     assert lines_of(path) <= MOST_LINES_OF_LAUNCHERS
 
 
-def test_devices_are_one_files_business():
-    """Every other file of the package is given functions, and knows of no pmapped axis."""
+def test_only_one_file_is_aware_of_devices():
+    """All other files receive functions and never name the pmapped axis."""
     words = {"pmap", "shard_map", "axis_name", "axis_index", "pmean", "psum", "all_gather"}
     found = {
         f"{module_name(path)}: {name}" for path in package() for name in words & names_in(path)
@@ -112,7 +112,7 @@ def test_pages_name_files_that_exist(page):
     folders = "|".join(("tests", "docs", "emergent_icl", "experiments", "benchmarks"))
     named = {ROOT / name for name in re.findall(rf"(?:{folders})/[\w/]+\.(?:py|md)\b", text)}
     linked = {page.parent / link for link in re.findall(r"\]\(([\w./-]+)[#)]", text)}
-    # Of a test its page may name the file alone.
+    # Pages may name a test file without its folder.
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     assert not {str(path) for path in named | linked if not path.exists()}
     assert not set(re.findall(r"\btest_\w+\.py", text)) - tests
@@ -123,7 +123,7 @@ def package():
 
 
 def names_in(path):
-    """Whatever a file calls, takes or imports, by its last name; of what it imports, the first."""
+    """Last components of all names that a file uses, and first components of its imports."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:

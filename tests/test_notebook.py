@@ -1,4 +1,4 @@
-"""examples/explore.ipynb, executed on a run of its own."""
+"""examples/explore.ipynb, executed on a tiny run."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from emergent_icl.runs.workdir import Workdir
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "examples" / "explore.ipynb"
 
-# In a process of its own: the kernel's libraries warn of their own affairs.
+# In a separate process, because the kernel's libraries cause unrelated warnings.
 EXECUTE = """
 import json, sys
 import nbformat
@@ -51,7 +51,7 @@ except KeyboardInterrupt as error:
     print(error)
 print("resumed to step", icl.train(config, "{folder}").step)
 """
-# As on a machine where a command by itself begins again for huge pages.
+# As on a machine where a command restarts itself for huge pages.
 COMMAND = """
 from emergent_icl.cli import start
 start.wanted_tunables = lambda *_: "glibc.malloc.hugetlb=1"
@@ -99,17 +99,17 @@ def printed(executed):
 
 
 @pytest.mark.faults
-def test_a_kernel_trains_is_interrupted_and_resumes(executed):
+def test_a_kernel_trains_after_an_interrupt(executed):
     text = printed(executed)
     assert "training stopped after step 10; the state is saved" in text
     assert "resumed to step 40" in text
 
 
 @pytest.mark.faults
-def test_a_command_leaves_the_kernel_as_it_is(executed):
+def test_a_command_does_not_change_the_kernel(executed):
     text = printed(executed)
     assert "is complete: 40 steps" in text
-    # Where a program would end at once, without the interpreter's own shutdown.
+    # Outside a notebook, the program would exit here without interpreter shutdown.
     assert "error: File name too long: " in text
     assert "the same process and handler: (True, True)" in text
 
@@ -125,7 +125,7 @@ def test_the_notebook_runs_and_shows_sequences_predictions_and_attention(execute
 
 
 def test_the_notebook_is_stored_with_its_outputs():
-    """So that it can be read where nothing can be run."""
+    """Readers see the results without running it."""
     stored = nbformat.read(NOTEBOOK, as_version=4)
     assert len(outputs(stored, "image/png")) == 3
     counts = [cell.execution_count for cell in stored.cells if cell.cell_type == "code"]

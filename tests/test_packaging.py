@@ -1,4 +1,4 @@
-"""What is given away: the wheel and the citation."""
+"""The wheel and the citation."""
 
 import zipfile
 
@@ -9,8 +9,8 @@ import yaml
 import emergent_icl
 
 
-def test_the_wheel_holds_one_package_and_nothing_else(tmp_path):
-    # Without isolation nothing is downloaded: setuptools is among the dependencies of "dev".
+def test_the_wheel_contains_only_the_package(tmp_path):
+    # Without isolation, nothing is downloaded: setuptools is a dependency of "dev".
     wheel = wheel_smoke.build_wheel(tmp_path, "--no-build-isolation")
     assert wheel.name == f"emergent_icl-{emergent_icl.__version__}-py3-none-any.whl"
     wheel_smoke.check_content(wheel)
@@ -28,7 +28,7 @@ def test_a_missing_interpreter_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemExit, match=r"Python 3\.12 is missing: python3\.12 is not on PATH"):
         wheel_smoke.find_python("3.12")
-    shim = tmp_path / "python3.12"  # As of pyenv, which has no such version.
+    shim = tmp_path / "python3.12"  # As pyenv leaves it when the version is not installed.
     shim.write_text("#!/bin/sh\nexit 127\n")
     shim.chmod(0o755)
     with pytest.raises(SystemExit):
@@ -37,7 +37,7 @@ def test_a_missing_interpreter_is_named(monkeypatch, tmp_path):
     assert wheel_smoke.find_python("3.12") == "python3.12"
 
 
-def test_the_citation_is_of_this_version_and_names_paper_and_data():
+def test_the_citation_names_this_version_the_paper_and_the_data():
     citation = yaml.safe_load((wheel_smoke.ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["cff-version"] == "1.2.0"
     assert (citation["title"], citation["license"]) == ("emergent-icl", "Apache-2.0")

@@ -1,4 +1,4 @@
-"""A config that trains in seconds, for tests in this process and in others.
+"""A config that trains in seconds, for tests in this process and in other processes.
 
 Presets: symbols (integers, one transformer layer), images (glyphs, MLP, pixel noise),
 resnet (the same with a narrow ResNet, for its BatchNorm), vectors (Gaussian classes).

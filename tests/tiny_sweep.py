@@ -20,7 +20,7 @@ def seeded(sweeps, seeds):
 def get_sweep(preset="plain"):
     if preset not in ("plain", "searched", "renamed"):
         raise ValueError(f"no preset {preset!r} (allowed: plain, searched, renamed)")
-    # What compiles soonest: the sweep is tested here, not the model.
+    # The model that compiles fastest: the sweep is tested here, not the model.
     quick = {"model.sequence_model": "rnn", "training.optimizer.name": "sgd"}
     space = {"training.optimizer.learning_rate": (1e-4, 1e-1)}
     return Sweep(

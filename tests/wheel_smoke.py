@@ -1,9 +1,9 @@
 """Builds the wheel, installs it into a clean environment, and trains with it: `make wheel`.
 
-With versions of Python it builds the sdist as well, and does so for each of them: `make release`.
+Given versions of Python, it also builds the sdist, and tests the wheel on each: `make release`.
 
-Not collected by pytest: it reinstalls every dependency. tests/test_packaging.py builds the
-same wheel and only looks inside.
+Not collected by pytest, because it reinstalls every dependency. tests/test_packaging.py builds the
+same wheel and only checks its content.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE, SCRIPT = "emergent_icl", "emergent-icl"
 SOURCES = (".py", ".css", ".js", ".jinja")
-# Hidden files and folders, and what building, running and testing leave behind.
+# Hidden files and folders, and the output of builds, runs, and tests.
 NOT_SOURCE = (".*", "__pycache__", "build", "dist", "*.egg-info")
 
-# A run of the demo that is over in seconds.
+# A demo that takes seconds.
 SHORT = {
     "data.glyphs.num_classes": 60,
     "data.split.num_rare": 40,
@@ -48,13 +48,13 @@ assert (folder / "py.typed").is_file(), "py.typed is missing"
 def build_wheel(destination: Path, *flags: str, source: Path | None = None) -> Path:
     """Builds the wheel, from a copy of the sources.
 
-    In the tree itself setuptools would leave a build folder behind, and pack into the next wheel
-    whatever lies in an older one.
+    In the tree itself, setuptools would leave a build folder, and pack its old content into the
+    next wheel.
 
     Args:
       destination: folder of the wheel.
-      flags: for `pip wheel`.
-      source: an sdist to build it from instead.
+      flags: flags of `pip wheel`.
+      source: an sdist to build from instead.
     """
     with sources() as tree:
         built = tree.parent / "built"
@@ -67,7 +67,7 @@ def build_wheel(destination: Path, *flags: str, source: Path | None = None) -> P
 
 
 def build_sdist(destination: Path) -> Path:
-    """Builds the sdist from a copy of the sources, by the setuptools of this environment."""
+    """Builds the sdist from a copy of the sources, with the setuptools of this environment."""
     code = "import sys, setuptools.build_meta as backend; backend.build_sdist(sys.argv[1])"
     destination = destination.absolute()
     destination.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def build_sdist(destination: Path) -> Path:
 
 @contextlib.contextmanager
 def sources() -> Iterator[Path]:
-    """A copy of the tree, in a folder of its own."""
+    """A copy of the tree in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder, "source")
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NOT_SOURCE))
@@ -89,12 +89,12 @@ def sources() -> Iterator[Path]:
 
 
 def content(wheel: Path) -> dict[str, int]:
-    """{name of a file: checksum}."""
+    """Checksums by file name."""
     return {entry.filename: entry.CRC for entry in zipfile.ZipFile(wheel).infolist()}
 
 
 def check_content(wheel: Path) -> None:
-    """Raises AssertionError unless the wheel holds the sources of the package, all, and no more."""
+    """Raises AssertionError unless the wheel contains exactly the sources of the package."""
     names = set(zipfile.ZipFile(wheel).namelist())
     info = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     expected = {"emergent_icl/py.typed"} | {
@@ -111,7 +111,7 @@ def check_content(wheel: Path) -> None:
 
 
 def find_python(version: str) -> str:
-    """An interpreter of a version such as 3.12: on PATH, of pyenv, or of uv.
+    """An interpreter of a version such as 3.12: on PATH, from pyenv, or from uv.
 
     Raises:
       SystemExit: there is none.
@@ -125,7 +125,7 @@ def find_python(version: str) -> str:
     code = "import sys; print('{}.{}'.format(*sys.version_info))"
     for command in candidates:
         with contextlib.suppress(OSError):
-            # A shim of pyenv may be on PATH and fail.
+            # A shim of pyenv may be on PATH but fail.
             done = subprocess.run([*command, "-c", code], capture_output=True, text=True)
             if done.stdout.strip() == version:
                 return command[0]
@@ -136,18 +136,18 @@ def find_python(version: str) -> str:
 
 
 def install(wheel: Path, folder: Path, python: str = sys.executable) -> Path:
-    """Makes a clean environment with the wheel and the pinned dependencies; returns its programs.
+    """Creates an environment with the wheel and the pinned dependencies; returns its bin folder.
 
     Args:
-      wheel: what to install.
-      folder: of the environment.
-      python: the interpreter that makes it.
+      wheel: the wheel to install.
+      folder: folder of the environment.
+      python: the interpreter that creates it.
     """
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     subprocess.run([python, "-m", "venv", folder], check=True, env=environment)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     pip = [programs / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    # Compiling all of TensorFlow takes minutes; what is imported compiles itself.
+    # Compiling all of TensorFlow takes minutes; imported modules are compiled anyway.
     words = ["--no-compile", "--constraint", ROOT / "requirements.lock", wheel]
     subprocess.run([*pip, *words], check=True, env=environment)
     return programs
@@ -168,13 +168,13 @@ def get_sweep():
 
 
 def try_out(programs: Path, folder: Path) -> None:
-    """Trains and evaluates from an empty folder, where nothing but the wheel can be imported."""
+    """Trains and evaluates from an empty folder, where only the wheel can be imported."""
     here, workdir = folder / "empty", folder / "run"
     here.mkdir()
     (folder / "mine.py").write_text(SWEEP, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["XDG_CACHE_HOME"] = str(folder / "cache")
-    # As in an environment that is activated.
+    # As in an activated environment.
     environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
 
     def run(*words: str) -> str:
@@ -195,14 +195,14 @@ def try_out(programs: Path, folder: Path) -> None:
     run("evaluate", f"--workdir={workdir}", "--num_sequences=100")
     assert list((workdir / "evaluations").glob("*.json"))
     assert "p_bursty" in run("options", "--filter=p_bursty")
-    # Its processes are started without the repository, too.
+    # Its processes also start without the repository.
     run("sweep", f"--sweep={folder / 'mine.py'}", f"--workdir={folder / 'sweep'}")
     assert (folder / "sweep" / "report.html").exists()
     assert not list(here.iterdir()), "something was written into the current folder"
 
 
 def main(versions: Sequence[str]) -> None:
-    """Of this Python, or of several versions, and then with the sdist."""
+    """Tests the wheel on this Python, or on several versions, and then also the sdist."""
     started = time.monotonic()
 
     def say(what: str) -> None:
