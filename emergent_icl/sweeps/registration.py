@@ -210,7 +210,7 @@ def hash_of(content: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value after a round trip through JSON; values without JSON, as infinity, become strings."""
+    """A value after a JSON round trip; values that JSON lacks, such as infinity, become strings."""
     words = {"Infinity": "inf", "-Infinity": "-inf", "NaN": "nan"}
     return json.loads(json.dumps(value, default=str), parse_constant=words.__getitem__)
 

@@ -78,7 +78,7 @@ class Search:
     draws: int = 8  # Settings per condition.
     choose_by: str = "icl"  # The final measure to maximize, or to minimize if it is a loss.
     seed: int = FIRST_TUNING_SEED  # Determines the draws and their runs.
-    # Steps per draw, with as many evaluations as in the sweep's runs; 0: as many steps as these.
+    # Steps per draw, with as many evaluations as in the sweep's runs; 0: the steps of these runs.
     num_steps: int = 0
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ class Search:
             parts = (rng.permutation(self.draws) + rng.random(self.draws)) / self.draws
             values = np.exp(math.log(low) + parts * math.log(high / low)).tolist()
             for setting, value in zip(settings, values, strict=True):
-                # Three digits: what is reported is what was run.
+                # Rounded before the run, so that reports state exactly what was run.
                 is_count = option.endswith("_steps")
                 setting[option] = round(value) if is_count else float(f"{value:.3g}")
         return settings
@@ -125,7 +125,7 @@ class Sweep:
     conditions: tuple[Condition, ...]
     claim: Claim | None = None
     seeds: tuple[int, ...] = tuple(range(5))  # One replicate of each condition per seed.
-    most_seeds: int = 0  # To how many consecutive seeds it may grow; 0: none but `seeds`.
+    most_seeds: int = 0  # Maximum number of seeds if some are added later; 0: none may be added.
     # Whether replicates have their own class splits and evaluation sequences, or share those of the
     # base. In the latter case, verdicts are conditional on them.
     split: Split = "replicate"
