@@ -101,7 +101,7 @@ def _source_problems(data: ml_collections.ConfigDict, shape: SourceShape) -> Ite
 
 
 def _space(data: ml_collections.ConfigDict, shape: SourceShape, problems: list[str]) -> ClassSpace:
-    """The class space; if it is impossible, a larger one that allows checking the rest."""
+    """The class space; if it is impossible, a substitute for checking the rest."""
     try:
         return tasks.class_space(data, shape)
     except ValueError as error:

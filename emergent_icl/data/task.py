@@ -34,7 +34,7 @@ class Task(NamedTuple):
 
     @property
     def length_note(self) -> str:
-        """Modes evaluated at another sequence length than that of training, in words, or ''."""
+        """Names the modes whose sequence length differs from that of training; '' if none does."""
         pairs = {mode: kind.seq_len - 1 for mode, kind in self.evaluation.items()}
         own = self.training.seq_len - 1
         others = ", ".join(f"{mode} {count}" for mode, count in pairs.items() if count != own)

@@ -32,7 +32,7 @@ Describe = Callable[[np.ndarray], np.ndarray]
 
 
 class Nearest(NamedTuple):
-    """The nearest training class of each held-out character's nearest variant, in order."""
+    """Each held-out character's variant nearest to a training class, by increasing distance."""
 
     holdout: np.ndarray  # class of the bank, int [n]
     training: np.ndarray  # its nearest class of the bank, int [n]

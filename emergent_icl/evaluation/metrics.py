@@ -45,8 +45,8 @@ def query_metrics(
 
     `accuracy` chooses among all labels of the run ("open"), `accuracy_closed` among the valid ones,
     as in the paper's curve of in-context learning. `predicts_*` state whether the open prediction
-    is a label of that kind; `predicts_own_label`, whether it is one that training assigns to the
-    query's class, for which `own_B` is the entry in `judgment.owners`.
+    is a label of that kind. `predicts_own_label` states whether training assigns it to the query's
+    class, which `own_B` identifies as in `judgment.owners`.
     """
     logits_BL, labels = own_labels(logits_BL, judgment.used_labels), labels_BS[:, -1]
     prediction = greatest(logits_BL)

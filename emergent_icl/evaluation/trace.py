@@ -23,7 +23,7 @@ class Trace(NamedTuple):
     batch: SequenceBatch  # int32 [B, S]
     examples: np.ndarray  # [B, S, ...], as the encoder reads them
     probabilities: np.ndarray  # float32 [B, P, L], of each label in each of P predictions
-    # int [P], the examples whose labels are predicted: all, or the query alone if tokens contain
+    # int [P], the examples whose labels are predicted: all, or only the query if tokens contain
     # their own labels (concatenated).
     positions: np.ndarray
     # float32 [layers, B, heads, T, T], row t: weights of token t, with sum 1; None for a model

@@ -1,7 +1,7 @@
 """Checks of a model, on its own and with the examples that it reads.
 
-Encoders and sequence models state their own `problems` where they are registered
-(config/registry.py); those of this package are below.
+Encoders and sequence models are registered with their own `problems` (config/registry.py). Those of
+this package are below.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Convolutions that are fast on every platform, with the values and gradients of plain ones.
 
-Parameters have the names, shapes, and initial values of those of `hk.Conv2D`.
+Parameters have the same names, shapes, and initial values as those of `hk.Conv2D`.
 """
 
 from __future__ import annotations
@@ -71,16 +71,11 @@ def _backward(
 strided_conv.defvjp(lambda x, w, stride: (plain_conv(x, w, stride), (x, w)), _backward)
 
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """SAME padding (before, after) of one axis; the smaller half comes first."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
 def _patches(x_NHWC: jax.Array, kernel: int, stride: int) -> jax.Array:
     """The inputs of each output position, [N, kernel * kernel * C, positions]."""
-    counts = [-(-size // stride) for size in x_NHWC.shape[1:3]]
-    padding = [same_padding(size, kernel, stride) for size in x_NHWC.shape[1:3]]
+    sizes = x_NHWC.shape[1:3]
+    counts = [-(-size // stride) for size in sizes]
+    padding = jax.lax.padtype_to_pads(sizes, (kernel, kernel), (stride, stride), "SAME")
     padded = jnp.pad(x_NHWC, [(0, 0), *padding, (0, 0)])
     height, width = ((count - 1) * stride + 1 for count in counts)
     shifted = [

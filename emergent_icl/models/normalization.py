@@ -85,7 +85,7 @@ def make_policy(precision: str) -> jmp.Policy:
 
 
 def cast_parameters(policy: jmp.Policy, params: hk.Params) -> hk.Params:
-    """Parameters in the precision of computation, except those of normalization layers."""
+    """Casts parameters to the precision of computation, except in normalization layers."""
     # The name of every such layer contains "norm".
     norms, others = hk.data_structures.partition(
         lambda module, name, value: "norm" in module.rsplit("/", 1)[-1], params

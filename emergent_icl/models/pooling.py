@@ -10,8 +10,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from emergent_icl.models.convolution import same_padding
-
 WINDOW, STRIDE = 3, 2
 
 
@@ -28,7 +26,7 @@ def max_pool_3x3_stride_2(images_NHWC: jax.Array) -> jax.Array:
 def _pool(x_NHWC: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The maxima, and their positions in their windows, int8: 3 * row + column."""
     _, height, width, _ = x_NHWC.shape
-    padding = [same_padding(size, WINDOW, STRIDE) for size in (height, width)]
+    padding = jax.lax.padtype_to_pads((height, width), (WINDOW,) * 2, (STRIDE,) * 2, "SAME")
     padded = jnp.pad(x_NHWC, [(0, 0), *padding, (0, 0)], constant_values=-jnp.inf)
 
     def shifted(row: int, column: int) -> jax.Array:
@@ -74,7 +72,9 @@ def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[
     padded = jnp.reshape(
         jnp.stack(rows, axis=2), (-1, STRIDE * pooled_height, STRIDE * pooled_width, channels)
     )
-    top, left = (same_padding(size, WINDOW, STRIDE)[0] for size in (height, width))
+    (top, _), (left, _) = jax.lax.padtype_to_pads(
+        (height, width), (WINDOW,) * 2, (STRIDE,) * 2, "SAME"
+    )
     return (padded[:, top : top + height, left : left + width],)
 
 

@@ -62,8 +62,8 @@ class TokenEmbedding(hk.Module):
     ) -> jax.Array:
         """Embeddings and labels, with the query last -> tokens [B, T, token_width].
 
-        Dropout of positions applies in training only, that of examples also in evaluation, since it
-        is noise on the input (reference implementation: example_dropout_prob).
+        Positional dropout applies in training only. Example dropout also applies in evaluation, as
+        noise on the input (reference implementation: example_dropout_prob).
         """
         model, concatenated = self.model, self.model.tokens == "concatenated"
         embeddings_BSD = dropout(embeddings_BSD, model.example_dropout, keys, "examples")

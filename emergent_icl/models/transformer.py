@@ -32,7 +32,7 @@ def rotate(x_BTAH: jax.Array, first: int = 0) -> jax.Array:
     """Rotates queries or keys by their positions, which begin at `first` (Su et al. 2021).
 
     Coordinates i of both halves of a head of even size H are rotated together by position /
-    10,000^(2i/H), so that products depend on distances alone.
+    10,000^(2i/H), so that products depend only on distances.
     """
     length, half = x_BTAH.shape[1], x_BTAH.shape[-1] // 2
     angles_TH = np.arange(first, first + length)[:, None] * ROTARY_BASE ** (-np.arange(half) / half)

@@ -45,7 +45,7 @@ def config(source, path, **options):
     return with_options(tiny.get_config("images" if source == "images" else "vectors"), values)
 
 
-def refused(source, path, message, **options):
+def assert_refused(source, path, message, **options):
     """Asserts that `check` refuses the config with a message that names option and file."""
     with pytest.raises(ConfigError, match=message) as raised:
         check(config(source, path, **options))
@@ -100,10 +100,10 @@ def test_hdf5_links_and_paths_are_followed(source, name, tmp_path):
 def test_a_broken_link_is_refused(source, tmp_path):
     with h5py.File(tmp_path / "own.h5", "w") as file:
         file["here"], file["there"] = EXAMPLES[source], h5py.ExternalLink("gone.h5", "/x")
-    refused(
+    assert_refused(
         source, tmp_path / "own.h5", "there' is a link .* whose target is missing", array="there"
     )
-    refused(source, tmp_path / "own.h5", "array = '' must be one of here, there")
+    assert_refused(source, tmp_path / "own.h5", "array = '' must be one of here, there")
 
 
 @SOURCES
@@ -113,12 +113,16 @@ def test_a_locked_file_is_refused_with_advice(source, tmp_path):
         file["x"] = EXAMPLES[source]
     with open(path, "rb+") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        refused(source, path, "another program has locked it.*Close that program, or copy the file")
+        assert_refused(
+            source, path, "another program has locked it.*Close that program, or copy the file"
+        )
 
 
 def test_uint8_vectors_are_refused_with_advice_on_conversion(tmp_path):
     np.save(tmp_path / "own.npy", PIXELS[:, :, 0])
-    refused("features", tmp_path / "own.npy", r"holds uint8.*x\.astype\('float32'\) keeps 0 to 255")
+    assert_refused(
+        "features", tmp_path / "own.npy", r"holds uint8.*x\.astype\('float32'\) keeps 0 to 255"
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,7 @@ def test_uint8_vectors_are_refused_with_advice_on_conversion(tmp_path):
 )
 def test_invalid_image_arrays_are_refused(array, message, tmp_path):
     np.save(tmp_path / "own.npy", array)
-    refused("images", tmp_path / "own.npy", message)
+    assert_refused("images", tmp_path / "own.npy", message)
 
 
 @pytest.mark.parametrize("wrong", [255.0, -0.1, np.nan])
@@ -174,10 +178,10 @@ def test_labels_group_examples_into_classes(source, place, tmp_path):
 def test_unequal_numbers_of_exemplars_need_an_option(source, tmp_path):
     path, flat = tmp_path / "own.npz", np.concatenate(EXAMPLES[source])
     np.savez(path, x=flat[:-1], y=np.repeat(np.arange(40), 3)[:-1])
-    refused(
+    assert_refused(
         source, path, "class '39' has 2 exemplars, but class '0' has 3.*num_exemplars", labels="y"
     )
-    refused(source, path, "fewer than .*num_exemplars = 3", labels="y", num_exemplars=3)
+    assert_refused(source, path, "fewer than .*num_exemplars = 3", labels="y", num_exemplars=3)
     bank = loaded(source, path, labels="y", num_exemplars=2)
     np.testing.assert_array_equal(bank.examples, EXAMPLES[source][:, :2])
     np.save(tmp_path / "own.npy", EXAMPLES[source])
@@ -194,7 +198,7 @@ def test_invalid_labels_are_refused(source, tmp_path):
         "z": "labels = 'z' must be one of real, short, x",
         "own.npz.npy": r"labels = 'own\.npz\.npy'.*cannot be read: .*No such file",
     }.items():
-        refused(source, path, message, array="x", labels=name)
+        assert_refused(source, path, message, array="x", labels=name)
 
 
 # ------------------------------------------------------------------ folders of images
@@ -298,17 +302,17 @@ def test_images_keep_their_proportions_and_are_padded_with_white(tmp_path):
 def test_invalid_folders_are_refused(tmp_path):
     path = folder(tmp_path / "own", PIXELS[:3])
     (path / "class 01" / "notes.txt").touch()
-    refused("images", path, r"class 01/notes\.txt is not a \.png, \.jpg, or \.jpeg image")
+    assert_refused("images", path, r"class 01/notes\.txt is not a \.png, \.jpg, or \.jpeg image")
     (path / "class 01" / "notes.txt").rename(path / "class 01" / "3.png")
-    refused("images", path, "class 'class 00' has 3 exemplars, but class 'class 01' has 4")
+    assert_refused("images", path, "class 'class 00' has 3 exemplars, but class 'class 01' has 4")
     (path / "class 01" / "3.png").rename(path / "3.png")
-    refused("images", path, r"3\.png is not in a class folder; expected CLASS")
+    assert_refused("images", path, r"3\.png is not in a class folder; expected CLASS")
     (path / "3.png").unlink()
-    refused("images", path, "must be '', not 'x'", array="x")
+    assert_refused("images", path, "must be '', not 'x'", array="x")
     for place in path.iterdir():
         shutil.rmtree(place)
-    refused("images", path, "holds no images; expected CLASS")
-    refused("images", tmp_path / "gone", "must be an existing folder CLASS")
+    assert_refused("images", path, "holds no images; expected CLASS")
+    assert_refused("images", tmp_path / "gone", "must be an existing folder CLASS")
 
 
 def test_a_damaged_image_is_named(tmp_path):

@@ -204,7 +204,7 @@ def test_batch_norm_uses_the_batch_in_training_and_averages_in_evaluation():
     params, stats = init(network, examples, labels)
     encode = jax.jit(network.encode, static_argnums=3)
     flat = examples.reshape(8, 16, 16, 1)
-    # Averages of another batch: after one step they are that batch's statistics.
+    # After one step, averages are the statistics of that batch, which differs from the one below.
     _, stats = encode(params, stats, 1 - flat**2, True)
     training, after = encode(params, stats, flat, True)
     evaluation, _ = encode(params, stats, flat, False)

@@ -25,9 +25,9 @@ CURVES, STORED, STEPS = recorded("curves.json"), recorded("workdir.json"), recor
 CONFIGS, PARAMETERS = recorded("configs.json"), recorded("parameters.json")
 
 
-def seen_by(module, folder):
+def observations_of(module, folder):
     """What a module in this folder writes, under the XLA flags that users have."""
-    path = folder / "seen.json"
+    path = folder / "observed.json"
     env = {"XLA_FLAGS": "", "PYTHONPATH": str(observe.ROOT / "tests")}
     process = start("-m", f"net.{module}", path, env=env)
     _, err = process.communicate(timeout=600)
@@ -36,14 +36,14 @@ def seen_by(module, folder):
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory):
-    return seen_by("observe", tmp_path_factory.mktemp("seen"))
+def observed(tmp_path_factory):
+    return observations_of("observe", tmp_path_factory.mktemp("observed"))
 
 
 @pytest.fixture(scope="module")
-def seen_later(seen, tmp_path_factory):
+def observed_later(observed, tmp_path_factory):
     """What a later version writes; it reuses what the first process compiled."""
-    return seen_by("newer", tmp_path_factory.mktemp("seen_later"))
+    return observations_of("newer", tmp_path_factory.mktemp("observed_later"))
 
 
 def assert_same(found, record, here, there):
@@ -63,30 +63,30 @@ def assert_same(found, record, here, there):
 
 @pytest.mark.parametrize("name", observe.RUNS)
 @pytest.mark.parametrize("way", ["uninterrupted", "resumed"])
-def test_a_run_gives_the_same_curve(seen, name, way):
-    found, record = seen["curves"][name][way], CURVES["curves"][name]
+def test_a_run_gives_the_same_curve(observed, name, way):
+    found, record = observed["curves"][name][way], CURVES["curves"][name]
     assert [line["step"] for line in record][-1] == observe.STEPS
-    assert_same(found, record, seen["machine"], CURVES["machine"])
+    assert_same(found, record, observed["machine"], CURVES["machine"])
 
 
-def test_a_stored_run_resumes_to_the_same_curve(seen):
-    found = seen["workdir"]
-    assert_same(found["records"], STORED["records"], seen["machine"], STORED["machine"])
+def test_a_stored_run_resumes_to_the_same_curve(observed):
+    found = observed["workdir"]
+    assert_same(found["records"], STORED["records"], observed["machine"], STORED["machine"])
     assert STORED["records"] == CURVES["curves"]["images"]
 
 
-def test_a_stored_run_resumes_to_the_same_state_bit_for_bit(seen):
+def test_a_stored_run_resumes_to_the_same_state_bit_for_bit(observed):
     # On other machines, the test above compares approximately.
-    if seen["machine"] != STORED["machine"]:
+    if observed["machine"] != STORED["machine"]:
         pytest.skip(f"the record was made on another machine: {STORED['machine']}")
-    assert seen["workdir"]["state"] == STORED["state"], REFRESH
+    assert observed["workdir"]["state"] == STORED["state"], REFRESH
 
 
-def test_a_stored_run_opens_with_the_same_logits(seen):
-    for found, record in zip(seen["workdir"]["logits"], STORED["logits"], strict=True):
+def test_a_stored_run_opens_with_the_same_logits(observed):
+    for found, record in zip(observed["workdir"]["logits"], STORED["logits"], strict=True):
         assert found == pytest.approx(record, rel=1e-4, abs=1e-5)
-    if seen["machine"] == STORED["machine"]:
-        assert seen["workdir"]["logits"] == STORED["logits"], REFRESH
+    if observed["machine"] == STORED["machine"]:
+        assert observed["workdir"]["logits"] == STORED["logits"], REFRESH
 
 
 @pytest.mark.parametrize("name", observe.STEPPED)
@@ -126,9 +126,9 @@ def test_a_preset_has_the_same_parameters(name):
     assert observe.parameters(name) == PARAMETERS[name], REFRESH
 
 
-def test_the_options_page_is_the_same(seen):
+def test_the_options_page_is_the_same(observed):
     record = (observe.DATA / "options.md").read_text(encoding="utf-8")
-    assert seen["options"].rstrip() == record.rstrip(), REFRESH
+    assert observed["options"].rstrip() == record.rstrip(), REFRESH
 
 
 def test_the_stored_records_give_the_same_verdicts():
@@ -139,24 +139,24 @@ def test_the_stored_records_give_the_same_verdicts():
 
 
 @pytest.mark.faults
-def test_a_later_version_resumes_a_stored_run_bit_for_bit(seen, seen_later):
-    assert seen_later["workdir"] == seen["workdir"]
+def test_a_later_version_resumes_a_stored_run_bit_for_bit(observed, observed_later):
+    assert observed_later["workdir"] == observed["workdir"]
 
 
 @pytest.mark.faults
-def test_a_later_version_refuses_a_different_config(seen_later):
-    assert "training.patience: 3 there, 7 here" in seen_later["refused"]
-    assert seen_later["refused"].count(" there, ") == 1
-    assert "model.width: 32 there, 33 here" in seen_later["other"]
+def test_a_later_version_refuses_a_different_config(observed_later):
+    assert "training.patience: 3 there, 7 here" in observed_later["refused"]
+    assert observed_later["refused"].count(" there, ") == 1
+    assert "model.width: 32 there, 33 here" in observed_later["other"]
 
 
 @pytest.mark.faults
-def test_a_derived_option_may_be_set_explicitly(seen_later):
+def test_a_derived_option_may_be_set_explicitly(observed_later):
     """Even in a run whose checkpoints were written while it was unset."""
-    assert seen_later["again"] == ""
-    assert (seen_later["opened"], seen_later["width"]) == (observe.STORED_STEP, 32)
+    assert observed_later["again"] == ""
+    assert (observed_later["opened"], observed_later["width"]) == (observe.STORED_STEP, 32)
 
 
 @pytest.mark.faults
-def test_a_later_version_judges_the_stored_records_as_before(seen_later):
-    assert seen_later["verdicts"] == recorded("verdicts.json")
+def test_a_later_version_judges_the_stored_records_as_before(observed_later):
+    assert observed_later["verdicts"] == recorded("verdicts.json")

@@ -33,7 +33,7 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     With probability `p_bursty`, the context shows `shots` examples of each of `ways` classes, and
     the query is from one of them. Classes are drawn with replacement, since distinct draws would
     change class frequencies. The remaining context is independent and may repeat a bursty class.
-    Otherwise the sequence is drawn as `non_bursty` states.
+    Otherwise, `non_bursty` determines how the sequence is drawn.
 
     Raises ValueError if the context is too short, a required role has no classes, or the labeling
     is 'unfixed'.

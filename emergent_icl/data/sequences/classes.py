@@ -38,7 +38,7 @@ class SequenceBatch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ClassSpace:
-    """The classes of sequences.
+    """The classes that sequences are drawn from.
 
     Attributes:
       split: roles of classes.
