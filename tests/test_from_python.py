@@ -119,13 +119,13 @@ EXAMPLES, LABELS = np.zeros((2, 3, 12, 12)), np.zeros((2, 2), int)
 @pytest.mark.parametrize(
     ("examples", "labels", "said"),
     [
-        (EXAMPLES[0], LABELS, r"shape \[3, 12, 12\], but must have \[B, S, 12, 12, 1\]"),
+        (EXAMPLES[0], LABELS, r"shape \[3, 12, 12\], but must have shape \[B, S, 12, 12, 1\]"),
         (EXAMPLES[:, :1], LABELS[:, :0], "S >= 2"),
         (EXAMPLES[:0], LABELS[:0], "B sequences"),
         (EXAMPLES.astype(np.uint8), LABELS, "examples are uint8, but images must be float"),
         (EXAMPLES + 255, LABELS, "examples reach 255, but pixels lie in"),
         (EXAMPLES * np.nan, LABELS, "not finite"),
-        (EXAMPLES, LABELS[:1], r"labels have the shape \[1, 2\].* need \[2, 2\]"),
+        (EXAMPLES, LABELS[:1], r"labels have shape \[1, 2\].* need \[2, 2\]"),
         (EXAMPLES, LABELS + 40, "labels range from 40 to 40, but must lie between 0 and 39"),
         (EXAMPLES, LABELS - 1, "labels range from -1"),
         (EXAMPLES, LABELS + 0.5, "labels are float64, but must be integers"),

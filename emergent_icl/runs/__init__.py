@@ -1,1 +1,1 @@
-"""Runs in time and on disk: training to the end, checkpoints, work directories."""
+"""Runs: the training loop, checkpoints, records, and work directories."""

@@ -1,13 +1,11 @@
 """Checks a whole config before anything is loaded or compiled: all problems in one error.
 
-Imports the modules that check parts of it, so that registries are filled before a lookup.
+Imports every module that checks a part, so that registries are filled before a lookup.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 
-import ml_collections
+from ml_collections import ConfigDict
 
 import emergent_icl.runs.loggers  # noqa: F401
 from emergent_icl.config.check import ConfigError, option_problems
@@ -23,12 +21,12 @@ from emergent_icl.training.replicas import (
 from emergent_icl.training.settings import pinned
 from emergent_icl.training.step import training_problems
 
-SECTIONS = ("data", "model", "training", "evaluation", "checkpoints")
+SECTIONS: set[str] = {"data", "model", "training", "evaluation", "checkpoints"}
 
 
 @pinned()
-def check(config: ml_collections.ConfigDict, num_devices: int = 1) -> tuple[Replica, ...]:
-    """Checks types, ranges, and relations between options; returns the runs, usually one.
+def check(config: ConfigDict, num_devices: int = 1) -> tuple[Replica, ...]:
+    """Checks types, ranges, and relations between options; returns the replicas, usually one.
 
     The batch is spread over `num_devices` on all hosts.
 
@@ -37,7 +35,7 @@ def check(config: ml_collections.ConfigDict, num_devices: int = 1) -> tuple[Repl
     """
     problems = list(option_problems(config))
     # Relations are only meaningful between values that are valid by themselves.
-    sound = {*map(str, SECTIONS)} - {problem.split(".")[0] for problem in problems}
+    sound = SECTIONS - {problem.split(".")[0] for problem in problems}
     problems += _relation_problems(config, num_devices, sound)
     if not problems:
         problems += override_problems(config)
@@ -51,9 +49,7 @@ def check(config: ml_collections.ConfigDict, num_devices: int = 1) -> tuple[Repl
     return replicas
 
 
-def _relation_problems(
-    config: ml_collections.ConfigDict, num_devices: int, sound: set[str]
-) -> Iterator[str]:
+def _relation_problems(config: ConfigDict, num_devices: int, sound: set[str]) -> Iterator[str]:
     """Contradictions between options of sections that are valid by themselves."""
     if sound >= {"training", "evaluation", "checkpoints", "model"}:
         yield from training_problems(config, num_devices)
@@ -67,11 +63,11 @@ def _relation_problems(
             yield from position_problems(config.model, data.seq_len)
 
 
-def _replica_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
-    """Problems of each replica as a single run."""
+def _replica_problems(config: ConfigDict) -> Iterator[str]:
+    """Problems of each replica, checked as a single run."""
     for name, overrides in named_overrides(config):
         try:
             check(alone(config, overrides))
         except (ConfigError, KeyError) as error:
-            each = error.problems if isinstance(error, ConfigError) else [error.args[0]]
-            yield from (f"replica '{name}': {problem}" for problem in each)
+            problems = error.problems if isinstance(error, ConfigError) else [error.args[0]]
+            yield from (f"replica '{name}': {problem}" for problem in problems)

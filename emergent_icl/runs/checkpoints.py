@@ -1,7 +1,5 @@
 """Checkpoints: Orbax, asynchronous, atomic, without pickles."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
@@ -10,12 +8,12 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import jax
-import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
 
 from emergent_icl.config.identity import identities, identity
 from emergent_icl.data.sources import cache
@@ -29,13 +27,12 @@ class CheckpointError(WorkdirError):
     """A checkpoint cannot be written or read."""
 
 
-# Orbax measures waits by the wall clock, which may be set meanwhile. Creating folders synchronously
-# shortens them.
+# Orbax measures timeouts by the wall clock, which may jump. Ten years: no save times out.
 PATIENCE_SECONDS = 10 * 365 * 24 * 3600
 # An empty file in a checkpoint that is never deleted.
 _MARK = "LISTED"
 # Attempts to read the newest checkpoint of a run that is training.
-LOOKS = 10
+ATTEMPTS = 10
 T = TypeVar("T")
 
 
@@ -55,11 +52,11 @@ class CheckpointStore:
     """
 
     def __init__(
-        self, folder: Path, keep: int | None = None, config: ml_collections.ConfigDict | None = None
+        self, folder: Path, keep: int | None = None, config: ConfigDict | None = None
     ) -> None:
-        """Takes a folder, created at the first save, where the newest `keep` (None: all) are kept.
+        """Keeps the newest `keep` checkpoints (None: all) in a folder, created at the first save.
 
-        The identity of the run's config is saved, and checked when reading; None skips the check.
+        The identity of the run's config is saved, and checked on reading; None skips the check.
         """
         self._folder, self._keep, self._config = folder, keep, config
         self._identity = None if config is None else identity(config)
@@ -68,7 +65,7 @@ class CheckpointStore:
         self._manager: ocp.CheckpointManager | None = None
         self._quiet = contextlib.ExitStack()
 
-    def __enter__(self) -> CheckpointStore:
+    def __enter__(self) -> Self:
         self._quiet.enter_context(quiet_orbax())
         return self
 
@@ -94,7 +91,7 @@ class CheckpointStore:
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Starts to save host arrays [R, ...], unless a checkpoint of this or a later step exists.
+        """Starts saving host arrays [R, ...], unless a checkpoint of this or a later step exists.
 
         Raises:
           CheckpointError: this checkpoint or the previous one cannot be written.
@@ -159,11 +156,11 @@ class CheckpointStore:
             if about.pop("checksum", None) not in (None, checksum(state)):
                 raise ValueError("its checksum does not match")
             found, config, known = about.pop("identity", None), self._config, (None, self._identity)
-            # The same config may have been written in another way.
+            # An equivalent config may be written differently.
             if config is not None and found not in known and found not in identities(config):
-                raise ValueError("it is from a run with another config")
+                raise ValueError("it belongs to a run with another config")
             if int(state.step[0]) != step:
-                raise ValueError(f"it is of step {int(state.step[0])}")
+                raise ValueError(f"it contains the state of step {int(state.step[0])}")
             return state, Progress(**about)
 
     def restore_weights(self, step: int) -> tuple[Params, BatchStats, dict[str, int]]:
@@ -186,27 +183,28 @@ class CheckpointStore:
             what = f"the checkpoint of step {step} in {self._folder} cannot be read"
             raise CheckpointError(f"{what}: {_in_a_line(error)}") from error
 
-    def find(self, asked: int | None = None) -> int:
-        """The step asked for, or the newest; raises CheckpointError if there is none."""
+    def find(self, requested: int | None = None) -> int:
+        """The requested step, or the newest; raises CheckpointError if there is none."""
         run, steps = self._folder.parent, self.steps()
         if not steps:
             raise CheckpointError(f"{run} has no checkpoints yet")
-        if asked is not None and asked not in steps:
-            raise CheckpointError(f"{run} has no checkpoint of step {asked}, only of {steps}")
-        return steps[-1] if asked is None else asked
+        if requested is not None and requested not in steps:
+            what = f"{run} has no checkpoint of step {requested}"
+            raise CheckpointError(f"{what} (available: {', '.join(map(str, steps))})")
+        return steps[-1] if requested is None else requested
 
     def read(
-        self, asked: int | None, restore: Callable[[int], T], looks: int = LOOKS
+        self, requested: int | None, restore: Callable[[int], T], attempts: int = ATTEMPTS
     ) -> tuple[int, T]:
-        """Finds and restores a checkpoint; tries again if a run in training removed it."""
-        step = self.find(asked)
+        """Finds and restores a checkpoint; tries again if a training run has just removed it."""
+        step = self.find(requested)
         try:
             return step, restore(step)
         except CheckpointError:
-            # Damaged, if it is still there.
-            if looks == 1 or step == self.find(asked):
+            # If it is still listed, it is damaged.
+            if attempts == 1 or step == self.find(requested):
                 raise
-        return self.read(asked, restore, looks - 1)
+        return self.read(requested, restore, attempts - 1)
 
     def newest(self, template: Any) -> Found | None:
         """Reads the newest valid checkpoint, see `restore`; None if there are no checkpoints.
@@ -239,7 +237,7 @@ class CheckpointStore:
         return (self._folder / str(step)).rename(place)
 
     def _check_access(self, step: int) -> None:
-        """Distinguishes damaged files from those that this process cannot open."""
+        """Raises CheckpointError if a file cannot be opened, which is no sign of damage."""
         try:
             for path in (self._folder / str(step)).rglob("*"):
                 if path.is_file():
@@ -253,12 +251,15 @@ class CheckpointStore:
 
     def _read(self, step: int, how: ocp.args.StandardRestore) -> tuple[Any, dict[str, Any]]:
         content = ocp.args.Composite(state=how, progress=ocp.args.JsonRestore())
-        restored = _reader().restore(self._folder / str(step), args=content)
+        own = jax.process_index()  # Read without waiting for other processes.
+        alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+        reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=alone)
+        restored = reader.restore(self._folder / str(step), args=content)
         return restored.state, dict(restored.progress)
 
 
 class _Retention(NamedTuple):
-    """Keeps checkpoints that are listed, or were when they were saved, and the newest others."""
+    """Keeps listed checkpoints, those listed when they were saved, and the newest others."""
 
     folder: Path
     keep: int | None  # of the others; None: all
@@ -266,7 +267,6 @@ class _Retention(NamedTuple):
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
         """Orbax calls this with all checkpoints after each save."""
-        del context
         steps = [info.step for info in checkpoints]
         marked = (step for step in steps if (self.folder / str(step) / _MARK).exists())
         others = sorted({*steps} - {*self.listed, *marked})
@@ -281,6 +281,7 @@ def _manager(retention: _Retention) -> ocp.CheckpointManager:
         create=False,
         # If process 0 cannot write, others would wait for its background thread for minutes.
         enable_async_checkpointing=count == 1,
+        # Creating folders synchronously shortens the waits.
         async_options=ocp.options.AsyncOptions(
             timeout_secs=PATIENCE_SECONDS, create_directories_asynchronously=False
         ),
@@ -292,13 +293,6 @@ def _manager(retention: _Retention) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(retention.folder, options=options)
 
 
-def _reader() -> ocp.Checkpointer:
-    """Reads without waiting for other processes."""
-    own = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=alone)
-
-
 def checksum(tree: Any) -> int:
     """A 32-bit checksum of all leaves."""
     leaves = jax.tree.leaves(tree)
@@ -307,7 +301,7 @@ def checksum(tree: Any) -> int:
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Silences Orbax, which logs every file that it touches and every error that it raises."""
+    """Silences Orbax, which logs every file that it opens and every error that it raises."""
     loggers, before = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -324,9 +318,9 @@ def quiet_orbax() -> Iterator[None]:
 
 
 def ignore_late_reports() -> Any:
-    """Sets and returns a hook for unraisable errors; after a failed read or write it stays.
+    """Sets and returns a hook for unraisable errors; keep it after a failed read or write.
 
-    The other tasks of what failed each report an error, from threads that may end later.
+    Each remaining task of a failed operation reports an error, in a thread that may end later.
     """
     before = sys.unraisablehook
 

@@ -1,6 +1,4 @@
-"""Stored results of `evaluate`; each file holds those of one run."""
-
-from __future__ import annotations
+"""Stored results of `evaluate`, one file per run, step, and set of options."""
 
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,9 @@ _MODES = "evaluation.modes"
 
 
 def changed_options(run: Run) -> dict[str, Any]:
-    """In which options the run was opened otherwise than it was trained: {option: value}.
+    """Options in which an opened run differs from the trained one, {option: value}.
 
-    Without the modes, and where a machine has its data.
+    Excludes the evaluation modes and the locations of data.
     """
     return {
         path: value
@@ -35,16 +33,16 @@ def options_text(options: dict[str, Any], separator: str = ", ") -> str:
 
 
 def path_of(workdir: Workdir, run: Run, replica: str = "") -> Path:
-    """The file for results of an opened run, below its folder."""
+    """The default results file of an opened run."""
     words = (f"step_{run.step}", options_text(changed_options(run), "_"))
     return workdir.evaluations / replica / f"{'_'.join(filter(None, words))}.json"
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Content of a results file, or None if absent; WorkdirError if it is something else."""
+    """Content of a results file, None if absent; raises WorkdirError if it is another file."""
     content = read_object(path, "evaluation") if path.exists() else None
     if content is not None and "evals" not in content:
-        raise WorkdirError(f"{path} is not an evaluation: it would be overwritten")
+        raise WorkdirError(f"{path} is not an evaluation, and would be overwritten")
     return content
 
 
@@ -54,7 +52,7 @@ def write(path: Path, run: Run, results: Results, replica: str = "") -> bool:
     Results of other modes are kept if config, parameters, data, and options are the same.
 
     Raises:
-      WorkdirError: the file holds something else.
+      WorkdirError: it is another file.
     """
     options, config = changed_options(run), run.experiment.config
     fewshot = fewshot_options(config)

@@ -1,6 +1,4 @@
-"""Checks of sequences that a user passes to a trained model."""
-
-from __future__ import annotations
+"""Checks sequences that a user passes to a trained model."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +17,7 @@ def checked_examples(task: Task, examples: ArrayLike) -> np.ndarray:
     if given.shape[2:] != shape or given.ndim < 2 or given.shape[0] < 1 or given.shape[1] < 2:
         expected = ", ".join(map(str, ("B", "S", *shape)))
         raise ValueError(
-            f"examples have the shape {list(np.shape(examples))}, but must have [{expected}]: B "
+            f"examples have shape {list(np.shape(examples))}, but must have shape [{expected}]: B "
             "sequences of S >= 2 examples, the query last"
         )
     if kind == "integer":
@@ -40,7 +38,7 @@ def checked_labels(task: Task, labels: ArrayLike, count: int, length: int) -> np
     given = np.asarray(labels)
     if given.shape not in ((count, length - 1), (count, length)):
         raise ValueError(
-            f"labels have the shape {list(given.shape)}, but {count} sequences of {length} "
+            f"labels have shape {list(given.shape)}, but {count} sequences of {length} "
             f"examples need [{count}, {length - 1}]: one label per example except the query"
         )
     context = _integers("labels", given[:, : length - 1], task.used_labels)
@@ -49,7 +47,7 @@ def checked_labels(task: Task, labels: ArrayLike, count: int, length: int) -> np
 
 
 def _integers(what: str, given: np.ndarray, count: int) -> np.ndarray:
-    """As int32; raises ValueError unless all are integers in [0, count)."""
+    """The array as int32; raises ValueError unless all are integers in [0, count)."""
     if not np.issubdtype(given.dtype, np.integer):
         raise ValueError(f"{what} are {given.dtype}, but must be integers from 0 to {count - 1}")
     if given.size and not (given.min() >= 0 and given.max() < count):

@@ -1,11 +1,9 @@
-"""Initial weights from another run: read, checked against the model, put into the first state."""
-
-from __future__ import annotations
+"""Initial weights from another run: reads, checks, and inserts them into the first state."""
 
 from collections.abc import Iterator, Sequence
 
 import jax
-import ml_collections
+from ml_collections import ConfigDict
 
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import named_overrides, with_options
@@ -16,27 +14,27 @@ from emergent_icl.runs.checkpoints import CheckpointStore, checksum
 from emergent_icl.runs.open import replica_index
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
 from emergent_icl.training import devices
-from emergent_icl.training.build import Experiment, blank_inputs, build_network
+from emergent_icl.training.build import Experiment, weight_shapes
 from emergent_icl.training.replicas import Replica
 from emergent_icl.training.step import initial_state
 from emergent_icl.training.update import TrainState, Weights, named_weights
 
-# Arrays named in a message about shapes.
-_MOST_NAMED = 5
+# Maximum number of arrays that an error lists.
+_MOST_LISTED = 5
 # The option that records which weights were used.
 CHECKSUM = "training.initial.checksum"
 
 
 def find(
-    config: ml_collections.ConfigDict, replicas: tuple[Replica, ...], workdir: Workdir
-) -> tuple[ml_collections.ConfigDict, tuple[Replica, ...], Sequence[Weights]]:
-    """Reads the weights that a new run starts from, and records their checksum in its config.
+    config: ConfigDict, replicas: tuple[Replica, ...], workdir: Workdir
+) -> tuple[ConfigDict, tuple[Replica, ...], Sequence[Weights]]:
+    """Reads the initial weights of a run; returns (config, replicas, weights).
 
-    Only process 0 gets weights. There are none if the config names no run, or if this run has
-    checkpoints: then it no longer needs the other run.
+    The config gets the checksum of the weights. There are none on processes other than 0, if the
+    config names no run, or if this run already has checkpoints: it no longer needs the other run.
 
     Raises:
-      ConfigError: on every process, if they are unreadable, do not fit, or are not those recorded.
+      ConfigError: on every process, if they are unreadable, do not fit, or have changed.
     """
     recorded, weights, problems = config.training.initial.checksum, [], []
     if not any(one.config.training.initial.run for one in replicas):
@@ -48,8 +46,8 @@ def find(
         found = checksum(weights)
         if not problems and recorded not in (None, found):
             problems = [
-                f"{CHECKSUM} = {recorded} is recorded, but the weights that training.initial names "
-                f"now have {found}; use the same run and step, or another --workdir"
+                f"{CHECKSUM} = {recorded} is recorded, but the weights of training.initial.run now "
+                f"have checksum {found}; use the same run and step, or another --workdir"
             ]
         recorded = found
     recorded, problems = processes.of_primary([recorded, problems])
@@ -60,29 +58,28 @@ def find(
 
 
 def read(replicas: Sequence[Replica]) -> tuple[list[Weights], list[str]]:
-    """Initial weights of each replica, and why they cannot be used; compiles nothing."""
+    """Initial weights of each replica, and problems with them; compiles nothing."""
     weights, problems = [], []
     for name, config, task in replicas:
-        who, source, taken = f"replica '{name}': " * bool(name), config.training.initial, {}
+        who, source, loaded = f"replica '{name}': " * bool(name), config.training.initial, {}
         if source.run:
-            init = build_network(config, task).init
-            here = named_weights(*jax.eval_shape(init, jax.random.PRNGKey(0), *blank_inputs(task)))
+            here = named_weights(*weight_shapes(config, task))
             found = _unmatched(source.modules, {module for _, module, _ in here})
             try:
-                taken = _chosen(_read(source), source.modules)
-                found += _unfit(taken, _chosen(here, source.modules))
+                loaded = _selected(_read(source), source.modules)
+                found += _mismatches(loaded, _selected(here, source.modules))
             except (WorkdirError, OSError) as error:
                 found.append(str(error))
             problems += (f"{who}training.initial.run = {source.run!r}: {one}" for one in found)
-        weights.append(taken)
+        weights.append(loaded)
     return weights, problems
 
 
 def first_state(experiment: Experiment, weights: Sequence[Weights]) -> TrainState:
-    """The state before the first step, [R, ...] on the host, with these weights."""
+    """The state before the first step, [R, ...] on the host, with the given weights, if any."""
     state = initial_state(experiment)
-    for index, taken in enumerate(weights):
-        for (kind, module, name), leaf in taken.items():
+    for index, loaded in enumerate(weights):
+        for (kind, module, name), leaf in loaded.items():
             getattr(state, kind)[module][name][index] = leaf
     if not weights:
         return state
@@ -90,11 +87,11 @@ def first_state(experiment: Experiment, weights: Sequence[Weights]) -> TrainStat
     return state._replace(opt_state=devices.stack_replicas([*map(experiment.optimizer.init, own)]))
 
 
-def check_sources(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
-    """Checks that the checkpoints exist that a new run in a folder starts from; uses no device.
+def check_sources(config: ConfigDict, workdir: Workdir) -> None:
+    """Checks that the checkpoints from which a new run would start exist; uses no device.
 
     Raises:
-      WorkdirError: names the replica of which one is missing.
+      WorkdirError: one is missing; names the replica.
     """
     named = [] if workdir.holds_checkpoints() else named_overrides(config)
     for name, overrides in named:
@@ -107,7 +104,7 @@ def check_sources(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
             raise WorkdirError(f"{who}training.initial.run = {source.run!r}: {error}") from error
 
 
-def _locate(source: ml_collections.ConfigDict) -> tuple[Workdir, list[str], int]:
+def _locate(source: ConfigDict) -> tuple[Workdir, list[str], int]:
     """The folder that `config.training.initial` names, its replicas, and the index of one."""
     folder = Workdir(source.run)
     names = [name for name, _ in named_overrides(folder.read_config())]
@@ -116,7 +113,7 @@ def _locate(source: ml_collections.ConfigDict) -> tuple[Workdir, list[str], int]
     return folder, names, index
 
 
-def _read(source: ml_collections.ConfigDict) -> Weights:
+def _read(source: ConfigDict) -> Weights:
     """All weights of the replica that `config.training.initial` names."""
     folder, names, index = _locate(source)
     with CheckpointStore(folder.checkpoints) as store:
@@ -126,8 +123,8 @@ def _read(source: ml_collections.ConfigDict) -> Weights:
     return {key: leaf[index] for key, leaf in named_weights(params, batch_stats).items()}
 
 
-def _chosen(weights: Weights, prefixes: Sequence[str]) -> Weights:
-    """The weights of modules at or below one of these paths; without paths, all."""
+def _selected(weights: Weights, prefixes: Sequence[str]) -> Weights:
+    """The weights of modules at or below one of these paths; all if there are none."""
     below = tuple(f"{prefix}/" for prefix in prefixes) or ""
     return {key: leaf for key, leaf in weights.items() if f"{key[1]}/".startswith(below)}
 
@@ -144,8 +141,8 @@ def _unmatched(prefixes: Sequence[str], modules: set[str]) -> list[str]:
     ]
 
 
-def _unfit(there: Weights, here: Weights) -> Iterator[str]:
-    """Differences between the weights of a source and those of the model, in one message."""
+def _mismatches(there: Weights, here: Weights) -> Iterator[str]:
+    """One message about all differences between the weights of a source and of the model."""
     old, new = ({k: f"{x.dtype} {list(x.shape)}" for k, x in one.items()} for one in (there, here))
     differ = [
         f"\n    {'/'.join(key[1:])} is {old.get(key, 'missing')} there, "
@@ -154,6 +151,6 @@ def _unfit(there: Weights, here: Weights) -> Iterator[str]:
         if old.get(key) != new.get(key)
     ]
     if differ:
-        more = f"\n    and {len(differ) - _MOST_NAMED} more" * (len(differ) > _MOST_NAMED)
-        lines = "".join(differ[:_MOST_NAMED]) + more
-        yield f"its weights do not fit (choose others with training.initial.modules):{lines}"
+        more = f"\n    and {len(differ) - _MOST_LISTED} more" * (len(differ) > _MOST_LISTED)
+        lines = "".join(differ[:_MOST_LISTED]) + more
+        yield f"its weights do not fit (select modules with training.initial.modules):{lines}"

@@ -1,6 +1,4 @@
-"""File locks, which vanish when the process that holds them ends in any way."""
-
-from __future__ import annotations
+"""File locks, released when the process that holds them ends for any reason."""
 
 import errno
 import time
@@ -17,7 +15,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock on a file; False if that is unknown."""
+    """Whether a process holds the lock on a file; False if unknown."""
     if not path.exists():
         return False
     with path.open("rb") as file:

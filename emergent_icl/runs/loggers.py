@@ -1,7 +1,5 @@
 """Loggers, which receive metrics besides metrics.jsonl: TensorBoard, Weights & Biases."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib
@@ -12,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ml_collections
+from ml_collections import ConfigDict
 
 # tensorboardX's `SummaryWriter` writes in a thread. On a full disk, that thread dies and the run
 # would wait for it forever.
@@ -29,7 +27,7 @@ from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.replicas import Replica
 
 Record = dict[str, Any]
-# A killed run loses at most this much of its events, and no line of metrics.jsonl.
+# A killed run loses at most the events of this interval, and no line of metrics.jsonl.
 FLUSH_SECONDS = 30.0
 _warn = logging.getLogger(__name__).warning
 
@@ -38,7 +36,7 @@ class Opening(NamedTuple):
     """What a logger gets when it is opened, in process 0."""
 
     workdir: Workdir
-    config: ml_collections.ConfigDict
+    config: ConfigDict
     replicas: tuple[Replica, ...]  # one named '' if the run has no replicas
     resume_step: int  # last step that is already logged; -1 for a new run
     started: str  # when step 0 began, see `progress.utc_now`; unchanged when the run is resumed
@@ -67,7 +65,6 @@ class TensorBoard:
 
     def close(self, failed: bool) -> None:
         """Writes pending events; raises OSError if they cannot be written."""
-        del failed
         with named(self._folder):
             for events in self._events.values():
                 events.close()
@@ -97,7 +94,7 @@ class WeightsAndBiases:
 
         config, folder = opening.config, opening.workdir.path
         run = [identity(config), opening.started, folder.name]
-        # It must neither print nor replace the terminal's output.
+        # It must neither print nor capture the terminal's output.
         settings = wandb.Settings(silent=True, console="off")
         self._runs = {
             name: wandb.init(
@@ -125,7 +122,7 @@ class WeightsAndBiases:
             run.finish(exit_code=int(failed))
 
 
-def check_loggers(config: ml_collections.ConfigDict) -> None:
+def check_loggers(config: ConfigDict) -> None:
     """Imports the packages that loggers need; raises ConfigError if one cannot be imported."""
     for name in config.logging.loggers:
         if package := LOGGERS.about(name).package:
@@ -133,12 +130,12 @@ def check_loggers(config: ml_collections.ConfigDict) -> None:
                 importlib.import_module(package)
             except Exception as error:  # A broken package raises many kinds.
                 what = f"logging.loggers: '{name}' needs the package {package} ({error})"
-                hint = f"pip install 'emergent-icl[{package}]', or leave it out"
+                hint = f"pip install 'emergent-icl[{package}]', or remove '{name}' from the list"
                 raise ConfigError([f"{what}: {hint}"]) from error
 
 
 class Loggers:
-    """All loggers of a run. One that fails and is not essential is dropped."""
+    """All loggers of a run. If one fails and is not essential, it is disabled."""
 
     def __init__(self, opening: Opening) -> None:
         """Opens all; raises ConfigError if one cannot be opened."""
@@ -172,12 +169,12 @@ class Loggers:
             if LOGGERS.about(name).is_essential:
                 raise
             self._open.pop(name, None)
-            _warn("Logger '%s' failed and is left out from here on: %s", name, error)
+            _warn("Logger '%s' failed and is now disabled: %s", name, error)
 
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Adds the path to errors of a full disk, which lack it."""
+    """Adds the path to an OSError without one, such as that of a full disk."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,5 @@
 """Trained runs, opened from their folders."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib
@@ -15,8 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
 from emergent_icl.config.check import ConfigError
@@ -66,8 +64,8 @@ class Run(NamedTuple):
     step: int  # of the checkpoint
     params: Params  # {module: {name: host array}}
     batch_stats: BatchStats  # running averages of BatchNorm, likewise
-    trained: ml_collections.ConfigDict  # the config used in training, before any override
-    workdir: Workdir | None = None  # where it was opened
+    trained: ConfigDict  # the config used in training, before any override
+    workdir: Workdir | None = None  # from which it was opened
     replica: str = ""  # its name among runs trained together; '' for a single run
 
     def __repr__(self) -> str:
@@ -86,11 +84,11 @@ class Run(NamedTuple):
         num_sequences: int | None = NUM_SEQUENCES,
         **options: Any,
     ) -> Results:
-        """Evaluates the run on the sequences of the command `evaluate`; writes nothing.
+        """Evaluates the run on the same sequences as the command `evaluate`; writes nothing.
 
         Args:
           modes: names of EVALUATION_MODES; None: those in the config.
-          num_sequences: per mode; N sequences are the first N of any larger number. None: as in
+          num_sequences: per mode; N sequences are the first N of any larger number. None: that of
             the config.
           **options: others of `config.evaluation`, such as shots=2, ways=4, exemplars='holdout'.
 
@@ -136,7 +134,7 @@ class Run(NamedTuple):
 
     @pinned()
     def predict(self, examples: ArrayLike, labels: ArrayLike) -> np.ndarray:
-        """Probabilities of all L labels at the query of each of your sequences.
+        """Probabilities of all L labels for the query of each of your sequences.
 
         Args:
           examples: B sequences of S examples, the query last: float images [B, S, H, W] or
@@ -221,7 +219,7 @@ def load_run(
     overrides: Mapping[str, object] | None = None,
     replica: str | None = None,
 ) -> Run:
-    """Opens a run from its work directory; its data must be available.
+    """Opens a run from its work directory. Its data must be available.
 
     Args:
       workdir: folder of the run.
@@ -230,7 +228,8 @@ def load_run(
       replica: name of the replica, if several were trained together.
 
     Raises:
-      WorkdirError: no such run, checkpoint, or replica; DivergedError if the replica diverged.
+      WorkdirError: no such run, checkpoint, or replica.
+      DivergedError: the replica diverged.
       ConfigError: an override is not allowed, or the run needs an extension that was not
         imported (docs/extending.md).
       OtherDataError: the data have changed.
@@ -275,8 +274,8 @@ def replica_names(
     return [replica.name for replica in check(_written(Workdir(workdir), overrides or {}))]
 
 
-def _written(folder: Workdir, overrides: Mapping[str, object]) -> ml_collections.ConfigDict:
-    """The stored config, with the present locations of its data."""
+def _written(folder: Workdir, overrides: Mapping[str, object]) -> ConfigDict:
+    """The stored config, with the current locations of its data."""
     moved = {path: value for path, value in overrides.items() if has(path, "per_machine")}
     return with_options(folder.read_config(), moved)
 
@@ -289,18 +288,19 @@ def replica_index(folder: Workdir, names: list[str], replica: str | None) -> int
         return names.index(replica)
     if names == [""]:
         raise WorkdirError(f"{folder.path} holds a single run, without replicas")
-    hint = "" if replica is None else f", none of the name '{replica}'"
-    raise WorkdirError(f"{folder.path} holds the replicas {', '.join(names)}{hint}: name one")
+    if replica is None:
+        raise WorkdirError(f"{folder.path} holds several replicas; select one: {', '.join(names)}")
+    raise WorkdirError(f"{folder.path} has no replica '{replica}' (available: {', '.join(names)})")
 
 
 def _overridden(
-    config: ml_collections.ConfigDict, overrides: Mapping[str, object]
-) -> tuple[ml_collections.ConfigDict, tuple[Replica, ...]]:
+    config: ConfigDict, overrides: Mapping[str, object]
+) -> tuple[ConfigDict, tuple[Replica, ...]]:
     """A valid, locked copy with some options changed, and its replicas."""
     may = prefixes("reopenable")
     fixed = [path for path in overrides if not path.startswith(may)]
     if fixed:
-        problem = f"is fixed in a trained run (may differ: {in_words(may)})"
+        problem = f"is fixed in a trained run (allowed: {in_words(may)})"
         raise ConfigError([f"{path} {problem}" for path in fixed])
     try:
         changed = with_options(config, overrides)

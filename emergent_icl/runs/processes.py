@@ -1,9 +1,7 @@
 """Several processes that train one run, each with its own devices and share of the batch.
 
-Only process 0 writes. All must start from the same state and stop after the same step.
+Only process 0 writes. All start from the same state and stop after the same step.
 """
-
-from __future__ import annotations
 
 import collections
 import contextlib
@@ -41,7 +39,7 @@ def on_primary(
 
 
 def check_agreement(find: Callable[[], Mapping[str, Any]]) -> None:
-    """Waits for all processes and compares their JSON-serializable, nested facts.
+    """Waits for all processes and compares their facts, a nested JSON-serializable mapping.
 
     Raises:
       DisagreementError: on every process; names what differs from process 0.
@@ -56,19 +54,19 @@ def check_agreement(find: Callable[[], Mapping[str, Any]]) -> None:
         if other.get(name) != first.get(name)
     ]
     if differences:
-        what = "the processes of a run must be started alike, on the same files:"
+        what = "all processes of a run must be started with the same config, files, and versions:"
         raise DisagreementError("\n  ".join([what, *differences]))
 
 
 def check_devices() -> None:
-    """Raises DisagreementError, on every process, unless all have equal devices."""
+    """Raises DisagreementError, on every process, unless all have the same devices."""
     found: dict[int, list[str]] = collections.defaultdict(list)
     for device in jax.devices():
         found[device.process_index].append(device.device_kind)
     texts = [f"{len(found[i])} x {', '.join(sorted(set(found[i])))}" for i in sorted(found)]
     if len(set(texts)) > 1:
         raise DisagreementError(
-            "the processes of a run must have equal devices, but process "
+            "all processes of a run must have the same devices, but process "
             + ", process ".join(f"{index} has {text}" for index, text in enumerate(texts))
         )
 

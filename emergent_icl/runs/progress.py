@@ -1,7 +1,5 @@
 """Progress of a run: what a checkpoint stores besides the state, and metrics not yet logged."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import time
@@ -28,8 +26,8 @@ Window = list[dict[str, list[float]]]
 class Progress(NamedTuple):
     """What a run needs besides its state to resume as if it had not stopped."""
 
-    wall_seconds: float = 0.0  # of all commands together
-    train_seconds: float = 0.0  # of these, in timed updates
+    wall_seconds: float = 0.0  # of all commands
+    train_seconds: float = 0.0  # of all commands, in timed updates
     train_steps: int = 0  # number of timed updates
     # Metrics of steps that are not logged yet. These defaults are never mutated.
     window: Window = []  # noqa: RUF012
@@ -53,8 +51,8 @@ class NonFiniteLossError(FloatingPointError):
         self.step = step
         who = "" if replicas == 1 else f"All {replicas} replicas have diverged; the last: "
         super().__init__(
-            f"{who}{what}. Nothing of it was saved. A lower training.optimizer.learning_rate, a "
-            f"longer warmup_steps or a max_grad_norm may help."
+            f"{who}{what}. This state was not saved. To avoid divergence, lower "
+            f"training.optimizer.learning_rate, increase warmup_steps, or set max_grad_norm."
         )
 
 
@@ -80,10 +78,10 @@ class Tracker:
         host, once per line.
         """
         self.names, self.fetch = tuple(replica.name for replica in replicas), fetch
-        self.diverged, self._told = dict(carried.diverged), set(carried.diverged)
+        self.diverged, self._reported = dict(carried.diverged), set(carried.diverged)
         self._step, self._started = step, started - carried.wall_seconds
         self.begun, self.last_losses = carried.started, dict(carried.last_losses)
-        # A checkpoint of step 0 has K as well.
+        # A checkpoint of step 0 has K, too.
         self.is_resumed = carried.steps_per_call > 0
         self._window = copy.deepcopy(carried.window) or [{} for _ in replicas]
         # (step before the call, its metrics on the devices).
@@ -95,7 +93,7 @@ class Tracker:
         self._since: float | None = None
 
     def add(self, first_step: int, metrics: Mapping[str, Array]) -> None:
-        """Adds a call of K steps after `first_step`; waits for an earlier call, copies nothing."""
+        """Adds a call of K steps after `first_step`; may wait for an earlier call."""
         self._in_flight.append((first_step, metrics))
         if len(self._in_flight) > self._most_in_flight:
             _, earlier = self._in_flight[-1 - self._most_in_flight]
@@ -107,7 +105,7 @@ class Tracker:
     def line(self, keep: bool) -> dict[str, dict[str, float]]:
         """Waits for all calls; returns mean training metrics since the last line, by replica.
 
-        Diverged replicas are left out. With `keep`, the next line includes the same steps.
+        Diverged replicas are excluded. With `keep`, the next line includes the same steps.
 
         Raises:
           NonFiniteLossError: all replicas have diverged.
@@ -147,7 +145,7 @@ class Tracker:
             time.monotonic() - self._started,
             self._seconds,
             self._steps,
-            # Copied, because it may be written while steps are added.
+            # A copy, because it may be written while steps are added.
             copy.deepcopy(self._window),
             dict(self.diverged),
             self._step.steps_per_call,
@@ -156,7 +154,7 @@ class Tracker:
         )
 
     def mark(self, replica: int, step: int, what: str) -> None:
-        """Records that a replica diverged, at which step, and which number was not finite.
+        """Records that a replica diverged at a step; `what` names the number that is not finite.
 
         Raises:
           NonFiniteLossError: it was the last replica, or a single run.
@@ -171,8 +169,8 @@ class Tracker:
 
     def newly_diverged(self) -> Iterator[tuple[str, int, float | None]]:
         """(name, step, last finite loss) of replicas that diverged since the last call."""
-        for name in [name for name in self.diverged if name not in self._told]:
-            self._told.add(name)
+        for name in [name for name in self.diverged if name not in self._reported]:
+            self._reported.add(name)
             yield name, self.diverged[name], self.last_losses.get(name)
 
     def _advance(self, steps: int) -> None:

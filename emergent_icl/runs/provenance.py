@@ -1,12 +1,10 @@
 """How to cite a result: the hash of its config and the commit of the code."""
 
-from __future__ import annotations
-
 import functools
 import subprocess
 from pathlib import Path
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from emergent_icl.config.identity import identity
 
@@ -36,12 +34,12 @@ def code_commit() -> str | None:
     return commit_of(here.parent) if is_tracked == 0 else None
 
 
-def config_hash(config: ml_collections.ConfigDict) -> str:
+def config_hash(config: ConfigDict) -> str:
     """The identity of a config as 8 hexadecimal digits."""
     return f"{identity(config):08x}"
 
 
-def citation(config: ml_collections.ConfigDict, commit: str | None) -> str:
+def citation(config: ConfigDict, commit: str | None) -> str:
     """'config 1a2b3c4d, commit 03431ae123', for the margin of a figure."""
     return f"config {config_hash(config)}" + (f", commit {short(commit)}" if commit else "")
 

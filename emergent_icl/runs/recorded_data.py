@@ -1,6 +1,4 @@
-"""The data of a run: recorded in data.json before its first step, compared from then on."""
-
-from __future__ import annotations
+"""The data of a run: recorded in data.json before its first step, then compared."""
 
 import functools
 import logging
@@ -24,16 +22,16 @@ _KINDS = {"source": str, "examples": str, "splits": dict, "from_step": int, "ver
 
 
 class OtherDataError(WorkdirError):
-    """The data differ from those that the run was trained on."""
+    """The data differ from those on which the run was trained."""
 
 
 def check_data(workdir: Workdir, bank: ExampleBank, replicas: Sequence[Replica] = ()) -> None:
-    """Compares the data with those that the run in a folder was trained on.
+    """Compares the data with those on which the run in a folder was trained.
 
-    Warns of other examples from the same source, and of a run without a record.
+    Warns if the source is the same but the examples differ, and if the run has no record.
 
     Raises:
-      OtherDataError: on every process, if the source, or the split of one of these replicas,
+      OtherDataError: on every process, if the source or the split of one of these replicas
         differs.
     """
     problem = _problem(workdir, bank, _splits(replicas)) if processes.is_primary() else None
@@ -58,7 +56,7 @@ def record_data(
 
 
 def recorded_source(workdir: Workdir) -> str:
-    """The recorded source in words; '' without a record."""
+    """The recorded description of the source; '' without a record."""
     return _read(workdir)["source"] if workdir.data.exists() else ""
 
 
@@ -81,7 +79,7 @@ def _splits(replicas: Sequence[Replica]) -> dict[str, str]:
 
 
 def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str | None:
-    """Why the data are refused, or None; warns if they may differ."""
+    """Why the data cannot be used, or None; warns if they may differ."""
     if not workdir.data.exists():
         if workdir.holds_checkpoints():
             _warn(
@@ -105,8 +103,8 @@ def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str
     ]
     if differences:
         return (
-            f"{workdir.path} holds a run on other data:{''.join(differences)}\n"
-            "Restore the original data, or use another --workdir for a run on these."
+            f"{workdir.path} holds a run trained on other data:{''.join(differences)}\n"
+            "Restore the original data, or use another --workdir to train on the new data."
         )
     if there["examples"] != f"{bank.checksum:08x}":
         _warn(

@@ -1,6 +1,4 @@
-"""Records of a run: lines of metrics, a summary, and the interface of displays."""
-
-from __future__ import annotations
+"""Records of a run: metrics.jsonl, summary.json, and the interface of displays."""
 
 import contextlib
 import errno
@@ -10,10 +8,10 @@ import platform
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
-import ml_collections
+from ml_collections import ConfigDict
 
 from emergent_icl.evaluation.metrics import Results, curves
 from emergent_icl.models.network import Params
@@ -27,7 +25,7 @@ from emergent_icl.training.update import TrainState
 
 # Other packages that affect the numbers of a run.
 PACKAGES = ("jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "numpy")
-# Bytes; a line with eight evaluation modes has 3,000.
+# In bytes; a line with eight evaluation modes has 3,000.
 _LONGEST_LINE = 2**16
 
 
@@ -35,7 +33,7 @@ class Display:
     """Receives the events of a run; this one ignores them. Commands pass one that prints."""
 
     def started(self, facts: dict[str, Any]) -> None:
-        """Called before compilation; `facts` are names and values to show."""
+        """Called before compilation; `facts` are what `facts` returns."""
 
     def set_aside(self, step: int, why: str, place: Path) -> None:
         """Called after an unreadable checkpoint was moved to another place."""
@@ -66,17 +64,17 @@ class MetricsWriter:
         write_whole(self._path, "".join(_line(record) for record in kept))
         self._file = self._path.open("a", encoding="utf-8")
 
-    def __enter__(self) -> MetricsWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
         # Report the first error; closing would probably raise it again.
-        failed = kind is not None
-        with contextlib.suppress(OSError) if failed else named(self._path):
+        ignored = () if kind is None else (OSError,)
+        with contextlib.suppress(*ignored), named(self._path):
             self._file.close()
-        with contextlib.suppress(*[OSError] * failed):
+        with contextlib.suppress(*ignored):
             if self._loggers:
-                self._loggers.close(failed)
+                self._loggers.close(failed=kind is not None)
 
     def write(self, step: int, records: Mapping[str, Record]) -> None:
         """Adds one line per replica, named unless '', and passes the metrics to the loggers.
@@ -85,7 +83,7 @@ class MetricsWriter:
           OSError: a line cannot be written, or the file was deleted.
         """
         if not os.fstat(self._file.fileno()).st_nlink:
-            what = "Deleted while the run wrote to it"
+            what = "Deleted during the run"
             raise FileNotFoundError(errno.ENOENT, what, str(self._path))
         with named(self._path):
             for replica, record in records.items():
@@ -118,7 +116,7 @@ def metrics_of(workdir: Workdir, replica: str = "") -> list[Record]:
 
 
 def last_step(path: Path) -> int:
-    """Step of the last complete line of metrics.jsonl, 0 if there is none; reads only the end."""
+    """Step of the last complete line of metrics.jsonl, or 0; reads only the end of the file."""
     if not path.exists():
         return 0
     with path.open("rb") as file:
@@ -161,19 +159,10 @@ def _joined(texts: Iterable[str | None]) -> str:
     return "; ".join(dict.fromkeys(filter(None, texts)))
 
 
-def initial_text(config: ml_collections.ConfigDict) -> str:
+def initial_text(config: ConfigDict) -> str:
     """The source of initial weights, 'checksum 123, run /runs/a'; '' if they are random."""
     given = config.training.initial.to_dict().items()
     return ", ".join(f"{name} {value}" for name, value in given if value not in (None, "", ()))
-
-
-def evaluation_record(results: Results) -> Record:
-    """The evaluations of one replica as numbers of a line of metrics."""
-    return {
-        f"eval/{mode}/{metric}": interval.mean
-        for mode, metrics in results.items()
-        for metric, interval in metrics.items()
-    }
 
 
 def summary_of(

@@ -1,7 +1,5 @@
 """Training from Python: in a notebook, a script or a thread, without changing any global state."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -10,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 
 import jax
-import ml_collections
+from ml_collections import ConfigDict
 
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import is_plain
@@ -24,9 +22,7 @@ from emergent_icl.training.settings import device_count
 DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops"
 
 
-def train(
-    config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], display: Display = SILENT
-) -> Run:
+def train(config: ConfigDict, workdir: str | os.PathLike[str], display: Display = SILENT) -> Run:
     """Trains or resumes a run; returns it opened at its last step.
 
     A complete run is only opened. On the main thread, Ctrl-C (in a notebook, "interrupt") saves the
@@ -53,7 +49,7 @@ def train(
 
 
 def train_replicas(
-    config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], display: Display = SILENT
+    config: ConfigDict, workdir: str | os.PathLike[str], display: Display = SILENT
 ) -> dict[str, Run]:
     """Trains all replicas of a config together; returns {name: run} of those that did not diverge.
 
@@ -63,7 +59,7 @@ def train_replicas(
     return load_replicas(workdir)
 
 
-def _train(config: ml_collections.ConfigDict, workdir: Workdir, display: Display) -> None:
+def _train(config: ConfigDict, workdir: Workdir, display: Display) -> None:
     device_count()  # Raises an error that names the setting if there is none.
     is_set = DETERMINISTIC_FLAG in os.environ.get("XLA_FLAGS", "")
     if config.training.deterministic and not is_set and jax.default_backend() == "gpu":
@@ -90,8 +86,8 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, display: Display
 def _interrupts() -> Iterator[loop.StopRequest]:
     """Yields a poll for SIGINT, which is a request to stop from the first poll on.
 
-    Before the first poll, while data are loaded, SIGINT interrupts at once, as a second one always
-    does. Off the main thread, or if the program has its own handler, signals are left alone.
+    Before the first poll, while data are loaded, SIGINT interrupts at once; so does a second one at
+    any time. Off the main thread, or if the program has its own handler, nothing changes.
     """
     received: list[signal.Signals] = []
     before = signal.getsignal(signal.SIGINT)
@@ -113,5 +109,5 @@ def _interrupts() -> Iterator[loop.StopRequest]:
     finally:
         if is_ours:
             signal.signal(signal.SIGINT, before)
-        # Keeps a later poll from installing the handler again.
+        # A later poll must not install the handler again.
         is_ours = False

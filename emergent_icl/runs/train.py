@@ -1,7 +1,5 @@
 """The training loop: from a config and a folder to a trained, evaluated run."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import signal
@@ -10,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import flatten, has
 from emergent_icl.data.ticks import Listener, listening
@@ -51,7 +49,7 @@ StopRequest = Callable[[], signal.Signals | None]
 
 @settings.pinned()
 def train(
-    config: ml_collections.ConfigDict,
+    config: ConfigDict,
     workdir: Workdir,
     display: Display = SILENT,
     stop_requested: StopRequest = lambda: None,
@@ -103,7 +101,7 @@ def train(
 
 
 def _stopping(stop_requested: StopRequest) -> Listener:
-    """Ends long preparation when a signal requests it."""
+    """Ends long preparations if a signal requests a stop."""
 
     def listener(what: str, done: int, total: int) -> None:
         if signal_number := stop_requested():
@@ -115,11 +113,11 @@ def _stopping(stop_requested: StopRequest) -> Listener:
 def _summary_if_complete(
     workdir: Workdir, store: CheckpointStore, last: int
 ) -> dict[str, Any] | None:
-    """The summary of a run that is complete, else None."""
+    """The summary of a complete run, else None."""
     latest = max(store.steps(), default=0)
     if latest > last:
         raise WorkdirError(
-            f"{workdir.path} is at step {latest} already, beyond training.num_steps = {last}"
+            f"{workdir.path} is already at step {latest}, beyond training.num_steps = {last}"
         )
     summary = workdir.read_summary()
     # A summary of fewer steps was written before the run was extended.
@@ -128,7 +126,7 @@ def _summary_if_complete(
 
 
 def _what_must_agree(experiment: Experiment) -> dict[str, Any]:
-    """Facts that all processes of a run must share."""
+    """Facts in which all processes of a run must agree."""
     config = flatten(experiment.config.to_dict())
     return {
         "config": {path: value for path, value in config.items() if not has(path, "per_machine")},
@@ -233,7 +231,12 @@ def _write(
 ) -> None:
     """Writes and shows the training metrics and evaluations of a step."""
     for name, found in results.items():
-        lines[name] = lines.get(name, {}) | records.evaluation_record(found)
+        means = {
+            f"eval/{mode}/{metric}": interval.mean
+            for mode, metrics in found.items()
+            for metric, interval in metrics.items()
+        }
+        lines[name] = lines.get(name, {}) | means
     if lines:
         if writer is not None:
             writer.write(step, lines)

@@ -1,7 +1,5 @@
 """Work directories, which hold a run's config, metrics, checkpoints, and figures."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -12,7 +10,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-import ml_collections
+from ml_collections import ConfigDict
 
 # Registers derived options, which are needed to compare configs.
 import emergent_icl.training.replicas  # noqa: F401
@@ -21,14 +19,14 @@ from emergent_icl.config.identity import completed, differing_options, kept, lac
 from emergent_icl.config.registry import SCHEDULES
 from emergent_icl.runs.locks import try_lock
 
-# Files that launchers, `inspect_data`, and a killed start leave before a run begins.
+# Files that launchers, `inspect_data`, and a killed start leave before a run exists.
 _BEFORE_A_RUN = ("train.log", "job.json", "inspection.json", "figures", "*.tmp")
-# A single letter is a Windows drive. A Path has lost one of the two slashes.
+# A single letter is a Windows drive. A Path keeps only one of the two slashes.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class WorkdirError(RuntimeError):
-    """The work directory does not fit the command."""
+    """The work directory cannot be used by the command."""
 
 
 class DivergedError(WorkdirError):
@@ -45,7 +43,7 @@ class Workdir:
         self.metrics = self.path / "metrics.jsonl"
         self.summary = self.path / "summary.json"  # once the run is complete
         self.lock = self.path / ".lock"  # names the command that trains here
-        # Output of a run that a sweep started, and its job on a cluster.
+        # Output and job of a run that a sweep started.
         self.log = self.path / "train.log"
         self.job = self.path / "job.json"
         self.checkpoints = self.path / "checkpoints"
@@ -57,7 +55,7 @@ class Workdir:
     @staticmethod
     def write_json(path: Path, content: Any) -> None:
         """Writes a JSON file atomically."""
-        # NaN is not JSON: no file is better than an unreadable one.
+        # NaN is not JSON; no file is better than an unreadable one.
         write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def read_summary(self) -> dict[str, Any] | None:
@@ -68,7 +66,7 @@ class Workdir:
             return None
         return summary if isinstance(summary.get("step"), int) else None
 
-    def read_config(self) -> ml_collections.ConfigDict:
+    def read_config(self) -> ConfigDict:
         """The run's config in today's options (see `completed`), locked.
 
         Raises:
@@ -84,9 +82,7 @@ class Workdir:
                 "checkpoints of another config are refused."
             ) from error
 
-    def resumed(
-        self, config: ml_collections.ConfigDict
-    ) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+    def resumed(self, config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
         """The config with which a command resumes the run in this folder, if any; see `kept`.
 
         Raises:
@@ -97,7 +93,7 @@ class Workdir:
         self.read_config()  # Explains damage.
         return kept(read_object(self.config, "config"), config)
 
-    def check(self, config: ml_collections.ConfigDict) -> None:
+    def check(self, config: ConfigDict) -> None:
         """Checks that the run in this folder, if any, has the same config; writes nothing.
 
         Raises:
@@ -111,7 +107,7 @@ class Workdir:
             )
 
     def check_free(self) -> None:
-        """Raises WorkdirError if the folder has no run but holds other files."""
+        """Raises WorkdirError if the folder contains other files but no run."""
         if not self.config.exists() and not self.holds_checkpoints():
             check_nothing_foreign(self.path, _BEFORE_A_RUN)
 
@@ -120,8 +116,8 @@ class Workdir:
         steps = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
         return any(path.name.isdecimal() for path in steps)
 
-    def differences(self, config: ml_collections.ConfigDict) -> list[str]:
-        """Options that may not differ, but do, from the run in this folder, if any."""
+    def differences(self, config: ConfigDict) -> list[str]:
+        """Options that differ from those of the run in this folder, if any, but must not."""
         if not self.config.exists():
             return []
         config, _ = self.resumed(config)
@@ -145,7 +141,7 @@ class Workdir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other commands from training here; raises WorkdirError if one does."""
+        """Keeps other commands from training here; raises WorkdirError if one already does."""
         try:
             file = self.lock.open("a+", encoding="utf-8")
         except PermissionError:  # Created by another user of a shared folder.
@@ -162,7 +158,7 @@ class Workdir:
                     os.write(file.fileno(), who.encode())
             yield
 
-    def claim(self, config: ml_collections.ConfigDict) -> None:
+    def claim(self, config: ConfigDict) -> None:
         """Writes the config, which makes the folder this run's.
 
         Leaves out options that are newer than the run, so that the same command resumes it again.
@@ -193,7 +189,7 @@ def _local_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def check_nothing_foreign(folder: Path, own: Sequence[str]) -> None:
-    """Raises WorkdirError if a folder holds files other than hidden ones and its `own`.
+    """Raises WorkdirError if a folder contains files other than hidden ones and its `own`.
 
     `own` are names or patterns such as '*.tmp'. The folder need not exist.
     """
@@ -209,13 +205,13 @@ def check_nothing_foreign(folder: Path, own: Sequence[str]) -> None:
     if foreign:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise WorkdirError(
-            f"{folder} holds files that are not of this program, and might be overwritten: "
+            f"{folder} contains files of other programs, which might be overwritten: "
             f"{', '.join(foreign[:3])}{more}\n"
-            "Use a new or an empty folder as --workdir, or move these away."
+            "Use a new or empty folder as --workdir, or move these files."
         )
 
 
-def read_config(path: Path) -> ml_collections.ConfigDict:
+def read_config(path: Path) -> ConfigDict:
     """The config in a JSON file of any version, in today's options (see `completed`), locked.
 
     Raises:
@@ -225,7 +221,7 @@ def read_config(path: Path) -> ml_collections.ConfigDict:
         content = read_object(path, "config")
         if not content.keys() >= {"data", "model", "training"}:
             raise WorkdirError("it lacks the sections data, model, training")
-        return ml_collections.ConfigDict(tuples(completed(content))).lock()
+        return ConfigDict(tuples(completed(content))).lock()
     except (WorkdirError, AttributeError, ValueError, RecursionError) as error:
         # The last three: names that are invalid for options.
         raise WorkdirError(f"{path} is not a config: {error}") from error

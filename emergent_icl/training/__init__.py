@@ -1,1 +1,1 @@
-"""Training: state, update, devices, checkpoints, and the loop around them."""
+"""Training on devices: state, optimizers, the update, and the compiled step."""

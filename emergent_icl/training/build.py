@@ -1,20 +1,18 @@
 """Builds everything that a run, an evaluation, or a notebook needs from a config."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from emergent_icl.data.bank import DeviceBank, ExampleBank, Scalar
 from emergent_icl.data.materialize import Materialize, make_materialize
 from emergent_icl.data.sources.source import load_bank
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.evaluate import Evaluator, compile_evaluation
-from emergent_icl.models.network import Network, make_network
+from emergent_icl.models.network import BatchStats, Network, Params, make_network
 from emergent_icl.models.normalization import MeanOverDevices, one_device
 from emergent_icl.models.tokens import position_capacity
 from emergent_icl.training.optimizers import Optimizer, make_optimizer
@@ -24,9 +22,9 @@ from emergent_icl.training.update import TrainState, init_state
 
 
 class Experiment(NamedTuple):
-    """A config, built."""
+    """A config with its data, model, and optimizer."""
 
-    config: ml_collections.ConfigDict  # locked, as the user gave it
+    config: ConfigDict  # locked, as the user gave it
     replicas: tuple[Replica, ...]  # trained together; a single run is one replica without a name
     bank: ExampleBank
     network: Network  # for one device
@@ -62,17 +60,17 @@ class Experiment(NamedTuple):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), shapes)
 
     def evaluator(self) -> Evaluator:
-        """Draws the sequences of every evaluation mode of the first replica."""
+        """The evaluator of the first replica, with drawn sequences of every mode."""
         return self.evaluators()[0]
 
     def evaluators(self) -> list[Evaluator]:
-        """`evaluator` of each replica; they share compiled programs."""
+        """The evaluator of each replica; they share compiled programs."""
         compiled = compile_evaluation(self.network, self.materialize)
         return [Evaluator(replica.config, replica.task, compiled) for replica in self.replicas]
 
 
 def blank_inputs(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Examples [1, S, ...] and labels [1, S] in the shapes and types that a network reads."""
+    """Zeros for examples [1, S, ...] and labels [1, S], in the types that a network reads."""
     shape, lead = task.shape, (1, task.training.seq_len)
     channels = (1,) if shape.kind == "image" else ()
     dtype = np.int32 if shape.kind == "integer" else np.float32
@@ -80,17 +78,21 @@ def blank_inputs(task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build_network(
-    config: ml_collections.ConfigDict, task: Task, mean_over_devices: MeanOverDevices = one_device
+    config: ConfigDict, task: Task, mean_over_devices: MeanOverDevices = one_device
 ) -> Network:
     """The network of a config, sized for its task; see `make_network`."""
     num_positions = position_capacity(config.model, task.longest_seq_len)
     return make_network(config.model, task.num_labels, num_positions, mean_over_devices)
 
 
+def weight_shapes(config: ConfigDict, task: Task) -> tuple[Params, BatchStats]:
+    """Shapes of the parameters and BatchNorm statistics of a model; computes nothing."""
+    init = build_network(config, task).init
+    return jax.eval_shape(init, jax.random.PRNGKey(0), *blank_inputs(task))
+
+
 def build(
-    config: ml_collections.ConfigDict,
-    replicas: tuple[Replica, ...] | None = None,
-    bank: ExampleBank | None = None,
+    config: ConfigDict, replicas: tuple[Replica, ...] | None = None, bank: ExampleBank | None = None
 ) -> Experiment:
     """Loads the data and builds the model of a valid config.
 

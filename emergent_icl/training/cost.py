@@ -1,6 +1,4 @@
-"""What a config costs, before it is run: parameters, operations, memory, time; and warnings."""
-
-from __future__ import annotations
+"""What a config costs before it is run (parameters, operations, memory, time), and warnings."""
 
 import math
 import os
@@ -11,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
 from jax.extend import core
+from ml_collections import ConfigDict
 
 from emergent_icl.config.registry import DATA_SOURCES, ENCODERS, SCHEDULES
 from emergent_icl.data.bank import NUM_VARIANTS, DeviceBank, SourceShape
@@ -24,11 +22,11 @@ from emergent_icl.data.task import Task
 from emergent_icl.evaluation.metrics import ICL, IWL, Z_95
 from emergent_icl.models.tokens import num_tokens
 from emergent_icl.training import settings
-from emergent_icl.training.build import blank_inputs, build_network
+from emergent_icl.training.build import blank_inputs, build_network, weight_shapes
 from emergent_icl.training.optimizers import hyper_from_config, make_optimizer, scales_arrays
 from emergent_icl.training.update import init_state, make_update
 
-# Size of the stand-in for the data: the cost of a step does not depend on what examples show.
+# Size of the stand-in for the data: the cost of a step does not depend on the examples.
 STAND_IN_CLASSES, STAND_IN_EXEMPLARS = 16, 2
 TIMED_BLOCKS = 3
 
@@ -40,25 +38,24 @@ class StepCost(NamedTuple):
     bank_bytes: int  # of all examples, as stored
     state_bytes: int  # of parameters, BatchNorm averages, and optimizer state
     temporary_bytes: int | None = None  # of the compiled step
-    # Bytes read and written, and operations, as XLA counts them: the body of a loop once.
+    # Bytes read and written, and operations, as counted by XLA: the body of a loop counts once.
     moved_bytes: float | None = None
     xla_flops: float | None = None
     compile_seconds: float | None = None
     step_seconds: float | None = None  # on this machine, without a feed
 
 
-def parameters_by_module(config: ml_collections.ConfigDict, task: Task) -> dict[str, int]:
-    """Parameter counts by top-level module, without computing any."""
+def parameters_by_module(config: ConfigDict, task: Task) -> dict[str, int]:
+    """Parameter counts by top-level module; computes no parameters."""
     counts: dict[str, int] = {}
-    key, init = jax.random.PRNGKey(0), build_network(config, task).init
-    for module, leaves in jax.eval_shape(init, key, *blank_inputs(task))[0].items():
+    for module, leaves in weight_shapes(config, task)[0].items():
         top = module.split("/")[0]
         counts[top] = counts.get(top, 0) + sum(math.prod(leaf.shape) for leaf in leaves.values())
     return counts
 
 
 def step_cost(
-    config: ml_collections.ConfigDict, task: Task, compiled: bool = False, timed: bool = False
+    config: ConfigDict, task: Task, compiled: bool = False, timed: bool = False
 ) -> StepCost:
     """Counts the operations and bytes of a step of a valid config; loads no data.
 
@@ -89,16 +86,14 @@ def step_cost(
         moved_bytes=found.get("bytes accessed"),
         xla_flops=found.get("flops"),
     )
-    return cost._replace(step_seconds=_seconds(step, arguments())) if timed else cost
-
-
-def _seconds(step: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
-    """Median over blocks of steps of at least 0.2 s."""
-    placed = jax.device_put(arguments)
+    if not timed:
+        return cost
+    placed = jax.device_put(arguments())
     timer = timeit.Timer(lambda: jax.block_until_ready(step(*placed)))
-    # Serves as a warm-up, too.
+    # Blocks of at least 0.2 s. The search for their size also serves as a warm-up.
     count, _ = timer.autorange()
-    return statistics.median(timer.repeat(TIMED_BLOCKS, count)) / count
+    seconds = statistics.median(timer.repeat(TIMED_BLOCKS, count)) / count
+    return cost._replace(step_seconds=seconds)
 
 
 def bank_size(shape: SourceShape, augment: bool) -> int:
@@ -161,6 +156,7 @@ def _of_equation(equation: Any) -> int:
 
 # ---------------------------------------------------------------------------- warnings
 
+# Thresholds of the warnings.
 FEW_CLASSES = 20
 WIDE_INTERVAL = 0.03
 SELDOM_SHOWN = 10
@@ -168,22 +164,22 @@ MANY_SEQUENCES = 20_000
 MOST_OF_ALL = 0.5
 
 
-def warnings(config: ml_collections.ConfigDict, task: Task) -> list[str]:
+def warnings(config: ConfigDict, task: Task) -> list[str]:
     """What may be wrong with the results of a valid config, one sentence each."""
     return [*_data_warnings(config, task), *_run_warnings(config, task)]
 
 
-def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str]:
+def _data_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
     data, sequences, space = config.data, config.data.sequences, task.space
     # Variants of one character are not independent draws.
     held_out, groups = space.split.num_holdout, space.split.num_holdout_groups
     if ICL[0] in task.evaluation and groups < FEW_CLASSES:
         named = f", of {groups} groups ('{data.split.groups}')"
-        of = named if data.split.groups else f", variants of {groups} characters"
-        of *= groups < held_out
+        grouping = named if data.split.groups else f", variants of {groups} characters"
+        grouping *= groups < held_out
         yield (
-            f"{held_out} holdout classes{of}: ICL depends on which they are, and intervals are "
-            f"wide and cover the draw of sequences alone"
+            f"{held_out} holdout classes{grouping}: ICL depends on which classes they are, and "
+            f"intervals cover only the draw of sequences"
         )
     if "p_bursty" in task.training.reads and sequences.p_bursty == 0:
         yield "p_bursty = 0: few contexts contain the query's class, so nothing rewards ICL"
@@ -198,10 +194,10 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
                 f"its label can hardly be learned in weights"
             )
     for mode, kind in task.evaluation.items():
-        names = kind.valid_labels
-        if kind.is_fewshot and kind.labeling == "unfixed" and (unseen := _unseen(task, names)):
+        labels = kind.valid_labels
+        if kind.is_fewshot and kind.labeling == "unfixed" and (unseen := _unseen(task, labels)):
             yield (
-                f"{mode} requires labels {_range(names)}, of which training does not show "
+                f"{mode} requires labels {_range(labels)}, of which training does not show "
                 f"{_range(unseen)} in {MANY_SEQUENCES:,} sequences: a low accuracy may be due to "
                 f"labels that were never learned, not to a lack of in-context learning"
             )
@@ -218,7 +214,7 @@ def _data_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[st
 
 
 def _unseen(task: Task, labels: np.ndarray) -> list[int]:
-    """The given labels that do not occur in many training sequences."""
+    """The given labels that do not occur in MANY_SEQUENCES training sequences."""
     seen = draw_sample(task.training.sample, 0, "describe", MANY_SEQUENCES).labels
     return np.setdiff1d(labels, seen).tolist()
 
@@ -227,7 +223,7 @@ def _range(labels: Sequence[int] | np.ndarray) -> str:
     return f"{labels[0]} to {labels[-1]}" if len(labels) > 2 else " and ".join(map(str, labels))
 
 
-def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str]:
+def _run_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
     evaluation, training = config.evaluation, config.training
     for name, (mode, _) in (("ICL", ICL), ("IWL", IWL)):
         if mode not in evaluation.modes:
@@ -235,15 +231,15 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
     half = Z_95 * math.sqrt(0.25 / evaluation.num_sequences)
     if half > WIDE_INTERVAL:
         yield (
-            f"evaluation.num_sequences = {evaluation.num_sequences}: an accuracy near 0.5 is "
-            f"known to +- {half:.3f}"
+            f"evaluation.num_sequences = {evaluation.num_sequences}: the 95% interval of an "
+            f"accuracy near 0.5 is +- {half:.3f}"
         )
     layout = config.model.tokens
     trained = num_tokens(task.training.seq_len, layout)
     for mode, kind in task.evaluation.items():
         if (length := num_tokens(kind.seq_len, layout)) != trained:
             where = ": the last positions were never trained" if length > trained else ""
-            yield f"{mode} has {length} tokens, training {trained}{where}"
+            yield f"{mode} has {length} tokens, training has {trained}{where}"
     for name, section in (("evaluation", evaluation), ("checkpoints", config.checkpoints)):
         if late := [at for at in section.at if isinstance(at, int) and at > training.num_steps]:
             yield f"{name}.at: the run ends at step {training.num_steps}, before {late}"
@@ -255,13 +251,13 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
         )
     if SCHEDULES.about(optimizer.schedule).needs_warmup and optimizer.warmup_steps == 0:
         yield (
-            f"training.optimizer.warmup_steps = 0: schedule '{optimizer.schedule}' falls from the "
+            f"training.optimizer.warmup_steps = 0: schedule '{optimizer.schedule}' decays from the "
             f"first step on, to a tenth of the learning rate at step 100"
         )
     if scales_arrays(training):
         yield (
-            f"training.optimizer.name = '{optimizer.name}' scales each array as a whole, and all "
-            f"layers of a transformer are stacked in one array: they share one scale"
+            f"training.optimizer.name = '{optimizer.name}' scales each array as a whole: the "
+            f"layers of a transformer, stacked in one array, share one scale"
         )
     steps, about = training.steps_per_call or 1, ENCODERS.about(config.model.encoder)
     if steps > 1 and about.has_convolutions and jax.default_backend() == "cpu":
@@ -271,6 +267,9 @@ def _run_warnings(config: ml_collections.ConfigDict, task: Task) -> Iterator[str
         )
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = bank_size(task.shape, config.data.augment)
-    # Once on the host and once on the device, which is the same memory on CPU.
+    # On CPU, the memory of the device is that of the host.
     if size * 2 > available / 2:
-        yield f"the examples take {size / 2**30:.1f} GiB, twice, of {available / 2**30:.0f} GiB"
+        yield (
+            f"the examples take {size / 2**30:.1f} GiB on the host and again on the device; this "
+            f"machine has {available / 2**30:.0f} GiB"
+        )

@@ -1,11 +1,9 @@
-"""Devices: layout, placement, averages over devices, and the mapped train step.
+"""Devices: layout, placement, averages over devices, and the mapped training step.
 
 Letters: D devices of this process, K steps per call, R replicas, B sequences per batch, S examples
-per sequence. Replicas are together (each device has a share of every batch) or spread (each device
-has R/D whole replicas); see `Layout`. All share one bank.
+per sequence. Replicas are together (each device gets a share of every batch) or spread (each device
+has R/D whole replicas); see `Layout`. All replicas share one bank.
 """
-
-from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
@@ -152,7 +150,7 @@ def all_at_once(update: Update, steps_per_call: int) -> Update:
 def in_turn(update: Update, steps_per_call: int) -> Update:
     """Map over R replicas of a scan over K steps, for CPUs.
 
-    There, batched products of small matrices are slower than separate products.
+    On CPUs, batched products of small matrices are slower than separate products.
     """
     steps = _one_by_one(update, steps_per_call)
 
@@ -188,6 +186,6 @@ def _one_by_one(update: Update, steps_per_call: int) -> Update:
 def make_train_call(
     update: Update, steps_per_call: int, over_replicas: OverReplicas = all_at_once
 ) -> Update:
-    """Maps K steps of an update over all devices. Donates the state, which cannot be reused."""
+    """Maps K steps of an update over all devices; donates the state, which cannot be reused."""
     call = over_replicas(update, steps_per_call)
     return jax.pmap(call, axis_name=AXIS, in_axes=(0, 0, None, 0), donate_argnums=(0,))

@@ -1,7 +1,5 @@
 """Optax optimizers by name, and learning-rate schedules."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math
@@ -10,9 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import OPTIMIZER_OPTIONS
 from emergent_icl.config.registry import SCHEDULES, nearest_name
@@ -20,12 +18,12 @@ from emergent_icl.config.rules import BOOLEAN, Rule, number
 from emergent_icl.data.bank import Array, Scalar
 from emergent_icl.models.network import Params
 
-# Arguments of optimizers with dedicated options.
+# Arguments that have their own options in training.optimizer.
 _OURS = {"learning_rate", "weight_decay"}
 
 
 class Hyper(NamedTuple):
-    """Traced settings, in which replicas may differ; float [] except the last."""
+    """Traced settings, which may differ between replicas; float [] except the last."""
 
     learning_rate: Scalar  # peak of the schedule
     warmup_steps: Scalar  # of the linear warm-up
@@ -35,7 +33,7 @@ class Hyper(NamedTuple):
     used_labels: Scalar | None = None
 
 
-def hyper_from_config(config: ml_collections.ConfigDict, used_labels: int | None = None) -> Hyper:
+def hyper_from_config(config: ConfigDict, used_labels: int | None = None) -> Hyper:
     """The traced settings of a config; for `used_labels`, see Hyper."""
     values, number = config.training.optimizer, jnp.result_type(float).type
     return Hyper(
@@ -54,7 +52,6 @@ Schedule = Callable[[jax.Array, Hyper, int], Array]
 @SCHEDULES.register("paper", reads_num_steps=False, needs_warmup=True)
 def paper(step: jax.Array, hyper: Hyper, num_steps: int) -> Array:
     """Linear warm-up, then peak * sqrt(warmup / step) (paper section 2.2)."""
-    del num_steps
     warmup = jnp.maximum(hyper.warmup_steps, 1.0)
     return hyper.learning_rate * jnp.minimum(step / warmup, jnp.sqrt(warmup / step))
 
@@ -62,7 +59,6 @@ def paper(step: jax.Array, hyper: Hyper, num_steps: int) -> Array:
 @SCHEDULES.register("constant", reads_num_steps=False)
 def constant(step: jax.Array, hyper: Hyper, num_steps: int) -> Array:
     """Linear warm-up, then the peak."""
-    del num_steps
     return hyper.learning_rate * _warmup(step, hyper)
 
 
@@ -87,7 +83,7 @@ class Optimizer(NamedTuple):
     learning_rate: Callable[[Hyper, Array], Array]  # (hyper, step) -> rate
 
 
-def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
+def make_optimizer(training: ConfigDict) -> Optimizer:
     """Builds the optimizer of `config.training`.
 
     Gradients are clipped by their global norm, then preconditioned. Weights decay by learning rate
@@ -97,18 +93,21 @@ def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
       ValueError: optax has no such optimizer, or it does not accept the options.
     """
     settings = training.optimizer
-    factory = _optax_factory(settings)
-    schedule = SCHEDULES[settings.schedule]
+    if problems := list(_argument_problems(settings)):
+        raise ValueError("; ".join(problems))
+    factory, schedule = getattr(optax, settings.name), SCHEDULES[settings.schedule]
+    # Decay is decoupled for all optimizers; disable their own.
+    undecayed = dict.fromkeys({"weight_decay"} & _optimizers()[settings.name].keys(), 0.0)
 
     def learning_rate(hyper: Hyper, step: Array) -> Array:
         return schedule(jnp.asarray(step + 1, jnp.result_type(float)), hyper, training.num_steps)
 
     def transformation(rate: Array | float, decay: Any) -> Any:
-        # Built in every trace, so that its numbers may be traced values.
+        # Built in every trace, so that its numbers can be traced values.
         clips = settings.max_grad_norm > 0
         return optax.chain(
             optax.clip_by_global_norm(settings.max_grad_norm) if clips else optax.identity(),
-            factory(rate),
+            factory(learning_rate=rate, **settings.options, **undecayed),
             optax.add_decayed_weights(-rate * decay, mask=decayed),
         )
 
@@ -121,7 +120,7 @@ def make_optimizer(training: ml_collections.ConfigDict) -> Optimizer:
     return Optimizer(transformation(0.0, 0.0).init, update, learning_rate)
 
 
-def optimizer_problems(training: ml_collections.ConfigDict) -> Iterator[str]:
+def optimizer_problems(training: ConfigDict) -> Iterator[str]:
     """Problems of the optimizer of `config.training`; traces one update."""
     problems = list(_argument_problems(training.optimizer))
     yield from problems
@@ -130,14 +129,14 @@ def optimizer_problems(training: ml_collections.ConfigDict) -> Iterator[str]:
         yield f"training.optimizer.name = '{name}': optax.{name} cannot be used here: {reason}"
 
 
-def _unusable(training: ml_collections.ConfigDict) -> str:
-    """Why an existing optimizer cannot train; '' if it can."""
+def _unusable(training: ConfigDict) -> str:
+    """Why an existing optimizer cannot be used; '' if it can."""
     if drawn := {"key", "seed"} & _optimizers()[training.optimizer.name].keys():
         return f"it draws its own random numbers ({', '.join(sorted(drawn))})"
 
     def one_update() -> tuple[Any, Any]:
         optimizer = make_optimizer(training)
-        # Created here, as shapes only: a launcher must not occupy its jobs' GPU.
+        # Created while tracing: a launcher must not occupy the GPU of its jobs.
         params = {"layer": {"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)}}
         hyper = Hyper(*(jnp.zeros(()) for _ in Hyper._fields))
         state = optimizer.init(params)
@@ -152,7 +151,7 @@ def _unusable(training: ml_collections.ConfigDict) -> str:
     return "" if before == after else "an update changes shapes or types of its state"
 
 
-def scales_arrays(training: ml_collections.ConfigDict) -> bool:
+def scales_arrays(training: ConfigDict) -> bool:
     """Whether updates depend on other elements of the same array, as in LAMB."""
     optimizer = make_optimizer(training)
     hyper = Hyper(*(jnp.ones(()) for _ in Hyper._fields))
@@ -187,7 +186,7 @@ def _optimizers() -> dict[str, Mapping[str, inspect.Parameter]]:
     }
 
 
-def _argument_problems(settings: ml_collections.ConfigDict) -> Iterator[str]:
+def _argument_problems(settings: ConfigDict) -> Iterator[str]:
     """Unknown names of optimizers, and options that do not fit the optimizer's signature."""
     name = settings.name
     if name not in _optimizers():
@@ -217,12 +216,3 @@ def _rule(default: Any) -> Rule:
     # The types that config.json can store.
     kinds = bool | int | float | str
     return Rule(lambda value: isinstance(value, kinds), "a number, True, False, a string, or none")
-
-
-def _optax_factory(settings: ml_collections.ConfigDict) -> Callable[[Any], Any]:
-    if problems := list(_argument_problems(settings)):
-        raise ValueError("; ".join(problems))
-    # All optimizers use the decoupled decay; disable their own.
-    undecayed = dict.fromkeys({"weight_decay"} & _optimizers()[settings.name].keys(), 0.0)
-    make = getattr(optax, settings.name)
-    return lambda rate: make(learning_rate=rate, **settings.options, **undecayed)

@@ -1,16 +1,14 @@
-"""Replicas: runs that one program trains together, each identical to the corresponding single run.
+"""Replicas: runs that one program trains together, each equivalent to a single run.
 
-Named override dictionaries become whole configs, one per replica. Replicas may differ in options
-that do not change shapes (`Option.per_replica`); all get the largest capacity of labels and
+Named dictionaries of overrides become complete configs, one per replica. Replicas may differ in
+options that do not change shapes (`Option.per_replica`). All get the largest capacity of labels and
 positions that any of them needs.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from emergent_icl.config import configs
 from emergent_icl.config.identity import DERIVED, OVERRIDES
@@ -23,11 +21,11 @@ class Replica(NamedTuple):
     """One of the runs that are trained together."""
 
     name: str  # '' for a single run
-    config: ml_collections.ConfigDict  # of the corresponding single run; locked
+    config: ConfigDict  # of the corresponding single run; locked
     task: Task
 
 
-def make_replicas(config: ml_collections.ConfigDict) -> tuple[Replica, ...]:
+def make_replicas(config: ConfigDict) -> tuple[Replica, ...]:
     """The runs of a valid config; a plain run is the config itself.
 
     Raises:
@@ -43,25 +41,23 @@ def make_replicas(config: ml_collections.ConfigDict) -> tuple[Replica, ...]:
 
 
 def capacities(replicas: tuple[Replica, ...]) -> dict[str, int]:
-    """The labels and positions that a model needs for all of these runs: {option: number}."""
+    """Numbers of labels and positions that a model needs for all of these runs, by option."""
     labels = [one.task.num_labels for one in replicas]
     positions = [position_capacity(one.config.model, one.task.longest_seq_len) for one in replicas]
     return {"model.num_labels": max(labels), "model.num_positions": max(positions)}
 
 
-def _capacity(option: str) -> Callable[[ml_collections.ConfigDict], int]:
+def _capacity(option: str) -> Callable[[ConfigDict], int]:
     return lambda config: capacities(make_replicas(config)[:1])[option]
 
 
 DERIVED.update({path: _capacity(path) for path in ("model.num_labels", "model.num_positions")})
 
 
-def shared_config(
-    config: ml_collections.ConfigDict, replicas: tuple[Replica, ...]
-) -> ml_collections.ConfigDict:
+def shared_config(config: ConfigDict, replicas: tuple[Replica, ...]) -> ConfigDict:
     """The config for which data are loaded and all replicas are compiled.
 
-    It has all drawings if replicas differ in them, and noise if any replica has noise.
+    It includes all drawings if replicas differ in them, and noise if any replica has noise.
     """
     if len(replicas) == 1:
         return replicas[0].config
@@ -74,7 +70,7 @@ def shared_config(
     return configs.with_options(config, shared)
 
 
-def override_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
+def override_problems(config: ConfigDict) -> Iterator[str]:
     """Problems of the overrides themselves; see `together_problems`."""
     training = config.training
     count = len(training.replica_overrides)
@@ -88,15 +84,15 @@ def override_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     may = configs.prefixes("per_replica")
     for name, overrides in configs.named_overrides(config):
         if not configs.is_name(name):
-            yield f"{OVERRIDES}: the name {name!r} must be {configs.NAME_RULE}; give one as 'name'"
+            yield f"{OVERRIDES}: the name {name!r} must be {configs.NAME_RULE}; set 'name'"
         for path in overrides:
             if not path.startswith(may):
                 hint = nearest_name(path, [option for option in may if option[-1] != "."])
                 yield (
-                    f"{OVERRIDES}: {path} is common to all replicas (may differ: "
+                    f"{OVERRIDES}: {path} is common to all replicas (allowed: "
                     f"{configs.in_words(may)}){hint}"
                 )
-    # Some file systems ignore case.
+    # Names become folders, and some file systems ignore case.
     folded = [str(name).lower() for name, _ in configs.named_overrides(config)]
     for name in dict.fromkeys(name for name in folded if folded.count(name) > 1):
         yield f"{OVERRIDES}: two replicas have the name {name!r}"
@@ -106,8 +102,8 @@ def together_problems(replicas: tuple[Replica, ...]) -> Iterator[str]:
     """Why valid single runs cannot be trained together."""
     lengths = {replica.name: replica.task.training.seq_len for replica in replicas}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{length} of '{name}'" for name, length in lengths.items())
-        yield f"{OVERRIDES}: sequences must be of one length, not {told}"
+        listed = ", ".join(f"{length} for '{name}'" for name, length in lengths.items())
+        yield f"{OVERRIDES}: all replicas must have the same sequence length, not {listed}"
     shapes = {replica.task.shape._replace(num_exemplars=1) for replica in replicas}
     if len(shapes) > 1:
         yield (

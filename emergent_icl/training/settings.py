@@ -1,6 +1,4 @@
-"""Settings of JAX that affect a run's numbers, fixed for all users."""
-
-from __future__ import annotations
+"""JAX settings that affect a run's numbers, fixed for all users."""
 
 import contextlib
 import functools
@@ -27,14 +25,14 @@ PINNED = {
 
 
 class SettingError(RuntimeError):
-    """A setting of JAX makes a run impossible."""
+    """A JAX setting makes a run impossible."""
 
 
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
-    """Context or decorator: on this thread, JAX uses the settings PINNED.
+    """Context or decorator: JAX uses the settings PINNED on this thread.
 
-    Others are reported once. Debugging settings, such as jax_debug_nans, change no number and stay.
+    Other values are reported once. Debugging settings, such as jax_debug_nans, remain in effect.
 
     Raises:
       SettingError: jax_random_seed_offset is set; it cannot be pinned.
@@ -58,7 +56,7 @@ def _report(given: str, value: object) -> None:
 
 
 def device_count() -> int:
-    """Number of devices of all processes; raises SettingError if JAX_PLATFORMS has none."""
+    """Number of devices of all processes; raises SettingError if there is none."""
     try:
         return jax.device_count()
     except (RuntimeError, AssertionError) as error:

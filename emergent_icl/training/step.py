@@ -1,15 +1,13 @@
 """The training step of an experiment, compiled and placed on the devices, with its feed."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import named_overrides
@@ -43,7 +41,7 @@ class Step(NamedTuple):
         return self.feed_spec.steps_per_call
 
     def feed(self, first_step: int) -> Generator[SequenceBatch]:
-        """Batches [K, R, B, S] from a step on, as `call` takes them. Close it after use."""
+        """Batches [K, R, B, S] from a step on, placed for `call`. Close it after use."""
         with contextlib.closing(FEEDERS[self.feeder](self.feed_spec, first_step)) as batches:
             for batch in batches:
                 yield self.layout.shard_batch(batch)
@@ -99,7 +97,7 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     )
 
 
-def intervals(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:
+def intervals(config: ConfigDict) -> list[tuple[str, int]]:
     """(option, steps) after which a call must end; K divides them."""
     sections = {"evaluation": config.evaluation, "checkpoints": config.checkpoints}
     return [
@@ -111,7 +109,7 @@ def intervals(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:
 
 
 class Agenda(NamedTuple):
-    """The steps after which a run is evaluated or saved, besides the last."""
+    """The steps after which a run is evaluated or saved; the last step always is."""
 
     every: int
     listed: tuple[int, ...]  # in order
@@ -121,8 +119,8 @@ class Agenda(NamedTuple):
         return step in self.listed or (step > 0 and step % self.every == 0)
 
 
-def agendas(config: ml_collections.ConfigDict, steps_per_call: int) -> tuple[Agenda, Agenda]:
-    """When a run of a valid config is evaluated, and when it is saved.
+def agendas(config: ConfigDict, steps_per_call: int) -> tuple[Agenda, Agenda]:
+    """When a run of a valid config is evaluated, and when it is saved: two agendas.
 
     Log-spaced steps are rounded to multiples of `steps_per_call`; none exceeds the last step.
     """
@@ -130,7 +128,7 @@ def agendas(config: ml_collections.ConfigDict, steps_per_call: int) -> tuple[Age
     return _agenda(config.evaluation, *limits), _agenda(config.checkpoints, *limits)
 
 
-def _agenda(section: ml_collections.ConfigDict, steps_per_call: int, num_steps: int) -> Agenda:
+def _agenda(section: ConfigDict, steps_per_call: int, num_steps: int) -> Agenda:
     listed = set(_listed(section))
     for spacing in set(section.at) - listed:
         per_decade = int(spacing.removeprefix("log:"))
@@ -140,15 +138,12 @@ def _agenda(section: ml_collections.ConfigDict, steps_per_call: int, num_steps: 
     return Agenda(section.every, tuple(sorted(step for step in listed if step <= num_steps)))
 
 
-def _listed(section: ml_collections.ConfigDict) -> list[int]:
+def _listed(section: ConfigDict) -> list[int]:
     return [step for step in section.at if isinstance(step, int)]
 
 
 def resolve_steps_per_call(
-    config: ml_collections.ConfigDict,
-    first_step: int = 0,
-    carried: int = 0,
-    backend: str | None = None,
+    config: ConfigDict, first_step: int = 0, carried: int = 0, backend: str | None = None
 ) -> int:
     """K: `training.steps_per_call`, or the largest suitable divisor of every interval.
 
@@ -168,7 +163,7 @@ def resolve_steps_per_call(
     return max(steps for steps in range(1, most + 1) if common % steps == 0)
 
 
-def training_problems(config: ml_collections.ConfigDict, num_devices: int) -> Iterator[str]:
+def training_problems(config: ConfigDict, num_devices: int) -> Iterator[str]:
     """Contradictions between intervals, devices, and loss; problems of the optimizer.
 
     Each option of training, evaluation, checkpoints, and model must be valid by itself; the batch

@@ -1,7 +1,5 @@
 """One step of training, as a pure function of state and batch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -46,11 +44,7 @@ def named_weights(params: Params, batch_stats: BatchStats) -> Weights:
 
 
 def init_state(
-    network: Network,
-    optimizer: Optimizer,
-    seed: int | Scalar,
-    examples: Array,
-    labels: Array,
+    network: Network, optimizer: Optimizer, seed: int | Scalar, examples: Array, labels: Array
 ) -> TrainState:
     """The state before the first step of a run with a seed in [0, 2^32).
 

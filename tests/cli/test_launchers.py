@@ -86,7 +86,7 @@ def test_evaluate_errors_are_one_message(trained, tmp_path):
     folder, _ = trained
     for flags, message in (
         ([f"--workdir={tmp_path}"], "no config.json"),
-        ([f"--workdir={folder}", "--step=7"], "no checkpoint of step 7, only of [20, 40]"),
+        ([f"--workdir={folder}", "--step=7"], "no checkpoint of step 7 (available: 20, 40)"),
         ([f"--workdir={folder}", "--modes=fewshot_holdou"], "evaluation.modes"),
         ([f"--workdir={folder}", "--num_sequences=0"], "evaluation.num_sequences = 0"),
         ([], "--workdir"),

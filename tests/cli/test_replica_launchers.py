@@ -44,7 +44,7 @@ def test_evaluate_writes_a_file_per_replica(trained):
     assert one.exists()
     done = launch("evaluate", *flags, "--replica=othr")
     assert done.returncode == 1
-    assert "holds the replicas iid, other, none of the name 'othr'" in done.stderr
+    assert "has no replica 'othr' (available: iid, other)" in done.stderr
 
 
 def test_inspect_run_names_its_figures_after_the_replica(trained):

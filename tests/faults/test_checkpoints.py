@@ -130,7 +130,7 @@ def test_a_checkpoint_of_another_run_is_recognized_by_its_config(killed, other, 
     of_another_run(killed / "checkpoints" / "30", other)
     with CheckpointStore(killed / "checkpoints", config=CONFIG) as store:
         found = store.newest(experiment.state_template())
-    assert found.unreadable == {30: "it is from a run with another config"}
+    assert found.unreadable == {30: "it belongs to a run with another config"}
 
 
 def test_without_an_identity_it_is_recognized_by_its_shapes(killed, wider):
@@ -179,7 +179,7 @@ def test_a_run_resumes_exactly_from_the_newest_readable_checkpoint(killed, finis
     assert [(step, place) for step, _, place in observer.bad] == [
         (30, aside / "30"), (20, aside / "20"),
     ]  # fmt: skip
-    assert observer.bad[1][1] == "it is from a run with another config"
+    assert observer.bad[1][1] == "it belongs to a run with another config"
     assert sorted(path.name for path in aside.iterdir()) == ["20", "30"]
     assert records(killed) == records(finished)
     with CheckpointStore(killed / "checkpoints") as store:

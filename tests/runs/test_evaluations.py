@@ -1,4 +1,4 @@
-"""Results of one run, at one step, with the same options stand in a file, and nothing else."""
+"""A results file holds evaluations of one run, at one step, with the same options."""
 
 import json
 
@@ -40,7 +40,7 @@ def write(folder, run, found, replica=""):
     return path, replaced, json.loads(path.read_text())
 
 
-def test_modes_of_the_same_run_stand_together(run, tmp_path):
+def test_modes_of_one_run_share_a_file(run, tmp_path):
     path, replaced, _ = write(tmp_path, run, results(bursty=2.0, flip=1.0))
     again = write(tmp_path, opened_with(run, modes=("flip",)), results(flip=3.0))
     assert again[:2] == (path, replaced) == (tmp_path / "evaluations" / "step_40.json", False)
@@ -48,8 +48,8 @@ def test_modes_of_the_same_run_stand_together(run, tmp_path):
     assert means == {"bursty": 2.0, "flip": 3.0}
 
 
-def test_nothing_of_another_run_is_kept(run, tmp_path):
-    """Of other parameters, another config, or other examples (of a file that was replaced)."""
+def test_results_of_another_run_are_replaced(run, tmp_path):
+    """Another run has other parameters, other examples, or another config."""
     changed = jax.tree.map(lambda leaf: leaf + 1, run.params)
     seed = with_options(run.trained, {"training.seed": 3})
     bank = run.experiment.bank._replace(checksum=1)
@@ -66,7 +66,7 @@ def test_nothing_of_another_run_is_kept(run, tmp_path):
         assert set(content["evals"]) == {"flip"}
 
 
-def test_the_name_says_which_options_differ_from_the_runs_own(run, tmp_path):
+def test_the_file_name_lists_options_that_differ_from_training(run, tmp_path):
     other = opened_with(run, num_sequences=70, shots=2, seed=5)
     path, _, content = write(tmp_path, other, results(flip=3.0), "low")
     assert path.name == "step_40_num_sequences=70_seed=5_shots=2.json"
@@ -75,5 +75,5 @@ def test_the_name_says_which_options_differ_from_the_runs_own(run, tmp_path):
         "evaluation.num_sequences": 70, "evaluation.seed": 5, "evaluation.shots": 2
     }  # fmt: skip
     assert (content["shots"], content["ways"], content["replica"]) == (2, 2, "low")
-    # What is written out, but means the same, is no difference.
+    # Setting an option to its derived value is not a difference.
     assert write(tmp_path, opened_with(run, shots=4), results(flip=3.0))[0].name == "step_40.json"

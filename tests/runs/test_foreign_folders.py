@@ -1,4 +1,4 @@
-"""A folder that holds something else is left as it is."""
+"""Folders with files of other programs are refused, and not changed."""
 
 import json
 
@@ -22,13 +22,13 @@ def write(folder, name, text="mine"):
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_files_of_others_are_named_and_refused(name, tmp_path):
+def test_unrelated_files_are_named_and_refused(name, tmp_path):
     write(tmp_path, name)
-    with pytest.raises(WorkdirError, match=name.partition("/")[0] + "\nUse a new or an empty"):
+    with pytest.raises(WorkdirError, match=name.partition("/")[0] + "\nUse a new or empty"):
         Workdir(tmp_path).check(tiny.get_config())
 
 
-def test_what_a_killed_start_and_launchers_leave_is_fine(tmp_path):
+def test_files_of_launchers_and_killed_starts_are_accepted(tmp_path):
     workdir = Workdir(tmp_path / "run")
     workdir.check(tiny.get_config())
     for name in OWN:
@@ -37,24 +37,24 @@ def test_what_a_killed_start_and_launchers_leave_is_fine(tmp_path):
     workdir.check(tiny.get_config())
 
 
-def test_a_run_keeps_what_its_owner_adds(tmp_path):
+def test_users_may_add_files_to_a_run(tmp_path):
     write(tmp_path, "notes.md")
     write(tmp_path, "metrics.jsonl")
     (tmp_path / "checkpoints" / "20").mkdir(parents=True)
-    # A run whose config was taken away.
+    # A run whose config was removed.
     Workdir(tmp_path).check(tiny.get_config())
     Workdir(tmp_path).claim(tiny.get_config())
     Workdir(tmp_path).check(tiny.get_config())
 
 
-def test_a_config_of_something_else_is_one_message(tmp_path):
+def test_a_config_of_another_program_gives_one_message(tmp_path):
     write(tmp_path, "config.json", json.dumps({"name": "my app", "port": 80}))
     with pytest.raises(WorkdirError, match="it lacks the sections data, model, training") as raised:
         Workdir(tmp_path).check(tiny.get_config())
     assert len(str(raised.value).splitlines()) == 2
 
 
-def test_every_command_that_writes_refuses(tmp_path):
+def test_every_command_that_writes_refuses_unrelated_files(tmp_path):
     write(tmp_path, "metrics.jsonl")
     write(tmp_path, "summary.json")
     tiny_config = "--config=tests/tiny.py:symbols"
@@ -62,14 +62,14 @@ def test_every_command_that_writes_refuses(tmp_path):
     for command, flag in (("train", tiny_config), ("inspect_data", tiny_config), ("sweep", sweep)):
         done = launch(command, flag, f"--workdir={tmp_path}")
         assert done.returncode == 1, command
-        wanted = f"error: {tmp_path} holds files that are not of this program"
+        wanted = f"error: {tmp_path} contains files of other programs"
         assert done.stderr.startswith(wanted), command
         assert "metrics.jsonl, summary.json" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "summary.json"}
     assert (tmp_path / "summary.json").read_text() == "mine"
 
 
-def test_a_sweep_takes_a_folder_that_is_its_own(tmp_path):
+def test_a_sweep_accepts_its_own_folder(tmp_path):
     root = tmp_path / "sweeps"
     check_root(root)
     for name in ("registration.json", "slurm/1_log.out", ".DS_Store"):
@@ -82,7 +82,7 @@ def test_a_sweep_takes_a_folder_that_is_its_own(tmp_path):
     job = make_jobs([tiny_sweep.get_sweep()], root)[0]
     write(job.workdir.path, "train.log")
     check_root(root)
-    # Each job's folder is asked by itself.
+    # Each job checks its own folder.
     write(job.workdir.path, "summary.json")
     with pytest.raises(WorkdirError, match=r"summary\.json\n"):
         job.check()

@@ -1,4 +1,4 @@
-"""A run may start from another run's weights, whole or by module."""
+"""Runs that start from another run's weights, all of them or by module."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ assert_equal = np.testing.assert_array_equal
 
 
 def save_source(folder, config, steps=(10,), diverged=()):
-    """A run as training leaves it, its weights different from any initialization."""
+    """Saves a run as training does, with weights that no initialization draws."""
     workdir, experiment = Workdir(folder), build(config, check(config))
     workdir.make()
     workdir.claim(config)
@@ -49,7 +49,7 @@ def save_source(folder, config, steps=(10,), diverged=()):
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """Folders: of a single run with BatchNorm, and of two replicas, one of which diverged."""
+    """Folders and states: a single run with BatchNorm; two replicas, one of which diverged."""
     root = tmp_path_factory.mktemp("sources") / "ü %s {y}"
     single = save_source(root / "single", tiny.get_config("resnet"), (5, 10))
     both = with_options(tiny.get_config("resnet"), {"training.replica_overrides": TWO})
@@ -58,7 +58,7 @@ def sources(tmp_path_factory):
 
 
 def started(source, **options):
-    """The first state of a run that starts from a folder, and the one that it would have."""
+    """The first state of a run initialized from a folder, its random one, and its config."""
     values = {I + "run": str(source), **{I + name: value for name, value in options.items()}}
     config = with_options(tiny.get_config("resnet"), {"training.seed": 3, **values})
     config, replicas, weights = initial.find(config, check(config), Workdir("not there"))
@@ -67,7 +67,7 @@ def started(source, **options):
 
 
 @pytest.mark.parametrize(
-    ("modules", "takes"),
+    ("modules", "is_loaded"),
     [
         ((), lambda path: True),
         (("resnet",), lambda path: path.startswith("resnet/")),
@@ -75,28 +75,28 @@ def started(source, **options):
             and path != "transformer/final_norm"),
     ],
 )  # fmt: skip
-def test_named_modules_are_taken_and_the_others_stay(modules, takes, sources):
+def test_selected_modules_are_loaded_and_the_others_stay_random(modules, is_loaded, sources):
     folder, there = sources["single"]
     state, own, _ = started(folder, modules=modules)
-    taken = 0
+    count = 0
     for kind in ("params", "batch_stats"):
         for path, leaves in getattr(state, kind).items():
-            taken += takes(path)
-            expected = getattr(there if takes(path) else own, kind)[path]
+            count += is_loaded(path)
+            expected = getattr(there if is_loaded(path) else own, kind)[path]
             jax.tree.map(assert_equal, leaves, expected)
-    assert taken > 1
+    assert count > 1
     jax.tree.map(assert_equal, state.opt_state, own.opt_state)
     assert int(state.step[0]) == 0
     assert_equal(state.key, own.key)
 
 
-def test_step_and_replica_choose_the_source(sources):
+def test_step_and_replica_select_the_source(sources):
     folder, pair = sources["pair"]
     jax.tree.map(assert_equal, started(folder, replica="a")[0].params,
                  jax.tree.map(lambda leaf: leaf[:1], pair.params))  # fmt: skip
     early, late = (started(sources["single"][0], step=step) for step in (5, None))
     assert_equal(early[0].params["head"]["b"] + 5, late[0].params["head"]["b"])
-    # The weights are part of the run's identity, however they were chosen.
+    # The weights are part of the run's identity, however they were selected.
     first, second = (with_options(config, {I + "step": None}) for *_, config in (early, late))
     assert None not in (first.training.initial.checksum, second.training.initial.checksum)
     assert identity(first) != identity(second)
@@ -106,9 +106,9 @@ def test_step_and_replica_choose_the_source(sources):
     ("source", "options", "problem"),
     [
         ("none", {}, r"training\.initial\.run = '.*none': .*no config\.json"),
-        ("single", {I + "step": 7}, r"no checkpoint of step 7, only of \[5, 10\]"),
+        ("single", {I + "step": 7}, r"no checkpoint of step 7 \(available: 5, 10\)"),
         ("single", {I + "replica": "a"}, "holds a single run, without replicas"),
-        ("pair", {}, "holds the replicas a, b: name one"),
+        ("pair", {}, "holds several replicas; select one: a, b"),
         ("pair", {I + "replica": "b"}, "replica 'b' diverged"),
         ("single", {I + "modules": ("resnet", "heads")}, "no module 'heads' .*did you mean 'head'"),
         ("single", {I + "modules": ("transformer/layer",)}, "did you mean 'transformer/layers'"),
@@ -116,10 +116,10 @@ def test_step_and_replica_choose_the_source(sources):
             r"(?s)do not fit.*head/b is float32 \[40\] there, float32 \[50\] here"),
         ("single", {"model.head_hidden_sizes": (4,), I + "modules": ("head_hidden_0",)},
             r"head_hidden_0/b is missing there, float32 \[4\] here"),
-        ("single", {I + "checksum": 1}, "checksum = 1 is recorded, but the weights that"),
+        ("single", {I + "checksum": 1}, "checksum = 1 is recorded, but the weights of"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_taken_is_refused_before_anything_is_touched(
+def test_unusable_sources_are_refused_before_anything_is_written(
     source, options, problem, sources, tmp_path
 ):
     folder = sources[source][0] if source in sources else tmp_path / "none"
@@ -129,7 +129,7 @@ def test_what_cannot_be_taken_is_refused_before_anything_is_touched(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_choice_without_a_source_is_refused():
+def test_options_of_a_source_need_a_source():
     config = with_options(tiny.get_config(), {I + "modules": ("head",)})
     with pytest.raises(ConfigError, match=r"modules = .* needs training\.initial\.run"):
         check(config)
@@ -145,7 +145,7 @@ def test_damaged_weights_are_refused(sources, tmp_path):
 
 
 def test_each_replica_has_its_own_source(sources):
-    """Or none."""
+    """One of them has none."""
     folder, there = sources["single"]
     overrides = tuple(
         {"name": name, **{I + key: value for key, value in own.items()}}
@@ -173,7 +173,7 @@ def records(folder):
 
 
 def test_a_run_needs_its_source_only_at_the_start(tmp_path):
-    """It resumes to the bit when the source is gone, and never takes other weights."""
+    """It resumes exactly after the source was moved, and never loads other weights."""
     source = tmp_path / "source"
     save_source(source, tiny.get_config())
     options = {I + "run": str(source), "training.num_steps": 20, "checkpoints.every": 10}

@@ -71,13 +71,13 @@ def straight(tmp_path_factory):
         ((0, 7, 3, 7, 1000, 1001), 1, (0, 3, 7, 1000)),
         (("log:1",), 1, (1, 10, 100, 1000)),
         (("log:3",), 1, (1, 2, 5, 10, 22, 46, 100, 215, 464, 1000)),
-        # Rounded to what a call can end at, each once; step 0 only where it is listed.
+        # Rounded to the end of a call, without repeats; step 0 only if listed.
         (("log:3",), 10, (10, 20, 50, 100, 220, 460, 1000)),
         ((0, 30, "log:1"), 10, (0, 10, 30, 100, 1000)),
         (("log:999",), 500, (500, 1000)),
     ],
 )
-def test_what_is_listed(at, steps_per_call, expected):
+def test_listed_steps(at, steps_per_call, expected):
     options = {"training.num_steps": 1000, "evaluation.at": at, "checkpoints.at": ()}
     evaluations, saves = agendas(config(**options), steps_per_call)
     assert evaluations.listed == expected
@@ -87,7 +87,7 @@ def test_what_is_listed(at, steps_per_call, expected):
     ]
 
 
-def test_a_longer_run_has_the_steps_of_the_shorter_one():
+def test_a_longer_run_includes_the_steps_of_a_shorter_one():
     short, long = (
         agendas(config(evaluation__at=("log:7",), training__num_steps=steps), 1)[0].listed
         for steps in (700, 90_000)
@@ -106,13 +106,13 @@ def test_a_longer_run_has_the_steps_of_the_shorter_one():
           for at in ((-1,), (1.5,), (True,), ("log:0",), ("log:1000",), ("log",), 3)),
     ],
 )  # fmt: skip
-def test_steps_that_cannot_be_are_refused(option, at, problem):
+def test_invalid_steps_are_refused(option, at, problem):
     values = {"training.steps_per_call": 10, "evaluation.at": (), "checkpoints.at": (), option: at}
     with pytest.raises(ConfigError, match=problem):
         check(config(**values))
 
 
-def test_calls_end_at_listed_steps_but_log_spaced_ones_follow_them():
+def test_listed_steps_limit_the_steps_per_call_and_log_spaced_ones_do_not():
     plain = {"training.steps_per_call": None, "training.log_every": 10, "checkpoints.at": ()}
     spaced = config(**plain, evaluation__at=("log:5",))
     assert resolve_steps_per_call(spaced, backend="cpu") == 10
@@ -130,22 +130,22 @@ def test_the_initial_state_and_listed_steps_are_evaluated_and_saved(straight):
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 14, 16])
-def test_a_run_that_is_stopped_anywhere_is_the_same_run(stop_after, straight, tmp_path):
-    """At its first poll after the initial state, within a line, at a listed step."""
+def test_a_run_stopped_at_any_step_resumes_exactly(stop_after, straight, tmp_path):
+    """After the initial state, between two lines, or at a listed step."""
     assert run(tmp_path, config(), stop_after) == stop_after - 1
     run(tmp_path, config())
     assert lines(tmp_path) == lines(straight)
     assert saved(tmp_path) == saved(straight)
 
 
-def test_what_a_killed_start_wrote_is_not_written_twice(straight, tmp_path):
+def test_lines_of_a_killed_start_are_not_repeated(straight, tmp_path):
     run(tmp_path, config(), 1)
     (tmp_path / "checkpoints").rename(tmp_path / ".lost")
     run(tmp_path, config())
     assert lines(tmp_path) == lines(straight)
 
 
-def test_a_prolonged_run_is_the_long_run(straight, tmp_path):
+def test_an_extended_run_equals_the_long_run(straight, tmp_path):
     run(tmp_path, config(training__num_steps=10))
     assert saved(tmp_path) == [0, 3, 10]
     run(tmp_path, config())
@@ -153,13 +153,13 @@ def test_a_prolonged_run_is_the_long_run(straight, tmp_path):
     assert saved(tmp_path) == saved(straight)
 
 
-def test_listed_checkpoints_stay_when_they_are_listed_no_more(tmp_path):
+def test_listed_checkpoints_are_kept_after_the_list_has_changed(tmp_path):
     run(tmp_path, config(training__num_steps=20))
     run(tmp_path, config(checkpoints__at=()))
     assert saved(tmp_path) == [0, 3, 15, 30]
 
 
-def test_describe_shows_them_and_warns_of_those_beyond_the_end():
+def test_describe_shows_listed_steps_and_warns_of_those_beyond_the_end():
     options = {"training.steps_per_call": 10, "checkpoints.at": (90,), "evaluation.at": ("log:3",)}
     shown = config(**options)
     assert _run_facts(shown) == {
@@ -168,5 +168,5 @@ def test_describe_shows_them_and_warns_of_those_beyond_the_end():
         "checkpoints": "every 10 steps",
     }
     (replica,) = check(shown)
-    told = "checkpoints.at: the run ends at step 30, before [90]"
-    assert told in list(warnings(shown, replica.task))
+    expected = "checkpoints.at: the run ends at step 30, before [90]"
+    assert expected in list(warnings(shown, replica.task))

@@ -32,7 +32,7 @@ def run(folder, config):
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """A module that notes what it is told."""
+    """A stand-in for the package that records its calls."""
     fake = types.SimpleNamespace(runs=[], Settings=dict)
 
     class Run:
@@ -53,7 +53,7 @@ def wandb(monkeypatch):
 
 @pytest.fixture
 def failing(monkeypatch):
-    """A logger that fails at its second line, and when it is closed."""
+    """A logger that fails at its second line; returns a list of its calls."""
     monkeypatch.setattr(LOGGERS, "maps", [{}, *LOGGERS.maps])
     calls = []
 
@@ -73,18 +73,17 @@ def failing(monkeypatch):
     return calls
 
 
-def test_without_loggers_the_record_is_the_same(tmp_path):
+def test_loggers_do_not_change_the_metrics(tmp_path):
     assert run(tmp_path / "none", config()) == run(tmp_path / "both", config("tensorboard"))
     assert not Workdir(tmp_path / "none").tensorboard.exists()
     assert list(Workdir(tmp_path / "both").tensorboard.glob("events.*"))
-    # A command may resume with other loggers.
+    # A run may be resumed with other loggers.
     run(tmp_path / "none", config("tensorboard", **{"training.num_steps": 40}))
     assert list(Workdir(tmp_path / "none").tensorboard.glob("events.*"))
 
 
-def test_weights_and_biases_gets_each_line(wandb, tmp_path):
-    told = config("wandb", **{"logging.wandb_project": "bursts"})
-    lines = run(tmp_path / "run", told)
+def test_weights_and_biases_receives_each_line(wandb, tmp_path):
+    lines = run(tmp_path / "run", config("wandb", **{"logging.wandb_project": "bursts"}))
     (one,) = wandb.runs
     assert [step for step, _ in one.rows] == [line["step"] for line in lines]
     assert one.rows[0][1]["train/loss"] == lines[0]["train/loss"]
@@ -95,7 +94,7 @@ def test_weights_and_biases_gets_each_line(wandb, tmp_path):
     assert one.ended == 0
 
 
-def test_a_resumed_run_continues_there_and_another_one_does_not(wandb, tmp_path, monkeypatch):
+def test_a_resumed_run_continues_its_wandb_run_and_other_runs_do_not(wandb, tmp_path, monkeypatch):
     run(tmp_path / "run", config("wandb"))
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     (tmp_path / "new").mkdir()
@@ -111,8 +110,7 @@ def test_a_resumed_run_continues_there_and_another_one_does_not(wandb, tmp_path,
 
 
 def test_replicas_are_runs_of_one_group(wandb, tmp_path):
-    told = config("wandb", **{"training.replicas": 2})
-    run(tmp_path / "pair", told)
+    run(tmp_path / "pair", config("wandb", **{"training.replicas": 2}))
     assert [one.settings["name"] for one in wandb.runs] == ["seed=0", "seed=1"]
     assert {one.settings["group"] for one in wandb.runs} == {"pair"}
     assert len({one.settings["id"] for one in wandb.runs}) == 2
@@ -122,9 +120,8 @@ def test_replicas_are_runs_of_one_group(wandb, tmp_path):
 
 
 def test_a_run_that_fails_is_marked_as_failed(wandb, tmp_path):
-    told = config("wandb", **{"training.optimizer.learning_rate": 1e30})
     with pytest.raises(FloatingPointError):
-        run(tmp_path, told)
+        run(tmp_path, config("wandb", **{"training.optimizer.learning_rate": 1e30}))
     assert [one.ended for one in wandb.runs] == [1]
 
 
@@ -132,7 +129,7 @@ def test_a_logger_that_fails_is_reported_once_and_changes_nothing(failing, tmp_p
     lines = run(tmp_path / "run", config("failing", "tensorboard"))
     assert failing == [10, 20]
     assert [record.getMessage() for record in caplog.records] == [
-        "Logger 'failing' failed and is left out from here on: no route to host"
+        "Logger 'failing' failed and is now disabled: no route to host"
     ]
     assert lines == run(tmp_path / "plain", config())
     assert list(Workdir(tmp_path / "run").tensorboard.glob("events.*"))
@@ -162,7 +159,7 @@ def test_a_logger_that_cannot_start_ends_the_command_but_a_run_can_be_opened(
 
 
 @pytest.mark.parametrize("names", [("tensorbord",), ("tensorboard", "tensorboard"), "wandb"])
-def test_loggers_have_names(names, tmp_path):
+def test_unknown_and_repeated_loggers_are_refused(names, tmp_path):
     with pytest.raises(ConfigError, match=r"logging\.loggers = .* tensorboard, wandb"):
         run(tmp_path / "run", with_options(config(), {"logging.loggers": names}))
 
@@ -170,7 +167,6 @@ def test_loggers_have_names(names, tmp_path):
 def test_the_real_package_offline(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")  # An extra: the tests above use a stand-in.
     monkeypatch.setenv("WANDB_MODE", "offline")
-    told = config("wandb", **{"training.replicas": 2})
-    run(tmp_path / "run", told)
+    run(tmp_path / "run", config("wandb", **{"training.replicas": 2}))
     assert wandb.run is None
     assert len(list((tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb"))) == 2

@@ -1,4 +1,4 @@
-"""A run may be opened while it trains, and removes its earlier checkpoints."""
+"""Opening a run that is training and deletes its earlier checkpoints."""
 
 import signal
 from pathlib import Path
@@ -7,13 +7,13 @@ import pytest
 import tiny
 from launching import Processes, train_flags, wait_for
 
-from emergent_icl.runs.checkpoints import LOOKS, CheckpointError, CheckpointStore
+from emergent_icl.runs.checkpoints import ATTEMPTS, CheckpointError, CheckpointStore
 from emergent_icl.runs.open import load_run
 from emergent_icl.runs.workdir import WorkdirError
 
 
 class Pruned(CheckpointStore):
-    """Checkpoints of a run in training, whose folder changes before each reading."""
+    """Checkpoints of a training run, whose folder changes before each read."""
 
     def __init__(self, *listings):
         super().__init__(Path("run/checkpoints"))
@@ -26,31 +26,31 @@ class Pruned(CheckpointStore):
         self.tried.append(step)
         if len(self.listings) > 1:
             self.listings.pop(0)
-        # One that is being removed may be listed for a moment longer.
+        # A checkpoint that is being deleted may still be listed.
         if step != self.steps()[-1]:
             raise CheckpointError(f"step {step} cannot be read")
         return f"state {step}"
 
 
 @pytest.mark.parametrize("listings", [[[20], [30], [40], [40]], [[20], [20, 30], [30]]])
-def test_a_checkpoint_that_was_removed_is_looked_for_again(listings):
+def test_if_a_checkpoint_was_deleted_the_newest_is_opened(listings):
     store = Pruned(*listings)
     newest = listings[-1][-1]
     assert store.read(None, store.restore) == (newest, f"state {newest}")
     assert store.tried[0] == 20
 
 
-def test_a_step_that_was_asked_for_and_removed_is_an_error():
+def test_a_requested_step_that_was_deleted_is_an_error():
     store = Pruned([20], [30])
-    with pytest.raises(WorkdirError, match=r"no checkpoint of step 20, only of \[30\]"):
+    with pytest.raises(WorkdirError, match=r"no checkpoint of step 20 \(available: 30\)"):
         store.read(20, store.restore)
 
 
-def test_looks_are_bounded_and_damage_is_reported_at_once():
+def test_attempts_are_limited_and_damage_is_reported_at_once():
     store = Pruned(*([step] for step in range(1, 100)))
     with pytest.raises(CheckpointError, match="cannot be read"):
         store.read(None, store.restore)
-    assert store.tried == list(range(1, LOOKS + 1))
+    assert store.tried == list(range(1, ATTEMPTS + 1))
 
     def damaged(step):
         store.tried.append(step)
@@ -63,7 +63,7 @@ def test_looks_are_bounded_and_damage_is_reported_at_once():
 
 
 @pytest.mark.faults
-def test_a_run_that_trains_can_always_be_opened(tmp_path):
+def test_a_training_run_can_always_be_opened(tmp_path):
     every = dict.fromkeys(("training.log_every", "evaluation.every", "checkpoints.every"), 10)
     options = {**every, "training.num_steps": 1_000_000, "checkpoints.keep": 1}
     with Processes(tmp_path, train_flags(**options)) as training:

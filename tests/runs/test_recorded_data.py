@@ -1,4 +1,4 @@
-"""A run knows its data: through every door, others are refused, doubtful ones warned of."""
+"""Every entry point refuses data other than a run's, and warns of doubtful data."""
 
 import dataclasses
 import json
@@ -34,14 +34,14 @@ OTHER = VECTORS[::-1]
 
 
 def features(path, vectors=VECTORS):
-    """The config of a run on a file, which is written."""
+    """Writes a features file; returns the config of a run on it."""
     np.save(path, vectors)
     values = {"data.source": "features", "data.features.path": str(path), "data.noise_scale": 0.0}
     return with_options(tiny.get_config("vectors"), values)
 
 
 def begun(folder, config, step=40):
-    """A folder in which a run was saved, as far as its data are asked for."""
+    """A folder with the config, the data record, and an empty checkpoint of a run."""
     workdir = Workdir(folder)
     workdir.make()
     record_data(workdir, load_bank(config.data), make_replicas(config), 0)
@@ -50,7 +50,7 @@ def begun(folder, config, step=40):
     return workdir
 
 
-# ------------------------------------------------------------------ what the data are
+# ------------------------------------------------------------------ identifying data
 
 
 def words(config, *change):
@@ -63,7 +63,7 @@ def with_generator(monkeypatch, name, version):
     monkeypatch.setitem(DATA_SOURCES, name, other)
 
 
-def test_a_file_is_told_by_its_numbers_alone(tmp_path):
+def test_a_file_is_identified_by_its_numbers_alone(tmp_path):
     own = load_bank(features(tmp_path / "own.npy").data)
     again = load_bank(features(tmp_path / "moved.npy", VECTORS.astype(np.float64)).data)
     assert (again.source, again.checksum) == (own.source, own.checksum)
@@ -72,11 +72,11 @@ def test_a_file_is_told_by_its_numbers_alone(tmp_path):
         assert words(features(tmp_path / f"{index}.npy", other)) != own.source
 
 
-def test_generated_data_are_told_by_options_and_generator(monkeypatch, tmp_path):
+def test_generated_data_are_identified_by_options_and_generator(monkeypatch, tmp_path):
     config = tiny.get_config("images").unlock()
     config.data.cache_dir = str(tmp_path)
     own = words(config)
-    # Neither which drawings are shown, nor how large, nor options of other sources.
+    # Neither the choice nor the size of drawings matters, nor do options of other sources.
     for same in ("data.drawings", "single"), ("data.image_size", 9), ("data.gaussian.seed", 3):
         assert words(config, *same) == own
     assert words(config, "data.glyphs.seed", 1) != own
@@ -87,7 +87,7 @@ def test_generated_data_are_told_by_options_and_generator(monkeypatch, tmp_path)
     assert words(config) != own
 
 
-def test_which_drawings_are_shown_changes_no_checksum(tmp_path):
+def test_the_choice_of_drawings_does_not_change_the_checksum(tmp_path):
     config = features(tmp_path / "own.npy")
     banks = [
         load_bank(with_options(config, {"data.drawings": which}).data)
@@ -97,7 +97,7 @@ def test_which_drawings_are_shown_changes_no_checksum(tmp_path):
     assert len({bank.examples.shape for bank in banks}) == 3
 
 
-def test_a_source_that_says_nothing_is_told_by_its_examples(monkeypatch):
+def test_a_source_without_a_description_is_identified_by_its_examples(monkeypatch):
     examples = np.arange(6, dtype=np.int32)[:, None]
     shape = SourceShape(6, 1, (), "integer")
     plain = DataSource(lambda data: shape, lambda data: ExampleBank("mine", examples, ()))
@@ -110,13 +110,13 @@ def test_a_source_that_says_nothing_is_told_by_its_examples(monkeypatch):
 
 
 @needs_omniglot
-def test_omniglot_is_told_by_its_drawings_whatever_their_size(tmp_path, monkeypatch):
+def test_omniglot_is_identified_by_its_drawings_at_any_size(tmp_path, monkeypatch):
     data = base.get_config().data.unlock()
     data.image_size = 28
     small = load_bank(data)
     data.omniglot.split = "test"
     assert load_bank(data).source == small.source != ""
-    # An earlier version left no checksum in a cache of resized drawings.
+    # Earlier versions stored no checksum in a cache of resized drawings.
     whole = cache_folder("") / f"omniglot-{omniglot.TFDS_VERSION}-105px.npz"
     old = {"images": small.examples, "names": np.array(small.class_names)}
     data.cache_dir = str(tmp_path)
@@ -126,10 +126,10 @@ def test_omniglot_is_told_by_its_drawings_whatever_their_size(tmp_path, monkeypa
     assert load_bank(data).source == small.source
 
 
-# ------------------------------------------------------------------ every door
+# ------------------------------------------------------------------ every entry point
 
 
-def test_another_file_is_refused_at_every_door(tmp_path):
+def test_another_file_is_refused_at_every_entry_point(tmp_path):
     config = features(tmp_path / "own.npy")
     workdir = begun(tmp_path / "run", config)
     np.save(tmp_path / "own.npy", OTHER)
@@ -147,26 +147,28 @@ def test_another_file_is_refused_at_every_door(tmp_path):
     for command in ("evaluate", "inspect_run", "inspect_data"):
         done = launch(command, *moved)
         assert done.returncode == 1
-        assert done.stderr.startswith(f"error: {workdir.path} holds a run on other data:"), command
+        assert done.stderr.startswith(
+            f"error: {workdir.path} holds a run trained on other data:"
+        ), command
     assert not workdir.metrics.exists()
     assert not workdir.figures.exists()
 
 
-def test_a_file_that_has_moved_is_found_by_its_new_place(tmp_path):
+def test_a_moved_file_is_found_at_its_new_path(tmp_path):
     workdir = begun(tmp_path / "run", features(tmp_path / "own.npy"))
     moved = {"data.features.path": str((tmp_path / "own.npy").rename(tmp_path / "new.npy"))}
     with pytest.raises(ConfigError, match=r"own\.npy' cannot be read"):
         load_run(workdir.path)
     assert replica_names(workdir.path, moved) == [""]
-    # As far as its checkpoint, of which there is nothing but the folder.
+    # It gets as far as the checkpoint, which is an empty folder.
     with pytest.raises(WorkdirError, match="the checkpoint of step 40"):
         load_run(workdir.path, overrides=moved)
     done = launch("evaluate", f"--workdir={workdir.path}", f"--features_path={tmp_path}/new.npy")
     assert done.stderr.startswith("error: the checkpoint of step 40")
 
 
-def test_classes_that_have_changed_sides_are_refused(tmp_path):
-    """The same vectors, but the file groups them otherwise."""
+def test_a_changed_split_is_refused(tmp_path):
+    """The file has the same vectors, but other groups."""
     path, groups = tmp_path / "own.npz", np.arange(40) // 4
     np.savez(path, vectors=VECTORS, speaker=groups)
     values = {"data.features.path": str(path), "data.features.array": "vectors"}
@@ -182,7 +184,7 @@ def test_classes_that_have_changed_sides_are_refused(tmp_path):
             opened()
 
 
-def test_other_data_may_be_looked_at_where_another_config_says_so(tmp_path):
+def test_other_data_may_be_inspected_with_another_config(tmp_path):
     workdir = begun(tmp_path / "run", features(tmp_path / "own.npy"))
     flags = (
         "--config=tests/tiny.py:symbols",
@@ -206,7 +208,9 @@ class Seen(Display):
 
 
 @pytest.mark.usefixtures("quick_runs")
-def test_the_record_is_there_before_the_first_step_and_survives(config, tmp_path, monkeypatch):
+def test_the_record_is_written_before_the_first_step_and_never_changed(
+    config, tmp_path, monkeypatch
+):
     workdir = Workdir(tmp_path / "run")
     display = Seen(workdir)
     for _ in range(2):
@@ -220,14 +224,14 @@ def test_the_record_is_there_before_the_first_step_and_survives(config, tmp_path
     assert json.loads(workdir.data.read_text()) == display.record
 
 
-# ------------------------------------------------------------------ what is warned of
+# ------------------------------------------------------------------ warnings
 
 
 def bank(numbers, words="it"):
     return ExampleBank("made up", np.zeros((2, 1)), ("a", "b"), words, numbers)
 
 
-def test_other_examples_of_the_same_source_are_warned_of_with_both_versions(tmp_path, caplog):
+def test_other_examples_of_the_same_source_give_a_warning_with_both_versions(tmp_path, caplog):
     workdir = Workdir(tmp_path)
     record_data(workdir, bank(1), (), 0)
     content = json.loads(workdir.data.read_text())
@@ -237,23 +241,23 @@ def test_other_examples_of_the_same_source_are_warned_of_with_both_versions(tmp_
     check_data(workdir, bank(2))
     (message,) = caplog.messages
     assert "made there with pillow 9.0.1, here with emergent-icl" in message
-    # What is not known refuses nothing.
+    # An unknown source is accepted.
     check_data(workdir, bank(1, ""))
     with pytest.raises(OtherDataError):
         check_data(workdir, bank(1, "another"))
 
 
-def test_a_run_without_a_record_says_so_and_has_one_from_then_on(tmp_path, caplog):
+def test_a_run_without_a_record_gives_a_warning_and_gets_one(tmp_path, caplog):
     workdir = begun(tmp_path / "run", tiny.get_config())
     workdir.data.unlink()
-    for _ in range(2):  # Once, however many replicas are opened.
+    for _ in range(2):  # It warns once, however many replicas are opened.
         check_data(workdir, bank(1))
     (message,) = caplog.messages
     assert message.startswith(f"The run in {workdir.path} has no record of its data")
     record_data(workdir, bank(1), (), 40)
     check_data(workdir, bank(1))
     assert caplog.messages[1].endswith("recorded its data only from step 40 on.")
-    # A folder in which nothing has been trained yet says nothing, whoever made its config.
+    # A folder with a config but no checkpoints gives no warning.
     fresh = Workdir(tmp_path / "fresh")
     fresh.claim(tiny.get_config())
     check_data(fresh, bank(1))
@@ -261,7 +265,7 @@ def test_a_run_without_a_record_says_so_and_has_one_from_then_on(tmp_path, caplo
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"source": 3, "splits": []}'])
-def test_a_damaged_record_is_one_message(content, tmp_path):
+def test_a_damaged_record_gives_one_message(content, tmp_path):
     workdir = begun(tmp_path / "run", tiny.get_config())
     workdir.data.write_text(content)
     with pytest.raises(OtherDataError, match="is not a record of data"):
@@ -271,9 +275,9 @@ def test_a_damaged_record_is_one_message(content, tmp_path):
 def test_runs_of_a_sweep_on_different_data_are_not_compared(tmp_path):
     sweeps = tiny_sweep.seeded([tiny_sweep.get_sweep()], (0,))
     first, second = make_jobs(sweeps, tmp_path)
-    for job, source_in_words in ((first, "one file"), (second, "one file")):
+    for job in (first, second):
         finish(job, Ends(icl=0.5, iwl=0.5))
-        record_data(job.workdir, bank(1, source_in_words), (), 0)
+        record_data(job.workdir, bank(1, "one file"), (), 0)
     assert collect(sweeps, tmp_path, {})["runs"] == 2
     second.workdir.data.unlink()
     record_data(second.workdir, bank(1, "another"), (), 0)

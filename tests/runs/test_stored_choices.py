@@ -1,4 +1,4 @@
-"""What a run keeps where a default has changed since it was stored, through every door."""
+"""Stored runs keep their behavior at every entry point if a default has changed."""
 
 import json
 import signal
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_runs")
 
 OPTIONS = {"training.num_steps": 20, "checkpoints.every": 10, "checkpoints.keep": 3}
 TODAY = with_options(tiny.get_config(), OPTIONS)
-# As a version wrote it that drew in one way, and had 4 shots and 2 ways where nobody said so.
+# The values of an earlier version, which had one way to draw and did not derive shots and ways.
 BEFORE = {"data.sequences.draws": 1, "evaluation.shots": 3, "evaluation.ways": 2}
 
 
@@ -38,7 +38,7 @@ def forget(workdir):
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """A run as an earlier version left it, half done, and the lines of the whole run."""
+    """An unfinished run as an earlier version left it."""
     workdir = Workdir(tmp_path_factory.mktemp("stored"))
     train(with_options(TODAY, {**BEFORE, "training.num_steps": 10}), workdir, Display())
     forget(workdir)
@@ -50,14 +50,14 @@ def evaluated(workdir, step):
     return {key: value for key, value in lines[step].items() if key.startswith("eval/")}
 
 
-def test_the_same_command_keeps_what_was_done_before(stored, tmp_path):
-    """Twice: what it writes must not forbid the next one."""
+def test_the_same_command_keeps_the_stored_behavior(stored, tmp_path):
+    """Also the second time: the config that the first writes must allow the next one."""
     first = evaluated(stored, 10)
     for steps in (20, 30):
         seen = Facts()
         train(with_options(TODAY, {"training.num_steps": steps}), stored, seen)
-        told = "data.sequences.draws = 1, as stored, evaluation.shots = 3, as stored"
-        assert seen.facts["keeps"] == told
+        kept = "data.sequences.draws = 1, as stored, evaluation.shots = 3, as stored"
+        assert seen.facts["keeps"] == kept
         assert seen.facts["lengths"] == "trained on 8 pairs, evaluated on fewshot_holdout 6"
     assert "draws" not in json.loads(stored.config.read_text())["data"]["sequences"]
     opened = load_run(stored.path, step=10)
@@ -70,7 +70,7 @@ def test_the_same_command_keeps_what_was_done_before(stored, tmp_path):
     assert evaluated(plain, 30) == evaluated(stored, 30)
 
 
-def test_a_command_that_says_something_else_is_refused(stored):
+def test_a_command_with_another_value_is_refused(stored):
     other = with_options(TODAY, {"evaluation.shots": 2})
     with pytest.raises(WorkdirError, match=r"evaluation\.shots: 3 there, 2 here") as raised:
         stored.check(other)
@@ -84,7 +84,7 @@ def test_a_sweep_finds_its_stored_runs(stored):
     assert job.is_complete()
 
 
-def test_a_new_run_draws_as_it_says(tmp_path):
+def test_a_new_run_uses_the_values_of_its_config(tmp_path):
     seen, workdir = Facts(), Workdir(tmp_path)
     with pytest.raises(Interrupted):
         train(TODAY, workdir, seen, lambda: signal.SIGTERM)
@@ -109,5 +109,5 @@ def test_sequences_of_an_evaluation_are_the_first_of_any_larger_number(mode):
     np.testing.assert_array_equal(few.own, many.own[:40])
     another = drawn(mode, 40, **{"evaluation.seed": 1})
     assert any((a != b).any() for a, b in zip(few.batch, another.batch, strict=True))
-    # Beyond a block nothing repeats.
+    # Later blocks do not repeat the first.
     assert (many.batch.class_ids[:500] != many.batch.class_ids[1000:]).any()

@@ -1,3 +1,5 @@
+"""The training loop: files, resuming, extending, divergence, and opening a run."""
+
 import json
 import time
 
@@ -41,7 +43,7 @@ def stored_state(folder, step):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A complete tiny run, shared by the tests that only look at it."""
+    """A complete tiny run, shared by tests that only read it."""
     import tiny
 
     folder = tmp_path_factory.mktemp("finished")
@@ -49,7 +51,7 @@ def finished(tmp_path_factory):
     return folder, outcome
 
 
-def test_a_run_leaves_everything_that_is_promised(finished):
+def test_a_run_writes_all_promised_files(finished):
     folder, outcome = finished
     workdir = Workdir(folder)
     summary = json.loads(workdir.summary.read_text())
@@ -83,7 +85,7 @@ def test_training_learns(finished):
     assert lines[-1]["train/loss"] < lines[0]["train/loss"]
 
 
-def test_a_complete_run_is_left_alone(finished, config):
+def test_a_complete_run_is_not_changed(finished, config):
     folder, outcome = finished
 
     def times():
@@ -111,7 +113,7 @@ def test_another_seed_is_another_run(finished, config, tmp_path):
     assert records(tmp_path) != records(finished[0])
 
 
-def test_a_prolonged_run_is_the_long_run(finished, config, tmp_path):
+def test_an_extended_run_equals_the_long_run(finished, config, tmp_path):
     config.training.num_steps = 20
     short = config.copy_and_resolve_references()
     assert run(short, tmp_path).summary["step"] == 20
@@ -121,7 +123,7 @@ def test_a_prolonged_run_is_the_long_run(finished, config, tmp_path):
     assert records(tmp_path) == records(finished[0])
 
 
-def test_a_run_prolonged_between_two_logs_has_the_same_means(finished, config, tmp_path):
+def test_a_run_extended_between_two_lines_has_the_same_means(finished, config, tmp_path):
     config.training.num_steps = 25
     run(config.copy_and_resolve_references(), tmp_path)
     config.training.num_steps = 40
@@ -132,8 +134,8 @@ def test_a_run_prolonged_between_two_logs_has_the_same_means(finished, config, t
         assert steps[record["step"]] == record
 
 
-def test_an_interrupt_between_two_logs_loses_nothing(finished, config, tmp_path):
-    """Stopped at step 13, the mean of steps 11 .. 20 spans both commands."""
+def test_a_run_interrupted_between_two_lines_has_the_same_means(finished, config, tmp_path):
+    """If it stops at step 13, the mean of steps 11 to 20 spans both commands."""
     import signal
 
     from emergent_icl.runs.train import Interrupted
@@ -147,7 +149,7 @@ def test_an_interrupt_between_two_logs_loses_nothing(finished, config, tmp_path)
     assert records(tmp_path) == records(finished[0])
 
 
-def test_a_run_in_several_steps_a_call(finished, config, tmp_path):
+def test_several_steps_per_call_give_the_same_losses(finished, config, tmp_path):
     config.training.steps_per_call = 5
     run(config, tmp_path)
     for ours, theirs in zip(records(tmp_path), records(finished[0]), strict=True):
@@ -155,8 +157,8 @@ def test_a_run_in_several_steps_a_call(finished, config, tmp_path):
         assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
 
 
-def test_waiting_for_the_device_before_an_evaluation_is_on_the_clock(config, tmp_path):
-    """What is queued when an evaluation begins is training, wherever it is waited for."""
+def test_waiting_for_the_device_before_an_evaluation_counts_as_training_time(config, tmp_path):
+    """Steps in flight when an evaluation begins are training, wherever the host waits for them."""
 
     def slowly(tree):
         time.sleep(0.5)
@@ -171,7 +173,7 @@ def test_waiting_for_the_device_before_an_evaluation_is_on_the_clock(config, tmp
     assert 1.0 < progress.train_seconds < progress.wall_seconds - 0.5
 
 
-def test_wall_time_adds_up_over_resumes_and_the_start_is_the_first(config, tmp_path, monkeypatch):
+def test_wall_time_adds_up_over_commands_and_the_first_start_is_kept(config, tmp_path, monkeypatch):
     config.training.num_steps = 20
     run(config.copy_and_resolve_references(), tmp_path)
     with CheckpointStore(Workdir(tmp_path).checkpoints) as store:
@@ -187,7 +189,7 @@ def test_wall_time_adds_up_over_resumes_and_the_start_is_the_first(config, tmp_p
     assert 0 < own < time.monotonic() - started
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_unsaved(config, tmp_path):
+def test_a_non_finite_loss_stops_the_run_without_saving(config, tmp_path):
     config.training.optimizer.name = "sgd"
     config.training.optimizer.learning_rate = 1e30
     config.training.optimizer.warmup_steps = 0
@@ -215,8 +217,8 @@ def test_a_run_that_diverges_in_its_last_step_is_not_complete(config, tmp_path):
     assert not Workdir(tmp_path).summary.exists()
 
 
-def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path):
-    """Even where every loss was finite."""
+def test_a_non_finite_state_is_not_saved(config, tmp_path):
+    """Even if every loss was finite."""
 
     def poisoned(tree):
         host = devices.fetch(tree)
@@ -244,15 +246,15 @@ def test_another_config_in_the_same_folder_is_refused(finished, config):
     assert Workdir(folder).config.read_bytes() == before
 
 
-def test_a_shorter_run_than_what_was_done_is_refused(finished, config):
+def test_fewer_steps_than_already_trained_are_refused(finished, config):
     before = Workdir(finished[0]).config.read_bytes()
     config.training.num_steps = 20
-    with pytest.raises(WorkdirError, match="at step 40 already, beyond"):
+    with pytest.raises(WorkdirError, match="already at step 40, beyond"):
         run(config, finished[0])
     assert Workdir(finished[0]).config.read_bytes() == before
 
 
-def test_a_cosine_run_cannot_be_prolonged(config, tmp_path):
+def test_a_cosine_run_cannot_be_extended(config, tmp_path):
     config.training.optimizer.schedule = "cosine"
     Workdir(tmp_path).claim(config)
     config.training.num_steps = 80
@@ -260,14 +262,14 @@ def test_a_cosine_run_cannot_be_prolonged(config, tmp_path):
         Workdir(tmp_path).check(config)
 
 
-def test_a_bad_config_touches_nothing(config, tmp_path):
+def test_an_invalid_config_writes_nothing(config, tmp_path):
     config.data.sequences.seq_len = 3
     with pytest.raises(ConfigError):
         run(config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
-def test_load_run_gives_back_the_trained_model(finished):
+def test_load_run_returns_the_trained_model(finished):
     folder, outcome = finished
     opened = load_run(folder, overrides={"evaluation.num_sequences": 50})
     assert opened.step == 40
@@ -280,7 +282,7 @@ def test_load_run_gives_back_the_trained_model(finished):
     assert not np.array_equal(earlier.params["head"]["w"], opened.params["head"]["w"])
 
 
-def test_a_run_on_relabelled_sequences_can_be_evaluated_on_any_mode(config, tmp_path):
+def test_a_run_on_relabeled_sequences_can_be_evaluated_in_any_mode(config, tmp_path):
     config.data.sequences.type = "fewshot_rare"
     config.data.sequences.labeling = "unfixed"
     config.data.sequences.seq_len = 7
@@ -304,7 +306,7 @@ def test_overrides_of_load_run_are_checked(finished):
     "path",
     ["model.num_layers", "model.num_positions", "data.split.num_rare", "data.sequences.labeling"],
 )
-def test_what_was_trained_cannot_be_overridden(finished, path):
+def test_options_of_training_cannot_be_overridden(finished, path):
     with pytest.raises(ConfigError, match=f"{path} is fixed in a trained run"):
         load_run(finished[0], overrides={path: 3})
     with pytest.raises(ConfigError, match="evaluation is fixed in a trained run"):
@@ -312,20 +314,20 @@ def test_what_was_trained_cannot_be_overridden(finished, path):
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '{"data": 3}', "{"])
-def test_a_config_that_is_none_is_one_message(content, finished, tmp_path):
+def test_an_invalid_config_file_gives_one_message(content, finished, tmp_path):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises((WorkdirError, ConfigError)):
         load_run(tmp_path)
 
 
-def test_load_run_says_what_is_missing(finished, tmp_path):
+def test_load_run_names_what_is_missing(finished, tmp_path):
     with pytest.raises(WorkdirError, match=r"no config\.json"):
         load_run(tmp_path)
-    with pytest.raises(WorkdirError, match=r"no checkpoint of step 30, only of \[20, 40\]"):
+    with pytest.raises(WorkdirError, match=r"no checkpoint of step 30 \(available: 20, 40\)"):
         load_run(finished[0], step=30)
 
 
-def test_metrics_writer_drops_what_lies_beyond_the_checkpoint_and_half_a_line(tmp_path):
+def test_metrics_writer_drops_incomplete_lines_and_those_after_the_checkpoint(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 10, "a": 1}\n{"step": 20, "a": 2}\n{"step": 30, "a": 3}\n{"step": 4')
     with MetricsWriter(Workdir(tmp_path), resume_step=20) as writer:

@@ -1,3 +1,5 @@
+"""What a config costs, and what it is warned of."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,40 +10,40 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.data.task import make_task
 from emergent_icl.presets import glyphs, omniglot, omniglot_augmented
 from emergent_icl.runs.check import check
-from emergent_icl.training import cost as description
+from emergent_icl.training import cost as costs
 from emergent_icl.training.build import build
 from emergent_icl.training.cost import count_flops
 
 
-def described(config, measure=False):
+def cost_of(config, measure=False):
     check(config)
-    return description.step_cost(config, make_task(config), timed=measure)
+    return costs.step_cost(config, make_task(config), timed=measure)
 
 
 @pytest.mark.parametrize("preset", ["symbols", "images", "resnet", "vectors"])
 def test_parameters_and_memory_are_those_of_the_run(preset):
     config = tiny.get_config(preset)
     experiment = build(config)
-    counts = description.parameters_by_module(config, experiment.task)
+    counts = costs.parameters_by_module(config, experiment.task)
     params = jax.eval_shape(lambda: experiment.init(0)).params
     assert sum(counts.values()) == sum(leaf.size for leaf in jax.tree.leaves(params))
     assert {"tokens", "transformer", "head"} < set(counts)
-    cost = described(config)
+    cost = cost_of(config)
     assert cost.bank_bytes == experiment.bank.examples.nbytes
-    # Adam keeps two numbers a parameter.
+    # Adam keeps two numbers per parameter.
     assert cost.state_bytes >= 3 * 4 * sum(counts.values())
 
 
 def test_augmented_variants_take_no_memory():
     plain, augmented = omniglot.get_config("small"), omniglot_augmented.get_config("small")
-    assert described(plain).bank_bytes == described(augmented).bank_bytes == 1623 * 20 * 28 * 28
+    assert cost_of(plain).bank_bytes == cost_of(augmented).bank_bytes == 1623 * 20 * 28 * 28
 
 
-def test_operations_grow_with_the_batch_and_with_every_layer():
+def test_operations_grow_with_the_batch_and_the_layers():
     def flops(**options):
         config = tiny.get_config("images").unlock()
         config.update_from_flattened_dict(options)
-        return described(config).flops
+        return cost_of(config).flops
 
     one = flops()
     assert flops(**{"training.batch_size": 16}) == pytest.approx(2 * one, rel=0.15)
@@ -51,15 +53,15 @@ def test_operations_grow_with_the_batch_and_with_every_layer():
     assert scanned == pytest.approx(layers[2], rel=0.02)
 
 
-def test_the_paper_model_costs_what_the_paper_model_costs():
-    cost = described(omniglot.get_config("paper"))
+def test_the_cost_of_the_paper_model():
+    cost = cost_of(omniglot.get_config("paper"))
     assert 15e9 < cost.flops < 30e9
     assert cost.bank_bytes == 1623 * 20 * 105 * 105
     assert (cost.step_seconds, cost.temporary_bytes) == (None, None)
 
 
 def test_measuring_compiles_and_times_a_step():
-    cost = described(tiny.get_config("images"), measure=True)
+    cost = cost_of(tiny.get_config("images"), measure=True)
     assert 0 < cost.step_seconds < 5
     assert cost.compile_seconds > 0
     assert cost.temporary_bytes > 0
@@ -74,31 +76,29 @@ WARNINGS = {
     "training.num_steps": (100, "the run ends before its peak learning rate"),
     "training.optimizer": (
         {"schedule": "paper", "warmup_steps": 0},
-        "schedule 'paper' falls from the first step on",
+        "schedule 'paper' decays from the first step on",
     ),
     "data.drawings": ("single", "identical to its class's examples"),
     "evaluation.modes": (("fewshot_holdout",), "lacks no_support_zipfian"),
-    "evaluation.num_sequences": (100, "known to +- 0.098"),
-    "evaluation.shots": (6, "fewshot_holdout has 25 tokens, training 17"),
-    "data.glyphs.num_classes": (10**6, "GiB, twice"),
+    "evaluation.num_sequences": (100, "near 0.5 is +- 0.098"),
+    "evaluation.shots": (6, "fewshot_holdout has 25 tokens, training has 17"),
+    "data.glyphs.num_classes": (10**6, "GiB on the host and again on the device"),
 }
 
 
 @pytest.mark.parametrize("path", WARNINGS)
-def test_warnings_say_what_may_go_wrong(path, monkeypatch):
+def test_each_warning_can_be_triggered(path, monkeypatch):
     value, text = WARNINGS[path]
 
-    # A machine of 16 GiB.
-    monkeypatch.setattr(
-        description.os, "sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**22}.get
-    )
+    # A machine with 16 GiB.
+    monkeypatch.setattr(costs.os, "sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**22}.get)
 
     def warnings(**options):
         config = glyphs.get_config("demo").unlock()
         config.data.inverted = True
         config.update_from_flattened_dict(options)
         check(config)
-        return description.warnings(config, make_task(config))
+        return costs.warnings(config, make_task(config))
 
     assert warnings() == []
     options = (
@@ -111,34 +111,34 @@ def test_warnings_say_what_may_go_wrong(path, monkeypatch):
     ("name", "scales"),
     [("adam", 0), ("sgd", 0), ("lion", 0), ("lamb", 1), ("lars", 1), ("adafactor", 1)],
 )
-def test_optimizers_that_scale_whole_arrays_are_named(name, scales):
+def test_optimizers_that_scale_whole_arrays_give_a_warning(name, scales):
     options = {"training.optimizer.name": name, "training.optimizer.max_grad_norm": 0.5}
     config = with_options(omniglot.get_config("small"), options)
-    found = description.warnings(config, make_task(config))
+    found = costs.warnings(config, make_task(config))
     assert sum("scales each array as a whole" in warning for warning in found) == scales
 
 
-def test_held_out_characters_are_counted_not_their_variants():
+def test_the_holdout_warning_counts_characters_not_variants():
     config = omniglot_augmented.get_config("small").unlock()
     config.data.split.num_holdout = 80
-    (warning,) = description.warnings(config, make_task(config))
+    (warning,) = costs.warnings(config, make_task(config))
     assert "80 holdout classes, variants of 10 characters" in warning
     config.data.split.num_holdout = 160
-    assert description.warnings(config, make_task(config)) == []
+    assert costs.warnings(config, make_task(config)) == []
 
 
-def test_thin_strokes_on_a_background_of_ones_are_named():
+def test_thin_strokes_on_a_background_of_ones_give_a_warning():
     config = omniglot.get_config("small").unlock()
-    assert description.warnings(config, make_task(config)) == []
+    assert costs.warnings(config, make_task(config)) == []
     config.data.inverted = False
-    (warning,) = description.warnings(config, make_task(config))
+    (warning,) = costs.warnings(config, make_task(config))
     assert "hardly sees Omniglot's thin strokes" in warning
 
 
-def test_rare_classes_that_are_hardly_shown_are_named():
+def test_classes_that_are_hardly_shown_give_a_warning():
     config = omniglot_augmented.get_config("small").unlock()
     config.data.sequences.zipf_exponent = 3.0
-    found = description.warnings(config, make_task(config))
+    found = costs.warnings(config, make_task(config))
     (warning,) = [text for text in found if "rarest class" in text]
     # 10,000 steps x 32 sequences x 9 examples; weight 12,800^-3 over the zeta-like sum.
     share = 12_800.0**-3 / np.sum(np.arange(1, 12_801, dtype=float) ** -3)
@@ -146,32 +146,32 @@ def test_rare_classes_that_are_hardly_shown_are_named():
 
 
 @pytest.mark.parametrize(
-    ("options", "asked"),
+    ("options", "expected"),
     [
         ({}, ""),
-        # The rarest classes own the labels that few-shot modes use as names.
+        # The rarest classes own the labels that few-shot modes use.
         (
             {"data.sequences.zipf_exponent": 3.0},
             "labels 0 and 1, of which training does not",
         ),
-        # Class 0 of the data is held out; where labels are renamed that is nothing.
+        # With original labels, no trained class has label 0 if class 0 is held out.
         ({"data.sequences.labeling": "original", "data.split.seed": 11}, "does not show 0 in"),
         ({"data.sequences.type": "no_support_common"}, "does not show 0 and 1 in 20,000"),
         ({"data.sequences.type": "mixed", "data.sequences.shots": 4}, ""),
         ({"data.sequences.type": "relabelled", "data.sequences.zipf_exponent": 3.0}, ""),
     ],
 )
-def test_few_shot_labels_that_training_does_not_show_are_named(options, asked):
+def test_few_shot_labels_that_training_does_not_show_give_a_warning(options, expected):
     whole = {"data.split.num_rare": 1500, "data.split.num_common": 20, "data.split.num_holdout": 80}
     config = with_options(omniglot.get_config("small"), {**whole, **options})
-    every = description.warnings(config, make_task(config))
+    every = costs.warnings(config, make_task(config))
     found = [one for one in every if "requires labels" in one]
-    assert len(found) == bool(asked)
-    assert all(asked in one for one in found)
+    assert len(found) == bool(expected)
+    assert all(expected in one for one in found)
 
 
-def test_a_holdout_of_integers_is_called_noise(config):
-    found = description.warnings(config, make_task(config))
+def test_holdout_integers_give_a_warning(config):
+    found = costs.warnings(config, make_task(config))
     assert any("never trained" in warning for warning in found)
 
 
@@ -181,13 +181,13 @@ A = jax.ShapeDtypeStruct((3, 4, 5), jnp.float32)
 B = jax.ShapeDtypeStruct((3, 5, 6), jnp.float32)
 
 
-def test_matrix_products_by_hand():
+def test_matrix_products_against_hand_counts():
     assert count_flops(lambda a, b: a @ b, A, B) == 2 * 3 * 4 * 5 * 6
     assert count_flops(lambda a, b: jnp.tanh(a @ b), A, B) == 2 * 3 * 4 * 5 * 6 + 3 * 4 * 6
     assert count_flops(jax.jit(lambda a, b: a @ b), A, B) == 2 * 3 * 4 * 5 * 6
 
 
-def test_loops_count_as_often_as_they_run():
+def test_loops_count_once_per_iteration():
     def body(carry, _):
         return carry @ carry, None
 
@@ -205,7 +205,7 @@ def test_branches_count_as_the_most_expensive_one():
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_convolution_and_its_gradients_cost_about_three_convolutions(stride):
+def test_the_gradients_of_a_convolution_cost_three_convolutions(stride):
     images = jax.ShapeDtypeStruct((4, 32, 32, 8), jnp.float32)
     kernel = jax.ShapeDtypeStruct((3, 3, 8, 16), jnp.float32)
 
@@ -221,7 +221,7 @@ def test_a_convolution_and_its_gradients_cost_about_three_convolutions(stride):
     assert count_flops(gradients, images, kernel) == pytest.approx(3 * forward, rel=0.05)
 
 
-def test_agrees_with_the_compiler_where_there_is_no_loop():
+def test_without_loops_the_count_agrees_with_the_compiler():
     def network(x, w):
         return jnp.sum(jax.nn.relu(x @ w) @ w.T)
 

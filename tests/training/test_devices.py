@@ -1,3 +1,5 @@
+"""Layout of replicas and batches on devices, and the training call."""
+
 import logging
 
 import jax
@@ -15,12 +17,12 @@ from emergent_icl.training.update import make_update
 
 
 class Setting:
-    """A compiled update with everything that it takes."""
+    """A compiled update with all its arguments."""
 
     def __init__(self, seeds=(0,), over_replicas=devices.all_at_once):
         self.over_replicas = over_replicas
         config = tiny.get_config("images").unlock()
-        # Adam would blow up the rounding of gradients that are zero in exact arithmetic.
+        # Adam would amplify rounding errors of gradients that are zero in exact arithmetic.
         config.training.optimizer.name = "sgd"
         self.experiment = build(config.lock())
         self.layout = layout = devices.Layout(len(seeds))
@@ -87,7 +89,7 @@ def test_steps_in_one_call_equal_steps_one_by_one(setting):
 
 
 @pytest.mark.parametrize("over_replicas", [devices.all_at_once, devices.in_turn])
-def test_a_replica_equals_the_run_that_it_would_be_alone(setting, over_replicas):
+def test_a_replica_equals_the_single_run(setting, over_replicas):
     together, losses = Setting((5, 0), over_replicas).run()
     assert losses.shape == (8, 2)
     assert not np.allclose(losses[:, 0], losses[:, 1])
@@ -105,7 +107,7 @@ def test_the_same_state_and_batch_give_the_same_bits(setting):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-def test_a_batch_is_laid_out_in_consecutive_shares(monkeypatch):
+def test_a_batch_is_split_into_consecutive_shares(monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: 2)
     leaf = np.arange(3 * 1 * 4 * 5).reshape(3, 1, 4, 5)
     sharded = devices.Layout().shard_batch(SequenceBatch(leaf, leaf, leaf)).labels

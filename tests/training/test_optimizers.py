@@ -1,3 +1,5 @@
+"""Schedules, optimizers by name, and checks of their options."""
+
 import inspect
 import re
 
@@ -43,7 +45,7 @@ def test_schedules_against_tables(name, num_steps):
 
 
 @pytest.mark.parametrize("name", list(SCHEDULES))
-def test_schedules_without_warm_up_start_at_the_peak(name):
+def test_schedules_without_warmup_start_at_the_peak(name):
     hyper = HYPER._replace(warmup_steps=np.float32(0))
     np.testing.assert_allclose(SCHEDULES[name](jnp.float32(1), hyper, 10**6), 3e-4, rtol=1e-5)
 
@@ -55,14 +57,14 @@ GRADS = {"layer": {"w": jnp.array([[3.0, 0.0]]), "b": jnp.array([4.0])}}
 def one_update(config, hyper=HYPER, step=3999, grads=GRADS):
     optimizer = make_optimizer(config)
 
-    @jax.jit  # Traced settings: nothing of the config's numbers may be needed in Python.
+    @jax.jit  # With traced settings, no number may be needed in Python.
     def update(hyper, step):
         return optimizer.update(grads, optimizer.init(PARAMS), PARAMS, hyper, step)
 
     return update(hyper, jnp.int32(step))[0]["layer"]
 
 
-def test_adam_is_optaxs_adam_at_the_scheduled_rate():
+def test_adam_equals_optax_adam_at_the_scheduled_rate():
     ours = one_update(training())
     adam = optax.adam(3e-4)
     theirs, _ = adam.update(GRADS, adam.init(PARAMS), PARAMS)
@@ -109,7 +111,7 @@ PUBLIC = [
     for name, entry in inspect.getmembers(optax, callable)
     if not name.startswith("_") and not inspect.isclass(entry)
 ]
-# Those that cannot work here, and why.
+# Functions that cannot be used here, and why.
 REFUSED = {
     "lbfgs": "missing 3 required keyword-only arguments",
     "noisy_sgd": "draws its own random numbers",
@@ -144,7 +146,7 @@ def test_every_function_of_optax_is_refused_or_trains():
         both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (PARAMS, HYPER))
         params, state = jax.eval_shape(jax.vmap(two_updates), *both)
         assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, both[0])
-        # What a checkpoint can hold.
+        # Types that a checkpoint can store.
         kinds = {leaf.dtype.kind for leaf in jax.tree.leaves(state)}
         assert kinds <= set("fiub"), (name, kinds)
         trained.add(name)
@@ -152,7 +154,7 @@ def test_every_function_of_optax_is_refused_or_trains():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("adam", {"b3": 0.5}, "b3: optax.adam does not take b3 (allowed: b1, b2, eps"),
         ("adam", {"nestrov": True}, "does not take nestrov (allowed: b1, b2, eps, eps_root, mu_d"),
@@ -170,11 +172,11 @@ def test_every_function_of_optax_is_refused_or_trains():
         ("sign_sgd", {"momentum": 0.9}, "(allowed: nothing)"),
     ],
 )
-def test_options_are_checked_by_the_signature_before_anything_is_compiled(name, options, said):
+def test_options_are_checked_against_the_signature_before_compilation(name, options, message):
     config = training(name=name, options=ConfigDict(options))
     (problem,) = optimizer_problems(config)
     assert problem.startswith("training.optimizer.")
-    assert said in problem
+    assert message in problem
 
 
 @pytest.mark.parametrize(
@@ -185,5 +187,5 @@ def test_options_are_checked_by_the_signature_before_anything_is_compiled(name, 
         ("adafactor", {"min_dim_size_to_factor": 2, "clipping_threshold": None}),
     ],
 )
-def test_options_that_an_optimizer_takes_have_no_problems(name, options):
+def test_valid_options_have_no_problems(name, options):
     assert not list(optimizer_problems(training(name=name, options=ConfigDict(options))))

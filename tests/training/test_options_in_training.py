@@ -1,4 +1,4 @@
-"""Options of data and model, in runs from the first step to the last."""
+"""Options of data and model in complete training runs."""
 
 import json
 
@@ -25,7 +25,7 @@ def losses(folder, preset="symbols", **options):
     return [record["train/loss"] for record in read_metrics(Workdir(folder).metrics)]
 
 
-def test_bfloat16_trains_along_float32_to_five_percent(tmp_path):
+def test_bfloat16_losses_are_within_five_percent_of_float32(tmp_path):
     exact, short = (
         losses(tmp_path / precision, "images", **{"model.precision": precision})
         for precision in ("float32", "bfloat16")
@@ -33,7 +33,7 @@ def test_bfloat16_trains_along_float32_to_five_percent(tmp_path):
     assert exact[-1] < exact[0] - 0.05
     assert exact != short
     assert short == pytest.approx(exact, rel=0.05)
-    # What is saved is float32, and opens as any run.
+    # Saved parameters are float32.
     run = load_run(tmp_path / "bfloat16")
     assert {leaf.dtype for leaves in run.params.values() for leaf in leaves.values()} == {
         np.dtype(np.float32)
@@ -48,7 +48,7 @@ def test_contexts_of_64_pairs(tmp_path):
     assert 0 < summary["evals"]["fewshot_holdout"]["accuracy_closed"] < 1
 
 
-def test_learned_positions_reach_as_far_as_the_longest_sequence_and_no_further(tmp_path):
+def test_learned_positions_cover_exactly_the_longest_sequence(tmp_path):
     options = {"model.positions": "learned", "evaluation.shots": 6, **QUICK}
     losses(tmp_path, **options)
     table = load_run(tmp_path).params["tokens"]["positions"]
@@ -60,8 +60,8 @@ def test_learned_positions_reach_as_far_as_the_longest_sequence_and_no_further(t
         load_run(tmp_path, overrides={"evaluation.shots": 7})
 
 
-def test_interim_predictions_are_learned_where_they_are_asked_for(tmp_path):
-    """One class fills each context: from the second example on, its label has been shown."""
+def test_interim_predictions_are_learned_only_if_weighted(tmp_path):
+    """Each context has one class: from the second example on, its label is known."""
     options = {"data.sequences.ways": 1, "data.sequences.shots": 8, "data.sequences.p_bursty": 1.0}
     options |= {"training.num_steps": 200, "checkpoints.every": 200, "evaluation.every": 200}
 

@@ -1,4 +1,4 @@
-"""Replicas: named overrides -> settings, and a replica is the run that it would be alone."""
+"""Replicas: named overrides, and each replica equals the corresponding single run."""
 
 import json
 
@@ -27,10 +27,10 @@ from emergent_icl.training.step import initial_state, make_step
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
 TIMES = ("steps_per_second", "sequences_per_second")
-# A replica's numbers against those of the run alone, after 40 steps of gradient descent:
-# measured were at most 3e-7 (docs/performance.md).
+# For parameters of a replica and of the single run after 40 steps of gradient descent. The largest
+# difference measured was 3e-7 (docs/performance.md).
 TOLERANCE = 5e-5
-# Everything that a replica may have for itself.
+# Every kind of option in which replicas may differ.
 OVERRIDES = (
     {"name": "iid", "training.seed": 7, "data.sequences.p_bursty": 0.0},
     {"name": "other_seeds", "training.seed": 3, "data.split.seed": 3, "evaluation.seed": 3},
@@ -51,12 +51,12 @@ OVERRIDES = (
 HUGE = {"name": "huge", "training.optimizer.learning_rate": 1e30}
 
 
-class Heard(Display):
+class Recorder(Display):
     def __init__(self):
-        self.said = []
+        self.found = []
 
     def diverged(self, name, step, last_loss):
-        self.said.append((name, step))
+        self.found.append((name, step))
 
 
 def run(config, folder, observer=None, **options):
@@ -82,14 +82,14 @@ def assert_same_lines(left, right):
     for one, other in zip(left, right, strict=True):
         assert one.keys() == other.keys()
         for name, value in one.items():
-            # An accuracy turns over where two logits are as good as equal.
+            # An accuracy changes if two nearly equal logits swap places.
             tolerance = 0.05 if "accuracy" in name or "predicts" in name else 1e-3
             assert value == pytest.approx(other[name], rel=1e-3, abs=tolerance), name
 
 
 @pytest.fixture
 def images(image_config):
-    # Gradients that are zero in exact arithmetic: Adam would scale up their rounding.
+    # Adam would amplify rounding errors of gradients that are zero in exact arithmetic.
     image_config.training.optimizer.name = "sgd"
     image_config.data.cache_dir = ""
     return image_config
@@ -105,7 +105,7 @@ def together(tmp_path_factory):
 
 
 @pytest.mark.parametrize("index", range(len(OVERRIDES)))
-def test_a_replica_is_the_run_that_it_would_be_alone(together, index, images, tmp_path):
+def test_a_replica_equals_the_single_run(together, index, images, tmp_path):
     folder, summary = together
     name = OVERRIDES[index]["name"]
     images.training.replica_overrides = OVERRIDES
@@ -122,7 +122,7 @@ def test_a_replica_is_the_run_that_it_would_be_alone(together, index, images, tm
     assert summary["replicas"][name]["icl"] == pytest.approx(ending["icl"], abs=0.05)
 
 
-def test_everything_carries_the_name_of_its_replica(together):
+def test_all_outputs_have_the_names_of_replicas(together):
     folder, summary = together
     names = [overrides["name"] for overrides in OVERRIDES]
     workdir = Workdir(folder)
@@ -136,14 +136,14 @@ def test_everything_carries_the_name_of_its_replica(together):
     draw(workdir)
     assert workdir.learning_curves.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(
-        WorkdirError, match=r"holds the replicas iid, other_seeds, skewed, .*: name one"
+        WorkdirError, match="several replicas; select one: iid, other_seeds, skewed, "
     ):
         load_run(folder)
-    with pytest.raises(WorkdirError, match="none of the name 'idd'"):
+    with pytest.raises(WorkdirError, match=r"no replica 'idd' \(available: iid, other_seeds, "):
         load_run(folder, replica="idd")
 
 
-def test_replicas_alone_mean_seeds(config, tmp_path):
+def test_a_number_of_replicas_means_seeds(config, tmp_path):
     config.training.replicas = 2
     config.training.seed = 5
     summary = run(config.copy_and_resolve_references(), tmp_path / "two")
@@ -159,7 +159,7 @@ def test_replicas_alone_mean_seeds(config, tmp_path):
         load_run(tmp_path / "one", replica="seed=6")
 
 
-def test_a_resumed_program_is_the_uninterrupted_one(config, tmp_path):
+def test_resumed_replicas_equal_uninterrupted_ones(config, tmp_path):
     import signal
 
     config.training.replicas = 2
@@ -177,17 +177,17 @@ def test_a_resumed_program_is_the_uninterrupted_one(config, tmp_path):
         assert lines(stopped, name) == lines(tmp_path / "whole", name)
 
 
-def test_one_that_diverges_is_flagged_and_harms_nobody(config, tmp_path, capsys):
+def test_a_diverged_replica_is_flagged_and_does_not_affect_the_others(config, tmp_path, capsys):
     config.training.optimizer.name = "sgd"
     config.training.optimizer.warmup_steps = 0
     config.training.replica_overrides = ({"name": "good"}, HUGE, {"name": "z", "training.seed": 2})
-    heard = Heard()
-    summary = run(config.copy_and_resolve_references(), tmp_path / "three", heard)
+    recorder = Recorder()
+    summary = run(config.copy_and_resolve_references(), tmp_path / "three", recorder)
     config.training.replica_overrides = ({"name": "good"}, {"name": "z", "training.seed": 2})
     run(config, tmp_path / "two")
-    assert heard.said == [("huge", 2)]
+    assert recorder.found == [("huge", 2)]
     own = summary["replicas"]["huge"]
-    # Of the first step: of a network that knows nothing of 40 labels.
+    # That of the first step, when the network guesses among 40 labels.
     assert own["last_finite_loss"] == pytest.approx(np.log(40), abs=1.5)
     tables.print_summary(summary)
     assert f"at step 2 │ {own['last_finite_loss']:.3f}" in " ".join(capsys.readouterr().out.split())
@@ -202,16 +202,16 @@ def test_one_that_diverges_is_flagged_and_harms_nobody(config, tmp_path, capsys)
         )
     with pytest.raises(DivergedError, match=r"replica 'huge' of .* diverged at step 2"):
         load_run(tmp_path / "three", replica="huge")
-    # A command that resumes knows it from the checkpoint.
+    # A resumed run reads this from its checkpoint.
     config = Workdir(tmp_path / "three").read_config().unlock()
     config.training.num_steps = 60
-    again = Heard()
+    again = Recorder()
     assert run(config, tmp_path / "three", again)["replicas"]["huge"] == own
-    assert again.said == []
+    assert again.found == []
 
 
-def test_a_ladder_of_rates_loses_its_upper_rungs_alone(config, tmp_path):
-    """On the way to a NaN a gradient can be infinite while the loss is not."""
+def test_only_replicas_with_excessive_learning_rates_diverge(config, tmp_path):
+    """A gradient may become infinite before the loss does."""
     config.training.optimizer.name = "sgd"
     config.training.optimizer.warmup_steps = 0
     config.training.log_every = 1
@@ -220,28 +220,28 @@ def test_a_ladder_of_rates_loses_its_upper_rungs_alone(config, tmp_path):
     config.training.replica_overrides = tuple(
         {"name": name, "training.optimizer.learning_rate": rate} for name, rate in rates.items()
     )
-    heard = Heard()
-    found = run(config, tmp_path, heard)["replicas"]
+    recorder = Recorder()
+    found = run(config, tmp_path, recorder)["replicas"]
     assert "diverged_at_step" not in found["1e-1"]
     assert len(lines(tmp_path, "1e-1")) == 40
-    assert dict(heard.said) == {
+    assert dict(recorder.found) == {
         name: own["diverged_at_step"] for name, own in found.items() if "diverged_at_step" in own
     }
-    assert "1e30" in dict(heard.said)
+    assert "1e30" in dict(recorder.found)
 
 
 @pytest.mark.parametrize("step", [20, 40])
-def test_a_state_that_is_not_finite_flags_its_replica(config, tmp_path, monkeypatch, step):
-    """Even where every loss was finite; seen at a checkpoint, the last one among them."""
+def test_a_non_finite_state_flags_its_replica(config, tmp_path, monkeypatch, step):
+    """Even if every loss was finite; checked at each checkpoint, including the last."""
     monkeypatch.setattr(
         loop,
         "non_finite_leaves",
         lambda state, replica: ["w"] if (state.step[0], replica) == (step, 1) else [],
     )
     config.training.replicas = 2
-    heard = Heard()
-    found = run(config, tmp_path, heard)["replicas"]
-    assert heard.said == [("seed=1", step)]
+    recorder = Recorder()
+    found = run(config, tmp_path, recorder)["replicas"]
+    assert recorder.found == [("seed=1", step)]
     assert found["seed=1"] == {
         "seed": 1, "icl": None, "iwl": None, "evals": {}, "diverged_at_step": step,
         "last_finite_loss": found["seed=1"]["last_finite_loss"],
@@ -251,9 +251,11 @@ def test_a_state_that_is_not_finite_flags_its_replica(config, tmp_path, monkeypa
 
 
 @pytest.mark.faults
-def test_with_batch_norm_and_adam_curves_stay_together_for_a_while(tmp_path):
-    """Adam scales the rounding of gradients that are zero in exact arithmetic up to whole steps,
-    as it would that of another batch layout: losses agree to 1e-3 for the first steps only.
+def test_with_batch_norm_and_adam_curves_agree_for_the_first_steps(tmp_path):
+    """Losses agree to 1e-3 for the first steps only.
+
+    Adam amplifies rounding errors of gradients that are zero in exact arithmetic, as it does when
+    the batch is laid out differently.
     """
     config = tiny.get_config("resnet").unlock()
     config.model.sequence_model = "rnn"
@@ -271,7 +273,7 @@ def test_with_batch_norm_and_adam_curves_stay_together_for_a_while(tmp_path):
         assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-3)
 
 
-def test_when_all_diverge_the_program_stops(config, tmp_path):
+def test_training_stops_if_all_replicas_diverge(config, tmp_path):
     config.training.optimizer.name = "sgd"
     config.training.optimizer.warmup_steps = 0
     config.training.replica_overrides = (HUGE, {**HUGE, "name": "huger", "training.seed": 1})
@@ -281,8 +283,8 @@ def test_when_all_diverge_the_program_stops(config, tmp_path):
         assert all(step < 2 for step in store.steps())
 
 
-def test_metrics_come_to_the_host_once_a_line(config, tmp_path):
-    """Through the injected function alone; steps in between are not waited for."""
+def test_metrics_are_copied_to_the_host_once_per_line(config, tmp_path):
+    """Only through the injected function; the host does not wait for steps in between."""
     fetched = []
 
     def fetch(tree):
@@ -314,19 +316,19 @@ def test_metrics_come_to_the_host_once_a_line(config, tmp_path):
         ((3,), "replica_overrides = .* must be a tuple of at most 256 dictionaries"),
         (
             ({"data.sequences.seq_len": 9}, {"data.sequences.seq_len": 7}),
-            "sequences must be of one length, not 9 of 'seq_len=9', 7 of 'seq_len=7'",
+            "same sequence length, not 9 for 'seq_len=9', 7 for 'seq_len=7'",
         ),
         (({"data.drawings": "separated"}, {"data.drawings": "all"}), "it cannot be combined"),
         (({"data.split.num_rare": 400},), "replica 'num_rare=400'"),
     ],
 )
-def test_what_cannot_be_trained_together_is_refused(image_config, overrides, message):
+def test_invalid_overrides_are_refused(image_config, overrides, message):
     image_config.training.replica_overrides = overrides
     with pytest.raises(ConfigError, match=message):
         check(image_config)
 
 
-def test_counts_must_agree(config):
+def test_the_number_of_replicas_must_match(config):
     config.training.replica_overrides = ({"training.seed": 1}, {"training.seed": 2})
     for count in (1, 2):
         config.training.replicas = count
@@ -341,7 +343,7 @@ def test_counts_must_agree(config):
         check(config, num_devices=4)
 
 
-def test_the_capacity_is_that_of_the_largest(config):
+def test_all_replicas_get_the_largest_capacity(config):
     config.training.replica_overrides = (
         {"data.split.num_rare": 5},
         {"data.sequences.label_multiplicity": 3},
@@ -363,13 +365,13 @@ def test_random_rare_images_need_common_rare_classes(image_config):
         check(image_config)
 
 
-# What a run has alone, in 40 labels; its neighbor brings 68.
+# As single runs, they have 40 and 72 labels.
 FEW_LABELS = {"name": "few", "data.sequences.label_multiplicity": 1}
 MANY_LABELS = {"name": "many", "data.sequences.label_multiplicity": 2}
 
 
 def cut(tree, count, capacity):
-    """The same arrays with as many labels, where an axis has one for each."""
+    """Cuts every axis of length `capacity`, which has one entry per label, to `count`."""
 
     def one(leaf):
         for axis, size in enumerate(leaf.shape):
@@ -379,7 +381,7 @@ def cut(tree, count, capacity):
     return jax.tree.map(one, tree)
 
 
-def test_a_replica_with_fewer_labels_has_the_numbers_that_it_would_have_alone(config):
+def test_a_replica_with_fewer_labels_equals_the_single_run(config):
     """From the same initial parameters: loss, gradients, and every evaluation."""
     config.training.optimizer.name = "sgd"
     config.training.replica_overrides = (FEW_LABELS, MANY_LABELS)
@@ -408,7 +410,7 @@ def test_a_replica_with_fewer_labels_has_the_numbers_that_it_would_have_alone(co
     assert_close(cut(found[0][2], 40, 72), found[1][2])
 
 
-def test_surplus_labels_are_never_predicted_and_runs_of_before_keep_them(config):
+def test_surplus_labels_are_predicted_in_stored_runs_only(config):
     config.model.num_labels = 60
     new = build(config.copy_and_resolve_references().lock())
     config.model.own_labels = False
@@ -416,7 +418,7 @@ def test_surplus_labels_are_never_predicted_and_runs_of_before_keep_them(config)
     assert (new.task.used_labels, old.task.used_labels) == (40, 60)
     state = new.init(0)
     bank = jax.device_put(new.arrays())
-    # A head that would always name a label that no class has.
+    # A head that prefers a label that no class has.
     head = dict(state.params["head"])
     head["b"] = head["b"].at[55].set(100.0)
     params = {**state.params, "head": head}

@@ -1,4 +1,4 @@
-"""A user's settings of JAX change no number of a run; what makes one impossible is named."""
+"""JAX settings do not change a run's numbers; those that make a run impossible are named."""
 
 import contextlib
 import logging
@@ -80,7 +80,7 @@ ALONE = [pytest.param([name], id=name, marks=pytest.mark.faults) for name in OTH
 
 
 @pytest.mark.parametrize("names", [pytest.param(list(OTHERS), id="all"), *ALONE])
-def test_settings_change_no_number(names, expected, tmp_path, caplog):
+def test_settings_do_not_change_numbers(names, expected, tmp_path, caplog):
     settings._report.cache_clear()
     with caplog.at_level(logging.WARNING), contextlib.ExitStack() as changed:
         for name in names:
@@ -103,7 +103,7 @@ def test_commands_compute_with_the_same_settings():
         assert jax.numpy.zeros(1, float).dtype == np.float32
 
 
-def test_an_offset_of_all_seeds_is_refused(tmp_path):
+def test_a_seed_offset_is_refused(tmp_path):
     with set_to("jax_random_seed_offset", 5):
         for entry in (lambda: check(CONFIG), lambda: train(CONFIG, Workdir(tmp_path / "new"))):
             with pytest.raises(settings.SettingError, match="jax_random_seed_offset=5 would"):
