@@ -76,9 +76,10 @@ class CheckpointStore:
                     self._manager.close()
             elif self._manager is not None and jax.process_count() == 1:
                 # Report the first error. With several processes, closing might wait forever.
-                ignore_late_reports()
-                with contextlib.suppress(Exception):
+                try:
                     self._manager.close()
+                except Exception:
+                    ignore_late_reports()
 
     def steps(self) -> list[int]:
         """Sorted steps of complete checkpoints; raises CheckpointError if it is not a folder."""
