@@ -20,7 +20,7 @@ from absl import flags
 
 from emergent_icl.cli import console, start, tables
 from emergent_icl.cli.flags import config_flag, data_flags, format_flag, replica_flag, workdir_flag
-from emergent_icl.config.configs import has
+from emergent_icl.config.configs import has, with_options
 from emergent_icl.config.identity import differing_options
 from emergent_icl.data.sequences.burstiness import SequenceStatistics, mean
 from emergent_icl.plots import inspection, style
@@ -34,7 +34,7 @@ from emergent_icl.plots.lookalikes import (
     named_pairs,
 )
 from emergent_icl.runs.check import check
-from emergent_icl.runs.open import Run, load_run
+from emergent_icl.runs.open import Run, load_run, replica_index
 from emergent_icl.runs.provenance import citation, code_commit
 from emergent_icl.runs.recorded_data import OtherDataError, check_data
 from emergent_icl.runs.workdir import Workdir, WorkdirError
@@ -56,9 +56,11 @@ def main(argv: Sequence[str]) -> None:
         workdir = Workdir(_WORKDIR.value)
         workdir.check_free()
         config = workdir.read_config() if _CONFIG.value is None else _CONFIG.value
-        with config.unlocked():
-            config.update_from_flattened_dict(_data_overrides())
-        replica = _asked(check(config))
+        config = with_options(config, _data_overrides())
+        replicas = check(config)
+        names = [replica.name for replica in replicas]
+        # The first by default.
+        replica = replicas[replica_index(workdir, names, _REPLICA.value or names[0] or None)]
         there = workdir.read_config() if workdir.config.exists() else config
         differing = (path for path, *_ in differing_options(there, config))
         different = [path for path in differing if not has(path, "per_machine")]
@@ -95,16 +97,6 @@ def main(argv: Sequence[str]) -> None:
         if different:
             differ = ", ".join(different)
             console.say(f"Note: the run in {workdir.path} has another config: {differ}.")
-
-
-def _asked(replicas: Sequence[Replica]) -> Replica:
-    """The replica that --replica names, or the first."""
-    for replica in replicas:
-        if _REPLICA.value in (None, replica.name):
-            return replica
-    names = ", ".join(replica.name for replica in replicas)
-    allowed = f"(allowed: {names})" if names else "in a single run; omit --replica"
-    console.fail(f"there is no replica '{_REPLICA.value}' {allowed}")
 
 
 def _trained(workdir: Workdir, replica: Replica) -> Run | None:

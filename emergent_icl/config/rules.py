@@ -120,26 +120,12 @@ def integers(at_least: int = 0) -> Rule:
     return tuple_of(integer(1).allows, f"a tuple of integers >= 1{length}", at_least)
 
 
-def _is_class(entry: Any) -> bool:
-    return isinstance(entry, str) or (_is_int(entry) and entry >= 0)
-
-
 # N steps per decade.
 LOG_SPACED = re.compile("log:([1-9][0-9]{0,2})")
 
 
-def _is_step(entry: Any) -> bool:
-    if isinstance(entry, str):
-        return LOG_SPACED.fullmatch(entry) is not None
-    return _is_int(entry) and entry >= 0
-
-
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_overrides(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
 
 
 LABELINGS = ("ordered", "original", "shared", "unfixed")
@@ -150,14 +136,21 @@ PROBABILITY = number(0, 1)
 DROPOUT = number(0, 0.99)
 OPTIONAL_COUNT = integer(1, optional=True)
 SEED = integer(0, 2**32 - 1)
-CLASSES = tuple_of(_is_class, "a tuple of names of classes or groups, and of class numbers >= 0")
-STEPS = tuple_of(_is_step, "a tuple of integers >= 0, and of 'log:N' with N from 1 to 999")
+COUNT = integer(0)
+CLASSES = tuple_of(
+    lambda entry: isinstance(entry, str) or COUNT.allows(entry),
+    "a tuple of names of classes or groups, and of class numbers >= 0",
+)
+STEPS = tuple_of(
+    lambda entry: COUNT.allows(entry) or bool(LOG_SPACED.fullmatch(str(entry))),
+    "a tuple of integers >= 0, and of 'log:N' with N from 1 to 999",
+)
 NAMES = tuple_of(lambda name: isinstance(name, str) and name != "", "a tuple of names")
 KEYWORDS = Rule(lambda v: isinstance(v, ml_collections.ConfigDict), "keyword arguments")
 # Each replica has its own open files and threads.
 MOST_REPLICAS = 256
 OVERRIDES = tuple_of(
-    _is_overrides,
+    lambda entry: isinstance(entry, dict) and all(isinstance(name, str) for name in entry),
     f"a tuple of at most {MOST_REPLICAS} dictionaries {{'name': ..., 'option': value}} (a tuple of "
     "one needs a trailing comma)",
     high=MOST_REPLICAS,

@@ -67,7 +67,7 @@ def test_inspect_data_shows_the_requested_replica(trained, tmp_path):
         assert inspected["config"]["data"]["sequences"]["p_bursty"] == p_bursty
     done = launch("inspect_data", f"--workdir={tmp_path}", "--replica=nobody")
     assert done.returncode == 1
-    assert "there is no replica 'nobody' (allowed: iid, other)" in done.stderr
+    assert "has no replica 'nobody' (available: iid, other)" in done.stderr
 
 
 def test_describe_warns_about_each_replica(tmp_path):
