@@ -28,7 +28,7 @@ from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.randomness import sequence_keys
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
-from emergent_icl.runs.given import checked_examples, checked_labels
+from emergent_icl.runs.inputs import checked_examples, checked_labels
 from emergent_icl.runs.recorded_data import check_data
 from emergent_icl.runs.records import metrics_of
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError, write_whole

@@ -89,10 +89,10 @@ def state_of_primary(state: Tree) -> Tree:
 
 
 def stop_votes(requested: Callable[[], signal.Signals | None]) -> Iterator[signal.Signals | None]:
-    """Yields after each call whether any process was asked to stop, the same on all processes.
+    """Yields, once per call, a signal that any process received, or None; equal on all processes.
 
-    The first answer is current and waits for all processes. Later ones lag by the number of calls
-    in flight, so that no process waits.
+    The first vote is current and waits for all processes. Later votes lag by the number of calls in
+    flight, so that no process waits.
     """
     if jax.process_count() == 1:
         while True:

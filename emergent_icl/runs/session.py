@@ -84,11 +84,9 @@ def _train(config: ConfigDict, workdir: Workdir, display: Display) -> None:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[loop.StopRequest]:
-    """Yields a poll for SIGINT, which is a request to stop from the first poll on.
-
-    Before the first poll, while data are loaded, SIGINT interrupts at once; so does a second one at
-    any time. Off the main thread, or if the program has its own handler, nothing changes.
-    """
+    """Yields a poll for SIGINT, which is a request to stop from the first poll on."""
+    # Before that, while data are loaded, SIGINT interrupts at once, as a second one always does.
+    # Off the main thread, or if the program has its own handler, nothing changes.
     received: list[signal.Signals] = []
     before = signal.getsignal(signal.SIGINT)
     is_ours = threading.current_thread() is threading.main_thread()

@@ -167,14 +167,12 @@ def in_turn(update: Update, steps_per_call: int) -> Update:
 
 
 def _one_by_one(update: Update, steps_per_call: int) -> Update:
-    """K steps on a batch [K, ...], with metrics [K, ...].
-
-    There is no scan if K = 1: on CPU, convolutions inside a scan run on a single thread.
-    """
+    """K steps on a batch [K, ...], with metrics [K, ...]."""
 
     def steps(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
     ) -> tuple[TrainState, Metrics]:
+        # No scan if K = 1: on CPU, convolutions inside a scan run on a single thread.
         if steps_per_call > 1:
             return jax.lax.scan(lambda state, one: update(state, hyper, bank, one), state, batch)
         state, metrics = update(state, hyper, bank, jax.tree.map(lambda leaf: leaf[0], batch))
