@@ -3,7 +3,7 @@
 Model, data, and loss are those of this library; what differs is how they are computed: plain
 convolutions and pooling, separate layers, logits of every token, images made in Python one
 sequence at a time and fed as floats, metrics fetched at every step, evaluation of one sequence at
-a time. It shares the process, and so its huge pages: a conservative comparison.
+a time. It runs in the same process, with huge pages, so the comparison is conservative.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Sequence = tuple[np.ndarray, np.ndarray]
 
 
 def sequences(experiment: Experiment, mode: str | None = None) -> Generator[Sequence]:
-    """Yields training sequences, or those of an evaluation mode, without end."""
+    """Yields training sequences, or those of an evaluation mode, indefinitely."""
     task, rng = experiment.task, np.random.default_rng(0)
     kind = task.training if mode is None else task.evaluation[mode]
     while True:
@@ -81,9 +81,9 @@ def training_batch(experiment: Experiment) -> Sequence:
 
 
 def training_feed(experiment: Experiment) -> Generator[Sequence]:
-    """Yields batches from `tf.data.Dataset.from_generator` without end; close it after use.
+    """Yields batches from `tf.data.Dataset.from_generator` indefinitely; close it after use.
 
-    Batches that are in its buffer when it is first asked cost nothing, in favor of the baseline.
+    Batches that are buffered when timing starts cost nothing, which favors the baseline.
     """
     tf = import_tensorflow()
     shape = (experiment.task.training.seq_len, *experiment.task.shape.example_shape, 1)
@@ -92,7 +92,7 @@ def training_feed(experiment: Experiment) -> Generator[Sequence]:
         lambda: sequences(experiment), output_signature=signature
     )
     batches = dataset.batch(experiment.config.training.batch_size).prefetch(tf.data.AUTOTUNE)
-    # Its threads call back into Python. When this generator is closed, nothing references them.
+    # Its threads call back into Python. Closing this generator releases them.
     yield from batches.as_numpy_iterator()
 
 
@@ -243,7 +243,7 @@ def query_scores(logits_BTL: jax.Array, labels_BS: jax.Array) -> tuple[jax.Array
     As in the reference implementation, the loss covers every token, with weights that are zero by
     default for all but the query (docs/fidelity.md).
     """
-    # Tokens of labels predict nothing; their targets only fill the places.
+    # Label tokens predict nothing; their targets are placeholders.
     targets_BT = jnp.repeat(labels_BS, 2, axis=1)[:, :-1]
     one_hot_BTL = jax.nn.one_hot(targets_BT, logits_BTL.shape[-1])
     losses_BT = -jnp.sum(one_hot_BTL * jax.nn.log_softmax(logits_BTL), axis=-1)

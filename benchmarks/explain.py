@@ -1,4 +1,4 @@
-"""Why a step takes as long as it does: lower bound, parts, growth with size.
+"""Explains the time of a step: lower bound, parts, growth with size.
 
 The lower bound follows from the operations and bytes of a step and the best rates of this machine.
 The bytes are those that the compiled step passes from one operation to the next. Caches can save
@@ -51,7 +51,7 @@ COPIED_BYTES = 2**28
 def measure_rates(bench: Benchmark) -> dict[str, float]:
     """The best rates of this machine, in 10^9 operations and 10^9 bytes per second.
 
-    A sum only reads, which is faster if a copy must fetch what it is about to overwrite.
+    A sum only reads memory, which is faster if a copy must also fetch what it overwrites.
     """
     size = MATRIX_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_MATRIX_SIZE
     products = {
@@ -165,7 +165,7 @@ def _calls(function: Callable[..., Any], *arguments: Any, amount: float = 1) -> 
 # ----------------------------------------------------------------------------- growth
 
 HOLDOUT = 10
-# As many as few-shot sequences need: 100,000 classes take 400 MB.
+# The number that few-shot sequences need: 100,000 classes take 400 MB.
 DRAWINGS = 5
 # Exponents of time that exceed those of the arithmetic by less may be due to noise.
 TOLERANCE = 0.2

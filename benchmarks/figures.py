@@ -55,7 +55,7 @@ def make_panels(bench: Benchmark) -> dict[str, Rows]:
 
 @style.in_our_style
 def overview_figure(panels: Mapping[str, Rows], title: str) -> Figure:
-    """One panel below the other: medians, with ranges over rounds."""
+    """Stacked panels of medians, with ranges over rounds."""
     heights = [1.1 + 0.34 * len(rows) for rows in panels.values()]
     figure = style.new_figure(8.0, sum(heights) + 0.5)
     several = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
@@ -89,7 +89,7 @@ def _draw_panel(axes: Axes, rows: Rows, unit: str) -> None:
 
 @style.in_our_style
 def growth_figure(growth: Mapping[str, Any], title: str) -> Figure:
-    """Step time against size on logarithmic axes, and what the arithmetic would explain."""
+    """Step time against size on logarithmic axes, and growth proportional to the operations."""
     found = {name: entry["points"] for name, entry in growth.items() if name != "verdict"}
     figure = style.new_figure(3.1 * len(found), 3.6)
     several = figure.subplots(1, len(found), squeeze=False)[0]

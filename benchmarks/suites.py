@@ -1,4 +1,4 @@
-"""The suites: each builds its rivals and has them timed in turn."""
+"""The suites: each builds rivals and times them in turn."""
 
 from __future__ import annotations
 
