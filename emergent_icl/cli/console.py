@@ -93,7 +93,7 @@ class _LongWork(contextlib.AbstractContextManager["_LongWork"]):
             self._since = now
             if CONSOLE.is_terminal:
                 remaining = rich.progress.TimeRemainingColumn()
-                self._bar = make_bar(rich.progress.BarColumn(), "left", remaining)
+                self._bar = make_bar(rich.progress.BarColumn(), remaining, "left")
                 self._bar.add_task(what, total=total, completed=done)
                 self._bar.start()
             else:

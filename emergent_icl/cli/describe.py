@@ -41,8 +41,8 @@ def main(argv: Sequence[str]) -> None:
         if first:
             facts = {
                 "names": ", ".join(replica.name for replica in replicas),
-                "below": f"one replica, {first}; state, memory, and operations of all are "
-                f"{len(replicas)} times as large",
+                "shown below": f"{first}; all together have {len(replicas)} times its state, "
+                "memory, and operations",
             }
             tables.print_facts("Replicas", facts)
         counts = cost.parameters_by_module(config, task)

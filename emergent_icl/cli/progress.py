@@ -27,7 +27,7 @@ class TrainingDisplay(Display):
         self._started: float | None = started
         parts = rich.progress
         done = ("step", parts.MofNCompleteColumn(), parts.BarColumn(), parts.TimeElapsedColumn())
-        self._bar = make_bar(*done, "left", parts.TimeRemainingColumn())
+        self._bar = make_bar(*done, parts.TimeRemainingColumn(), "left")
         self._last_step = 0
         self._latest: dict[str, Record] = {}
 
@@ -78,7 +78,7 @@ class TrainingDisplay(Display):
     def _time_left(self, step: int) -> str:
         rate = next(iter(self._latest.values()), {}).get("steps_per_second")
         left = self._last_step - step
-        return f"  left {duration_text(left / rate)}" if rate and left else ""
+        return f"  {duration_text(left / rate)} left" if rate and left else ""
 
 
 def _short(latest: Sequence[Record]) -> Iterator[str]:
