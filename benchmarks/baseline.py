@@ -6,8 +6,6 @@ sequence at a time and fed as floats, metrics fetched at every step, evaluation 
 a time. It runs in the same process, with huge pages, so the comparison is conservative.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Generator
 from typing import Any

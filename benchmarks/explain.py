@@ -5,8 +5,6 @@ The bytes are those that the compiled step passes from one operation to the next
 some of them, so a bound that is set by bytes applies to this program, not to the computation.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Figures of a benchmark: speedups, rates, parts of a step, growth."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

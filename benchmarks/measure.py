@@ -3,8 +3,6 @@
 After a warm-up, rivals run in turn, so that noise of the machine affects all of them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os

@@ -8,8 +8,6 @@ times the data, steps, and evaluation of one config instead of the paper and sma
 omniglot.py. Prints tables; writes DIR/results.json and figures.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import signal

@@ -1,7 +1,5 @@
 """The suites: each builds rivals and times them in turn."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools

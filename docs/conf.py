@@ -1,7 +1,5 @@
 """Sphinx configuration of the documentation site: `make site`. Needs no network."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -16,8 +16,6 @@ Training resumes where it stopped and changes no global state. Each registry map
 `REGISTRY.register(name)` adds one, and `declare` adds an option (docs/extending.md).
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Named randomness: each draw depends on a seed, a name, and an index alone."""
 
-from __future__ import annotations
-
 import json
 import zlib
 

@@ -3,8 +3,6 @@
 Flags describe them, or a scheduler that JAX supports: SLURM, Open MPI, or Cloud TPU.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os

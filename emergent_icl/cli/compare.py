@@ -5,8 +5,6 @@ python -m experiments.compare RUN RUN ... [--output=comparison.pdf]
 RUN is the folder of a run; all replicas in it are compared. Nothing is evaluated.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

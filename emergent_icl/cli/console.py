@@ -1,7 +1,5 @@
 """Messages and errors of commands. The library itself prints nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

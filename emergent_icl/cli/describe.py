@@ -6,8 +6,6 @@ Loads no data and trains nothing. With --measure (the default), compiles a train
 it on random data to estimate the duration of training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax

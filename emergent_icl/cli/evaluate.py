@@ -6,8 +6,6 @@ python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_seq
 If several replicas were trained together, evaluates each, or only the one of --replica.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A command defines only the flags that it reads. Overrides `--config.x.y=z` are p
 types in the table of options, so that all problems are reported at once; absl never sees them.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib

@@ -10,8 +10,6 @@ Writes DIR/inspection.json and, in DIR/figures: sequences_*.png, class_frequenci
 and lookalikes.png; changes nothing else. Of several replicas, shows --replica=NAME or the first.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from pathlib import Path

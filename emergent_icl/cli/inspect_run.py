@@ -5,8 +5,6 @@ python -m experiments.inspect_run --workdir=DIR [--mode=fewshot_holdout] [--sequ
     [--format=png|pdf|svg]
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from absl import flags

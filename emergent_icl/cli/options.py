@@ -5,8 +5,6 @@ python -m experiments.options [--filter=burst]
 Without a filter: the Markdown of docs/options.md.
 """
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import textwrap

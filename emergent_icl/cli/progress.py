@@ -1,7 +1,5 @@
 """Progress of a training run on the terminal."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Ctrl-C and other signals: a run saves and stops after the current step."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

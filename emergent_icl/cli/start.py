@@ -1,7 +1,5 @@
 """Starts every command: whatever must happen before its slow imports."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import importlib
@@ -191,7 +189,7 @@ def compilation_cache() -> Path:
     return cache_folder("") / "compiled" / kind
 
 
-def make_deterministic(config: ml_collections.ConfigDict) -> None:
+def make_deterministic(config: "ml_collections.ConfigDict") -> None:
     """Applies `training.deterministic`; `check` reports malformed configs later."""
     from emergent_icl.runs.session import DETERMINISTIC_FLAG
 

@@ -1,7 +1,5 @@
 """What `sweep` and `reproduce` print: the plan, the status, progress, failures, verdicts."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What `sweep` and `reproduce` share: flags, and everything from sweeps to an exit code."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os
@@ -115,8 +113,8 @@ def _run(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
             os.sched_setaffinity(0, slots[0].cores)
         sweep_display.print_plan(jobs, estimate(jobs), len(slots))
         return
-    Workdir(root).make()  # Fails once, not for every program.
     place, at_once = _place(root)
+    Workdir(root).make()  # Fails once, not for every program.
     sweep_display.print_unregistered(registration.status(sweeps, root))
     display, stop = sweep_display.SweepDisplay(jobs, at_once), None
     try:

@@ -9,8 +9,6 @@ To train one run with several processes, use `srun`, `mpirun`, or a TPU pod, or 
     --coordinator_address=HOST:PORT --num_processes=N --process_id=INDEX
 """
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Checks of single options; other packages check combinations."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

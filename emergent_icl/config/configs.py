@@ -1,7 +1,5 @@
 """Configs as values: create, flatten, and change them; names of options and replicas."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Configs and sweeps by name, or in the user's Python files, with a preset."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import importlib.util

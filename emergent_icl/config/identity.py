@@ -3,8 +3,6 @@
 `Option.before` describes the behavior before an option was added; RENAMED lists renamed options.
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 import json

@@ -3,8 +3,6 @@
 To add an option, add a row (see Option) and run `make docs`.
 """
 
-from __future__ import annotations
-
 from emergent_icl.config import registry, rules
 from emergent_icl.config.rules import LABELINGS, Option, integer, integers, number, one_of, section
 from emergent_icl.config.run_options import RUN_OPTIONS

@@ -4,8 +4,6 @@ They are defined here and filled when other packages are imported, so that optio
 their entries.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +22,7 @@ class Registry(ChainMap[str, T]):
         def my_type(...): ...
     """
 
-    def __init__(self, kind: str, *bases: Registry[T], **facts: Any) -> None:
+    def __init__(self, kind: str, *bases: "Registry[T]", **facts: Any) -> None:
         """Creates an empty registry; `kind` names its entries in error messages.
 
         It includes the entries of `bases`. `facts` are default properties of entries.

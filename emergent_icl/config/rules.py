@@ -1,7 +1,5 @@
 """Declarations of options, and rules for their values."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Collection

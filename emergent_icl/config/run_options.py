@@ -1,7 +1,5 @@
 """Options of training, evaluation, checkpoints, and logging; see options.py."""
 
-from __future__ import annotations
-
 from emergent_icl.config import registry, rules
 from emergent_icl.config.rules import LABELINGS, Option, integer, number, one_of, section, some_of
 

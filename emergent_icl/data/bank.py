@@ -1,7 +1,5 @@
 """Banks of examples on the host and on devices."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """Checks of data and sequences: their options, and what the source can provide."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ A batch is a pure function of (seed, step). All feeders yield the same endless b
 tf.data, the other needs no TensorFlow.
 """
 
-from __future__ import annotations
-
 import collections
 import functools
 import importlib.util

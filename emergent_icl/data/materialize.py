@@ -1,7 +1,5 @@
 """Maps indices to examples on the device, inside the compiled step."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax

@@ -1,7 +1,5 @@
 """The task of a config: classes, sequences, and labels, before data are loaded."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple

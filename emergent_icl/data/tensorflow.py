@@ -1,7 +1,5 @@
 """The only import of TensorFlow, for TFDS and tf.data."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -1,7 +1,5 @@
 """Progress reports of long tasks to listeners, if there are any."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """Evaluation of every mode, batched and jitted: a pure function of (parameters, mode, seed)."""
 
-from __future__ import annotations
-
 import functools
 import zlib
 from collections.abc import Callable

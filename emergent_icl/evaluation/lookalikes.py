@@ -3,8 +3,6 @@
 A character is excluded with all its variants and with every sequence that shows it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -39,7 +37,7 @@ class Nearest(NamedTuple):
     # 1 - cosine similarity after subtracting the mean of all training classes, float [n] in [0, 2]
     distances: np.ndarray
 
-    def first(self, share: float) -> Nearest:
+    def first(self, share: float) -> "Nearest":
         """The nearest pairs: a share in (0, 1] of all, rounded up."""
         # Tolerates rounding errors of the product.
         count = math.ceil(share * len(self.holdout) - 1e-9)

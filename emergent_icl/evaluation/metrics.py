@@ -1,7 +1,5 @@
 """Metrics of predictions for queries, and their means over sequences."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """What a trained model does with single sequences: predictions for every example, attention."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -7,8 +7,6 @@ paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for accelerators. One
 one-split: the laptop's scale on one split: the sweeps of version 0.1.0, as they were run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any

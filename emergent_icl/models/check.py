@@ -4,8 +4,6 @@ Encoders and sequence models are registered with their own `problems` (config/re
 this package are below.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import ml_collections

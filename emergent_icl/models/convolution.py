@@ -3,8 +3,6 @@
 Parameters have the same names, shapes, and initial values as those of `hk.Conv2D`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 

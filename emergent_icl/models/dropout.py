@@ -1,7 +1,5 @@
 """Dropout with a key per sequence, so that masks do not depend on the number of devices."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

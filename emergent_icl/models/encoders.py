@@ -3,8 +3,6 @@
 Each is built by a function registered in `ENCODERS` and called inside a Haiku transform.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import haiku as hk

@@ -1,7 +1,5 @@
 """Losses and predictions: pure functions of logits and labels."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import optax

@@ -1,7 +1,5 @@
 """config.model -> the network, as pure functions of (parameters, BatchNorm state, key)."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Normalization layers, always in full precision, and the precision of all other layers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

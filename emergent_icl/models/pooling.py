@@ -5,8 +5,6 @@ forward pass stores in one byte which element of its window each maximum was, an
 consists of selections: no scatter, and the images are not read again.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

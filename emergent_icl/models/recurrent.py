@@ -1,7 +1,5 @@
 """Recurrent baselines: stacks of vanilla RNN, GRU, or LSTM cells (paper section 3.3)."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The paper's image encoder: a narrow ResNet V1 with bottleneck blocks."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

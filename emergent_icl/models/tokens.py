@@ -1,7 +1,5 @@
 """Example embeddings and labels -> the token sequence that a model reads."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import haiku as hk

@@ -1,7 +1,5 @@
 """A causal pre-LayerNorm transformer (paper section 2.2)."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Burstiness: how often the query's class occurs in the context, by sequence type."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Captions of sequences and data: the relevant options, by name."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import ml_collections

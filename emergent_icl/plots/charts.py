@@ -1,7 +1,5 @@
 """Interactive charts of sweeps as Plotly traces; report.js draws and lays them out."""
 
-from __future__ import annotations
-
 import html
 import itertools
 import math

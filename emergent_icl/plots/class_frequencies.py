@@ -1,7 +1,5 @@
 """Class frequencies in training compared with Zipf's law."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any, NamedTuple
 

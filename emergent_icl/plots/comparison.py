@@ -1,7 +1,5 @@
 """Comparison of several runs: curves in one figure, tables of final values and options."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path

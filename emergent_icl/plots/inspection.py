@@ -1,7 +1,5 @@
 """Samples, statistics, and figures of a config's sequences. Needs data but no model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

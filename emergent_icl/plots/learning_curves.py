@@ -1,7 +1,5 @@
 """Learning curves: ICL, IWL, and the training loss."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

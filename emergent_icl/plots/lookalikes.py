@@ -1,7 +1,5 @@
 """Held-out classes and their nearest training classes."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

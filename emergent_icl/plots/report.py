@@ -1,7 +1,5 @@
 """The HTML report of sweeps, and generated blocks of Markdown pages."""
 
-from __future__ import annotations
-
 import base64
 import re
 from pathlib import Path

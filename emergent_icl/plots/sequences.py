@@ -1,7 +1,5 @@
 """Sequences as the model sees them: examples, labels, and the query."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from typing import Literal, NamedTuple

@@ -1,7 +1,5 @@
 """What all figures share: colors, creation and saving without a display, durations."""
 
-from __future__ import annotations
-
 import colorsys
 import textwrap
 from pathlib import Path

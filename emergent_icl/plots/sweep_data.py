@@ -1,7 +1,5 @@
 """Shared by figures and tables of sweeps: means over seeds, order, looks, and short texts."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Figures of sweeps: the curves of one finding, and a summary of all findings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

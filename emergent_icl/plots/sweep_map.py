@@ -1,7 +1,5 @@
 """Heat maps of sweeps over two options: final values of a measure."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Rows of the tables of sweeps for HTML, Markdown, and the terminal; texts are not escaped."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Predictions and attention of a trained model on single sequences."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Presets: configs by name, one small file per experiment; options are in config/options.py."""
 
-from __future__ import annotations
-
 import os
 import pkgutil
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 All options are declared in emergent_icl/config/options.py.
 """
 
-from __future__ import annotations
-
 from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import default_config

@@ -33,8 +33,6 @@ tiny: ICL and IWL in seconds: D = 32, 8 shared labels, 4 pairs per context (two 
     Chance is 0.50 for ICL (two classes) and 0.125 for IWL (8 labels).
 """
 
-from __future__ import annotations
-
 from ml_collections import ConfigDict
 
 from emergent_icl.presets import base

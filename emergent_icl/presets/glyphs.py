@@ -12,8 +12,6 @@ read the cache. A class takes 15.7 KB (1.46 GiB for 100,000) on the host and on 
 CPU both share the same memory).
 """
 
-from __future__ import annotations
-
 from ml_collections import ConfigDict
 
 from emergent_icl.presets import base, omniglot

@@ -18,8 +18,6 @@ paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps; 1,613 classes and 10 
     The paper's recurrent baselines: --config.model.sequence_model=lstm (or rnn).
 """
 
-from __future__ import annotations
-
 from ml_collections import ConfigDict
 
 from emergent_icl.presets import base

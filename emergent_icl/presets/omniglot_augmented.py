@@ -15,8 +15,6 @@ paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for an accelerator. 8
     out, as in the reference implementation.
 """
 
-from __future__ import annotations
-
 from ml_collections import ConfigDict
 
 from emergent_icl.presets import omniglot

@@ -12,8 +12,6 @@ small: 28 x 28 images, MLP encoder, 2 layers.
 paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps: for an accelerator.
 """
 
-from __future__ import annotations
-
 from ml_collections import ConfigDict
 
 from emergent_icl.presets import omniglot

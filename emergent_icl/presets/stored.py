@@ -6,8 +6,6 @@
 Options added after the run was written have the values that describe what it did.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -8,8 +8,6 @@ small: 1,600 classes and 100 held out, a 2-layer transformer on an embedding tab
     (15 seconds on 2 CPU cores) IWL 0.997, ICL 0.50; after 10,000 (2 minutes) IWL 1.00, ICL 0.49.
 """
 
-from __future__ import annotations
-
 from ml_collections import ConfigDict
 
 from emergent_icl.presets import base

@@ -5,8 +5,6 @@ them into a verdict. A bound is met if the whole 95% interval lies beyond it. Th
 something stays the same has two bounds, an equivalence margin that must contain the interval.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import ClassVar

@@ -7,8 +7,6 @@ SWEEP/together/seeds=0/       every condition of a sweep that trains them togeth
 Conditions with equal configs, in one sweep or several, share the folder of their runs.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Measures of runs in a sweep: short names for metrics, and their values by step."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple

@@ -5,8 +5,6 @@ before the first run. A verdict is registered only if claim, settings, seeds, an
 of a registration that is older than all its runs; otherwise, the differences are listed.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

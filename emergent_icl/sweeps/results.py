@@ -1,7 +1,5 @@
 """results.json: the measurements of all sweeps, and the verdicts."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,12 +1,10 @@
 """A sweep as data: a base config, conditions, and a claim written down before any run."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -171,7 +169,7 @@ class Sweep:
             further[f"{section}.every"] = max(config[section].every * steps // whole, 1)
         return self.config(condition._replace(overrides={**condition.overrides, **further}))
 
-    def with_base_options(self, values: Mapping[str, Any]) -> Sweep:
+    def with_base_options(self, values: Mapping[str, Any]) -> Self:
         """The sweep with {option: value} set in its base; conditions' overrides take precedence.
 
         Raises SweepError if an option does not exist, or is set by replicates.
@@ -183,7 +181,7 @@ class Sweep:
         except KeyError as error:
             raise SweepError(f"sweep '{self.name}': {error.args[0]}") from error
 
-    def with_replicates(self, count: int) -> Sweep:
+    def with_replicates(self, count: int) -> Self:
         """The sweep with `count` consecutive seeds, starting from its first."""
         return dataclasses.replace(self, seeds=tuple(range(self.seeds[0], self.seeds[0] + count)))
 

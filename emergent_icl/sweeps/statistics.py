@@ -1,7 +1,5 @@
 """Statistics of verdicts: means over seeds, differences, trends, and their uncertainty."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

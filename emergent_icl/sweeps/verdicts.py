@@ -6,8 +6,6 @@ inconclusive. The claims of a paper form one family: by limits, a claim is repro
 adjusted for their number (Holm), is also below ALPHA.
 """
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 import math
@@ -74,7 +72,7 @@ class Check(abc.ABC):
         fields = vars(self)
         return set(fields["together"] if "together" in fields else [fields["measure"]])
 
-    def read_by(self, rule: Rule) -> Check:
+    def read_by(self, rule: Rule) -> "Check":
         """The check as judged under a rule."""
         return self
 

@@ -88,7 +88,7 @@ def test_a_different_length_is_announced(tmp_path, monkeypatch):
     config = with_options(tiny.get_config(), {"evaluation.shots": 2})
     task = make_task(config)
     assert task.length_note == NOTE
-    assert "fewshot_holdout has 9 tokens, training 17" in warnings(config, task)
+    assert "fewshot_holdout has 9 tokens, training has 17" in warnings(config, task)
     Workdir(tmp_path).claim(config)
     titles = []
     monkeypatch.setattr(

@@ -1,7 +1,5 @@
 """Statistics of sequences: burstiness, repeats, and class frequencies."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

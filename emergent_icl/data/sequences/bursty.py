@@ -4,8 +4,6 @@ Source: paper sections 2.1 and 3. Defects of the reference implementation (label
 corrupted Zipf weights) are corrected.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any, cast
 

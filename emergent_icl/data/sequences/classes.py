@@ -4,11 +4,9 @@ Classes are identified by their *place* in the split: rare classes first, then c
 ones. `ClassSplit.class_ids` maps places to classes of the bank; `ClassSpace.places_of` inverts it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -65,14 +63,14 @@ class ClassSpace:
     exemplars: np.ndarray | None = None
     holdout_exemplars: np.ndarray | tuple[()] = ()
 
-    def with_exemplars_held_out(self, seed: int, count: int) -> ClassSpace:
+    def with_exemplars_held_out(self, seed: int, count: int) -> Self:
         """A copy that holds out `count` exemplars, chosen by the seed of the split."""
         rng, left = randomness.generator(seed, "holdout exemplars"), self.num_exemplars - count
         shown, held_out = np.split(rng.permutation(self.num_exemplars), [left])
         changes = {"exemplars": shown, "holdout_exemplars": held_out}
         return dataclasses.replace(self, num_exemplars=left, **changes)
 
-    def of_holdout_exemplars(self) -> ClassSpace:
+    def of_holdout_exemplars(self) -> Self:
         """A copy that shows only held-out exemplars; raises ValueError if there are none."""
         held_out = self.holdout_exemplars
         if not len(held_out):

@@ -4,8 +4,6 @@ All but fewshot_holdout can also be trained on. Sources: paper section 2.1; flip
 al. 2025 (arXiv 2503.05631).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable

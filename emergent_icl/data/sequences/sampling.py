@@ -3,8 +3,6 @@
 Shapes: B sequences, S examples, W ways. Classes are places in the split.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +24,7 @@ class ClassDistribution(NamedTuple):
     cumulative: np.ndarray
 
     @classmethod
-    def from_weights(cls, first: int, weights: np.ndarray) -> ClassDistribution:
+    def from_weights(cls, first: int, weights: np.ndarray) -> "ClassDistribution":
         """Normalizes weights, float [n], at least one of which is positive."""
         weights = weights / weights.sum()
         cumulative = np.cumsum(weights)

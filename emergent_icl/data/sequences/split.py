@@ -3,8 +3,6 @@
 No group of classes has members in both training and holdout.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

@@ -4,8 +4,6 @@ A sequence is S labeled examples; the last is the query. To add a type, register
 `(ClassSpace, SequenceOptions) -> SequenceType`, as in bursty.py and probes.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 Nothing in a file is executed; pickled objects are refused.
 """
 
-from __future__ import annotations
-
 import contextlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Cache of arrays on disk: atomic, versioned, and checked; invalid files are rebuilt."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

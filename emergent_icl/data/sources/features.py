@@ -1,7 +1,5 @@
 """Users' feature vectors in a .npy, .npz, or .h5 file."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

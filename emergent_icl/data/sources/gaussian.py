@@ -3,8 +3,6 @@
 Source: Reddy 2023 (arXiv 2312.03002), equation 1.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import ml_collections

@@ -4,8 +4,6 @@ A class is a skeleton of a few cubic Bezier strokes. Each exemplar jitters and a
 it, and has its own pen width. Coordinates (x, y) are fractions of the image side; y points down.
 """
 
-from __future__ import annotations
-
 import ml_collections
 import numpy as np
 

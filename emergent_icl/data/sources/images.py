@@ -5,8 +5,6 @@ not square are padded with white. In nested folders, the path names the class, a
 its group.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import zlib

@@ -3,8 +3,6 @@
 1,623 characters x 20 drawings, 105 x 105, binary (Lake et al., Science 350, 2015).
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import re

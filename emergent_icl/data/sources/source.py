@@ -3,8 +3,6 @@
 To add a source, register one DataSource, also from outside the package.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Integers as classes, with one exemplar each."""
 
-from __future__ import annotations
-
 import ml_collections
 import numpy as np
 

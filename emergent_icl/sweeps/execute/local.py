@@ -1,7 +1,5 @@
 """Jobs as parallel processes on this machine, each on its own cores or GPU."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.metadata
 import itertools

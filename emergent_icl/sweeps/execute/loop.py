@@ -1,7 +1,5 @@
 """Runs jobs in parallel at a place; if one fails, the others continue."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

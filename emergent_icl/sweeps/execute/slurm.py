@@ -1,7 +1,5 @@
 """SLURM as a Place, through submitit: jobs continue when the command ends."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
