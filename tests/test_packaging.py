@@ -9,6 +9,7 @@ import yaml
 import emergent_icl
 
 
+@pytest.mark.faults
 def test_the_wheel_contains_only_the_package(tmp_path):
     # Without isolation, nothing is downloaded: setuptools is a dependency of "dev".
     wheel = wheel_smoke.build_wheel(tmp_path, "--no-build-isolation")

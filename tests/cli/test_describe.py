@@ -1,5 +1,6 @@
 import re
 
+import pytest
 from launching import launch
 
 
@@ -15,6 +16,7 @@ def test_describe_explains_a_config():
     assert "warning: 8 holdout classes" in done.stdout
 
 
+@pytest.mark.faults
 def test_describe_without_measuring_reports_no_time():
     done = launch("describe", "--config=experiments/configs/omniglot.py:paper", "--nomeasure")
     assert done.returncode == 0, done.stderr

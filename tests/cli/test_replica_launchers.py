@@ -54,6 +54,7 @@ def test_inspect_run_names_its_figures_after_the_replica(trained):
     assert (folder / "figures" / "predictions_fewshot_holdout_step_40_iid.png").exists()
 
 
+@pytest.mark.faults
 def test_inspect_data_shows_the_requested_replica(trained, tmp_path):
     """With its own sequences and config; by default, the first replica."""
     folder, _ = trained
@@ -98,6 +99,7 @@ def test_replicas_spread_over_devices_are_the_same_runs(tmp_path):
         assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-4)
 
 
+@pytest.mark.faults
 def test_compiled_programs_are_cached(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")

@@ -120,6 +120,7 @@ def test_presets_are_found_by_name_from_any_folder(tmp_path):
     assert "did you mean 'model.num_layers'" in wrong
 
 
+@pytest.mark.faults
 def test_the_value_of_another_flag_is_not_a_preset(tmp_path):
     how = {"cwd": tmp_path, "env": {"PYTHONPATH": str(launching.ROOT)}}
     words = ("-m", "emergent_icl", "inspect_data", "--config=gaussian:reddy", "--sample=20")

@@ -25,11 +25,11 @@ CURVES, STORED, STEPS = recorded("curves.json"), recorded("workdir.json"), recor
 CONFIGS, PARAMETERS = recorded("configs.json"), recorded("parameters.json")
 
 
-def observations_of(module, folder):
+def observations_of(module, folder, *words):
     """What a module in this folder writes, under the XLA flags that users have."""
     path = folder / "observed.json"
     env = {"XLA_FLAGS": "", "PYTHONPATH": str(observe.ROOT / "tests")}
-    process = start("-m", f"net.{module}", path, env=env)
+    process = start("-m", f"net.{module}", path, *words, env=env)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return json.loads(path.read_text(encoding="utf-8"))
@@ -37,7 +37,13 @@ def observations_of(module, folder):
 
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory):
-    return observations_of("observe", tmp_path_factory.mktemp("observed"))
+    names = [name for name in observe.RUNS if name not in observe.RARE]
+    return observations_of("observe", tmp_path_factory.mktemp("observed"), *names)
+
+
+@pytest.fixture(scope="module")
+def observed_rarely(tmp_path_factory):
+    return observations_of("observe", tmp_path_factory.mktemp("rarely"), *observe.RARE)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +67,17 @@ def assert_same(found, record, here, there):
             )
 
 
-@pytest.mark.parametrize("name", observe.RUNS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.faults] * (name in observe.RARE))
+        for name in observe.RUNS
+    ],
+)
 @pytest.mark.parametrize("way", ["uninterrupted", "resumed"])
-def test_a_run_gives_the_same_curve(observed, name, way):
+def test_a_run_gives_the_same_curve(request, name, way):
+    which = "observed_rarely" if name in observe.RARE else "observed"
+    observed = request.getfixturevalue(which)
     found, record = observed["curves"][name][way], CURVES["curves"][name]
     assert [line["step"] for line in record][-1] == observe.STEPS
     assert_same(found, record, observed["machine"], CURVES["machine"])
@@ -131,6 +145,7 @@ def test_the_options_page_is_the_same(observed):
     assert observed["options"].rstrip() == record.rstrip(), REFRESH
 
 
+@pytest.mark.faults
 def test_the_stored_records_give_the_same_verdicts():
     assert observe.verdicts() == recorded("verdicts.json"), REFRESH
 

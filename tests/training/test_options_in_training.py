@@ -40,6 +40,7 @@ def test_bfloat16_losses_are_within_five_percent_of_float32(tmp_path):
     }
 
 
+@pytest.mark.faults
 def test_contexts_of_64_pairs(tmp_path):
     options = {"data.sequences.seq_len": 65, "data.sequences.shots": 8, "data.sequences.ways": 6}
     options |= {"evaluation.shots": 16, "evaluation.ways": 4, **QUICK}
