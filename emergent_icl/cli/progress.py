@@ -35,6 +35,7 @@ class TrainingDisplay(Display):
 
     def started(self, facts: dict[str, Any]) -> None:
         """Prints the facts and starts the bar."""
+        super().started(facts)
         self.has_started = True
         for name, fact in facts.items():
             if fact and not name.endswith("_step"):
@@ -51,6 +52,7 @@ class TrainingDisplay(Display):
 
     def advanced(self, step: int) -> None:
         """Moves the bar and reports the end of compilation."""
+        super().advanced(step)
         if self._started is not None:
             say(f"{'compiled':>10}  {time.monotonic() - self._started:.0f} s after the start")
             self._started = None

@@ -1,19 +1,25 @@
 """Train or resume a run.
 
 python -m experiments.train --config=NAME[:preset] --workdir=DIR [--config.x.y=z ...]
+    [--max_minutes=M] [--stop_after=STEP]
 
 A config is a preset by name, FILE.py[:preset], or the config.json of a run; without --config the
-run in the folder resumes. Ctrl-C and SIGTERM save the run; rerun the command to resume.
+run in the folder resumes. Ctrl-C, SIGTERM, --max_minutes, and --stop_after save the run and exit;
+rerun the command to resume.
 
 To train one run with several processes, use `srun`, `mpirun`, or a TPU pod, or start each with
     --coordinator_address=HOST:PORT --num_processes=N --process_id=INDEX
 """
 
 import contextlib
+import functools
+import signal
 import sys
+import time
 from collections.abc import Sequence
 
 import ml_collections
+from absl import flags
 
 from emergent_icl.cli import cluster, console, start, tables
 from emergent_icl.cli.flags import config_flag, workdir_flag
@@ -28,6 +34,13 @@ from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training import settings
 
 _CONFIG, _WORKDIR = config_flag(), workdir_flag()
+_MINUTES = flags.DEFINE_float(
+    "max_minutes", None, "Save and exit, as on SIGTERM, this many minutes after the start.",
+    lower_bound=0,
+)  # fmt: skip
+_STOP_AFTER = flags.DEFINE_integer(
+    "stop_after", None, "Save and exit, as on SIGTERM, after this step.", lower_bound=1
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -45,8 +58,9 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
     settings.device_count()  # Without a device, an error says why.
     # Of several processes, only the first prints.
     display = TrainingDisplay(start.STARTED) if is_primary() else Display()
+    stop_requested = functools.partial(_stop_request, display)
     try:
-        result = loop.train(config, workdir, display, STOP_SIGNALS.poll, start.STARTED)
+        result = loop.train(config, workdir, display, stop_requested, start.STARTED)
     except BaseException as error:
         display.close()
         # An error in drawing must not hide this one.
@@ -58,13 +72,23 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
         if is_primary():
             said = "Stopped before the first step; there was nothing to save."
             if error.step:
-                resume = f"To resume:\n  {console.command_line()}"
+                is_far = _STOP_AFTER.value is not None and error.step >= _STOP_AFTER.value
+                later = " with a larger --stop_after" * is_far
+                resume = f"To resume{later}:\n  {console.command_line()}"
                 said = f"Stopped after step {error.step}; the state is saved. {resume}"
             console.say(said)
         sys.exit(128 + error.signal)
     display.close()
     if is_primary():
         _say_result(result, workdir)
+
+
+def _stop_request(display: Display) -> signal.Signals | None:
+    """A signal that was received, or SIGTERM beyond --max_minutes or --stop_after."""
+    minutes, last = _MINUTES.value, _STOP_AFTER.value
+    is_late = minutes is not None and time.monotonic() - start.STARTED >= 60 * minutes
+    is_far = last is not None and display.step >= last
+    return STOP_SIGNALS.poll() or (signal.SIGTERM if is_late or is_far else None)
 
 
 def _say_result(result: loop.TrainResult, workdir: Workdir) -> None:

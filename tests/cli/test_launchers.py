@@ -237,6 +237,20 @@ def test_signals_save_the_run_and_say_how_to_resume(tmp_path, number, status):
     assert 0 < steps[0] < steps[1]
 
 
+def test_a_run_stops_after_a_step_or_a_time(tmp_path):
+    flags = train_flags(tmp_path)
+    done = launch("train", *flags, "--stop_after=15")
+    assert (done.returncode, done.stderr) == (143, "")
+    assert "Stopped after step 15; the state is saved." in done.stdout
+    assert "with a larger --stop_after" in done.stdout
+    done = launch("train", *flags, "--max_minutes=0.0001")
+    assert (done.returncode, done.stderr) == (143, "")
+    with CheckpointStore(tmp_path / "checkpoints") as store:
+        assert store.steps() == [15]
+    assert launch("train", *flags, "--stop_after=40").returncode == 0
+    assert read_metrics(tmp_path / "metrics.jsonl")[-1]["step"] == 40
+
+
 def wait_for_new_lines(path, steps, process):
     beyond = steps[-1] if steps else 0
     deadline = time.monotonic() + 120

@@ -1,0 +1,140 @@
+"""Packed runs: one file that holds what a run needs to be opened or resumed elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from emergent_icl.runs.checkpoints import CheckpointError, CheckpointStore
+from emergent_icl.runs.records import PACKAGES, read_metrics, versions
+from emergent_icl.runs.workdir import Workdir, WorkdirError, write_whole
+
+SUFFIX = ".icl.zip"
+FORMAT, FORMAT_VERSION = "emergent_icl.run", 1
+_MANIFEST = "manifest.json"
+# Names that a packed run may hold; no part may be '..'.
+_NAME = re.compile(
+    r"(config|data|summary)\.json|metrics\.jsonl|checkpoints/\d+(/(?!\.\.?(/|$))[^/\\]+)+"
+)
+# The same run gives the same bytes.
+_DATE = (2020, 1, 1, 0, 0, 0)
+
+
+class PackError(WorkdirError):
+    """A file is not an intact packed run, or has no place to go."""
+
+
+class Packed(NamedTuple):
+    """What was packed or unpacked."""
+
+    step: int  # of its checkpoint
+    num_bytes: int  # of the packed file
+    versions: dict[str, str]  # of the packages that packed it
+
+
+def pack(workdir: Workdir, path: Path, step: int | None = None) -> Packed:
+    """Writes the config, a checkpoint (None: the newest), and the metrics up to it to one file.
+
+    The run may be training. The data are not included, only their checksums.
+
+    Raises:
+      WorkdirError: there is no run, no such checkpoint, or it is damaged.
+      OSError: the file cannot be written.
+    """
+    config = workdir.read_config()
+    with CheckpointStore(workdir.checkpoints, config=config) as store:
+
+        def read(one: int) -> dict[str, bytes]:
+            store.restore_weights(one)  # Raises if it is damaged.
+            return _checkpoint_files(workdir, one)
+
+        step, files = store.read(step, read)
+    lines = [line for line in read_metrics(workdir.metrics) if line["step"] <= step]
+    files[workdir.metrics.name] = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    summary = workdir.read_summary() or {}
+    kept = [workdir.config, workdir.data, *[workdir.summary] * (summary.get("step") == step)]
+    files |= {one.name: one.read_bytes() for one in kept if one.exists()}
+    about = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "step": step,
+        "versions": versions(("emergent-icl", *PACKAGES)),
+        "sha256": {name: _sha256(content) for name, content in sorted(files.items())},
+    }
+    content = _zipped({_MANIFEST: json.dumps(about, indent=2).encode(), **files})
+    write_whole(path, content)
+    return Packed(step, len(content), about["versions"])
+
+
+def unpack(path: Path, workdir: Workdir) -> Packed:
+    """Makes a packed run the run of a new or empty folder; `train` and `load_run` continue there.
+
+    Raises:
+      PackError: the file is damaged or something else, or the folder is not empty. Nothing was
+        changed.
+      OSError: the file cannot be read, or the folder cannot be written.
+    """
+    if workdir.path.exists() and (not workdir.path.is_dir() or any(workdir.path.iterdir())):
+        raise PackError(f"{workdir.path} is not empty: a run is unpacked into a new folder")
+    files, about = _read(path)
+    partial = workdir.path.with_name(f"{workdir.path.name}.unpacking")
+    shutil.rmtree(partial, ignore_errors=True)
+    for name, content in files.items():
+        write_whole(partial / name, content)
+    # All or nothing: the folder becomes a run at once.
+    os.replace(partial, workdir.path)
+    return Packed(about["step"], path.stat().st_size, about["versions"])
+
+
+def _checkpoint_files(workdir: Workdir, step: int) -> dict[str, bytes]:
+    folder = workdir.checkpoints / str(step)
+    try:
+        files = sorted(one for one in folder.rglob("*") if one.is_file())
+        return {one.relative_to(workdir.path).as_posix(): one.read_bytes() for one in files}
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _zipped(files: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, one in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _DATE), one, zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files of a packed run and its manifest; raises PackError unless all are intact."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read(_MANIFEST))
+            if about["format"] != FORMAT:
+                raise ValueError(f"its format is {about['format']!r}")
+            if about["version"] != FORMAT_VERSION:
+                raise PackError(
+                    f"{path} has version {about['version']} of the format; this program reads "
+                    f"version {FORMAT_VERSION}"
+                )
+            checksums = about["sha256"]
+            if strange := [name for name in checksums if not _NAME.fullmatch(name)]:
+                raise ValueError(f"it holds {strange[0]}")
+            files = {name: archive.read(name) for name in checksums}
+        damaged = [name for name, content in files.items() if _sha256(content) != checksums[name]]
+    except (OSError, PackError):
+        raise
+    except Exception as error:  # A damaged archive can raise nearly anything.
+        raise PackError(f"{path} is not an intact packed run: {error}") from error
+    if damaged:
+        raise PackError(f"{path} is damaged: the checksum of {damaged[0]} does not match")
+    return files, about
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
