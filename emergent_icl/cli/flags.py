@@ -85,7 +85,7 @@ def format_flag() -> flags.FlagHolder[str]:
 def data_flags() -> Callable[[], dict[str, str]]:
     """Flags for moved data; returns a function that gives them as overrides of a config."""
     places = {
-        "data.data_dir": ("data_dir", "Folder of the TFDS datasets"),
+        "data.data_dir": ("data_dir", "Folder of the TFDS datasets, or a file of prepare-data"),
         "data.images.path": ("images_path", "Folder or file of images"),
         "data.features.path": ("features_path", "File of feature vectors"),
     }

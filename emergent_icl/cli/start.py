@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "train", "evaluate", "compare", "describe", "inspect_data", "inspect_run", "options", "sweep",
-    "reproduce", "pack", "unpack", "pages",
+    "reproduce", "pack", "unpack", "prepare_data", "pages",
 )  # fmt: skip
 ON_DEVICES = ("train", "evaluate", "describe")
 # A signal stops these at the next step.

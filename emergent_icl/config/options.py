@@ -40,8 +40,9 @@ OPTIONS: dict[str, Option] = {
             "Data source: 'omniglot', 'glyphs' (procedural characters), 'gaussian' (clusters of "
             "vectors), 'images' (your own images), 'features' (your own vectors), or 'symbolic' "
             "(integers)."),
-        "data_dir": Option("", rules.STRING, "Folder of TFDS datasets; '' means "
-            "TFDS_DATA_DIR or, if unset, TFDS's own default.", per_machine=True, reopenable=True),
+        "data_dir": Option("", rules.STRING, "Folder of TFDS datasets, or a file that "
+            "prepare-data wrote; '' means TFDS_DATA_DIR or, if unset, TFDS's own default.",
+            per_machine=True, reopenable=True),
         "cache_dir": Option("", rules.STRING, "Cache folder for decoded and generated images; "
             "'' means the user's cache folder.", per_machine=True, reopenable=True),
         "image_size": Option(105, integer(8, 105), "Height and width in pixels, 8 to 105. Below "

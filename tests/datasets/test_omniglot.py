@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import needs_omniglot
+from launching import launch
 
 from emergent_icl.data.sources import omniglot
 from emergent_icl.data.sources.cache import cache_folder
@@ -76,6 +77,60 @@ print(bank.examples.sum(dtype="int64"), min(seconds))
     total, seconds = done.stdout.split()
     assert int(total) == bank.examples.sum(dtype=np.int64)
     assert float(seconds) < 1
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Drawings of the right shape, in place of the real ones."""
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 256, (1623, 20, -(-(105**2) // 8)), np.uint8)
+    names = np.array([f"Alphabet_{index}" for index in range(1623)])
+    monkeypatch.setattr(omniglot, "_decode", lambda data_dir: {"packed": bits, "names": names})
+    omniglot._names.cache_clear()
+    yield
+    omniglot._names.cache_clear()
+
+
+def elsewhere(data, tmp_path, file):
+    """Options of a machine that has only a file."""
+    data = data.copy_and_resolve_references()
+    data.cache_dir, data.data_dir, data.image_size = str(tmp_path / "there"), str(file), 105
+    return data
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_a_prepared_file_replaces_the_dataset(by, made_up, data, tmp_path, monkeypatch):
+    file = tmp_path / "omniglot.npz"
+    here = data.copy_and_resolve_references()
+    here.cache_dir, here.image_size = str(tmp_path / "here"), 105
+    omniglot.prepare(file, here)
+    expected = omniglot.load_omniglot(here)
+
+    def fail(data_dir):
+        raise AssertionError("TFDS was asked")
+
+    monkeypatch.setattr(omniglot, "_decode", fail)
+    there = elsewhere(data, tmp_path, file)
+    if by == "variable":
+        monkeypatch.setenv("TFDS_DATA_DIR", there.data_dir)
+        there.data_dir = ""
+    found = omniglot.load_omniglot(there)
+    assert (found.examples == expected.examples).all()
+    assert (found.class_names, found.source) == (expected.class_names, expected.source)
+
+
+def test_a_file_that_was_not_prepared_is_refused(data, tmp_path):
+    (tmp_path / "file").write_bytes(b"PK something")
+    with pytest.raises(omniglot.DataUnavailableError, match="file is not an intact file of Omni"):
+        omniglot.load_omniglot(elsewhere(data, tmp_path, tmp_path / "file"))
+
+
+@needs_omniglot
+def test_the_command_writes_the_real_drawings(data, bank, tmp_path):
+    done = launch("prepare_data", f"--out={tmp_path / 'file'}", f"--data_dir={data.data_dir}")
+    assert done.returncode == 0, done.stderr
+    there = elsewhere(data, tmp_path, tmp_path / "file")
+    assert (omniglot.load_omniglot(there).examples == bank.examples).all()
 
 
 def test_without_data_or_network_the_error_gives_instructions(data, tmp_path, monkeypatch):

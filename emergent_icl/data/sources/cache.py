@@ -33,29 +33,33 @@ def load_or_build(path: Path, content: Mapping[str, object], build: Callable[[],
     `content` (JSON-serializable) identifies what the arrays are made from. Files that are damaged,
     or have another version or content, are replaced. Failure to write only logs a warning.
     """
-    header = {"format": FORMAT, "version": FORMAT_VERSION, "content": dict(content)}
     try:
-        return _read(path, header)
-    except OSError:  # Missing or unreadable; `_write` reports a failing disk.
+        return read(path, content)
+    except OSError:  # Missing or unreadable; `write` reports a failing disk.
         pass
     except Exception as error:  # A damaged archive can raise nearly anything.
         logger.warning("Rebuilding the cache %s: %s", path, error)
     arrays = build()
     try:
-        _write(path, header, arrays)
+        write(path, content, arrays)
     except OSError as error:
         logger.warning("Cannot write the cache %s (%s); continuing without it", path, error)
     return arrays
 
 
-def _read(path: Path, header: Mapping[str, object]) -> Arrays:
+def read(path: Path, content: Mapping[str, object]) -> Arrays:
+    """Loads arrays of this content from a file.
+
+    Raises:
+      OSError: it cannot be opened. Nearly anything else: it is damaged or something else.
+    """
     # NumPy would leave the file open if it is not an archive.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         if "header" not in stored.files:
             raise ValueError("it is not a cache of this library")
         found = json.loads(str(stored["header"]))
         checksums = found.pop("checksums", None)
-        if found != json.loads(json.dumps(header)):
+        if found != json.loads(json.dumps(_header(content))):
             raise ValueError("its version or content differs")
         arrays = {name: stored[name] for name in stored.files if name != "header"}
     if checksums != _checksums(arrays):
@@ -63,9 +67,10 @@ def _read(path: Path, header: Mapping[str, object]) -> Arrays:
     return arrays
 
 
-def _write(path: Path, header: Mapping[str, object], arrays: Arrays) -> None:
+def write(path: Path, content: Mapping[str, object], arrays: Arrays) -> None:
+    """Writes arrays atomically, for `read`; creates the folder. Raises OSError if it cannot."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**header, "checksums": _checksums(arrays)})
+    text = json.dumps({**_header(content), "checksums": _checksums(arrays)})
     whole: dict[str, Any] = {"header": np.array(text), **arrays}
     # Renaming is atomic: readers see the whole file or none.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
@@ -77,6 +82,10 @@ def _write(path: Path, header: Mapping[str, object], arrays: Arrays) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _header(content: Mapping[str, object]) -> dict[str, object]:
+    return {"format": FORMAT, "version": FORMAT_VERSION, "content": dict(content)}
 
 
 def _checksums(arrays: Arrays) -> dict[str, int]:

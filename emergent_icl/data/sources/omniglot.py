@@ -80,11 +80,11 @@ def _arrays(data_dir: str, cache_dir: str, size: int) -> cache.Arrays:
         return cache.cache_folder(cache_dir) / f"omniglot-{TFDS_VERSION}-{size}px.npz"
 
     def cached(size: int, build: Callable[[], cache.Arrays], **filters: str) -> cache.Arrays:
-        content = {"dataset": TFDS_NAME, "tfds_version": TFDS_VERSION, "size": size, **filters}
-        return cache.load_or_build(path(size), content, build)
+        return cache.load_or_build(path(size), _content(size) | filters, build)
 
     def full() -> cache.Arrays:
-        return cached(FULL_SIZE, lambda: _decode(data_dir))
+        where = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "")).expanduser()
+        return _prepared(where) if where.is_file() else cached(FULL_SIZE, lambda: _decode(data_dir))
 
     if size == FULL_SIZE:
         full_size = full()
@@ -94,6 +94,32 @@ def _arrays(data_dir: str, cache_dir: str, size: int) -> cache.Arrays:
         known = cache.stored_checksum(path(FULL_SIZE), "packed")
         return arrays if known is None else arrays | {"source": np.array(known)}
     return arrays
+
+
+def _content(size: int) -> dict[str, Any]:
+    """What identifies cached arrays and prepared files."""
+    return {"dataset": TFDS_NAME, "tfds_version": TFDS_VERSION, "size": size}
+
+
+def prepare(path: Path, data: ml_collections.ConfigDict) -> None:
+    """Writes all drawings, one bit per pixel, to a file that `data.data_dir` may name.
+
+    Raises:
+      DataUnavailableError: Omniglot is not available here. OSError: the file cannot be written.
+    """
+    arrays = _arrays(data.data_dir, data.cache_dir, FULL_SIZE)
+    cache.write(path, _content(FULL_SIZE), {name: arrays[name] for name in ("packed", "names")})
+
+
+def _prepared(path: Path) -> cache.Arrays:
+    """Packed drawings and names from a file that `prepare` wrote."""
+    try:
+        return cache.read(path, _content(FULL_SIZE))
+    except Exception as error:  # A damaged archive can raise nearly anything.
+        raise DataUnavailableError(
+            f"{path} is not an intact file of Omniglot, as the command prepare-data writes it "
+            f"({error})"
+        ) from error
 
 
 @unchanged_process()
@@ -156,7 +182,8 @@ _ADVICE = """Omniglot is not in {where} and cannot be downloaded ({error}).
   Prepare it on a machine with internet access:
     python -c "import tensorflow_datasets as tfds; tfds.load('omniglot')"
   Copy the folder ~/tensorflow_datasets/omniglot to this machine, and set TFDS_DATA_DIR (or
-  --config.data.data_dir) to the folder that contains 'omniglot'.
+  --config.data.data_dir) to the folder that contains 'omniglot'. Or write one file there, which
+  needs no TensorFlow here, and set it to that file: emergent-icl prepare-data --out=FILE
   Procedural characters need no download: --config=glyphs:demo"""
 
 _DAMAGED = """Omniglot in {where} is damaged ({why}).

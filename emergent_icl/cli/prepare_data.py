@@ -1,0 +1,30 @@
+"""Write Omniglot as one file, which opens without TensorFlow and TFDS.
+
+python -m experiments.prepare_data --out=FILE [--data_dir=DIR]
+
+To use it, set TFDS_DATA_DIR or --config.data.data_dir to the file, also on another machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from emergent_icl.cli import console
+from emergent_icl.cli.flags import data_flags
+from emergent_icl.config.configs import with_options
+from emergent_icl.data.sources import omniglot
+from emergent_icl.presets import base
+
+_data_overrides = data_flags()
+_OUT = flags.DEFINE_string("out", None, "File to write (45 MB).", required=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes the file."""
+    with console.command(argv):
+        path = Path(_OUT.value).expanduser()
+        config = with_options(base.get_config(), _data_overrides())
+        console.write(path, lambda: omniglot.prepare(path, config.data))
