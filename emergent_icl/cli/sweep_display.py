@@ -14,6 +14,7 @@ from emergent_icl.plots.style import duration_text
 from emergent_icl.plots.sweep_tables import finding_rows
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir
+from emergent_icl.sweeps.execute.dry_run import HoursNeeded, Rehearsal
 from emergent_icl.sweeps.execute.loop import Failure, Watcher, failure_of
 from emergent_icl.sweeps.jobs import Job, JobTime
 from emergent_icl.sweeps.registration import REGISTERED, registered_text
@@ -42,6 +43,36 @@ def print_plan(jobs: Sequence[Job], estimates: Mapping[str, JobTime], num_slots:
         f"{sum(job.num_runs for job in jobs)} runs in {len(jobs)} programs, "
         f"{duration_text(sum(left))} of computing left: about {duration_text(wall)} with "
         f"{num_slots} at a time. Steps were timed on this machine."
+    )
+
+
+def rehearsal_line(name: str, found: Rehearsal) -> str:
+    """The result of a dry run in one line."""
+    if found.failure:
+        return f"failed    {name}  {found.failure}"
+    return f"complete  {name}  {'  '.join(_rehearsal_cells(found))}"
+
+
+def print_rehearsals(found: Mapping[str, Rehearsal], needed: Mapping[str, HoursNeeded]) -> None:
+    """Prints a row for each kind of run, then the estimated time of each finding."""
+    headers = dict.fromkeys(("per step", "peak memory", "launches"), NUMBER)
+    rows = [(name, *_rehearsal_cells(one)) for name, one in found.items()]
+    print_table("Dry run", {"run": NAME, **headers}, rows)
+    times = [
+        (name, f"{one.num_runs}", "unknown" if one.hours is None else f"{one.hours:,.1f}")
+        for name, one in needed.items()
+    ]
+    columns = {"finding": NAME, "runs": NUMBER, "device-hours": NUMBER}
+    print_table("Estimated time of all runs on one device like this one", columns, times)
+
+
+def _rehearsal_cells(found: Rehearsal) -> tuple[str, str, str]:
+    if found.step_seconds is None or found.peak_bytes is None or found.launch_seconds is None:
+        return "failed", "-", "-"
+    return (
+        f"{1e3 * found.step_seconds:.3g} ms",
+        f"{found.peak_bytes / 1e9:.2f} GB",
+        f"{found.launch_seconds:.0f} s",
     )
 
 

@@ -20,6 +20,7 @@ from emergent_icl.plots.sweep_figures import finding_figure, save, summary_figur
 from emergent_icl.runs.locks import is_locked
 from emergent_icl.runs.workdir import Workdir, write_whole
 from emergent_icl.sweeps import registration
+from emergent_icl.sweeps.execute import dry_run
 from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
 from emergent_icl.sweeps.execute.loop import Place, PlaceError, Stopped, run_jobs
 from emergent_icl.sweeps.jobs import Job, check_root, distinct, estimate, make_jobs
@@ -56,7 +57,11 @@ _REQUEST = {
     ),
     "grace_seconds": _positive("grace", 90, "A job saves this many seconds before its time limit."),
 }
-flags.mark_bool_flags_as_mutual_exclusive(["plan", "status", "register"])
+_DRY_RUN = flags.DEFINE_boolean(
+    "dry_run", False, "Take a few steps of every kind of run, save, resume, and evaluate it below "
+    "DIR/dry_run; print times and memory and exit.",
+)  # fmt: skip
+flags.mark_bool_flags_as_mutual_exclusive(["plan", "status", "register", "dry_run"])
 # absl's help adds that it may be repeated.
 _SET = flags.DEFINE_multi_string(
     "set", [], "OPTION=VALUE for the config that all conditions start from"
@@ -91,6 +96,8 @@ def launch(
         elif _STATUS.value:
             jobs = distinct(make_jobs(sweeps, root, _RUNS.value))
             sweep_display.print_status(jobs, _job_states())
+        elif _DRY_RUN.value:
+            _rehearse(sweeps, root / "dry_run")
         else:
             _run(sweeps, root, {"preset": preset, "changes": changes})
 
@@ -130,6 +137,24 @@ def _run(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
     if failures:
         retry = "" if _EXECUTOR.value == "local" or _RETRY.value else " --retry_failed"
         console.say(f"To retry failed programs:\n  {console.command_line()}{retry}")
+        sys.exit(1)
+
+
+def _rehearse(sweeps: Sequence[Sweep], root: Path) -> None:
+    """Runs a few steps of every kind of run, and prints what all of them will take."""
+    jobs = dry_run.kinds_of_jobs(sweeps, root)
+    console.say(f"{len(jobs)} kinds of runs, {dry_run.ALL_STEPS} steps each")
+    found = {}
+    try:
+        for name, one in dry_run.dry_run(jobs, root, _command, STOP_SIGNALS.poll):
+            found[name] = one
+            console.say(sweep_display.rehearsal_line(name, one))
+    except Stopped as error:
+        console.say(f"{error.said} To resume:\n  {console.command_line()}")
+        sys.exit(128 + error.signal)
+    hours = dry_run.hours_by_finding(sweeps, root, found)
+    sweep_display.print_rehearsals(found, hours)
+    if any(one.failure for one in found.values()):
         sys.exit(1)
 
 

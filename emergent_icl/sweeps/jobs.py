@@ -32,7 +32,7 @@ LAUNCH_SECONDS = 10.0
 # An evaluation has no gradients: about a third of a training step's operations.
 EVALUATION_SHARE = 1 / 3
 # Files that commands create before the first job begins.
-_BEFORE_A_SWEEP = ("registration.json", "slurm", "*.tmp")
+_BEFORE_A_SWEEP = ("registration.json", "slurm", "dry_run", "*.tmp")
 _REPLICAS = "training.replica_overrides"
 
 # Key of a config -> the folders of its runs, each with its seeds.
@@ -178,6 +178,16 @@ class JobTime(NamedTuple):
     step_seconds: float  # Per step of one run.
 
 
+def job_time(job: Job, step_seconds: float) -> JobTime:
+    """The estimated time of a job, given that of a training step of one of its runs."""
+    config = job.config
+    steps, batches = config.training.num_steps, config.evaluation.num_sequences
+    batches /= config.training.batch_size
+    evaluations = math.ceil(steps / config.evaluation.every) * len(config.evaluation.modes)
+    all_steps = steps + EVALUATION_SHARE * evaluations * batches
+    return JobTime(LAUNCH_SECONDS + job.num_runs * step_seconds * all_steps, steps, step_seconds)
+
+
 def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:
     """Estimated time of each job, by name; times one step per shape of model and batch."""
     timed: dict[tuple[object, ...], float | None] = {}
@@ -191,12 +201,7 @@ def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:
         if (seconds := timed.get(shape)) is None:
             seconds = timed[shape] = step_cost(config, task, timed=True).step_seconds
             assert seconds is not None
-        steps, batches = config.training.num_steps, config.evaluation.num_sequences
-        batches /= config.training.batch_size
-        evaluations = math.ceil(steps / config.evaluation.every) * len(config.evaluation.modes)
-        all_steps = steps + EVALUATION_SHARE * evaluations * batches
-        total = LAUNCH_SECONDS + job.num_runs * seconds * all_steps
-        times[job.name] = JobTime(total, steps, seconds)
+        times[job.name] = job_time(job, seconds)
     return times
 
 

@@ -1,0 +1,144 @@
+"""A dry run: a few steps of each kind of job at full size, saved and resumed, and their cost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from emergent_icl.config.configs import with_options
+from emergent_icl.runs.records import read_metrics
+from emergent_icl.runs.workdir import Workdir, read_object
+from emergent_icl.sweeps.execute import loop
+from emergent_icl.sweeps.jobs import Job, distinct, job_time, make_jobs
+from emergent_icl.sweeps.spec import Sweep
+
+FILE = "dry_run.json"
+# A first command takes some steps and saves; a second one resumes, takes the rest, and evaluates.
+FIRST_STEPS, ALL_STEPS, NUM_SEQUENCES = 4, 6, 32
+_SHORT = {
+    "training.num_steps": ALL_STEPS,
+    "training.log_every": 1,
+    "training.steps_per_call": 1,
+    "evaluation.every": ALL_STEPS,
+    "evaluation.num_sequences": NUM_SEQUENCES,
+    "checkpoints.every": ALL_STEPS,
+    "checkpoints.keep": 1,
+}
+
+
+class Rehearsal(NamedTuple):
+    """What a dry run of a job measured; times and memory are None if it failed."""
+
+    step_seconds: float | None = None  # of a training step of one run
+    peak_bytes: int | None = None  # resident memory of the process
+    launch_seconds: float | None = None  # from launch to exit, of both commands together
+    failure: str = ""  # the last line of its log
+
+
+class HoursNeeded(NamedTuple):
+    """What a finding would take on one device like this one."""
+
+    num_runs: int
+    hours: float | None  # None if one of its jobs failed
+
+
+def kinds_of_jobs(sweeps: Sequence[Sweep], root: Path) -> dict[str, Job]:
+    """One run of each condition and one draw of each search, by 'SWEEP/CONDITION[/search]'."""
+    found: dict[str, Job] = {}
+    for job in make_jobs(sweeps, root, runs_per_job=1):
+        name = f"{job.sweep}/{job.condition}{'/search' * job.is_search}"
+        first = job.config.training.replica_overrides[:1]
+        short = with_options(job.config, {**_SHORT, "training.replica_overrides": first})
+        found.setdefault(name, job._replace(config=short, waits_for=None))
+    return found
+
+
+def dry_run(
+    jobs: Mapping[str, Job],
+    root: Path,
+    command: loop.Command,
+    stop_requested: Callable[[], signal.Signals | None],
+) -> Iterator[tuple[str, Rehearsal]]:
+    """Yields the name and the measurements of each job; those in `root`/dry_run.json are reused.
+
+    Jobs with the same folder, whose runs are the same, run once.
+
+    Raises:
+      Stopped: a signal was received. WorkdirError: dry_run.json is damaged.
+    """
+    path = root / FILE
+    stored = read_object(path, "record of a dry run") if path.exists() else {}
+    by_folder: dict[str, Rehearsal] = {}
+    for name, job in jobs.items():
+        if job.name not in by_folder:
+            known = stored.get(job.name)
+            found = Rehearsal(**known) if known else _rehearse(job, command, stop_requested)
+            by_folder[job.name] = found
+            if not found.failure:
+                stored[job.name] = found._asdict()
+                Workdir.write_json(path, stored)
+        yield name, by_folder[job.name]
+
+
+def hours_by_finding(
+    sweeps: Sequence[Sweep], root: Path, found: Mapping[str, Rehearsal]
+) -> dict[str, HoursNeeded]:
+    """Estimated device-hours of all runs of each sweep, searches included."""
+    needed = {}
+    for sweep in sweeps:
+        jobs = distinct(make_jobs([sweep], root))
+        seconds: list[float] = []
+        for job in jobs:
+            measured = found[f"{job.sweep}/{job.condition}{'/search' * job.is_search}"]
+            if measured.step_seconds is not None:
+                seconds.append(job_time(job, measured.step_seconds).seconds)
+        hours = sum(seconds) / 3600 if len(seconds) == len(jobs) else None
+        needed[sweep.name] = HoursNeeded(sum(job.num_runs for job in jobs), hours)
+    return needed
+
+
+def _rehearse(
+    job: Job, command: loop.Command, stop_requested: Callable[[], signal.Signals | None]
+) -> Rehearsal:
+    job.workdir.make()
+    peaks, started = [], time.monotonic()
+    with loop.own_log(job.workdir) as log:
+        job.workdir.claim(job.config)
+        for words, expected in (
+            ([f"--stop_after={FIRST_STEPS}"], 128 + signal.SIGTERM),
+            ([], 0),
+        ):
+            process = loop.start_process([*command(job.workdir), *words], log)
+            peaks.append(_peak_bytes(process, stop_requested))
+            # A rehearsal that was interrupted may already be further.
+            if process.returncode not in (0, expected):
+                break
+    seconds = time.monotonic() - started
+    if failure := loop.failure_of(job, f"exit status {process.returncode}"):
+        return Rehearsal(failure=failure.lines[-1] if failure.lines else failure.how)
+    rates = [line.get("steps_per_second") for line in read_metrics(job.workdir.metrics)]
+    return Rehearsal(statistics.median(1 / rate for rate in rates if rate), max(peaks), seconds)
+
+
+def _peak_bytes(
+    process: subprocess.Popen[bytes], stop_requested: Callable[[], signal.Signals | None]
+) -> int:
+    """Waits for a process and sets its exit status; returns its greatest resident memory."""
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            # In bytes on macOS, in KiB elsewhere.
+            return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        if number := stop_requested():
+            process.terminate()
+            process.wait()
+            raise loop.Stopped(number, "Stopped the dry run.", ())
+        time.sleep(loop.POLL_SECONDS)

@@ -1,0 +1,86 @@
+"""A dry run takes a few steps of every kind of run, and estimates what all of them need."""
+
+import json
+
+import pytest
+import tiny_sweep
+from launching import launch
+
+from emergent_icl.runs.workdir import Workdir
+from emergent_icl.sweeps.execute import dry_run
+from emergent_icl.sweeps.execute.dry_run import FILE, Rehearsal
+from emergent_icl.sweeps.jobs import distinct, make_jobs
+
+SEARCHED = tiny_sweep.get_sweep("searched")
+KINDS = ["tiny/p=0/search", "tiny/p=0", "tiny/p=1/search", "tiny/p=1"]
+
+
+def never():
+    return None
+
+
+def test_there_is_one_kind_per_condition_and_search(tmp_path):
+    jobs = dry_run.kinds_of_jobs([SEARCHED], tmp_path)
+    assert list(jobs) == KINDS
+    for job in jobs.values():
+        assert job.num_runs == 1
+        assert job.config.training.num_steps == dry_run.ALL_STEPS
+        assert job.config.evaluation.num_sequences == dry_run.NUM_SEQUENCES
+        assert job.config.training.batch_size == SEARCHED.base.training.batch_size
+    # Conditions keep what distinguishes them.
+    assert jobs["tiny/p=1"].config.data.sequences.p_bursty == 1.0
+    assert not any(tmp_path.iterdir())
+
+
+def test_device_hours_count_every_run_and_every_draw(tmp_path):
+    found = dict.fromkeys(KINDS, Rehearsal(step_seconds=3600.0))
+    needed = dry_run.hours_by_finding([SEARCHED], tmp_path, found)["tiny"]
+    jobs = distinct(make_jobs([SEARCHED], tmp_path))
+    runs = sum(job.num_runs for job in jobs)
+    assert needed.num_runs == runs == 2 * (5 + 2)
+    # 40 steps of an hour each, and evaluations.
+    assert 40 * runs < needed.hours < 60 * runs
+    found["tiny/p=1"] = Rehearsal(failure="no memory")
+    assert dry_run.hours_by_finding([SEARCHED], tmp_path, found)["tiny"].hours is None
+
+
+def test_measured_jobs_are_not_run_again(tmp_path):
+    jobs = dry_run.kinds_of_jobs([SEARCHED], tmp_path)
+    known = Rehearsal(0.5, 1000, 2.0)
+    stored = {job.name: known._asdict() for job in jobs.values()}
+    Workdir.write_json(tmp_path / FILE, stored)
+
+    def command(workdir):
+        raise AssertionError("it was run")
+
+    assert dict(dry_run.dry_run(jobs, tmp_path, command, never)) == dict.fromkeys(KINDS, known)
+
+
+def test_a_job_that_fails_says_why_and_the_others_continue(tmp_path):
+    jobs = dry_run.kinds_of_jobs([SEARCHED], tmp_path)
+
+    def command(workdir):
+        return ["sh", "-c", "echo out of memory; exit 1"]
+
+    found = dict(dry_run.dry_run(jobs, tmp_path, command, never))
+    assert found == dict.fromkeys(KINDS, Rehearsal(failure="out of memory"))
+    assert not (tmp_path / FILE).exists()
+
+
+@pytest.mark.faults
+def test_the_command_trains_saves_resumes_and_evaluates(tmp_path):
+    done = launch("sweep", "--sweep=tests/tiny_sweep.py", f"--workdir={tmp_path}", "--dry_run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 kinds of runs, 6 steps each" in done.stdout
+    assert "device-hours" in done.stdout
+    root = tmp_path / "dry_run"
+    for name in ("tiny/p=0/seeds=0", "tiny/p=1/seeds=0"):
+        log = (root / name / "train.log").read_text()
+        assert "Stopped after step 4; the state is saved." in log
+        assert "after step 4" in log[log.index("Stopped") :]
+        measured = json.loads((root / FILE).read_text())[name]
+        assert measured["step_seconds"] > 0
+        assert measured["peak_bytes"] > 1e6
+    assert not list(tmp_path.glob("tiny"))
+    # The sweep itself may begin there.
+    assert launch("sweep", "--sweep=tests/tiny_sweep.py", f"--workdir={tmp_path}", "--status")
