@@ -6,8 +6,6 @@ The file holds the config, the newest checkpoint, and the metrics, but not the d
 'unpack' reads it. The run may be training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

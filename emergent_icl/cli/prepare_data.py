@@ -5,8 +5,6 @@ python -m experiments.prepare_data --out=FILE [--data_dir=DIR]
 To use it, set TFDS_DATA_DIR or --config.data.data_dir to the file, also on another machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

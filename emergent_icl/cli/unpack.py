@@ -3,8 +3,6 @@
 python -m experiments.unpack FILE --workdir=DIR
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Packed runs: one file that holds what a run needs to be opened or resumed elsewhere."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

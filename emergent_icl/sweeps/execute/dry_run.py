@@ -1,7 +1,5 @@
 """A dry run: a few steps of each kind of job at full size, saved and resumed, and their cost."""
 
-from __future__ import annotations
-
 import os
 import signal
 import statistics
