@@ -24,13 +24,16 @@ from emergent_icl.presets import base
 
 
 def get_config(preset: str = "small") -> ConfigDict:
-    """Presets: paper, small."""
-    base.check_preset(preset, ("paper", "small"))
+    """Presets: paper, paper28, small."""
+    base.check_preset(preset, ("paper", "paper28", "small"))
     config = base.get_config().unlock()
     config.name = "Omniglot, the paper's setting"
+    if preset != "paper":
+        config.data.update(image_size=28, inverted=True)
+    if preset == "paper28":
+        config.name = "Omniglot, the paper's model on 28 x 28 images"
     if preset == "small":
         config.name = "Omniglot, small"
-        config.data.update(image_size=28, inverted=True)
         config.data.split.update(num_rare=1523, num_common=0, num_holdout=100)
         config.model.update(encoder="mlp", num_layers=2)
         base.train_briefly(config, num_steps=10_000, evaluate_every=500)

@@ -70,7 +70,7 @@ def test_presets_and_findings_are_found_by_name_in_any_folder(tmp_path, monkeypa
         ("omniglot.py:small", "no file omniglot.py; .* did you mean 'omniglot:small'"),
         ("experiments/configs/omniglot.py:small", "no file exp.* did you mean 'omniglot:small'"),
         ("omniglt:small", "no file omniglt; .* did you mean 'omniglot:small'"),
-        ("omniglot:smal", "'smal' is unknown .*paper, small"),
+        ("omniglot:smal", "'smal' is unknown .*paper, paper28, small"),
         ("", "no file ''; it must be FILE.py"),
         ("nothing.json", "No such file or directory: nothing.json"),
         ("broken.json", "broken.json is not a config"),

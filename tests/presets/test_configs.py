@@ -44,6 +44,7 @@ CONFIGS = {
     "base.py": base.get_config,
     "omniglot.py:paper": lambda: omniglot.get_config("paper"),
     "omniglot.py:small": lambda: omniglot.get_config("small"),
+    "omniglot.py:paper28": lambda: omniglot.get_config("paper28"),
     "omniglot_augmented.py:paper": lambda: omniglot_augmented.get_config("paper"),
     "omniglot_augmented.py:small": lambda: omniglot_augmented.get_config("small"),
     "omniglot_identical.py:paper": lambda: omniglot_identical.get_config("paper"),

@@ -30,7 +30,11 @@ REDUCED = {
     "checkpoints.every": 4,
 }
 # The ResNet is the same as in omniglot.py:paper, and is the slowest part.
-WITHOUT_RESNET = ("omniglot_augmented.py:paper", "omniglot_identical.py:paper")
+WITHOUT_RESNET = (
+    "omniglot.py:paper28",
+    "omniglot_augmented.py:paper",
+    "omniglot_identical.py:paper",
+)
 # The same models on other data; they are slow, so they run with the fault tests.
 OTHER_DATA = ("omniglot_augmented.py", "omniglot_identical.py")
 PARAMS = [
