@@ -105,7 +105,8 @@ _HELP = {"--help", "-help", "-h"}
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses flags for `app.run`; exits with a message if they are wrong."""
     try:
-        argv = _joined([argv[0], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)])
+        words = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+        argv = _joined([argv[0], *map(_with_underscores, words)])
         _import_extensions(argv)
         if not _HELP.isdisjoint(argv):
             app.usage(shorthelp=True, writeto_stdout=True)
@@ -178,6 +179,13 @@ def parsed(path: str, text: str | None, current: Any = None) -> Any:
     if kind is not tuple or isinstance(value, tuple):
         return value
     return tuple(value) if isinstance(value, list | set) else (value,)
+
+
+def _with_underscores(word: str) -> str:
+    """--dry-run is --dry_run."""
+    name, equals, value = word.partition("=")
+    is_flag = name.startswith("--") and not name.startswith(_OVERRIDES)
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if is_flag else word
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

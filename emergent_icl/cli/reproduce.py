@@ -2,7 +2,7 @@
 
 python -m experiments.reproduce --preset=laptop|paper|one-split --workdir=DIR
     [--findings=burstiness,classes,...] [--seeds=8] [--dataset=omniglot|glyphs]
-    [--register | --plan | --dry_run | --status]
+    [--register | --plan | --dry-run | --status]
 
 --register records the claims before any run. Ctrl-C and SIGTERM save every run; rerun the command
 to resume.

@@ -1,7 +1,7 @@
 """Run a sweep, one of the paper's or your own, and judge its claim.
 
 python -m experiments.sweep --sweep=NAME[:preset] --workdir=DIR [--seeds=5]
-    [--register | --plan | --dry_run | --status]
+    [--register | --plan | --dry-run | --status]
 
 All missing runs are trained. --register records the claim before any run. Several sweeps,
 comma-separated, run together. Ctrl-C and SIGTERM save every run; rerun the command to resume.

@@ -69,7 +69,7 @@ def test_a_job_that_fails_says_why_and_the_others_continue(tmp_path):
 
 @pytest.mark.faults
 def test_the_command_trains_saves_resumes_and_evaluates(tmp_path):
-    done = launch("sweep", "--sweep=tests/tiny_sweep.py", f"--workdir={tmp_path}", "--dry_run")
+    done = launch("sweep", "--sweep=tests/tiny_sweep.py", f"--workdir={tmp_path}", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 kinds of runs, 6 steps each" in done.stdout
     assert "device-hours" in done.stdout
