@@ -63,8 +63,9 @@ OPTIONS: dict[str, Option] = {
             "vector component. For 'gaussian' it is epsilon: an exemplar is (mean + epsilon * "
             "noise) / sqrt(1 + epsilon^2).", per_replica=True, reopenable=True),
         "feeder": Option("auto", one_of(registry.FEEDERS, ("auto",)),
-            "How batches reach the training loop: 'tfdata', 'python', or 'auto' (tf.data if "
-            "TensorFlow is installed). All yield the same batches.", per_machine=True),
+            "How batches reach the training loop: 'tfdata', 'python', or 'auto' (tf.data for "
+            "images or several hosts, if TensorFlow is installed). All yield the same batches.",
+            per_machine=True),
     }),
     **section("data.split", {
         "seed": Option(1337, rules.SEED,

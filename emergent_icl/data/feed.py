@@ -120,10 +120,16 @@ def _items(leaves: Sequence[np.ndarray], steps_per_call: int) -> Iterator[Sequen
         yield SequenceBatch(*(leaf[first : first + steps_per_call] for leaf in leaves))
 
 
-def resolve_feeder(name: str) -> str:
-    """Replaces 'auto' by 'tfdata' if TensorFlow is installed, else by 'python'."""
+def resolve_feeder(name: str, kind: str = "image", host_count: int = 1) -> str:
+    """Replaces 'auto' by 'tfdata' where it helps and TensorFlow is installed, else by 'python'.
+
+    Importing TensorFlow takes 2 seconds and 0.4 GB. On one host, tf.data is no faster than the
+    other feeder; the paper's experiments, on images, use it all the same.
+    """
     if name != "auto":
         return name
+    if kind != "image" and host_count == 1:
+        return "python"
     try:
         is_installed = importlib.util.find_spec("tensorflow") is not None
     except ValueError:  # A blocked module: sys.modules['tensorflow'] is None.

@@ -93,7 +93,7 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
         layout.place(devices.stack_replicas(hypers)),
         devices.place_bank(experiment.arrays()),
         spec,
-        resolve_feeder(config.data.feeder),
+        resolve_feeder(config.data.feeder, task.shape.kind, spec.host_count),
     )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from emergent_icl.config.registry import FEEDERS, SEQUENCE_TYPES
-from emergent_icl.data.feed import BLOCK_STEPS, FeedSpec, sample_block
+from emergent_icl.data.feed import BLOCK_STEPS, FeedSpec, resolve_feeder, sample_block
 from emergent_icl.data.sequences.classes import ClassSpace, SequenceBatch
 from emergent_icl.data.sequences.split import ClassSplit
 from emergent_icl.data.sequences.types import SequenceOptions
@@ -40,6 +40,16 @@ def test_both_feeders_yield_the_same_batches(start, steps_per_call):
     ours, theirs = (take(name, feed_spec, start, 20) for name in ("python", "tfdata"))
     assert ours.labels.shape == (20, steps_per_call, 1, 8, 9)
     assert_same(ours, theirs)
+
+
+def test_auto_uses_tensorflow_only_where_it_is_installed_and_helps(monkeypatch):
+    found = {"image": "tfdata", "vector": "python", "integer": "python"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert {kind: resolve_feeder("auto", kind) for kind in found} == found
+    assert resolve_feeder("auto", "vector", host_count=2) == "tfdata"
+    assert resolve_feeder("tfdata", "vector") == "tfdata"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert {resolve_feeder("auto", kind, 2) for kind in found} == {"python"}
 
 
 @pytest.mark.parametrize("start", [1, BLOCK_STEPS - 1, BLOCK_STEPS, 100])
