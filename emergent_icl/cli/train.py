@@ -87,7 +87,7 @@ def _stop_request(display: Display) -> signal.Signals | None:
     """A signal that was received, or SIGTERM beyond --max_minutes or --stop_after."""
     minutes, last = _MINUTES.value, _STOP_AFTER.value
     is_late = minutes is not None and time.monotonic() - start.STARTED >= 60 * minutes
-    is_far = last is not None and display.step >= last
+    is_far = last is not None and display.reached_step >= last
     return STOP_SIGNALS.poll() or (signal.SIGTERM if is_late or is_far else None)
 
 

@@ -32,18 +32,18 @@ _LONGEST_LINE = 2**16
 class Display:
     """Receives the events of a run; this one prints nothing. Commands pass one that does."""
 
-    step = 0  # the last one that was reached
+    reached_step = 0
 
     def started(self, facts: dict[str, Any]) -> None:
         """Called before compilation; `facts` are what `facts` returns."""
-        self.step = facts["first_step"]
+        self.reached_step = facts["first_step"]
 
     def set_aside(self, step: int, why: str, place: Path) -> None:
         """Called after an unreadable checkpoint was moved to another place."""
 
     def advanced(self, step: int) -> None:
         """Called after the device call that ends with this step was dispatched."""
-        self.step = step
+        self.reached_step = step
 
     def logged(self, step: int, records: dict[str, Record]) -> None:
         """Called after metrics were written, by replica name ('' for a single run)."""

@@ -133,7 +133,7 @@ def test_deleting_the_folder_ends_the_run(tmp_path):
         shutil.rmtree(folder, ignore_errors=True)
         status, _, err = process.wait()
     assert status == 1
-    assert "Deleted while the run wrote to it" in only_message(err)
+    assert "Deleted during the run" in only_message(err)
     # Nothing is left that another run could mistake for its own.
     assert not folder.exists()
 
