@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGING := pyproject.toml requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-bare test-faults test-services record lint docs site wheel release lock
+.PHONY: help install install-dev demo test test-bare test-faults test-services accelerator-check record lint docs site wheel release lock
 
 help:
 	@echo "make install   create $(VENV) with the pinned dependencies"
@@ -14,7 +14,8 @@ help:
 	@echo "make demo      train on procedural glyphs (about a minute on 2 cores)"
 	@echo "make test      run the tests (about 5 minutes on 2 cores)"
 	@echo "make test-bare      run the tests in a minimal environment"
-	@echo "make test-faults    run the fault-injection tests (about 9 minutes)"
+	@echo "make test-faults    run the fault-injection tests (about 11 minutes)"
+	@echo "make accelerator-check MINUTES=8   measure a machine with one GPU, then train"
 	@echo "make test-services  run the tests that need Chromium or SLURM (as root, they install SLURM)"
 	@echo "make record    update the recorded numbers and print the changes"
 	@echo "make lint      check style, formatting, and types"
@@ -54,6 +55,9 @@ test-faults: install-dev
 
 test-services: install-dev
 	$(BIN)/python -m pytest -m 'slurm or browser' -rs
+
+accelerator-check: install
+	$(BIN)/python -m experiments.accelerator_check --minutes=$(or $(MINUTES),8)
 
 record: install-dev
 	env -u XLA_FLAGS PYTHONPATH=.:tests $(BIN)/python -m net.record $(ONLY)

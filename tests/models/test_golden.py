@@ -5,103 +5,27 @@ model in float32. If one of these tests fails, find out why the model changed.
 """
 
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
+from benchmarks.golden import (
+    CASES,
+    GOLDEN,
+    IMAGE_SHAPE,
+    NUM_LABELS,
+    canonical,
+    collect,
+    compute,
+    our_name,
+)
 from emergent_icl.models.network import make_network
 from emergent_icl.presets.base import get_config
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-IMAGE_SHAPE = (105, 105, 1)
-NUM_LABELS = 40
-NUM_LAYERS = 2
-
-CASES = {
-    "transformer_resnet": {"encoder": "resnet", "sequence_model": "transformer"},
-    "lstm_resnet": {"encoder": "resnet", "sequence_model": "lstm"},
-    "vanilla_rnn_embedding_concatenated": {
-        "encoder": "embedding",
-        "sequence_model": "rnn",
-        "tokens": "concatenated",
-        "num_symbols": 40,
-    },
-}
-
-# Original module path -> (our module path, layer of the stack or None).
-RENAMES = [
-    (
-        r"input_embedder/simple_res_net/~/block_group_(\d+)/~/block_(\d+)/~/",
-        r"resnet/group_\1_block_\2/~/",
-    ),
-    (r"input_embedder/simple_res_net/~/", "resnet/"),
-    (r"input_embedder/embed$", "symbol_encoder"),
-    (r"input_embedder$", "tokens"),
-    (r"^transformer/layer_norm$", "transformer/final_norm"),
-    (r"^(transformer|rnn)/linear$", "head"),
-    (r"dense_block/linear_1$", "mlp_narrow"),
-    (r"dense_block/linear$", "mlp_widen"),
-    (r"self_attention_block/causal_self_attention/linear_3$", "attention/output"),
-    (r"self_attention_block/causal_self_attention/linear_2$", "attention/value"),
-    (r"self_attention_block/causal_self_attention/linear_1$", "attention/key"),
-    (r"self_attention_block/causal_self_attention/linear$", "attention/query"),
-    (r"(transformer_block.*)/layer_norm_1$", r"\1/mlp_norm"),
-    (r"(transformer_block.*)/layer_norm$", r"\1/attention_norm"),
-    (r"^rnn/(lstm|vanilla_rnn)_(\d+)/", r"recurrent/layer_\2/"),
-    (r"^rnn/(lstm|vanilla_rnn)/", "recurrent/layer_0/"),
-]
 FIRST_LAYER = r"(transformer_block|rnn/lstm|rnn/vanilla_rnn)/"
 SECOND_LAYER = FIRST_LAYER.replace(")/", ")_1/")
-
-
-def our_name(original):
-    """The original module path, a slash, and a leaf name -> ((module, leaf), layer)."""
-    module, leaf = original.rsplit("/", 1)
-    for pattern, replacement in RENAMES:
-        module = re.sub(pattern, replacement, module)
-    layer = None
-    if match := re.match(r"transformer/transformer_block(?:_(\d+))?/(.*)", module):
-        layer = int(match[1] or 0)
-        module = "transformer/layers/block/" + match[2]
-    leaf = {"embs": "labels"}.get(leaf, leaf)
-    return canonical(module), leaf, layer
-
-
-def canonical(module):
-    """A Haiku path without the markers that state where a module was built."""
-    module = module.replace("/~/", "/").replace("__layer_stack_with_per_layer", "layers")
-    return re.sub(r"(layers/)+", "layers/", module)
-
-
-def collect(golden, prefix):
-    """{(module, leaf): array}, with the transformer's layers stacked."""
-    found = {}
-    for key in golden.files:
-        if key.startswith(prefix):
-            module, leaf, layer = our_name(key.removeprefix(prefix))
-            found.setdefault((module, leaf), {})[layer] = golden[key]
-    return {
-        name: layers[None] if None in layers else np.stack([layers[i] for i in sorted(layers)])
-        for name, layers in found.items()
-    }
-
-
-def fill(template, values):
-    """`template` with every leaf replaced from `values`; each value is used exactly once."""
-    unused = dict(values)
-    filled = {
-        module: {leaf: jnp.asarray(unused.pop((canonical(module), leaf))) for leaf in leaves}
-        for module, leaves in template.items()
-    }
-    assert not unused, f"no place for {sorted(unused)}"
-    jax.tree.map(
-        lambda ours, theirs: np.testing.assert_equal(ours.shape, theirs.shape), template, filled
-    )
-    return filled
 
 
 def original_names(name, num_layers):
@@ -142,44 +66,10 @@ def test_parameter_names_of_deep_models_map_one_to_one(name):
     assert set(ours) == expected
 
 
-def load_case(name):
-    golden = np.load(GOLDEN / f"{name}.npz")
-    examples = golden["examples"]
-    if examples.dtype == np.uint8:
-        pixels = np.unpackbits(examples, axis=-1)[..., : 105 * 105]
-        examples = pixels.reshape(3, 3, 9, *IMAGE_SHAPE).astype(np.float32)
-    model = get_config().model.unlock()
-    model.num_layers = NUM_LAYERS
-    model.update(CASES[name])
-    return golden, examples, golden["labels"], make_network(model, NUM_LABELS)
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_agrees_with_the_reference_implementation(name):
-    golden, examples, labels, network = load_case(name)
-    with jax.default_matmul_precision("highest"):
-        key = jax.random.PRNGKey(0)
-        template, stats = jax.eval_shape(network.init, key, examples[0], labels[0])
-        # Averages start at zero.
-        stats = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), stats)
-        params = fill(template, collect(golden, "param/"))
-
-        def train(params, stats, examples, labels):
-            return network.apply(params, stats, None, examples, labels, True, "tokens")
-
-        train_jit = jax.jit(train)
-        before = stats
-        for batch in range(3):
-            before = stats
-            logits, stats = train_jit(params, stats, examples[batch], labels[batch])
-        evaluate = jax.jit(lambda p, s, x, y: network.apply(p, s, None, x, y, False, "tokens")[0])
-        eval_logits = evaluate(params, stats, examples[2], labels[2])
-
-        def loss_fn(params):
-            logits, _ = network.apply(params, before, None, examples[2], labels[2], True)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels[2][:, -1]).mean()
-
-        loss, grads = jax.jit(jax.value_and_grad(loss_fn))(params)
+    golden = np.load(GOLDEN / f"{name}.npz")
+    logits, eval_logits, loss, stats, grads = compute(name)
 
     np.testing.assert_allclose(logits, golden["logits_train"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(eval_logits, golden["logits_eval"], atol=1e-4, rtol=0)
