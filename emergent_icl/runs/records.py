@@ -32,7 +32,7 @@ _LONGEST_LINE = 2**16
 class Display:
     """Receives the events of a run; this one prints nothing. Commands pass one that does."""
 
-    reached_step = 0
+    reached_step = 0  # resumed from or dispatched
 
     def started(self, facts: dict[str, Any]) -> None:
         """Called before compilation; `facts` are what `facts` returns."""

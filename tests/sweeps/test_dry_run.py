@@ -6,6 +6,7 @@ import pytest
 import tiny_sweep
 from launching import launch
 
+from emergent_icl.config.identity import identity
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.execute import dry_run
 from emergent_icl.sweeps.execute.dry_run import FILE, Rehearsal
@@ -47,13 +48,21 @@ def test_device_hours_count_every_run_and_every_draw(tmp_path):
 def test_measured_jobs_are_not_run_again(tmp_path):
     jobs = dry_run.kinds_of_jobs([SEARCHED], tmp_path)
     known = Rehearsal(0.5, 1000, 2.0)
-    stored = {job.name: known._asdict() for job in jobs.values()}
+    stored = {
+        job.name: {"config": identity(job.config), "measured": known._asdict()}
+        for job in jobs.values()
+    }
     Workdir.write_json(tmp_path / FILE, stored)
 
     def command(workdir):
         raise AssertionError("it was run")
 
     assert dict(dry_run.dry_run(jobs, tmp_path, command, never)) == dict.fromkeys(KINDS, known)
+    # Those of another config are.
+    changed = SEARCHED.with_base_options({"training.batch_size": 16})
+    jobs = dry_run.kinds_of_jobs([changed], tmp_path)
+    with pytest.raises(AssertionError, match="it was run"):
+        dict(dry_run.dry_run(jobs, tmp_path, command, never))
 
 
 def test_a_job_that_fails_says_why_and_the_others_continue(tmp_path):
@@ -78,7 +87,7 @@ def test_the_command_trains_saves_resumes_and_evaluates(tmp_path):
         log = (root / name / "train.log").read_text()
         assert "Stopped after step 4; the state is saved." in log
         assert "after step 4" in log[log.index("Stopped") :]
-        measured = json.loads((root / FILE).read_text())[name]
+        measured = json.loads((root / FILE).read_text())[name]["measured"]
         assert measured["step_seconds"] > 0
         assert measured["peak_bytes"] > 1e6
     assert not list(tmp_path.glob("tiny"))

@@ -1,6 +1,7 @@
 """A dry run: a few steps of each kind of job at full size, saved and resumed, and their cost."""
 
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from emergent_icl.config.configs import with_options
+from emergent_icl.config.identity import identity
 from emergent_icl.runs.records import read_metrics
 from emergent_icl.runs.workdir import Workdir, read_object
 from emergent_icl.sweeps.execute import loop
@@ -64,9 +66,10 @@ def dry_run(
     command: loop.Command,
     stop_requested: Callable[[], signal.Signals | None],
 ) -> Iterator[tuple[str, Rehearsal]]:
-    """Yields the name and the measurements of each job; those in `root`/dry_run.json are reused.
+    """Yields the name and the measurements of each job.
 
-    Jobs with the same folder, whose runs are the same, run once.
+    Those in `root`/dry_run.json are reused if the config is the same. Jobs with the same folder,
+    whose runs are the same, run once.
 
     Raises:
       Stopped: a signal was received. WorkdirError: dry_run.json is damaged.
@@ -76,11 +79,14 @@ def dry_run(
     by_folder: dict[str, Rehearsal] = {}
     for name, job in jobs.items():
         if job.name not in by_folder:
-            known = stored.get(job.name)
-            found = Rehearsal(**known) if known else _rehearse(job, command, stop_requested)
+            known, config = stored.get(job.name, {}), identity(job.config)
+            if known.get("config") == config:
+                found = Rehearsal(**known["measured"])
+            else:
+                found = _rehearse(job, command, stop_requested)
             by_folder[job.name] = found
             if not found.failure:
-                stored[job.name] = found._asdict()
+                stored[job.name] = {"config": config, "measured": found._asdict()}
                 Workdir.write_json(path, stored)
         yield name, by_folder[job.name]
 
@@ -105,6 +111,7 @@ def hours_by_finding(
 def _rehearse(
     job: Job, command: loop.Command, stop_requested: Callable[[], signal.Signals | None]
 ) -> Rehearsal:
+    shutil.rmtree(job.workdir.path, ignore_errors=True)  # An interrupted one, or another config's.
     job.workdir.make()
     peaks, started = [], time.monotonic()
     with loop.own_log(job.workdir) as log:
@@ -115,8 +122,7 @@ def _rehearse(
         ):
             process = loop.start_process([*command(job.workdir), *words], log)
             peaks.append(_peak_bytes(process, stop_requested))
-            # A rehearsal that was interrupted may already be further.
-            if process.returncode not in (0, expected):
+            if process.returncode != expected:
                 break
     seconds = time.monotonic() - started
     if failure := loop.failure_of(job, f"exit status {process.returncode}"):
