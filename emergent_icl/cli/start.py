@@ -163,6 +163,8 @@ def _callers() -> set[str]:
     return names
 
 
+# XLA's own way to set the number of CPU devices.
+CPU_DEVICES = "--xla_force_host_platform_device_count"
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -187,6 +189,30 @@ def compilation_cache() -> Path:
     features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     kind = f"{platform.machine()}-{zlib.crc32(features.encode()):08x}"
     return cache_folder("") / "compiled" / kind
+
+
+def use_cores(config: "ml_collections.ConfigDict") -> None:
+    """Makes as many CPU devices as cores can share the replicas evenly, unless the user has chosen.
+
+    Without effect on accelerators. `check` reports malformed configs later.
+    """
+    import jax
+
+    is_chosen = jax.config.jax_num_cpu_devices > 0 or CPU_DEVICES in os.environ.get("XLA_FLAGS", "")
+    # The error: JAX has found its devices already, as when several processes train a run.
+    with contextlib.suppress(AttributeError, TypeError, RuntimeError):
+        training = config.training
+        replicas = max(training.replicas, len(training.replica_overrides))
+        if training.arithmetic > 1 and replicas > 1 and not is_chosen:
+            cores = min(available_cores(), replicas)
+            shares = next(count for count in range(cores, 0, -1) if replicas % count == 0)
+            jax.config.update("jax_num_cpu_devices", shares)
+
+
+def available_cores() -> int:
+    """Number of CPU cores that this process may use."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return bound or 1
 
 
 def make_deterministic(config: "ml_collections.ConfigDict") -> None:

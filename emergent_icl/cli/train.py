@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> None:
         start.use_compilation_cache()
         config = _CONFIG.value if _CONFIG.present else stored.get_config(_WORKDIR.value)
         start.make_deterministic(config)
+        start.use_cores(config)
         with cluster.joined():
             _train(config, Workdir(_WORKDIR.value))
 

@@ -209,5 +209,12 @@ class Tracker:
                 self.mark(replica, step, f"The {metric} at step {step} is {value}")
                 return
         self.last_losses[name] = float(losses_K[-1])
+        window, has_norm = self._window[replica], self._step.has_norm
         for metric, values_KR in host.items():
-            self._window[replica].setdefault(metric, []).extend(values_KR[:, replica].tolist())
+            values_K = values_KR[:, replica]
+            if metric == "grad_norm" and has_norm is not None:
+                # Only the last one counts, also if the line began in an earlier command.
+                due = values_K[has_norm(first_step + 1 + np.arange(len(values_K)))]
+                window[metric] = due[-1:].tolist() or window.get(metric, [])
+            else:
+                window.setdefault(metric, []).extend(values_K.tolist())

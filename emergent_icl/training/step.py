@@ -18,7 +18,7 @@ from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, build_network
 from emergent_icl.training.optimizers import Hyper, hyper_from_config, optimizer_problems
-from emergent_icl.training.update import Metrics, TrainState, Update, make_update
+from emergent_icl.training.update import Metrics, StepTest, TrainState, Update, make_update
 
 # Maximum number of updates per device call.
 MOST_STEPS_ON_CPU, MOST_STEPS = 10, 25
@@ -34,6 +34,7 @@ class Step(NamedTuple):
     bank: DeviceBank
     feed_spec: FeedSpec
     feeder: str
+    has_norm: StepTest | None  # see `make_update`
 
     @property
     def steps_per_call(self) -> int:
@@ -62,7 +63,9 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     config, task, replicas = experiment.config, experiment.task, experiment.replicas
     if config.training.spread_replicas and jax.process_count() > 1:
         raise ConfigError(["training.spread_replicas = True needs a single host"])
-    layout = devices.Layout(len(replicas), config.training.spread_replicas)
+    is_lean, count = config.training.arithmetic > 1, len(replicas)
+    spreads = is_lean and devices.spreads_by_itself(count)
+    layout = devices.Layout(count, config.training.spread_replicas or spreads)
     update = make_update(
         build_network(config, task, layout.mean_over_devices),
         experiment.optimizer,
@@ -70,6 +73,7 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
         config.training.interim_weight,
         layout.mean_of_gradients,
         layout.rows,
+        norm_steps(config),
     )
     spec = FeedSpec(
         samplers=[replica.task.training.sample for replica in replicas],
@@ -85,8 +89,11 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     hypers = [
         hyper_from_config(one.config, one.task.used_labels if masked else None) for one in replicas
     ]
-    one_by_one = jax.default_backend() == "cpu" and len(replicas) > 1
-    over_replicas = devices.in_turn if one_by_one else devices.all_at_once
+    over_replicas = devices.all_at_once
+    if is_lean and layout.replicas_per_device() == 1:
+        over_replicas = devices.alone
+    elif jax.default_backend() == "cpu" and count > 1:
+        over_replicas = devices.in_turn
     return Step(
         layout,
         devices.make_train_call(update, spec.steps_per_call, over_replicas),
@@ -94,7 +101,16 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
         devices.place_bank(experiment.arrays()),
         spec,
         resolve_feeder(config.data.feeder, task.shape.kind, spec.host_count),
+        norm_steps(config),
     )
+
+
+def norm_steps(config: ConfigDict) -> StepTest | None:
+    """Steps at which the gradient norm is computed: the last of each line; None: all steps."""
+    training = config.training
+    if training.arithmetic == 1:
+        return None
+    return lambda step: (step % training.log_every == 0) | (step == training.num_steps)
 
 
 def intervals(config: ConfigDict) -> list[tuple[str, int]]:

@@ -31,6 +31,8 @@ Metrics = dict[str, Array]
 # (kind, module, name) -> array; see `named_weights`.
 Weights = dict[tuple[str, str, str], Any]
 Update = Callable[[TrainState, Hyper, DeviceBank, SequenceBatch], tuple[TrainState, Metrics]]
+# (steps, arrays of the host or of a device) -> bool, of the same shape
+StepTest = Callable[[Array], Array]
 
 
 def named_weights(params: Params, batch_stats: BatchStats) -> Weights:
@@ -62,6 +64,7 @@ def make_update(
     interim_weight: float = 0.0,
     mean_over_devices: MeanOverDevices = one_device,
     rows: Callable[[int], jax.Array] = jnp.arange,
+    has_norm: StepTest | None = None,
 ) -> Update:
     """Builds the update of one replica on this device's share of the batch, [B/D, S].
 
@@ -74,8 +77,16 @@ def make_update(
       interim_weight: see `interim_loss`; with 0, only the query's logits are computed.
       mean_over_devices: for gradients, loss, and accuracy.
       rows: number of this device's sequences -> their rows in the global batch.
+      has_norm: whether the gradient norm is computed at a step, counted from 1; elsewhere it is 0.
+        None: at every step.
     """
     loss_and_gradients = jax.value_and_grad(_make_loss(network, interim_weight), has_aux=True)
+
+    def norm(step: Array, gradients: Params) -> jax.Array:
+        if has_norm is None:
+            return optax.tree.norm(gradients)
+        zero = jnp.zeros((), jnp.result_type(float))
+        return jax.lax.cond(has_norm(step), optax.tree.norm, lambda _: zero, gradients)
 
     def update(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
@@ -94,7 +105,7 @@ def make_update(
         metrics = {
             "loss": loss,
             "accuracy": accuracy,
-            "grad_norm": optax.tree.norm(gradients),
+            "grad_norm": norm(state.step + 1, gradients),
             "learning_rate": optimizer.learning_rate(hyper, state.step),
         }
         params = optax.apply_updates(state.params, updates)
