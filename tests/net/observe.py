@@ -83,6 +83,7 @@ FIRST = {
     "evaluation.shots": 4,
     "evaluation.ways": 2,
     "model.own_labels": False,
+    "training.arithmetic": 1,
 }
 # And where today's preset differs.
 CHANGED = {"omniglot_augmented.py:small": {"data.split.num_holdout": 80}}
