@@ -4,10 +4,13 @@ import json
 import os
 from pathlib import Path
 
+import jax
 import pytest
+import tiny
 from launching import launch, records, train_flags
 
 from emergent_icl.cli import start
+from emergent_icl.config.configs import with_options
 
 OVERRIDES = (
     "({'name': 'iid', 'data.sequences.p_bursty': 0.0}, {'name': 'other', 'training.seed': 3})"
@@ -84,19 +87,47 @@ def test_describe_warns_about_each_replica(tmp_path):
 
 
 @pytest.mark.faults
-def test_replicas_spread_over_devices_are_the_same_runs(tmp_path):
-    options = {"training.replicas": 2, "training.optimizer.name": "sgd"}
-    for folder, devices, more in (
-        ("together", 1, {}),
-        ("spread", 2, {"training.spread_replicas": True}),
-    ):
-        flags = train_flags(tmp_path / folder, **options, **more)
-        done = launch("train", *flags, devices=devices)
+def test_replicas_on_cpu_are_spread_over_cores_and_resume_on_another_number(tmp_path):
+    """The third run moves from two devices to one."""
+    options = {"training.replicas": 4, "training.optimizer.name": "sgd"}
+    shares = max(count for count in (1, 2, 4) if count <= start.available_cores())
+    for folder, devices, shown in (("one", 1, 1), ("cores", None, shares), ("moved", 2, 2)):
+        flags = train_flags(tmp_path / folder, **options)
+        env = {} if devices is None else {"JAX_NUM_CPU_DEVICES": str(devices)}
+        if folder == "moved":
+            assert launch("train", *flags, "--stop_after=13", env=env).returncode == 143
+            env = {"JAX_NUM_CPU_DEVICES": "1"}
+        done = launch("train", *flags, env=env)
         assert done.returncode == 0, done.stderr
-    pairs = zip(records(tmp_path / "together"), records(tmp_path / "spread"), strict=True)
-    for one, other in pairs:
-        assert (one["step"], one["replica"]) == (other["step"], other["replica"])
-        assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-4)
+        if folder != "moved":
+            assert f"devices  {shown} x cpu" in done.stdout
+    one = records(tmp_path / "one")
+    for folder in ("cores", "moved"):
+        for expected, line in zip(one, records(tmp_path / folder), strict=True):
+            assert (line["step"], line["replica"]) == (expected["step"], expected["replica"])
+            assert line["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-4)
+            assert line["train/grad_norm"] == pytest.approx(expected["train/grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("cores", "options", "flags", "devices"),
+    [
+        (4, {"training.replicas": 6}, "", 3),
+        (2, {"training.replica_overrides": ({"training.seed": 1}, {"training.seed": 2})}, "", 2),
+        (2, {"training.replicas": 3}, "", 1),
+        (2, {}, "", -1),
+        (2, {"training.replicas": 2, "training.arithmetic": 1}, "", -1),
+        (2, {"training.replicas": 2}, "--xla_force_host_platform_device_count=4", -1),
+        (2, {"training.replicas": "two"}, "", -1),
+    ],
+)
+def test_cpu_devices_divide_the_replicas(monkeypatch, cores, options, flags, devices):
+    chosen = {"jax_num_cpu_devices": -1}
+    monkeypatch.setattr(start, "available_cores", lambda: cores)
+    monkeypatch.setattr(jax.config, "update", chosen.__setitem__)
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    start.use_cores(with_options(tiny.get_config(), options))
+    assert chosen == {"jax_num_cpu_devices": devices}
 
 
 @pytest.mark.faults

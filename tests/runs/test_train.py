@@ -157,6 +157,18 @@ def test_several_steps_per_call_give_the_same_losses(finished, config, tmp_path)
         assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
 
 
+def test_the_arithmetic_of_the_first_version_gives_the_same_losses(finished, config, tmp_path):
+    config.training.update(arithmetic=1, log_every=1)
+    run(config, tmp_path)
+    earlier = {line["step"]: line for line in records(tmp_path)}
+    for line in records(finished[0]):
+        losses = [earlier[step]["train/loss"] for step in range(line["step"] - 9, line["step"] + 1)]
+        assert line["train/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+        # Of one step, not the mean over the line.
+        norm = earlier[line["step"]]["train/grad_norm"]
+        assert line["train/grad_norm"] == pytest.approx(norm, rel=1e-4)
+
+
 def test_waiting_for_the_device_before_an_evaluation_counts_as_training_time(config, tmp_path):
     """Steps in flight when an evaluation begins are training, wherever the host waits for them."""
 

@@ -102,6 +102,15 @@ def test_a_replica_equals_the_single_run(setting, over_replicas):
     )
 
 
+@pytest.mark.parametrize("steps_per_call", [1, 4])
+def test_a_lone_replica_needs_no_axis(setting, steps_per_call):
+    found, losses = Setting((0,), devices.alone).run(steps_per_call)
+    expected, losses_of_axis = setting.run(steps_per_call)
+    assert losses.shape == losses_of_axis.shape
+    np.testing.assert_allclose(losses, losses_of_axis, rtol=1e-5)
+    assert_close(found.params, expected.params, 1e-5)
+
+
 def test_the_same_state_and_batch_give_the_same_bits(setting):
     first, second = (setting.run()[0] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
