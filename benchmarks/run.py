@@ -2,10 +2,10 @@
 
 python -m experiments.benchmark [--suite=default] [--config=FILE[:preset]] [--out=DIR]
 
-Suites: data, step, startup, eval (together 'default', about ten minutes on 2 cores), replicas, and
-scaling (with the others 'all'). On an accelerator, the suite accelerator follows step. --config
-times the data, steps, and evaluation of one config instead of the paper and small presets of
-omniglot.py. Prints tables; writes DIR/results.json and figures.
+Suites: data, step, startup, eval (together 'default', about ten minutes on 2 cores), replicas,
+scaling, and small_models (with the others 'all'). On an accelerator, the suite accelerator follows
+step. --config times the data, steps, and evaluation of one config instead of the paper and small
+presets of omniglot.py. Prints tables; writes DIR/results.json and figures.
 """
 
 import json
@@ -21,7 +21,7 @@ from types import FrameType
 import jax
 from absl import flags
 
-from benchmarks import explain, figures, suites
+from benchmarks import explain, figures, small_models, suites
 from benchmarks.measure import Benchmark, machine
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
@@ -36,11 +36,12 @@ SUITES = {
     "eval": suites.evaluation,
     "replicas": suites.replicas,
     "scaling": explain.scaling,
+    "small_models": small_models.small_models,
     "accelerator": suites.accelerator,
 }
 GROUPS = {
     "default": ("data", "step", "startup", "eval"),
-    "all": ("data", "step", "startup", "eval", "replicas", "scaling"),
+    "all": ("data", "step", "startup", "eval", "replicas", "scaling", "small_models"),
 }
 
 _CONFIG = config_flag()

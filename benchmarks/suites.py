@@ -247,8 +247,11 @@ def startup(bench: Benchmark) -> None:
     bench.compare(title, "startup_paper_{}", rivals, "s", share=0)
 
 
-def train_to_first_step(flags: Sequence[str], cache: Path) -> None:
-    """Starts a training launcher, and ends it when it reports its first step."""
+def train_to_first_step(flags: Sequence[str], cache: Path) -> float:
+    """Starts a training launcher, and ends it when it reports its first step.
+
+    Returns the peak of its resident memory in MB.
+    """
     environment = {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [sys.executable, "-m", "experiments.train", *flags],
@@ -264,6 +267,9 @@ def train_to_first_step(flags: Sequence[str], cache: Path) -> None:
                 console.fail(f"experiments.train: {process.stderr.read().strip()[-500:]}")
         finally:
             process.kill()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_maxrss / 1024
 
 
 # Mode -> its name in measurements.

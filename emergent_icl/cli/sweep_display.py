@@ -103,7 +103,7 @@ def fraction_done(job: Job) -> float:
 def _state(job: Job, done: float) -> str:
     if done == 1:
         return "complete"
-    if job.waits_for is not None:
+    if job.waits_for:
         return "waits for its search"
     return f"{done:.0%} done" if done else "to run"
 

@@ -111,7 +111,7 @@ def _run(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
     jobs = find_jobs()
     for job in jobs:
         # The runs of a job that waits for a search are not yet known.
-        if job.waits_for is None:
+        if not job.waits_for:
             job.check()
     if _PLAN.value:
         slots = machine_slots(_WORKERS.value)

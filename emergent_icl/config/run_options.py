@@ -29,9 +29,9 @@ RUN_OPTIONS: dict[str, Option] = {
             "({'name': 'even', 'data.sequences.p_bursty': 0.0}, ...). Allowed: seeds, learning "
             "rate, warm-up, weight decay, noise, drawings, split, sequences."),
         "spread_replicas": Option(False, rules.BOOLEAN,
-            "Place different replicas on different devices instead of a share of each on all. Always "
-            "done on CPU if the number of replicas is a multiple of the number of devices; the "
-            "command train makes a device per core for them."),
+            "Place different replicas on different devices instead of a share of each on all. On "
+            "CPU, this is always done if the number of replicas is a multiple of the number of "
+            "devices, and the command train makes a device per core."),
         "arithmetic": Option(2, integer(1, 2), "How updates are computed; losses agree up to "
             "rounding. 2: faster for small models, and the logged gradient norm is that of the "
             "line's last step. 1: as in version 0.1.0, where it was the mean over the line's "

@@ -2,6 +2,7 @@
 
 SWEEP/CONDITION/seeds=0-4/    runs for the verdict; each folder is the work directory of a job
 SWEEP/CONDITION/search/       the draws of the search, if there is one
+SWEEP/CONDITION/draws=0-4/    some of them, if they are split
 SWEEP/together/seeds=0/       every condition of a sweep that trains them together
 
 Conditions with equal configs, in one sweep or several, share the folder of their runs.
@@ -10,9 +11,9 @@ Conditions with equal configs, in one sweep or several, share the folder of thei
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -27,6 +28,7 @@ from emergent_icl.training.cost import step_cost
 from emergent_icl.training.replicas import make_replicas
 
 SEARCH_FOLDER, TOGETHER = "search", "together"
+_SEARCHES = (SEARCH_FOLDER, "draws=*")
 # Seconds from launch to the first step with a warm compilation cache: mostly imports.
 LAUNCH_SECONDS = 10.0
 # An evaluation has no gradients: about a third of a training step's operations.
@@ -35,7 +37,7 @@ EVALUATION_SHARE = 1 / 3
 _BEFORE_A_SWEEP = ("registration.json", "slurm", "dry_run", "*.tmp")
 _REPLICAS = "training.replica_overrides"
 
-# Key of a config -> the folders of its runs, each with its seeds.
+# Key of a config -> the folders of its runs, each with its seeds, or with its draws.
 _Folders = defaultdict[str, list[tuple[Workdir, list[int]]]]
 
 
@@ -46,7 +48,7 @@ class Job(NamedTuple):
     condition: str  # '' if it trains all conditions, as replicas with their names.
     workdir: Workdir
     config: ConfigDict  # Its replicas are the runs.
-    waits_for: Workdir | None = None  # The incomplete search that will choose its settings.
+    waits_for: Sequence[Workdir] = ()  # The incomplete searches that will choose its settings.
 
     @property
     def name(self) -> str:
@@ -61,7 +63,7 @@ class Job(NamedTuple):
     @property
     def is_search(self) -> bool:
         """Whether its runs are the draws of a search."""
-        return self.workdir.path.name == SEARCH_FOLDER
+        return any(self.workdir.path.match(name) for name in _SEARCHES)
 
     def is_complete(self) -> bool:
         """Whether its folder contains these runs, complete and with a summary."""
@@ -85,17 +87,19 @@ class Job(NamedTuple):
 def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> list[Job]:
     """All jobs of all conditions, complete or not; several conditions may need the same one.
 
-    A new job has at most `runs_per_job` replicas; 0: all of a condition. Runs that have begun in a
-    condition's own folder stay there. For the others, complete folders of the same config below the
-    root are reused, then jobs of other conditions of these sweeps; the rest get new jobs. Raises
-    SweepError if a condition cannot be run.
+    A new job has at most `runs_per_job` replicas; 0: all of a condition, or of its search. Runs
+    that have begun in a condition's own folder stay there. For the others, complete folders of the
+    same config below the root are reused, then jobs of other conditions of these sweeps; the rest
+    get new jobs. Raises SweepError if a condition cannot be run.
     """
     root = root.absolute()
     folders = _complete_folders(root)
     settings, jobs = [], []
     for sweep in sweeps:
         if not sweep.together:
-            settings += [_settle(sweep, one, root, folders) for one in sweep.conditions]
+            settings += [
+                _settle(sweep, one, root, runs_per_job, folders) for one in sweep.conditions
+            ]
             continue
         for seed in sweep.seeds:
             workdir = Workdir(root / sweep.name / TOGETHER / f"seeds={seed}")
@@ -103,7 +107,7 @@ def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> lis
     for setting in settings:
         folders[setting.key] += _begun(setting.folder)
     for setting in settings:
-        jobs += [setting.search] if setting.search else []
+        jobs += setting.searches
         for workdir, own in _assigned(setting, runs_per_job, folders):
             config = with_options(setting.config, {_REPLICAS: setting.sweep.replicas(own)})
             job = Job(setting.sweep.name, setting.condition, workdir, config, setting.waits_for)
@@ -113,7 +117,7 @@ def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> lis
 
 def check_root(root: Path) -> None:
     """Raises WorkdirError if a folder contains other files, unless a sweep has begun there."""
-    if not any(root.glob("*/*/seeds=*")) and not any(root.glob(f"*/*/{SEARCH_FOLDER}")):
+    if not any(any(root.glob(f"*/*/{name}")) for name in ("seeds=*", *_SEARCHES)):
         check_nothing_foreign(root, _BEFORE_A_SWEEP)
 
 
@@ -141,7 +145,7 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     once: dict[str, Job] = {}
     for job in jobs:
         once.setdefault(job.name, job)
-    waited_for = {job.waits_for.path for job in once.values() if job.waits_for is not None}
+    waited_for = {one.path for job in once.values() for one in job.waits_for}
     return sorted(once.values(), key=lambda job: job.workdir.path not in waited_for)
 
 
@@ -157,15 +161,18 @@ class Draw(NamedTuple):
     run: MeasuredRun
 
 
-def draws(search: Search, job: Job) -> list[Draw]:
-    """All settings with their results, from the complete job of the search."""
-    pairs = zip(search.settings(), read_runs(job.workdir), strict=True)
-    return [Draw(overrides, run) for overrides, run in pairs]
+def draws(search: Search, jobs: Sequence[Job]) -> list[Draw]:
+    """All settings with their results, from the complete jobs of the search."""
+    found = {run.replica: run for job in jobs for run in read_runs(job.workdir)}
+    return [
+        Draw(overrides, found[_draw_name(index)])
+        for index, overrides in enumerate(search.settings())
+    ]
 
 
-def chosen_draw(search: Search, job: Job) -> Draw | None:
+def chosen_draw(search: Search, jobs: Sequence[Job]) -> Draw | None:
     """The draw with the best final measure, the first one if tied; None if all diverged."""
-    sound = [one for one in draws(search, job) if one.run.diverged_at_step is None]
+    sound = [one for one in draws(search, jobs) if one.run.diverged_at_step is None]
     best = max if more_is_better(search.choose_by) else min
     return best(sound, key=lambda draw: draw.run.final[search.choose_by], default=None)
 
@@ -213,33 +220,80 @@ class _Setting(NamedTuple):
     folder: Path
     config: ConfigDict
     key: str
-    search: Job | None = None
-    waits_for: Workdir | None = None
+    searches: Sequence[Job] = ()
+    waits_for: Sequence[Workdir] = ()
 
 
-def _settle(sweep: Sweep, condition: Condition, root: Path, folders: _Folders) -> _Setting:
+def _settle(
+    sweep: Sweep, condition: Condition, root: Path, runs_per_job: int, folders: _Folders
+) -> _Setting:
     config = with_options(sweep.config(condition), {_REPLICAS: ()})
     folder, seeded = root / sweep.name / condition.name, SEEDED[sweep.split]
     setting = _Setting(sweep, condition.name, folder, config, _shared_key(config, seeded))
     if sweep.search is None:
         return setting
-    replicas = tuple(
-        {"name": f"draw={index}", **dict.fromkeys(seeded, sweep.search.seed), **overrides}
-        for index, overrides in enumerate(sweep.search.settings())
-    )
-    search_config = with_options(sweep.search_config(condition), {_REPLICAS: replicas})
-    found, own = folders[config_key(search_config)], Workdir(folder / SEARCH_FOLDER)
-    if own.config.exists() or not found:
-        found.append((own, []))
-    else:
-        own = found[0][0]
-    search = Job(sweep.name, condition.name, own, search_config)
-    chosen = chosen_draw(sweep.search, search) if search.is_complete() else None
+    searches = list(_searches(sweep, condition, folder, runs_per_job, folders))
+    is_complete = all(job.is_complete() for job in searches)
+    chosen = chosen_draw(sweep.search, searches) if is_complete else None
     if chosen is None:
-        key = f"{search.name} {setting.key}"
-        return setting._replace(key=key, search=search, waits_for=search.workdir)
+        key = " ".join([*(job.name for job in searches), setting.key])
+        waits_for = [job.workdir for job in searches]
+        return setting._replace(key=key, searches=searches, waits_for=waits_for)
     config = with_options(config, chosen.overrides)
-    return setting._replace(config=config, key=_shared_key(config, seeded), search=search)
+    return setting._replace(config=config, key=_shared_key(config, seeded), searches=searches)
+
+
+def _searches(
+    sweep: Sweep, condition: Condition, folder: Path, runs_per_job: int, folders: _Folders
+) -> Iterator[Job]:
+    """Jobs that train the draws of a condition: those in its folder, then the others."""
+    assert sweep.search is not None
+    seeds = dict.fromkeys(SEEDED[sweep.split], sweep.search.seed)
+    replicas = [
+        {"name": _draw_name(index), **seeds, **overrides}
+        for index, overrides in enumerate(sweep.search.settings())
+    ]
+    whole = sweep.search_config(condition)
+    keys = [_draw_key(whole, replica) for replica in replicas]
+    begun = [Workdir(path) for name in _SEARCHES for path in sorted(folder.glob(name))]
+    places = {one.path: _draws_of(one.read_config()) for one in begun if one.config.exists()}
+    for index, key in enumerate(keys):
+        if folders[key] and not any(index in own for own in places.values()):
+            workdir, own = folders[key][0]
+            places[workdir.path] = own
+    taken = {index for own in places.values() for index in own}
+    for own in _shares([index for index in range(len(keys)) if index not in taken], runs_per_job):
+        is_whole = len(own) == len(keys)
+        places[folder / (SEARCH_FOLDER if is_whole else f"draws={_in_words(own)}")] = own
+    for path, own in places.items():
+        for index in own:
+            folders[keys[index]].append((Workdir(path), own))
+        config = with_options(whole, {_REPLICAS: tuple(replicas[index] for index in own)})
+        yield Job(sweep.name, condition.name, Workdir(path), config)
+
+
+def _draw_name(index: int) -> str:
+    return f"draw={index}"
+
+
+def _draw_key(config: ConfigDict, replica: Mapping[str, Any]) -> str:
+    """A key that is equal for equal draws, however they are split."""
+    return config_key(with_options(config, {_REPLICAS: (replica,)}))
+
+
+def _shares(indices: list[int], most: int) -> Iterator[list[int]]:
+    """Consecutive parts of at most `most` indices; 0: all of them."""
+    at_once = most or max(len(indices), 1)
+    for start in range(0, len(indices), at_once):
+        yield indices[start : start + at_once]
+
+
+def _in_words(indices: Sequence[int]) -> str:
+    """'0-4' for consecutive numbers, otherwise '0,2'."""
+    first, last = indices[0], indices[-1]
+    if len(indices) > 1 and list(indices) == list(range(first, last + 1)):
+        return f"{first}-{last}"
+    return ",".join(map(str, indices))
 
 
 def _assigned(
@@ -251,13 +305,8 @@ def _assigned(
         if set(own) & set(missing):
             yield workdir, own
             missing = [seed for seed in missing if seed not in own]
-    at_once = runs_per_job or max(len(missing), 1)
-    for start in range(0, len(missing), at_once):
-        own = missing[start : start + at_once]
-        name = ",".join(map(str, own))
-        if len(own) > 1 and own == list(range(own[0], own[-1] + 1)):
-            name = f"{own[0]}-{own[-1]}"
-        workdir = Workdir(setting.folder / f"seeds={name}")
+    for own in _shares(missing, runs_per_job):
+        workdir = Workdir(setting.folder / f"seeds={_in_words(own)}")
         folders[setting.key].append((workdir, own))
         yield workdir, own
 
@@ -265,11 +314,12 @@ def _assigned(
 def _complete_folders(root: Path) -> _Folders:
     """All complete folders of any sweep below a root."""
     folders: _Folders = defaultdict(list)
-    searches = sorted(root.glob(f"*/*/{SEARCH_FOLDER}"))
+    searches = [path for name in _SEARCHES for path in sorted(root.glob(f"*/*/{name}"))]
     for workdir in map(Workdir, [*sorted(root.glob("*/*/seeds=*")), *searches]):
         if workdir.config.exists() and _has_ended(workdir, config := workdir.read_config()):
-            if workdir.path.name == SEARCH_FOLDER:
-                folders[config_key(config)].append((workdir, []))
+            if workdir.path in searches:
+                for replica in config.training.replica_overrides:
+                    folders[_draw_key(config, replica)].append((workdir, _draws_of(config)))
             else:
                 own = {*(*config.training.replica_overrides, {})[0]} - {"name"}
                 folders[_shared_key(config, own)].append((workdir, _seeds_of(config)))
@@ -294,3 +344,8 @@ def _has_ended(workdir: Workdir, config: ConfigDict) -> bool:
 
 def _seeds_of(config: ConfigDict) -> list[int]:
     return [int(replica["training.seed"]) for replica in config.training.replica_overrides]
+
+
+def _draws_of(config: ConfigDict) -> list[int]:
+    names = (str(replica["name"]) for replica in config.training.replica_overrides)
+    return [int(name.partition("=")[2]) for name in names]

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -175,11 +176,15 @@ def _condition(
 def _search(sweep: Sweep, jobs: Sequence[Job]) -> dict[str, Any] | None:
     if sweep.search is None:
         return None
-    found = {}
+    searches: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        if job.sweep == sweep.name and job.is_search and job.is_complete():
-            chosen = chosen_draw(sweep.search, job)
-            found[job.condition] = {
+        if job.sweep == sweep.name and job.is_search:
+            searches[job.condition].append(job)
+    found = {}
+    for condition, own in searches.items():
+        if all(job.is_complete() for job in own):
+            chosen = chosen_draw(sweep.search, own)
+            found[condition] = {
                 "chosen": chosen.run.replica if chosen else None,
                 "draws": {
                     run.replica: {
@@ -187,7 +192,7 @@ def _search(sweep: Sweep, jobs: Sequence[Job]) -> dict[str, Any] | None:
                         "diverged_at_step": run.diverged_at_step,
                         "final": _rounded(run.final),
                     }
-                    for overrides, run in draws(sweep.search, job)
+                    for overrides, run in draws(sweep.search, own)
                 },
             }
     return found

@@ -11,7 +11,7 @@ import tiny
 from launching import PATIENCE, launch, start, train_flags, wait_for
 from plots.layout import clashes
 
-from benchmarks import baseline, figures, measure
+from benchmarks import baseline, figures, measure, plain_scan, small_models, suites
 from benchmarks.baseline import make_baseline_network, query_scores
 from benchmarks.explain import PARTS, Point, growths, verdict
 from benchmarks.measure import FIGURES, SPEEDUPS, Benchmark, Measurement, Rival
@@ -347,3 +347,25 @@ def test_the_texts_of_the_figure_do_not_overlap():
     panels = {title: rows for title, rows in figures.make_panels(bench).items() if rows}
     assert len(panels) == 2
     assert clashes(figures.overview_figure(panels, "A title")) == []
+
+
+@pytest.mark.parametrize("shape", small_models.SHAPES)
+def test_the_plain_scan_is_the_same_network(shape):
+    options = {"data.gaussian.num_classes": 63, "data.split.num_rare": 40}
+    experiment = build(small_models.small_model(shape, **options))
+    task, params = experiment.task, experiment.init(3).params
+    batch = task.training.sample(np.random.default_rng(1), 4)
+    examples = experiment.arrays().examples[batch.class_ids, batch.exemplar_ids]
+    expected, _ = experiment.network.apply(params, {}, None, examples, batch.labels, True, "query")
+    heads = experiment.config.model.num_heads
+    found = plain_scan.query_logits(params, examples, batch.labels, heads)
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+    rival = plain_scan.plain_scan(experiment)
+    rival.run(1)
+    assert rival.amount == 10
+
+
+def test_a_launch_is_timed_to_its_first_step_and_its_memory_is_measured(tmp_path):
+    megabytes = suites.train_to_first_step(train_flags(tmp_path / "run"), tmp_path / "cache")
+    assert 100 < megabytes < 10_000
+    assert list((tmp_path / "cache").iterdir())

@@ -144,7 +144,7 @@ def test_completed_runs_of_an_equal_sweep_are_not_repeated(tmp_path, monkeypatch
     ends = Ends(icl={"draw=0": 0.5, "draw=1": 0.7, "seed=0": 0.6})
     for _ in range(2):  # The searches, then the runs that waited for them.
         for job in make_jobs(tiny_sweep.seeded(sweeps[:1], (0,)), tmp_path, 1):
-            if job.waits_for is None:
+            if not job.waits_for:
                 finish(job, ends)
 
     def find_jobs():
@@ -188,7 +188,7 @@ def test_a_job_that_cannot_start_fails_and_the_others_continue(tmp_path, monkeyp
 
 def test_runs_whose_settings_differ_from_the_chosen_ones_fail(tmp_path, monkeypatch):
     def plan():
-        return make_jobs(tiny_sweep.seeded([tiny_sweep.get_sweep("searched")], (0,)), tmp_path, 1)
+        return make_jobs(tiny_sweep.seeded([tiny_sweep.get_sweep("searched")], (0,)), tmp_path, 2)
 
     def search(better):
         for job in plan():
@@ -248,7 +248,7 @@ from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.results import collect
 sweep = tiny_sweep.get_sweep("searched")
 sweep.check()
-assert len(make_jobs(tiny_sweep.seeded([sweep], (0,)), Path(ROOT), 1)) == 4
+assert len(make_jobs(tiny_sweep.seeded([sweep], (0,)), Path(ROOT), 2)) == 4
 collect(tiny_sweep.seeded([sweep], (0,)), Path(ROOT), {})
 print(len(xla_bridge._backends))
 """

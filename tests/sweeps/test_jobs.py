@@ -79,32 +79,32 @@ def test_runs_can_be_extended_but_not_shortened(tmp_path):
     assert not make_jobs(tiny_sweep.seeded([longer], (0,)), tmp_path, 1)[0].is_complete()
     shorter = PLAIN.with_base_options({"training.num_steps": 20})
     with pytest.raises(WorkdirError, match=r"runs of 40 steps, but training.num_steps = 20"):
-        make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 1)[0].check()
+        make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 2)[0].check()
 
 
 def test_verdict_runs_wait_only_for_their_own_search(tmp_path):
-    jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1)}
+    jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 2)}
     assert list(jobs) == [
         "tiny/p=0/search", "tiny/p=0/seeds=0", "tiny/p=1/search", "tiny/p=1/seeds=0",
     ]  # fmt: skip
     search = jobs["tiny/p=0/search"]
-    assert search.waits_for is None
+    assert not search.waits_for
     assert seeds_of(search) == [1000, 1000]
-    assert jobs["tiny/p=0/seeds=0"].waits_for.path == search.workdir.path
+    assert jobs["tiny/p=0/seeds=0"].waits_for[0].path == search.workdir.path
     finish(search, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
-    jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1)}
-    assert jobs["tiny/p=0/seeds=0"].waits_for is None
-    assert jobs["tiny/p=1/seeds=0"].waits_for is not None
+    jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 2)}
+    assert not jobs["tiny/p=0/seeds=0"].waits_for
+    assert jobs["tiny/p=1/seeds=0"].waits_for
 
 
 def test_verdict_runs_use_the_best_setting(tmp_path):
     settings = SEARCHED.search.settings()
     ends = {"tiny/p=0/search": {"draw=0": 0.5, "draw=1": 0.7}}
     ends["tiny/p=1/search"] = {"draw=0": 0.6, "draw=1": 0.6}
-    for job in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1):
+    for job in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 2):
         if job.name in ends:
             finish(job, Ends(icl=ends[job.name]))
-    jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1)}
+    jobs = {one.name: one for one in make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 2)}
     rates = [jobs[f"tiny/p={p}/seeds=0"].config for p in (0, 1)]
     expected = [settings[1][RATE], settings[0][RATE]]  # The first one if tied.
     assert [one.training.optimizer.learning_rate for one in rates] == expected
@@ -114,7 +114,7 @@ def test_shorter_draws_have_as_many_evaluations(tmp_path):
     shorter = dataclasses.replace(
         SEARCHED, search=dataclasses.replace(SEARCHED.search, num_steps=20)
     )
-    search, runs, *_ = make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 1)
+    search, runs, *_ = make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 2)
     lengths = [
         (one.config.training.num_steps, one.config.evaluation.every, one.config.checkpoints.every)
         for one in (search, runs)
@@ -122,26 +122,26 @@ def test_shorter_draws_have_as_many_evaluations(tmp_path):
     assert lengths == [(20, 10, 10), (40, 20, 20)]
     finish(search, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
     assert search.is_complete()
-    assert make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 1)[1].waits_for is None
+    assert not make_jobs(tiny_sweep.seeded([shorter], (0,)), tmp_path, 2)[1].waits_for
 
 
 def test_the_lowest_loss_is_chosen(tmp_path):
     by_loss = dataclasses.replace(SEARCHED.search, choose_by="eval/fewshot_holdout/loss")
-    search = make_jobs(tiny_sweep.seeded([SEARCHED], ()), tmp_path, 1)[0]
+    search = make_jobs(tiny_sweep.seeded([SEARCHED], ()), tmp_path, 2)[0]
     losses = {"draw=0": 0.1, "draw=1": 3.0}
     finish(search, Ends(**{by_loss.choose_by: losses}))
-    assert chosen_draw(by_loss, search).run.replica == "draw=0"
+    assert chosen_draw(by_loss, [search]).run.replica == "draw=0"
 
 
 def test_a_diverged_draw_is_never_chosen(tmp_path):
-    search = make_jobs(tiny_sweep.seeded([SEARCHED], ()), tmp_path, 1)[0]
+    search = make_jobs(tiny_sweep.seeded([SEARCHED], ()), tmp_path, 2)[0]
     finish(search, Ends(icl=0.7), diverged=("draw=0",))
-    assert chosen_draw(SEARCHED.search, search).run.replica == "draw=1"
-    assert [one.run.diverged_at_step for one in draws(SEARCHED.search, search)] == [1, None]
+    assert chosen_draw(SEARCHED.search, [search]).run.replica == "draw=1"
+    assert [one.run.diverged_at_step for one in draws(SEARCHED.search, [search])] == [1, None]
     finish(search, Ends(icl=0.7), diverged=("draw=0", "draw=1"))
-    assert chosen_draw(SEARCHED.search, search) is None
-    runs = make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 1)[1]
-    assert runs.waits_for is not None
+    assert chosen_draw(SEARCHED.search, [search]) is None
+    runs = make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path, 2)[1]
+    assert runs.waits_for
 
 
 OTHER = dataclasses.replace(
@@ -188,21 +188,49 @@ def test_started_jobs_resume_in_their_folder(tmp_path):
     assert names([PLAIN, OTHER], tmp_path)[2] == shared
 
 
+def test_a_search_is_split_into_programs_and_its_draws_are_shared(tmp_path):
+    search = dataclasses.replace(SEARCHED.search, draws=3)
+    first = dataclasses.replace(SEARCHED, search=search)
+    second = dataclasses.replace(first, name="searched")
+
+    def found(sweeps, runs_per_job):
+        jobs = make_jobs(tiny_sweep.seeded(sweeps, (0,)), tmp_path, runs_per_job)
+        return [job for job in jobs if job.condition == "p=0"]
+
+    *parts, runs = found([first], 2)
+    assert [job.name for job in parts] == ["tiny/p=0/draws=0-1", "tiny/p=0/draws=2"]
+    assert [job.num_runs for job in parts] == [2, 1]
+    assert all(job.is_search for job in parts)
+    assert [one.path for one in runs.waits_for] == [job.workdir.path for job in parts]
+    finish(parts[0], Ends(icl={"draw=0": 0.5, "draw=1": 0.6}))
+    # What has begun stays; only the rest is split otherwise. Nothing is chosen before the end.
+    *_, runs = found([first], 1)
+    assert runs.waits_for
+    assert [job.name for job in found([first], 0)] == [*(job.name for job in parts), runs.name]
+    finish(parts[1], Ends(icl=0.7))
+    for runs_per_job in (0, 1, 2):
+        *again, runs = found([second], runs_per_job)
+        assert [job.name for job in again] == [job.name for job in parts]
+        assert not runs.waits_for
+        assert runs.config.training.optimizer.learning_rate == search.settings()[2][RATE]
+    assert [one.run.replica for one in draws(search, parts)] == ["draw=0", "draw=1", "draw=2"]
+
+
 def test_equal_searches_and_the_runs_that_wait_for_them_are_shared(tmp_path):
     sweeps = [SEARCHED, dataclasses.replace(SEARCHED, name="searched")]
     own = [
         "tiny/p=0/search", "tiny/p=0/seeds=0", "tiny/p=1/search", "tiny/p=1/seeds=0",
     ]  # fmt: skip
     assert names(sweeps, tmp_path, (0,)) == [*own, *own]
-    jobs = distinct(make_jobs(tiny_sweep.seeded(sweeps, (0,)), tmp_path, 1))
+    jobs = distinct(make_jobs(tiny_sweep.seeded(sweeps, (0,)), tmp_path, 2))
     assert [job.name for job in jobs] == [own[0], own[2], own[1], own[3]]
     for job in jobs[:2]:
         finish(job, Ends(icl={"draw=0": 0.5, "draw=1": 0.7}))
-    jobs = make_jobs(tiny_sweep.seeded(sweeps[1:], (0,)), tmp_path, 1)
+    jobs = make_jobs(tiny_sweep.seeded(sweeps[1:], (0,)), tmp_path, 2)
     assert [job.name for job in jobs] == [
         own[0], "searched/p=0/seeds=0", own[2], "searched/p=1/seeds=0",
     ]  # fmt: skip
-    assert all(job.waits_for is None for job in jobs)
+    assert not all(job.waits_for for job in jobs)
 
 
 def test_runs_of_other_seeds_are_not_shared(tmp_path):

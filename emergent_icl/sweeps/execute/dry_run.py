@@ -56,7 +56,7 @@ def kinds_of_jobs(sweeps: Sequence[Sweep], root: Path) -> dict[str, Job]:
         name = f"{job.sweep}/{job.condition}{'/search' * job.is_search}"
         first = job.config.training.replica_overrides[:1]
         short = with_options(job.config, {**_SHORT, "training.replica_overrides": first})
-        found.setdefault(name, job._replace(config=short, waits_for=None))
+        found.setdefault(name, job._replace(config=short, waits_for=()))
     return found
 
 

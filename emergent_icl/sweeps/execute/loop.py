@@ -127,7 +127,7 @@ def run_jobs(
 
 def _ready(jobs: Sequence[Job], over: Collection[str]) -> list[Job]:
     """Jobs that can be started now, except those named in `over`."""
-    open_jobs = (one for one in jobs if one.waits_for is None and one.name not in over)
+    open_jobs = (one for one in jobs if not one.waits_for and one.name not in over)
     return [job for job in open_jobs if not job.is_complete()]
 
 
