@@ -5,7 +5,8 @@ judged on seeds not used in the search. All sequences are bursty, which is easie
 
 laptop: settings are chosen by training loss. Training continues until the loss of the recurrent
     models is below the loss at which the transformer begins to learn in context.
-paper, one-split: settings are chosen by ICL; one-split has more classes and fewer steps.
+paper, one-split: settings are chosen by ICL. paper: each model with 2 and with 12 layers.
+    one-split: more classes and fewer steps.
 """
 
 from emergent_icl.findings import scale
@@ -14,11 +15,7 @@ from emergent_icl.sweeps.spec import Condition, Search, Sweep
 
 MODELS = ("transformer", "lstm", "rnn")
 RATE, WARMUP = "training.optimizer.learning_rate", "training.optimizer.warmup_steps"
-_ICL = (
-    Within("icl", "transformer", low=0.75),
-    Within("icl", "lstm", low=0.45, high=0.55),
-    Within("icl", "rnn", low=0.45, high=0.55),
-)
+DEPTHS = (2, 12)  # at the paper's scale
 _TRAINED = (Within("loss", "lstm", high=0.7), Within("loss", "rnn", high=0.7))
 _LEARNS = "A transformer learns in context; LSTM and vanilla RNN of the same depth stay "
 _AT_A_LOSS = "near chance, at a training loss at which the transformer learns in context."
@@ -42,22 +39,34 @@ NOTES = {
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
     is_laptop, is_one_split = preset == "laptop", preset == "one-split"
+    conditions = tuple(Condition(name, {"model.sequence_model": name}) for name in MODELS)
     if preset == "paper":
         search = Search({RATE: (1e-5, 1e-1), WARMUP: (1, 10_000)}, draws=15)
+        conditions = tuple(
+            Condition(f"{one.name}-{depth}", {**one.overrides, "model.num_layers": depth})
+            for one in conditions
+            for depth in DEPTHS
+        )
     else:
         space, by = {RATE: (1e-4, 3e-2), WARMUP: (10, 2000)}, "loss" if is_laptop else "icl"
         search = Search(space, num_steps=6_000, choose_by=by)
+    transformers = [one.name for one in conditions if one.name.startswith("transformer")]
+    recurrent = [one.name for one in conditions if one.name not in transformers]
+    claimed = (
+        *(Within("icl", name, low=0.75) for name in transformers),
+        *(Within("icl", name, low=0.45, high=0.55) for name in recurrent),
+    )
     return scale.sweep(
         preset,
         _LEARNS + (_AT_A_LOSS if is_laptop else _AT_BEST),
-        (*_ICL, *_TRAINED) if is_laptop else _ICL,
+        (*claimed, *_TRAINED) if is_laptop else claimed,
         name="architecture",
         title="Transformer or recurrent",
         axis="sequence model",
         steps=8_000 if is_one_split else 20_000,
         augmented=is_one_split,
         options={"data.sequences.p_bursty": 1.0},
-        conditions=tuple(Condition(name, {"model.sequence_model": name}) for name in MODELS),
+        conditions=conditions,
         search=search,
         measures=("icl", "iwl", "loss") if is_laptop else ("icl", "iwl"),
         notes=NOTES.get(preset, ""),

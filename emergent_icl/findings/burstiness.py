@@ -7,12 +7,13 @@ from emergent_icl.sweeps.spec import Sweep, over
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
+    more_than = 0.3 if preset == "paper" else 0.2
     return scale.sweep(
         preset,
         "The more training sequences are bursty, the more is learned in context and the less "
         "in weights.",
         (
-            Difference("icl", high="p=1", low="p=0", more_than=0.2),
+            Difference("icl", high="p=1", low="p=0", more_than=more_than),
             Trend("icl", rising=True),
             Trend("iwl", rising=False),
         ),

@@ -7,11 +7,12 @@ from emergent_icl.sweeps.spec import Sweep, over
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
+    more_than = 0.1 if preset == "paper" else 0.05
     return scale.sweep(
         preset,
         "The more labels a class has, the more is learned in context.",
         (
-            Difference("icl", high="labels=10", low="labels=1", more_than=0.05),
+            Difference("icl", high="labels=10", low="labels=1", more_than=more_than),
             Trend("icl", rising=True),
         ),
         name="multiplicity",

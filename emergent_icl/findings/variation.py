@@ -15,12 +15,13 @@ def _single(name: str, noise_scale: float, rank: int) -> Condition:
 
 def get_sweep(preset: str = "laptop") -> Sweep:
     """Presets: see scale.py."""
+    more_than = 0.2 if preset == "paper" else 0.1
     return scale.sweep(
         preset,
         "The more the examples of a class vary, the more is learned in context and the less "
         "in weights.",
         (
-            Difference("icl", high="all", low="single", more_than=0.1),
+            Difference("icl", high="all", low="single", more_than=more_than),
             Trend("icl", rising=True),
             Trend("iwl", rising=False),
         ),

@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emergent_icl import findings as files
@@ -55,19 +56,42 @@ def test_conditions_differ_only_in_what_the_paper_varies(name, preset):
         for option in configs[0]
         if any(config[option] != configs[0][option] for config in configs)
     }
-    one_split = {"data.split.num_holdout": (20, 20, 20, 80)} if preset == "one-split" else {}
-    assert varied == {**OPTIONS[name], **(one_split if name == "classes" else {})}
+    own = {
+        ("classes", "one-split"): {"data.split.num_holdout": (20, 20, 20, 80)},
+        ("classes", "paper"): {"data.split.num_holdout": (10, 10, 10, 80)},
+        ("architecture", "paper"): {
+            "model.sequence_model": ("transformer",) * 2 + ("lstm",) * 2 + ("rnn",) * 2,
+            "model.num_layers": (2, 12) * 3,
+        },
+    }
+    assert varied == {**OPTIONS[name], **own.get((name, preset), {})}
 
 
-def test_the_same_characters_are_held_out_for_any_number_of_classes():
-    sweep = load("classes", "laptop")
+@pytest.mark.parametrize(("preset", "count", "seed"), [("laptop", 23, 105), ("paper", 10, 1337)])
+def test_the_same_characters_are_held_out_for_any_number_of_classes(preset, count, seed):
+    sweep = load("classes", preset)
     held_out = []
     for condition in sweep.conditions:
-        task = make_task(with_options(sweep.config(condition), {"data.split.seed": 105}))
+        task = make_task(with_options(sweep.config(condition), {"data.split.seed": seed}))
         ids, group = task.space.split.class_ids, task.shape.group_size
         held_out.append(set((ids[task.space.split.num_train :] // group).tolist()))
-    assert len(held_out[0]) == 23
+    assert len(held_out[0]) == count
     assert all(one == held_out[0] for one in held_out)
+    if preset == "paper":  # Those of the reference implementation.
+        order = np.random.default_rng(1337).choice(1623, 1623, replace=False)
+        assert held_out[0] == set(order[-10:].tolist())
+
+
+def test_transience_at_the_papers_scale_is_that_of_singh_et_al():
+    config = load("transience", "paper").base
+    task = make_task(config)
+    assert task.space.split.num_train == 12_800
+    assert config.training.num_steps * config.training.batch_size == 48_000_000
+    batch = task.training.sample(np.random.default_rng(0), 200)
+    for context, query in zip(batch.class_ids[:, :-1], batch.class_ids[:, -1], strict=True):
+        counts = np.sort(np.unique(context, return_counts=True)[1])
+        assert np.count_nonzero(context == query) >= 3
+        assert counts[-2:].tolist() == [3, 3] or counts[-1] > 3  # Chance may repeat a class.
 
 
 def test_replicates_have_their_own_splits_and_evaluation_sequences(tmp_path):
@@ -88,9 +112,11 @@ def test_every_run_has_the_presets_scale_and_frequent_evaluations(name, preset, 
     sweep = load(name, preset)
     for job in make_jobs([sweep], tmp_path):
         config = job.config
+        depth = 2 if job.condition.endswith("-2") else 12
         assert (config.data.image_size, config.model.num_layers, config.model.encoder) == (
-            (105, 12, "resnet") if preset == "paper" else (28, 2, "mlp")
+            (105, depth, "resnet") if preset == "paper" else (28, 2, "mlp")
         )
+        assert config.evaluation.num_sequences == (10_000 if preset == "paper" else 2_000)
         assert config.training.num_steps / config.evaluation.every >= 20
         assert make_task(config).evaluation["fewshot_holdout"].seq_len == 9
 
@@ -120,13 +146,13 @@ def test_zipf_distinguishes_common_from_rare_classes():
 
 
 def test_models_are_judged_on_seeds_not_used_in_their_search(tmp_path):
-    for preset, draws in (("laptop", 8), ("paper", 15)):
+    for preset, draws, models in (("laptop", 8, 3), ("paper", 15, 6)):
         sweep = load("architecture", preset)
         searched = {"training.optimizer.learning_rate", "training.optimizer.warmup_steps"}
         assert set(sweep.search.space) == searched
         jobs = make_jobs([sweep], tmp_path)
         searches = [one for one in jobs if one.name.endswith("search")]
-        assert [one.num_runs for one in searches] == [draws] * 3
+        assert [one.num_runs for one in searches] == [draws] * models
         for one in searches:
             seeds = {r["training.seed"] for r in one.config.training.replica_overrides}
             assert seeds == {1000}
