@@ -34,7 +34,7 @@ _count = functools.partial(flags.DEFINE_integer, lower_bound=0)
 _positive = functools.partial(flags.DEFINE_integer, lower_bound=1)
 _SEEDS = _count("seeds", 0, "Replicates of each condition; 0: the sweep's own number.")
 _WORKERS = _count("workers", 0, "Programs at a time; 0: one per GPU, otherwise one per core.")
-_RUNS = _count("runs_per_program", 0, "Seeds per program; 0: all seeds of a condition.")
+_RUNS = _count("runs_per_program", 0, "Runs per program; 0: all of a condition, or of its search.")
 _PLAN = flags.DEFINE_boolean("plan", False, "Print every run with its estimated time and exit.")
 _STATUS = flags.DEFINE_boolean("status", False, "Print the state of every program and exit.")
 _REGISTER = flags.DEFINE_boolean(
