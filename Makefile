@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGING := pyproject.toml requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-bare test-faults test-services accelerator-check record lint docs site wheel release lock
+.PHONY: help install install-dev demo test test-bare test-faults test-services test-newest accelerator-check record lint docs site wheel release lock
 
 help:
 	@echo "make install   create $(VENV) with the pinned dependencies"
@@ -15,6 +15,7 @@ help:
 	@echo "make test      run the tests (about 5 minutes on 2 cores)"
 	@echo "make test-bare      run the tests in a minimal environment"
 	@echo "make test-faults    run the fault-injection tests (about 11 minutes)"
+	@echo "make test-newest    run the faster half of the tests on the newest JAX, without TensorFlow (Python 3.13)"
 	@echo "make accelerator-check MINUTES=8   measure a machine with one GPU, then train"
 	@echo "make test-services  run the tests that need Chromium or SLURM (as root, they install SLURM)"
 	@echo "make record    update the recorded numbers and print the changes"
@@ -55,6 +56,9 @@ test-faults: install-dev
 
 test-services: install-dev
 	$(BIN)/python -m pytest -m 'slurm or browser' -rs
+
+test-newest: install
+	tests/newest.sh $(VENV) 3.13
 
 accelerator-check: install
 	$(BIN)/python -m experiments.accelerator_check --minutes=$(or $(MINUTES),8)

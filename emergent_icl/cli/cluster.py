@@ -16,7 +16,7 @@ from absl import flags
 
 from emergent_icl.cli.console import say
 from emergent_icl.cli.signals import SIGNALS, unchanged_signals
-from emergent_icl.sweeps.execute.local import visible_gpus
+from emergent_icl.training.settings import visible_gpus
 
 COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0 of a run with several processes."

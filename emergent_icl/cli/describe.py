@@ -16,9 +16,9 @@ from rich.filesize import decimal
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
 from emergent_icl.data.task import Task
-from emergent_icl.plots.style import duration_text
 from emergent_icl.runs import initial
 from emergent_icl.runs.check import check
+from emergent_icl.runs.progress import duration_text
 from emergent_icl.runs.records import initial_text
 from emergent_icl.training import cost, settings
 from emergent_icl.training.step import agendas, resolve_steps_per_call

@@ -9,7 +9,7 @@ import rich.progress
 
 from emergent_icl.cli.console import make_bar, say, say_error
 from emergent_icl.evaluation.metrics import ICL, IWL
-from emergent_icl.plots.style import duration_text
+from emergent_icl.runs.progress import duration_text
 from emergent_icl.runs.records import Display, Record
 
 SHOWN = {"loss": "train/loss", "ICL": "eval/" + "/".join(ICL), "IWL": "eval/" + "/".join(IWL)}

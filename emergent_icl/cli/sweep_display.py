@@ -10,8 +10,8 @@ from rich.progress import BarColumn, TimeElapsedColumn
 from emergent_icl.cli.console import make_bar, say, say_error
 from emergent_icl.cli.tables import NAME, NUMBER, TEXT, print_table
 from emergent_icl.plots import sweep_data as data
-from emergent_icl.plots.style import duration_text
 from emergent_icl.plots.sweep_tables import finding_rows
+from emergent_icl.runs.progress import duration_text
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.execute.dry_run import HoursNeeded, Rehearsal

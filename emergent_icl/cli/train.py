@@ -25,7 +25,6 @@ from emergent_icl.cli import cluster, console, start, tables
 from emergent_icl.cli.flags import config_flag, workdir_flag
 from emergent_icl.cli.progress import TrainingDisplay
 from emergent_icl.cli.signals import STOP_SIGNALS
-from emergent_icl.plots import learning_curves
 from emergent_icl.presets import stored
 from emergent_icl.runs import train as loop
 from emergent_icl.runs.processes import is_primary
@@ -67,7 +66,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
         # An error in drawing must not hide this one.
         with contextlib.suppress(Exception):
             if isinstance(display, TrainingDisplay) and display.has_started:
-                learning_curves.draw(workdir)
+                _draw(workdir)
         if not isinstance(error, loop.Interrupted):
             raise
         if is_primary():
@@ -103,4 +102,11 @@ def _say_result(result: loop.TrainResult, workdir: Workdir) -> None:
     if result.was_complete:
         console.say(f"Figure: {workdir.learning_curves}")
     else:
-        console.write(workdir.learning_curves, lambda: learning_curves.draw(workdir))
+        console.write(workdir.learning_curves, lambda: _draw(workdir))
+
+
+def _draw(workdir: Workdir) -> None:
+    # Importing Matplotlib delays the first step by a second.
+    from emergent_icl.plots import learning_curves
+
+    learning_curves.draw(workdir)

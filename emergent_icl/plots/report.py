@@ -11,8 +11,8 @@ from plotly.offline import get_plotlyjs
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots import sweep_tables as tables
 from emergent_icl.plots.charts import chart
-from emergent_icl.plots.style import duration_text
 from emergent_icl.plots.sweep_data import Json
+from emergent_icl.runs.progress import duration_text
 
 # Macros of pages.md.jinja.
 BLOCKS = ("verdicts", "checks", "findings", "origin")

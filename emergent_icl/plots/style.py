@@ -149,11 +149,3 @@ def readable(color: str) -> str:
     """The same hue, dark enough for text on white."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*to_rgb(color))
     return to_hex(colorsys.hls_to_rgb(hue, min(lightness, TEXT_LIGHTNESS), saturation))
-
-
-def duration_text(seconds: float) -> str:
-    """'40 s', '12 min', '3 h 05 min'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

@@ -44,6 +44,14 @@ def utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def duration_text(seconds: float) -> str:
+    """'40 s', '12 min', '3 h 05 min'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
 class NonFiniteLossError(FloatingPointError):
     """A run diverged: a number in training or evaluation became NaN or infinite."""
 

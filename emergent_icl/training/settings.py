@@ -1,9 +1,13 @@
-"""JAX settings that affect a run's numbers, fixed for all users."""
+"""JAX settings that affect a run's numbers, fixed for all users; the devices that JAX may use."""
 
 import contextlib
 import functools
+import importlib.metadata
+import itertools
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 
@@ -22,6 +26,8 @@ PINNED = {
     "default_matmul_precision": None,
     "disable_jit": False,
 }
+# Names the GPUs that a process may use.
+GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 class SettingError(RuntimeError):
@@ -67,3 +73,16 @@ def device_count() -> int:
             "Unset it to use what is available: cpu always works; cuda needs a GPU, a driver, and "
             "pip install 'emergent-icl[cuda]'; tpu needs a TPU and libtpu."
         ) from error
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use, without initializing JAX on them."""
+    # Without a plugin, JAX uses the CPU even if there are GPUs.
+    can_use = importlib.metadata.entry_points(group="jax_plugins")
+    if not can_use or os.environ.get("JAX_PLATFORMS", "") == "cpu":
+        return []
+    if GPU_VARIABLE in os.environ:
+        names = os.environ[GPU_VARIABLE].split(",")
+        # CUDA stops reading at the first invalid one; '-1' hides all.
+        return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
+    return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]

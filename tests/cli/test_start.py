@@ -52,6 +52,13 @@ def test_start_imports_nothing_slow():
     assert done.stdout == "set()\n", done.stderr
 
 
+def test_train_imports_libraries_of_figures_and_statistics_only_when_it_draws():
+    slow = {"matplotlib", "scipy.stats", "plotly", "tensorflow"}
+    code = f"import sys, emergent_icl.cli.train; print({slow} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
 def test_the_package_runs_and_lists_every_command():
     assert "p_bursty" in output("-m", "emergent_icl", "options", "--filter=p_bursty")
     allowed = sorted(command.replace("_", "-") for command in COMMANDS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emergent_icl.plots.style import duration_text
+from emergent_icl.runs.progress import duration_text
 
 
 @pytest.mark.parametrize(

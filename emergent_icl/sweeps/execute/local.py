@@ -1,23 +1,21 @@
 """Jobs as parallel processes on this machine, each on its own cores or GPU."""
 
 import contextlib
-import importlib.metadata
-import itertools
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import IO, NamedTuple
 
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.sweeps.execute import loop
 from emergent_icl.sweeps.jobs import Job
+from emergent_icl.training.settings import GPU_VARIABLE, visible_gpus
 
 # Time for a job to save its state after a request to stop.
 GRACE_SECONDS = 120
-_GPU_VARIABLE, _MEMORY_VARIABLE = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"
+_MEMORY_VARIABLE = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 class Slot(NamedTuple):
@@ -120,22 +118,9 @@ def machine_slots(workers: int = 0) -> list[Slot]:
         own = cores[index::count] or cores[index % max(len(cores), 1) :][:1]
         environment = {}
         if gpus:
-            environment[_GPU_VARIABLE] = gpus[index % len(gpus)]
+            environment[GPU_VARIABLE] = gpus[index % len(gpus)]
             sharers = len(range(index % len(gpus), count, len(gpus)))
             if sharers > 1:  # By default, JAX allocates 75 % of a GPU's memory.
                 environment[_MEMORY_VARIABLE] = f"{0.75 / sharers:.3f}"
         slots.append(Slot(frozenset(own), environment))
     return slots
-
-
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that this process may use, without initializing JAX on them."""
-    # Without a plugin, JAX uses the CPU even if there are GPUs.
-    can_use = importlib.metadata.entry_points(group="jax_plugins")
-    if not can_use or os.environ.get("JAX_PLATFORMS", "") == "cpu":
-        return []
-    if _GPU_VARIABLE in os.environ:
-        names = os.environ[_GPU_VARIABLE].split(",")
-        # CUDA stops reading at the first invalid one; '-1' hides all.
-        return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
-    return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
