@@ -104,7 +104,7 @@ def _rotate(x_BTAH: jax.Array, first: int) -> jax.Array:
     return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
 
 
-def _linear(own: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+def _linear(own: Mapping[str, jax.Array], x: Array) -> jax.Array:
     # All tokens as one matrix, as in models/transformer.py.
     flat = jnp.reshape(x, (-1, x.shape[-1])) @ own["w"] + own["b"]
     return jnp.reshape(flat, (*x.shape[:-1], -1))

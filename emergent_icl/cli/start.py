@@ -198,7 +198,8 @@ def use_cores(config: "ml_collections.ConfigDict") -> None:
     """
     import jax
 
-    is_chosen = jax.config.jax_num_cpu_devices > 0 or CPU_DEVICES in os.environ.get("XLA_FLAGS", "")
+    in_flags = CPU_DEVICES in os.environ.get("XLA_FLAGS", "")
+    is_chosen = jax.config.values["jax_num_cpu_devices"] > 0 or in_flags
     # The error: JAX has found its devices already, as when several processes train a run.
     with contextlib.suppress(AttributeError, TypeError, RuntimeError):
         training = config.training

@@ -14,9 +14,10 @@ from emergent_icl.plots.sweep_tables import finding_rows
 from emergent_icl.runs.progress import duration_text
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir
+from emergent_icl.sweeps.estimate import JobTime
 from emergent_icl.sweeps.execute.dry_run import HoursNeeded, Rehearsal
 from emergent_icl.sweeps.execute.loop import Failure, Watcher, failure_of
-from emergent_icl.sweeps.jobs import Job, JobTime
+from emergent_icl.sweeps.jobs import Job
 from emergent_icl.sweeps.registration import REGISTERED, registered_text
 
 # Seconds between two lines if output is not a terminal.

@@ -20,10 +20,11 @@ from emergent_icl.plots.sweep_figures import finding_figure, save, summary_figur
 from emergent_icl.runs.locks import is_locked
 from emergent_icl.runs.workdir import Workdir, write_whole
 from emergent_icl.sweeps import registration
+from emergent_icl.sweeps.estimate import estimate
 from emergent_icl.sweeps.execute import dry_run
 from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
 from emergent_icl.sweeps.execute.loop import Place, PlaceError, Stopped, run_jobs
-from emergent_icl.sweeps.jobs import Job, check_root, distinct, estimate, make_jobs
+from emergent_icl.sweeps.jobs import Job, check_root, distinct, make_jobs
 from emergent_icl.sweeps.results import collect, results_text
 from emergent_icl.sweeps.spec import Sweep, SweepError
 

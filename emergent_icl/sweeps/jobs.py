@@ -9,7 +9,6 @@ Conditions with equal configs, in one sweep or several, share the folder of thei
 """
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,15 +23,9 @@ from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_foreign
 from emergent_icl.sweeps.measures import MeasuredRun, more_is_better, read_runs
 from emergent_icl.sweeps.spec import SEEDED, Condition, Search, Sweep
-from emergent_icl.training.cost import step_cost
-from emergent_icl.training.replicas import make_replicas
 
 SEARCH_FOLDER, TOGETHER = "search", "together"
 _SEARCHES = (SEARCH_FOLDER, "draws=*")
-# Seconds from launch to the first step with a warm compilation cache: mostly imports.
-LAUNCH_SECONDS = 10.0
-# An evaluation has no gradients: about a third of a training step's operations.
-EVALUATION_SHARE = 1 / 3
 # Files that commands create before the first job begins.
 _BEFORE_A_SWEEP = ("registration.json", "slurm", "dry_run", "*.tmp")
 _REPLICAS = "training.replica_overrides"
@@ -175,41 +168,6 @@ def chosen_draw(search: Search, jobs: Sequence[Job]) -> Draw | None:
     sound = [one for one in draws(search, jobs) if one.run.diverged_at_step is None]
     best = max if more_is_better(search.choose_by) else min
     return best(sound, key=lambda draw: draw.run.final[search.choose_by], default=None)
-
-
-class JobTime(NamedTuple):
-    """The estimated time of a job."""
-
-    seconds: float  # From launch to the last step of all its runs.
-    steps: int  # Per run.
-    step_seconds: float  # Per step of one run.
-
-
-def job_time(job: Job, step_seconds: float) -> JobTime:
-    """The estimated time of a job, given that of a training step of one of its runs."""
-    config = job.config
-    steps, batches = config.training.num_steps, config.evaluation.num_sequences
-    batches /= config.training.batch_size
-    evaluations = math.ceil(steps / config.evaluation.every) * len(config.evaluation.modes)
-    all_steps = steps + EVALUATION_SHARE * evaluations * batches
-    return JobTime(LAUNCH_SECONDS + job.num_runs * step_seconds * all_steps, steps, step_seconds)
-
-
-def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:
-    """Estimated time of each job, by name; times one step per shape of model and batch."""
-    timed: dict[tuple[object, ...], float | None] = {}
-    times = {}
-    for job in jobs:
-        config, task = (replica := make_replicas(job.config)[0]).config, replica.task
-        shape = (
-            config.model.to_json(), config.training.batch_size, task.shape.example_shape,
-            task.training.seq_len, task.num_labels,
-        )  # fmt: skip
-        if (seconds := timed.get(shape)) is None:
-            seconds = timed[shape] = step_cost(config, task, timed=True).step_seconds
-            assert seconds is not None
-        times[job.name] = job_time(job, seconds)
-    return times
 
 
 class _Setting(NamedTuple):

@@ -95,6 +95,13 @@ class Layout:
         """R, or R/D if they are spread."""
         return self.num_replicas // (jax.local_device_count() if self.is_spread else 1)
 
+    def over_replicas(self, is_lean: bool) -> OverReplicas:
+        """How a device computes its replicas; for `is_lean`, see `training.arithmetic`."""
+        if is_lean and self.replicas_per_device() == 1:
+            return alone
+        is_cpu = jax.default_backend() == "cpu"
+        return in_turn if is_cpu and self.num_replicas > 1 else all_at_once
+
     def mean_over_devices(self, tree: Tree) -> Tree:
         """In the train call: mean over the devices that share a batch."""
         return tree if self.is_spread else jax.lax.pmean(tree, AXIS)

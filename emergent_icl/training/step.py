@@ -63,9 +63,9 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     config, task, replicas = experiment.config, experiment.task, experiment.replicas
     if config.training.spread_replicas and jax.process_count() > 1:
         raise ConfigError(["training.spread_replicas = True needs a single host"])
-    is_lean, count = config.training.arithmetic > 1, len(replicas)
-    spreads = is_lean and devices.spreads_by_itself(count)
-    layout = devices.Layout(count, config.training.spread_replicas or spreads)
+    is_lean = config.training.arithmetic > 1
+    spreads = is_lean and devices.spreads_by_itself(len(replicas))
+    layout = devices.Layout(len(replicas), config.training.spread_replicas or spreads)
     update = make_update(
         build_network(config, task, layout.mean_over_devices),
         experiment.optimizer,
@@ -86,17 +86,11 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     )
     # No mask is needed if all replicas use all labels.
     masked = any(one.task.used_labels < task.num_labels for one in replicas)
-    hypers = [
-        hyper_from_config(one.config, one.task.used_labels if masked else None) for one in replicas
-    ]
-    over_replicas = devices.all_at_once
-    if is_lean and layout.replicas_per_device() == 1:
-        over_replicas = devices.alone
-    elif jax.default_backend() == "cpu" and count > 1:
-        over_replicas = devices.in_turn
+    used = [one.task.used_labels if masked else None for one in replicas]
+    hypers = [hyper_from_config(one.config, own) for one, own in zip(replicas, used, strict=True)]
     return Step(
         layout,
-        devices.make_train_call(update, spec.steps_per_call, over_replicas),
+        devices.make_train_call(update, spec.steps_per_call, layout.over_replicas(is_lean)),
         layout.place(devices.stack_replicas(hypers)),
         devices.place_bank(experiment.arrays()),
         spec,

@@ -82,12 +82,6 @@ def make_update(
     """
     loss_and_gradients = jax.value_and_grad(_make_loss(network, interim_weight), has_aux=True)
 
-    def norm(step: Array, gradients: Params) -> jax.Array:
-        if has_norm is None:
-            return optax.tree.norm(gradients)
-        zero = jnp.zeros((), jnp.result_type(float))
-        return jax.lax.cond(has_norm(step), optax.tree.norm, lambda _: zero, gradients)
-
     def update(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
     ) -> tuple[TrainState, Metrics]:
@@ -105,13 +99,21 @@ def make_update(
         metrics = {
             "loss": loss,
             "accuracy": accuracy,
-            "grad_norm": norm(state.step + 1, gradients),
+            "grad_norm": _norm(gradients, has_norm, state.step + 1),
             "learning_rate": optimizer.learning_rate(hyper, state.step),
         }
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, state.key, params, batch_stats, opt_state), metrics
 
     return update
+
+
+def _norm(gradients: Params, has_norm: StepTest | None, step: Array) -> jax.Array:
+    """The norm of all gradients, or 0 where it is not wanted."""
+    if has_norm is None:
+        return optax.tree.norm(gradients)
+    zero = jnp.zeros((), jnp.result_type(float))
+    return jax.lax.cond(has_norm(step), optax.tree.norm, lambda _: zero, gradients)
 
 
 def _make_loss(network: Network, interim_weight: float) -> Callable[..., Any]:

@@ -15,8 +15,9 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.config.identity import identity
 from emergent_icl.runs.records import read_metrics
 from emergent_icl.runs.workdir import Workdir, read_object
+from emergent_icl.sweeps.estimate import job_time
 from emergent_icl.sweeps.execute import loop
-from emergent_icl.sweeps.jobs import Job, distinct, job_time, make_jobs
+from emergent_icl.sweeps.jobs import Job, distinct, make_jobs
 from emergent_icl.sweeps.spec import Sweep
 
 FILE = "dry_run.json"
