@@ -71,7 +71,7 @@ def _rehearsal_cells(found: Rehearsal) -> tuple[str, str, str]:
     if found.step_seconds is None or found.peak_bytes is None or found.launch_seconds is None:
         return "failed", "-", "-"
     return (
-        f"{1e3 * found.step_seconds:.3g} ms",
+        f"{1e3 * found.step_seconds:,.0f} ms",
         f"{found.peak_bytes / 1e9:.2f} GB",
         f"{found.launch_seconds:.0f} s",
     )
