@@ -105,19 +105,19 @@ def out_of_memory(at):
     at_step(at, fail)
 
 
-def nan(at, replica=slice(None)):
-    """A parameter becomes NaN, in all replicas or in the first."""
+def nan(at, where=...):
+    """Parameters [D, R, ...] become NaN, by default in all replicas."""
 
     def poison(state):
-        poisoned = jax.tree.map(lambda leaf: leaf.at[:, replica].set(float("nan")), state.params)
+        poisoned = jax.tree.map(lambda leaf: leaf.at[where].set(float("nan")), state.params)
         return state._replace(params=poisoned)
 
     at_step(at, poison)
 
 
 def nan_in_one(at):
-    """A parameter of the first replica becomes NaN."""
-    nan(at, 0)
+    """Parameters of the first replica on the first device become NaN."""
+    nan(at, (0, 0))
 
 
 def clock_jumps(at):
