@@ -18,8 +18,9 @@ new=$folder/venv/bin/python
 import pathlib, tomllib
 project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
 print(*(one for one in project["dependencies"] if not one.startswith("tensorflow")), sep="\n")
-tests = ("chex", "hypothesis", "pytest", "PyYAML")
-print(*(one for one in project["optional-dependencies"]["dev"] if one.startswith(tests)), sep="\n")
+extras = project["optional-dependencies"]
+tests = ("chex", "hypothesis", "pytest", "PyYAML", "submitit")
+print(*(one for one in extras["dev"] + extras["slurm"] if one.startswith(tests)), sep="\n")
 PYTHON
 "$new" -m pip --disable-pip-version-check install --quiet --requirement "$folder/requirements.txt"
 "$new" -m pip --disable-pip-version-check install --quiet --no-deps --editable .
