@@ -1,6 +1,5 @@
 """The suite of small models on vectors: steps, replicas, launches, and memory."""
 
-import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -67,14 +66,13 @@ def small_models(bench: Benchmark) -> None:
         bench.compare(f"Steps, {shape}", f"{shape}_{{}}", rivals, "steps/s", ratio)
     first = next(iter(SHAPES))
     console.say("  four replicas, one on one CPU device, and spread over one per core ...")
-    cores = start.available_cores()
     rivals = {
         f"{count}_replicas": our_steps(
             bench.stack,
             small_model(first, **{"training.replicas": count}),
             f"{start.CPU_DEVICES}={devices}",
         )
-        for count, devices in ((1, 1), (4, math.gcd(4, cores)))
+        for count, devices in ((1, 1), (4, start.cpu_devices(4)))
     }
     bench.compare("Steps of four replicas together", f"{first}_{{}}", rivals)
     one, four = (bench.by_name[f"{first}_{count}_replicas"].median for count in (1, 4))

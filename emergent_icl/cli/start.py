@@ -205,9 +205,13 @@ def use_cores(config: "ml_collections.ConfigDict") -> None:
         training = config.training
         replicas = max(training.replicas, len(training.replica_overrides))
         if training.arithmetic > 1 and replicas > 1 and not is_chosen:
-            cores = min(available_cores(), replicas)
-            shares = next(count for count in range(cores, 0, -1) if replicas % count == 0)
-            jax.config.update("jax_num_cpu_devices", shares)
+            jax.config.update("jax_num_cpu_devices", cpu_devices(replicas))
+
+
+def cpu_devices(replicas: int) -> int:
+    """The largest number of CPU devices, at most one per core, that share replicas evenly."""
+    cores = min(available_cores(), replicas)
+    return next(count for count in range(cores, 0, -1) if replicas % count == 0)
 
 
 def available_cores() -> int:

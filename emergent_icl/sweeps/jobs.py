@@ -211,7 +211,7 @@ def _searches(
         {"name": _draw_name(index), **seeds, **overrides}
         for index, overrides in enumerate(sweep.search.settings())
     ]
-    whole = sweep.search_config(condition)
+    whole, everything = sweep.search_config(condition), list(range(len(replicas)))
     keys = [_draw_key(whole, replica) for replica in replicas]
     begun = [Workdir(path) for name in _SEARCHES for path in sorted(folder.glob(name))]
     places = {one.path: _draws_of(one.read_config()) for one in begun if one.config.exists()}
@@ -220,10 +220,12 @@ def _searches(
             workdir, own = folders[key][0]
             places[workdir.path] = own
     taken = {index for own in places.values() for index in own}
-    for own in _shares([index for index in range(len(keys)) if index not in taken], runs_per_job):
-        is_whole = len(own) == len(keys)
-        places[folder / (SEARCH_FOLDER if is_whole else f"draws={_in_words(own)}")] = own
-    for path, own in places.items():
+    for own in _shares([index for index in everything if index not in taken], runs_per_job):
+        name = SEARCH_FOLDER if own == everything else f"draws={_in_words(own)}"
+        places[folder / name] = own
+    for path, found in places.items():
+        # A folder with other draws is that of another search, which the job's check reports.
+        own = found if set(found) <= set(everything) else everything
         for index in own:
             folders[keys[index]].append((Workdir(path), own))
         config = with_options(whole, {_REPLICAS: tuple(replicas[index] for index in own)})
@@ -305,5 +307,6 @@ def _seeds_of(config: ConfigDict) -> list[int]:
 
 
 def _draws_of(config: ConfigDict) -> list[int]:
-    names = (str(replica["name"]) for replica in config.training.replica_overrides)
-    return [int(name.partition("=")[2]) for name in names]
+    """Indices of draws; -1 for another name."""
+    numbers = (replica["name"].partition("=")[2] for replica in config.training.replica_overrides)
+    return [int(number) if number.isdecimal() else -1 for number in numbers]

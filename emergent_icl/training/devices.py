@@ -38,13 +38,14 @@ def _sharding(*axes: str) -> jax.sharding.NamedSharding:
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
-def spreads_by_itself(num_replicas: int) -> bool:
+def spreads_by_itself(num_replicas: int, num_devices: int) -> bool:
     """Whether replicas are spread without being asked to: over CPUs that divide their number.
 
     The cores of a CPU gain little by sharing a small batch.
     """
-    on_cpus = jax.default_backend() == "cpu" and jax.process_count() == 1
-    return on_cpus and num_replicas > 1 and num_replicas % jax.local_device_count() == 0
+    if num_devices == 1 or num_replicas == 1 or num_replicas % num_devices:
+        return False
+    return jax.default_backend() == "cpu" and jax.process_count() == 1
 
 
 def on_first_device(tree: Tree) -> Tree:

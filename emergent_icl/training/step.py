@@ -63,9 +63,7 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     config, task, replicas = experiment.config, experiment.task, experiment.replicas
     if config.training.spread_replicas and jax.process_count() > 1:
         raise ConfigError(["training.spread_replicas = True needs a single host"])
-    is_lean = config.training.arithmetic > 1
-    spreads = is_lean and devices.spreads_by_itself(len(replicas))
-    layout = devices.Layout(len(replicas), config.training.spread_replicas or spreads)
+    layout = devices.Layout(len(replicas), is_spread(config, jax.device_count()))
     update = make_update(
         build_network(config, task, layout.mean_over_devices),
         experiment.optimizer,
@@ -88,14 +86,23 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     masked = any(one.task.used_labels < task.num_labels for one in replicas)
     used = [one.task.used_labels if masked else None for one in replicas]
     hypers = [hyper_from_config(one.config, own) for one, own in zip(replicas, used, strict=True)]
+    over_replicas = layout.over_replicas(is_lean=config.training.arithmetic > 1)
     return Step(
         layout,
-        devices.make_train_call(update, spec.steps_per_call, layout.over_replicas(is_lean)),
+        devices.make_train_call(update, spec.steps_per_call, over_replicas),
         layout.place(devices.stack_replicas(hypers)),
         devices.place_bank(experiment.arrays()),
         spec,
         resolve_feeder(config.data.feeder, task.shape.kind, spec.host_count),
         norm_steps(config),
+    )
+
+
+def is_spread(config: ConfigDict, num_devices: int) -> bool:
+    """Whether replicas lie on different devices, which then share no batch."""
+    training, count = config.training, len(named_overrides(config))
+    return training.spread_replicas or (
+        training.arithmetic > 1 and devices.spreads_by_itself(count, num_devices)
     )
 
 
@@ -194,7 +201,7 @@ def training_problems(config: ConfigDict, num_devices: int) -> Iterator[str]:
             if initial[name] not in (None, "", ()):
                 yield f"training.initial.{name} = {initial[name]!r} needs training.initial.run"
     count, what = training.batch_size, f"training.batch_size = {training.batch_size}"
-    if training.spread_replicas:
+    if is_spread(config, num_devices):
         count = len(named_overrides(config))
         what = f"training.spread_replicas: {count} replicas"
     if count % num_devices:

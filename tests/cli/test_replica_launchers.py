@@ -109,6 +109,14 @@ def test_replicas_on_cpu_are_spread_over_cores_and_resume_on_another_number(tmp_
             assert line["train/grad_norm"] == pytest.approx(expected["train/grad_norm"], rel=1e-3)
 
 
+def test_spread_replicas_need_no_batch_that_devices_divide(tmp_path):
+    """Three replicas on three devices, with batches of 8 sequences."""
+    flags = train_flags(tmp_path, **{"training.replicas": 3})
+    done = launch("train", *flags, env={"JAX_NUM_CPU_DEVICES": "3"})
+    assert done.returncode == 0, done.stderr
+    assert "devices  3 x cpu" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("cores", "options", "flags", "devices"),
     [

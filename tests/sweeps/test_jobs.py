@@ -216,6 +216,16 @@ def test_a_search_is_split_into_programs_and_its_draws_are_shared(tmp_path):
     assert [one.run.replica for one in draws(search, parts)] == ["draw=0", "draw=1", "draw=2"]
 
 
+def test_a_folder_with_more_draws_is_refused(tmp_path):
+    more = dataclasses.replace(SEARCHED.search, draws=3)
+    larger = dataclasses.replace(SEARCHED, search=more)
+    finish(make_jobs(tiny_sweep.seeded([larger], (0,)), tmp_path)[0], Ends(icl=0.7))
+    search, *_ = make_jobs(tiny_sweep.seeded([SEARCHED], (0,)), tmp_path)
+    assert not search.is_complete()
+    with pytest.raises(WorkdirError, match="replica_overrides"):
+        search.check()
+
+
 def test_equal_searches_and_the_runs_that_wait_for_them_are_shared(tmp_path):
     sweeps = [SEARCHED, dataclasses.replace(SEARCHED, name="searched")]
     own = [
