@@ -18,6 +18,7 @@ _NOTES = (
     "[0.027, 0.117] at 40,500."
 )
 
+# The paper preset.
 SINGH = {
     "data.augment": True,
     "data.split.num_rare": 12_800,

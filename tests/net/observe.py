@@ -75,6 +75,8 @@ RUNS = {
     "resnet": ("resnet", RESNET),
     "replicas": ("vectors", {**VECTORS, "training.replica_overrides": REPLICAS}),
 }
+# Runs that are also recorded with today's arithmetic: one alone, and several together.
+LEAN = ("integers", "replicas")
 # Fault tests: they compile slowly, and other runs cover most of what they compute.
 RARE = ("vectors", "resnet")
 # What the first version did where today's default differs.
@@ -138,9 +140,9 @@ def preset_config(name, defaults=FIRST):
     return with_options(config, {**defaults, **CHANGED.get(name, {})})
 
 
-def curves(name):
+def curves(name, arithmetic=1):
     """Lines of metrics.jsonl of an uninterrupted run and of a resumed one."""
-    config = with_options(run_config(name), FIRST)
+    config = with_options(run_config(name), {**FIRST, "training.arithmetic": arithmetic})
     with tempfile.TemporaryDirectory() as folder:
         whole, parted = (Workdir(Path(folder) / way) for way in ("whole", "parted"))
         train(config, whole, Display())
@@ -362,6 +364,7 @@ def observations(names):
     # Later runs reuse what the first run traced and compiled.
     sharing.share(pytest.MonkeyPatch())
     found = {"machine": machine(), "curves": {name: curves(name) for name in names}}
+    found["lean"] = {name: curves(name, arithmetic=2) for name in names if name in LEAN}
     with tempfile.TemporaryDirectory() as folder:
         if "images" in names:
             found["workdir"] = resumed_workdir(unpack_workdir(folder))

@@ -26,8 +26,8 @@ def steps():
     return {"jax": observe.jax.__version__, "steps": hashes}
 
 
-def curves():
-    found = {name: observe.curves(name) for name in observe.RUNS}
+def curves(names=observe.RUNS, arithmetic=1):
+    found = {name: observe.curves(name, arithmetic) for name in names}
     for name, ways in found.items():
         assert ways["uninterrupted"] == ways["resumed"], f"{name} does not resume bit for bit"
     plain = {name: ways["uninterrupted"] for name, ways in found.items()}
@@ -48,6 +48,7 @@ RECORDS = {
     "parameters.json": parameters,
     "steps.json": steps,
     "curves.json": curves,
+    "lean.json": lambda: curves(observe.LEAN, arithmetic=2),
     "workdir.json": workdir,
     "verdicts.json": observe.verdicts,
     "options.md": observe.options_page,

@@ -22,6 +22,7 @@ def recorded(name):
 
 
 CURVES, STORED, STEPS = recorded("curves.json"), recorded("workdir.json"), recorded("steps.json")
+LEAN = recorded("lean.json")
 CONFIGS, PARAMETERS = recorded("configs.json"), recorded("parameters.json")
 
 
@@ -81,6 +82,13 @@ def test_a_run_gives_the_same_curve(request, name, way):
     found, record = observed["curves"][name][way], CURVES["curves"][name]
     assert [line["step"] for line in record][-1] == observe.STEPS
     assert_same(found, record, observed["machine"], CURVES["machine"])
+
+
+@pytest.mark.parametrize("name", observe.LEAN)
+@pytest.mark.parametrize("way", ["uninterrupted", "resumed"])
+def test_todays_arithmetic_gives_the_same_curve(observed, name, way):
+    found, record = observed["lean"][name][way], LEAN["curves"][name]
+    assert_same(found, record, observed["machine"], LEAN["machine"])
 
 
 def test_a_stored_run_resumes_to_the_same_curve(observed):
