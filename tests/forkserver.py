@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 import warnings
 
@@ -40,7 +41,8 @@ def preload():
         # The flags of a command must be defined in its own process only.
         if not module.name.startswith(("emergent_icl.cli.", "emergent_icl.__main__")):
             importlib.import_module(module.name)
-    importlib.import_module("emergent_icl.cli.tables")
+    for name in ("emergent_icl.cli.start", "emergent_icl.cli.tables"):
+        importlib.import_module(name)
     # Children need not search these objects for garbage, least of all at exit.
     gc.freeze()
 
@@ -118,6 +120,8 @@ def become(request, streams):
     sys.orig_argv = [sys.executable, *request["words"]]
     if "cores" in request:
         os.sched_setaffinity(0, request["cores"])
+    # A command measures its time from the import of this module.
+    importlib.import_module("emergent_icl.cli.start").STARTED = time.monotonic()
     # Children that this process starts with its interpreter are forked, too.
     sys.executable = request.get("executable", sys.executable)
 
