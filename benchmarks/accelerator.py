@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 
 import jax
 from absl import flags
-from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
-from benchmarks import golden, suites
+from benchmarks import candidates, golden, suites
+from benchmarks.candidates import CANDIDATES, PLAIN, Candidate
 from benchmarks.measure import Rival, machine, repeated, time_in_turn
 from emergent_icl.cli import console, start, tables
 from emergent_icl.cli.flags import config_flag
@@ -33,7 +33,6 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.presets import omniglot
 from emergent_icl.runs.records import PACKAGES, read_metrics, versions
 from emergent_icl.runs.workdir import Workdir, read_object
-from emergent_icl.training.optimizers import Optimizer
 
 _CONFIG = config_flag()
 _MINUTES = flags.DEFINE_float("minutes", 8.0, "Minutes in all.", lower_bound=0.1)
@@ -93,9 +92,10 @@ def plan(config: ConfigDict) -> Iterator[Item]:
     for count in (1, 50):
         yield _step(f"step_per_call_{count}", config, options={"training.steps_per_call": count})
     for value in ("true", "false"):
-        yield _step(f"step_deterministic_{value}", config, xla_flags=DETERMINISTIC + value)
+        determinism = Candidate(xla_flags=DETERMINISTIC + value)
+        yield _step(f"step_deterministic_{value}", config, candidate=determinism)
     for name, candidate in CANDIDATES.items():
-        yield _step(f"candidate_{name}", config, **candidate)
+        yield _step(f"candidate_{name}", config, candidate=candidate)
     for count in (1, 8, 32):
         small = with_options(omniglot.get_config("small"), {"training.replicas": count})
         yield _step(f"replicas_small_{count}", small)
@@ -108,8 +108,7 @@ def _step(
     config: ConfigDict,
     precision: str = "tf32",
     options: dict[str, Any] | None = None,
-    xla_flags: str | None = None,
-    change: Callable[[Optimizer], Optimizer] | None = None,
+    candidate: Candidate = PLAIN,
 ) -> Item:
     """Milliseconds per step, and sequences per second."""
     kind = "bfloat16" if precision == "bfloat16" else "float32"
@@ -118,12 +117,10 @@ def _step(
 
     def measure() -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
-            if change is None:
-                rival = suites.our_steps(stack, whole, xla_flags)
+            if candidate.xla_flags is not None:
+                rival = suites.our_steps(stack, whole, candidate.xla_flags)
             else:
-                experiment = suites.load(whole)
-                changed = experiment._replace(optimizer=change(experiment.optimizer))
-                trainer = suites.our_trainer(changed)
+                trainer = candidates.trainer(suites.load(whole), candidate)
                 stack.callback(trainer.close)
                 rival = trainer.rival("compute")
             # The first call compiles.
@@ -143,27 +140,6 @@ def _fitting(steps_per_call: int) -> dict[str, int]:
     every = 1000 * steps_per_call
     names = ("training.num_steps", "training.log_every", "evaluation.every", "checkpoints.every")
     return dict.fromkeys(names, every)
-
-
-def flat(optimizer: Optimizer) -> Optimizer:
-    """The same optimizer on one vector of all parameters, for optimizers that act elementwise."""
-
-    def vector(tree: Any) -> Any:
-        return {"all": {"parameters": ravel_pytree(tree)[0]}}
-
-    def update(gradients: Any, state: Any, params: Any, *others: Any) -> tuple[Any, Any]:
-        updates, state = optimizer.update(vector(gradients), state, vector(params), *others)
-        return ravel_pytree(params)[1](updates["all"]["parameters"]), state
-
-    return optimizer._replace(init=lambda params: optimizer.init(vector(params)), update=update)
-
-
-# What might make steps faster; nothing of it is used until an accelerator has measured it.
-CANDIDATES: dict[str, dict[str, Any]] = {
-    "flat_optimizer_state": {"change": flat},
-    "no_command_buffers": {"xla_flags": "--xla_gpu_enable_command_buffer="},
-    "command_buffers_from_one_operation": {"xla_flags": "--xla_gpu_graph_min_graph_size=1"},
-}
 
 
 def _golden(case: str, precision: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The plan for a machine with one accelerator: each result is kept, and a second call continues."""
 
+import contextlib
 import json
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 import tiny
 from launching import launch
 
-from benchmarks import accelerator
+from benchmarks import accelerator, candidates
 from benchmarks.accelerator import Item
 from emergent_icl.runs.check import check
 from emergent_icl.training.build import build
@@ -29,7 +30,7 @@ def test_a_flat_optimizer_computes_the_same_updates():
     config = tiny.get_config("vectors")
     experiment = build(config, check(config))
     state, hyper = experiment.init(0), hyper_from_config(config)
-    flat = accelerator.flat(experiment.optimizer)
+    flat = candidates.flat(experiment.optimizer)
     gradients = jax.tree.map(lambda leaf: leaf + 0.1, state.params)
     plain, _ = experiment.optimizer.update(
         gradients, state.opt_state, state.params, hyper, state.step
@@ -38,6 +39,32 @@ def test_a_flat_optimizer_computes_the_same_updates():
     assert jax.tree.structure(found) == jax.tree.structure(plain)
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-8)
+
+
+def test_joined_averages_are_those_of_each_layer():
+    config = tiny.get_config("resnet")
+    experiment = build(config, check(config))
+    plain, state = experiment.network, experiment.init(0)
+    joined = candidates.JoinedAverages(plain.parts, plain.policy)
+    images = np.random.default_rng(0).random((3, *experiment.task.shape.example_shape, 1))
+    found = expected = state.batch_stats
+    assert len(expected) > 2
+    for _ in range(2):
+        embeddings, found = joined.encode(state.params, found, images, True)
+        same, expected = plain.encode(state.params, expected, images, True)
+        np.testing.assert_array_equal(embeddings, same)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
+
+
+def test_the_steps_of_a_candidate_use_its_network():
+    class Fails(candidates.JoinedAverages):
+        def encode(self, *arguments):
+            raise ZeroDivisionError
+
+    config = tiny.get_config("vectors")
+    trainer = candidates.trainer(build(config, check(config)), candidates.Candidate(network=Fails))
+    with contextlib.closing(trainer), pytest.raises(ZeroDivisionError):
+        trainer.rival("compute").run(1)
 
 
 def test_a_measurement_that_fails_says_why():
