@@ -224,6 +224,10 @@ OPTIONS: dict[str, Option] = {
         "blocks_per_group": Option((2, 2, 2, 2), integers(at_least=1), "Blocks in each group."),
         "flatten_superpixels": Option(False, rules.BOOLEAN,
             "Concatenate the last group's superpixels, each narrower, instead of averaging them."),
+        "stem": Option("parts", one_of(("parts", "whole")), "How a CPU computes the first "
+            "convolution and its max-pool; results agree up to rounding. 'parts': a few images at "
+            "a time, which is faster. 'whole': the whole batch, as in version 0.1.0; runs of that "
+            "version keep it.", before="whole"),
     }),
     **section("model.mlp", {
         "hidden_sizes": Option((256,), integers(), "Widths of the hidden ReLU layers."),

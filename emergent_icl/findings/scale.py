@@ -29,6 +29,7 @@ AS_RECORDED = {
     "evaluation.shots": 4,
     "evaluation.ways": 2,
     "model.own_labels": False,
+    "model.resnet.stem": "whole",
     "training.arithmetic": 1,
 }
 # New seeds: those of version 0.1.0 influenced the choice of conditions.

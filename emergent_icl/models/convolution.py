@@ -23,13 +23,17 @@ class Conv(hk.Module):
 
     def __call__(self, x_NHWC: jax.Array) -> jax.Array:
         """Maps [N, H, W, C] to [N, ceil(H/stride), ceil(W/stride), channels]."""
-        shape = (self.kernel, self.kernel, x_NHWC.shape[-1], self.channels)
-        init = hk.initializers.TruncatedNormal(1 / np.sqrt(np.prod(shape[:-1])))
-        w = hk.get_parameter("w", shape, x_NHWC.dtype, init)
+        w = self.weights(x_NHWC)
         if self.kernel > 1:
             return strided_conv(x_NHWC, w, self.stride)
         # A matrix product: on CPU its weight gradient takes a third of the time.
         return x_NHWC[:, :: self.stride, :: self.stride] @ w[0, 0]
+
+    def weights(self, x_NHWC: jax.Array) -> jax.Array:
+        """[kernel, kernel, C, channels]."""
+        shape = (self.kernel, self.kernel, x_NHWC.shape[-1], self.channels)
+        init = hk.initializers.TruncatedNormal(1 / np.sqrt(np.prod(shape[:-1])))
+        return hk.get_parameter("w", shape, x_NHWC.dtype, init)
 
 
 def plain_conv(x_NHWC: jax.Array, w_HWIO: jax.Array, stride: int) -> jax.Array:
@@ -58,7 +62,7 @@ def _backward(
 
     def by_patches(x: jax.Array, gradient: jax.Array) -> jax.Array:
         # One product per image: a single long, thin product would run on one core.
-        patches_NKP = _patches(x, w.shape[0], stride)
+        patches_NKP = patches(x, w.shape[0], stride)
         gradient_NPC = jnp.reshape(gradient, (gradient.shape[0], -1, gradient.shape[-1]))
         return jnp.sum(patches_NKP @ gradient_NPC, axis=0).reshape(w.shape)
 
@@ -69,18 +73,16 @@ def _backward(
 strided_conv.defvjp(lambda x, w, stride: (plain_conv(x, w, stride), (x, w)), _backward)
 
 
-def _patches(x_NHWC: jax.Array, kernel: int, stride: int) -> jax.Array:
-    """The inputs of each output position, [N, kernel * kernel * C, positions]."""
+def patches(x_NHWC: jax.Array, kernel: int, stride: int) -> jax.Array:
+    """The inputs of each output position with SAME padding, [N, kernel * kernel * C, positions]."""
     sizes = x_NHWC.shape[1:3]
     counts = [-(-size // stride) for size in sizes]
     padding = jax.lax.padtype_to_pads(sizes, (kernel, kernel), (stride, stride), "SAME")
     padded = jnp.pad(x_NHWC, [(0, 0), *padding, (0, 0)])
     height, width = ((count - 1) * stride + 1 for count in counts)
-    shifted = [
-        padded[:, i : i + height : stride, j : j + width : stride]
-        for i in range(kernel)
-        for j in range(kernel)
-    ]
-    patches_NKHWC = jnp.stack(shifted, axis=1)
-    patches_NKCHW = jnp.moveaxis(patches_NKHWC, -1, 2)
-    return jnp.reshape(patches_NKCHW, (x_NHWC.shape[0], -1, counts[0] * counts[1]))
+    # Columns, then rows: of kernel * kernel slices at once, the stack would take longer.
+    columns = [padded[:, :, j : j + width : stride] for j in range(kernel)]
+    columns_NJHWC = jnp.stack(columns, axis=1)
+    rows = [columns_NJHWC[:, :, i : i + height : stride] for i in range(kernel)]
+    patches_NIJCHW = jnp.moveaxis(jnp.stack(rows, axis=1), -1, 3)
+    return jnp.reshape(patches_NIJCHW, (x_NHWC.shape[0], -1, counts[0] * counts[1]))

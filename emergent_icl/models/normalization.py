@@ -10,6 +10,8 @@ import jmp
 
 # BatchNorm's constants (paper section 2.2).
 DECAY, EPSILON = 0.9, 1e-5
+# Of outputs x: max_pool(x), the mean of x, and the mean of its squares, [C].
+Pooled = tuple[jax.Array, jax.Array, jax.Array]
 # (pytree of arrays) -> the same, averaged over all devices that share a batch.
 MeanOverDevices = Callable[[Any], Any]
 
@@ -55,24 +57,54 @@ class BatchNorm(hk.Module):
         shifting preserve maxima, and fewer numbers remain to be normalized.
         """
         dtype, x = x.dtype, widened(x)
-        shape = (1,) * (x.ndim - 1) + x.shape[-1:]
-        scale = hk.get_parameter("scale", shape, x.dtype, self.scale_init)
-        offset = hk.get_parameter("offset", shape, x.dtype, jnp.zeros)
+        scale, offset = self._parameters((1,) * (x.ndim - 1) + x.shape[-1:], x.dtype)
+        means = None
         if is_training:
             axes = tuple(range(x.ndim - 1))
             mean = jnp.mean(x, axes, keepdims=True)
-            mean_of_squares = jnp.mean(jnp.square(x), axes, keepdims=True)
-            mean, mean_of_squares = self.mean_over_devices((mean, mean_of_squares))
-            var = mean_of_squares - jnp.square(mean)
-            self.mean_ema(mean)
-            self.var_ema(var)
-        else:
-            mean, var = self.mean_ema.average, self.var_ema.average
+            means = mean, jnp.mean(jnp.square(x), axes, keepdims=True)
+        mean, var = self._mean_and_variance(means)
         if max_pool is not None:
-            # A negative scale turns minima into maxima.
-            sign = jnp.where(scale < 0, -1.0, 1.0)
+            sign = _sign(scale)
             x = sign * max_pool(sign * x)
         return ((x - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + offset).astype(dtype)
+
+    def after_pooling(
+        self, pool: Callable[[jax.Array], Pooled], num_channels: int, is_training: bool
+    ) -> jax.Array:
+        """`__call__` with a `max_pool`, for an x [N, H, W, C] that only `pool` knows.
+
+        `pool` receives signs [C], and returns maxima and means of sign * x.
+        """
+        scale, offset = self._parameters((1, 1, 1, num_channels), jnp.result_type(float))
+        sign = _sign(scale)
+        maxima, mean, mean_of_squares = pool(sign[0, 0, 0])
+        shape = scale.shape
+        means = sign * jnp.reshape(mean, shape), jnp.reshape(mean_of_squares, shape)
+        mean, var = self._mean_and_variance(means if is_training else None)
+        return (sign * maxima - mean) * (scale * jax.lax.rsqrt(var + EPSILON)) + offset
+
+    def _parameters(self, shape: tuple[int, ...], dtype: Any) -> tuple[jax.Array, jax.Array]:
+        """Scale and offset."""
+        scale = hk.get_parameter("scale", shape, dtype, self.scale_init)
+        return scale, hk.get_parameter("offset", shape, dtype, jnp.zeros)
+
+    def _mean_and_variance(
+        self, means: tuple[jax.Array, jax.Array] | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """From the means of x and of its squares, averaged over time, too; None: the averages."""
+        if means is None:
+            return self.mean_ema.average, self.var_ema.average
+        mean, mean_of_squares = self.mean_over_devices(means)
+        var = mean_of_squares - jnp.square(mean)
+        self.mean_ema(mean)
+        self.var_ema(var)
+        return mean, var
+
+
+def _sign(scale: jax.Array) -> jax.Array:
+    """A negative scale turns minima into maxima."""
+    return jnp.where(scale < 0, -1.0, 1.0)
 
 
 def make_policy(precision: str) -> jmp.Policy:

@@ -18,10 +18,10 @@ def max_pool_3x3_stride_2(images_NHWC: jax.Array) -> jax.Array:
     Values and gradients are those of `hk.max_pool(x, 3, 2, 'SAME')`: as in XLA, a tie sends the
     gradient to the first position in row-major order.
     """
-    return _pool(images_NHWC)[0]
+    return pool_with_places(images_NHWC)[0]
 
 
-def _pool(x_NHWC: jax.Array) -> tuple[jax.Array, jax.Array]:
+def pool_with_places(x_NHWC: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The maxima, and their positions in their windows, int8: 3 * row + column."""
     _, height, width, _ = x_NHWC.shape
     padding = jax.lax.padtype_to_pads((height, width), (WINDOW,) * 2, (STRIDE,) * 2, "SAME")
@@ -41,14 +41,19 @@ def _pool(x_NHWC: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _forward(x_NHWC: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    best, place = _pool(x_NHWC)
+    best, place = pool_with_places(x_NHWC)
     # An empty slice keeps the shape at no cost.
     return best, (place, x_NHWC[:0])
 
 
 def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
     place, like = saved
-    _, height, width, channels = like.shape
+    return (unpool(place, gradient, like.shape),)
+
+
+def unpool(place: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Sends each pooled gradient to the place of its maximum in [N, H, W, C] = `shape`."""
+    _, height, width, channels = shape
     pooled_height, pooled_width = gradient.shape[1:3]
 
     def sent_to(row: int, column: int) -> jax.Array:
@@ -73,7 +78,7 @@ def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[
     (top, _), (left, _) = jax.lax.padtype_to_pads(
         (height, width), (WINDOW,) * 2, (STRIDE,) * 2, "SAME"
     )
-    return (padded[:, top : top + height, left : left + width],)
+    return padded[:, top : top + height, left : left + width]
 
 
 max_pool_3x3_stride_2.defvjp(_forward, _backward)

@@ -85,6 +85,7 @@ FIRST = {
     "evaluation.shots": 4,
     "evaluation.ways": 2,
     "model.own_labels": False,
+    "model.resnet.stem": "whole",
     "training.arithmetic": 1,
 }
 # And where today's preset differs.
