@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from emergent_icl.models.convolution import Conv
-from emergent_icl.models.normalization import BatchNorm, MeanOverDevices
+from emergent_icl.models.normalization import BatchNorm, MeanOverDevices, Pooled
 from emergent_icl.models.pooling import max_pool_3x3_stride_2
 from emergent_icl.models.stem import STRIDE, pooled_conv
 
@@ -68,7 +68,7 @@ class ResNet(hk.Module):
 
     def __call__(self, images_NHWC: jax.Array, is_training: bool) -> jax.Array:
         """Maps float images [N, H, W, 1] to embeddings [N, channels[-1]]."""
-        x = self._stem(images_NHWC, is_training)
+        x = _stem(images_NHWC, self.options.stem, self.mean_over_devices, is_training)
         widths, flatten = list(self.options.channels), self.options.flatten_superpixels
         if flatten:
             widths[-1] //= num_superpixels(images_NHWC.shape[1], len(widths))
@@ -80,17 +80,19 @@ class ResNet(hk.Module):
                 x = block(x, is_training)
         return jnp.reshape(x, (x.shape[0], -1)) if flatten else x.mean(axis=(1, 2))
 
-    def _stem(self, images_NHWC: jax.Array, is_training: bool) -> jax.Array:
-        conv = Conv(STEM_CHANNELS, 7, STRIDE, "initial_conv")
-        norm = BatchNorm("initial_batchnorm", self.mean_over_devices)
-        # Pooling comes first (see BatchNorm), and commutes with the ReLU, too.
-        if self.options.stem == "parts" and jax.default_backend() == "cpu":
-            w = conv.weights(images_NHWC)
-            x = norm.after_pooling(
-                lambda sign: pooled_conv(images_NHWC, w * sign.astype(w.dtype)),
-                STEM_CHANNELS,
-                is_training,
-            ).astype(images_NHWC.dtype)
-        else:
-            x = norm(conv(images_NHWC), is_training, max_pool_3x3_stride_2)
-        return jax.nn.relu(x)
+
+def _stem(
+    images_NHWC: jax.Array, kind: str, mean_over_devices: MeanOverDevices, is_training: bool
+) -> jax.Array:
+    """A convolution, its norm and max-pool, and a ReLU; `kind` is `config.model.resnet.stem`."""
+    conv = Conv(STEM_CHANNELS, 7, STRIDE, "initial_conv")
+    norm = BatchNorm("initial_batchnorm", mean_over_devices)
+    # Pooling comes before the norm (see BatchNorm), and commutes with the ReLU, too.
+    if kind == "whole" or jax.default_backend() != "cpu":
+        return jax.nn.relu(norm(conv(images_NHWC), is_training, max_pool_3x3_stride_2))
+    w, dtype = conv.weights(images_NHWC), images_NHWC.dtype
+
+    def pool(sign: jax.Array) -> Pooled:
+        return pooled_conv(images_NHWC, w * sign.astype(dtype))
+
+    return jax.nn.relu(norm.after_pooling(pool, STEM_CHANNELS, is_training).astype(dtype))

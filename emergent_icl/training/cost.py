@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.extend import core
+from jax.interpreters.partial_eval import dce_jaxpr
 from ml_collections import ConfigDict
 
 from emergent_icl.config.registry import DATA_SOURCES, ENCODERS, SCHEDULES
@@ -125,9 +126,10 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     Matrix products and convolutions count two per multiplication, including products with the
     padding of a convolution and excluding those with the zeros of a dilated one; any other
     operation counts one per output number. Loops of unknown length count once, and only the most
-    expensive branch of a conditional counts.
+    expensive branch of a conditional counts. What no output depends on does not count.
     """
-    return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    return _of_jaxpr(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])
 
 
 def _of_jaxpr(jaxpr: core.Jaxpr) -> int:
