@@ -86,6 +86,7 @@ FIRST = {
     "evaluation.ways": 2,
     "model.own_labels": False,
     "model.resnet.stem": "whole",
+    "model.scan_layers": False,
     "training.arithmetic": 1,
 }
 # And where today's preset differs.
