@@ -197,10 +197,8 @@ OPTIONS: dict[str, Option] = {
         "mlp_ratio": Option(4, integer(1),
             "Transformer: hidden width of each MLP as a multiple of the token width."),
         "attention_only": Option(False, rules.BOOLEAN, "Transformer: omit the MLPs."),
-        "scan_layers": Option(None, rules.OPTIONAL_BOOLEAN, "Transformer: run the layers as a "
-            "scan, which compiles faster; results agree up to rounding. Small models run slightly "
-            "slower. Derived when unset: on CPU, True for a deep model on a convolutional encoder.",
-            before=False),
+        "scan_layers": Option(False, rules.BOOLEAN, "Transformer: run the layers as a scan. This "
+            "compiles faster, but small models run slightly slower."),
         "rnn_size": Option(64, integer(1), "Recurrent models: width of each layer."),
         "head_hidden_sizes": Option((), integers(),
             "Widths of hidden ReLU layers between the sequence model and the logits."),

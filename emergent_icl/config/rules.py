@@ -129,7 +129,6 @@ def _is_int(value: Any) -> bool:
 LABELINGS = ("ordered", "original", "shared", "unfixed")
 STRING = Rule(lambda v: isinstance(v, str), "a string")
 BOOLEAN = Rule(lambda v: isinstance(v, bool), "True or False")
-OPTIONAL_BOOLEAN = Rule(lambda v: v is None or isinstance(v, bool), "True, False, or none")
 PROBABILITY = number(0, 1)
 # Dropout of everything cannot be rescaled.
 DROPOUT = number(0, 0.99)

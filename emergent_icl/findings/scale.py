@@ -30,7 +30,6 @@ AS_RECORDED = {
     "evaluation.ways": 2,
     "model.own_labels": False,
     "model.resnet.stem": "whole",
-    "model.scan_layers": False,
     "training.arithmetic": 1,
 }
 # New seeds: those of version 0.1.0 influenced the choice of conditions.

@@ -9,14 +9,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from emergent_icl.config.registry import ENCODERS, SEQUENCE_MODELS
+from emergent_icl.config.registry import SEQUENCE_MODELS
 from emergent_icl.models import check
 from emergent_icl.models.dropout import Keys, dropout, of_layer
 from emergent_icl.models.normalization import layer_norm, widened
 
 ROTARY_BASE = 10_000.0
-# Layers from which on unrolling takes many seconds to compile.
-DEEP = 8
 
 
 def _linear(x_BTD: jax.Array, size: int, name: str) -> jax.Array:
@@ -92,14 +90,6 @@ class TransformerBlock(hk.Module):
         return x + dropout(narrow, model.dropout, keys, "mlp"), weights
 
 
-def _are_scanned(model: ml_collections.ConfigDict) -> bool:
-    """Whether layers run as a scan; if unset, where that costs little and compiles much faster."""
-    if model.scan_layers is not None:
-        return model.scan_layers
-    is_slow = ENCODERS.about(model.encoder).has_convolutions
-    return is_slow and model.num_layers >= DEEP and jax.default_backend() == "cpu"
-
-
 @SEQUENCE_MODELS.register("transformer", problems=check.attention_problems)
 @dataclasses.dataclass
 class Transformer(hk.Module):
@@ -155,7 +145,7 @@ class Transformer(hk.Module):
 
         count = model.num_layers - last_alone
         rows = (jax.tree.map(lambda leaf: leaf[:count], stacked), jnp.arange(count))
-        unroll = 1 if _are_scanned(model) else max(count, 1)
+        unroll = 1 if model.scan_layers else max(count, 1)
         features, weights = jax.lax.scan(layer, tokens_BTD, rows, length=count, unroll=unroll)
         if last_alone:
             params = jax.tree.map(lambda leaf: leaf[count], stacked)

@@ -86,7 +86,6 @@ FIRST = {
     "evaluation.ways": 2,
     "model.own_labels": False,
     "model.resnet.stem": "whole",
-    "model.scan_layers": False,
     "training.arithmetic": 1,
 }
 # And where today's preset differs.
