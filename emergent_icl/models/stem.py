@@ -41,10 +41,11 @@ def _forward(images_NHWC: jax.Array, w_HWIO: jax.Array) -> tuple[Pooled, _Saved]
 
 
 def _backward(saved: _Saved, gradient: Pooled) -> tuple[jax.Array, jax.Array]:
-    """The gradient without the outputs y.
+    """The gradient of images and weights w, without stored outputs y.
 
-    It is linear in y, and y = P w for the patches P of all positions. Therefore the weights need
-    only the sums of patches and of their products, and the positions of the maxima.
+    The means are sums of y = P w and of its squares, where P are the patches of all positions.
+    Their gradient with respect to w therefore needs only the sums of P and of P^T P; that of the
+    maxima needs P and the places of the maxima.
     """
     images, w, places = saved
     to_mean, to_square = (x / _num_outputs(images) for x in gradient[1:])

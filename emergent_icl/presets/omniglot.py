@@ -16,6 +16,10 @@ paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps; 1,613 classes and 10 
     About 1 second per step on 2 CPU cores and 25 seconds from launch to the first step: for a
     brief look (--config.training.num_steps=20) or an accelerator (not yet benchmarked).
     The paper's recurrent baselines: --config.model.sequence_model=lstm (or rnn).
+
+paper28: the same on 28 x 28 images, about 0.12 seconds per step.
+    --config.data.sequences.p_bursty=1 --config.training.seed=1: ICL 0.82 at step 10,000, 0.86 at
+    15,000; IWL 0.004. With training.seed=0: ICL 0.53 at step 16,000.
 """
 
 from ml_collections import ConfigDict
