@@ -76,7 +76,7 @@ docs: install
 	$(BIN)/python -m experiments.pages --results=docs/reproduction/results.json README.md docs/reproduction.md
 
 site: install-dev
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build
+	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --builder html docs docs/_build
 
 wheel: $(BIN)/python
 	$(BIN)/python tests/wheel_smoke.py
