@@ -164,7 +164,7 @@ def start(*words, cwd=ROOT, env=None, fresh=False, prefix=(), shortcuts=False):
 def xla_flags(devices):
     """XLA_FLAGS of this process, with this number of virtual devices."""
     flag = f" --xla_force_host_platform_device_count={devices}"
-    return {"XLA_FLAGS": os.environ["XLA_FLAGS"] + flag * (devices > 1)}
+    return {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + flag * (devices > 1)}
 
 
 def launch(module, *flags, devices=1, **how):

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from emergent_icl.config.configs import flatten, has
 from emergent_icl.data.ticks import Listener, listening
 from emergent_icl.evaluation.evaluate import Evaluator, Results
-from emergent_icl.runs import initial, processes, records
+from emergent_icl.runs import initial, memory, processes, records
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.loggers import Loggers, Opening, check_loggers
@@ -260,6 +260,7 @@ def _evaluate(
                     tracker.mark(index, done, f"The loss on {mode} at step {done} is {loss}")
             if name not in tracker.diverged:
                 results[name] = found
+        memory.release()
     return results
 
 
@@ -274,6 +275,7 @@ def _save(
                 what = f"The state after step {done} is not finite in {', '.join(leaves)}"
                 tracker.mark(index, done, what)
         store.save(host, tracker.progress())
+        memory.release()
 
 
 def non_finite_leaves(state: TrainState, replica: int = 0) -> list[str]:
