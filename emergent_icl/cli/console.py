@@ -25,9 +25,10 @@ from emergent_icl.cli.signals import STOP_SIGNALS
 from emergent_icl.config.check import ConfigError
 from emergent_icl.data.sources.source import DataUnavailableError
 from emergent_icl.data.ticks import listening
-from emergent_icl.runs.checkpoints import CheckpointError, quiet_orbax
+from emergent_icl.runs.checkpoints import CheckpointError
 from emergent_icl.runs.processes import DisagreementError
 from emergent_icl.runs.progress import NonFiniteLossError
+from emergent_icl.runs.quiet import quiet_orbax
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.training.settings import SettingError, pinned
 

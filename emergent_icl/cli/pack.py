@@ -1,13 +1,16 @@
 """Pack a run into one file, to resume or open it elsewhere.
 
-python -m experiments.pack RUN [--step=N] [--output=FILE]
+python -m experiments.pack RUN [--step=N] [--weights_only] [--output=FILE]
 
 The file holds the config, the newest checkpoint, and the metrics, but not the data. The command
-'unpack' reads it. The run may be training.
+'unpack' reads it. The run may be training. With --weights_only, it can be opened elsewhere, but
+not resumed.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+
+from absl import flags
 
 from emergent_icl.cli import console
 from emergent_icl.cli.flags import output_flag, step_flag
@@ -15,6 +18,10 @@ from emergent_icl.runs import pack
 from emergent_icl.runs.workdir import Workdir
 
 _STEP, _output = step_flag(), output_flag()
+_WEIGHTS_ONLY = flags.DEFINE_bool(
+    "weights_only", False, "Leave out the state of the optimizer: a smaller file, which can be "
+    "opened, but not resumed.",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> None:
@@ -24,8 +31,10 @@ def main(argv: Sequence[str]) -> None:
     with console.command(argv[:1]):
         workdir = Workdir(argv[1])
         output = _output() or Path(f"{workdir.path.name}{pack.SUFFIX}")
-        if found := console.write(output, lambda: pack.pack(workdir, output, _STEP.value)):
+        step, weights_only = _STEP.value, _WEIGHTS_ONLY.value
+        if found := console.write(output, lambda: pack.pack(workdir, output, step, weights_only)):
+            use = "open" if weights_only else "resume or open"
             console.say(
-                f"Step {found.step}, {found.num_bytes / 1e6:.1f} MB. To resume or open it "
-                f"elsewhere:\n  emergent-icl unpack {output.name} --workdir=DIR"
+                f"Step {found.step}, {found.num_bytes / 1e6:.1f} MB. To {use} it elsewhere:\n"
+                f"  emergent-icl unpack {output.name} --workdir=DIR"
             )

@@ -31,7 +31,9 @@ def main(argv: Sequence[str]) -> None:
         console.say(f"Unpacked step {found.step} into {workdir.path}.")
         if other:
             console.say(
-                f"It was packed with {', '.join(other)}: it resumes, but later numbers may differ "
-                "in the last digits."
+                f"It was packed with {', '.join(other)}: new numbers may differ in the last digits."
             )
-        console.say(f"To resume:\n  emergent-icl train --workdir={workdir.path}")
+        if found.weights_only:
+            console.say("It holds weights only: it can be opened, but not resumed.")
+        to, command = ("open it", "inspect-run") if found.weights_only else ("resume", "train")
+        console.say(f"To {to}:\n  emergent-icl {command} --workdir={workdir.path}")

@@ -3,9 +3,7 @@
 import contextlib
 import functools
 import itertools
-import logging
 import re
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -19,6 +17,7 @@ from emergent_icl.config.identity import identities, identity
 from emergent_icl.data.sources import cache
 from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.runs.progress import Progress
+from emergent_icl.runs.quiet import ignore_late_reports, quiet_orbax
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.training.update import TrainState
 
@@ -31,6 +30,8 @@ class CheckpointError(WorkdirError):
 PATIENCE_SECONDS = 10 * 365 * 24 * 3600
 # An empty file in a checkpoint that is never deleted.
 _MARK = "LISTED"
+# In the JSON of checkpoints that `copy_weights` saved.
+_WEIGHTS_ONLY = "weights_only"
 # Attempts to read the newest checkpoint of a run that is training.
 ATTEMPTS = 10
 T = TypeVar("T")
@@ -99,6 +100,9 @@ class CheckpointStore:
         """
         about = {"checksum": checksum(state), "identity": self._identity, **progress._asdict()}
         about["weights"] = checksum((state.params, state.batch_stats))
+        self._save(state, about)
+
+    def _save(self, state: TrainState, about: dict[str, Any]) -> None:
         with self._saving():
             # Do not create parents: a run whose folder was deleted must not recreate it.
             self._folder.mkdir(exist_ok=True)
@@ -138,12 +142,17 @@ class CheckpointStore:
     def restore(self, step: int, template: Any) -> tuple[TrainState, Progress]:
         """Reads the checkpoint of one of `steps()`, given a TrainState of shapes [R, ...].
 
+        If it holds weights only, `opt_state` is ().
+
         Raises:
           CheckpointError: it is damaged, or from another run.
         """
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
         with self._reading(step):
-            state, about = self._read(step, ocp.args.StandardRestore(template))
+            about = self._about(step)
+            if about.pop(_WEIGHTS_ONLY, False):
+                template = template._replace(opt_state=())
+            state = self._state(step, template)
             # Orbax compares only names.
             leaves = jax.tree_util.tree_leaves_with_path(template)
             for (path, leaf), found in zip(leaves, jax.tree.leaves(state), strict=True):
@@ -166,12 +175,31 @@ class CheckpointStore:
 
     def restore_weights(self, step: int) -> tuple[Params, BatchStats, dict[str, int]]:
         """Weights [R, ...] of any run, and when replicas diverged; raises like `restore`."""
+        state, about = self._whole(step)
+        return state.params, state.batch_stats, about.get("diverged", {})
+
+    def copy_weights(self, step: int, folder: Path) -> None:
+        """Saves a checkpoint without the optimizer's state in another folder; raises likewise."""
+        state, about = self._whole(step)
+        state = state._replace(opt_state=())
+        about |= {_WEIGHTS_ONLY: True, "checksum": checksum(state)}
+        with CheckpointStore(folder) as other:
+            other._save(state, about)
+
+    def holds_weights_only(self, step: int) -> bool:
+        """Whether a checkpoint lacks the optimizer's state; raises like `restore`."""
         with self._reading(step):
-            state, about = self._read(step, ocp.args.StandardRestore())
-            params, batch_stats = state["params"], state["batch_stats"] or {}
-            if about.get("weights") not in (None, checksum((params, batch_stats))):
+            return self._about(step).get(_WEIGHTS_ONLY, False)
+
+    def _whole(self, step: int) -> tuple[TrainState, dict[str, Any]]:
+        """Any run's checkpoint as dictionaries of arrays, with intact weights, and its JSON."""
+        with self._reading(step):
+            found, about = self._state(step), self._about(step)
+            # Orbax restores an empty dictionary as None.
+            state = TrainState(**found)._replace(batch_stats=found["batch_stats"] or {})
+            if about.get("weights") not in (None, checksum((state.params, state.batch_stats))):
                 raise ValueError("its checksum does not match")
-            return params, batch_stats, about.get("diverged", {})
+            return state, about
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
@@ -217,9 +245,17 @@ class CheckpointStore:
         for step in reversed(self.steps()):
             self._check_access(step)
             try:
-                return Found(*self.restore(step, template), bad)
+                found = Found(*self.restore(step, template), bad)
             except CheckpointError as error:
                 bad[step] = _in_a_line(error.__cause__ or error)
+            else:
+                if self.holds_weights_only(step):
+                    raise CheckpointError(
+                        f"the checkpoint of step {step} in {self._folder} holds weights only: this "
+                        "run can be opened, but not resumed. To start a new run from its weights, "
+                        "use training.initial.run and another --workdir."
+                    )
+                return found
         if bad:
             why = "".join(f"\n  step {step}: {why}" for step, why in bad.items())
             raise CheckpointError(
@@ -250,13 +286,17 @@ class CheckpointStore:
                 f"{error.filename or self._folder}"
             ) from error
 
-    def _read(self, step: int, how: ocp.args.StandardRestore) -> tuple[Any, dict[str, Any]]:
-        content = ocp.args.Composite(state=how, progress=ocp.args.JsonRestore())
+    def _state(self, step: int, template: TrainState | None = None) -> Any:
+        return self._read(step, state=ocp.args.StandardRestore(template)).state
+
+    def _about(self, step: int) -> dict[str, Any]:
+        return dict(self._read(step, progress=ocp.args.JsonRestore()).progress)
+
+    def _read(self, step: int, **content: Any) -> Any:
         own = jax.process_index()  # Read without waiting for other processes.
         alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
         reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=alone)
-        restored = reader.restore(self._folder / str(step), args=content)
-        return restored.state, dict(restored.progress)
+        return reader.restore(self._folder / str(step), args=ocp.args.Composite(**content))
 
 
 class _Retention(NamedTuple):
@@ -298,44 +338,6 @@ def checksum(tree: Any) -> int:
     """A 32-bit checksum of all leaves."""
     leaves = jax.tree.leaves(tree)
     return functools.reduce(lambda found, leaf: cache.checksum(leaf, found), leaves, 0)
-
-
-@contextlib.contextmanager
-def quiet_orbax() -> Iterator[None]:
-    """Silences Orbax, which logs every file that it opens and every error that it raises."""
-    loggers, before = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    ignored = ignore_late_reports()
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if sys.unraisablehook is ignored:  # Nothing failed.
-            sys.unraisablehook = before
-            logging.getLogger("asyncio").removeFilter(_is_not_orbax)
-
-
-def ignore_late_reports() -> Any:
-    """Sets and returns a hook for unraisable errors; keep it after a failed read or write.
-
-    Each remaining task of a failed operation reports an error, in a thread that may end later.
-    """
-    before = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-
-    sys.unraisablehook = hook
-    logging.getLogger("asyncio").addFilter(_is_not_orbax)
-    return hook
-
-
-def _is_not_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.getMessage()
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ _MANIFEST = "manifest.json"
 _NAME = re.compile(
     r"(config|data|summary)\.json|metrics\.jsonl|checkpoints/\d+(/(?!\.\.?(/|$))[^/\\]+)+"
 )
-# The same run gives the same bytes.
+# The same checkpoint gives the same bytes.
 _DATE = (2020, 1, 1, 0, 0, 0)
 
 
@@ -35,12 +36,16 @@ class Packed(NamedTuple):
     step: int  # of its checkpoint
     num_bytes: int  # of the packed file
     versions: dict[str, str]  # of the packages that packed it
+    weights_only: bool  # It can be opened, but not resumed.
 
 
-def pack(workdir: Workdir, path: Path, step: int | None = None) -> Packed:
+def pack(
+    workdir: Workdir, path: Path, step: int | None = None, weights_only: bool = False
+) -> Packed:
     """Writes the config, a checkpoint (None: the newest), and the metrics up to it to one file.
 
-    The run may be training. The data are not included, only their checksums.
+    The run may be training. The data are not included, only their checksums. With `weights_only`,
+    the optimizer's state is not included either: the run can be opened, but not resumed.
 
     Raises:
       WorkdirError: there is no run, no such checkpoint, or it is damaged.
@@ -49,11 +54,16 @@ def pack(workdir: Workdir, path: Path, step: int | None = None) -> Packed:
     config = workdir.read_config()
     with CheckpointStore(workdir.checkpoints, config=config) as store:
 
-        def read(one: int) -> dict[str, bytes]:
-            store.restore_weights(one)  # Raises if it is damaged.
-            return _checkpoint_files(workdir, one)
+        def read(one: int) -> tuple[dict[str, bytes], bool]:
+            if not weights_only:
+                store.restore_weights(one)  # Raises if it is damaged.
+                return _checkpoint_files(workdir, one), store.holds_weights_only(one)
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Workdir(folder)
+                store.copy_weights(one, copy.checkpoints)
+                return _checkpoint_files(copy, one), True
 
-        step, files = store.read(step, read)
+        step, (files, weights_only) = store.read(step, read)
     lines = [line for line in read_metrics(workdir.metrics) if line["step"] <= step]
     files[workdir.metrics.name] = "".join(json.dumps(line) + "\n" for line in lines).encode()
     summary = workdir.read_summary() or {}
@@ -63,12 +73,13 @@ def pack(workdir: Workdir, path: Path, step: int | None = None) -> Packed:
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "step": step,
+        "weights_only": weights_only,
         "versions": versions(("emergent-icl", *PACKAGES)),
         "sha256": {name: _sha256(content) for name, content in sorted(files.items())},
     }
     content = _zipped({_MANIFEST: json.dumps(about, indent=2).encode(), **files})
     write_whole(path, content)
-    return Packed(step, len(content), about["versions"])
+    return Packed(step, len(content), about["versions"], weights_only)
 
 
 def unpack(path: Path, workdir: Workdir) -> Packed:
@@ -88,7 +99,9 @@ def unpack(path: Path, workdir: Workdir) -> Packed:
         write_whole(partial / name, content)
     # All or nothing: the folder becomes a run at once.
     os.replace(partial, workdir.path)
-    return Packed(about["step"], path.stat().st_size, about["versions"])
+    # Earlier versions packed whole checkpoints only.
+    weights_only = about.get("weights_only", False)
+    return Packed(about["step"], path.stat().st_size, about["versions"], weights_only)
 
 
 def _checkpoint_files(workdir: Workdir, step: int) -> dict[str, bytes]:

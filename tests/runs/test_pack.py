@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 import tiny
 from launching import launch, records
 
+from emergent_icl.config.configs import with_options
 from emergent_icl.runs.checkpoints import CheckpointError, CheckpointStore
 from emergent_icl.runs.open import load_run
 from emergent_icl.runs.pack import PackError, pack, unpack
@@ -61,6 +63,49 @@ def test_a_complete_run_stays_complete(trained, tmp_path):
 def test_the_same_run_is_packed_to_the_same_bytes(trained, packed, tmp_path):
     pack(trained, tmp_path / "again", step=20)
     assert (tmp_path / "again").read_bytes() == packed.read_bytes()
+
+
+def test_weights_alone_are_opened_but_not_resumed(trained, packed, tmp_path):
+    file, there = tmp_path / "weights.icl.zip", Workdir(tmp_path / "there")
+    assert pack(trained, file, step=20, weights_only=True).weights_only
+    assert file.stat().st_size < packed.stat().st_size
+    assert unpack(file, there).weights_only
+    found, whole = load_run(there.path), load_run(trained.path, step=20)
+    weights = [(run.params, run.batch_stats) for run in (found, whole)]
+    jax.tree.map(np.testing.assert_array_equal, *weights)
+    assert found.evaluate(num_sequences=32) == whole.evaluate(num_sequences=32)
+    before = contents(there)
+    with pytest.raises(CheckpointError, match="weights only: this run can be opened, but not res"):
+        train(tiny.get_config("symbols"), there, Display())
+    assert contents(there) == before
+    # Packed again, they are still weights only.
+    assert pack(there, tmp_path / "again").weights_only
+
+
+def test_weights_alone_start_a_new_run(trained, tmp_path):
+    pack(trained, tmp_path / "file", weights_only=True)
+    unpack(tmp_path / "file", Workdir(tmp_path / "there"))
+    metrics = []
+    for source in (trained.path, tmp_path / "there"):
+        config = with_options(tiny.get_config("symbols"), {"training.initial.run": str(source)})
+        train(config, Workdir(tmp_path / f"from_{source.name}"), Display())
+        metrics.append(records(tmp_path / f"from_{source.name}"))
+    assert metrics[0] == metrics[1]
+
+
+def test_damaged_weights_are_not_packed(trained, tmp_path):
+    copy = Workdir(shutil.copytree(trained.path, tmp_path / "copy"))
+    for path in (copy.checkpoints / "20" / "state").rglob("*"):
+        if path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"of step 20 in .* cannot be read"):
+        pack(copy, tmp_path / "file", step=20, weights_only=True)
+    assert not (tmp_path / "file").exists()
+
+
+def contents(workdir):
+    files = (path for path in workdir.path.rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in files if path != workdir.lock}
 
 
 def changed(packed, name, content):
@@ -116,3 +161,9 @@ def test_the_commands(trained, tmp_path):
     again = launch("unpack", file, f"--workdir={there}")
     assert (again.returncode, again.stderr.count("error:")) == (1, 1)
     assert launch("pack").returncode == 2
+    done = launch("pack", trained.path, "--weights-only", "--step=20", f"--output={file}")
+    assert "To open it elsewhere" in done.stdout, done.stderr
+    done = launch("unpack", file, f"--workdir={tmp_path / 'weights'}")
+    assert "can be opened, but not resumed" in done.stdout, done.stderr
+    again = launch("train", f"--workdir={tmp_path / 'weights'}")
+    assert (again.returncode, again.stderr.count("error:")) == (1, 1)
