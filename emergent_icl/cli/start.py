@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "train", "evaluate", "compare", "describe", "inspect_data", "inspect_run", "options", "sweep",
-    "reproduce", "pack", "unpack", "prepare_data", "pages",
+    "reproduce", "variance", "pack", "unpack", "prepare_data", "pages",
 )  # fmt: skip
-ON_DEVICES = ("train", "evaluate", "describe")
+ON_DEVICES = ("train", "evaluate", "describe", "variance")
 # A signal stops these at the next step.
 STOPPABLE = ("train", "sweep", "reproduce")
 # --help lists the flags of these packages, not absl's own.
