@@ -39,8 +39,9 @@ def main(argv: Sequence[str]) -> None:
     with console.command(argv):
         workdir = Workdir(_WORKDIR.value)
         folder = _output() or workdir.figures
-        if not console.can_write(folder, "Use --output=FOLDER."):
-            return
+        saves = console.can_write(
+            folder, "Results are only printed. To save them, use --output=FOLDER."
+        )
         start.use_compilation_cache()
         config, summary = workdir.read_config(), workdir.read_summary() or {}
         try:
@@ -62,6 +63,8 @@ def main(argv: Sequence[str]) -> None:
         cells = {name: list(map(str, own.values())) for name, own in columns.items()}
         with console.printing():
             tables.print_columns(title, list(next(iter(columns.values()))), cells, "source")
+        if not saves:
+            return
         about = {"splits": num_splits, "seeds": num_seeds, "accuracy": found.accuracy}
         about |= {"num_sequences": num_sequences, "evaluated_on": _NUM_SEQUENCES.value}
         about |= {"holdout": {str(one): _numbers(found, one, num_sequences) for one in numbers}}

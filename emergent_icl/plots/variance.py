@@ -7,10 +7,12 @@ from matplotlib.figure import Figure
 
 from emergent_icl.evaluation.metrics import Interval
 from emergent_icl.plots import style
-from emergent_icl.sweeps.variance import Decomposition
+from emergent_icl.sweeps.variance import SOURCES, TOGETHER, Decomposition
 
 # Numbers of runs whose means are compared.
 RUNS = (2, 3, 5, 8, 12, 20)
+# By whether runs share a split and its evaluation sequences.
+DASHES = {True: "--", False: "-"}
 # Inches, then points.
 WIDTH, HEIGHT, SIZE = 9.6, 3.8, 9.0
 
@@ -19,11 +21,13 @@ WIDTH, HEIGHT, SIZE = 9.6, 3.8, 9.0
 def variance_figure(
     found: Decomposition, numbers: Sequence[int], num_sequences: int, title: str
 ) -> Figure:
-    """Left: standard deviations of a run by source. Right: standard errors of means.
+    """Standard deviations of a run's ICL by source (left), standard errors of means (right).
 
     Args:
-      numbers: of held-out classes, one color each.
+      found: what to show.
+      numbers: numbers of held-out classes, one color each.
       num_sequences: evaluation sequences of a run.
+      title: text above.
     """
     figure = style.new_figure(WIDTH, HEIGHT)
     figure.suptitle("\n".join(style.wrap(title, WIDTH, SIZE)), fontsize=SIZE)
@@ -33,22 +37,23 @@ def variance_figure(
         deviations = found.deviations(number, num_sequences)
         offset = (index - (len(numbers) - 1) / 2) * 0.22
         _dots(left, list(deviations.values()), offset, color, f"{number} held-out classes")
-        for one_split, dashes in ((True, "--"), (False, "-")):
+        for one_split, dashes in DASHES.items():
             errors = [
                 found.error_of_mean(runs, number, num_sequences, one_split=one_split).mean
                 for runs in RUNS
             ]
-            kind = "one split, shared sequences" if one_split else "a split and sequences per run"
-            right.plot(RUNS, errors, dashes, color=color, marker="o", ms=3.5, label=kind)
-    left.set(yticks=range(len(deviations)), yticklabels=list(deviations), xlim=(0, None))
+            right.plot(RUNS, errors, dashes, color=color, marker="o", ms=3.5)
+    names = (*SOURCES, TOGETHER)
+    left.set(yticks=range(len(names)), yticklabels=names, xlim=(0, None))
     left.invert_yaxis()
     left.set_xlabel("standard deviation of ICL, with 95% interval", fontsize=SIZE)
     right.set(xticks=RUNS, ylim=(0, None), xlim=(0, RUNS[-1] + 1))
     right.set_xlabel("number of runs with their own training seed", fontsize=SIZE)
     right.set_ylabel("standard error of mean ICL", fontsize=SIZE)
     left.legend(frameon=False, fontsize=8)
-    kinds = dict(zip(*reversed(right.get_legend_handles_labels()), strict=True))
-    right.legend(kinds.values(), kinds.keys(), frameon=False, fontsize=8)
+    right.plot([], [], DASHES[True], color=style.INK, label="all on one split")
+    right.plot([], [], DASHES[False], color=style.INK, label="each on its own split")
+    right.legend(frameon=False, fontsize=8)
     for axes in (left, right):
         axes.tick_params(labelsize=8)
         style.tidy(axes)

@@ -34,7 +34,7 @@ TOGETHER = "together"
 # Sequences that are compared with all others at a time, to save memory.
 _BLOCK = 250
 # Draws behind intervals, and their seed.
-_DRAWS, _SEED = 20_000, 0
+_DRAWS, _SEED = 10_000, 0
 
 
 class Answers(NamedTuple):
@@ -234,7 +234,8 @@ def _t_draws(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
 
 def _deviation(variance: np.ndarray, draws: np.ndarray) -> Interval:
     tails = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(*np.sqrt([variance, *tails]).tolist())
+    # No number in [0, 1] has a larger standard deviation than 0.5.
+    return Interval(*np.minimum(np.sqrt([variance, *tails]), 0.5).tolist())
 
 
 @pinned()

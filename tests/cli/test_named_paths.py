@@ -187,6 +187,7 @@ COMMANDS = {
     "inspect_run": [],
     "sweep": ["--sweep=tests/tiny_sweep.py", "--plan"],
     "reproduce": ["--plan"],
+    "variance": [],
 }
 
 

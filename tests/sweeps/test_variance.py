@@ -1,0 +1,210 @@
+"""Variances are recovered from simulated answers; a command shows them for a trained run."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from launching import launch, only_message
+
+from emergent_icl.config.configs import with_options
+from emergent_icl.evaluation.metrics import ICL
+from emergent_icl.presets import omniglot
+from emergent_icl.runs.open import load_run
+from emergent_icl.runs.records import Display
+from emergent_icl.runs.train import train
+from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.sweeps.variance import (
+    SOURCES,
+    TOGETHER,
+    Answers,
+    Variances,
+    decompose,
+    mean_squares,
+    over_sets,
+    read_answers,
+)
+
+# Standard deviations of the simulation: effects on the probability of a correct answer.
+SPLIT, SEED, RUN = 0.03, 0.02, 0.02
+CLASS, CLASS_OF_RUN, SEQUENCE = 0.06, 0.04, 0.1
+NUM_CLASSES, NUM_SEQUENCES, WAYS = 20, 300, 2
+
+
+def simulated(rng, num_splits=6, num_seeds=4):
+    """Answers with these effects, with mean 0.6."""
+    ranked = rng.random((num_splits, NUM_SEQUENCES, NUM_CLASSES)).argsort(axis=-1)
+    shows = ranked < WAYS
+    p = 0.6 + rng.normal(0, SPLIT, (num_splits, 1, 1)) + rng.normal(0, SEED, (num_seeds, 1))
+    p = p + rng.normal(0, RUN, (num_splits, num_seeds, 1))
+    of_class = rng.normal(0, CLASS, (num_splits, 1, NUM_CLASSES))
+    of_class = of_class + rng.normal(0, CLASS_OF_RUN, (num_splits, num_seeds, NUM_CLASSES))
+    p = p + np.einsum("snk,stk->stn", shows, of_class)
+    p += rng.normal(0, SEQUENCE, (num_splits, 1, NUM_SEQUENCES))
+    return Answers(rng.random(p.shape) < p, shows)
+
+
+def linear(deviation):
+    """Covariances if each class has an effect of its own."""
+    return deviation**2 * np.arange(1, WAYS + 1)
+
+
+@pytest.fixture(scope="module")
+def simulations():
+    rng = np.random.default_rng(1)
+    return [decompose(simulated(rng)) for _ in range(80)]
+
+
+def test_estimates_are_right_on_average(simulations):
+    within, between = linear(math.hypot(CLASS, CLASS_OF_RUN)), linear(CLASS)
+    expected = {
+        "within": within,
+        "between": between,
+        "same_sequence": SEQUENCE**2,
+        "split": SPLIT**2 + over_sets(between, NUM_CLASSES),
+        "seed": SEED**2,
+        "rest": RUN**2 + over_sets(linear(CLASS_OF_RUN), NUM_CLASSES),
+    }
+    for name, value in expected.items():
+        found = np.array([getattr(one.estimates, name) for one in simulations])
+        error = found.std(axis=0) / math.sqrt(len(simulations))
+        np.testing.assert_array_less(abs(found.mean(axis=0) - value), 3.5 * error, name)
+        # So the test would notice an error of a half.
+        assert (3.5 * error < 0.5 * value).all(), name
+
+
+def test_intervals_cover_the_truth(simulations):
+    classes = over_sets(linear(math.hypot(CLASS, CLASS_OF_RUN)), NUM_CLASSES)
+    truth = {
+        "held-out classes": classes,
+        "training seed": SEED**2,
+        "rest of training": SPLIT**2 + RUN**2,
+    }
+    for name, variance in truth.items():
+        found = [one.deviations(NUM_CLASSES, NUM_SEQUENCES)[name] for one in simulations]
+        covered = np.mean([one.low <= math.sqrt(variance) <= one.high for one in found])
+        assert 0.88 <= covered <= 1, name
+
+
+@given(st.integers(2, 30), st.floats(0, 0.1), st.floats(0, 0.1))
+def test_variance_over_sets_of_classes_is_exact(num_classes, of_class, of_pair):
+    # The mean over all pairs of x_a + x_b + z_ab.
+    covariances = np.array([of_class, 2 * of_class + of_pair])
+    expected = 4 * of_class / num_classes + of_pair / math.comb(num_classes, 2)
+    assert over_sets(covariances, num_classes) == pytest.approx(expected, abs=1e-12)
+
+
+def test_mean_squares_of_pure_effects():
+    rows, columns = np.array([[1.0], [2.0], [6.0]]), np.array([[0.0, 4.0]])
+    squares, freedom = mean_squares(rows + columns)
+    assert freedom.tolist() == [2, 1, 2]
+    assert squares == pytest.approx([2 * rows.var(ddof=1), 3 * columns.var(ddof=1), 0])
+
+
+numbers = st.floats(0, 0.01)
+
+
+@given(numbers, numbers, numbers, numbers, numbers, st.integers(2, 50), st.integers(1, 100))
+def test_the_error_of_a_mean(sequence, cov, split, seed, rest, num_classes, num_runs):
+    within = np.array([cov, 2 * cov])
+    scalars = map(np.asarray, (sequence, sequence / 2, split, seed, rest))
+    own_sequence, same, of_split, of_seed, of_rest = scalars
+    covariances = (within, within / 2)
+    found = Variances(own_sequence, same, *covariances, of_split, of_seed, of_rest, NUM_CLASSES)
+    together = sum(found.sources(num_classes, 100).values())
+    one, own = (
+        found.of_mean(num_runs, num_classes, 100, one_split=is_one) for is_one in (True, False)
+    )
+    assert own == pytest.approx(together / num_runs)
+    # What all runs share does not average out.
+    assert own <= one * (1 + 1e-9)
+    assert one <= together * (1 + 1e-9)
+    assert found.of_mean(1, num_classes, 100, one_split=True) == pytest.approx(together)
+
+
+def test_too_few_classes_or_sequences_are_refused():
+    answers = simulated(np.random.default_rng(0))
+    with pytest.raises(ValueError, match="3 sequences with 2 of 20 held-out classes each are too"):
+        decompose(Answers(answers.is_correct[..., :3], answers.shows[:, :3]))
+
+
+def crossed(splits, seeds, **others):
+    """Overrides of replicas, named by place."""
+    return tuple(
+        {"name": f"s{s}t{t}", "data.split.seed": s, "training.seed": t, **others}
+        for s, t in itertools.product(splits, seeds)
+    )
+
+
+def test_the_preset_crosses_splits_with_seeds():
+    overrides = omniglot.get_config("crossed").training.replica_overrides
+    places = {(one["data.split.seed"], one["training.seed"]) for one in overrides}
+    assert places == set(itertools.product(range(6), range(6)))
+    assert len(overrides) == len(places)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, quick_runs):
+    workdir = Workdir(tmp_path_factory.mktemp("crossed") / "run")
+    overrides = {"training.replica_overrides": crossed((0, 1, 2), (4, 5))}
+    train(with_options(tiny.get_config("symbols"), overrides), workdir, Display())
+    return workdir
+
+
+def test_answers_are_those_of_an_evaluation(trained):
+    answers = read_answers(trained, 500)
+    assert answers.is_correct.shape == (3, 2, 500)
+    assert answers.shows.shape == (3, 500, 8)
+    assert (answers.shows.sum(axis=-1) == 2).all()
+    for s, t in ((0, 1), (2, 0)):
+        run = load_run(trained.path, replica=f"s{s}t{4 + t}")
+        accuracy = run.evaluate(ICL[0], 500)[ICL[0]][ICL[1]].mean
+        assert answers.is_correct[s, t].mean() == pytest.approx(accuracy)
+        # Each run's classes are those of its own split.
+        shown = run.sequences(ICL[0], 500).class_ids
+        same = (shown[:, None] == shown[None]).all(axis=-1)
+        assert (answers.shows[s] @ answers.shows[s].T)[same].all()
+
+
+def test_the_command(trained, tmp_path):
+    output = [f"--workdir={trained.path}", "--num_holdout=4,8", "--num_sequences=300"]
+    done = launch("variance", *output, f"--output={tmp_path / 'a'}", "--format=svg")
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in (*SOURCES, TOGETHER, "8 held-out classes"))
+    about = json.loads((tmp_path / "a" / "variance.json").read_text())
+    assert list(about["holdout"]) == ["4", "8"]
+    found = decompose(read_answers(trained, 300))
+    expected = {name: list(one) for name, one in found.deviations(4, 50).items()}
+    assert about["num_sequences"] == 50
+    assert about["holdout"]["4"]["deviations"] == expected
+    assert (tmp_path / "a" / "variance.svg").stat().st_size > 1000
+    (tmp_path / "file").touch()
+    printed = launch("variance", *output, f"--output={tmp_path / 'file' / 'folder'}")
+    assert (printed.returncode, printed.stdout) == (1, done.stdout.split("Written")[0])
+    assert "Results are only printed" in only_message(printed.stderr)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ((), "there are 1 x 1"),
+        (crossed((0,), (0, 1)), "there are 1 x 2"),
+        (crossed((0, 1), (0, 1))[:3], "none has data.split.seed = 1 and training.seed = 1"),
+        (
+            (*crossed((0,), (0, 1)), *crossed((1,), (0, 1), **{"data.sequences.p_bursty": 0.5})),
+            "they also differ in data.sequences.p_bursty",
+        ),
+    ],
+)
+def test_replicas_that_are_not_crossed_are_refused(overrides, said, tmp_path):
+    workdir = Workdir(tmp_path)
+    config = with_options(
+        tiny.get_config("symbols"), {"training.replica_overrides": tuple(overrides)}
+    )
+    workdir.claim(config)
+    with pytest.raises(WorkdirError, match=f"each of several values .* nothing else: {said}"):
+        read_answers(workdir)
