@@ -1,4 +1,4 @@
-"""Find out why ICL varies between replicates: evaluation sequences, held-out classes, training."""
+"""Find out why ICL varies between replicas: evaluation sequences, held-out classes, training."""
 
 from emergent_icl.cli.start import launch
 

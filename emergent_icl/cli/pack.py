@@ -31,9 +31,9 @@ def main(argv: Sequence[str]) -> None:
     with console.command(argv[:1]):
         workdir = Workdir(argv[1])
         output = _output() or Path(f"{workdir.path.name}{pack.SUFFIX}")
-        step, weights_only = _STEP.value, _WEIGHTS_ONLY.value
-        if found := console.write(output, lambda: pack.pack(workdir, output, step, weights_only)):
-            use = "open" if weights_only else "resume or open"
+        given = (workdir, output, _STEP.value, _WEIGHTS_ONLY.value)
+        if found := console.write(output, lambda: pack.pack(*given)):
+            use = "open" if found.weights_only else "resume or open"
             console.say(
                 f"Step {found.step}, {found.num_bytes / 1e6:.1f} MB. To {use} it elsewhere:\n"
                 f"  emergent-icl unpack {output.name} --workdir=DIR"

@@ -1,4 +1,4 @@
-"""Find out why ICL varies between replicates: evaluation sequences, held-out classes, training.
+"""Find out why ICL varies between replicas: evaluation sequences, held-out classes, training.
 
 python -m experiments.variance --workdir=DIR [--num_holdout=10,100] [--num_sequences=10000]
     [--output=FOLDER] [--format=png|pdf|svg]
@@ -20,7 +20,8 @@ from emergent_icl.plots.variance import RUNS, variance_figure
 from emergent_icl.runs.open import NUM_SEQUENCES
 from emergent_icl.runs.provenance import citation
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.sweeps.variance import Decomposition, decompose, read_answers
+from emergent_icl.sweeps.answers import read_answers
+from emergent_icl.sweeps.variance import SOURCES, TOGETHER, Decomposition, decompose
 
 _WORKDIR, _output, _FORMAT = workdir_flag(), output_flag(), format_flag()
 _NUM_HOLDOUT = flags.DEFINE_list(
@@ -33,9 +34,10 @@ _NUM_SEQUENCES = flags.DEFINE_integer(
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table, then writes it as JSON and as a figure."""
-    if not all(word.isdecimal() and int(word) > 1 for word in _NUM_HOLDOUT.value):
-        console.fail(f"--num_holdout={','.join(_NUM_HOLDOUT.value)} must be integers >= 2", 2)
-    numbers = sorted(set(map(int, _NUM_HOLDOUT.value)))
+    words = _NUM_HOLDOUT.value
+    if not words or not all(word.isdecimal() for word in words):
+        console.fail(f"--num_holdout={','.join(words)} must be integers >= 0", 2)
+    numbers = sorted(set(map(int, words)))
     with console.command(argv):
         workdir = Workdir(_WORKDIR.value)
         folder = _output() or workdir.figures
@@ -44,30 +46,33 @@ def main(argv: Sequence[str]) -> None:
         )
         start.use_compilation_cache()
         config, summary = workdir.read_config(), workdir.read_summary() or {}
-        try:
-            answers = read_answers(workdir, _NUM_SEQUENCES.value)
-            found = decompose(answers)
-        except ValueError as error:
-            console.fail(str(error))
+        answers = read_answers(workdir, _NUM_SEQUENCES.value)
         # Of a run as it is usually evaluated.
         num_sequences = config.evaluation.num_sequences
+        try:
+            found = decompose(answers)
+            deviations = {one: found.deviations(one, num_sequences) for one in numbers}
+        except ValueError as error:
+            console.fail(str(error))
         num_splits, num_seeds, _ = answers.is_correct.shape
         title = (
             f"{config.name}: standard deviation of ICL (mean {found.accuracy:.3f}) on "
             f"{num_sequences:,} sequences, from {num_splits} splits x {num_seeds} training seeds"
         )
         columns = {
-            f"{number} held-out classes": found.deviations(number, num_sequences)
-            for number in numbers
+            f"{number} held-out classes": [*map(str, own.values())]
+            for number, own in deviations.items()
         }
-        cells = {name: list(map(str, own.values())) for name, own in columns.items()}
         with console.printing():
-            tables.print_columns(title, list(next(iter(columns.values()))), cells, "source")
+            tables.print_columns(title, (*SOURCES, TOGETHER), columns, "source")
         if not saves:
             return
         about = {"splits": num_splits, "seeds": num_seeds, "accuracy": found.accuracy}
         about |= {"num_sequences": num_sequences, "evaluated_on": _NUM_SEQUENCES.value}
-        about |= {"holdout": {str(one): _numbers(found, one, num_sequences) for one in numbers}}
+        about["holdout"] = {
+            str(one): {"deviations": own, "errors_of_mean": _errors(found, one, num_sequences)}
+            for one, own in deviations.items()
+        }
         path = folder / "variance.json"
         console.write(path, lambda: workdir.write_json(path, about))
         figure = variance_figure(found, numbers, num_sequences, title)
@@ -76,13 +81,12 @@ def main(argv: Sequence[str]) -> None:
         console.write(drawn, lambda: style.save(figure, drawn))
 
 
-def _numbers(found: Decomposition, num_classes: int, num_sequences: int) -> dict[str, Any]:
-    """Deviations by source and standard errors of means, each as [estimate, low, high]."""
-    errors = {
+def _errors(found: Decomposition, num_classes: int, num_sequences: int) -> dict[str, Any]:
+    """Standard errors of means by number of runs, [estimate, low, high]."""
+    return {
         name: {
             str(runs): found.error_of_mean(runs, num_classes, num_sequences, one_split=one_split)
             for runs in RUNS
         }
         for name, one_split in (("one_split", True), ("own_splits", False))
     }
-    return {"deviations": found.deviations(num_classes, num_sequences), "errors_of_mean": errors}

@@ -64,7 +64,7 @@ def query_metrics(
 
 
 class Interval(NamedTuple):
-    """A mean over sequences with its 95% confidence interval."""
+    """An estimate, usually a mean over sequences, with its 95% confidence interval."""
 
     mean: float
     low: float

@@ -64,10 +64,5 @@ def _dots(
     axes: Axes, deviations: Sequence[Interval], offset: float, color: str, label: str
 ) -> None:
     places = [row + offset for row in range(len(deviations))]
-    means = [one.mean for one in deviations]
-    # An interval of a variance need not contain its estimate.
-    errors = [
-        [max(one.mean - one.low, 0.0) for one in deviations],
-        [max(one.high - one.mean, 0.0) for one in deviations],
-    ]
-    axes.errorbar(means, places, xerr=errors, fmt="o", ms=4, color=color, capsize=2, label=label)
+    axes.hlines(places, [one.low for one in deviations], [one.high for one in deviations], color)
+    axes.plot([one.mean for one in deviations], places, "o", ms=4, color=color, label=label)

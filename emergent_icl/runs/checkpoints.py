@@ -239,7 +239,8 @@ class CheckpointStore:
         """Reads the newest valid checkpoint, see `restore`; None if there are no checkpoints.
 
         Raises:
-          CheckpointError: none is valid, or one cannot be opened at present.
+          CheckpointError: none is valid, the newest holds weights only, or one cannot be opened at
+            present.
         """
         bad: dict[int, str] = {}
         for step in reversed(self.steps()):

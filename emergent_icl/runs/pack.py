@@ -22,7 +22,7 @@ _MANIFEST = "manifest.json"
 _NAME = re.compile(
     r"(config|data|summary)\.json|metrics\.jsonl|checkpoints/\d+(/(?!\.\.?(/|$))[^/\\]+)+"
 )
-# The same checkpoint gives the same bytes.
+# A whole checkpoint always gives the same bytes.
 _DATE = (2020, 1, 1, 0, 0, 0)
 
 
@@ -83,7 +83,9 @@ def pack(
 
 
 def unpack(path: Path, workdir: Workdir) -> Packed:
-    """Makes a packed run the run of a new or empty folder; `train` and `load_run` continue there.
+    """Makes a packed run the run of a new or empty folder.
+
+    `load_run` opens it there; `train` resumes it, unless it holds weights only.
 
     Raises:
       PackError: the file is damaged or something else, or the folder is not empty. Nothing was

@@ -1,28 +1,21 @@
-"""Why accuracy varies between replicates: evaluation sequences, held-out classes, training.
+"""Why accuracy varies between replicas: evaluation sequences, held-out classes, training.
 
-Replicates cross S class splits with T training seeds. The T runs of a split answer the same N
-sequences, each of which shows M of the split's held-out classes. Two sequences that share classes
-are answered more alike than two that share none, by one run or by two runs of a split. These
-covariances give the variance of accuracy over sets of any number of classes (a U-statistic of order
-M; Hoeffding 1948). A two-way analysis of variance gives the effects of splits and seeds.
+Each of S class splits is trained with each of T seeds. The T runs of a split answer the same N
+sequences, each of which shows M of the split's K held-out classes. Answers to sequences that share
+classes covary, within a run and between runs of a split. These covariances give the variance of
+accuracy over sets of any number of classes (a U-statistic of order M; Hoeffding 1948). A two-way
+analysis of variance gives the effects of splits and seeds.
 """
 
-import itertools
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from emergent_icl.config.configs import alone, named_overrides
-from emergent_icl.evaluation.evaluate import Evaluator, compile_evaluation
-from emergent_icl.evaluation.metrics import ICL, Interval
-from emergent_icl.runs.open import NUM_SEQUENCES, load_run
-from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.evaluation.metrics import Interval
+from emergent_icl.sweeps.answers import Answers
 from emergent_icl.sweeps.statistics import LEVEL
-from emergent_icl.training.settings import pinned
 
-# What replicas may differ in.
-SPLIT, SEED = "data.split.seed", "training.seed"
 # Sources of variance, in the order of `Variances.sources`.
 SOURCES = (
     "evaluation sequences",
@@ -33,25 +26,19 @@ SOURCES = (
 TOGETHER = "together"
 # Sequences that are compared with all others at a time, to save memory.
 _BLOCK = 250
-# Draws behind intervals, and their seed.
+# Draws that intervals are computed from, and their seed.
 _DRAWS, _SEED = 10_000, 0
-
-
-class Answers(NamedTuple):
-    """Which sequences the runs of S splits and T training seeds answer correctly."""
-
-    is_correct: np.ndarray  # bool [S, T, N]
-    shows: np.ndarray  # whether a sequence shows each held-out class of its split, bool [S, N, K]
 
 
 class Variances(NamedTuple):
     """Variances and covariances of answers (0 or 1) and accuracies.
 
-    Arrays of any leading shape: [] for estimates, [draws] for their uncertainty.
+    Arrays of any leading shape: [] for estimates, which may be negative; [draws] for their
+    uncertainty.
     """
 
-    sequence: np.ndarray  # of a run's answer, given the classes in the sequence
-    same_sequence: np.ndarray  # covariance of two runs' answers to one sequence, likewise
+    answer: np.ndarray  # of a run's answer
+    same_sequence: np.ndarray  # covariance of two runs' answers to one sequence
     # Covariances of answers to two sequences that share 1 to M classes, [..., M].
     within: np.ndarray  # by one run
     between: np.ndarray  # by two runs of a split
@@ -68,87 +55,100 @@ class Variances(NamedTuple):
           num_sequences: number of evaluation sequences.
 
         Returns:
-          {name in SOURCES: variance}. The effect of a training seed is the one that is the same in
-          all splits, such as that of the initial weights; what it does in one split only is part
-          of the rest.
+          {name in SOURCES: variance}, at least 0. The effect of a training seed is the one that is
+          the same in all splits; what it does in one split only is part of the rest.
+
+        Raises:
+          ValueError: there are too few classes.
         """
         shared, own = self._parts(num_classes, num_sequences)
-        return {name: one + other for name, one, other in zip(SOURCES, shared, own, strict=True)}
+        sums = (one + other for one, other in zip(shared, own, strict=True))
+        return {name: np.maximum(one, 0) for name, one in zip(SOURCES, sums, strict=True)}
 
     def of_mean(
         self, num_runs: int, num_classes: int, num_sequences: int, *, one_split: bool
     ) -> np.ndarray:
-        """Variance of the mean accuracy of runs that each have their own training seed.
+        """Variance of the mean accuracy of runs, each with its own training seed; see `sources`.
 
         With `one_split`, they share held-out classes and evaluation sequences, whose effects do
-        not average out; otherwise each has its own.
+        not average out; otherwise each has its own. It is at least 0, and of one run it is the sum
+        of all sources if none of them is negative.
         """
         shared, own = map(sum, self._parts(num_classes, num_sequences))
-        return np.asarray(shared / (1 if one_split else num_runs) + own / num_runs)
+        total = np.maximum(shared + own, 0)
+        fixed = np.clip(shared, 0, total) if one_split else np.zeros_like(total)
+        return fixed + (total - fixed) / num_runs
 
     def _parts(self, num_classes: int, num_sequences: int) -> list[list[np.ndarray]]:
         """The sources' variances that the runs of a split share, and their own."""
         parts = []
-        for sequence, covariances, effect, seed in (
+        for answer, covariances, effect, seed in (
             (self.same_sequence, self.between, self.split, np.zeros_like(self.seed)),
-            (self.sequence - self.same_sequence, self.within - self.between, self.rest, self.seed),
+            (self.answer - self.same_sequence, self.within - self.between, self.rest, self.seed),
         ):
-            # These runs' own held-out classes are part of the effect.
+            classes = over_sets(covariances, num_classes)
+            # The effect of these runs' own held-out classes is part of `effect`.
             rest = effect - over_sets(covariances, self.num_classes)
-            found = (sequence / num_sequences, over_sets(covariances, num_classes), seed, rest)
-            parts.append([np.maximum(one, 0.0) for one in found])
+            parts.append([(answer - classes) / num_sequences, classes, seed, rest])
         return parts
 
 
 class Decomposition(NamedTuple):
     """Estimates, and draws of their uncertainty."""
 
-    accuracy: float  # mean over runs
+    accuracy: float  # mean over runs, in [0, 1]
     estimates: Variances
     draws: Variances
 
     def deviations(self, num_classes: int, num_sequences: int) -> dict[str, Interval]:
-        """Standard deviation of a run's accuracy by source, and by all, with 95% intervals."""
-        estimates, draws = (
-            {**parts, TOGETHER: sum(parts.values())}
-            for parts in (one.sources(num_classes, num_sequences) for one in self[1:])
-        )
-        return {name: _deviation(estimates[name], draws[name]) for name in estimates}
+        """Standard deviation of a run's accuracy by source and by all, with 95% intervals.
+
+        Arguments and errors are those of `Variances.sources`.
+        """
+        estimates, draws = (one.sources(num_classes, num_sequences) for one in self[1:])
+        found = {name: _deviation(estimates[name], draws[name]) for name in SOURCES}
+        together = self.error_of_mean(1, num_classes, num_sequences, one_split=False)
+        return {**found, TOGETHER: together}
 
     def error_of_mean(
         self, num_runs: int, num_classes: int, num_sequences: int, *, one_split: bool
     ) -> Interval:
-        """Standard error of a mean over runs, with its 95% interval; see `of_mean`."""
+        """Standard error of a mean over runs, with its 95% interval; see `Variances.of_mean`."""
         given = (num_runs, num_classes, num_sequences)
         estimate, draws = (one.of_mean(*given, one_split=one_split) for one in self[1:])
         return _deviation(estimate, draws)
 
 
 def decompose(answers: Answers) -> Decomposition:
-    """Estimates variances; they are unbiased until negative ones are set to 0.
+    """Estimates variances from at least two splits and two seeds.
 
-    Draws are those of generalized confidence intervals (Weerahandi 1993): chi-squared for mean
-    squares, and a multivariate t over splits for covariances, each independent of the other.
+    Estimates are unbiased up to 1/N. Draws are those of generalized confidence intervals
+    (Weerahandi 1993): chi-squared for mean squares, and a multivariate t over splits for
+    covariances, each independent of the other.
 
     Raises:
-      ValueError: there are too few held-out classes or sequences.
+      ValueError: there are too few held-out classes or sequences, or sequences differ in the number
+        of classes that they show.
     """
     num_splits, num_seeds, num_sequences = answers.is_correct.shape
+    num_classes = answers.shows.shape[-1]
     accuracies = answers.is_correct.mean(axis=2)
     found = np.array([_covariances(*one) for one in zip(*answers, strict=True)])
     squares, freedom = mean_squares(accuracies)
 
     def variances(covariances: np.ndarray, squares: np.ndarray) -> Variances:
-        within, between = covariances[..., 0, :], covariances[..., 1, :]
-        # The last: the same sequence; before it, sequences that share all classes.
-        sequence, same = (one[..., -1] - one[..., -2] for one in (within, between))
+        within, between = covariances[..., 0, :-1], covariances[..., 1, :-1]
+        answer, same = covariances[..., 0, -1], covariances[..., 1, -1]
+        # Mean squares include the sampling of sequences.
+        shared = (same - over_sets(between, num_classes)) / num_sequences
+        own = (answer - same - over_sets(within - between, num_classes)) / num_sequences
         of_split, of_seed, of_rest = np.moveaxis(squares, -1, 0)
         return Variances(
-            sequence, same, within[..., :-1], between[..., :-1],
-            (of_split - of_rest) / num_seeds - same / num_sequences,
+            answer, same, within, between,
+            (of_split - of_rest) / num_seeds - shared,
             (of_seed - of_rest) / num_splits,
-            of_rest - (sequence - same) / num_sequences,
-            answers.shows.shape[-1],
+            of_rest - own,
+            num_classes,
         )  # fmt: skip
 
     rng = np.random.default_rng(_SEED)
@@ -167,8 +167,16 @@ def over_sets(covariances: np.ndarray, num_classes: int) -> np.ndarray:
     Args:
       covariances: of answers to two sequences that share 1 to M classes, [..., M].
       num_classes: size of a set, at least M.
+
+    Returns:
+      [...]
+
+    Raises:
+      ValueError: there are fewer than M classes.
     """
     order = covariances.shape[-1]
+    if num_classes < order:
+        raise ValueError(f"a set of {num_classes} classes is too small: sequences show {order}")
     shares = [
         math.comb(order, shared) * math.comb(num_classes - order, order - shared)
         for shared in range(1, order + 1)
@@ -199,7 +207,13 @@ def _covariances(is_correct: np.ndarray, shows: np.ndarray) -> np.ndarray:
     is_correct: [T, N]; shows: [N, K].
     """
     num_runs, num_sequences = is_correct.shape
-    order, shown = int(shows.sum(axis=1).max()), shows.astype(np.float32)
+    order, *others = np.unique(shows.sum(axis=1)).tolist()
+    if others:
+        raise ValueError(
+            f"sequences show {order} to {others[-1]} different held-out classes (variants of a "
+            "character are one class), but must all show the same number"
+        )
+    shown = shows.astype(np.float32)
     residuals = is_correct - is_correct.mean(axis=1, keepdims=True)
     # Sums over pairs that share 0 to M classes, then of a sequence with itself.
     counts, own, all_pairs = np.zeros((3, order + 2))
@@ -219,7 +233,7 @@ def _covariances(is_correct: np.ndarray, shows: np.ndarray) -> np.ndarray:
         )
     pairs = counts * num_runs
     found = np.array([own / pairs, (all_pairs - own) / (pairs * (num_runs - 1))])
-    # Residuals from an estimated mean are negatively correlated, all to the same degree.
+    # Residuals from an estimated mean are negatively correlated, nearly all to the same degree.
     return found[:, 1:] - found[:, :1]
 
 
@@ -236,67 +250,3 @@ def _deviation(variance: np.ndarray, draws: np.ndarray) -> Interval:
     tails = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # No number in [0, 1] has a larger standard deviation than 0.5.
     return Interval(*np.minimum(np.sqrt([variance, *tails]), 0.5).tolist())
-
-
-@pinned()
-def read_answers(workdir: Workdir, num_sequences: int = NUM_SEQUENCES) -> Answers:
-    """Evaluates all replicas of a run on few-shot sequences of held-out classes.
-
-    Raises:
-      WorkdirError: the replicas do not cross splits with training seeds.
-      Otherwise like `load_run`.
-    """
-    names = _crossed(workdir)
-    splits, seeds = (sorted(set(own)) for own in zip(*names, strict=True))
-    overrides = {"evaluation.modes": ICL[:1], "evaluation.num_sequences": num_sequences}
-    runs = (
-        load_run(workdir.path, overrides=overrides, replica=names[place])
-        for place in itertools.product(splits, seeds)
-    )
-    evaluator, is_correct, shows = None, [], []
-    for index, run in enumerate(runs):
-        experiment = run.experiment
-        compiled = evaluator.compiled if evaluator else None
-        compiled = compiled or compile_evaluation(experiment.network, experiment.materialize)
-        evaluator = Evaluator(experiment.config, experiment.task, compiled)
-        model = (run.params, run.batch_stats, run.device_bank())
-        is_correct.append(evaluator.per_sequence(ICL[0], *model)[ICL[1]] > 0)
-        if index % len(seeds) == 0:
-            # Variants of a character are one class.
-            size = experiment.task.shape.group_size
-            shown = evaluator.modes[ICL[0]].batch.class_ids // size
-            shows.append(_shown(shown, experiment.config.data.split.num_holdout // size))
-    correct = np.reshape(is_correct, (len(splits), len(seeds), num_sequences))
-    return Answers(correct, np.array(shows))
-
-
-def _crossed(workdir: Workdir) -> dict[tuple[int, int], str]:
-    """{(split, training seed): name} of replicas; raises WorkdirError if they are not crossed."""
-    config = workdir.read_config()
-    names, others = {}, set()
-    for name, overrides in named_overrides(config):
-        one = alone(config, overrides)
-        names[one.data.split.seed, one.training.seed] = name
-        others |= overrides.keys() - {SPLIT, SEED}
-    splits, seeds = (set(own) for own in zip(*names, strict=True))
-    absent = next((one for one in itertools.product(splits, seeds) if one not in names), None)
-    problem = (
-        f"they also differ in {', '.join(sorted(others))}" if others
-        else f"there are {len(splits)} x {len(seeds)}" if min(len(splits), len(seeds)) < 2
-        else f"none has {SPLIT} = {absent[0]} and {SEED} = {absent[1]}" if absent
-        else ""
-    )  # fmt: skip
-    if problem:
-        raise WorkdirError(
-            f"the replicas of {workdir.path} must combine each of several values of {SPLIT} with "
-            f"each of several values of {SEED}, and differ in nothing else: {problem}"
-        )
-    return names
-
-
-def _shown(classes: np.ndarray, num_classes: int) -> np.ndarray:
-    """Which of the distinct classes each row [N, S] contains, bool [N, K]."""
-    _, places = np.unique(classes, return_inverse=True)
-    shows = np.zeros((len(classes), num_classes), bool)
-    shows[np.arange(len(classes))[:, None], places.reshape(classes.shape)] = True
-    return shows

@@ -18,15 +18,14 @@ from emergent_icl.runs.open import load_run
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.sweeps.answers import Answers, read_answers
 from emergent_icl.sweeps.variance import (
     SOURCES,
     TOGETHER,
-    Answers,
     Variances,
     decompose,
     mean_squares,
     over_sets,
-    read_answers,
 )
 
 # Standard deviations of the simulation: effects on the probability of a correct answer.
@@ -35,16 +34,17 @@ CLASS, CLASS_OF_RUN, SEQUENCE = 0.06, 0.04, 0.1
 NUM_CLASSES, NUM_SEQUENCES, WAYS = 20, 300, 2
 
 
-def simulated(rng, num_splits=6, num_seeds=4):
-    """Answers with these effects, with mean 0.6."""
+def simulated(rng, num_splits=6, num_seeds=4, strength=1.0):
+    """Answers with these effects times `strength`, with mean 0.6."""
     ranked = rng.random((num_splits, NUM_SEQUENCES, NUM_CLASSES)).argsort(axis=-1)
     shows = ranked < WAYS
-    p = 0.6 + rng.normal(0, SPLIT, (num_splits, 1, 1)) + rng.normal(0, SEED, (num_seeds, 1))
-    p = p + rng.normal(0, RUN, (num_splits, num_seeds, 1))
+    effects = rng.normal(0, SPLIT, (num_splits, 1, 1)) + rng.normal(0, SEED, (num_seeds, 1))
+    effects = effects + rng.normal(0, RUN, (num_splits, num_seeds, 1))
     of_class = rng.normal(0, CLASS, (num_splits, 1, NUM_CLASSES))
     of_class = of_class + rng.normal(0, CLASS_OF_RUN, (num_splits, num_seeds, NUM_CLASSES))
-    p = p + np.einsum("snk,stk->stn", shows, of_class)
-    p += rng.normal(0, SEQUENCE, (num_splits, 1, NUM_SEQUENCES))
+    effects = effects + np.einsum("snk,stk->stn", shows, of_class)
+    effects += rng.normal(0, SEQUENCE, (num_splits, 1, NUM_SEQUENCES))
+    p = 0.6 + strength * effects
     return Answers(rng.random(p.shape) < p, shows)
 
 
@@ -64,7 +64,8 @@ def test_estimates_are_right_on_average(simulations):
     expected = {
         "within": within,
         "between": between,
-        "same_sequence": SEQUENCE**2,
+        "answer": 0.6 * 0.4,
+        "same_sequence": SEQUENCE**2 + between[-1],
         "split": SPLIT**2 + over_sets(between, NUM_CLASSES),
         "seed": SEED**2,
         "rest": RUN**2 + over_sets(linear(CLASS_OF_RUN), NUM_CLASSES),
@@ -77,17 +78,49 @@ def test_estimates_are_right_on_average(simulations):
         assert (3.5 * error < 0.5 * value).all(), name
 
 
+def covered(found, deviations_of, variance):
+    """Fraction of 95% intervals that contain the true standard deviation."""
+    intervals = map(deviations_of, found)
+    return np.mean([one.low <= math.sqrt(variance) <= one.high for one in intervals])
+
+
 def test_intervals_cover_the_truth(simulations):
-    classes = over_sets(linear(math.hypot(CLASS, CLASS_OF_RUN)), NUM_CLASSES)
+    within, between = linear(math.hypot(CLASS, CLASS_OF_RUN)), linear(CLASS)
+    classes, shared_classes = (over_sets(one, NUM_CLASSES) for one in (within, between))
     truth = {
+        "evaluation sequences": (0.24 - classes) / NUM_SEQUENCES,
         "held-out classes": classes,
         "training seed": SEED**2,
         "rest of training": SPLIT**2 + RUN**2,
     }
+    truth[TOGETHER] = sum(truth.values())
     for name, variance in truth.items():
-        found = [one.deviations(NUM_CLASSES, NUM_SEQUENCES)[name] for one in simulations]
-        covered = np.mean([one.low <= math.sqrt(variance) <= one.high for one in found])
-        assert 0.88 <= covered <= 1, name
+        found = covered(
+            simulations, lambda one, name=name: one.deviations(NUM_CLASSES, NUM_SEQUENCES)[name],
+            variance,
+        )  # fmt: skip
+        assert found >= 0.85, name
+    shared = (SEQUENCE**2 + between[-1] - shared_classes) / NUM_SEQUENCES
+    shared += SPLIT**2 + shared_classes
+    for one_split in (True, False):
+        fixed = shared if one_split else 0
+        found = covered(
+            simulations,
+            lambda one, is_one=one_split: one.error_of_mean(
+                5, NUM_CLASSES, NUM_SEQUENCES, one_split=is_one
+            ),
+            fixed + (truth[TOGETHER] - fixed) / 5,
+        )
+        assert found >= 0.85, one_split
+
+
+def test_without_effects_the_sampling_of_sequences_remains():
+    rng = np.random.default_rng(2)
+    found = [decompose(simulated(rng, strength=0.0)) for _ in range(40)]
+    together = [one.deviations(NUM_CLASSES, NUM_SEQUENCES)[TOGETHER] for one in found]
+    expected = 0.24 / NUM_SEQUENCES
+    assert np.mean([one.mean**2 for one in together]) == pytest.approx(expected, rel=0.15)
+    assert np.mean([one.low**2 <= expected <= one.high**2 for one in together]) >= 0.85
 
 
 @given(st.integers(2, 30), st.floats(0, 0.1), st.floats(0, 0.1))
@@ -105,21 +138,20 @@ def test_mean_squares_of_pure_effects():
     assert squares == pytest.approx([2 * rows.var(ddof=1), 3 * columns.var(ddof=1), 0])
 
 
-numbers = st.floats(0, 0.01)
+numbers = st.floats(-0.01, 0.01)
 
 
 @given(numbers, numbers, numbers, numbers, numbers, st.integers(2, 50), st.integers(1, 100))
-def test_the_error_of_a_mean(sequence, cov, split, seed, rest, num_classes, num_runs):
+def test_the_error_of_a_mean(same, cov, split, seed, rest, num_classes, num_runs):
     within = np.array([cov, 2 * cov])
-    scalars = map(np.asarray, (sequence, sequence / 2, split, seed, rest))
-    own_sequence, same, of_split, of_seed, of_rest = scalars
-    covariances = (within, within / 2)
-    found = Variances(own_sequence, same, *covariances, of_split, of_seed, of_rest, NUM_CLASSES)
-    together = sum(found.sources(num_classes, 100).values())
+    a, b, c, d, e = map(np.asarray, (0.24, same, split, seed, rest))
+    found = Variances(a, b, within, within / 2, c, d, e, NUM_CLASSES)
+    together = found.of_mean(1, num_classes, 100, one_split=False)
     one, own = (
         found.of_mean(num_runs, num_classes, 100, one_split=is_one) for is_one in (True, False)
     )
     assert own == pytest.approx(together / num_runs)
+    assert together >= 0
     # What all runs share does not average out.
     assert own <= one * (1 + 1e-9)
     assert one <= together * (1 + 1e-9)
@@ -130,6 +162,11 @@ def test_too_few_classes_or_sequences_are_refused():
     answers = simulated(np.random.default_rng(0))
     with pytest.raises(ValueError, match="3 sequences with 2 of 20 held-out classes each are too"):
         decompose(Answers(answers.is_correct[..., :3], answers.shows[:, :3]))
+    with pytest.raises(ValueError, match="a set of 1 classes is too small: sequences show 2"):
+        decompose(answers).deviations(1, 100)
+    answers.shows[0, 0] = False
+    with pytest.raises(ValueError, match="sequences show 0 to 2 different held-out classes"):
+        decompose(answers)
 
 
 def crossed(splits, seeds, **others):
@@ -196,8 +233,9 @@ def test_the_command(trained, tmp_path):
         (crossed((0, 1), (0, 1))[:3], "none has data.split.seed = 1 and training.seed = 1"),
         (
             (*crossed((0,), (0, 1)), *crossed((1,), (0, 1), **{"data.sequences.p_bursty": 0.5})),
-            "they also differ in data.sequences.p_bursty",
+            "'s1t0' also sets data.sequences.p_bursty",
         ),
+        (({**crossed((0,), (0,))[0], "name": "a"}, *crossed((0, 1), (0, 1))), "'a' and 's0t0' are"),
     ],
 )
 def test_replicas_that_are_not_crossed_are_refused(overrides, said, tmp_path):
@@ -208,3 +246,11 @@ def test_replicas_that_are_not_crossed_are_refused(overrides, said, tmp_path):
     workdir.claim(config)
     with pytest.raises(WorkdirError, match=f"each of several values .* nothing else: {said}"):
         read_answers(workdir)
+
+
+def test_named_held_out_classes_are_refused(tmp_path):
+    options = {"training.replica_overrides": crossed((0, 1), (0, 1)), "data.split.num_holdout": 2}
+    named = {"data.split.holdout": ("3", "4")}
+    Workdir(tmp_path).claim(with_options(tiny.get_config("symbols"), {**options, **named}))
+    with pytest.raises(WorkdirError, match=r"has data\.split\.holdout, so its splits are no indep"):
+        read_answers(Workdir(tmp_path))
