@@ -66,8 +66,9 @@ def replica_flag() -> flags.FlagHolder[str | None]:
 def output_flag() -> Callable[[], Path | None]:
     """--output; returns a function that gives its path, or None."""
     flag = flags.DEFINE_string(
-        "output", None, "Where to write: a JSON file (evaluate) or a folder (inspect-run), by "
-        "default in the run's folder; or a figure (compare), by default comparison.png.",
+        "output", None, "Where to write: a JSON file (evaluate) or a folder (inspect-run, "
+        "variance), by default in the run's folder; or a figure (compare), by default "
+        "comparison.png.",
     )  # fmt: skip
     return lambda: None if flag.value is None else Path(flag.value).expanduser()
 

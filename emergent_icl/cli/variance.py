@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 
 from emergent_icl.cli import console, start, tables
-from emergent_icl.cli.flags import format_flag, output_flag, workdir_flag
+from emergent_icl.cli.flags import data_flags, format_flag, output_flag, workdir_flag
 from emergent_icl.plots import style
 from emergent_icl.plots.variance import RUNS, variance_figure
 from emergent_icl.runs.open import NUM_SEQUENCES
@@ -23,7 +23,8 @@ from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.answers import read_answers
 from emergent_icl.sweeps.variance import SOURCES, TOGETHER, Decomposition, decompose
 
-_WORKDIR, _output, _FORMAT = workdir_flag(), output_flag(), format_flag()
+_WORKDIR, _data_overrides = workdir_flag(), data_flags()
+_output, _FORMAT = output_flag(), format_flag()
 _NUM_HOLDOUT = flags.DEFINE_list(
     "num_holdout", ["10", "100"], "Numbers of held-out classes for which to estimate variances."
 )
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
         )
         start.use_compilation_cache()
         config, summary = workdir.read_config(), workdir.read_summary() or {}
-        answers = read_answers(workdir, _NUM_SEQUENCES.value)
+        answers = read_answers(workdir, _NUM_SEQUENCES.value, _data_overrides())
         # Of a run as it is usually evaluated.
         num_sequences = config.evaluation.num_sequences
         try:

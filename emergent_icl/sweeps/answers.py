@@ -1,6 +1,8 @@
 """Which sequences a run's replicas answer correctly, and which held-out classes these show."""
 
 import itertools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -27,8 +29,17 @@ class Answers(NamedTuple):
 
 
 @pinned()
-def read_answers(workdir: Workdir, num_sequences: int = NUM_SEQUENCES) -> Answers:
+def read_answers(
+    workdir: Workdir,
+    num_sequences: int = NUM_SEQUENCES,
+    overrides: Mapping[str, object] = MappingProxyType({}),
+) -> Answers:
     """Evaluates all replicas of a run on few-shot sequences of held-out classes.
+
+    Args:
+      workdir: folder of the run.
+      num_sequences: number per replica.
+      overrides: as for `load_run`, such as the location of the data.
 
     Raises:
       WorkdirError: the replicas do not combine each split with each training seed.
@@ -36,10 +47,10 @@ def read_answers(workdir: Workdir, num_sequences: int = NUM_SEQUENCES) -> Answer
     """
     names = _crossed(workdir)
     splits, seeds = (sorted(set(own)) for own in zip(*names, strict=True))
-    overrides = {"evaluation.modes": ICL[:1], "evaluation.num_sequences": num_sequences}
+    own = {"evaluation.modes": ICL[:1], "evaluation.num_sequences": num_sequences}
     is_correct, shows, compiled = [], {}, None
     for split, seed in itertools.product(splits, seeds):
-        run = load_run(workdir.path, overrides=overrides, replica=names[split, seed])
+        run = load_run(workdir.path, overrides={**overrides, **own}, replica=names[split, seed])
         experiment = run.experiment
         compiled = compiled or compile_evaluation(experiment.network, experiment.materialize)
         evaluator = Evaluator(experiment.config, experiment.task, compiled)

@@ -18,6 +18,7 @@ from emergent_icl.runs.open import load_run
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.sweeps import answers as answers_module
 from emergent_icl.sweeps.answers import Answers, read_answers
 from emergent_icl.sweeps.variance import (
     SOURCES,
@@ -254,3 +255,15 @@ def test_named_held_out_classes_are_refused(tmp_path):
     Workdir(tmp_path).claim(with_options(tiny.get_config("symbols"), {**options, **named}))
     with pytest.raises(WorkdirError, match=r"has data\.split\.holdout, so its splits are no indep"):
         read_answers(Workdir(tmp_path))
+
+
+def test_the_data_may_have_moved(trained, monkeypatch):
+    given, load = [], answers_module.load_run
+
+    def recorded(*args, overrides, **others):
+        given.append(overrides["data.data_dir"])
+        return load(*args, overrides=overrides, **others)
+
+    monkeypatch.setattr(answers_module, "load_run", recorded)
+    read_answers(trained, 60, {"data.data_dir": "/elsewhere"})
+    assert given == ["/elsewhere"] * 6
