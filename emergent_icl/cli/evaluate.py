@@ -12,11 +12,18 @@ from pathlib import Path
 from absl import flags
 
 from emergent_icl.cli import console, start, tables
-from emergent_icl.cli.flags import data_flags, output_flag, replica_flag, step_flag, workdir_flag
+from emergent_icl.cli.flags import (
+    data_flags,
+    num_sequences_flag,
+    output_flag,
+    replica_flag,
+    step_flag,
+    workdir_flag,
+)
 from emergent_icl.config.configs import tuples
 from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.runs import evaluations
-from emergent_icl.runs.open import NUM_SEQUENCES, Run, load_run, replica_names
+from emergent_icl.runs.open import Run, load_run, replica_names
 from emergent_icl.runs.workdir import DivergedError, Workdir
 
 _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
@@ -29,7 +36,7 @@ _EVALUATION = (
     flags.DEFINE_enum(
         "exemplars", None, ["trained", "holdout"], f"Exemplars of trained classes to use {_OWN}"
     ),
-    flags.DEFINE_integer("num_sequences", NUM_SEQUENCES, "Sequences per mode."),
+    num_sequences_flag(),
 )
 
 

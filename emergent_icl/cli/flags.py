@@ -63,6 +63,16 @@ def replica_flag() -> flags.FlagHolder[str | None]:
 
 
 @functools.cache
+def num_sequences_flag() -> flags.FlagHolder[int]:
+    """--num_sequences."""
+    from emergent_icl.runs.open import NUM_SEQUENCES  # Slow, and few commands evaluate.
+
+    return flags.DEFINE_integer(
+        "num_sequences", NUM_SEQUENCES, "Sequences on which to evaluate, in each mode."
+    )
+
+
+@functools.cache
 def output_flag() -> Callable[[], Path | None]:
     """--output; returns a function that gives its path, or None."""
     flag = flags.DEFINE_string(

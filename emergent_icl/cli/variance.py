@@ -14,22 +14,24 @@ from typing import Any
 from absl import flags
 
 from emergent_icl.cli import console, start, tables
-from emergent_icl.cli.flags import data_flags, format_flag, output_flag, workdir_flag
+from emergent_icl.cli.flags import (
+    data_flags,
+    format_flag,
+    num_sequences_flag,
+    output_flag,
+    workdir_flag,
+)
 from emergent_icl.plots import style
 from emergent_icl.plots.variance import RUNS, variance_figure
-from emergent_icl.runs.open import NUM_SEQUENCES
 from emergent_icl.runs.provenance import citation
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.answers import read_answers
 from emergent_icl.sweeps.variance import SOURCES, TOGETHER, Decomposition, decompose
 
 _WORKDIR, _data_overrides = workdir_flag(), data_flags()
-_output, _FORMAT = output_flag(), format_flag()
+_output, _FORMAT, _NUM_SEQUENCES = output_flag(), format_flag(), num_sequences_flag()
 _NUM_HOLDOUT = flags.DEFINE_list(
     "num_holdout", ["10", "100"], "Numbers of held-out classes for which to estimate variances."
-)
-_NUM_SEQUENCES = flags.DEFINE_integer(
-    "num_sequences", NUM_SEQUENCES, "Sequences on which to evaluate each replica."
 )
 
 
