@@ -67,7 +67,8 @@ def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]
     held_out = f" ({count} of them held out)" * bool(count)
     facts = {
         "data": f"{config.data.source}: {shape.num_classes:,} classes x "
-        f"{shape.num_exemplars} exemplars{held_out}, {shape.kind} {size}".rstrip(),
+        f"{shape.num_exemplars} exemplar{'s' * (shape.num_exemplars != 1)}{held_out}, "
+        f"{shape.kind} {size}".rstrip(),
         "classes": f"{split.num_rare:,} rare, {split.num_common:,} common, "
         f"{split.num_holdout:,} held out{grouped}",
         "labels": f"{task.used_labels:,}{room} (labeling '{sequences.labeling}', "

@@ -108,7 +108,11 @@ def nearest_name(name: object, allowed: Iterable[str]) -> str:
 
 
 def _did_you_mean(names: Sequence[str]) -> str:
-    return f"; did you mean {' or '.join(map(repr, names))}?" if names else ""
+    if not names:
+        return ""
+    *others, last = map(repr, names)
+    listed = f"{', '.join(others)}{',' * (len(others) > 1)} or {last}" if others else last
+    return f"; did you mean {listed}?"
 
 
 def nearest_options(path: str, known: Iterable[str]) -> str:

@@ -144,7 +144,7 @@ def facts(
         "experiment": config.name,
         "data": f"{experiment.bank.name}: {space.split.num_rare} rare, "
         f"{space.split.num_common} common, {space.split.num_holdout} holdout classes, "
-        f"{space.num_exemplars} exemplars",
+        f"{space.num_exemplars} exemplar{'s' * (space.num_exemplars != 1)}",
         "labels": experiment.task.num_labels,
         "model": f"{config.model.encoder} + {config.model.sequence_model}, "
         f"{config.model.num_layers} layers, {count_parameters(state.params):,} parameters",

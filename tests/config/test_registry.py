@@ -1,6 +1,6 @@
 import pytest
 
-from emergent_icl.config.registry import Registry
+from emergent_icl.config.registry import Registry, nearest_options
 
 
 def test_entries_are_found_by_name_and_keep_their_order():
@@ -19,6 +19,19 @@ def test_an_unknown_name_suggests_the_nearest():
         KeyError, match=r"thing 'transfromer' is unknown.*did you mean 'transformer'"
     ):
         registry["transfromer"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "suggestion"),
+    [
+        ("", ""),
+        ("a", "; did you mean 'a.depth'?"),
+        ("ab", "; did you mean 'b.depth' or 'a.depth'?"),
+        ("abcd", "; did you mean 'd.depth', 'c.depth', or 'b.depth'?"),
+    ],
+)
+def test_up_to_three_options_of_the_same_name_are_suggested(sections, suggestion):
+    assert nearest_options("depth", [f"{section}.depth" for section in sections]) == suggestion
 
 
 def test_a_name_cannot_be_registered_twice():
