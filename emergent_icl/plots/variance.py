@@ -48,7 +48,7 @@ def variance_figure(
     left.invert_yaxis()
     left.set_xlabel("standard deviation of ICL, with 95% interval", fontsize=SIZE)
     right.set(xticks=RUNS, ylim=(0, None), xlim=(0, RUNS[-1] + 1))
-    right.set_xlabel("number of runs with their own training seed", fontsize=SIZE)
+    right.set_xlabel("number of runs, each with its own training seed", fontsize=SIZE)
     right.set_ylabel("standard error of mean ICL", fontsize=SIZE)
     left.legend(frameon=False, fontsize=8)
     right.plot([], [], DASHES[True], color=style.INK, label="all on one split")
