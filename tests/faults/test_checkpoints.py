@@ -65,7 +65,7 @@ def killed(finished, tmp_path):
 
 
 def array_files(checkpoint):
-    """The files that hold arrays, whose number and sizes depend on timing."""
+    """All files of arrays: depending on timing, the largest may be one that is never read."""
     files = list(checkpoint.glob("state/**/d/*"))
     assert files
     return files
