@@ -65,6 +65,7 @@ set_up_environment()
 import gc  # noqa: E402
 
 import haiku as hk  # noqa: E402
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import sharing  # noqa: E402
 import tiny  # noqa: E402
@@ -73,6 +74,10 @@ import tiny  # noqa: E402
 # Together, these took a seventh of the time of tests/models/test_query_alone.py.
 gc.set_threshold(100_000, 50, 50)
 hk.config.set(module_auto_repr=False)
+
+# On a busy machine, any example may take longer than Hypothesis's limit of 200 ms.
+hypothesis.settings.register_profile("busy machine", deadline=None)
+hypothesis.settings.load_profile("busy machine")
 
 LONGEST = ("test_fuzzed_configs.py", "test_slurm.py", "test_soak.py", "test_processes.py")
 

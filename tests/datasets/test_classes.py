@@ -56,7 +56,7 @@ def test_zipf_weights_are_a_distribution(exponent):
     assert np.isfinite(weights).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     num_groups=st.integers(1, 30),
     group_size=st.integers(1, 9),

@@ -15,7 +15,7 @@ from emergent_icl.data.sequences.classes import zipf_weights
 
 
 @pytest.mark.parametrize("role", ["rare", "common", "zipfian"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), exponent=st.floats(0, 4))
 def test_without_support_the_querys_class_is_never_in_the_context(role, seed, exponent):
     space = dataclasses.replace(SPACE, zipf_exponent=exponent)
@@ -80,7 +80,7 @@ def test_fewshot_needs_as_many_classes_as_ways():
         draw("fewshot_holdout", ways=9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shots=st.integers(1, 8),
@@ -119,7 +119,7 @@ def test_fewshot_queries_follow_their_role(name):
 # -------------------------------------------------------------------------------- flip
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shots=st.integers(1, 4),

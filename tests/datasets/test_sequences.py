@@ -17,7 +17,7 @@ from emergent_icl.data.sequences.split import ClassSplit
 
 
 @pytest.mark.parametrize("name", list(EVALUATION_MODES))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), shots=st.integers(1, 3), ways=st.integers(2, 3))
 def test_every_type_is_well_formed(name, seed, shots, ways):
     kind, batch = draw(name, 16, seed, shots=shots, ways=ways, seq_len=11, p_bursty=0.5)

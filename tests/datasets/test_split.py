@@ -46,7 +46,7 @@ def split_of(preset="symbols", **split):
 # ------------------------------------------------------------------------------ groups
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     groups=st.lists(st.integers(0, 8), min_size=1, max_size=40),
     shown=st.sampled_from((1, 2)),
@@ -152,7 +152,7 @@ def test_a_number_groups_consecutive_classes_of_the_source():
 # ------------------------------------------------------------------------------- lists
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rare=st.sets(st.integers(0, 19), max_size=6),
     holdout=st.sets(st.integers(20, 39), max_size=6),

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from draws import SPACE, draw
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -141,7 +141,6 @@ def test_binned_frequency_by_hand():
     np.testing.assert_allclose(binned.error, 1 / np.sqrt(2) * np.array([0.125, 0.125]))
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000), count=st.sampled_from([1, 50, BLOCK_SEQUENCES + 50]))
 def test_bins_of_one_class_are_plain_frequencies(seed, count):
     ranks = np.random.default_rng(seed).integers(1, 6, (count, 4))

@@ -147,7 +147,7 @@ def test_any_label_of_the_class_is_correct_without_support():
 # -------------------------------------------------------------------------- relabelled
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), multiplicity=st.integers(1, 3))
 def test_relabelled_classes_have_one_distinct_label_each(seed, multiplicity):
     space = dataclasses.replace(SPACE, label_multiplicity=multiplicity)

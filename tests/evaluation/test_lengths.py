@@ -27,7 +27,7 @@ def test_the_papers_presets_derive_4_shots_and_2_ways(preset):
     assert make_task(config).evaluation["fewshot_holdout"].seq_len == 9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ways=st.integers(1, 4), seq_len=st.integers(2, 20), mode=st.sampled_from(("few", "flip")))
 def test_an_unset_length_is_derived_from_training_or_refused(ways, seq_len, mode):
     mode = {"few": "fewshot_holdout"}.get(mode, mode)

@@ -30,7 +30,7 @@ def split_of(num_train, num_holdout, seed=0):
     return ClassSplit(class_ids, num_train, 0, num_holdout, num_holdout)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     num_train=st.integers(1, 12),
     num_holdout=st.integers(1, 12),

@@ -139,7 +139,6 @@ def test_random_overrides():
 
     @settings(
         max_examples=NUMBER,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

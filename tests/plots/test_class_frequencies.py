@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from layout import clashes
 from matplotlib.text import Text
@@ -49,7 +49,6 @@ def test_bins_cover_each_rank_once_and_do_not_mix_roles(num_rare, num_common, is
     assert len(edges) < 60
 
 
-@settings(deadline=None)
 @given(st.sampled_from([0.0, 0.3, 1.0, 3.0, 40.0]), st.integers(1, 200), st.integers(0, 20))
 def test_a_bin_that_follows_the_law_is_drawn_on_its_line(exponent, num_rare, num_common):
     edges = rank_edges(make_split(num_rare, num_common), exponent > 0)

@@ -421,7 +421,7 @@ def test_holdout_classes_are_not_trained_on():
         check(config)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.fixed_dictionaries(
         {

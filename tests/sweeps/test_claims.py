@@ -300,7 +300,7 @@ def test_the_verdict_is_that_of_the_worst_check():
         assert judge(Claim("", checks), found, 5, "limits").verdict == verdict
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6), st.floats(0, 1))
 def test_a_claim_and_its_opposite_never_both_hold(runs, bound):
     found = evidence(a=runs)
@@ -309,7 +309,7 @@ def test_a_claim_and_its_opposite_never_both_hold(runs, bound):
     assert {above, below} in ({"holds", "fails"}, {"undecided"}, {"fails"})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.floats(0, 1), min_size=4, max_size=6, unique=True), st.floats(0, 1), st.booleans()
 )

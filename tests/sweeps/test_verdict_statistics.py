@@ -23,7 +23,7 @@ numbers = st.floats(0, 1).map(lambda x: round(x, 3))
 samples = st.lists(numbers, min_size=1, max_size=5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(samples, samples)
 def test_permutation_p_counts_the_regroupings(high, low):
     pooled = np.array(high + low)
@@ -125,7 +125,7 @@ def test_additional_error_never_narrows_an_interval():
     assert shared.low < own.low < own.high < shared.high
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(samples, numbers, st.booleans())
 def test_p_is_the_level_at_which_the_interval_reaches_the_bound(values, bound, shared):
     seeds = [0 if shared else i for i in range(len(values))]
@@ -154,7 +154,7 @@ def test_equal_runs_have_the_sampling_error_of_all_their_sequences(share):
     assert mean_estimate(Sample([2.5] * 4)).interval()[1:] == (-math.inf, math.inf)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(samples, samples)
 def test_a_difference_changes_sign_when_its_sides_are_swapped(high, low):
     one, other = Sample(high, range(len(high)), 100), Sample(low, range(len(low)), 100)
@@ -183,7 +183,7 @@ def test_holm_multiplies_by_the_number_of_remaining_claims():
     assert holm({}) == {}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from((0.0, 0.5, 0.9, 1.0)), numbers), min_size=6, max_size=20))
 def test_rho_matches_scipy(pairs):
     x, y = zip(*pairs, strict=True)
