@@ -37,6 +37,12 @@ def output(*words, status=0, **how):
     return err if status else out
 
 
+def test_all_commands_can_be_imported_in_one_process():
+    """As documentation tools do; commands define no flag twice."""
+    modules = ", ".join(MODULES[command] for command in COMMANDS)
+    output("-c", f"import {modules}")
+
+
 @pytest.mark.parametrize("launcher", MODULES)
 def test_help_lists_every_flag(launcher):
     defined = set(output("-c", DEFINED, MODULES[launcher]).split())
