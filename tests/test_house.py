@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import syntax
 
 ROOT = Path(__file__).parent.parent
 ROOMS = (
@@ -40,7 +41,7 @@ def place(module):
 
 def imports(path):
     """Modules of this repository that a file imports anywhere, with line numbers."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in syntax.nodes(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -78,7 +79,7 @@ def test_files_are_short():
 def test_functions_are_short():
     long = {}
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in syntax.nodes(path):
             if isinstance(node, ast.FunctionDef):
                 lines = node.end_lineno - node.lineno + 1
                 if lines > MOST_LINES_OF_FUNCTIONS:
@@ -125,7 +126,7 @@ def package():
 def names_in(path):
     """Last components of all names that a file uses, and first components of its imports."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in syntax.nodes(path):
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
                 names.add(name)

@@ -11,6 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import syntax
 import tiny
 from launching import ROOT, Processes, train_flags
 
@@ -60,7 +61,7 @@ EXECUTING_CALLS = {"eval", "exec", "compile", "__import__"}
 
 def executing(path):
     """Names in a file of the project that could execute loaded data."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in syntax.nodes(path):
         if isinstance(node, ast.Import):
             yield from EXECUTING_MODULES & {alias.name.partition(".")[0] for alias in node.names}
         if isinstance(node, ast.ImportFrom):
