@@ -109,8 +109,9 @@ def _notes(sweep: Json, *, has_constants: bool) -> list[str]:
 def summary_figure(results: Json) -> Figure:
     """A panel for each finding of results.json.
 
-    Shows final values by condition, one point per run. Shows curves over training if the sweep's
-    'plot' is 'curves' or it has one condition, and a map of the first measure if it has two axes.
+    Shows final accuracies by condition, one point per run. Shows curves over training if the
+    sweep's 'plot' is 'curves' or it has one condition, and a map of the first measure if it has two
+    axes. Measures with other units are shown only if there is no accuracy.
     """
     sweeps, verdicts = results["sweeps"], results["verdicts"]
     columns = min(SMALL_COLUMNS, len(sweeps))
@@ -143,10 +144,14 @@ def summary_figure(results: Json) -> Figure:
 
 
 def _draw_summary(axes: Axes, sweep: Json) -> list[EndLabel]:
-    """Final values or curves of a sweep, and chance in context."""
+    """Final values or curves of a sweep, and chance in context.
+
+    Only accuracies, if there are any: other measures have other units.
+    """
     is_over_training = sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
-    ends = (_draw_over_training if is_over_training else _draw_ends)(axes, sweep)
-    if "icl" in sweep["measures"]:
+    measures = list(filter(is_share, sweep["measures"])) or sweep["measures"]
+    ends = (_draw_over_training if is_over_training else _draw_ends)(axes, sweep, measures)
+    if "icl" in measures:
         _draw_levels(axes, data.levels(sweep["conditions"], "icl", {}))
     return ends
 
@@ -176,9 +181,9 @@ def _draw_levels(axes: Axes, levels: Sequence[tuple[str, str, float]]) -> list[E
     return [EndLabel(text, color, axes.get_xlim()[1], level) for text, color, level in levels]
 
 
-def _draw_over_training(axes: Axes, sweep: Json) -> list[EndLabel]:
+def _draw_over_training(axes: Axes, sweep: Json, measures: Sequence[str]) -> list[EndLabel]:
     """Measures by color, conditions by dashes."""
-    labels, measures = [], sweep["measures"]
+    labels = []
     _set_up(axes, *measures)
     for index, (name, condition) in enumerate(data.in_order(sweep["conditions"]).items()):
         for measure in measures:
@@ -191,9 +196,9 @@ def _draw_over_training(axes: Axes, sweep: Json) -> list[EndLabel]:
     return labels
 
 
-def _draw_ends(axes: Axes, sweep: Json) -> list[EndLabel]:
+def _draw_ends(axes: Axes, sweep: Json, measures: Sequence[str]) -> list[EndLabel]:
     """Final values: one point per run, means joined if the conditions are ordered."""
-    conditions, measures = data.in_order(sweep["conditions"]), sweep["measures"]
+    conditions = data.in_order(sweep["conditions"])
     places, how = data.axis_places(conditions)
     _set_up(axes, *measures)
     labels = []

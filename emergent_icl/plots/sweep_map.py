@@ -62,7 +62,8 @@ def draw(figure: Figure, axes: Axes, sweep: Json, measure: str) -> None:
     axes.spines[:].set_visible(False)
     axes.set_xlabel(sweep["axis"][0], fontsize=8.5)
     axes.set_ylabel(sweep["axis"][1], fontsize=8.5)
-    bar = figure.colorbar(mesh, ax=axes, pad=0.02)
+    # Attached to its axes; otherwise, it would lie right of the widest panel of the column.
+    bar = figure.colorbar(mesh, cax=axes.inset_axes((1.02, 0, 0.05, 1)))
     bar.outline.set_visible(False)
     bar.set_label(data.look_of(measure).short, fontsize=8.5)
     levels = [level for *_, level in data.levels(sweep["conditions"], measure, {})]

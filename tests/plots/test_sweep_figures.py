@@ -218,6 +218,16 @@ def test_the_summary_shows_each_run_and_each_mean():
     np.testing.assert_allclose(line.get_ydata(), np.mean(ends, axis=1))
 
 
+def test_the_summary_shows_losses_only_where_there_is_no_accuracy():
+    for measures, labels in ((["icl", "loss"], {"ICL"}), (["loss"], {"loss"})):
+        sweep = copy.deepcopy(RESULTS["sweeps"]["burstiness"]) | {"measures": measures}
+        for condition in sweep["conditions"].values():
+            for run in condition["runs"].values():
+                run["final"]["loss"] = 7.0
+        drawn = summary_figure(RESULTS | {"sweeps": {"burstiness": sweep}})
+        assert {text.get_text() for text in drawn.axes[0].texts} & {"ICL", "loss"} == labels
+
+
 def test_transience_is_summarized_over_training():
     axes = summary().axes[FINDINGS.index("transience")]
     assert axes.get_xlabel() == "training step"

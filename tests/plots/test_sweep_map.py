@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 from layout import clashes
+from made_up_results import make_results
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image
@@ -119,6 +120,15 @@ def test_the_summary_shows_the_first_measure():
     said = texts(figure)
     assert {"Classes by burstiness", "0.82", "ICL"} <= set(said)
     assert any("Claims: none." in text.replace("\n", " ") for text in said)
+
+
+def test_the_color_bar_is_beside_its_map_below_a_panel_with_labels():
+    above = {"zipf": make_results()["sweeps"]["zipf"]}
+    figure = summary_figure(RESULTS | {"sweeps": above | {"b": SWEEP, "c": SWEEP, "below": SWEEP}})
+    assert clashes(figure) == []
+    for cells in figure.axes[1:4]:
+        (bar,) = cells.child_axes
+        assert 0 < bar.get_window_extent().x0 - cells.get_window_extent().x1 < 0.1 * figure.dpi
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
