@@ -255,7 +255,9 @@ class Fades(Check):
     """A measure ends more than `by` below its peak within runs, on average.
 
     A run's peak is its value at the step at which the mean of the *other* runs is highest. The
-    maximum of its own noisy curve would exceed its end even without fading.
+    maximum of its own noisy curve would exceed its end even without fading. Because runs choose
+    each other's step, their drops are not independent: the standard error is that of resampling
+    whole runs.
     """
 
     measure: str
@@ -275,12 +277,22 @@ class Fades(Check):
         # Extended runs have further points.
         steps = sorted(set(by_step[0]).intersection(*by_step))
         curves = np.array([[own[step] for step in steps] for own in by_step])
-        # A single run has no others; it decides nothing.
-        others = curves.sum(axis=0) - curves if len(curves) > 1 else curves
-        peaks = curves[np.arange(len(curves)), others.argmax(axis=1)]
-        ends = curves[:, -1]
+        peaks, ends = _peaks(curves, np.ones((1, len(curves))))[0], curves[:, -1]
         sample = evidence.sample(self.condition, self.measure)
         of_both = (sample._replace(values=values) for values in (peaks, ends))
         drop = statistics.difference_estimate(*of_both, paired=True)
+
+        def resampled(weights_BR: np.ndarray) -> np.ndarray:
+            return np.average(_peaks(curves, weights_BR) - ends, axis=1, weights=weights_BR)
+
+        error = max(drop.error, statistics.bootstrap_error(resampled, len(curves)))
         means = {"mean height": float(np.mean(peaks)), "mean at the end": float(np.mean(ends))}
-        return Range(self.by).judge("drop", drop, **means)
+        return Range(self.by).judge("drop", drop._replace(error=error), **means)
+
+
+def _peaks(curves_RT: np.ndarray, weights_BR: np.ndarray) -> np.ndarray:
+    """Each run's value where the sum of the other runs, each counted so often, is highest."""
+    if len(curves_RT) == 1:  # A single run has no others; it decides nothing.
+        return curves_RT.max(axis=1)[None]
+    others_BRT = (weights_BR @ curves_RT)[:, None] - weights_BR[..., None] * curves_RT
+    return curves_RT[np.arange(len(curves_RT)), others_BRT.argmax(axis=2)]

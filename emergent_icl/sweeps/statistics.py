@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from emergent_icl.evaluation.metrics import Z_95, Interval
 Numbers = Sequence[float] | np.ndarray
 # Up to this number, all regroupings are evaluated; otherwise, this many, drawn with a fixed seed.
 MOST_REGROUPINGS = 20_000
+RESAMPLES = 2_000
 LEVEL = 0.95
 # Values that differ by less are equal: sums of proportions have rounding errors.
 ROUNDING = 1e-9
@@ -159,6 +160,25 @@ def _away_from_ends(sample: Sample) -> float:
     """A mean accuracy, shrunk toward 0.5 (Wilson; Agresti and Coull): never exactly 0 or 1."""
     pseudo, count = Z_95**2, _counted(sample)
     return float((np.mean(sample.values) * count + pseudo / 2) / (count + pseudo))
+
+
+def bootstrap_error(statistic: Callable[[np.ndarray], np.ndarray], count: int) -> float:
+    """Standard error of a statistic of runs that a mean of independent values does not describe.
+
+    From RESAMPLES samples of the runs with replacement, drawn with a fixed seed; for a mean, it is
+    the usual standard error. Infinite for fewer than three runs.
+
+    Args:
+      statistic: how often each run counts, int [B, R] -> the statistic of each sample, [B]. At
+        least two different runs count.
+      count: number of runs, R.
+    """
+    if count < 3:
+        return math.inf
+    weights_BR = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    several = (weights_BR > 0).sum(axis=1) > 1
+    found = np.std(statistic(weights_BR[several]), ddof=1) * math.sqrt(count / (count - 1))
+    return float(found) if found > ROUNDING else 0.0
 
 
 def permutation_p(high: Numbers, low: Numbers) -> float:
