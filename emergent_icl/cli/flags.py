@@ -77,8 +77,8 @@ def output_flag() -> Callable[[], Path | None]:
     """--output; returns a function that gives its path, or None."""
     flag = flags.DEFINE_string(
         "output", None, "Where to write: a JSON file (evaluate) or a folder (inspect-run, "
-        "variance), by default in the run's folder; or a figure (compare), by default "
-        "comparison.png.",
+        "variance), by default in the run's folder; a figure (compare), by default "
+        "comparison.png; or a packed run (pack), by default RUN.icl.zip.",
     )  # fmt: skip
     return lambda: None if flag.value is None else Path(flag.value).expanduser()
 
@@ -93,14 +93,22 @@ def format_flag() -> flags.FlagHolder[str]:
 
 
 @functools.cache
+def data_dir_flag() -> flags.FlagHolder[str | None]:
+    """--data_dir."""
+    return flags.DEFINE_string(
+        "data_dir", None, "Folder of the TFDS datasets, or a file of prepare-data (default: that "
+        "of the config, or TFDS_DATA_DIR).",
+    )  # fmt: skip
+
+
+@functools.cache
 def data_flags() -> Callable[[], dict[str, str]]:
     """Flags for moved data; returns a function that gives them as overrides of a config."""
     places = {
-        "data.data_dir": ("data_dir", "Folder of the TFDS datasets, or a file of prepare-data"),
         "data.images.path": ("images_path", "Folder or file of images"),
         "data.features.path": ("features_path", "File of feature vectors"),
     }
-    holders = {
+    holders = {"data.data_dir": data_dir_flag()} | {
         path: flags.DEFINE_string(name, None, f"{what} (default: as in the config).")
         for path, (name, what) in places.items()
     }

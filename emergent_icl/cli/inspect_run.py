@@ -30,7 +30,9 @@ from emergent_icl.runs.workdir import Workdir
 _WORKDIR, _STEP, _REPLICA = workdir_flag(), step_flag(), replica_flag()
 _data_overrides, _output, _FORMAT = data_flags(), output_flag(), format_flag()
 _MODE = flags.DEFINE_string("mode", ICL[0], "Evaluation mode to show.")
-_SEQUENCES = flags.DEFINE_list("sequences", ["0", "1", "2"], "Indices of its sequences.")
+_SEQUENCES = flags.DEFINE_list(
+    "sequences", ["0", "1", "2"], "Indices of the sequences to show, from 0."
+)
 
 
 def main(argv: Sequence[str]) -> None:

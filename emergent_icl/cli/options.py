@@ -27,7 +27,8 @@ _INTRODUCTION = """\
 # Options
 
 *Generated from [emergent_icl/config/options.py](../emergent_icl/config/options.py) by `make docs`,
-that is `python -m experiments.options > docs/options.md`. To change this page, change that file.*
+that is `python -m experiments.options > docs/options.md`. To change this page, change that file
+or run_options.py beside it.*
 
 Every option, with its default, allowed values, and meaning. The defaults are the paper's setting,
 as far as one file can represent it. Presets ([experiments/configs](../experiments/configs)) change
@@ -39,8 +40,8 @@ python -m experiments.train --config=experiments/configs/omniglot.py:small --wor
     --config.evaluation.modes="('fewshot_holdout', 'fewshot_rare')"
 ```
 
-An option whose default is `none` is derived from the others until it is set. To unset it again:
-`--config.evaluation.ways=none`. The optimizer's keyword arguments are options, too:
+An option that is `none` has the meaning that its row states, usually a value derived from others.
+To unset it: `--config.evaluation.ways=none`. The optimizer's keyword arguments are options, too:
 `--config.training.optimizer.options.b1=0.8`. To search in a terminal:
 `python -m experiments.options --filter=burst`.
 """

@@ -11,12 +11,12 @@ from pathlib import Path
 from absl import flags
 
 from emergent_icl.cli import console
-from emergent_icl.cli.flags import data_flags
+from emergent_icl.cli.flags import data_dir_flag
 from emergent_icl.config.configs import with_options
 from emergent_icl.data.sources import omniglot
 from emergent_icl.presets import base
 
-_data_overrides = data_flags()
+_DATA_DIR = data_dir_flag()
 _OUT = flags.DEFINE_string("out", None, "File to write (45 MB).", required=True)
 
 
@@ -24,5 +24,5 @@ def main(argv: Sequence[str]) -> None:
     """Writes the file."""
     with console.command(argv):
         path = Path(_OUT.value).expanduser()
-        config = with_options(base.get_config(), _data_overrides())
+        config = with_options(base.get_config(), {"data.data_dir": _DATA_DIR.value or ""})
         console.write(path, lambda: omniglot.prepare(path, config.data))

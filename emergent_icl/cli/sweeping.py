@@ -49,14 +49,18 @@ _RETRY = flags.DEFINE_boolean(
 )
 # What each SLURM job requests, see Request.
 _REQUEST = {
-    "partition": flags.DEFINE_string("partition", "", "SLURM partition of each job."),
-    "minutes": _positive("minutes", 240, "Time limit, after which a job is requeued and resumes."),
-    "gpus": _count("gpus", 0, "GPUs per job."),
-    "cpus": _positive("cpus", 1, "CPU cores per job."),
-    "memory_gb": flags.DEFINE_float(
-        "memory_gb", 0.0, "Memory per job in GB; 0: the cluster's default.", lower_bound=0
+    "partition": flags.DEFINE_string("partition", "", "SLURM: partition of each job."),
+    "minutes": _positive(
+        "minutes", 240, "SLURM: time limit, after which a job is requeued and resumes."
     ),
-    "grace_seconds": _positive("grace", 90, "A job saves this many seconds before its time limit."),
+    "gpus": _count("gpus", 0, "SLURM: GPUs per job."),
+    "cpus": _positive("cpus", 1, "SLURM: CPU cores per job."),
+    "memory_gb": flags.DEFINE_float(
+        "memory_gb", 0.0, "SLURM: memory per job in GB; 0: the cluster's default.", lower_bound=0
+    ),
+    "grace_seconds": _positive(
+        "grace", 90, "SLURM: a job saves this many seconds before its limit."
+    ),
 }
 _DRY_RUN = flags.DEFINE_boolean(
     "dry_run", False, "Take a few steps of every kind of run, save, resume, and evaluate it below "

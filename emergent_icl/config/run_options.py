@@ -7,7 +7,7 @@ _FEWSHOT = "Few-shot modes: draw `ways` classes, with `shots` examples each in t
 _STEPS = (
     "also at these steps: integers (0 is the initial state), or 'log:N' for N steps per decade, "
     "rounded to multiples of training.steps_per_call. Steps beyond training.num_steps take effect "
-    "when the run is prolonged."
+    "when the run is extended."
 )
 
 # fmt: off

@@ -253,9 +253,9 @@ def test_noise_alone_is_not_fading():
 
 
 def test_the_interval_of_a_drop_includes_the_choice_of_the_step():
-    """Without it, an interval that should cover in 190 of 200 cases covers in about 160."""
+    """Without it, an interval that should cover in 95 of 100 cases covers in about 80."""
     rng, covered = np.random.default_rng(0), 0
-    for _ in range(200):
+    for _ in range(100):
         curves = enumerate(0.8 + 0.03 * rng.standard_normal((12, 20)))
         runs = tuple(
             run_of(own)._replace(evaluation_seed=seed, num_sequences=2000) for seed, own in curves
@@ -263,7 +263,7 @@ def test_the_interval_of_a_drop_includes_the_choice_of_the_step():
         finding = Fades("icl", "a", by=0.05).judge(Evidence({"a": runs}, {"a": None}))
         low, high = finding.numbers["drop, 95 %"]
         covered += low < 0 < high
-    assert covered >= 180
+    assert covered >= 90
 
 
 def test_a_drop_from_an_obvious_peak_has_the_interval_of_a_mean():
