@@ -186,7 +186,8 @@ def count_text(sweep: Json) -> str:
     if not runs:
         return "No runs"
     conditions = sweep["conditions"].values()
-    seeds = {seed for one in conditions for seed in one["runs"]}
+    # Earlier versions did not record the seeds of each sweep.
+    seeds = sweep.get("seeds") or {seed for one in conditions for seed in one["runs"]}
     planned = len(seeds) * len(conditions)
     odd = {"missing": planned - len(runs), "diverged": sum(map(has_diverged, runs))}
     said = ", ".join(f"{number} {what}" for what, number in odd.items() if number)

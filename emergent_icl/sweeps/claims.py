@@ -33,7 +33,8 @@ class Difference(Check):
     """The mean at `high` minus the mean at `low` lies between `more_than` and `less_than`.
 
     The whole 95% interval must. If replicates have their own sequences and both conditions have the
-    same replicates, the comparison is paired. Raises ValueError for an empty range.
+    same replicates, evaluations are compared in pairs; losses never are. Raises ValueError for an
+    empty range.
     """
 
     measure: str

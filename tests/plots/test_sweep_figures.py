@@ -161,6 +161,14 @@ def test_missing_and_diverged_runs_are_reported_and_excluded_from_means():
     assert curves.finals({"runs": dict(enumerate(runs))}, "icl") == [0.6, 0.6]
 
 
+def test_seeds_without_any_run_count_as_missing():
+    sweep = copy.deepcopy(RESULTS["sweeps"]["burstiness"])
+    before, conditions = curves.count_text(sweep), len(sweep["conditions"])
+    more = curves.count_text(sweep | {"seeds": [0, 1, 2, 3, 4, 5]})
+    assert before == "n = 5 seeds"
+    assert more == f"n = 6 seeds ({conditions} missing of {6 * conditions} runs)"
+
+
 def test_incomplete_curves_and_conditions_without_curves_are_drawn():
     results = copy.deepcopy(RESULTS)
     conditions = results["sweeps"]["burstiness"]["conditions"]
