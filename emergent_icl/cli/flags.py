@@ -97,7 +97,7 @@ def data_dir_flag() -> flags.FlagHolder[str | None]:
     """--data_dir."""
     return flags.DEFINE_string(
         "data_dir", None, "Folder of the TFDS datasets, or a file of prepare-data (default: that "
-        "of the config, or TFDS_DATA_DIR).",
+        "of the config, if any, or TFDS_DATA_DIR).",
     )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ ENCODERS: Registry = Registry(
 #   problems: (config.model, width of a token) -> problems with such a model.
 SEQUENCE_MODELS: Registry = Registry("sequence model", problems=no_problems)
 # training/optimizers.py: (update number, Hyper, number of updates) -> learning rate.
-#   reads_num_steps: rates depend on the number of steps, so runs cannot be prolonged.
+#   reads_num_steps: rates depend on the number of steps, so runs cannot be extended.
 #   needs_warmup: without warm-up, the rate decreases from the first step.
 SCHEDULES: Registry = Registry("schedule", reads_num_steps=True, needs_warmup=False)
 # runs/loggers.py: (Opening) -> an object with write(step, {replica: metrics}) and close(failed).

@@ -13,9 +13,8 @@ from emergent_icl.sweeps.spec import Sweep, over
 _NOTES = (
     "The weight decay of 0.1 was chosen from runs of 40,000 steps with decays 0, 0.01, and 0.1 "
     "(seed 1000): ICL peaked at 8,000 to 10,000 steps at 0.83, 0.81, and 0.88, and ended at 0.68, "
-    "0.71, and 0.82. On one split, seeds 0 to 4 without decay ended 0.038 [0.005, 0.071] below "
-    "their peak at 30,000 steps and, extended beyond the verdict (not in the records), 0.072 "
-    "[0.027, 0.117] at 40,500."
+    "0.71, and 0.82. On one split, seeds 0 to 4 without decay ended 0.038 below their peak at "
+    "30,000 steps and, extended beyond the verdict (not in the records), 0.072 at 40,500."
 )
 
 # The paper preset.

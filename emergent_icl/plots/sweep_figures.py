@@ -109,9 +109,9 @@ def _notes(sweep: Json, *, has_constants: bool) -> list[str]:
 def summary_figure(results: Json) -> Figure:
     """A panel for each finding of results.json.
 
-    Shows final accuracies by condition, one point per run. Shows curves over training if the
-    sweep's 'plot' is 'curves' or it has one condition, and a map of the first measure if it has two
-    axes. Measures with other units are shown only if there is no accuracy.
+    Shows final values by condition, one point per run. Shows curves over training if the sweep's
+    'plot' is 'curves' or it has one condition, and a map of the first measure if it has two axes.
+    Beside measures in [0, 1], such as accuracies, others are not shown, except in maps.
     """
     sweeps, verdicts = results["sweeps"], results["verdicts"]
     columns = min(SMALL_COLUMNS, len(sweeps))
@@ -146,7 +146,7 @@ def summary_figure(results: Json) -> Figure:
 def _draw_summary(axes: Axes, sweep: Json) -> list[EndLabel]:
     """Final values or curves of a sweep, and chance in context.
 
-    Only accuracies, if there are any: other measures have other units.
+    Only measures in [0, 1], if there are any: others have other units.
     """
     is_over_training = sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
     measures = list(filter(is_share, sweep["measures"])) or sweep["measures"]

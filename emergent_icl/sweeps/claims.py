@@ -257,8 +257,8 @@ class Fades(Check):
 
     A run's peak is its value at the step at which the mean of the *other* runs is highest. The
     maximum of its own noisy curve would exceed its end even without fading. Because runs choose
-    each other's step, their drops are not independent: the standard error is that of resampling
-    whole runs.
+    each other's step, their drops are not independent: the standard error is at least that of
+    resampling whole runs. Fewer than three runs decide nothing.
     """
 
     measure: str
@@ -296,4 +296,5 @@ def _peaks(curves_RT: np.ndarray, weights_BR: np.ndarray) -> np.ndarray:
     if len(curves_RT) == 1:  # A single run has no others; it decides nothing.
         return curves_RT.max(axis=1)[None]
     others_BRT = (weights_BR @ curves_RT)[:, None] - weights_BR[..., None] * curves_RT
-    return curves_RT[np.arange(len(curves_RT)), others_BRT.argmax(axis=2)]
+    # Accuracies often tie; rounding errors, which depend on the processor, must not decide.
+    return curves_RT[np.arange(len(curves_RT)), others_BRT.round(9).argmax(axis=2)]

@@ -13,7 +13,8 @@ from emergent_icl.evaluation.metrics import Z_95, Interval
 Numbers = Sequence[float] | np.ndarray
 # Up to this number, all regroupings are evaluated; otherwise, this many, drawn with a fixed seed.
 MOST_REGROUPINGS = 20_000
-RESAMPLES = 2_000
+# Of runs with replacement; so many are evaluated at a time.
+RESAMPLES, AT_A_TIME = 2_000, 100
 LEVEL = 0.95
 # Values that differ by less are equal: sums of proportions have rounding errors.
 ROUNDING = 1e-9
@@ -163,10 +164,10 @@ def _away_from_ends(sample: Sample) -> float:
 
 
 def bootstrap_error(statistic: Callable[[np.ndarray], np.ndarray], count: int) -> float:
-    """Standard error of a statistic of runs that a mean of independent values does not describe.
+    """Standard error of a statistic of runs that is not a mean of independent values.
 
-    From RESAMPLES samples of the runs with replacement, drawn with a fixed seed; for a mean, it is
-    the usual standard error. Infinite for fewer than three runs.
+    From RESAMPLES samples of the runs with replacement, drawn with a fixed seed. For the mean of
+    five or more runs, it is about the usual standard error. Infinite for fewer than three runs.
 
     Args:
       statistic: how often each run counts, int [B, R] -> the statistic of each sample, [B]. At
@@ -176,8 +177,9 @@ def bootstrap_error(statistic: Callable[[np.ndarray], np.ndarray], count: int) -
     if count < 3:
         return math.inf
     weights_BR = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    several = (weights_BR > 0).sum(axis=1) > 1
-    found = np.std(statistic(weights_BR[several]), ddof=1) * math.sqrt(count / (count - 1))
+    several = weights_BR[(weights_BR > 0).sum(axis=1) > 1]
+    parts = [statistic(part) for part in np.array_split(several, RESAMPLES // AT_A_TIME)]
+    found = np.std(np.concatenate(parts), ddof=1) * math.sqrt(count / (count - 1))
     return float(found) if found > ROUNDING else 0.0
 
 

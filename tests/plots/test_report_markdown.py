@@ -85,7 +85,10 @@ def test_the_origin_names_the_devices_of_the_runs_and_the_machine_that_judged():
     changed = RESULTS | {"machine": machine, "runs": 7, "compute_seconds": 3 * 3600}
     text = fill(block, changed | {"preset": "laptop", "changes": {"a.b": 1}}, ".")
     assert "7 runs, including searches, of omniglot, preset 'laptop', a.b=1, seeds 0, 1, 2" in text
-    assert "3 h 00 min of computing on 4 x GPU each; judged on Judge (3 cores)." in text
+    assert (
+        "3 h 00 min of computing on 4 x GPU each. Judged by emergent-icl 1.0.0 on Judge (3 cores)."
+        in text
+    )
     # A user's own sweeps have no preset.
     assert "omniglot, seeds 0" in fill(block, changed | {"preset": None, "changes": {}}, ".")
 

@@ -274,6 +274,13 @@ def test_a_drop_from_an_obvious_peak_has_the_interval_of_a_mean():
     assert finding.numbers["drop, 95 %"] == pytest.approx((usual.low, usual.high), rel=0.02)
 
 
+def test_of_two_steps_with_equal_accuracies_the_earlier_is_the_peak():
+    """The first two runs sum to 1.45 at both steps, but to a little more at the second."""
+    runs = tuple(map(run_of, ((0.6, 0.8), (0.85, 0.65), (0.7, 0.95))))
+    finding = Fades("icl", "a", by=0.1).judge(Evidence({"a": runs}, {"a": None}))
+    assert finding.numbers["drop"] == pytest.approx((0.7 - 0.95) / 3)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_runs_do_not_decide_fading(count):
     one = run_of((0.5, 0.9, 0.5))._replace(num_sequences=2000)
