@@ -2,10 +2,12 @@
 
 import contextlib
 import inspect
+import json
 import logging
 import os
 import pydoc
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,6 +194,18 @@ def test_runs_are_compared_by_their_records(run, evaluated, tmp_path):
         icl.compare([])
     with pytest.raises(icl.WorkdirError, match="no config"):
         icl.compare([tmp_path / "nothing"])
+
+
+def test_an_incomplete_run_is_compared_at_its_last_evaluation(run, tmp_path):
+    shutil.copytree(run.workdir.path, tmp_path / "ahead")
+    (tmp_path / "ahead" / "summary.json").unlink()
+    metrics = tmp_path / "ahead" / "metrics.jsonl"
+    trained_on = {"step": 50, "train/loss": 0.0, "train/accuracy": 1.0}
+    metrics.write_text(metrics.read_text() + json.dumps(trained_on) + "\n")
+    before, ahead = icl.compare([run, tmp_path / "ahead"]).ends.values()
+    assert (ahead["state"], ahead["step"]) == ("incomplete", 40)
+    for name in ("ICL", "IWL", "loss"):
+        assert ahead[name] == before[name]
 
 
 FORMATS = {"c.png": b"\x89PNG", "c.PDF": b"%PDF", "c.svg": b"<?xml"}

@@ -14,7 +14,7 @@ from emergent_icl.plots import style
 from emergent_icl.plots.comparison import compare
 
 _output = output_flag()
-TITLES = ("Final values, with 95% intervals over sequences", "Options that differ")
+TITLES = ("Last evaluation, with 95% intervals over sequences", "Options that differ")
 
 
 def main(argv: Sequence[str]) -> None:

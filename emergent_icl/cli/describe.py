@@ -20,6 +20,7 @@ from emergent_icl.runs import initial
 from emergent_icl.runs.check import check
 from emergent_icl.runs.progress import duration_text
 from emergent_icl.runs.records import initial_text
+from emergent_icl.sweeps.measures import chance
 from emergent_icl.training import cost, settings
 from emergent_icl.training.step import agendas, resolve_steps_per_call
 
@@ -78,10 +79,15 @@ def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]
     for mode, kind in task.evaluation.items():
         parts = (
             f"{kind.seq_len - 1} pairs and a query",
-            f"closed chance 1 / {len(kind.valid_labels):,}", tables.constant_text(kind),
+            _chance_text(mode, task), tables.constant_text(kind),
         )  # fmt: skip
         facts[f"evaluation: {mode}"] = ", ".join(filter(None, parts))
     return facts
+
+
+def _chance_text(mode: str, task: Task) -> str:
+    guessed = chance(f"eval/{mode}/accuracy_closed", task)
+    return f"closed chance 1 / {round(1 / guessed):,}" if guessed else ""
 
 
 def _run_facts(config: ml_collections.ConfigDict) -> dict[str, str]:

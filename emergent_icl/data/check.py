@@ -53,7 +53,7 @@ def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> Check
     training, evaluation = _sequence_types(config, space, problems)
     kinds = [*training, *evaluation]
     problems += _exemplar_problems(config, space, training, evaluation)
-    needed = max((kind.num_labels for kind in kinds), default=0)
+    needed = max([num_labels, *(kind.num_labels for kind in kinds)])
     capacity = tasks.label_capacity(config, space)
     if capacity < needed:
         problems.append(f"model.num_labels = {capacity} must be at least {needed} for these data")

@@ -31,7 +31,7 @@ class Judgment(NamedTuple):
     is_common: Array  # bool [L], labels of common classes
     is_rare: Array  # bool [L], labels of rare classes
     is_fewshot: Array  # bool [L], labels 0 .. ways-1 of few-shot sequences
-    owners: Array  # int [L], class to which training assigns the label, -1 for none
+    owners: Array  # int [L], class whose own label it is, held-out classes included; -1: none
     # int [], the run uses only this many labels; None for all
     used_labels: Scalar | None = None
 
@@ -43,8 +43,9 @@ def query_metrics(
 
     `accuracy` chooses among all labels of the run ("open"), `accuracy_closed` among the valid ones,
     as in the paper's curve of in-context learning. `predicts_*` state whether the open prediction
-    is a label of that kind. `predicts_own_label` states whether training assigns it to the query's
-    class, which `own_B` identifies as in `judgment.owners`.
+    is a label of that kind. `predicts_own_label` states whether it is the own label of the query's
+    class (which training shows unless the class is held out); `own_B` identifies the class as in
+    `judgment.owners`.
     """
     logits_BL, labels = own_labels(logits_BL, judgment.used_labels), labels_BS[:, -1]
     prediction = greatest(logits_BL)

@@ -37,9 +37,9 @@ class Comparison(NamedTuple):
 
     Attributes:
       figure: ICL and IWL in [0, 1] and the training loss (nats) over steps, one line per run.
-      ends: {run: {'state': text, 'step': number, 'ICL': Interval, 'IWL': Interval, 'loss': number,
-        'config': hash, 'commit': of the code}}. Intervals are 95% intervals over evaluation
-        sequences. None if not measured.
+      ends: {run: {'state': text, 'step': of the last evaluation, 'ICL': Interval, 'IWL': Interval,
+        'loss': number, 'config': hash, 'commit': of the code}}. Intervals are 95% intervals over
+        evaluation sequences. None if not measured.
       options: {option: {run: value}} of options that differ between runs.
     """
 
@@ -119,9 +119,13 @@ def _recorded(workdir: Workdir, replica: str) -> _Recorded:
     state = "complete" if summary.get("step") == config.training.num_steps else "incomplete"
     if (step := about.get("diverged_at_step")) is not None:
         state = f"diverged at step {step}"
-    ends: dict[str, Any] = {"state": state, "step": records[-1]["step"] if records else 0}
+    # The training of an incomplete run may be ahead of its last evaluation.
+    evaluated = [line for line in records if any(key.startswith("eval/") for key in line)]
+    last = (evaluated or records or [{"step": 0}])[-1]["step"]
+    ends: dict[str, Any] = {"state": state, "step": last}
     for name, measure in MEASURES.items():
-        values = [line[metric_key(measure)] for line in records if metric_key(measure) in line]
+        key = metric_key(measure)
+        values = [line[key] for line in records if key in line and line["step"] <= last]
         ends[name] = values[-1] if values and step is None else None
         if ends[name] is not None and is_share(measure):
             ends[name] = proportion(ends[name], config.evaluation.num_sequences)

@@ -16,6 +16,14 @@ def test_describe_explains_a_config():
     assert "warning: 8 holdout classes" in done.stdout
 
 
+def test_chance_counts_classes_not_their_labels():
+    several = "--config.data.sequences.label_multiplicity=5"
+    done = launch("describe", "--config=tests/tiny.py:images", several, "--nomeasure")
+    words = " ".join(re.split(r"[\s│]+", done.stdout))
+    assert "5 per class" in words
+    assert "no_support_zipfian 8 pairs and a query, closed chance 1 / 32" in words
+
+
 @pytest.mark.faults
 def test_describe_without_measuring_reports_no_time():
     done = launch("describe", "--config=experiments/configs/omniglot.py:paper", "--nomeasure")

@@ -55,6 +55,15 @@ def test_a_misspelled_option_suggests_the_nearest_first(path):
     assert problem.startswith(f"{path} is not an option; did you mean {UNKNOWN[path]}")
 
 
+def test_labels_must_suffice_even_if_training_uses_only_those_of_few_shot_sequences():
+    fewshot = ("type=fewshot_rare", "labeling=unfixed", "shots=4")
+    options = [f"--config.data.sequences.{one}" for one in fewshot]
+    options.append("--config.evaluation.modes=('fewshot_holdout',)")
+    assert problems(*options) == []
+    (problem,) = problems(*options, "--config.model.num_labels=2")
+    assert problem == "model.num_labels = 2 must be at least 40 for these data"
+
+
 def test_nothing_is_suggested_if_nothing_is_similar():
     assert problems("--config.zzzzzz=1") == ["zzzzzz is not an option"]
 

@@ -201,6 +201,14 @@ def test_invalid_labels_are_refused(source, tmp_path):
         assert_refused(source, path, message, array="x", labels=name)
 
 
+def test_color_images_without_labels_are_not_read_as_classes_of_pixel_rows(tmp_path):
+    path = tmp_path / "own.npz"
+    images = RNG.integers(0, 256, (40, 28, 28, 3), dtype=np.uint8)
+    np.savez(path, x=images, y=np.arange(40) // 2)
+    assert_refused("images", path, r"\[N, H, W, channels\] needs data\.images\.labels", array="x")
+    assert loaded("images", path, array="x", labels="y").examples.shape[:2] == (20, 2)
+
+
 # ------------------------------------------------------------------ folders of images
 
 

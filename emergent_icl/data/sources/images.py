@@ -26,9 +26,13 @@ from emergent_icl.data.ticks import ticking
 DECODING_VERSION = 1
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _IGNORED = ("thumbs.db", "desktop.ini", "__macosx")
+# No image is narrower; a last axis that is, is one of channels.
+MIN_WIDTH = 5
 
 
 def _objection(shape: tuple[int, ...], dtype: np.dtype) -> str:
+    if len(shape) == 2 and shape[1] < MIN_WIDTH:
+        return f"at least {MIN_WIDTH} pixels wide; [N, H, W, channels] needs data.images.labels"
     if len(shape) == 3 and shape[2] not in (1, 3):
         return f"of 1 or 3 channels (the last axis), not {shape[2]}"
     is_valid = dtype == np.uint8 or np.issubdtype(dtype, np.floating)
