@@ -208,6 +208,16 @@ def test_an_incomplete_run_is_compared_at_its_last_evaluation(run, tmp_path):
         assert ahead[name] == before[name]
 
 
+def test_runs_of_an_extension_that_is_not_loaded_are_compared_without_chance(run, tmp_path):
+    shutil.copytree(run.workdir.path, tmp_path / "other")
+    path = tmp_path / "other" / "config.json"
+    tree = json.loads(path.read_text())
+    tree["evaluation"]["modes"] = ["of_an_extension"]
+    path.write_text(json.dumps(tree))
+    ends = icl.compare([run, tmp_path / "other"]).ends.values()
+    assert [end["step"] for end in ends] == [40, 40]
+
+
 FORMATS = {"c.png": b"\x89PNG", "c.PDF": b"%PDF", "c.svg": b"<?xml"}
 
 

@@ -6,6 +6,7 @@ python -m experiments.evaluate --workdir=DIR [--step=N] [--modes=a,b] [--num_seq
 If several replicas were trained together, evaluates each, or only the one of --replica.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def _evaluate(run: Run, name: str, path: Path, saves: bool) -> None:
         for mode, kind in task.evaluation.items():
             if said := tables.constant_text(kind):
                 console.say(f"Accuracy in {mode}: {said}.")
-    if saves and console.write(path, lambda: evaluations.write(path, run, results, name)):
+    write = functools.partial(evaluations.write, path, run, results, name)
+    if saves and (differ := console.write(path, write)):
         with console.printing():
-            console.say("Replaced: results of another run.")
+            console.say(f"Replaced: results {differ}.")

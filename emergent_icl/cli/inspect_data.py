@@ -72,13 +72,13 @@ def main(argv: Sequence[str]) -> None:
         seed, sample = _SEED.value, _SAMPLE.value
         kind = replica.config.data.sequences.type
         subjects = inspection.draw_subjects(kind, experiment.task, seed, sample)
-        report = inspection.report(experiment, subjects, seed)
-        drawn = dict(inspection.figures(experiment, subjects, _ROWS.value, seed))
+        who = ", ".join(filter(None, (config.name, replica.name)))
+        report = inspection.report(experiment, subjects, seed) | {"replica": replica.name}
+        drawn = dict(inspection.figures(experiment, subjects, _ROWS.value, seed, who))
         found = find_lookalikes(experiment, run and (run.params, run.batch_stats))
         if found is not None:
             report["lookalikes"] = lookalikes_report(experiment, found)
-            drawn["lookalikes.png"] = lookalikes_figure(experiment, found)
-        who = ", ".join(filter(None, (config.name, replica.name)))
+            drawn["lookalikes.png"] = lookalikes_figure(experiment, found, who)
         columns = {subject.heading: _cells(subject.statistics) for subject in subjects}
         title = f"{who}: {sample:,} sequences of each type, seed {seed}"
         with console.printing():
@@ -117,7 +117,8 @@ def _print_lookalikes(experiment: Experiment, found: Lookalikes) -> None:
         for held_out, training, distance in named_pairs(experiment, nearest.first(SHARE))
     ]
     columns = dict.fromkeys(("held out", "training", "1 - cosine", "by"), tables.NAME)
-    title = f"The {100 * SHARE:g}% of held-out characters that are nearest to a training class"
+    share = f"the nearest {100 * SHARE:g}%, rounded up"
+    title = f"Held-out characters that are nearest to a training class ({share})"
     tables.print_table(title, columns, rows)
     if found.icl:
         icl = [

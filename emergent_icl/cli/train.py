@@ -48,10 +48,13 @@ def main(argv: Sequence[str]) -> None:
     with console.command(argv, cluster.ClusterError, advice=advice):
         start.use_compilation_cache()
         config = _CONFIG.value if _CONFIG.present else stored.get_config(_WORKDIR.value)
-        start.make_deterministic(config)
-        start.use_cores(config)
+        workdir = Workdir(_WORKDIR.value)
+        # The devices of a stored run depend on its own options.
+        resumed, _ = workdir.resumed(config)
+        start.make_deterministic(resumed)
+        start.use_cores(resumed)
         with cluster.joined():
-            _train(config, Workdir(_WORKDIR.value))
+            _train(config, workdir)
 
 
 def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
@@ -96,7 +99,8 @@ def _say_result(result: loop.TrainResult, workdir: Workdir) -> None:
         console.say(
             f"The run in {workdir.path} is complete: {result.summary['step']} steps. "
             "Nothing was changed.\nTo start over, use another --workdir or remove that folder. "
-            "To train longer, increase --config.training.num_steps."
+            "To train longer, add --config.training.num_steps=N to a command with --config (for "
+            f"example {workdir.config})."
         )
     tables.print_summary(result.summary)
     if result.was_complete:

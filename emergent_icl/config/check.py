@@ -15,7 +15,7 @@ _MISSING = object()
 
 
 class ConfigError(ValueError):
-    """An invalid config; the message lists every problem."""
+    """An invalid config; the message lists every problem, `problems` each of them as a string."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems

@@ -9,6 +9,8 @@ from emergent_icl.config.run_options import RUN_OPTIONS
 
 # Limit of generated data.
 MOST_CLASSES = 1_000_000
+# Of tables: 4 GiB at width 64.
+MOST_ROWS = 2**24
 # Help that several options share.
 _ROLES = (
     "Number of classes in this role. Roles are assigned in the order of the split's permutation: "
@@ -210,12 +212,13 @@ OPTIONS: dict[str, Option] = {
             "(transformer) or of the inputs of every layer but the first (recurrent models)."),
         "precision": Option("float32", one_of(("float32", "bfloat16")),
             "Arithmetic: 'float32', or 'bfloat16' with float32 parameters and normalization."),
-        "num_labels": Option(None, rules.OPTIONAL_COUNT, "Capacity of the label table and the "
+        "num_labels": Option(None, integer(1, MOST_ROWS, optional=True),
+            "Capacity of the label table and the "
             "head. Derived when unset; set a larger one to share shapes between runs."),
         "own_labels": Option(True, rules.BOOLEAN, "Restrict loss and predictions to the labels of "
             "the run's own data. False, as in version 0.1.0: use the head's full capacity, which "
             "differs if num_labels is larger or another replica has more labels.", before=False),
-        "num_symbols": Option(1700, integer(1),
+        "num_symbols": Option(1700, integer(1, MOST_ROWS),
             "Capacity of the 'embedding' encoder; must cover the data's integers."),
     }),
     **section("model.resnet", {

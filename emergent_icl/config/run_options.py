@@ -26,8 +26,8 @@ RUN_OPTIONS: dict[str, Option] = {
         "replicas": Option(1, integer(1, rules.MOST_REPLICAS), "Number of runs trained together by "
             "one program; without replica_overrides they differ in their seeds."),
         "replica_overrides": Option((), rules.OVERRIDES, "Options of each replica: "
-            "({'name': 'even', 'data.sequences.p_bursty': 0.0}, ...). Allowed: seeds, learning "
-            "rate, warm-up, weight decay, noise, drawings, split, sequences."),
+            "({'name': 'even', 'data.sequences.p_bursty': 0.0}, ...). Allowed: seeds, initial "
+            "weights, learning rate, warm-up, weight decay, noise, drawings, split, sequences."),
         "spread_replicas": Option(False, rules.BOOLEAN,
             "Place different replicas on different devices instead of a share of each on all. On "
             "CPU, this is always done if the number of replicas is a multiple of the number of "

@@ -6,15 +6,13 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 
+from emergent_icl.config.options import MOST_ROWS
 from emergent_icl.data import task as tasks
 from emergent_icl.data.bank import SourceShape
 from emergent_icl.data.sequences.classes import ClassSpace
 from emergent_icl.data.sequences.split import ROLES, ClassSplit
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.sources.source import source_shape
-
-# Label embeddings of width 64 would take 4 GiB.
-MOST_LABELS = 2**24
 
 
 class CheckedData(NamedTuple):
@@ -44,10 +42,10 @@ def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> Check
     problems += _source_problems(config.data, shape)
     space = _space(config.data, shape, problems)
     num_labels = space.num_labels(tasks.fixed_labeling(config))
-    if num_labels > MOST_LABELS:
+    if num_labels > MOST_ROWS:
         problems.append(
             f"data.sequences.label_multiplicity = {config.data.sequences.label_multiplicity} gives "
-            f"{num_labels:,} labels; there must be at most {MOST_LABELS:,}"
+            f"{num_labels:,} labels; there must be at most {MOST_ROWS:,}"
         )
         return CheckedData(problems, shape)
     training, evaluation = _sequence_types(config, space, problems)

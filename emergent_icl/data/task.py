@@ -133,9 +133,14 @@ DERIVED.update({f"evaluation.{name}": _in_all_replicas(name) for name in ("shots
 
 
 def evaluated_space(config: ml_collections.ConfigDict, space: ClassSpace, role: str) -> ClassSpace:
-    """The space for evaluating a role, with held-out exemplars if so configured."""
-    wants_new = config.evaluation.exemplars == "holdout" and role != "holdout"
-    return space.of_holdout_exemplars() if wants_new else space
+    """The space for evaluating a role, with held-out exemplars if so configured.
+
+    Held-out classes are shown with all of theirs. Raises ValueError if no exemplars are held out.
+    """
+    if config.evaluation.exemplars != "holdout":
+        return space
+    held_out = space.of_holdout_exemplars()
+    return space if role == "holdout" else held_out
 
 
 def evaluation_type(

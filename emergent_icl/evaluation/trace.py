@@ -28,6 +28,7 @@ class Trace(NamedTuple):
     # without attention
     attention: np.ndarray | None
     tokens: np.ndarray  # str [B, T]: 'x 17' is an example with label 17, 'y 17' that label, 'query'
+    answers: np.ndarray  # int [L], labels with equal entries are the same answer
 
 
 def trace(
@@ -73,7 +74,8 @@ def trace(
     if not interleaved:
         positions, probabilities = positions[-1:], probabilities[:, -1:]
     tokens = token_names(batch.labels, interleaved)
-    return Trace(batch, examples, probabilities, positions, attention, tokens)
+    answers = np.asarray(drawn.judgment.answers)
+    return Trace(batch, examples, probabilities, positions, attention, tokens, answers)
 
 
 def token_names(labels_BS: np.ndarray, interleaved: bool) -> np.ndarray:

@@ -74,7 +74,9 @@ def _condition_traces(
             "showlegend": False,
         }  # fmt: skip
         yield {
-            "x": band.steps, "y": _rounded(band.mean), "mode": "lines", "name": shown_name,
+            "x": band.steps, "y": _rounded(band.mean), "name": shown_name,
+            # A line through one point is invisible.
+            "mode": "lines+markers" if len(band.steps) == 1 else "lines",
             "line": {"color": look.color, "width": 2, "dash": DASHES[look.dashes]},
             "customdata": _numbers(runs, measure, band), "hovertemplate": _hover(runs),
             "showlegend": True,

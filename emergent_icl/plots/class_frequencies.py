@@ -52,13 +52,15 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     law = zipf_weights(num_train, data.exponent)[::-1]
     counts = np.bincount(data.ranks.ravel(), minlength=num_train + 1)[1 : num_train + 1]
     single = counts / data.ranks.size
-    _set_scales(axes, data, law, single, is_log)
-    _mark_roles(axes, data.split)
-    _draw_classes(axes, data, law, single)
     edges = rank_edges(data.split, is_log)
     where = law_ranks(edges, data.exponent)
-    _draw_bins(axes, where, binned_frequency(data.ranks, edges), _ALL)
-    _draw_bins(axes, where, binned_frequency(data.ranks[:, -1:], edges), _QUERIES)
+    bins = [binned_frequency(ranks, edges) for ranks in (data.ranks, data.ranks[:, -1:])]
+    lowest = min(np.min(one.frequency, where=one.frequency > 0, initial=1.0) for one in bins)
+    _set_scales(axes, data, law, single, lowest if is_log else 0.0)
+    _mark_roles(axes, data.split)
+    _draw_classes(axes, data, law, single)
+    for binned, look in zip(bins, (_ALL, _QUERIES), strict=True):
+        _draw_bins(axes, where, binned, look)
     if not is_log:  # Include the long error bars of small samples.
         axes.set_ylim(0, 1.05 * axes.dataLim.y1)
     axes.set_xlabel("class rank (1 = most frequent)")
@@ -70,18 +72,19 @@ def class_frequencies_figure(data: ClassFrequencies, title: str, subtitle: str) 
     lines = style.wrap(f"{subtitle}\n{sample}", WIDTH - 1.5, SMALL)
     # Above the role names.
     axes.set_title("\n".join(lines), size=SMALL, color=style.GRAY, loc="left", pad=22)
-    style.legend_below(figure, axes, ncols=2)
+    style.legend_below(figure, [axes], ncols=2)
     return figure
 
 
 def _set_scales(
-    axes: Axes, data: ClassFrequencies, law: np.ndarray, single: np.ndarray, is_log: bool
+    axes: Axes, data: ClassFrequencies, law: np.ndarray, single: np.ndarray, lowest: float
 ) -> None:
+    """Limits and scales; logarithmic if the lowest bin mean above 0 is given."""
     num_train = data.split.num_train
     top = max(law.max(), single.max(), 1 / len(data.places))
-    if is_log:
-        # Extremely rare classes must not stretch the axis.
-        bottom = max(law.min(), 1 / data.places.size) / 4
+    if lowest:
+        # Classes too rare to occur in the sample must not stretch the axis.
+        bottom = min(max(law.min(), 1 / data.places.size) / 4, lowest / 2)
         axes.set(xscale="log", yscale="log", xlim=(0.8, num_train * 1.25), ylim=(bottom, top * 3))
     else:
         axes.set(xlim=(0, num_train + 1), ylim=(0, top * 1.15))
@@ -116,14 +119,15 @@ def _draw_classes(axes: Axes, data: ClassFrequencies, law: np.ndarray, single: n
 def _draw_bins(
     axes: Axes, ranks: np.ndarray, binned: BinnedFrequency, look: dict[str, Any]
 ) -> None:
-    was_shown = binned.frequency > 0
+    is_log = axes.get_yscale() == "log"
+    was_shown = (binned.frequency > 0) | (not is_log)
     frequency, error = binned.frequency[was_shown], Z_95 * binned.error[was_shown]
     # On a logarithmic axis, bars down to 0 would extend beyond the figure.
     below = np.minimum(error, np.maximum(frequency - axes.get_ylim()[0], 0.0))
     axes.errorbar(
         ranks[was_shown], frequency, (below, error), **look, linestyle="", linewidth=1, zorder=4
     )
-    if axes.get_yscale() == "log" and not was_shown.all():
+    if not was_shown.all():
         hidden = ranks[~was_shown]
         axes.plot(
             hidden, np.full(len(hidden), 0.03), **(look | _UNSEEN), linestyle="", zorder=4,

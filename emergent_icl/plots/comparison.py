@@ -65,7 +65,10 @@ class Comparison(NamedTuple):
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Saves the figure as .png, .pdf, or .svg; returns its path. Raises FigureError."""
+        """Saves the figure as .png, .pdf, or .svg, by its extension; returns its path.
+
+        Creates the folder. Raises FigureError for any other extension.
+        """
         path = Path(path).expanduser()
         style.save(self.figure, path)
         return path
@@ -154,7 +157,8 @@ def _figure(runs: Mapping[str, _Recorded]) -> Figure:
     title = "\n".join(dict.fromkeys(run.config.name for run in runs.values()))
     try:
         levels = levels_of([make_replicas(run.config)[0].task for run in runs.values()])
-    except (DataUnavailableError, ValueError):  # The data are unavailable.
+    except (DataUnavailableError, ValueError, KeyError, OSError):
+        # The data, or the extension that a run needs, are unavailable.
         levels = {}
     figure = learning_curves_figure(lines, title, levels)
     cited = (f"{label}: {citation(run.config, run.ends['commit'])}" for label, run in runs.items())

@@ -59,11 +59,11 @@ def draw_subjects(training_name: str, task: Task, seed: int, sample_size: int) -
 
 
 def figures(
-    experiment: Experiment, subjects: list[Subject], num_shown: int, seed: int
+    experiment: Experiment, subjects: list[Subject], num_shown: int, seed: int, who: str
 ) -> Iterator[tuple[str, Figure]]:
     """All figures with their file names; the seed must be that of the subjects.
 
-    Sequences are the first of each subject's sample.
+    Sequences are the first of each subject's sample. `who` names the run in the titles.
     """
     config = experiment.config
     bank = jax.device_put(experiment.arrays())
@@ -71,18 +71,18 @@ def figures(
         shown = show(experiment, bank, subject, num_shown, seed)
         options = describe_sequences(config, subject.kind, subject.is_training)
         what = subject.heading if subject.is_training else f"evaluation ({subject.name})"
-        title, subtitle = f"{config.name}: {what}", f"{options}\nData: {describe_data(config)}"
+        title, subtitle = f"{who}: {what}", f"{options}\nData: {describe_data(config)}"
         is_renamed = any("own" in note for note in shown.notes.flat)
         note = f"{ROLES_NOTE} {OWN_NOTE}" if is_renamed else ROLES_NOTE
         yield f"sequences_{subject.stem}.png", sequences_figure(shown, title, subtitle, note)
     training, space = subjects[0], experiment.task.space
     places = space.places_of(training.sample.class_ids)
     shares = ClassFrequencies(space.split, space.zipf_exponent, places, training.kind.follows_zipf)
-    title = f"{config.name}: class frequencies in training"
+    title = f"{who}: class frequencies in training"
     options = f"{training.name}: {describe_sequences(config, training.kind, is_training=True)}"
     yield "class_frequencies.png", class_frequencies_figure(shares, title, options)
     measured = {subject.heading: subject.statistics for subject in subjects}
-    yield "bursts.png", bursts_figure(measured, f"{config.name}: burstiness")
+    yield "bursts.png", bursts_figure(measured, f"{who}: burstiness")
 
 
 def show(

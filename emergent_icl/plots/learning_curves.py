@@ -84,7 +84,7 @@ def _run_figure(records: Records, levels: Levels) -> Figure:
                 0.99, level - 0.05, said[name], color=style.GRAY, fontsize=8, ha="right",
                 transform=accuracy.get_yaxis_transform(),
             )  # fmt: skip
-    style.legend_below(figure, accuracy, ncols=2)
+    style.legend_below(figure, [accuracy], ncols=2)
     return figure
 
 
@@ -98,7 +98,7 @@ def _replicas_figure(records: Records, names: Sequence[str], levels: Levels) -> 
             own = [record for record in records if record.get("replica", "") == name]
             _curve(axes, own, measure, name, colors[index], DASHES[index % len(DASHES)])
         _finish(axes, measure, LOOKS[measure].long, levels.get(measure))
-    style.legend_below(figure, panels[-1], ncols=-(-len(names) // num_rows))
+    style.legend_below(figure, panels, ncols=-(-len(names) // num_rows))
     return figure
 
 

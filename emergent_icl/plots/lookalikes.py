@@ -108,11 +108,11 @@ def lookalikes_report(experiment: Experiment, found: Lookalikes) -> dict[str, An
 
 
 @style.in_our_style
-def lookalikes_figure(experiment: Experiment, found: Lookalikes) -> Figure:
+def lookalikes_figure(experiment: Experiment, found: Lookalikes, who: str) -> Figure:
     """Class means of the nearest pairs by each representation, held-out classes on the left."""
     rows = [math.ceil(min(len(one.holdout), PAIRS) / COLUMNS) for one in found.nearest.values()]
     figure = style.new_figure(WIDTH, HEADER + sum(rows) * ROW)
-    title = f"{experiment.config.name}: held-out classes and nearest training classes"
+    title = f"{who}: held-out classes and nearest training classes"
     figure.suptitle("\n".join(style.wrap(f"{title}\n{NOTE}", WIDTH, TITLE)), size=TITLE)
     parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=rows).flat
     for part, (way, nearest), count in zip(parts, found.nearest.items(), rows, strict=True):

@@ -2,8 +2,9 @@
 
 import colorsys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps, rc_context, rcParamsDefault
@@ -127,10 +128,12 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend_below(figure: Figure, axes: Axes, ncols: int) -> None:
-    """Puts a legend of unique labels below the figure."""
-    handles, labels = axes.get_legend_handles_labels()
-    entries = dict(zip(labels, handles, strict=True))
+def legend_below(figure: Figure, panels: Iterable[Axes], ncols: int) -> None:
+    """Puts a legend of the panels' unique labels below the figure."""
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
     if entries:
         figure.legend(
             entries.values(), entries.keys(), frameon=False, fontsize=9,

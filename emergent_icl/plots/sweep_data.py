@@ -16,9 +16,10 @@ from emergent_icl.sweeps.statistics import mean_estimate
 # A part of results.json.
 Json = Mapping[str, Any]
 
+# Colors that no measure with a row in LOOKS has come first.
 OTHER_LOOKS = (
+    Look(style.INK, "-", "X"), Look(style.SKY, "--", "P"), Look(style.GRAY, "-.", "*"),
     Look(style.GREEN, ":", "v"), Look(style.PURPLE, "-.", "^"),
-    Look(style.INK, "-", "X"), Look(style.GRAY, "--", "P"),
 )  # fmt: skip
 
 # Verdict -> a sign, and a color dark enough for text on white.
@@ -46,10 +47,19 @@ class Band(NamedTuple):
 
 
 def look_of(measure: str) -> Look:
-    """The look of any measure, even without a row in LOOKS."""
-    other = OTHER_LOOKS[sum(measure.encode()) % len(OTHER_LOOKS)]
-    own_name = other._replace(short=measure.removeprefix("eval/"), long=measure)
-    return LOOKS.get(measure, own_name)
+    """The look and the names of a single measure, even without a row in LOOKS."""
+    return measure_looks([measure])[measure]
+
+
+def measure_looks(measures: Iterable[str]) -> dict[str, Look]:
+    """Measure -> look; those without a row in LOOKS share the remaining ones in turn."""
+    names = list(measures)
+    taken = {LOOKS[name].color for name in names if name in LOOKS}
+    free = itertools.cycle(look for look in OTHER_LOOKS if look.color not in taken)
+    return {
+        name: LOOKS.get(name) or next(free)._replace(short=name.removeprefix("eval/"), long=name)
+        for name in names
+    }
 
 
 def is_number(value: object) -> bool:
@@ -75,18 +85,17 @@ def points(run: Json, measure: str) -> dict[int, float]:
 
 
 def band(runs: Iterable[Json], measure: str) -> Band:
-    """Mean over runs and its 95% interval, within [0, 1] for accuracies.
+    """Mean over runs and its 95% interval, within [0, 1] for accuracies, at their common steps.
 
-    Diverged runs are excluded: the mean would jump where they end.
+    Diverged runs are excluded. (The mean would jump where they end, or at a step of some runs.)
     """
-    at: dict[int, list[tuple[float, tuple[int | None, int]]]] = {}
-    for run in itertools.filterfalse(has_diverged, runs):
-        # Earlier versions did not record these.
-        drawn = run.get("evaluation_seed"), run.get("num_sequences", 0)
-        for step, value in points(run, measure).items():
-            at.setdefault(step, []).append((value, drawn))
-    steps = sorted(at)
-    samples = (sample_of(measure, *zip(*at[step], strict=True)) for step in steps)
+    finished = itertools.filterfalse(has_diverged, runs)
+    measured = [(run, curve) for run in finished if (curve := points(run, measure))]
+    # Earlier versions did not record these.
+    drawn = [(run.get("evaluation_seed"), run.get("num_sequences", 0)) for run, _ in measured]
+    curves = [curve for _, curve in measured]
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    samples = (sample_of(measure, [one[step] for one in curves], drawn) for step in steps)
     intervals = np.array([mean_estimate(one).interval() for one in samples]).reshape(-1, 3)
     intervals[np.isinf(intervals)] = math.nan
     mean, *limits = intervals.T
@@ -126,6 +135,11 @@ def constants(conditions: Mapping[str, Json], measure: str) -> dict[str, float]:
         if is_number(constant) and constant - (chance or 0.0) > VISIBLE:
             found[name] = constant
     return found
+
+
+def has_constants(sweep: Json) -> bool:
+    """Whether a constant answer is visibly above chance in any condition."""
+    return any(constants(sweep["conditions"], measure) for measure in sweep["measures"])
 
 
 def is_map(sweep: Json) -> bool:
@@ -216,9 +230,9 @@ def family_text(verdicts: Mapping[str, Json]) -> str:
     if all(one.get("rule", "limits") == "limits" for one in verdicts.values()):
         return f"{said}: p, adjusted for its size (Holm), must be below 0.05."
     return (
-        f"{said}. Verdicts follow the rules under which the claims were written. The stricter "
-        "reading is given if it differs: the whole 95% interval must lie beyond its bound, and p, "
-        "adjusted for the number of claims (Holm), must be below 0.05."
+        f"{said}. Verdicts follow the rules under which the claims were written. Where a stricter "
+        "reading differs, it is given as well. It requires that the whole 95% interval lie beyond "
+        "its bound, and that p, adjusted for the number of claims (Holm), be below 0.05."
     )
 
 

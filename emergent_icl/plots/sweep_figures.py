@@ -79,13 +79,13 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
     # A map need not have a claim.
     said = data.verdict_text(verdict) if verdict or not is_map else ()
     _headline(figure, data.title_of(name, sweep), *said)
-    notes = [context, data.count_text(sweep), *_notes(sweep, has_constants=any(constants.values()))]
+    notes = [context, data.count_text(sweep), *_notes(sweep)]
     _small_print(figure, " ".join(f"{note}." for note in notes if note))
     _label_ends(figure, panels, ends)
     return figure
 
 
-def _notes(sweep: Json, *, has_constants: bool) -> list[str]:
+def _notes(sweep: Json) -> list[str]:
     """Explanations in the small print of a finding."""
     if data.is_map(sweep):
         return ["Cells: means over seeds; hatched: no data"]
@@ -96,7 +96,7 @@ def _notes(sweep: Json, *, has_constants: bool) -> list[str]:
     by = f", by {sweep['axis']}" if sweep["axis"] else ""
     notes = {
         f"Lines: means over seeds{by}; bands: 95% intervals": True,
-        "Constant: always predicting the most frequent label": has_constants,
+        "Constant: always predicting the most frequent label": data.has_constants(sweep),
         f"No runs for {', '.join(empty)}": bool(empty),
         "Crosses: diverged runs (excluded from means)": any(
             map(data.has_diverged, data.runs_of(sweep))
@@ -135,7 +135,7 @@ def summary_figure(results: Json) -> Figure:
         f"{data.context_text(results)}, {data.replicates_text(results)}. Values at the end of "
         "training, or over training if the x-axis shows steps. Points: individual runs; lines and "
         "bars: means over seeds. ICL: in-context accuracy on held-out classes; IWL: in-weights "
-        "accuracy without support. Dotted: chance in context, and the accuracy of always "
+        "accuracy without support. Fine dots: chance in context, and the accuracy of always "
         "predicting the most frequent label if above chance (constant). "
         f"{data.registrations_text(results)}.",
     )
@@ -185,10 +185,10 @@ def _draw_over_training(axes: Axes, sweep: Json, measures: Sequence[str]) -> lis
     """Measures by color, conditions by dashes."""
     labels = []
     _set_up(axes, *measures)
+    looks = data.measure_looks(measures)
     for index, (name, condition) in enumerate(data.in_order(sweep["conditions"]).items()):
         for measure in measures:
-            look = data.look_of(measure)
-            look = look._replace(dashes=data.DASHES[index % len(data.DASHES)])
+            look = looks[measure]._replace(dashes=data.DASHES[index % len(data.DASHES)])
             is_alone = len(sweep["conditions"]) == 1
             text = look.short if is_alone else f"{look.short}, {name}"
             labels += _draw_curve(axes, condition, measure, look, text)
@@ -202,8 +202,8 @@ def _draw_ends(axes: Axes, sweep: Json, measures: Sequence[str]) -> list[EndLabe
     places, how = data.axis_places(conditions)
     _set_up(axes, *measures)
     labels = []
-    for index, name in enumerate(measures):
-        look, shift = data.look_of(name), APART * (2 * index - len(measures) + 1)
+    for index, (name, look) in enumerate(data.measure_looks(measures).items()):
+        shift = APART * (2 * index - len(measures) + 1)
         finals = [data.finals(one, name) for one in conditions.values()]
         ends = list(zip(places, finals, strict=True))
         dots = [(place + shift, value) for place, values in ends for value in values]
@@ -230,7 +230,9 @@ def _draw_ends(axes: Axes, sweep: Json, measures: Sequence[str]) -> list[EndLabe
     is_long = max(map(len, texts), default=0) * len(texts) > 44
     axes.set_xticks(places, texts, fontsize=8, rotation=20 if is_long else 0)
     axes.set(xlim=(-0.09, 1.09))
-    axes.set_xlabel(sweep["axis"] + (" (log scale)" if how == "log" else ""), fontsize=8.5)
+    is_uneven = how == "in order" and data.is_ordered(conditions)
+    note = " (not to scale)" if is_uneven else " (log scale)" if how == "log" else ""
+    axes.set_xlabel(f"{sweep['axis']}{note}", fontsize=8.5)
     if not labels:
         _explain_absence(axes, sweep)
     return labels

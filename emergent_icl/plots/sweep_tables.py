@@ -9,11 +9,12 @@ import numpy as np
 
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Json
+from emergent_icl.sweeps.verdicts import ALPHA
 
 # Outcome of a check -> its sign.
 OUTCOMES = {"holds": "✓", "fails": "✗", "undecided": "?"}
 UNKNOWN = "–"  # noqa: RUF001
-LEAST_P = 1e-4
+LEAST_P, MOST_DIGITS = 1e-4, 6
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -78,6 +79,8 @@ def finding_rows(results: Json) -> list[FindingRow]:
 def _family_text(verdict: Json, num_claims: int) -> str:
     if "strict" not in verdict:
         return ""
+    if not all("p" in one["numbers"] for one in verdict["statistics"]):
+        return "p not computed"
     p, adjusted = (_p_text(verdict["strict"][name], 3) for name in ("p", "p_adjusted"))
     return f"p{NO_BREAK}{p}, adjusted for {data.count(num_claims, 'claim')} {adjusted}"
 
@@ -145,7 +148,10 @@ def _p_text(p: Any, digits: int = 2) -> str:
     """'= 0.012', or '< 0.0001'."""
     if data.is_number(p) and p < LEAST_P:
         return f"<{NO_BREAK}{LEAST_P:.4f}"
-    return f"={NO_BREAK}{number_text(p, digits)}"
+    text = number_text(p, digits)
+    # 0.0496 is not 0.05.
+    is_rounded_to_alpha = text == f"{ALPHA:g}" and p != ALPHA and digits < MOST_DIGITS
+    return _p_text(p, digits + 1) if is_rounded_to_alpha else f"={NO_BREAK}{text}"
 
 
 def mean_text(values: Sequence[float]) -> str:

@@ -22,10 +22,16 @@ TITLE = 9.0
 
 @style.in_our_style
 def predictions_figure(trace: Trace, title: str) -> Figure:
-    """Examples of each sequence (query last) and, below, the probability of each true label."""
+    """Examples of each sequence (query last) and, below, the probability of each true label.
+
+    Labels that the evaluation mode accepts as the same answer are added up.
+    """
     count, length = trace.batch.labels.shape
     width = MARGIN + length * CELL
-    legend = "bars: probability of the true label before it is shown (blue: most probable label)"
+    label = "true label"
+    if len(np.unique(trace.answers[trace.answers >= 0])) < np.count_nonzero(trace.answers >= 0):
+        label = "true answer (all labels of the class)"
+    legend = f"bars: probability of the {label} before it is shown (blue: most probable label)"
     lines = style.wrap(f"{title}\n{legend}\nnumbers: most probable label", width, TITLE)
     height = LINE * (len(lines) + 1) + count * (CELL + BARS + 0.35)
     figure = style.new_figure(width, height)
@@ -46,10 +52,9 @@ def predictions_figure(trace: Trace, title: str) -> Figure:
 
 def _draw_bars(axes: Axes, trace: Trace, row: int) -> None:
     labels, probabilities = trace.batch.labels[row], trace.probabilities[row]
-    truth = labels[trace.positions]
-    of_truth = probabilities[np.arange(len(truth)), truth]
-    predicted = probabilities.argmax(axis=-1)
-    colors = np.where(predicted == truth, style.BLUE, style.GRAY)
+    truth, predicted = trace.answers[labels[trace.positions]], probabilities.argmax(axis=-1)
+    of_truth = np.sum(probabilities, axis=-1, where=trace.answers == truth[:, None])
+    colors = np.where(trace.answers[predicted] == truth, style.BLUE, style.GRAY)
     bars = axes.bar(trace.positions, of_truth, color=colors, width=0.6)
     axes.bar_label(bars, predicted.astype(str), padding=2, fontsize=7)
     axes.set(xlim=(-0.5, len(labels) - 0.5), ylim=(0, 1.25), xticks=[], yticks=[0, 0.5, 1])

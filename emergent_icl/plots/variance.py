@@ -35,7 +35,7 @@ def variance_figure(
     colors = style.series_colors(len(numbers))
     for index, (number, color) in enumerate(zip(numbers, colors, strict=True)):
         deviations = found.deviations(number, num_sequences)
-        offset = (index - (len(numbers) - 1) / 2) * 0.22
+        offset = (index - (len(numbers) - 1) / 2) * min(0.22, 0.8 / len(numbers))
         _dots(left, list(deviations.values()), offset, color, f"{number} held-out classes")
         for one_split, dashes in DASHES.items():
             errors = [

@@ -46,8 +46,8 @@ def read(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def write(path: Path, run: Run, results: Results, replica: str = "") -> bool:
-    """Writes results of an opened run; returns whether they replace those of another run.
+def write(path: Path, run: Run, results: Results, replica: str = "") -> str:
+    """Writes results of an opened run; returns which results they replace, if any.
 
     Results of other modes are kept if config, parameters, data, and options are the same.
 
@@ -71,9 +71,11 @@ def write(path: Path, run: Run, results: Results, replica: str = "") -> bool:
         "options": options,
     }
     there = read(path)
-    is_own = there and all(there.get(name) == value for name, value in about.items())
-    evals = there["evals"] if there and is_own else {}
+    differ = [name for name, value in about.items() if there and there.get(name) != value]
+    evals = there["evals"] if there and not differ else {}
     for mode, metrics in results.items():
         evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
     Workdir.write_json(path, {**about, "evals": evals})
-    return there is not None and not is_own
+    if "run" in differ:
+        return "of another run"
+    return f"with another {', '.join(differ)}" if differ else ""

@@ -42,14 +42,23 @@ NUM_SEQUENCES = 10_000
 
 
 class Sequences(NamedTuple):
-    """N sequences of S examples, the query last, as host arrays."""
+    """N sequences of S examples, the query last, as host arrays.
 
-    examples: np.ndarray  # as `Run.predict` takes them; [N, S, ...]
-    labels: np.ndarray  # int32 [N, S]; the last is the correct answer to the query
-    class_ids: np.ndarray  # int32 [N, S]
-    exemplar_ids: np.ndarray  # within the class; int32 [N, S]
-    class_names: np.ndarray  # str [N, S]
-    roles: np.ndarray  # 'rare', 'common' or 'holdout'; str [N, S]
+    Attributes:
+      examples: [N, S, ...], in the form that `Run.predict` takes.
+      labels: int32 [N, S]; the last is the correct answer to the query.
+      class_ids: int32 [N, S].
+      exemplar_ids: int32 [N, S], numbered within the class.
+      class_names: str [N, S].
+      roles: str [N, S]; 'rare', 'common', or 'holdout'.
+    """
+
+    examples: np.ndarray
+    labels: np.ndarray
+    class_ids: np.ndarray
+    exemplar_ids: np.ndarray
+    class_names: np.ndarray
+    roles: np.ndarray
 
     @property
     def query_labels(self) -> np.ndarray:
@@ -58,15 +67,25 @@ class Sequences(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A trained run, opened at a checkpoint. See `load_run`."""
+    """A trained run, opened at a checkpoint. See `load_run`.
 
-    experiment: Experiment  # built from the config: data, network, task
-    step: int  # of the checkpoint
-    params: Params  # {module: {name: host array}}
-    batch_stats: BatchStats  # running averages of BatchNorm, likewise
-    trained: ConfigDict  # the config used in training, before any override
-    workdir: Workdir | None = None  # from which it was opened
-    replica: str = ""  # its name among runs trained together; '' for a single run
+    Attributes:
+      experiment: data, network, and task, built from the config.
+      step: step of the checkpoint.
+      params: parameters, a dictionary from modules to dictionaries from names to host arrays.
+      batch_stats: running averages of BatchNorm, likewise.
+      trained: the config used in training, before any override.
+      workdir: the folder from which it was opened, if any.
+      replica: its name among runs trained together; '' for a single run.
+    """
+
+    experiment: Experiment
+    step: int
+    params: Params
+    batch_stats: BatchStats
+    trained: ConfigDict
+    workdir: Workdir | None = None
+    replica: str = ""
 
     def __repr__(self) -> str:
         where = f"'{self.workdir.path}'" if self.workdir else "no folder"
@@ -93,8 +112,8 @@ class Run(NamedTuple):
           **options: others of `config.evaluation`, such as shots=2, ways=4, exemplars='holdout'.
 
         Returns:
-          {mode: {metric: Interval(mean, low, high)}}, with 95% intervals over sequences. The loss
-          is in nats; all other metrics are in [0, 1].
+          A dictionary from modes to dictionaries from metrics to `Interval`, the 95% interval over
+          sequences. The loss is in nats; all other metrics are in [0, 1].
 
         Raises:
           ConfigError: an unknown mode or option, or an invalid value.

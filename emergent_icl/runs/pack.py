@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -49,9 +48,11 @@ def pack(
 
     Raises:
       WorkdirError: there is no run, no such checkpoint, or it is damaged.
+      PackError: `path` is a folder or another file.
       OSError: the file cannot be written.
     """
     config = workdir.read_config()
+    _check_replaceable(path)
     with CheckpointStore(workdir.checkpoints, config=config) as store:
 
         def read(one: int) -> tuple[dict[str, bytes], bool]:
@@ -95,15 +96,34 @@ def unpack(path: Path, workdir: Workdir) -> Packed:
     if workdir.path.exists() and (not workdir.path.is_dir() or any(workdir.path.iterdir())):
         raise PackError(f"{workdir.path} is not empty: a run is unpacked into a new folder")
     files, about = _read(path)
-    partial = workdir.path.with_name(f"{workdir.path.name}.unpacking")
-    shutil.rmtree(partial, ignore_errors=True)
-    for name, content in files.items():
-        write_whole(partial / name, content)
-    # All or nothing: the folder becomes a run at once.
-    os.replace(partial, workdir.path)
+    target = workdir.path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    near = target if target.exists() else target.parent
+    hidden = {"prefix": f".{target.name}.", "suffix": ".unpacking"}
+    with tempfile.TemporaryDirectory(dir=near, ignore_cleanup_errors=True, **hidden) as folder:
+        whole = Path(folder) / "run"
+        for name, content in files.items():
+            write_whole(whole / name, content)
+        # The folder becomes a run at once: by its own name, or by its config.
+        if near == target:
+            for one in sorted(whole.iterdir(), key=lambda one: one.name == workdir.config.name):
+                os.replace(one, target / one.name)
+        else:
+            os.replace(whole, target)
     # Earlier versions packed whole checkpoints only.
     weights_only = about.get("weights_only", False)
     return Packed(about["step"], path.stat().st_size, about["versions"], weights_only)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raises PackError if a path exists but is not an intact packed run."""
+    if path.is_dir():
+        raise PackError(f"{path} is a folder: a run is packed into a file")
+    if path.exists():
+        try:
+            _read(path)
+        except PackError as error:
+            raise PackError(f"{path} would be overwritten: {error}") from error
 
 
 def _checkpoint_files(workdir: Workdir, step: int) -> dict[str, bytes]:

@@ -127,11 +127,12 @@ class Tracker:
             batch_size = self._step.feed_spec.batch_size
             rates["steps_per_second"] = steps / seconds
             rates["sequences_per_second"] = steps / seconds * batch_size
-        lines = {
-            name: {f"train/{metric}": float(np.mean(own)) for metric, own in window.items()} | rates
-            for name, window in zip(self.names, self._window, strict=True)
-            if window
-        }
+        # A norm that was not due at the step where the run now ends is unknown.
+        means = [
+            {f"train/{metric}": float(np.mean(own)) for metric, own in window.items() if own}
+            for window in self._window
+        ]
+        lines = {name: own | rates for name, own in zip(self.names, means, strict=True) if own}
         if not keep:
             self._window = [{} for _ in self.names]
         return lines

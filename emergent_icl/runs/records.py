@@ -119,6 +119,21 @@ def metrics_of(workdir: Workdir, replica: str = "") -> list[Record]:
     return [one for one in read_metrics(workdir.metrics) if one.get("replica", "") == replica]
 
 
+def lines_at(path: Path, step: int) -> dict[str, Record]:
+    """Metrics at a step, {replica: {metric: value}}, '' for a single run; see `read_metrics`."""
+    about = ("step", "replica")
+    return {
+        line.get("replica", ""): {name: value for name, value in line.items() if name not in about}
+        for line in read_metrics(path)
+        if line["step"] == step
+    }
+
+
+def is_evaluation(record: Record) -> bool:
+    """Whether a line contains an evaluation."""
+    return any(name.startswith("eval/") for name in record)
+
+
 def last_step(path: Path) -> int:
     """Step of the last complete line of metrics.jsonl, or 0; reads only the end of the file."""
     if not path.exists():

@@ -180,16 +180,22 @@ def _loop(
     # The initial state may also be evaluated and saved.
     is_new = first == 0 and not tracker.is_resumed
     begin = 0 if is_new and (evaluations.has(0) or saves.has(0)) else first + steps_per_call
+    logged, there = -1 if is_new else first, {}
+    if first == last:
+        there = processes.of_primary(records.lines_at(workdir.metrics, last))
+        if not any(map(records.is_evaluation, there.values())):
+            # The run was stopped here, and now ends here: its last line is written again.
+            begin, logged = last, last - 1
     evaluators, votes = experiment.evaluators(), processes.stop_votes(stop_requested)
     results: dict[str, Results] = {}
     state = step.layout.place(start)
     if signal_number := next(votes):
         raise Interrupted(signal_number, first)
 
-    writing = _open_metrics(experiment, workdir, tracker, -1 if is_new else first)
+    writing = _open_metrics(experiment, workdir, tracker, logged)
     with writing as writer, contextlib.closing(step.feed(first)) as feed:
         for done in range(begin, last + 1, steps_per_call):
-            if done:
+            if done > first:
                 state, metrics = step.call(state, next(feed))
                 tracker.add(done - steps_per_call, metrics)
                 display.advanced(done)
@@ -197,12 +203,15 @@ def _loop(
             is_whole, at_end = done % config.training.log_every == 0, done == last
             # An incomplete line is kept, because an extended run may complete it.
             lines = tracker.line(keep=not is_whole) if is_whole or at_end else {}
+            if done == first:
+                lines = there | lines
             if is_due := evaluations.has(done) or at_end:
                 results = _evaluate(evaluators, step, state, tracker, done)
             _write(lines, results if is_due else {}, done, writer, display)
 
             signal_number = next(votes)
-            if saves.has(done) or at_end or signal_number:
+            is_saved = done == first > 0
+            if not is_saved and (saves.has(done) or at_end or signal_number):
                 _save(store, step, state, tracker, done)
             for diverged in tracker.newly_diverged():
                 display.diverged(*diverged)

@@ -1,9 +1,10 @@
 """Estimated times of jobs."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from emergent_icl.data.ticks import ticking
 from emergent_icl.sweeps.jobs import Job
 from emergent_icl.training.cost import step_cost
 from emergent_icl.training.replicas import make_replicas
@@ -32,11 +33,11 @@ def job_time(job: Job, step_seconds: float) -> JobTime:
     return JobTime(LAUNCH_SECONDS + job.num_runs * step_seconds * all_steps, steps, step_seconds)
 
 
-def estimate(jobs: Iterable[Job]) -> dict[str, JobTime]:
+def estimate(jobs: Sequence[Job]) -> dict[str, JobTime]:
     """Estimated time of each job, by name; times one step per shape of model and batch."""
     timed: dict[tuple[object, ...], float | None] = {}
     times = {}
-    for job in jobs:
+    for job in ticking("timing steps", jobs, len(jobs)):
         config, task = (replica := make_replicas(job.config)[0]).config, replica.task
         shape = (
             config.model.to_json(), config.training.batch_size, task.shape.example_shape,

@@ -8,7 +8,7 @@ from emergent_icl.config.configs import named_overrides
 from emergent_icl.config.registry import nearest_name
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.metrics import ICL, IWL, METRICS, REAL_VALUED
-from emergent_icl.runs.records import Record, read_metrics
+from emergent_icl.runs.records import Record, is_evaluation, read_metrics
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.statistics import Sample
 
@@ -155,7 +155,7 @@ def _curves(records: list[Record]) -> dict[str, dict[int, float]]:
     keys = dict.fromkeys(key for record in records for key in record)
     measures = {named.get(key, key): key for key in keys if key in named or evaluation_mode(key)}
     # The loss is logged more often; its values at evaluations suffice for a curve.
-    lines = [one for one in records if any(key.startswith("eval/") for key in one)]
+    lines = [one for one in records if is_evaluation(one)]
     return {
         name: {one["step"]: one[key] for one in lines if key in one}
         for name, key in measures.items()

@@ -130,7 +130,12 @@ def _verdict(claim: Claim, found: _Found, readings: Readings) -> dict[str, Any]:
             "p": _rounded(strict.p),
             "p_adjusted": _rounded(strict.p_adjusted),
         },
-        "runs": [f"{one.name} ({run.replica})" for own in found.values() for one, run in own],
+        "runs": [
+            f"{one.name} ({run.replica})"
+            for own in found.values()
+            for one, run in own
+            if run.diverged_at_step is None
+        ],
     }
 
 
@@ -186,6 +191,8 @@ def _search(sweep: Sweep, jobs: Sequence[Job]) -> dict[str, Any] | None:
             chosen = chosen_draw(sweep.search, own)
             found[condition] = {
                 "chosen": chosen.run.replica if chosen else None,
+                "choose_by": sweep.search.choose_by,
+                "num_steps": sweep.search.num_steps or sweep.base.training.num_steps,
                 "draws": {
                     run.replica: {
                         "overrides": overrides,

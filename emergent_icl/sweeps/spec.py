@@ -38,11 +38,17 @@ class SweepError(ValueError):
 
 
 class Condition(NamedTuple):
-    """One setting to compare with others; `name` appears in folders and figures."""
+    """One setting to compare with others.
+
+    Attributes:
+      name: appears in folders and figures.
+      overrides: from options of the config, any of them, to values.
+      value: position on the sweep's axis, or on both axes.
+    """
 
     name: str
-    overrides: Mapping[str, Any]  # {option: value}, for any options of the config.
-    value: float | tuple[float, float] | None = None  # On the sweep's axis, or on both axes.
+    overrides: Mapping[str, Any]
+    value: float | tuple[float, float] | None = None
 
 
 def over(option: str, values: Sequence[float], label: str) -> tuple[Condition, ...]:
@@ -70,13 +76,20 @@ class Search:
     """A random search for the settings of each condition, before its runs for the verdict.
 
     Options are drawn log-uniformly, one draw from each of `draws` equal parts of their ranges.
+
+    Attributes:
+      space: from per-replica options to their ranges (low, high).
+      draws: settings per condition.
+      choose_by: the final measure to maximize, or to minimize if it is a loss.
+      seed: determines the draws and their runs.
+      num_steps: steps per draw, with as many evaluations as in the sweep's runs; 0 for the steps of
+        these runs.
     """
 
-    space: Mapping[str, tuple[float, float]]  # {option: (low, high)}, of per-replica options.
-    draws: int = 8  # Settings per condition.
-    choose_by: str = "icl"  # The final measure to maximize, or to minimize if it is a loss.
-    seed: int = FIRST_TUNING_SEED  # Determines the draws and their runs.
-    # Steps per draw, with as many evaluations as in the sweep's runs; 0: the steps of these runs.
+    space: Mapping[str, tuple[float, float]]
+    draws: int = 8
+    choose_by: str = "icl"
+    seed: int = FIRST_TUNING_SEED
     num_steps: int = 0
 
     def __post_init__(self) -> None:
@@ -114,25 +127,40 @@ class Sweep:
 
     A sweep over two options (see `grid`) has a pair of axes, is drawn as a map, and may have no
     claim. NumPy values are converted to plain numbers.
+
+    Attributes:
+      name: the name of its folder, and its key in results.json.
+      title: the title of its figure.
+      axis: what the values of conditions measure.
+      base: the config that all conditions override, locked.
+      conditions: the settings to compare.
+      claim: what is tested about them, if anything.
+      seeds: one replicate of each condition per seed.
+      most_seeds: maximum number of seeds if some are added later; 0 if none may be added.
+      split: 'replicate' if replicates have their own class splits and evaluation sequences; 'fixed'
+        if they share those of the base: verdicts are then conditional on them.
+      together: one job trains all conditions of a seed, which must differ in per-replica options
+        only.
+      measures: one panel each: 'icl', 'iwl', 'iwl_common', 'iwl_rare', 'loss', 'eval/MODE/METRIC'.
+      search: chooses the settings of each condition first, if given.
+      plot: what the summary figure shows: 'final' values, or 'curves'.
+      notes: where the settings come from.
     """
 
-    name: str  # The name of its folder, and its key in results.json.
-    title: str  # The title of its figure.
-    axis: str | tuple[str, str]  # What the values of conditions measure.
-    base: ConfigDict  # The config that all conditions override, locked.
+    name: str
+    title: str
+    axis: str | tuple[str, str]
+    base: ConfigDict
     conditions: tuple[Condition, ...]
     claim: Claim | None = None
-    seeds: tuple[int, ...] = tuple(range(5))  # One replicate of each condition per seed.
-    most_seeds: int = 0  # Maximum number of seeds if some are added later; 0: none may be added.
-    # Whether replicates have their own class splits and evaluation sequences, or share those of the
-    # base. In the latter case, verdicts are conditional on them.
+    seeds: tuple[int, ...] = tuple(range(5))
+    most_seeds: int = 0
     split: Split = "replicate"
-    # Whether one job trains all conditions of a seed; they must differ in per-replica options only.
     together: bool = False
-    measures: tuple[str, ...] = ("icl", "iwl")  # One panel each; see `measures.MEASURES`.
+    measures: tuple[str, ...] = ("icl", "iwl")
     search: Search | None = None
-    plot: Plot = "final"  # What the summary figure shows: final values, or curves.
-    notes: str = ""  # Where the settings come from.
+    plot: Plot = "final"
+    notes: str = ""
 
     def __post_init__(self) -> None:
         conditions = (

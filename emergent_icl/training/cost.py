@@ -189,7 +189,7 @@ def _data_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
         weights = zipf_weights(space.split.num_train, sequences.zipf_exponent)
         if weights[-1] > MOST_OF_ALL:
             yield f"the most frequent class is {weights[-1]:.0%} of all examples drawn"
-        shown = config.training.num_steps * config.training.batch_size * sequences.seq_len
+        shown = config.training.num_steps * config.training.batch_size * task.training.seq_len
         if shown * weights[0] < SELDOM_SHOWN:
             yield (
                 f"the rarest class is expected {shown * weights[0]:.2g} times in the whole run: "

@@ -76,11 +76,17 @@ def test_every_registry_can_be_extended(folder):
 @pytest.mark.faults
 def test_a_sweep_is_one_file(folder):
     page = (ROOT / "docs" / "extending.md").read_text()
-    commands = re.findall(r"python -m (experiments.sweep .*)\n", page)
+    commands = re.findall(r"emergent-icl (sweep .*)\n", page)
     assert [command.endswith(" --register") for command in commands] == [True, False]
     quick = ("training.num_steps=20", "evaluation.num_sequences=100", "data.feeder=python")
     for command in commands:
-        done = launch(folder, *command.split(), "--seeds=1", *(f"--set={one}" for one in quick))
+        done = launch(
+            folder,
+            "emergent_icl",
+            *command.split(),
+            "--seeds=1",
+            *(f"--set={one}" for one in quick),
+        )
         assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((folder / "runs" / "mosaics" / "results.json").read_text())
     assert len(results["verdicts"]["mosaics"]["runs"]) == 3

@@ -109,6 +109,20 @@ def test_replicas_on_cpu_are_spread_over_cores_and_resume_on_another_number(tmp_
             assert line["train/grad_norm"] == pytest.approx(expected["train/grad_norm"], rel=1e-3)
 
 
+def test_a_stored_run_resumes_on_the_devices_of_its_own_arithmetic(tmp_path):
+    """Runs of version 0.1.0 did not spread replicas; the option did not exist."""
+    flags = train_flags(tmp_path, **{"training.replicas": 2})
+    done = launch("train", *flags, "--config.training.arithmetic=1", "--stop_after=10")
+    assert done.returncode == 143, done.stderr
+    path = tmp_path / "config.json"
+    tree = json.loads(path.read_text())
+    assert tree["training"].pop("arithmetic") == 1
+    path.write_text(json.dumps(tree))
+    done = launch("train", *flags, "--stop_after=20")
+    assert "training.arithmetic = 1, as stored" in done.stdout, done.stderr
+    assert "devices  1 x cpu" in done.stdout
+
+
 def test_spread_replicas_need_no_batch_that_devices_divide(tmp_path):
     """Three replicas on three devices, with batches of 8 sequences."""
     flags = train_flags(tmp_path, **{"training.replicas": 3})

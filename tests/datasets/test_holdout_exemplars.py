@@ -65,6 +65,11 @@ def test_without_held_out_exemplars_configs_are_those_of_earlier_versions():
     [
         ({HELD_OUT: 5}, f"{HELD_OUT} = 5 must be less than 5, the number of exemplars per class"),
         ({SHOWN: "holdout"}, "'no_support_zipfian': evaluation.exemplars = 'holdout' needs data"),
+        # Held-out classes have no held-out exemplars, but the option promises some.
+        (
+            {SHOWN: "holdout", "evaluation.modes": ("fewshot_holdout",)},
+            "'fewshot_holdout': evaluation.exemplars = 'holdout' needs data",
+        ),
         ({HELD_OUT: 3}, "evaluation.shots = 2 needs 3 exemplars per class .* but 2 can be"),
         (
             {HELD_OUT: 2, SHOWN: "holdout", "evaluation.modes": ("flip",)},
@@ -83,3 +88,10 @@ def test_impossible_holdouts_are_refused(options, message):
     options = {"data.sequences.shots": 1, **options}
     with pytest.raises(ConfigError, match=message):
         check(with_options(IMAGES, options))
+
+
+def test_bursts_that_are_never_drawn_need_no_exemplars():
+    options = {HELD_OUT: 2, "data.sequences.shots": 3, "evaluation.modes": ("no_support_common",)}
+    with pytest.raises(ConfigError, match="shots = 3 needs 4 exemplars per class"):
+        check(with_options(IMAGES, options))
+    check(with_options(IMAGES, {**options, "data.sequences.p_bursty": 0.0}))

@@ -92,6 +92,26 @@ def test_the_figure_shows_the_law_classes_and_empty_bins():
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
+@pytest.mark.parametrize("exponent", [1.5, 3.0])
+def test_all_bins_that_occur_are_within_the_axes(exponent):
+    split = make_split(1000, 20)
+    data = sample(split, exponent, 5000)
+    axes = class_frequencies_figure(data, "title", "options").axes[0]
+    edges = rank_edges(split, True)
+    means = [binned_frequency(ranks, edges).frequency for ranks in (data.ranks, data.ranks[:, -1:])]
+    lowest = np.concatenate(means)[np.concatenate(means) > 0].min()
+    assert axes.get_ylim()[0] < lowest
+
+
+def test_empty_bins_of_a_linear_axis_are_at_0():
+    data = sample(make_split(300, 40), 0.0, name="no_support_common")
+    edges = rank_edges(data.split, False)
+    axes = class_frequencies_figure(data, "title", "options").axes[0]
+    shown = axes.containers[0].lines[0].get_ydata()
+    assert len(shown) == len(edges) - 1
+    assert min(shown) == 0
+
+
 def test_a_uniform_law_has_linear_axes():
     figure = class_frequencies_figure(sample(make_split(30, 4), 0.0), "title", "options")
     axes = figure.axes[0]

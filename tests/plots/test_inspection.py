@@ -137,7 +137,7 @@ def test_files_are_a_pure_function_of_config_and_seed(tmp_path):
     experiment, subjects = inspected("vectors", **{"evaluation.modes": ("flip",)})
     contents = []
     for _ in range(2):
-        for name, figure in figures(experiment, subjects, 2, 0):
+        for name, figure in figures(experiment, subjects, 2, 0, "name"):
             style.save(figure, tmp_path / name)
         contents.append({path.name: path.read_bytes() for path in tmp_path.iterdir()})
     assert contents[0] == contents[1]
@@ -169,6 +169,12 @@ def test_the_report_contains_the_statistics_as_json():
         ({"p_bursty_zipfian": 0.5}, False),
         ({"p_bursty_zipfian": 0.5, "p_bursty": 0.0}, True),
         ({"type": "mixed", "seq_len": 7}, False),
+        ({"type": "no_support_zipfian"}, True),
+        ({"type": "no_support_zipfian", "zipf_exponent": 1.0}, False),
+        ({"type": "no_support_common"}, False),
+        ({"type": "fewshot_zipfian", "seq_len": 7}, True),
+        ({"type": "flip", "seq_len": 7}, True),
+        ({"type": "flip", "seq_len": 7, "zipf_exponent": 1.0}, False),
     ],
 )
 def test_zipfs_law_is_followed_unless_options_change_frequencies(options, follows):

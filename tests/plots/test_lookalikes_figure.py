@@ -30,7 +30,7 @@ def test_each_held_out_class_has_a_pair_without_a_run(preset):
     assert {pair["holdout"] for pair in pairs} == {names[i] for i in split.class_ids[32:]}
     assert {pair["training"] for pair in pairs} <= {names[i] for i in split.class_ids[:32]}
     assert content["icl"] == {}
-    figure = lookalikes_figure(experiment, found)
+    figure = lookalikes_figure(experiment, found, "name")
     # Two rows of four pairs.
     assert sum(axes.axison for axes in figure.axes) == 16
 

@@ -9,6 +9,7 @@ from browser import PageReader
 from made_up_results import make_results
 from plotly.offline import get_plotlyjs
 
+from emergent_icl.plots import sweep_data as curves
 from emergent_icl.plots import sweep_tables as tables
 from emergent_icl.plots.charts import chart, chart_text
 from emergent_icl.plots.report import BLOCKS, fill, report_page
@@ -220,7 +221,7 @@ def test_charts_contain_means_bands_and_the_value_of_each_seed():
     assert len(set.union(*groups.values())) == 6
 
 
-def test_a_band_ends_where_runs_are_missing():
+def test_a_step_that_some_runs_lack_is_not_drawn():
     sweep = copy.deepcopy(RESULTS["sweeps"]["transience"])
     sweep["measures"] = ["icl"]
     runs = sweep["conditions"]["uniform"]["runs"]
@@ -230,10 +231,47 @@ def test_a_band_ends_where_runs_are_missing():
             run["curves"]["icl"]["values"][1] = None
     data = chart(sweep)["data"]
     outline = next(trace for trace in data if trace.get("fill") == "toself")
-    assert outline["x"] == [1, 1, None, 3, 4, 4, 3]
+    assert outline["x"] == [1, 3, 4, 4, 3, 1]
     mean = next(trace for trace in data if "customdata" in trace)
-    assert mean["x"] == [1, 2, 3, 4]
-    assert mean["customdata"][1] == ["–", "–", 0.0, "–", "–", "–", "–"]  # noqa: RUF001
+    assert (mean["x"], mean["mode"]) == ([1, 3, 4], "lines")
+
+
+def test_a_single_run_has_no_band_and_a_single_evaluation_has_a_marker():
+    sweep = copy.deepcopy(RESULTS["sweeps"]["transience"])
+    sweep["measures"] = ["icl"]
+    runs = sweep["conditions"]["uniform"]["runs"]
+    run = runs["0"] | {"curves": {"icl": {"steps": [7], "values": [0.75]}}}
+    sweep["conditions"] = {"uniform": sweep["conditions"]["uniform"] | {"runs": {"0": run}}}
+    outline, mean = chart(sweep)["data"][-2:]
+    assert outline["x"] == []
+    assert (mean["mode"], mean["x"], mean["y"]) == ("lines+markers", [7], [0.75])
+    assert mean["customdata"] == [["–", "–", 0.75]]  # noqa: RUF001
+
+
+def test_dotted_levels_are_named_in_the_caption():
+    page = report_page(RESULTS, None)
+    assert "fine dots: chance" in page
+    assert ("always predicting its most frequent label" in page) == any(
+        map(curves.has_constants, RESULTS["sweeps"].values())
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0496, "= 0.0496"), (0.04996, "= 0.04996"), (0.05, "= 0.05"), (0.0504, "= 0.0504")],
+)
+def test_p_is_not_rounded_to_the_threshold(p, text):
+    assert tables.numbers_text({"p": p}).replace("\N{NO-BREAK SPACE}", " ") == f"p {text}"
+
+
+def test_the_p_of_a_claim_with_missing_runs_is_not_shown():
+    results = copy.deepcopy(RESULTS)
+    (name, verdict), *_ = results["verdicts"].items()
+    said = {row.name: row.family for row in tables.finding_rows(results)}
+    assert "adjusted for" in said[name]
+    del verdict["statistics"][0]["numbers"]["p"]
+    said = {row.name: row.family for row in tables.finding_rows(results)}
+    assert said[name] == "p not computed"
 
 
 @pytest.mark.parametrize(

@@ -300,11 +300,14 @@ def test_bands_of_equal_runs_or_shared_sequences_include_the_sampling_error():
     assert math.isnan(curves.band([run_of([0.5])] * 2, "icl").low[0])
 
 
-def test_bands_end_where_only_one_run_continues():
-    band = curves.band([run_of([0.1, 0.2, 0.3]), run_of([0.3, 0.4])], "icl")
-    assert band.steps == [1, 2, 3]
-    np.testing.assert_allclose(band.mean, [0.2, 0.3, 0.3])
-    assert [math.isnan(low) for low in band.low] == [False, False, True]
+def test_bands_have_the_steps_that_all_runs_have():
+    # An extended run keeps the evaluation at its former end.
+    extended = run_of([0.9, 0.9, 0.3, 0.2], [1, 1.5, 2, 3])
+    unmeasured = run_of([math.nan, math.nan])
+    band = curves.band([extended, run_of([0.3, 0.4]), unmeasured], "icl")
+    assert band.steps == [1, 2]
+    np.testing.assert_allclose(band.mean, [0.6, 0.35])
+    assert not any(map(math.isnan, band.low))
 
 
 def test_bands_are_limited_to_0_and_1_for_accuracies_but_not_for_losses():
@@ -376,6 +379,23 @@ def test_conditions_lie_on_a_linear_or_log_axis_or_at_equal_distances(values, ho
     found, found_how = curves.axis_places(conditions_of(*values))
     assert found_how == how
     np.testing.assert_allclose(found, places, atol=1e-12)
+
+
+def test_measures_of_one_figure_have_different_looks():
+    own = ["eval/flip/predicts_own_label", "eval/flip/accuracy_closed", "eval/flip/accuracy"]
+    looks = curves.measure_looks(["icl", "iwl_rare", *own])
+    assert len({look.color for look in looks.values()}) == 5
+    assert [looks[name].long for name in own] == own
+    assert looks["icl"] == curves.look_of("icl") == curves.LOOKS["icl"]
+
+
+def test_an_axis_of_numbers_in_order_is_said_not_to_be_to_scale():
+    results = copy.deepcopy(RESULTS)
+    burstiness = results["sweeps"]["burstiness"]
+    for index, one in enumerate(burstiness["conditions"].values()):
+        one["value"] = 0.001 * index if index < 3 else index
+    said = [axes.get_xlabel() for axes in summary_figure(results).axes]
+    assert f"{burstiness['axis']} (not to scale)" in said
 
 
 def test_accuracies_and_shares_lie_in_0_to_1_but_losses_do_not():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from layout import clashes
+from matplotlib.colors import to_hex
 
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.evaluation.trace import Trace, token_names
@@ -25,6 +26,7 @@ def make_trace(interleaved=True, layers=2, heads=3):
         np.arange(5),
         attention / attention.sum(axis=-1, keepdims=True),
         tokens,
+        np.arange(4),
     )
 
 
@@ -40,6 +42,18 @@ def test_bars_are_the_probabilities_of_the_true_labels():
     titles = [axes.get_title() for axes in figure.axes if axes.get_images()]
     assert titles == ["0", "1", "0", "1", "query: 0", "1", "1", "0", "0", "query: 1"]
     assert clashes(figure) == []
+
+
+def test_any_label_of_the_class_is_right_if_the_mode_accepts_it():
+    # Labels 0 and 2 belong to one class, 1 and 3 to the other; label 2 is never the true label.
+    probabilities = np.tile([0.3, 0.1, 0.5, 0.1], (2, 5, 1))
+    trace = make_trace()._replace(probabilities=probabilities, answers=np.array([0, 1, 0, 1]))
+    figure = predictions_figure(trace, "A title")
+    (bars, _) = (axes.patches for axes in figure.axes if axes.get_ylabel() == "p(true label)")
+    np.testing.assert_allclose([bar.get_height() for bar in bars], [0.8, 0.2, 0.8, 0.2, 0.8])
+    right = [to_hex(bar.get_facecolor()).upper() == style.BLUE for bar in bars]
+    assert right == [True, False, True, False, True]
+    assert "all labels of the class" in figure.get_suptitle()
 
 
 def test_a_prediction_of_the_query_alone_is_drawn_below_it():

@@ -43,7 +43,7 @@ def write(folder, run, found, replica=""):
 def test_modes_of_one_run_share_a_file(run, tmp_path):
     path, replaced, _ = write(tmp_path, run, results(bursty=2.0, flip=1.0))
     again = write(tmp_path, opened_with(run, modes=("flip",)), results(flip=3.0))
-    assert again[:2] == (path, replaced) == (tmp_path / "evaluations" / "step_40.json", False)
+    assert again[:2] == (path, replaced) == (tmp_path / "evaluations" / "step_40.json", "")
     means = {mode: one["loss"]["mean"] for mode, one in again[2]["evals"].items()}
     assert means == {"bursty": 2.0, "flip": 3.0}
 
@@ -62,8 +62,17 @@ def test_results_of_another_run_are_replaced(run, tmp_path):
         folder = tmp_path / str(index)
         write(folder, run, results(bursty=2.0))
         _, replaced, content = write(folder, other, results(flip=3.0))
-        assert replaced
+        assert replaced == "of another run"
         assert set(content["evals"]) == {"flip"}
+
+
+def test_results_with_other_options_are_replaced_in_a_given_file(run, tmp_path):
+    path = tmp_path / "results.json"
+    assert evaluations.write(path, run, results(bursty=2.0)) == ""
+    other = opened_with(run, num_sequences=70)
+    assert (
+        evaluations.write(path, other, results(flip=3.0)) == "with another num_sequences, options"
+    )
 
 
 def test_the_file_name_lists_options_that_differ_from_training(run, tmp_path):

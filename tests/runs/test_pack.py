@@ -1,5 +1,6 @@
 """A packed run is opened and resumed elsewhere, to the bit; damaged files are refused."""
 
+import errno
 import io
 import json
 import shutil
@@ -141,6 +142,44 @@ def test_a_folder_with_anything_in_it_is_left_alone(packed, trained, tmp_path):
         with pytest.raises(PackError, match="is not empty"):
             unpack(packed, Workdir(folder))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_empty_folder_that_exists_is_kept(packed, tmp_path):
+    """Also behind a link, as for a scratch disk."""
+    folder, link = tmp_path / "scratch", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    before = folder.stat().st_ino
+    assert unpack(packed, Workdir(link)).step == 20
+    assert folder.stat().st_ino == before
+    assert load_run(folder).step == 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "scratch"]
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_nothing_is_left_of_an_unpacking_that_fails(packed, tmp_path, monkeypatch):
+    def fail(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("emergent_icl.runs.pack.write_whole", fail)
+    for folder in (tmp_path / "new", tmp_path):
+        with pytest.raises(OSError, match="No space"):
+            unpack(packed, Workdir(folder))
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_file_or_a_folder_is_not_overwritten(trained, packed, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    for path in (tmp_path / "thesis.txt", trained.config):
+        before = path.read_bytes()
+        with pytest.raises(PackError, match="would be overwritten"):
+            pack(trained, path)
+        assert path.read_bytes() == before
+    with pytest.raises(PackError, match="is a folder"):
+        pack(trained, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    (tmp_path / "file").write_bytes(packed.read_bytes())
+    assert pack(trained, tmp_path / "file").step == 40
 
 
 def test_what_is_no_run_is_not_packed(trained, tmp_path):

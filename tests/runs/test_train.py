@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from emergent_icl.config.check import ConfigError
+from emergent_icl.config.configs import with_options
 from emergent_icl.plots.learning_curves import draw
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.open import load_run
@@ -15,6 +16,7 @@ from emergent_icl.runs.progress import NonFiniteLossError, utc_now
 from emergent_icl.runs.records import Display, MetricsWriter, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.sweeps.measures import read_runs
 from emergent_icl.training import devices
 from emergent_icl.training.update import TrainState
 
@@ -147,6 +149,39 @@ def test_a_run_interrupted_between_two_lines_has_the_same_means(finished, config
     assert stop.value.step == 13
     run(config, tmp_path)
     assert records(tmp_path) == records(finished[0])
+
+
+@pytest.mark.parametrize("end", [13, 30])
+def test_a_run_may_end_where_it_was_stopped(finished, config, tmp_path, end):
+    """Its last line has the same training metrics and evaluation as that of a run planned so."""
+    import signal
+
+    from emergent_icl.runs.train import Interrupted
+
+    polls = iter(range(1, 100))
+    with pytest.raises(Interrupted) as stop:
+        run(
+            config,
+            tmp_path / "stopped",
+            stop_requested=lambda: signal.SIGTERM if next(polls) == end + 1 else None,
+        )
+    assert stop.value.step == end
+    short = with_options(config, {"training.num_steps": end})
+    summaries = [run(short, tmp_path / name).summary for name in ("stopped", "planned")]
+    *earlier, last = records(tmp_path / "planned")
+    if end == 13:  # It was not due at that step.
+        del last["train/grad_norm"]
+    assert records(tmp_path / "stopped") == [*earlier, last]
+    assert summaries[0]["evals"] == summaries[1]["evals"]
+    (measured,) = read_runs(Workdir(tmp_path / "stopped"))
+    assert list(measured.curves["icl"]) == ([20] if end > 20 else []) + [end]
+    # Extended, it is the long run.
+    run(config, tmp_path / "stopped")
+    steps = {record["step"]: record for record in records(tmp_path / "stopped")}
+    for record in records(finished[0]):
+        extra = steps[record["step"]].items() - record.items()
+        assert record.items() <= steps[record["step"]].items()
+        assert all(name.startswith("eval/") for name, _ in extra)
 
 
 def test_several_steps_per_call_give_the_same_losses(finished, config, tmp_path):

@@ -55,7 +55,7 @@ def bursty(space: ClassSpace, options: SequenceOptions) -> SequenceType:
     kind = fixed_type(space, options, draw_places, every_label, any_label=False, query=query)
     return kind._replace(
         reads=("seq_len", "p_bursty", *_BURST_OPTIONS, "non_bursty"),
-        shots=options.shots,
+        shots=options.shots if options.p_bursty > 0 else 0,
         follows_zipf=follows,
     )
 

@@ -38,7 +38,12 @@ def make_no_support(space: ClassSpace, options: SequenceOptions, role: str) -> S
     draw_places = no_support_places(space, role, options.seq_len)
     valid, query = space.labels_of(role, options.labeling), space.distribution(role)
     kind = fixed_type(space, options, draw_places, valid, any_label=True, query=query)
-    return kind._replace(role=role)
+    return kind._replace(role=role, follows_zipf=_is_uniform(space, role))
+
+
+def _is_uniform(space: ClassSpace, role: str) -> bool:
+    """Whether sequences of all trained classes follow Zipf's law, which is uniform."""
+    return role == "zipfian" and space.zipf_exponent == 0
 
 
 def no_support_places(space: ClassSpace, role: str, seq_len: int) -> DrawPlaces:
@@ -89,7 +94,8 @@ def make_fewshot(
             space, fixed, lambda *args: draw(*args)[0], valid, any_label=False, query=query
         )
     reads = ("shots", "ways", "grouped", "distinct_ways")
-    return kind._replace(reads=reads, role=role, shots=fewshot.shots, is_fewshot=True)
+    kind = kind._replace(reads=reads, role=role, shots=fewshot.shots, is_fewshot=True)
+    return kind._replace(follows_zipf=_is_uniform(space, role))
 
 
 def _fewshot_places(
@@ -154,6 +160,7 @@ def flip(space: ClassSpace, options: SequenceOptions) -> SequenceType:
         reads=("shots", "ways", "grouped"),  # Its ways are always distinct.
         shots=fewshot.shots,
         is_fewshot=True,
+        follows_zipf=_is_uniform(space, "zipfian"),
     )
 
 

@@ -36,7 +36,7 @@ class SequenceType(NamedTuple):
       reads: options that the type depends on, besides classes and labels.
       role: of its classes: 'zipfian' (rare and common, joint distribution), 'rare', 'common',
         'holdout', or 'each' (rare and common, drawn separately).
-      shots: examples of the query's class in every context; 0 for none.
+      shots: examples of the query's class in the contexts that are drawn to have some; 0 for none.
       is_fewshot: evaluation has separate options for it; see FewshotOptions.
       follows_zipf: class frequencies are those of the joint Zipf distribution.
       best_constant: accuracy of always giving the most frequent answer, in [0, 1]; None if unknown.
