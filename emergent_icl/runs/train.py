@@ -20,7 +20,7 @@ from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.loggers import Loggers, Opening, check_loggers
 from emergent_icl.runs.progress import Fetch, Progress, Tracker, utc_now
 from emergent_icl.runs.recorded_data import check_data, record_data
-from emergent_icl.runs.records import SILENT, Display, MetricsWriter
+from emergent_icl.runs.records import SILENT, Display, MetricsWriter, Record
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.training import devices, settings
 from emergent_icl.training.build import Experiment, build
@@ -179,19 +179,15 @@ def _loop(
     store.listed = saves.listed
     # The initial state may also be evaluated and saved.
     is_new = first == 0 and not tracker.is_resumed
-    begin = 0 if is_new and (evaluations.has(0) or saves.has(0)) else first + steps_per_call
-    logged, there = -1 if is_new else first, {}
-    if first == last:
-        there = processes.of_primary(records.lines_at(workdir.metrics, last))
-        if not any(map(records.is_evaluation, there.values())):
-            # The run was stopped here, and now ends here: its last line is written again.
-            begin, logged = last, last - 1
+    there = _unfinished_lines(workdir, first, last)
+    is_due = there is not None or (is_new and (evaluations.has(0) or saves.has(0)))
+    begin = first if is_due else first + steps_per_call
     evaluators, votes = experiment.evaluators(), processes.stop_votes(stop_requested)
-    results: dict[str, Results] = {}
-    state = step.layout.place(start)
+    results, state = dict[str, Results](), step.layout.place(start)
     if signal_number := next(votes):
         raise Interrupted(signal_number, first)
 
+    logged = first - 1 if is_new or there is not None else first
     writing = _open_metrics(experiment, workdir, tracker, logged)
     with writing as writer, contextlib.closing(step.feed(first)) as feed:
         for done in range(begin, last + 1, steps_per_call):
@@ -199,19 +195,14 @@ def _loop(
                 state, metrics = step.call(state, next(feed))
                 tracker.add(done - steps_per_call, metrics)
                 display.advanced(done)
-
-            is_whole, at_end = done % config.training.log_every == 0, done == last
-            # An incomplete line is kept, because an extended run may complete it.
-            lines = tracker.line(keep=not is_whole) if is_whole or at_end else {}
-            if done == first:
-                lines = there | lines
+            at_end = done == last
+            lines = _lines(config, tracker, done, (done == first and there) or {})
             if is_due := evaluations.has(done) or at_end:
                 results = _evaluate(evaluators, step, state, tracker, done)
             _write(lines, results if is_due else {}, done, writer, display)
 
             signal_number = next(votes)
-            is_saved = done == first > 0
-            if not is_saved and (saves.has(done) or at_end or signal_number):
+            if not done == first > 0 and (saves.has(done) or at_end or signal_number):
                 _save(store, step, state, tracker, done)
             for diverged in tracker.newly_diverged():
                 display.diverged(*diverged)
@@ -223,6 +214,24 @@ def _loop(
     return results or _evaluate(evaluators, step, state, tracker, last)
 
 
+def _unfinished_lines(workdir: Workdir, first: int, last: int) -> dict[str, Record] | None:
+    """The last step's lines if the run was stopped there without an evaluation, else None."""
+    if first < last:
+        return None
+    there = processes.of_primary(records.lines_at(workdir.metrics, last))
+    return None if any(map(records.is_evaluation, there.values())) else there
+
+
+def _lines(
+    config: ConfigDict, tracker: Tracker, done: int, there: dict[str, Record]
+) -> dict[str, Record]:
+    """Training metrics that are due after a step, with those already `there`."""
+    is_whole = done % config.training.log_every == 0
+    # An incomplete line is kept, because an extended run may complete it.
+    is_due = is_whole or done == config.training.num_steps
+    return there | (tracker.line(keep=not is_whole) if is_due else {})
+
+
 def _open_metrics(
     experiment: Experiment, workdir: Workdir, tracker: Tracker, logged: int
 ) -> contextlib.AbstractContextManager[MetricsWriter | None]:
@@ -232,7 +241,7 @@ def _open_metrics(
 
 
 def _write(
-    lines: dict[str, records.Record],
+    lines: dict[str, Record],
     results: dict[str, Results],
     step: int,
     writer: MetricsWriter | None,
