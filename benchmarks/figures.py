@@ -93,7 +93,7 @@ def growth_figure(growth: Mapping[str, Any], title: str) -> Figure:
     several = figure.subplots(1, len(found), squeeze=False)[0]
     for axes, (name, points) in zip(several, found.items(), strict=True):
         _draw_growth(axes, name, [Point(**point) for point in points])
-    style.legend_below(figure, several[0], ncols=2)
+    style.legend_below(figure, several[:1], ncols=2)
     figure.suptitle(title, size=11, weight="bold")
     return figure
 

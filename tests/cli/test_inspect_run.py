@@ -31,7 +31,10 @@ def test_inspect_run_draws_predictions_and_attention(trained):
 def test_inspect_data_of_a_trained_run_reports_icl_without_lookalikes(trained):
     done = launch("inspect_data", f"--workdir={trained}", "--rows=1", "--sample=20")
     assert done.returncode == 0, done.stderr
-    assert "The 5% of held-out characters that are nearest to a training class" in done.stdout
+    assert (
+        "Held-out characters that are nearest to a training class (the nearest 5%, rounded up)"
+        in done.stdout
+    )
     found = json.loads((trained / "inspection.json").read_text())["lookalikes"]
     assert list(found["nearest"]) == ["blurred pixels", "encoder"]
     assert all(len(pairs) == 8 for pairs in found["nearest"].values())

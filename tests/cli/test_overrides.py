@@ -75,7 +75,10 @@ def test_nothing_is_suggested_if_nothing_is_similar():
         ("training.batch_size=3.5", "training.batch_size = 3.5 must be an integer >= 1"),
         ("data.augment=maybe", "data.augment = 'maybe' must be True or False"),
         ("data.noise_scale=x", "data.noise_scale = 'x' must be a number >= 0 and <= 100"),
-        ("model.num_labels=many", "model.num_labels = 'many' must be an integer >= 1, or none"),
+        (
+            "model.num_labels=many",
+            "model.num_labels = 'many' must be an integer from 1 to 16777216, or none",
+        ),
     ],
 )
 def test_a_type_error_names_the_option_value_and_rule(override, problem):

@@ -88,3 +88,12 @@ def test_up_to_seven_replicas_have_categorical_colors(count, is_categorical):
     colors = [line.get_color() for line in lines]
     assert len(set(colors)) == count
     assert (colors == list(style.CATEGORIES[:count])) == is_categorical
+
+
+def test_the_legend_names_replicas_that_have_no_loss_yet():
+    records = [
+        {"step": 0, "replica": "b", "eval/fewshot_holdout/accuracy_closed": 0.5},
+        {"step": 10, "replica": "a", "train/loss": 2.0},
+    ]
+    (legend,) = learning_curves_figure(records, "title", {}).legends
+    assert {text.get_text() for text in legend.get_texts()} == {"a", "b"}

@@ -97,6 +97,7 @@ def test_a_diverged_run_is_listed_but_decides_nothing(tmp_path):
     assert (runs["3"]["diverged_at_step"], runs["3"]["final"]) == (1, {})
     verdict = results["verdicts"]["tiny"]
     assert verdict["verdict"] == "inconclusive"
+    assert len(verdict["runs"]) == 8
     assert (
         verdict["statistics"][0]["reason"]
         == f"p=0 has 4 of 5 runs{ABSENT}; p=1 has 4 of 5 runs{ABSENT}"
@@ -118,6 +119,9 @@ def test_searches_are_listed_with_the_chosen_draws(tmp_path):
     search = collect(tiny_sweep.seeded([SEARCHED], SEEDS), tmp_path, {})["sweeps"]["tiny"]["search"]
     assert search["p=0"]["chosen"] == "draw=1"
     assert search["p=1"]["chosen"] is None
+    about = SEARCHED.search
+    assert search["p=0"]["choose_by"] == about.choose_by
+    assert search["p=0"]["num_steps"] == (about.num_steps or SEARCHED.base.training.num_steps)
     found = search["p=0"]["draws"]["draw=1"]
     assert (found["overrides"], found["final"]) == (SEARCHED.search.settings()[1], {"icl": 0.7})
 
