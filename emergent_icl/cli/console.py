@@ -61,8 +61,12 @@ def say(text: str) -> None:
 
 
 def say_error(text: str) -> None:
-    """Prints one error message on the standard error stream."""
-    _errors.print(f"error: {text}")
+    """Prints one error message on the standard error stream, which may be full or closed."""
+    try:
+        _errors.print(f"error: {text}")
+    except (OSError, SystemExit):  # The latter is rich's answer to a closed pipe.
+        # Otherwise the interpreter would flush it again at exit and change the exit status.
+        sys.stderr = None
 
 
 def make_bar(*columns: str | rich.progress.ProgressColumn) -> rich.progress.Progress:

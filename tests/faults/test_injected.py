@@ -229,7 +229,10 @@ def test_a_full_disk_for_output_and_checkpoints_does_not_hang(tmp_path):
         f"--workdir={folder}",
         *FLAGS,
     ]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
-        done = subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=full, timeout=120)
+        done = subprocess.run(
+            words, cwd=ROOT, env=buffered, stdout=subprocess.DEVNULL, stderr=full, timeout=120
+        )
     assert done.returncode == 1
     assert saved(folder)[-1] == 30
