@@ -113,6 +113,33 @@ def test_tasks_of_a_step_train_one_run(slurm, tmp_path):
     assert done.stdout.count("Evaluation after step 40") == 1
 
 
+def test_the_documented_job_resumes(slurm, tmp_path):
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```sh\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
+    here = {
+        "--gpus=1 --cpus-per-task=8": "--cpus-per-task=1",
+        "source .venv/bin/activate": f'PATH="{Path(sys.executable).parent}:$PATH"',
+        "omniglot:paper": "tests/tiny.py:symbols",
+        "runs/paper_run": str(tmp_path / "run"),
+    }
+    for there, changed in here.items():
+        assert there in script
+        script = script.replace(there, changed)
+
+    def submit(*flags):
+        text = f"{script.rstrip()} {' '.join(flags)}\n"
+        words = ["sbatch", "--wait", f"--output={log}"]
+        return subprocess.run(
+            words, cwd=ROOT, env=slurm, input=text, text=True, timeout=PATIENCE
+        ).returncode
+
+    log = tmp_path / "job.log"
+    assert submit("--stop_after=20") == 128 + signal.SIGTERM, log.read_text()
+    assert submit() == 0, log.read_text()
+    assert re.search(r"resumed +after step 20\n", log.read_text())
+    assert last_step(tmp_path / "run" / "metrics.jsonl") == 40
+
+
 def test_a_command_that_is_left_is_taken_up_again(slurm, tmp_path):
     first = sweep(slurm, tmp_path)
     wait_for(lambda: len(list(tmp_path.glob("tiny/*/*/job.json"))) == 2, "two jobs")
