@@ -35,7 +35,7 @@ as far as one file can represent it. Presets ([experiments/configs](../experimen
 some of them, and so does the command line, where names need no quotes but tuples do:
 
 ```sh
-python -m experiments.train --config=experiments/configs/omniglot.py:small --workdir=runs/mine \\
+emergent-icl train --config=omniglot:small --workdir=runs/mine \\
     --config.data.drawings=single --config.data.sequences.p_bursty=0.5 \\
     --config.evaluation.modes="('fewshot_holdout', 'fewshot_rare')"
 ```
@@ -43,7 +43,7 @@ python -m experiments.train --config=experiments/configs/omniglot.py:small --wor
 An option that is `none` has the meaning that its row states, usually a value derived from others.
 To unset it: `--config.evaluation.ways=none`. The optimizer's keyword arguments are options, too:
 `--config.training.optimizer.options.b1=0.8`. To search in a terminal:
-`python -m experiments.options --filter=burst`.
+`emergent-icl options --filter=burst`.
 """
 
 
