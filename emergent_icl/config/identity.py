@@ -62,7 +62,13 @@ def kept(
         if path in flat
         and (given is None or (path in came_later and given == options[path].default))
     }
-    return with_options(config, keeps), keeps
+    # Equal values may be written differently, as 0 and 0.0, which identities tell apart.
+    same = {
+        path: value
+        for path, value in flatten(old.to_dict()).items()
+        if path in flat and flat[path] == value
+    }
+    return with_options(config, same | keeps), keeps
 
 
 def differing_options(

@@ -27,7 +27,8 @@ _ARRAY = "Name of the array in a .npz or .h5 file; '' if there is only one."
 _OWN = {
     "labels": Option("", rules.STRING, "Labels (integers or strings) that assign the examples of "
         "an array [N, ...] to classes: the name of an array [N] in the same file, or a .npy file, "
-        "relative to that file's folder.", before=""),
+        "relative to that file's folder. Classes are numbered in sorted order of their labels.",
+        before=""),
     "num_exemplars": Option(None, rules.OPTIONAL_COUNT, "Exemplars per class: the first ones in "
         "sorted or stored order. none: all; every class must have the same number.", before=None),
 }  # fmt: skip
@@ -43,7 +44,8 @@ OPTIONS: dict[str, Option] = {
             "vectors), 'images' (your own images), 'features' (your own vectors), or 'symbolic' "
             "(integers)."),
         "data_dir": Option("", rules.STRING, "Folder of TFDS datasets, or a file that "
-            "prepare-data wrote; '' means TFDS_DATA_DIR or, if unset, TFDS's own default.",
+            "prepare-data wrote; '' means TFDS_DATA_DIR or, if unset, TFDS's own default. Images "
+            "already in data.cache_dir are taken from there.",
             per_machine=True, reopenable=True),
         "cache_dir": Option("", rules.STRING, "Cache folder for decoded and generated images; "
             "'' means the user's cache folder.", per_machine=True, reopenable=True),
@@ -211,7 +213,9 @@ OPTIONS: dict[str, Option] = {
         "dropout": Option(0.0, rules.DROPOUT, "Dropout, in training only, of residual branches "
             "(transformer) or of the inputs of every layer but the first (recurrent models)."),
         "precision": Option("float32", one_of(("float32", "bfloat16")),
-            "Arithmetic: 'float32', or 'bfloat16' with float32 parameters and normalization."),
+            "Arithmetic: 'float32', or 'bfloat16' with float32 parameters and normalization. Of "
+            "'float32', JAX multiplies matrices with fewer bits on GPUs (TF32) and TPUs "
+            "(bfloat16)."),
         "num_labels": Option(None, integer(1, MOST_ROWS, optional=True),
             "Capacity of the label table and the "
             "head. Derived when unset; set a larger one to share shapes between runs."),

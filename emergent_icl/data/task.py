@@ -135,7 +135,8 @@ DERIVED.update({f"evaluation.{name}": _in_all_replicas(name) for name in ("shots
 def evaluated_space(config: ml_collections.ConfigDict, space: ClassSpace, role: str) -> ClassSpace:
     """The space for evaluating a role, with held-out exemplars if so configured.
 
-    Held-out classes are shown with all of theirs. Raises ValueError if no exemplars are held out.
+    Held-out classes are shown with the exemplars of training: all of theirs are new. Raises
+    ValueError if no exemplars are held out.
     """
     if config.evaluation.exemplars != "holdout":
         return space

@@ -1,5 +1,7 @@
 """Initial weights from another run: reads, checks, and inserts them into the first state."""
 
+import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -12,12 +14,15 @@ from emergent_icl.runs import processes
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore, checksum
 from emergent_icl.runs.open import replica_index
+from emergent_icl.runs.recorded_data import recorded_splits, splits
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, weight_shapes
 from emergent_icl.training.replicas import Replica
 from emergent_icl.training.step import initial_state
 from emergent_icl.training.update import TrainState, Weights, named_weights
+
+logger = logging.getLogger(__name__)
 
 # Maximum number of arrays that an error lists.
 _MOST_LISTED = 5
@@ -44,6 +49,8 @@ def find(
     if processes.is_primary() and (recorded is None or not workdir.holds_checkpoints()):
         weights, problems = read(replicas)
         found = checksum(weights)
+        for warning in warnings(replicas):
+            logger.warning("%s", warning)
         if not problems and recorded not in (None, found):
             problems = [
                 f"{CHECKSUM} = {recorded} is recorded, but the weights of training.initial.run now "
@@ -73,6 +80,26 @@ def read(replicas: Sequence[Replica]) -> tuple[list[Weights], list[str]]:
             problems += (f"{who}training.initial.run = {source.run!r}: {one}" for one in found)
         weights.append(loaded)
     return weights, problems
+
+
+def warnings(replicas: Sequence[Replica]) -> Iterator[str]:
+    """Replicas whose initial weights may have been trained on classes that they hold out."""
+    for replica in replicas:
+        name, config, _ = replica
+        source = config.training.initial
+        with contextlib.suppress(WorkdirError):  # `read` reports it.
+            if source.run:
+                folder, names, index = _locate(source)
+                is_same = folder.read_config().data.source == config.data.source
+                there = recorded_splits(folder).get(names[index])
+                if is_same and there not in (None, splits([replica])[name]):
+                    yield (
+                        f"replica '{name}': "
+                        * bool(name)
+                        + f"training.initial.run = {source.run!r} has another split into trained "
+                        f"and held-out classes: ICL may be measured on classes that it was trained "
+                        f"on. The same options in data.split avoid this."
+                    )
 
 
 def first_state(experiment: Experiment, weights: Sequence[Weights]) -> TrainState:

@@ -103,6 +103,8 @@ class Tracker:
     def add(self, first_step: int, metrics: Mapping[str, Array]) -> None:
         """Adds a call of K steps after `first_step`; may wait for an earlier call."""
         self._in_flight.append((first_step, metrics))
+        if self._since is None:  # The clock starts after the first call.
+            jax.block_until_ready(metrics["loss"])
         if len(self._in_flight) > self._most_in_flight:
             _, earlier = self._in_flight[-1 - self._most_in_flight]
             jax.block_until_ready(earlier["loss"])

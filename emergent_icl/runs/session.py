@@ -72,7 +72,11 @@ def _train(config: ConfigDict, workdir: Workdir, display: Display) -> None:
         try:
             loop.train(config, workdir, display, requested)
         except loop.Interrupted as stop:
-            state = f"after step {stop.step}; the state is saved" if stop.step else "before step 1"
+            state = (
+                f"after step {stop.step}; the state is saved"
+                if stop.step
+                else "before its next step"
+            )
             raise KeyboardInterrupt(
                 f"training stopped {state}. Call train again with the same arguments to resume."
             ) from None

@@ -63,7 +63,7 @@ def _metric(measure: str) -> str:
 
 
 def chance(measure: str, task: Task) -> float | None:
-    """Accuracy of guessing, in [0, 1]: among the valid labels if closed, otherwise among all.
+    """Accuracy of guessing, in [0, 1]: among the valid labels if closed, otherwise all answers.
 
     None if the measure is not an accuracy, or the task lacks its mode.
     """

@@ -307,6 +307,12 @@ class Sweep:
                     f"condition '{condition.name}' names its held-out classes "
                     "(data.split.holdout), so replicates share them: set split = 'fixed'"
                 )
+            if self.split == "replicate" and config.training.initial.run:
+                yield (
+                    f"condition '{condition.name}' starts from weights (training.initial.run) that "
+                    "may have been trained on classes that a replicate holds out: set split = "
+                    "'fixed'"
+                )
             for measure in sorted(measures):
                 if (mode := evaluation_mode(measure)) is not None and mode not in modes:
                     yield (

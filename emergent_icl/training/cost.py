@@ -25,6 +25,7 @@ from emergent_icl.models.tokens import num_tokens
 from emergent_icl.training import settings
 from emergent_icl.training.build import blank_inputs, build_network, weight_shapes
 from emergent_icl.training.optimizers import hyper_from_config, make_optimizer, scales_arrays
+from emergent_icl.training.step import norm_steps
 from emergent_icl.training.update import init_state, make_update
 
 # Size of the stand-in for the data: the cost of a step does not depend on the examples.
@@ -66,7 +67,9 @@ def step_cost(
     settings.device_count()
     training, network = config.training, build_network(config, task)
     optimizer, materialize = make_optimizer(training), make_materialize(config.data, task.shape)
-    update = make_update(network, optimizer, materialize, training.interim_weight)
+    update = make_update(
+        network, optimizer, materialize, training.interim_weight, has_norm=norm_steps(config)
+    )
 
     def arguments() -> tuple[Any, ...]:
         state = init_state(network, optimizer, training.seed, *blank_inputs(task))
@@ -197,12 +200,21 @@ def _data_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
             )
     for mode, kind in task.evaluation.items():
         labels = kind.valid_labels
-        if kind.is_fewshot and kind.labeling == "unfixed" and (unseen := _unseen(task, labels)):
+        if kind.is_fewshot and (unseen := _unseen(task, labels)):
             yield (
                 f"{mode} requires labels {_range(labels)}, of which training does not show "
                 f"{_range(unseen)} in {MANY_SEQUENCES:,} sequences: a low accuracy may be due to "
                 f"labels that were never learned, not to a lack of in-context learning"
             )
+    others = {mode: kind.role for mode, kind in task.evaluation.items() if not kind.is_fewshot}
+    if others and sequences.labeling == "unfixed":
+        yield f"labeling 'unfixed': no class keeps a label, so {', '.join(others)} can show nothing"
+    fresh = [mode for mode, role in others.items() if role != "common"]
+    if fresh and data.random_rare_images:
+        yield (
+            f"random_rare_images = True: rare queries of {', '.join(fresh)} are images that were "
+            f"never seen, which nothing can answer"
+        )
     if space.num_exemplars == 1 and not is_stochastic(data) and task.shape.kind != "integer":
         yield "one exemplar per class and no noise: a query is identical to its class's examples"
     if task.shape.kind == "integer" and ICL[0] in task.evaluation:
@@ -246,7 +258,7 @@ def _run_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
         if late := [at for at in section.at if isinstance(at, int) and at > training.num_steps]:
             yield f"{name}.at: the run ends at step {training.num_steps}, before {late}"
     optimizer = training.optimizer
-    if optimizer.warmup_steps >= training.num_steps:
+    if optimizer.warmup_steps > training.num_steps:
         yield (
             f"training.optimizer.warmup_steps = {optimizer.warmup_steps} of {training.num_steps} "
             f"steps: the run ends before its peak learning rate"
@@ -256,6 +268,8 @@ def _run_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
             f"training.optimizer.warmup_steps = 0: schedule '{optimizer.schedule}' decays from the "
             f"first step on, to a tenth of the learning rate at step 100"
         )
+    if training.interim_weight == 1:
+        yield "training.interim_weight = 1: the query, where accuracy is measured, is not trained"
     if scales_arrays(training):
         yield (
             f"training.optimizer.name = '{optimizer.name}' scales each array as a whole: the "

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import named_overrides
 from emergent_icl.config.registry import ENCODERS, FEEDERS
 from emergent_icl.data.bank import DeviceBank
@@ -56,13 +55,8 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     """Places the data and builds the step from `first_step` on; the first call compiles it.
 
     `carried_steps_per_call`, K of the previous command, is kept if it still fits.
-
-    Raises:
-      ConfigError: replicas cannot be spread over several hosts.
     """
     config, task, replicas = experiment.config, experiment.task, experiment.replicas
-    if config.training.spread_replicas and jax.process_count() > 1:
-        raise ConfigError(["training.spread_replicas = True needs a single host"])
     layout = devices.Layout(len(replicas), is_spread(config, jax.device_count()))
     update = make_update(
         build_network(config, task, layout.mean_over_devices),

@@ -46,6 +46,17 @@ def test_a_run_keeps_options_that_a_command_leaves_open(there, given, expected):
     assert whole.is_locked
 
 
+def test_equal_values_that_are_written_differently_resume_the_same_run():
+    overrides = [({"name": "iid", "data.sequences.p_bursty": zero}, {}) for zero in (0, 0.0)]
+    there, here = (
+        with_options(tiny.get_config(), {"training.replica_overrides": own}) for own in overrides
+    )
+    assert identity(there) != identity(here)
+    whole, keeps = stored.kept(there.to_dict(), here)
+    assert keeps == {}
+    assert identity(whole) == identity(there)
+
+
 def test_configs_of_any_version_are_completed(history):
     now = {"a": {"new": (1, 2)}, "b": {"z": 5}, "probes": {"every": 0}}
     for written in ({"a": {"x": 5}}, {"b": {"y": 5}, "a": {}}, {"b": {"z": 5}}):

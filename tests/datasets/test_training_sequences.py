@@ -106,6 +106,11 @@ def test_sequences_that_are_never_drawn_impose_no_requirements():
     space = dataclasses.replace(SPACE, split=SPLIT._replace(num_rare=TRAIN, num_common=0))
     options = {"p_bursty": 0.0, "p_bursty_zipfian": 0.0}
     assert draw("bursty", space=space, seq_len=5, **options)[1].labels.shape == (2000, 5)
+    # Bursts of rare classes that fill the context leave no place for common ones.
+    options |= {"p_bursty": 1.0, "seq_len": 7}
+    assert places(draw("bursty", space=space, **options)[1]).shape == (2000, 7)
+    with pytest.raises(ValueError, match="common"):
+        draw("bursty", space=space, **options | {"seq_len": 8})
 
 
 def test_common_no_support_needs_two_common_classes():

@@ -172,6 +172,17 @@ def test_processes_must_have_the_same_config(tmp_path):
     assert not (folder / "config.json").exists()
 
 
+def test_replicas_are_not_spread_over_processes(tmp_path):
+    folder, options = tmp_path / "run", ("replicas=4", "spread_replicas=True")
+    flags = [*FLAGS, *(f"--config.training.{one}" for one in options), "--heartbeat_timeout=10"]
+    with Processes(folder, flags, count=2, devices=2) as processes:
+        ends = [processes.wait(index) for index in (0, 1)]
+    for status, _, err in ends:
+        assert status == 1
+        assert "training.spread_replicas = True needs a single process" in err
+    assert not (folder / "config.json").exists()
+
+
 def test_a_process_reports_that_the_others_did_not_join(tmp_path):
     own = ["--coordinator_address=localhost:1", "--num_processes=2", "--process_id=1"]
     flags = [*FLAGS, "--join_timeout=3", *own]

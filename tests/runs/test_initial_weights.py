@@ -129,6 +129,24 @@ def test_unusable_sources_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_source_with_other_held_out_classes_gives_a_warning(tmp_path, caplog):
+    config = tiny.get_config("symbols")
+    train(config, Workdir(tmp_path / "source"))
+
+    def warned(name, **options):
+        caplog.clear()
+        given = {I + "run": str(tmp_path / "source"), **options}
+        train(with_options(config, given), Workdir(tmp_path / name))
+        return [one.getMessage() for one in caplog.records if "may be measured" in one.getMessage()]
+
+    assert warned("same") == []
+    (message,) = warned("other", **{"data.split.seed": 1})
+    assert "has another split into trained and held-out classes" in message
+    # Only a new run reads the weights.
+    longer = {"data.split.seed": 1, "training.num_steps": 50}
+    assert warned("other", **longer) == []
+
+
 def test_options_of_a_source_need_a_source():
     config = with_options(tiny.get_config(), {I + "modules": ("head",)})
     with pytest.raises(ConfigError, match=r"modules = .* needs training\.initial\.run"):

@@ -78,6 +78,7 @@ WARNINGS = {
         {"schedule": "paper", "warmup_steps": 0},
         "schedule 'paper' decays from the first step on",
     ),
+    "training.interim_weight": (1.0, "is not trained"),
     "data.drawings": ("single", "identical to its class's examples"),
     "evaluation.modes": (("fewshot_holdout",), "lacks no_support_zipfian"),
     "evaluation.num_sequences": (100, "near 0.5 is +- 0.098"),
@@ -125,6 +126,28 @@ def test_the_holdout_warning_counts_characters_not_variants():
     assert "80 holdout classes, variants of 10 characters" in warning
     config.data.split.num_holdout = 160
     assert costs.warnings(config, make_task(config)) == []
+
+
+def test_modes_that_can_show_nothing_give_a_warning():
+    cases = [
+        (
+            {"evaluation.fewshot_labeling": "ordered"},
+            "fewshot_holdout requires labels 1523 to 1622",
+        ),
+        ({"data.random_rare_images": True}, "rare queries of no_support_zipfian are images that"),
+        (
+            {
+                "data.sequences.type": "fewshot_rare",
+                "data.sequences.labeling": "unfixed",
+                "data.sequences.shots": 4,
+            },
+            "no class keeps a label, so no_support_zipfian can show nothing",
+        ),
+    ]
+    for options, text in cases:
+        config = with_options(omniglot.get_config("small"), options)
+        check(config)
+        assert any(text in one for one in costs.warnings(config, make_task(config))), text
 
 
 def test_thin_strokes_on_a_background_of_ones_give_a_warning():

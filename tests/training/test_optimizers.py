@@ -118,6 +118,7 @@ REFUSED = {
     "polyak_sgd": "no optimizer 'polyak_sgd' that takes a learning rate",
     "schedule_free_adamw": "no optimizer|cannot be used",
     "global_norm": "no optimizer 'global_norm'",
+    "rprop": "reads the learning rate only once",
 }
 
 
@@ -149,6 +150,8 @@ def test_every_function_of_optax_is_refused_or_trains():
         # Types that a checkpoint can store.
         kinds = {leaf.dtype.kind for leaf in jax.tree.leaves(state)}
         assert kinds <= set("fiub"), (name, kinds)
+        updates, _ = optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS, HYPER, np.int32(3999))
+        assert np.any(updates["layer"]["w"]), name
         trained.add(name)
     assert trained >= {"adam", "adamw", "sgd", "lamb", "lars", "lion", "adafactor", "rmsprop"}
 
@@ -165,6 +168,7 @@ def test_every_function_of_optax_is_refused_or_trains():
         ("adam", {"nesterov": 1}, "nesterov = 1 must be True or False"),
         ("adamw", {"mask": len}, "mask = <built-in function len> must be a number"),
         ("adamw", {"weight_decay": 0.1}, "set training.optimizer.weight_decay instead"),
+        ("adafactor", {"weight_decay_rate": 0.1}, "set training.optimizer.weight_decay instead"),
         ("sgd", {"learning_rate": 0.1}, "set training.optimizer.learning_rate instead"),
         ("adam", {"b1": None}, "optax.adam cannot be used here"),
         ("sgd", {"momentum": "fast"}, "optax.sgd cannot be used here"),

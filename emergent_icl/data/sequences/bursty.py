@@ -146,7 +146,11 @@ def _bursty_places(space: ClassSpace, options: SequenceOptions) -> DrawPlaces:
     )
     # A probability that is rounding error must not require classes.
     kinds = [kind for kind in kinds if kind[2] > 1e-9]
-    mixture = [(space.distribution(burst), space.distribution(rest)) for burst, rest, _ in kinds]
+    mixture = [
+        # A context without other examples must not require classes for them.
+        (space.distribution(burst), space.distribution(rest if remaining else burst))
+        for burst, rest, _ in kinds
+    ]
     draw_kind = sampling.ClassDistribution.from_weights(0, np.array([p for *_, p in kinds]))
 
     def draw_bursty(rng: np.random.Generator, batch_size: int) -> np.ndarray:
