@@ -171,7 +171,8 @@ MOST_OF_ALL = 0.5
 
 def warnings(config: ConfigDict, task: Task) -> list[str]:
     """What may be wrong with the results of a valid config, one sentence each."""
-    return [*_data_warnings(config, task), *_run_warnings(config, task)]
+    every = (_data_warnings, _mode_warnings, _run_warnings)
+    return [one for warnings_of in every for one in warnings_of(config, task)]
 
 
 def _data_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
@@ -198,23 +199,6 @@ def _data_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
                 f"the rarest class is expected {shown * weights[0]:.2g} times in the whole run: "
                 f"its label can hardly be learned in weights"
             )
-    for mode, kind in task.evaluation.items():
-        labels = kind.valid_labels
-        if kind.is_fewshot and (unseen := _unseen(task, labels)):
-            yield (
-                f"{mode} requires labels {_range(labels)}, of which training does not show "
-                f"{_range(unseen)} in {MANY_SEQUENCES:,} sequences: a low accuracy may be due to "
-                f"labels that were never learned, not to a lack of in-context learning"
-            )
-    others = {mode: kind.role for mode, kind in task.evaluation.items() if not kind.is_fewshot}
-    if others and sequences.labeling == "unfixed":
-        yield f"labeling 'unfixed': no class keeps a label, so {', '.join(others)} can show nothing"
-    fresh = [mode for mode, role in others.items() if role != "common"]
-    if fresh and data.random_rare_images:
-        yield (
-            f"random_rare_images = True: rare queries of {', '.join(fresh)} are images that were "
-            f"never seen, which nothing can answer"
-        )
     if space.num_exemplars == 1 and not is_stochastic(data) and task.shape.kind != "integer":
         yield "one exemplar per class and no noise: a query is identical to its class's examples"
     if task.shape.kind == "integer" and ICL[0] in task.evaluation:
@@ -224,6 +208,27 @@ def _data_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
         yield (
             f"data.inverted = False: '{config.model.encoder}' hardly sees Omniglot's thin strokes "
             f"on a background of ones (28 x 28, p_bursty 0, 9,000 steps: IWL 0.15 instead of 0.86)"
+        )
+
+
+def _mode_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
+    """Evaluation modes whose accuracy may be low whatever a model has learned."""
+    for mode, kind in task.evaluation.items():
+        labels = kind.valid_labels
+        if kind.is_fewshot and (unseen := _unseen(task, labels)):
+            yield (
+                f"{mode} requires labels {_range(labels)}, of which training does not show "
+                f"{_range(unseen)} in {MANY_SEQUENCES:,} sequences: a low accuracy may be due to "
+                f"labels that were never learned, not to a lack of in-context learning"
+            )
+    others = {mode: kind.role for mode, kind in task.evaluation.items() if not kind.is_fewshot}
+    if others and config.data.sequences.labeling == "unfixed":
+        yield f"labeling 'unfixed': no class keeps a label, so {', '.join(others)} can show nothing"
+    fresh = [mode for mode, role in others.items() if role != "common"]
+    if fresh and config.data.random_rare_images:
+        yield (
+            f"random_rare_images = True: rare queries of {', '.join(fresh)} are images that were "
+            f"never seen, which nothing can answer"
         )
 
 
