@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 
+from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import flatten
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.training import devices
@@ -58,8 +60,15 @@ def check_agreement(find: Callable[[], Mapping[str, Any]]) -> None:
         raise DisagreementError("\n  ".join([what, *differences]))
 
 
-def check_devices() -> None:
-    """Raises DisagreementError, on every process, unless all have the same devices."""
+def check_devices(config: ConfigDict) -> None:
+    """Checks the devices of all processes.
+
+    Raises:
+      DisagreementError: on every process, if they do not all have the same devices.
+      ConfigError: several processes cannot share replicas that are to be spread.
+    """
+    if config.training.spread_replicas and jax.process_count() > 1:
+        raise ConfigError(["training.spread_replicas = True needs a single process"])
     found: dict[int, list[str]] = collections.defaultdict(list)
     for device in jax.devices():
         found[device.process_index].append(device.device_kind)

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import flatten, has
 from emergent_icl.data.ticks import Listener, listening
 from emergent_icl.evaluation.evaluate import Evaluator, Results
@@ -74,9 +73,7 @@ def train(
     config, kept = workdir.resumed(config)
     with listening(_stopping(stop_requested)):
         replicas = check(config, settings.device_count())
-        processes.check_devices()
-        if config.training.spread_replicas and jax.process_count() > 1:
-            raise ConfigError(["training.spread_replicas = True needs a single process"])
+        processes.check_devices(config)
         workdir.check(config)
         check_loggers(config)
         config, replicas, weights = initial.find(config, replicas, workdir)

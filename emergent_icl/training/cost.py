@@ -212,7 +212,9 @@ def _data_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
 
 
 def _mode_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
-    """Evaluation modes whose accuracy may be low whatever a model has learned."""
+    """Reasons why an accuracy may be low whatever a model can learn."""
+    if config.training.interim_weight == 1:
+        yield "training.interim_weight = 1: the query, where accuracy is measured, is not trained"
     for mode, kind in task.evaluation.items():
         labels = kind.valid_labels
         if kind.is_fewshot and (unseen := _unseen(task, labels)):
@@ -273,8 +275,6 @@ def _run_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
             f"training.optimizer.warmup_steps = 0: schedule '{optimizer.schedule}' decays from the "
             f"first step on, to a tenth of the learning rate at step 100"
         )
-    if training.interim_weight == 1:
-        yield "training.interim_weight = 1: the query, where accuracy is measured, is not trained"
     if scales_arrays(training):
         yield (
             f"training.optimizer.name = '{optimizer.name}' scales each array as a whole: the "
