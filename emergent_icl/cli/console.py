@@ -38,7 +38,16 @@ PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 if os.environ.get("COLUMNS") == "0":
     del os.environ["COLUMNS"]
 CONSOLE = Console(soft_wrap=True, **PLAIN)
-_errors = Console(stderr=True, soft_wrap=True, **PLAIN)
+
+
+class _Errors(Console):
+    """Raises an error on a closed pipe; rich would also close the standard output."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+_errors = _Errors(stderr=True, soft_wrap=True, **PLAIN)
 # Paths that this command could not write.
 _unwritten: list[Path] = []
 
@@ -64,9 +73,9 @@ def say_error(text: str) -> None:
     """Prints one error message on the standard error stream, which may be full or closed."""
     try:
         _errors.print(f"error: {text}")
-    except (OSError, SystemExit):  # The latter is rich's answer to a closed pipe.
+    except OSError:
         # Otherwise the interpreter would flush it again at exit and change the exit status.
-        sys.stderr = None
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def make_bar(*columns: str | rich.progress.ProgressColumn) -> rich.progress.Progress:

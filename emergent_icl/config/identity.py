@@ -55,7 +55,7 @@ def kept(
     run and are at their defaults.
     """
     old, came_later = ml_collections.ConfigDict(tuples(completed(stored))), lacking(stored)
-    options, flat = known(), flatten(config.to_dict())
+    options, flat = known(), flatten(tuples(config.to_dict()))
     keeps = {
         path: value
         for path, value, given in differing_options(old, config)
@@ -65,7 +65,7 @@ def kept(
     # Equal values may be written differently, as 0 and 0.0, which identities tell apart.
     same = {
         path: value
-        for path, value in flatten(old.to_dict()).items()
+        for path, value in flatten(tuples(old.to_dict())).items()
         if path in flat and flat[path] == value
     }
     return with_options(config, same | keeps), keeps

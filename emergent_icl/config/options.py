@@ -213,9 +213,9 @@ OPTIONS: dict[str, Option] = {
         "dropout": Option(0.0, rules.DROPOUT, "Dropout, in training only, of residual branches "
             "(transformer) or of the inputs of every layer but the first (recurrent models)."),
         "precision": Option("float32", one_of(("float32", "bfloat16")),
-            "Arithmetic: 'float32', or 'bfloat16' with float32 parameters and normalization. Of "
-            "'float32', JAX multiplies matrices with fewer bits on GPUs (TF32) and TPUs "
-            "(bfloat16)."),
+            "Arithmetic: 'float32', or 'bfloat16' with float32 parameters and normalization. With "
+            "'float32', JAX still multiplies matrices with fewer bits on recent NVIDIA GPUs (TF32) "
+            "and on TPUs (bfloat16)."),
         "num_labels": Option(None, integer(1, MOST_ROWS, optional=True),
             "Capacity of the label table and the "
             "head. Derived when unset; set a larger one to share shapes between runs."),

@@ -1,20 +1,22 @@
 """Initial weights from another run: reads, checks, and inserts them into the first state."""
 
-import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from emergent_icl.config.check import ConfigError
-from emergent_icl.config.configs import named_overrides, with_options
+from emergent_icl.config.configs import alone, named_overrides, tuples, with_options
 from emergent_icl.config.registry import nearest_name
+from emergent_icl.data.sources.source import DataUnavailableError
+from emergent_icl.data.task import Task, make_task
 from emergent_icl.runs import processes
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore, checksum
 from emergent_icl.runs.open import replica_index
-from emergent_icl.runs.recorded_data import recorded_splits, splits
 from emergent_icl.runs.workdir import DivergedError, Workdir, WorkdirError
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, weight_shapes
@@ -49,7 +51,7 @@ def find(
     if processes.is_primary() and (recorded is None or not workdir.holds_checkpoints()):
         weights, problems = read(replicas)
         found = checksum(weights)
-        for warning in warnings(replicas):
+        for warning in () if problems else warnings(replicas):
             logger.warning("%s", warning)
         if not problems and recorded not in (None, found):
             problems = [
@@ -68,7 +70,7 @@ def read(replicas: Sequence[Replica]) -> tuple[list[Weights], list[str]]:
     """Initial weights of each replica, and problems with them; compiles nothing."""
     weights, problems = [], []
     for name, config, task in replicas:
-        who, source, loaded = f"replica '{name}': " * bool(name), config.training.initial, {}
+        source, loaded = config.training.initial, {}
         if source.run:
             here = named_weights(*weight_shapes(config, task))
             found = _unmatched(source.modules, {module for _, module, _ in here})
@@ -77,29 +79,50 @@ def read(replicas: Sequence[Replica]) -> tuple[list[Weights], list[str]]:
                 found += _mismatches(loaded, _selected(here, source.modules))
             except (WorkdirError, OSError) as error:
                 found.append(str(error))
-            problems += (f"{who}training.initial.run = {source.run!r}: {one}" for one in found)
+            where = f"{_who(name)}training.initial.run = {source.run!r}"
+            problems += (f"{where}: {one}" for one in found)
         weights.append(loaded)
     return weights, problems
 
 
 def warnings(replicas: Sequence[Replica]) -> Iterator[str]:
-    """Replicas whose initial weights may have been trained on classes that they hold out."""
-    for replica in replicas:
-        name, config, _ = replica
-        source = config.training.initial
-        with contextlib.suppress(WorkdirError):  # `read` reports it.
-            if source.run:
-                folder, names, index = _locate(source)
-                is_same = folder.read_config().data.source == config.data.source
-                there = recorded_splits(folder).get(names[index])
-                if is_same and there not in (None, splits([replica])[name]):
-                    yield (
-                        f"replica '{name}': "
-                        * bool(name)
-                        + f"training.initial.run = {source.run!r} has another split into trained "
-                        f"and held-out classes: ICL may be measured on classes that it was trained "
-                        f"on. The same options in data.split avoid this."
-                    )
+    """Replicas whose initial weights were trained on classes that they hold out."""
+    for name, config, task in replicas:
+        source, held_out = config.training.initial, task.space.split.num_holdout
+        if source.run and (leaked := _leaked(config, task)):
+            yield (
+                f"{_who(name)}training.initial.run = {source.run!r} was trained on {leaked} of the "
+                f"{held_out} classes that are held out here, so ICL is not measured on new classes "
+                "(the same options in data.split avoid this)"
+            )
+
+
+def _leaked(config: ConfigDict, task: Task) -> int:
+    """Number of held-out classes on which the source was trained, if that can be told."""
+    try:
+        folder, _, index = _locate(config.training.initial)
+        stored = folder.read_config()
+        there = alone(stored, named_overrides(stored)[index][1])
+        if _classes(there) != _classes(config):
+            return 0
+        trained = make_task(there).space.split
+    except (WorkdirError, DataUnavailableError, ValueError, OSError):
+        return 0
+    held_out = task.space.split
+    ids = held_out.class_ids[held_out.places("holdout")]
+    return len(np.intersect1d(ids, trained.class_ids[trained.places("zipfian")]))
+
+
+def _classes(config: ConfigDict) -> tuple[Any, ...]:
+    """Options that determine which class a number stands for."""
+    data = config.data
+    section = data.get(data.source)
+    is_separated = data.drawings == "separated"
+    return data.source, data.augment, is_separated, section and tuples(section.to_dict())
+
+
+def _who(name: str) -> str:
+    return f"replica '{name}': " if name else ""
 
 
 def first_state(experiment: Experiment, weights: Sequence[Weights]) -> TrainState:
@@ -127,8 +150,8 @@ def check_sources(config: ConfigDict, workdir: Workdir) -> None:
             if source.run:
                 _locate(source)
         except WorkdirError as error:
-            who = f"replica '{name}': " * bool(name)
-            raise WorkdirError(f"{who}training.initial.run = {source.run!r}: {error}") from error
+            where = f"{_who(name)}training.initial.run = {source.run!r}"
+            raise WorkdirError(f"{where}: {error}") from error
 
 
 def _locate(source: ConfigDict) -> tuple[Workdir, list[str], int]:

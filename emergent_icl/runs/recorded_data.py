@@ -34,7 +34,7 @@ def check_data(workdir: Workdir, bank: ExampleBank, replicas: Sequence[Replica] 
       OtherDataError: on every process, if the source or the split of one of these replicas
         differs.
     """
-    problem = _problem(workdir, bank, splits(replicas)) if processes.is_primary() else None
+    problem = _problem(workdir, bank, _splits(replicas)) if processes.is_primary() else None
     if problem := processes.of_primary(problem):
         raise OtherDataError(problem)
 
@@ -48,7 +48,7 @@ def record_data(
     about = {
         "source": bank.source,
         "examples": f"{bank.checksum:08x}",
-        "splits": splits(replicas),
+        "splits": _splits(replicas),
         "from_step": step,
         "versions": versions(PACKAGES),
     }
@@ -60,11 +60,6 @@ def recorded_source(workdir: Workdir) -> str:
     return _read(workdir)["source"] if workdir.data.exists() else ""
 
 
-def recorded_splits(workdir: Workdir) -> dict[str, str]:
-    """The recorded `splits`; empty without a record."""
-    return _read(workdir)["splits"] if workdir.data.exists() else {}
-
-
 def _read(workdir: Workdir) -> dict[str, Any]:
     """The record; raises WorkdirError if it is damaged."""
     record = read_object(workdir.data, "record of data")
@@ -74,7 +69,7 @@ def _read(workdir: Workdir) -> dict[str, Any]:
     return record
 
 
-def splits(replicas: Sequence[Replica]) -> dict[str, str]:
+def _splits(replicas: Sequence[Replica]) -> dict[str, str]:
     """Per replica, a checksum of class roles and held-out exemplars."""
     ids = {
         one.name: np.append(one.task.space.split.class_ids, one.task.space.holdout_exemplars)
@@ -83,7 +78,7 @@ def splits(replicas: Sequence[Replica]) -> dict[str, str]:
     return {name: f"{checksum(array.astype(np.int32)):08x}" for name, array in ids.items()}
 
 
-def _problem(workdir: Workdir, bank: ExampleBank, here: dict[str, str]) -> str | None:
+def _problem(workdir: Workdir, bank: ExampleBank, splits: dict[str, str]) -> str | None:
     """Why the data cannot be used, or None; warns if they may differ."""
     if not workdir.data.exists():
         if workdir.holds_checkpoints():
@@ -98,7 +93,7 @@ def _problem(workdir: Workdir, bank: ExampleBank, here: dict[str, str]) -> str |
         return f"{error}\nWithout that file, the run resumes on any data."
     made_there, made_here = map(_in_words, (there["versions"], versions(PACKAGES)))
     pairs = [("source", there["source"], bank.source)]
-    for name, split in here.items():
+    for name, split in splits.items():
         who = f" of replica '{name}'" if name else ""
         pairs.append((f"split{who}", there["splits"].get(name), split))
     differences = [

@@ -13,6 +13,7 @@ from emergent_icl import randomness
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import NAME_RULE, in_words, is_name, prefixes, tuples, with_options
 from emergent_icl.config.files import FileError, call_file
+from emergent_icl.runs import initial
 from emergent_icl.runs.check import check
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.measures import evaluation_mode, measure_problem
@@ -307,12 +308,10 @@ class Sweep:
                     f"condition '{condition.name}' names its held-out classes "
                     "(data.split.holdout), so replicates share them: set split = 'fixed'"
                 )
-            if self.split == "replicate" and config.training.initial.run:
-                yield (
-                    f"condition '{condition.name}' starts from weights (training.initial.run) that "
-                    "may have been trained on classes that a replicate holds out: set split = "
-                    "'fixed'"
-                )
+            if config.training.initial.run:
+                own = {"training.replica_overrides": self.replicas(self.seeds)}
+                for leak in initial.warnings(check(with_options(config, own))):
+                    yield f"condition '{condition.name}': {leak}"
             for measure in sorted(measures):
                 if (mode := evaluation_mode(measure)) is not None and mode not in modes:
                     yield (

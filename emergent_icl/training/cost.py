@@ -171,7 +171,7 @@ MOST_OF_ALL = 0.5
 
 def warnings(config: ConfigDict, task: Task) -> list[str]:
     """What may be wrong with the results of a valid config, one sentence each."""
-    every = (_data_warnings, _mode_warnings, _run_warnings)
+    every = (_data_warnings, _mode_warnings, _run_warnings, _optimizer_warnings)
     return [one for warnings_of in every for one in warnings_of(config, task)]
 
 
@@ -216,14 +216,16 @@ def _mode_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
     if config.training.interim_weight == 1:
         yield "training.interim_weight = 1: the query, where accuracy is measured, is not trained"
     for mode, kind in task.evaluation.items():
-        labels = kind.valid_labels
-        if kind.is_fewshot and (unseen := _unseen(task, labels)):
+        labels = np.sort(kind.valid_labels)
+        is_new = kind.labeling == "unfixed" or kind.role == "holdout"
+        if kind.is_fewshot and is_new and (unseen := _unseen(task, labels)):
             yield (
                 f"{mode} requires labels {_range(labels)}, of which training does not show "
                 f"{_range(unseen)} in {MANY_SEQUENCES:,} sequences: a low accuracy may be due to "
                 f"labels that were never learned, not to a lack of in-context learning"
             )
-    others = {mode: kind.role for mode, kind in task.evaluation.items() if not kind.is_fewshot}
+    # Their queries cannot be answered from the context.
+    others = {mode: kind.role for mode, kind in task.evaluation.items() if not kind.shots}
     if others and config.data.sequences.labeling == "unfixed":
         yield f"labeling 'unfixed': no class keeps a label, so {', '.join(others)} can show nothing"
     fresh = [mode for mode, role in others.items() if role != "common"]
@@ -241,7 +243,10 @@ def _unseen(task: Task, labels: np.ndarray) -> list[int]:
 
 
 def _range(labels: Sequence[int] | np.ndarray) -> str:
-    return f"{labels[0]} to {labels[-1]}" if len(labels) > 2 else " and ".join(map(str, labels))
+    if len(labels) < 3:
+        return " and ".join(map(str, labels))
+    is_whole = labels[-1] - labels[0] == len(labels) - 1
+    return f"{len(labels)} of " * (not is_whole) + f"{labels[0]} to {labels[-1]}"
 
 
 def _run_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
@@ -264,22 +269,6 @@ def _run_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
     for name, section in (("evaluation", evaluation), ("checkpoints", config.checkpoints)):
         if late := [at for at in section.at if isinstance(at, int) and at > training.num_steps]:
             yield f"{name}.at: the run ends at step {training.num_steps}, before {late}"
-    optimizer = training.optimizer
-    if optimizer.warmup_steps > training.num_steps:
-        yield (
-            f"training.optimizer.warmup_steps = {optimizer.warmup_steps} of {training.num_steps} "
-            f"steps: the run ends before its peak learning rate"
-        )
-    if SCHEDULES.about(optimizer.schedule).needs_warmup and optimizer.warmup_steps == 0:
-        yield (
-            f"training.optimizer.warmup_steps = 0: schedule '{optimizer.schedule}' decays from the "
-            f"first step on, to a tenth of the learning rate at step 100"
-        )
-    if scales_arrays(training):
-        yield (
-            f"training.optimizer.name = '{optimizer.name}' scales each array as a whole: the "
-            f"layers of a transformer, stacked in one array, share one scale"
-        )
     steps, about = training.steps_per_call or 1, ENCODERS.about(config.model.encoder)
     if steps > 1 and about.has_convolutions and jax.default_backend() == "cpu":
         yield (
@@ -293,4 +282,28 @@ def _run_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
         yield (
             f"the examples take {size / 2**30:.1f} GiB on the host and again on the device; this "
             f"machine has {available / 2**30:.0f} GiB"
+        )
+
+
+def _optimizer_warnings(config: ConfigDict, task: Task) -> Iterator[str]:
+    training, optimizer = config.training, config.training.optimizer
+    if optimizer.warmup_steps > training.num_steps:
+        yield (
+            f"training.optimizer.warmup_steps = {optimizer.warmup_steps} of {training.num_steps} "
+            f"steps: the run ends before its peak learning rate"
+        )
+    if SCHEDULES.about(optimizer.schedule).needs_warmup and optimizer.warmup_steps == 0:
+        yield (
+            f"training.optimizer.warmup_steps = 0: schedule '{optimizer.schedule}' decays from the "
+            f"first step on, to a tenth of the learning rate at step 100"
+        )
+    if optimizer.options.get("weight_decay_rate"):
+        yield (
+            f"training.optimizer.options.weight_decay_rate: '{optimizer.name}' also decays biases "
+            f"and normalization; training.optimizer.weight_decay does not"
+        )
+    if scales_arrays(training):
+        yield (
+            f"training.optimizer.name = '{optimizer.name}' scales each array as a whole: the "
+            f"layers of a transformer, stacked in one array, share one scale"
         )

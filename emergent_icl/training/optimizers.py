@@ -21,7 +21,7 @@ from emergent_icl.models.network import Params
 # Arguments that have their own options in training.optimizer.
 _OURS = {"learning_rate", "weight_decay"}
 # The learning rate is part of their initial state, so no schedule can change it.
-_RATE_IS_STATE = {"rprop"}
+_RATE_IS_STATE = {"rprop", "scale_by_rprop"}
 
 
 class Hyper(NamedTuple):
@@ -181,12 +181,12 @@ def decayed(params: Params) -> Params:
 
 @functools.cache
 def _optimizers() -> dict[str, Mapping[str, inspect.Parameter]]:
-    """Parameters of each optax optimizer that takes a learning rate, by name."""
+    """Parameters of each optax function that takes a learning rate, by name."""
     return {
         name: parameters
         for name, entry in inspect.getmembers(optax, inspect.isfunction)
         if "learning_rate" in (parameters := inspect.signature(entry).parameters)
-        and not name.startswith(("_", "scale_by_"))
+        and not name.startswith("_")
     }
 
 
@@ -203,8 +203,6 @@ def _argument_problems(settings: ConfigDict) -> Iterator[str]:
         path = f"{OPTIMIZER_OPTIONS}{option}"
         if option in _OURS:
             yield f"{path}: set training.optimizer.{option} instead"
-        elif "weight_decay" in option:
-            yield f"{path}: set training.optimizer.weight_decay instead"
         elif option not in allowed:
             hint = nearest_name(option, allowed)
             listed = ", ".join(allowed) or "nothing"

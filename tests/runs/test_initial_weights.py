@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+import tiny_sweep
 
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import with_options
@@ -20,6 +21,7 @@ from emergent_icl.runs.progress import Progress
 from emergent_icl.runs.records import Display, read_metrics
 from emergent_icl.runs.train import Interrupted, train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.sweeps.spec import SweepError
 from emergent_icl.training.build import build
 from emergent_icl.training.step import initial_state
 
@@ -129,22 +131,27 @@ def test_unusable_sources_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_source_with_other_held_out_classes_gives_a_warning(tmp_path, caplog):
+def test_a_source_that_was_trained_on_held_out_classes_gives_a_warning(tmp_path, caplog):
     config = tiny.get_config("symbols")
     train(config, Workdir(tmp_path / "source"))
+    weights = {I + "run": str(tmp_path / "source")}
 
     def warned(name, **options):
         caplog.clear()
-        given = {I + "run": str(tmp_path / "source"), **options}
-        train(with_options(config, given), Workdir(tmp_path / name))
-        return [one.getMessage() for one in caplog.records if "may be measured" in one.getMessage()]
+        given = {path.replace("__", "."): value for path, value in options.items()}
+        train(with_options(config, weights | given), Workdir(tmp_path / name))
+        return [text for one in caplog.records if "was trained on" in (text := one.getMessage())]
 
     assert warned("same") == []
-    (message,) = warned("other", **{"data.split.seed": 1})
-    assert "has another split into trained and held-out classes" in message
+    # The same permutation, with more held-out classes.
+    more = {"data__split__num_rare": 20, "data__split__num_holdout": 16}
+    (message,) = warned("more", **more)
+    assert "was trained on 8 of the 16 classes that are held out here" in message
     # Only a new run reads the weights.
-    longer = {"data.split.seed": 1, "training.num_steps": 50}
-    assert warned("other", **longer) == []
+    assert warned("more", **more, training__num_steps=50) == []
+    sweep = tiny_sweep.get_sweep().with_base_options(weights)
+    with pytest.raises(SweepError, match=r"condition .p=0.: replica .* of the 8 classes"):
+        sweep.check()
 
 
 def test_options_of_a_source_need_a_source():

@@ -130,10 +130,6 @@ WRONG = {
         SWEEP.with_base_options({"data.split.holdout": tuple(range(8))}),
         r"condition 'p=0' names its held-out classes .*, so replicates share them: .* 'fixed'",
     ),
-    "initial weights in replicates": (
-        SWEEP.with_base_options({"training.initial.run": "runs/other"}),
-        r"condition 'p=0' starts from weights .* set split = 'fixed'",
-    ),
     "seed in a condition": (
         with_conditions(*over("data.split.seed", (0, 1), "p")),
         "condition 'p=0' sets data.split.seed: each replicate has its own",

@@ -119,6 +119,7 @@ REFUSED = {
     "schedule_free_adamw": "no optimizer|cannot be used",
     "global_norm": "no optimizer 'global_norm'",
     "rprop": "reads the learning rate only once",
+    "scale_by_rprop": "reads the learning rate only once",
 }
 
 
@@ -168,7 +169,6 @@ def test_every_function_of_optax_is_refused_or_trains():
         ("adam", {"nesterov": 1}, "nesterov = 1 must be True or False"),
         ("adamw", {"mask": len}, "mask = <built-in function len> must be a number"),
         ("adamw", {"weight_decay": 0.1}, "set training.optimizer.weight_decay instead"),
-        ("adafactor", {"weight_decay_rate": 0.1}, "set training.optimizer.weight_decay instead"),
         ("sgd", {"learning_rate": 0.1}, "set training.optimizer.learning_rate instead"),
         ("adam", {"b1": None}, "optax.adam cannot be used here"),
         ("sgd", {"momentum": "fast"}, "optax.sgd cannot be used here"),
