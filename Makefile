@@ -74,6 +74,7 @@ lint: install-dev
 docs: install
 	$(BIN)/python -m experiments.options > docs/options.md
 	$(BIN)/python -m experiments.pages --results=docs/reproduction/results.json README.md docs/reproduction.md
+	$(BIN)/python -m experiments.pages --results=docs/reproduction/one_split/results.json docs/one_split.md
 
 site: install-dev
 	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --builder html docs docs/_build
