@@ -278,7 +278,7 @@ def options_page():
 def verdicts():
     """Verdicts on the committed records, and one hash per sweep of its curves and final values."""
     with tempfile.TemporaryDirectory() as folder:
-        archive = ROOT / "docs" / "reproduction" / "records.tar.xz"
+        archive = ROOT / "docs" / "reproduction" / "one_split" / "records.tar.xz"
         with tarfile.open(archive) as records_of_runs:
             records_of_runs.extractall(folder, filter="data")
         place = Path(sweep_files.__file__).parent
