@@ -75,6 +75,8 @@ class MetricsWriter:
         # Report the first error; closing would probably raise it again.
         ignored = () if kind is None else (OSError,)
         with contextlib.suppress(*ignored), named(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())  # Before the summary, which marks the run as complete.
             self._file.close()
         with contextlib.suppress(*ignored):
             if self._loggers:
@@ -185,9 +187,13 @@ def initial_text(config: ConfigDict) -> str:
 
 
 def summary_of(
-    experiment: Experiment, state: TrainState, results: Mapping[str, Results], progress: Progress
+    experiment: Experiment,
+    state: TrainState,
+    step: int,
+    results: Mapping[str, Results],
+    progress: Progress,
 ) -> dict[str, Any]:
-    """The content of summary.json, given the last evaluation of each replica.
+    """The content of summary.json after a step, given the last evaluation of each replica.
 
     Results are under 'replicas' and the replica's name; at the top for a single run. A diverged
     replica has only `diverged_at_step` and `last_finite_loss`, None if no loss was finite.
@@ -206,7 +212,7 @@ def summary_of(
         for mode, metrics in results[name].items():
             own[name]["evals"][mode] = {metric: one.mean for metric, one in metrics.items()}
     return {
-        "step": config.training.num_steps,
+        "step": step,
         "started": progress.started or None,
         "wall_seconds": progress.wall_seconds,
         "parameters": count_parameters(state.params),

@@ -18,7 +18,7 @@ from emergent_icl.runs import initial, memory, processes, records
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.loggers import Loggers, Opening, check_loggers
-from emergent_icl.runs.progress import Fetch, Progress, Tracker, utc_now
+from emergent_icl.runs.progress import Fetch, NonFiniteLossError, Progress, Tracker, utc_now
 from emergent_icl.runs.recorded_data import check_data, record_data
 from emergent_icl.runs.records import SILENT, Display, MetricsWriter, Record
 from emergent_icl.runs.workdir import Workdir, WorkdirError
@@ -66,7 +66,8 @@ def train(
       ConfigError, DataUnavailableError, SettingError: it cannot run. Nothing was changed.
       WorkdirError: the folder holds another run or is in use. DisagreementError: the processes
         were started differently. OtherDataError: the data differ. Nothing was changed.
-      NonFiniteLossError: the run, or its last replica, diverged; earlier checkpoints are intact.
+      NonFiniteLossError: the run, or its last replica, diverged, which the summary records;
+        earlier checkpoints are intact.
       Interrupted: stopped on request; the state is saved.
     """
     started = time.monotonic() if started is None else started
@@ -92,12 +93,22 @@ def train(
         step = make_step(experiment, int(start.step[0]), carried.steps_per_call)
         display.started(records.facts(experiment, start, step, kept))
         tracker = Tracker(experiment.replicas, step, carried, started, fetch)
-        results = _loop(experiment, start, step, tracker, workdir, store, display, stop_requested)
+
+        def summarize(last: int, results: dict[str, Results]) -> dict[str, Any]:
+            summary = records.summary_of(experiment, start, last, results, tracker.progress())
+            if processes.is_primary():  # Written last: it marks the run as ended.
+                workdir.write_json(workdir.summary, summary)
+            return summary
+
+        try:
+            results = _loop(
+                experiment, start, step, tracker, workdir, store, display, stop_requested
+            )
+        except NonFiniteLossError as error:
+            summarize(error.step, {})
+            raise
         store.wait()
-        summary = records.summary_of(experiment, start, results, tracker.progress())
-        if processes.is_primary():  # Written last: it marks the run as complete.
-            workdir.write_json(workdir.summary, summary)
-    return TrainResult(summary, was_complete=False)
+        return TrainResult(summarize(config.training.num_steps, results), was_complete=False)
 
 
 def _stopping(stop_requested: StopRequest) -> Listener:

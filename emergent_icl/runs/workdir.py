@@ -41,7 +41,7 @@ class Workdir:
         self.config = self.path / "config.json"
         self.data = self.path / "data.json"  # see recorded_data.py
         self.metrics = self.path / "metrics.jsonl"
-        self.summary = self.path / "summary.json"  # once the run is complete
+        self.summary = self.path / "summary.json"  # once the run is complete, or has diverged
         self.lock = self.path / ".lock"  # names the command that trains here
         # Output and job of a run that a sweep started.
         self.log = self.path / "train.log"

@@ -59,7 +59,7 @@ class Job(NamedTuple):
         return any(self.workdir.path.match(name) for name in _SEARCHES)
 
     def is_complete(self) -> bool:
-        """Whether its folder contains these runs, complete and with a summary."""
+        """Whether its folder contains these runs, complete or diverged, with a summary."""
         return _has_ended(self.workdir, self.config) and not self.workdir.differences(self.config)
 
     def check(self) -> None:
@@ -298,8 +298,14 @@ def _begun(folder: Path) -> list[tuple[Workdir, list[int]]]:
 
 
 def _has_ended(workdir: Workdir, config: ConfigDict) -> bool:
+    """Whether the runs reached their last step, or all diverged before."""
     summary = workdir.read_summary()
-    return summary is not None and summary["step"] == config.training.num_steps
+    if summary is None:
+        return False
+    ends = summary.get("replicas", {"": summary}).values()
+    has_diverged = all(one.get("diverged_at_step") is not None for one in ends)
+    last = config.training.num_steps
+    return summary["step"] == last or (has_diverged and summary["step"] < last)
 
 
 def _seeds_of(config: ConfigDict) -> list[int]:

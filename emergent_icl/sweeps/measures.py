@@ -9,7 +9,7 @@ from emergent_icl.config.registry import nearest_name
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.metrics import ICL, IWL, METRICS, REAL_VALUED
 from emergent_icl.runs.records import Record, is_evaluation, read_metrics
-from emergent_icl.runs.workdir import Workdir
+from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.sweeps.statistics import Sample
 
 # Name -> key in metrics.jsonl. Other measures are keys themselves, such as 'eval/flip/accuracy'.
@@ -133,18 +133,28 @@ class Evidence(NamedTuple):
 
 
 def read_runs(workdir: Workdir) -> list[MeasuredRun]:
-    """The runs of a complete job, in the order of its replicas; [] if it is incomplete."""
+    """The runs of a complete job, in the order of its replicas; [] if it is incomplete.
+
+    Raises:
+      WorkdirError: metrics.jsonl is damaged, or lacks the last evaluation of a run.
+    """
     summary = workdir.read_summary()
     if summary is None:
         return []
     config, records = workdir.read_config(), read_metrics(workdir.metrics)
-    runs = []
+    runs, last = [], summary["step"]
     for name, overrides in named_overrides(config):
         own = [record for record in records if record.get("replica", "") == name]
         about = summary["replicas"][name] if name else summary
         seed = overrides.get("training.seed", config.training.seed)
         evaluation_seed = overrides.get("evaluation.seed", config.evaluation.seed)
         ended, count = about.get("diverged_at_step"), config.evaluation.num_sequences
+        if ended is None and not any(is_evaluation(one) for one in own if one["step"] == last):
+            raise WorkdirError(
+                f"{workdir.metrics} lacks the evaluation {f'of {name} ' if name else ''}at step "
+                f"{last}, where {workdir.summary.name} says that the run ended: copy the folder "
+                f"again, or remove it and rerun the command"
+            )
         runs.append(MeasuredRun(_curves(own), seed, name, ended, evaluation_seed, count))
     return runs
 

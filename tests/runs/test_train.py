@@ -249,7 +249,10 @@ def test_a_non_finite_loss_stops_the_run_without_saving(config, tmp_path):
     assert raised.value.step == 2
     with CheckpointStore(tmp_path / "checkpoints") as store:
         assert all(step < 2 for step in store.steps())
-    assert not Workdir(tmp_path).summary.exists()
+    summary = Workdir(tmp_path).read_summary()
+    assert (summary["step"], summary["diverged_at_step"]) == (2, 2)
+    assert summary["evals"] == {}
+    assert summary["last_finite_loss"] > 0
 
 
 def test_a_run_that_diverges_in_its_last_step_is_not_complete(config, tmp_path):
@@ -257,11 +260,12 @@ def test_a_run_that_diverges_in_its_last_step_is_not_complete(config, tmp_path):
     config.training.optimizer.learning_rate = 1e30
     config.training.optimizer.warmup_steps = 0
     config.training.num_steps = 1
-    with pytest.raises(NonFiniteLossError, match="loss on fewshot_holdout at step 1 is nan"):
-        run(config, tmp_path)
-    with CheckpointStore(tmp_path / "checkpoints") as store:
-        assert store.steps() == []
-    assert not Workdir(tmp_path).summary.exists()
+    for _ in range(2):  # The summary of the first command does not make it complete.
+        with pytest.raises(NonFiniteLossError, match="loss on fewshot_holdout at step 1 is nan"):
+            run(config, tmp_path)
+        with CheckpointStore(tmp_path / "checkpoints") as store:
+            assert store.steps() == []
+        assert Workdir(tmp_path).read_summary()["diverged_at_step"] == 1
 
 
 def test_a_non_finite_state_is_not_saved(config, tmp_path):
@@ -278,7 +282,7 @@ def test_a_non_finite_state_is_not_saved(config, tmp_path):
         run(config, tmp_path, fetch=poisoned)
     with CheckpointStore(tmp_path / "checkpoints") as store:
         assert store.steps() == []
-    assert not Workdir(tmp_path).summary.exists()
+    assert Workdir(tmp_path).read_summary()["diverged_at_step"] == 20
 
 
 def test_another_config_in_the_same_folder_is_refused(finished, config):

@@ -7,9 +7,12 @@ import tiny_sweep
 from finished_runs import Ends, finish
 
 from emergent_icl.config.configs import with_options
+from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.records import read_metrics
+from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.sweeps.jobs import chosen_draw, distinct, draws, make_jobs
+from emergent_icl.sweeps.measures import read_runs
 from emergent_icl.sweeps.spec import SweepError
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
@@ -269,3 +272,38 @@ def test_finished_runs_look_like_trained_ones(tmp_path):
     job = make_jobs(tiny_sweep.seeded([PLAIN], (0, 1)), tmp_path, 2)[0]
     finish(job, Ends(icl=0.5))
     assert [line["step"] for line in read_metrics(job.workdir.metrics)] == [20, 20, 40, 40]
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_search_is_complete_if_a_program_of_its_own_diverges(tmp_path):
+    space = {RATE: (1e-15, 1e30)}
+    search = dataclasses.replace(SEARCHED.search, space=space, num_steps=20)
+    sweep = dataclasses.replace(SEARCHED, search=search, conditions=SEARCHED.conditions[:1])
+
+    def jobs():
+        return make_jobs(tiny_sweep.seeded([sweep], (0,)), tmp_path, 1)
+
+    sound, diverging, runs = jobs()
+    assert runs.waits_for
+    train(sound.config, sound.workdir)
+    with pytest.raises(NonFiniteLossError):
+        train(diverging.config, diverging.workdir)
+    *_, runs = jobs()
+    assert not runs.waits_for
+    assert runs.config.training.optimizer.learning_rate == search.settings()[0][RATE]
+    tried = draws(search, [sound, diverging])
+    assert [one.run.diverged_at_step is None for one in tried] == [True, False]
+
+
+def test_metrics_without_the_last_evaluation_are_not_judged(tmp_path):
+    """As after a copy that was interrupted."""
+    job = make_jobs(tiny_sweep.seeded([PLAIN], (0, 1)), tmp_path, 2)[0]
+    finish(job, Ends(icl=0.5), diverged=("seed=0",))
+    *lines, last = job.workdir.metrics.read_text().splitlines(keepends=True)
+    assert len(read_runs(job.workdir)) == 2
+    job.workdir.metrics.write_text("".join(lines))
+    said = r"metrics\.jsonl lacks the evaluation of seed=1 at step 40, .* copy the folder again"
+    with pytest.raises(WorkdirError, match=said):
+        read_runs(job.workdir)
+    job.workdir.metrics.write_text("".join([*lines, last]))
+    assert [run.final for run in read_runs(job.workdir)] == [{}, {"icl": 0.5}]
