@@ -228,11 +228,15 @@ def family_text(verdicts: Mapping[str, Json]) -> str:
         return f"{number}, each judged by itself."
     said = f"{number}, judged as one family"
     if all(one.get("rule", "limits") == "limits" for one in verdicts.values()):
-        return f"{said}: p, adjusted for its size (Holm), must be below 0.05."
+        return (
+            f"{said}: a claim's p, the largest one-sided p of its checks, adjusted for the number "
+            "of claims (Holm), must be below 0.05."
+        )
     return (
         f"{said}. Verdicts follow the rules under which the claims were written. Where a stricter "
         "reading differs, it is given as well. It requires that the whole 95% interval lie beyond "
-        "its bound, and that p, adjusted for the number of claims (Holm), be below 0.05."
+        "its bound, and that the largest one-sided p of the checks, adjusted for the number of "
+        "claims (Holm), be below 0.05."
     )
 
 

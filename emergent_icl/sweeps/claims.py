@@ -34,7 +34,7 @@ class Difference(Check):
 
     The whole 95% interval must. If replicates have their own sequences and both conditions have the
     same replicates, evaluations are compared in pairs; losses never are. Raises ValueError for an
-    empty range.
+    empty range, or equal conditions.
     """
 
     measure: str
@@ -45,6 +45,8 @@ class Difference(Check):
 
     def __post_init__(self) -> None:
         Range(self.more_than, self.less_than).require(self, "more_than", "less_than")
+        if self.high == self.low:
+            raise ValueError(f"Difference: high and low must be two conditions, not {self.low!r}")
 
     def text(self) -> str:
         """See Check."""
@@ -171,7 +173,7 @@ class AboveConstant(Check):
     """The mean of an accuracy exceeds that of the best constant answer by more than `by`.
 
     If queries are skewed, always predicting the most frequent label scores high. Raises ValueError
-    if the measure is not an accuracy.
+    if the measure is not an accuracy, or `by` not a finite number.
     """
 
     measure: str
@@ -181,6 +183,7 @@ class AboveConstant(Check):
     def __post_init__(self) -> None:
         if not is_accuracy(self.measure):
             raise ValueError(f"AboveConstant: measure = {self.measure!r} must be an accuracy")
+        _require_number(self, "by")
 
     def text(self) -> str:
         """See Check."""
@@ -206,13 +209,19 @@ class Coexistence(Check):
 
     Decided by the lowest measure of each run: its mean over seeds must be above the bound at some
     condition, and below it at `not_at`. Intervals are widened for the number of conditions to
-    choose from (Bonferroni); the best condition is the one with the highest lower limit.
+    choose from (Bonferroni); the best condition is the one with the highest lower limit. Raises
+    ValueError without measures, or if the bound is not a finite number.
     """
 
     together: tuple[str, ...]
     above: float
     not_at: str
     needs_all: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _require_number(self, "above")
+        if not self.together:
+            raise ValueError("Coexistence: together = () must name at least one measure")
 
     def text(self) -> str:
         """See Check."""
@@ -258,12 +267,16 @@ class Fades(Check):
     A run's peak is its value at the step at which the mean of the *other* runs is highest. The
     maximum of its own noisy curve would exceed its end even without fading. Because runs choose
     each other's step, their drops are not independent: the standard error is at least that of
-    resampling whole runs. Fewer than three runs decide nothing.
+    resampling whole runs. Fewer than three runs decide nothing. Raises ValueError if `by` is not a
+    finite number.
     """
 
     measure: str
     condition: str
     by: float
+
+    def __post_init__(self) -> None:
+        _require_number(self, "by")
 
     def text(self) -> str:
         """See Check."""
@@ -289,6 +302,11 @@ class Fades(Check):
         error = max(drop.error, statistics.bootstrap_error(resampled, len(curves)))
         means = {"mean height": float(np.mean(peaks)), "mean at the end": float(np.mean(ends))}
         return Range(self.by).judge("drop", drop._replace(error=error), **means)
+
+
+def _require_number(check: Check, field: str) -> None:
+    if not math.isfinite(value := getattr(check, field)):
+        raise ValueError(f"{type(check).__name__}: {field} = {value} must be a finite number")
 
 
 def _peaks(curves_RT: np.ndarray, weights_BR: np.ndarray) -> np.ndarray:

@@ -22,7 +22,8 @@ from emergent_icl.runs.recorded_data import recorded_source
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_foreign
 from emergent_icl.sweeps.measures import MeasuredRun, more_is_better, read_runs
-from emergent_icl.sweeps.spec import SEEDED, Condition, Search, Sweep
+from emergent_icl.sweeps.search import Search, draw_name
+from emergent_icl.sweeps.spec import SEEDED, Condition, Sweep
 
 SEARCH_FOLDER, TOGETHER = "search", "together"
 _SEARCHES = (SEARCH_FOLDER, "draws=*")
@@ -158,7 +159,7 @@ def draws(search: Search, jobs: Sequence[Job]) -> list[Draw]:
     """All settings with their results, from the complete jobs of the search."""
     found = {run.replica: run for job in jobs for run in read_runs(job.workdir)}
     return [
-        Draw(overrides, found[_draw_name(index)])
+        Draw(overrides, found[draw_name(index)])
         for index, overrides in enumerate(search.settings())
     ]
 
@@ -205,12 +206,7 @@ def _searches(
     sweep: Sweep, condition: Condition, folder: Path, runs_per_job: int, folders: _Folders
 ) -> Iterator[Job]:
     """Jobs that train the draws of a condition: those in its folder, then the others."""
-    assert sweep.search is not None
-    seeds = dict.fromkeys(SEEDED[sweep.split], sweep.search.seed)
-    replicas = [
-        {"name": _draw_name(index), **seeds, **overrides}
-        for index, overrides in enumerate(sweep.search.settings())
-    ]
+    replicas = sweep.search_replicas()
     whole, everything = sweep.search_config(condition), list(range(len(replicas)))
     keys = [_draw_key(whole, replica) for replica in replicas]
     begun = [Workdir(path) for name in _SEARCHES for path in sorted(folder.glob(name))]
@@ -230,10 +226,6 @@ def _searches(
             folders[keys[index]].append((Workdir(path), own))
         config = with_options(whole, {_REPLICAS: tuple(replicas[index] for index in own)})
         yield Job(sweep.name, condition.name, Workdir(path), config)
-
-
-def _draw_name(index: int) -> str:
-    return f"draw={index}"
 
 
 def _draw_key(config: ConfigDict, replica: Mapping[str, Any]) -> str:

@@ -117,7 +117,7 @@ def as_registered(sweeps: Sequence[Sweep], root: Path) -> tuple[list[Sweep], dic
 def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     """The registration as reported in results.json: hash, time, commit, and a status per sweep.
 
-    `is_committed` is whether a file at HEAD contains the hash; None if unknown. A status is 'not
+    `is_committed` is whether a file at HEAD contains all three; None if unknown. A status is 'not
     registered', starts with 'registered on DATE as HASH', or starts with 'changed after
     registration: ' and lists the differences: claim, bounds, conditions, options, seeds, sweeps
     judged together, or runs that began before. Raises the errors of `read`.
@@ -127,7 +127,8 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     if found is None:
         return {"status": marks}
     facts = {name: found[name] for name in ("hash", "registered", "commit")}
-    exit_status, _ = git("grep", "-qF", found["hash"], "HEAD", "--", ":/")
+    lines = [f"-e{json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
+    exit_status, _ = git("grep", "-qF", "--all-match", *lines, "HEAD", "--", ":/")
     facts["is_committed"] = exit_status == 0 if exit_status in (0, 1) else None
     jobs, together = make_jobs(sweeps, root), _family_differences(found, sweeps)
     for sweep in sweeps:

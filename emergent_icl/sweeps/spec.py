@@ -3,24 +3,22 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self, get_args
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from emergent_icl import randomness
 from emergent_icl.config.check import ConfigError
-from emergent_icl.config.configs import NAME_RULE, in_words, is_name, prefixes, tuples, with_options
+from emergent_icl.config.configs import NAME_RULE, is_name, tuples, with_options
 from emergent_icl.config.files import FileError, call_file
+from emergent_icl.config.rules import integer, number
 from emergent_icl.runs import initial
 from emergent_icl.runs.check import check
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.measures import evaluation_mode, measure_problem
+from emergent_icl.sweeps.search import FIRST_TUNING_SEED, draw_name
+from emergent_icl.sweeps.search import Search as Search
 from emergent_icl.sweeps.verdicts import Check, Rule
-
-# Seeds from this one up choose settings; verdicts use lower ones.
-FIRST_TUNING_SEED = 1000
 
 Plot = Literal["final", "curves"]
 Split = Literal["replicate", "fixed"]
@@ -32,6 +30,7 @@ SEEDED: Mapping[Split, tuple[str, ...]] = {
 }
 # Prefix of the options that define replicas.
 _REPLICAS = "training.replica"
+_SEED, _NUMBER = integer(0, FIRST_TUNING_SEED - 1), number(-math.inf)
 
 
 class SweepError(ValueError):
@@ -70,56 +69,6 @@ def grid(first: Sequence[Condition], second: Sequence[Condition]) -> tuple[Condi
         )
         for a, b in itertools.product(first, second)
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """A random search for the settings of each condition, before its runs for the verdict.
-
-    Options are drawn log-uniformly, one draw from each of `draws` equal parts of their ranges.
-
-    Attributes:
-      space: from per-replica options to their ranges (low, high).
-      draws: settings per condition.
-      choose_by: the final measure to maximize, or to minimize if it is a loss.
-      seed: determines the draws and their runs.
-      num_steps: steps per draw, with as many evaluations as in the sweep's runs; 0 for the steps of
-        these runs.
-    """
-
-    space: Mapping[str, tuple[float, float]]
-    draws: int = 8
-    choose_by: str = "icl"
-    seed: int = FIRST_TUNING_SEED
-    num_steps: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "space", tuples(dict(self.space)))
-
-    def settings(self) -> list[dict[str, float]]:
-        """The `draws` settings {option: value} to try, the same for every condition."""
-        rng = randomness.generator(self.seed, "search")
-        settings: list[dict[str, float]] = [{} for _ in range(self.draws)]
-        for option, (low, high) in self.space.items():
-            parts = (rng.permutation(self.draws) + rng.random(self.draws)) / self.draws
-            values = np.exp(math.log(low) + parts * math.log(high / low)).tolist()
-            for setting, value in zip(settings, values, strict=True):
-                # Rounded before the run, so that reports state exactly what was run.
-                is_count = option.endswith("_steps")
-                setting[option] = round(value) if is_count else float(f"{value:.3g}")
-        return settings
-
-    def problems(self) -> Iterator[str]:
-        """A message for each invalid field."""
-        allowed = prefixes("per_replica")
-        for option, span in self.space.items():
-            if not option.startswith(allowed):
-                yield f"search.space: {option} must be one of {in_words(allowed)}"
-            if len(span) != 2 or not 0 < span[0] < span[1]:
-                yield f"search.space: {option} = {span!r} must be (low, high) with 0 < low < high"
-        for name, least in (("draws", 1), ("num_steps", 0), ("seed", FIRST_TUNING_SEED)):
-            if (value := getattr(self, name)) < least:
-                yield f"search.{name} = {value} must be at least {least}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +147,23 @@ class Sweep:
             further[f"{section}.every"] = max(config[section].every * steps // whole, 1)
         return self.config(condition._replace(overrides={**condition.overrides, **further}))
 
+    def _check_draws(self, config: ConfigDict, condition: Condition) -> None:
+        """Raises SweepError if a setting of the search is not allowed."""
+        try:
+            check(with_options(config, {f"{_REPLICAS}_overrides": self.search_replicas()}))
+        except ConfigError as error:
+            where = f"the search, condition '{condition.name}'"
+            raise SweepError(f"sweep '{self.name}', {where}: {error}") from error
+
+    def search_replicas(self) -> tuple[dict[str, Any], ...]:
+        """`training.replica_overrides` of the draws, the same for every condition."""
+        assert self.search is not None
+        seeds = dict.fromkeys(SEEDED[self.split], self.search.seed)
+        return tuple(
+            {"name": draw_name(index), **seeds, **overrides}
+            for index, overrides in enumerate(self.search.settings())
+        )
+
     def with_base_options(self, values: Mapping[str, Any]) -> Self:
         """The sweep with {option: value} set in its base; conditions' overrides take precedence.
 
@@ -211,8 +177,9 @@ class Sweep:
             raise SweepError(f"sweep '{self.name}': {error.args[0]}") from error
 
     def with_replicates(self, count: int) -> Self:
-        """The sweep with `count` consecutive seeds, starting from its first."""
-        return dataclasses.replace(self, seeds=tuple(range(self.seeds[0], self.seeds[0] + count)))
+        """The sweep with its first `count` seeds, and consecutive ones if it has fewer."""
+        further = range(max(self.seeds) + 1, max(self.seeds) + 1 + count - len(self.seeds))
+        return dataclasses.replace(self, seeds=(*self.seeds, *further)[:count])
 
     def replicas(self, seeds: Sequence[int]) -> tuple[dict[str, Any], ...]:
         """`training.replica_overrides` of the replicates with these seeds."""
@@ -246,10 +213,7 @@ class Sweep:
             yield "there must be at least one condition"
         if len({name.lower() for name in names}) < len(names):
             yield f"names of conditions must differ by more than case, not {names}"
-        if not self.seeds or len({*self.seeds}) < len(self.seeds):
-            yield f"seeds = {self.seeds} must be distinct and not empty"
-        if not all(0 <= seed < FIRST_TUNING_SEED for seed in self.seeds):
-            yield f"seeds = {self.seeds} must be from 0 to {FIRST_TUNING_SEED - 1}"
+        yield from _seed_problems(self.seeds)
         if self.most_seeds < 0:
             yield f"most_seeds = {self.most_seeds} must be at least 0"
         rule = self.claim.rule if self.claim else "limits"
@@ -259,6 +223,8 @@ class Sweep:
                 yield f"{name} = {value!r} must be one of {', '.join(get_args(allowed))}"
         if not self.checks and (self.claim or isinstance(self.axis, str)):
             yield "the claim must have at least one check"
+        if not self.measures:
+            yield "measures must not be empty: each has a panel"
         if unknown := sorted(set().union(*(one.conditions() for one in self.checks)) - set(names)):
             yield f"the claim names {unknown}, but the conditions are {names}"
         yield from self._axis_problems()
@@ -274,6 +240,8 @@ class Sweep:
             absent = [name for name, value in values.items() if value is None]
             if has_trend and absent:
                 yield f"the claim has a trend, but conditions {absent} have no value"
+            elif has_trend and not _can_rise(found := list(values.values())):
+                yield f"the claim has a trend, but values {found} must be numbers that differ"
             return
         if len(self.axis) != 2 or not all(isinstance(one, str) for one in self.axis):
             yield f"axis = {self.axis!r} must be a name, or a pair of names"
@@ -301,7 +269,10 @@ class Sweep:
                 yield "a sweep with a search cannot train its conditions together"
             self.together_config(self.seeds[0])
         for condition in self.conditions:
-            config = self.search_config(condition) if self.search else self.config(condition)
+            config = self.config(condition)
+            if self.search is not None:
+                config = self.search_config(condition)
+                self._check_draws(config, condition)
             modes = config.evaluation.modes
             if self.split == "replicate" and config.data.split.holdout:
                 yield (
@@ -318,6 +289,18 @@ class Sweep:
                         f"{measure} needs evaluation.modes to contain '{mode}', but condition "
                         f"'{condition.name}' has {modes}"
                     )
+
+
+def _seed_problems(seeds: object) -> Iterator[str]:
+    is_valid = isinstance(seeds, tuple) and all(map(_SEED.allows, seeds))
+    if not is_valid:
+        yield f"seeds = {seeds!r} must be integers from 0 to {FIRST_TUNING_SEED - 1}"
+    elif not seeds or len({*seeds}) < len(seeds):
+        yield f"seeds = {seeds} must be distinct and not empty"
+
+
+def _can_rise(values: Collection[object]) -> bool:
+    return all(map(_NUMBER.allows, values)) and len({*values}) > 1
 
 
 def load_sweep(where: str, package: str = "", names: Sequence[str] = ()) -> Sweep:

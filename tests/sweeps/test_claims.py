@@ -1,5 +1,7 @@
 """Measurements decide claims; missing runs leave them undecided."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,6 +94,21 @@ def test_empty_ranges_are_rejected():
         ValueError, match=r"Difference: more_than = 0 must be below less_than = -0\.1"
     ):
         Difference("icl", high="a", low="b", less_than=-0.1)
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (lambda: Difference("icl", high="a", low="a"), "must be two conditions, not 'a'"),
+        (lambda: Fades("icl", "a", by=math.nan), "Fades: by = nan must be a finite number"),
+        (lambda: AboveConstant("iwl", "a", by=math.inf), "AboveConstant: by = inf must be"),
+        (lambda: Coexistence((), 0.6, "a"), "must name at least one measure"),
+        (lambda: Coexistence(("icl",), math.nan, "a"), "Coexistence: above = nan must be"),
+    ],
+)
+def test_checks_that_decide_nothing_are_rejected(check, said):
+    with pytest.raises(ValueError, match=said):
+        check()
 
 
 def test_replicates_with_the_same_sequences_are_paired():

@@ -107,7 +107,13 @@ def test_the_commit_and_whether_the_registration_is_committed_are_recorded(tmp_p
     found = status([PLAIN], tmp_path / "runs")
     assert found["is_committed"] is True
     assert found["status"]["tiny"].endswith(f" as {made['hash'][:12]}")
-    git("rm", "--quiet", f"../{FILE}")
+    # Unlike the claims, the time is not part of the hash.
+    for name, forged in (("registered", "2020-01-01T00:00:00Z"), ("commit", "0" * 40)):
+        (tmp_path / "runs" / FILE).write_text(json.dumps({**made, name: forged}))
+        found = status([PLAIN], tmp_path / "runs")
+        assert found["is_committed"] is False
+        assert found["status"]["tiny"].endswith("(in no file at HEAD)")
+    git("rm", "--quiet", "--force", f"../{FILE}")
     other = register([SEARCHED], tmp_path / "other")
     assert other["commit"] == git("rev-parse", "HEAD").strip() + "-dirty"
 

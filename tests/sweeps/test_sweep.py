@@ -111,6 +111,40 @@ WRONG = {
         dataclasses.replace(SWEEP, measures=("train/accuracy",)),
         "no measure 'train/accuracy'",
     ),
+    "value of a draw out of range": (
+        with_search(space={"data.sequences.p_bursty": (0.5, 5)}),
+        r"(?s)the search, condition 'p=0': .*data\.sequences\.p_bursty = .* must be a number >= 0",
+    ),
+    "mistyped option of a search": (
+        with_search(space={"training.optimizer.learning_ratez": (0.1, 1)}),
+        "search.space: training.optimizer.learning_ratez must be one of",
+    ),
+    "mistyped option of a section": (
+        with_search(space={"data.split.num_rar": (10, 20)}),
+        "search.space: data.split.num_rar must be one of .*data.split",
+    ),
+    "range of words": (
+        with_search(space={"training.optimizer.learning_rate": "ab"}),
+        "learning_rate = 'ab' must be .low, high.",
+    ),
+    "range of one number": (
+        with_search(space={"training.optimizer.learning_rate": 3.0}),
+        "learning_rate = 3.0 must be .low, high.",
+    ),
+    "one seed": (dataclasses.replace(SWEEP, seeds=3), "seeds = 3 must be integers from 0 to 999"),
+    "seeds as words": (
+        dataclasses.replace(SWEEP, seeds=("0", "1")),
+        r"seeds = \('0', '1'\) must be integers from 0 to 999",
+    ),
+    "no measures": (dataclasses.replace(SWEEP, measures=()), "measures must not be empty"),
+    "trend over equal values": (
+        with_conditions(Condition("p=0", {}, 1.0), Condition("p=1", {}, 1.0)),
+        r"has a trend, but values \[1.0, 1.0\] must be numbers that differ",
+    ),
+    "trend over an unknown value": (
+        with_conditions(Condition("p=0", {}, 0.0), Condition("p=1", {}, float("nan"))),
+        r"has a trend, but values \[0.0, nan\] must be",
+    ),
     "search over shapes": (
         with_search(space={"model.num_layers": (1, 3)}),
         "search.space: model.num_layers must be one of",
@@ -201,6 +235,22 @@ def test_a_search_draws_once_from_each_part_of_a_range():
         parts = sorted(8 * place for place in places)
         assert all(index - 0.3 <= part <= index + 1.3 for index, part in enumerate(parts))
     assert all(isinstance(one["training.optimizer.warmup_steps"], int) for one in settings)
+
+
+def test_counts_are_rounded():
+    space = {"data.sequences.label_multiplicity": (1, 10), "data.sequences.p_bursty": (0.1, 1)}
+    sweep = with_search(space=space)
+    sweep.check()
+    for one in sweep.search.settings():
+        assert type(one["data.sequences.label_multiplicity"]) is int
+        assert type(one["data.sequences.p_bursty"]) is float
+
+
+def test_more_replicates_keep_the_seeds_of_a_sweep():
+    sweep = dataclasses.replace(SWEEP, seeds=(3, 7, 11))
+    assert [sweep.with_replicates(count).seeds for count in (1, 3, 5)] == [
+        (3,), (3, 7, 11), (3, 7, 11, 12, 13)
+    ]  # fmt: skip
 
 
 def test_draws_are_log_uniform_and_independent_between_options():
