@@ -29,6 +29,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _sweeps() -> list[Sweep]:
+    if not _FINDINGS.value:
+        raise SweepError(f"--findings must name at least one of {', '.join(files.FINDINGS)}")
     unknown = [name for name in _FINDINGS.value if name not in files.FINDINGS]
     if unknown:
         allowed = ", ".join(files.FINDINGS)

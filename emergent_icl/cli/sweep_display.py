@@ -132,6 +132,10 @@ class SweepDisplay(Watcher):
         """See Watcher."""
         say(f"started   {job.name}")
 
+    def waits(self, failure: Failure) -> None:
+        """See Watcher."""
+        say(f"waits     {failure.job.name}  ({', '.join(failure.lines)})")
+
     def ended(self, job: Job, failure: Failure | None) -> None:
         """See Watcher."""
         self._done[job.name] = fraction_done(job)

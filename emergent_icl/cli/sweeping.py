@@ -35,7 +35,10 @@ _count = functools.partial(flags.DEFINE_integer, lower_bound=0)
 _positive = functools.partial(flags.DEFINE_integer, lower_bound=1)
 _SEEDS = _count("seeds", 0, "Replicates of each condition; 0: the sweep's own number.")
 _WORKERS = _count("workers", 0, "Programs at a time; 0: one per GPU, otherwise one per core.")
-_RUNS = _count("runs_per_program", 0, "Runs per program; 0: all of a condition, or of its search.")
+_RUNS = _count(
+    "runs_per_program", 0, "Runs per program; 0: all of a condition, or of its search. Sweeps that "
+    "train their conditions together always have one program per seed.",
+)  # fmt: skip
 _PLAN = flags.DEFINE_boolean("plan", False, "Print every run with its estimated time and exit.")
 _STATUS = flags.DEFINE_boolean("status", False, "Print the state of every program and exit.")
 _REGISTER = flags.DEFINE_boolean(
@@ -83,7 +86,7 @@ def launch(
     """
     with console.command(argv, SweepError, PlaceError):
         root, changes = Workdir(_WORKDIR.value).path, _changes(_SET.value)
-        sweeps = [sweep.with_base_options(changes) for sweep in find_sweeps()]
+        sweeps = [_changed(sweep, changes) for sweep in find_sweeps()]
         if _SEEDS.value:
             sweeps = [sweep.with_replicates(_SEEDS.value) for sweep in sweeps]
         sweeps, kept = registration.as_registered(sweeps, root)
@@ -224,6 +227,14 @@ def _job_states() -> Callable[[Workdir], str]:
         return f"{alive.get(job.id, sweep_display.ENDED).lower()} (job {job.id})" if job else ""
 
     return state
+
+
+def _changed(sweep: Sweep, changes: Mapping[str, Any]) -> Sweep:
+    """The sweep with options set in its base; raises SweepError if that has no effect."""
+    for path in changes:
+        if all(path in condition.overrides for condition in sweep.conditions):
+            raise SweepError(f"--set={path}: every condition of sweep '{sweep.name}' sets it")
+    return sweep.with_base_options(changes)
 
 
 def _changes(words: Sequence[str]) -> dict[str, Any]:

@@ -54,9 +54,12 @@ def main(argv: Sequence[str]) -> None:
         num_sequences = config.evaluation.num_sequences
         try:
             found = decompose(answers)
-            deviations = {one: found.deviations(one, num_sequences) for one in numbers}
         except ValueError as error:
             console.fail(str(error))
+        try:
+            deviations = {one: found.deviations(one, num_sequences) for one in numbers}
+        except ValueError as error:
+            console.fail(f"--num_holdout: {error}")
         num_splits, num_seeds, _ = answers.is_correct.shape
         title = (
             f"{config.name}: standard deviation of ICL (mean {found.accuracy:.3f}) on "

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -46,7 +47,10 @@ def call_file(where: str, function: str, package: str = "", names: Collection[st
         module = importlib.import_module(f"{package}.{name}") if name in names else _import(path)
         if not callable(getattr(module, function, None)):
             raise FileError(f"it has no function {function}")
-        return getattr(module, function)(*([preset] if colon else []))
+        found = getattr(module, function)
+        if colon and not inspect.signature(found).parameters:
+            raise FileError(f"it has no presets, such as '{preset}'")
+        return found(*([preset] if colon else []))
     except Exception as error:  # The user's file may raise anything.
         raise FileError(f"{what}: {_reason(error, str(path))}") from error
 

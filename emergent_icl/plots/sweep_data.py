@@ -147,6 +147,11 @@ def is_map(sweep: Json) -> bool:
     return not isinstance(sweep["axis"], str)
 
 
+def is_over_training(sweep: Json) -> bool:
+    """Whether its panel in the summary shows curves over training instead of final values."""
+    return not is_map(sweep) and (sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1)
+
+
 def is_ordered(conditions: Mapping[str, Json]) -> bool:
     """Whether conditions have numeric values."""
     return len(conditions) > 1 and all(is_number(one["value"]) for one in conditions.values())

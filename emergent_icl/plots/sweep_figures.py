@@ -116,6 +116,7 @@ def summary_figure(results: Json) -> Figure:
     sweeps, verdicts = results["sweeps"], results["verdicts"]
     columns = min(SMALL_COLUMNS, len(sweeps))
     figure, panels = _panels(len(sweeps), columns, SMALL_WIDTH, SMALL_HEIGHT, 0.8)
+    bands = ", bands: 95% intervals" * any(map(data.is_over_training, sweeps.values()))
     ends = []
     for axes, (name, sweep) in zip(panels, sweeps.items(), strict=False):
         if data.is_map(sweep):
@@ -134,9 +135,9 @@ def summary_figure(results: Json) -> Figure:
         figure,
         f"{data.context_text(results)}, {data.replicates_text(results)}. Values at the end of "
         "training, or over training if the x-axis shows steps. Points: individual runs; lines and "
-        "bars: means over seeds. ICL: in-context accuracy on held-out classes; IWL: in-weights "
-        "accuracy without support. Fine dots: chance in context, and the accuracy of always "
-        "predicting the most frequent label if above chance (constant). "
+        f"bars: means over seeds{bands}. ICL: in-context accuracy on held-out classes; IWL: "
+        "in-weights accuracy without support. Fine dots: chance in context, and the accuracy of "
+        "always predicting the most frequent label if above chance (constant). "
         f"{data.registrations_text(results)}.",
     )
     _label_ends(figure, panels, ends)
@@ -148,9 +149,9 @@ def _draw_summary(axes: Axes, sweep: Json) -> list[EndLabel]:
 
     Only measures in [0, 1], if there are any: others have other units.
     """
-    is_over_training = sweep.get("plot") == "curves" or len(sweep["conditions"]) == 1
     measures = list(filter(is_share, sweep["measures"])) or sweep["measures"]
-    ends = (_draw_over_training if is_over_training else _draw_ends)(axes, sweep, measures)
+    draw = _draw_over_training if data.is_over_training(sweep) else _draw_ends
+    ends = draw(axes, sweep, measures)
     if "icl" in measures:
         _draw_levels(axes, data.levels(sweep["conditions"], "icl", {}))
     return ends
@@ -188,7 +189,9 @@ def _draw_over_training(axes: Axes, sweep: Json, measures: Sequence[str]) -> lis
     looks = data.measure_looks(measures)
     for index, (name, condition) in enumerate(data.in_order(sweep["conditions"]).items()):
         for measure in measures:
-            look = looks[measure]._replace(dashes=data.DASHES[index % len(data.DASHES)])
+            # Without markers: points are individual runs.
+            dashes = data.DASHES[index % len(data.DASHES)]
+            look = looks[measure]._replace(dashes=dashes, marker="")
             is_alone = len(sweep["conditions"]) == 1
             text = look.short if is_alone else f"{look.short}, {name}"
             labels += _draw_curve(axes, condition, measure, look, text)

@@ -292,9 +292,11 @@ class Sweep:
 
 
 def _seed_problems(seeds: object) -> Iterator[str]:
-    is_valid = isinstance(seeds, tuple) and all(map(_SEED.allows, seeds))
-    if not is_valid:
-        yield f"seeds = {seeds!r} must be integers from 0 to {FIRST_TUNING_SEED - 1}"
+    found = seeds if isinstance(seeds, tuple) else (seeds,)
+    if wrong := [seed for seed in found if not _SEED.allows(seed)]:
+        yield f"seeds must be integers from 0 to {FIRST_TUNING_SEED - 1}, not {wrong[0]!r}"
+    elif not isinstance(seeds, tuple):
+        yield f"seeds = {seeds!r} must be a tuple of integers"
     elif not seeds or len({*seeds}) < len(seeds):
         yield f"seeds = {seeds} must be distinct and not empty"
 

@@ -214,6 +214,12 @@ def test_reproduce_judges_findings_on_glyphs(tmp_path):
             "training.num_steps = 'many' must be",
         ),
         (
+            "sweep",
+            ("--sweep=tests/tiny_sweep.py", "--set=data.sequences.p_bursty=0.3"),
+            "--set=data.sequences.p_bursty: every condition of sweep 'tiny' sets it",
+        ),
+        ("reproduce", ("--findings=",), "--findings must name at least one of burstiness, classes"),
+        (
             "reproduce",
             ("--findings=burstines",),
             "--findings: burstines is unknown (allowed: burstiness, classes",

@@ -132,3 +132,11 @@ def test_invalid_blocks_are_reported_and_the_page_is_unchanged(page, said, tmp_p
     with pytest.raises(ValueError, match=r"page\.md: .*" + said):
         filled(path, results)
     assert path.read_text() == page
+
+
+def test_a_file_without_results_is_named(tmp_path):
+    results, page = tmp_path / "results.json", tmp_path / "page.md"
+    results.write_text('{"sweeps": {}}')
+    page.write_text("<!-- results: verdicts -->\n<!-- /results -->\n")
+    with pytest.raises(ValueError, match=r"results\.json lacks verdicts: is it a results.json"):
+        filled(page, results)

@@ -217,6 +217,15 @@ def test_any_metric_can_be_a_measure():
     assert "flip/accuracy" in texts(summary)
 
 
+def test_markers_in_the_summary_are_single_runs():
+    figure = summary()
+    curves_of = figure.axes[FINDINGS.index("transience")]
+    assert curves_of.lines
+    assert {line.get_marker() for line in curves_of.lines} <= {"", "None", "x"}
+    said = " ".join(figure.get_supxlabel().split())
+    assert "Points: individual runs; lines and bars: means over seeds, bands: 95% int" in said
+
+
 def test_the_summary_shows_each_run_and_each_mean():
     axes = summary().axes[0]
     conditions = RESULTS["sweeps"]["burstiness"]["conditions"].values()

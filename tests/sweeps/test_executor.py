@@ -159,31 +159,98 @@ def test_completed_runs_of_an_equal_sweep_are_not_repeated(tmp_path, monkeypatch
 
 
 def test_a_job_that_cannot_start_fails_and_the_others_continue(tmp_path, monkeypatch):
-    """One log is not writable; another folder has a running job without a launcher."""
+    """One log is not writable."""
 
     def plan():
         return make_jobs(tiny_sweep.seeded([tiny_sweep.get_sweep()], (0, 1)), tmp_path, 1)
 
-    first, second, third, fourth = plan()
-    for one in (third, fourth):
+    first, *others = plan()
+    for one in others:
         finish(one, Ends(icl=0.5))
     (first.workdir.path / "train.log").mkdir(parents=True)
-    second.workdir.path.mkdir()
-    with _locked(second.workdir.path / "train.log") as log:
-        runs = subprocess.Popen(["sleep", "60"], stdout=log)
     monkeypatch.setattr("subprocess.Popen", None)
     watcher = Ended()
+    failures = run_jobs(plan, LocalProcesses(machine_slots(1), train), watcher, lambda: None)
+    assert [one.job.name for one in failures] == [first.name] == watcher.failed
+    assert failures[0].how == "not started"
+    assert "Is a directory" in failures[0].lines[0]
+
+
+@pytest.mark.parametrize("completes", [True, False])
+def test_a_job_of_another_command_is_waited_for(completes, tmp_path, monkeypatch):
+    """It completes there, and what waited for it starts here; or it stops, and starts here."""
+    sweep = dataclasses.replace(
+        tiny_sweep.get_sweep("searched"),
+        conditions=tiny_sweep.get_sweep().conditions[:1],
+    )
+    ends = Ends(icl={"draw=0": 0.5, "draw=1": 0.7, "seed=0": 0.6})
+
+    def plan():
+        return make_jobs(tiny_sweep.seeded([sweep], (0,)), tmp_path)
+
+    search, runs = plan()
+    search.workdir.path.mkdir(parents=True)
+    with _locked(search.workdir.log) as log:
+        elsewhere = subprocess.Popen(["sleep", "60"], stdout=log)
+    started = []
+
+    def start(words, **settings):
+        job = next(one for one in plan() if str(one.workdir.path) in words)
+        started.append(job.name)
+        finish(job, ends)
+        return _Done()
+
+    class Waiting(Ended):
+        said = 0
+
+        def waits(self, failure):
+            self.said += 1
+            assert "another command's job is still running in" in failure.lines[0]
+            # Files of the running job are unchanged.
+            assert [path.name for path in search.workdir.path.iterdir()] == ["train.log"]
+            if completes:
+                finish(search, ends)
+            elsewhere.kill()
+            elsewhere.wait()
+
+    monkeypatch.setattr("subprocess.Popen", start)
+    watcher = Waiting()
     try:
         failures = run_jobs(plan, LocalProcesses(machine_slots(1), train), watcher, lambda: None)
     finally:
-        runs.kill()
-        runs.wait()
-    assert [one.job.name for one in failures] == [first.name, second.name] == watcher.failed
-    assert [one.how for one in failures] == ["not started", "not started"]
-    assert "Is a directory" in failures[0].lines[0]
-    assert "another command's job is still running in" in failures[1].lines[0]
-    # Files of the running job are unchanged.
-    assert [path.name for path in second.workdir.path.iterdir()] == ["train.log"]
+        elsewhere.kill()
+        elsewhere.wait()
+    assert failures == watcher.failed == []
+    assert (watcher.said, watcher.names) == (1, [search.name, runs.name])
+    assert started == ([runs.name] if completes else [search.name, runs.name])
+
+
+class _Stopping:
+    """A process that ends with a status after a request to stop."""
+
+    def __init__(self, status):
+        self.status = status
+
+    def send_signal(self, number):
+        assert number == signal.SIGTERM
+
+    def wait(self, timeout):
+        return self.status
+
+
+def test_runs_that_could_not_be_saved_are_named(tmp_path, monkeypatch):
+    """They were asked to stop; the disk is full for one of them, and one had just crashed."""
+    jobs = make_jobs(tiny_sweep.seeded([tiny_sweep.get_sweep()], (0, 1)), tmp_path, 1)
+    statuses = iter([128 + signal.SIGTERM, 1, -signal.SIGTERM, -signal.SIGSEGV])
+    monkeypatch.setattr("subprocess.Popen", lambda *words, **settings: _Stopping(next(statuses)))
+    place = LocalProcesses(machine_slots(4), train)
+    assert list(place.start(jobs).values()) == [None] * 4
+    said = place.leave()
+    assert said.startswith("Stopped; every run is saved except ")
+    saved, full, early, crashed = jobs
+    for job, status in ((full, 1), (crashed, -signal.SIGSEGV)):
+        assert f"{job.name} (exit status {int(status)}, see {job.workdir.log})" in said
+    assert all(job.name not in said for job in (saved, early))
 
 
 def test_runs_whose_settings_differ_from_the_chosen_ones_fail(tmp_path, monkeypatch):

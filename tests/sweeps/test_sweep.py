@@ -53,6 +53,13 @@ def test_an_unknown_file_or_preset_is_named(where, said):
         load_sweep(where)
 
 
+def test_a_file_without_presets_says_so(tmp_path):
+    path = tmp_path / "plain.py"
+    path.write_text("def get_sweep():\n    return None\n")
+    with pytest.raises(SweepError, match="it has no presets, such as 'foo'"):
+        load_sweep(f"{path}:foo")
+
+
 def with_conditions(*conditions):
     return dataclasses.replace(SWEEP, conditions=conditions)
 
@@ -131,10 +138,14 @@ WRONG = {
         with_search(space={"training.optimizer.learning_rate": 3.0}),
         "learning_rate = 3.0 must be .low, high.",
     ),
-    "one seed": (dataclasses.replace(SWEEP, seeds=3), "seeds = 3 must be integers from 0 to 999"),
+    "one seed": (dataclasses.replace(SWEEP, seeds=3), "seeds = 3 must be a tuple of integers"),
     "seeds as words": (
         dataclasses.replace(SWEEP, seeds=("0", "1")),
-        r"seeds = \('0', '1'\) must be integers from 0 to 999",
+        "seeds must be integers from 0 to 999, not '0'",
+    ),
+    "seeds of searches": (
+        SWEEP.with_replicates(2000),
+        "seeds must be integers from 0 to 999, not 1000$",
     ),
     "no measures": (dataclasses.replace(SWEEP, measures=()), "measures must not be empty"),
     "trend over equal values": (

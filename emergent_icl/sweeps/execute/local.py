@@ -15,6 +15,8 @@ from emergent_icl.training.settings import GPU_VARIABLE, visible_gpus
 
 # Time for a job to save its state after a request to stop.
 GRACE_SECONDS = 120
+# Exit status of a job after a request to stop: once saved, or before training began.
+_SAVED = (128 + signal.SIGTERM, -signal.SIGTERM)
 _MEMORY_VARIABLE = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
@@ -67,14 +69,18 @@ class LocalProcesses:
             one.process.send_signal(signal.SIGTERM)
         deadline, unsaved = time.monotonic() + GRACE_SECONDS, []
         for one in running:
+            how = ""
             try:
-                one.process.wait(max(deadline - time.monotonic(), 0))
+                status = one.process.wait(max(deadline - time.monotonic(), 0))
+                if status not in _SAVED and not one.job.is_complete():
+                    how = f"exit status {status}, see {one.job.workdir.log}"
             except subprocess.TimeoutExpired:
                 one.process.kill()
                 one.process.wait()
-                unsaved.append(one.job.name)
+                how = f"killed after {GRACE_SECONDS} s"
+            unsaved += [f"{one.job.name} ({how})"] if how else []
             one.log.close()
-        but = f" except {', '.join(unsaved)} (killed after {GRACE_SECONDS} s)" if unsaved else ""
+        but = f" except {', '.join(unsaved)}" if unsaved else ""
         return f"Stopped; every run is saved{but}."
 
     def _start(self, job: Job) -> None:

@@ -26,6 +26,11 @@ class Failure(NamedTuple):
     job: Job
     how: str
     lines: tuple[str, ...]
+    is_elsewhere: bool = False  # Another command is running it, and may complete it.
+
+
+class RunsElsewhereError(WorkdirError):
+    """Another command's job is running in a work directory."""
 
 
 class Watcher:
@@ -36,6 +41,9 @@ class Watcher:
 
     def started(self, job: Job) -> None:
         """Called after a job was started."""
+
+    def waits(self, failure: Failure) -> None:
+        """Called once for a job that another command is running."""
 
     def ended(self, job: Job, failure: Failure | None) -> None:
         """Called after a job ended; `failure` is None if it is complete."""
@@ -82,6 +90,9 @@ def run_jobs(
 ) -> list[Failure]:
     """Runs all incomplete jobs; returns those that failed, in order.
 
+    A job that another command is running is started again once it has stopped there, unless it is
+    complete by then.
+
     Args:
       find_jobs: returns all jobs in the order in which to start them; called again after a job
         ends, since others may have waited for it.
@@ -89,7 +100,7 @@ def run_jobs(
       watcher: notified of events.
       stop_requested: polled; if it returns a signal, Stopped is raised.
     """
-    running: dict[str, Job] = {}
+    running, elsewhere = dict[str, Job](), dict[str, Job]()
     failures: dict[str, Failure] = {}
 
     def end(job: Job, failure: Failure | None) -> None:
@@ -101,13 +112,20 @@ def run_jobs(
     try:
         while True:
             started = place.start(waiting) if waiting else {}
+            left = [one for one in waiting if one.name not in started]
             for job in [one for one in waiting if one.name in started]:
-                if started[job.name] is None:
+                if (failure := started[job.name]) is None:
                     running[job.name] = job
+                    elsewhere.pop(job.name, None)
                     watcher.started(job)
+                elif failure.is_elsewhere:
+                    left.append(job)
+                    if job.name not in elsewhere:
+                        watcher.waits(failure)
+                    elsewhere[job.name] = job
                 else:
-                    end(job, started[job.name])
-            waiting = [one for one in waiting if one.name not in started]
+                    end(job, failure)
+            waiting = left
             if not running and not waiting:
                 return list(failures.values())
             next_look = time.monotonic() + max(place.poll_seconds, POLL_SECONDS)
@@ -119,7 +137,10 @@ def run_jobs(
             ended = place.ended()
             for name, failure in ended.items():
                 end(running.pop(name), failure)
-            if ended:
+            completed = [name for name, job in elsewhere.items() if job.is_complete()]
+            for name in completed:
+                end(elsewhere.pop(name), None)
+            if ended or completed:
                 waiting = _ready(find_jobs(), {*running, *failures})
     finally:
         place.leave()
@@ -138,7 +159,8 @@ def attempt(job: Job, start: Callable[[Job], None]) -> Failure | None:
         job.workdir.make()
         start(job)
     except (OSError, WorkdirError) as error:
-        return Failure(job, "not started", (str(error),))
+        is_elsewhere = isinstance(error, RunsElsewhereError)
+        return Failure(job, "not started", (str(error),), is_elsewhere)
     return None
 
 
@@ -152,7 +174,7 @@ def failure_of(job: Job, how: str) -> Failure | None:
 
 
 def own_log(workdir: Workdir, patience_seconds: float = 1.0) -> IO[bytes]:
-    """Opens and locks a job's log; raises WorkdirError if another command's job is running there.
+    """Opens and locks a job's log; raises RunsElsewhereError if another command's job has it.
 
     Child processes inherit the lock with the file, so it lasts as long as the job, even if the
     launcher is killed.
@@ -160,7 +182,7 @@ def own_log(workdir: Workdir, patience_seconds: float = 1.0) -> IO[bytes]:
     log = workdir.log.open("ab")
     if not try_lock(log, patience_seconds):
         log.close()
-        raise WorkdirError(f"another command's job is still running in {workdir.path}")
+        raise RunsElsewhereError(f"another command's job is still running in {workdir.path}")
     return log
 
 
