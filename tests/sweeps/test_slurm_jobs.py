@@ -116,6 +116,17 @@ def test_a_later_command_adopts_queued_jobs(cluster, tmp_path):
     assert jobs.leave() == "2 jobs keep running (to cancel them: scancel 1_0 1_1)."
 
 
+def test_commands_submit_one_after_the_other(cluster, tmp_path):
+    fcntl = pytest.importorskip("fcntl")  # Windows has no such locks.
+    all_ = tiny_jobs(tmp_path)
+    (tmp_path / "slurm").mkdir()
+    with (tmp_path / "slurm" / ".lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert SlurmJobs(tmp_path, Request(), train).start(all_) == {}
+        assert not (cluster / "count").exists()
+    assert SlurmJobs(tmp_path, Request(), train).start(all_) == dict.fromkeys(names(all_))
+
+
 def test_failed_jobs_are_resubmitted_only_on_request(cluster, tmp_path):
     all_ = tiny_jobs(tmp_path)
     SlurmJobs(tmp_path, Request(), train).start(all_)

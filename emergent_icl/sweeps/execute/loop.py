@@ -100,50 +100,66 @@ def run_jobs(
       watcher: notified of events.
       stop_requested: polled; if it returns a signal, Stopped is raised.
     """
-    running, elsewhere = dict[str, Job](), dict[str, Job]()
-    failures: dict[str, Failure] = {}
-
-    def end(job: Job, failure: Failure | None) -> None:
-        if failure is not None:
-            failures[job.name] = failure
-        watcher.ended(job, failure)
-
-    waiting = _ready(find_jobs(), ())
+    jobs = _Jobs(find_jobs, place, watcher)
     try:
-        while True:
-            started = place.start(waiting) if waiting else {}
-            left = [one for one in waiting if one.name not in started]
-            for job in [one for one in waiting if one.name in started]:
-                if (failure := started[job.name]) is None:
-                    running[job.name] = job
-                    elsewhere.pop(job.name, None)
-                    watcher.started(job)
-                elif failure.is_elsewhere:
-                    left.append(job)
-                    if job.name not in elsewhere:
-                        watcher.waits(failure)
-                    elsewhere[job.name] = job
-                else:
-                    end(job, failure)
-            waiting = left
-            if not running and not waiting:
-                return list(failures.values())
+        while jobs.start():
             next_look = time.monotonic() + max(place.poll_seconds, POLL_SECONDS)
             while time.monotonic() < next_look:
                 if signal_number := stop_requested():
-                    raise Stopped(signal_number, place.leave(), list(failures.values()))
+                    raise Stopped(signal_number, place.leave(), list(jobs.failures.values()))
                 time.sleep(POLL_SECONDS)
-            watcher.polled(list(running.values()))
-            ended = place.ended()
-            for name, failure in ended.items():
-                end(running.pop(name), failure)
-            completed = [name for name, job in elsewhere.items() if job.is_complete()]
-            for name in completed:
-                end(elsewhere.pop(name), None)
-            if ended or completed:
-                waiting = _ready(find_jobs(), {*running, *failures})
+            jobs.poll()
+        return list(jobs.failures.values())
     finally:
         place.leave()
+
+
+class _Jobs:
+    """The incomplete jobs of a loop: waiting, running here, running elsewhere, or failed."""
+
+    def __init__(
+        self, find_jobs: Callable[[], Sequence[Job]], place: Place, watcher: Watcher
+    ) -> None:
+        self._find_jobs, self._place, self._watcher = find_jobs, place, watcher
+        self._running, self._elsewhere = dict[str, Job](), dict[str, Job]()
+        self.failures: dict[str, Failure] = {}
+        self._waiting = _ready(find_jobs(), ())
+
+    def start(self) -> bool:
+        """Starts as many jobs as fit; returns whether any is running or waiting."""
+        started = self._place.start(self._waiting) if self._waiting else {}
+        tried = [job for job in self._waiting if job.name in started]
+        self._waiting = [job for job in self._waiting if job.name not in started]
+        for job in tried:
+            if (failure := started[job.name]) is None:
+                self._running[job.name] = job
+                self._elsewhere.pop(job.name, None)
+                self._watcher.started(job)
+            elif failure.is_elsewhere:
+                self._waiting.append(job)
+                if job.name not in self._elsewhere:
+                    self._watcher.waits(failure)
+                self._elsewhere[job.name] = job
+            else:
+                self._end(job, failure)
+        return bool(self._running or self._waiting)
+
+    def poll(self) -> None:
+        """Notes which jobs have ended here, or are complete elsewhere, and what may start now."""
+        self._watcher.polled(list(self._running.values()))
+        ended = self._place.ended()
+        for name, failure in ended.items():
+            self._end(self._running.pop(name), failure)
+        complete = [job for job in self._elsewhere.values() if job.is_complete()]
+        for job in complete:
+            self._end(self._elsewhere.pop(job.name), None)
+        if ended or complete:
+            self._waiting = _ready(self._find_jobs(), {*self._running, *self.failures})
+
+    def _end(self, job: Job, failure: Failure | None) -> None:
+        if failure is not None:
+            self.failures[job.name] = failure
+        self._watcher.ended(job, failure)
 
 
 def _ready(jobs: Sequence[Job], over: Collection[str]) -> list[Job]:

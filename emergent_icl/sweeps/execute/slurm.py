@@ -13,6 +13,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission
 
+from emergent_icl.runs.locks import try_lock
 from emergent_icl.runs.workdir import Workdir, WorkdirError, read_object
 from emergent_icl.sweeps.execute import loop
 from emergent_icl.sweeps.jobs import Job
@@ -99,9 +100,16 @@ class SlurmJobs:
 
     def start(self, jobs: Sequence[Job]) -> Mapping[str, loop.Failure | None]:
         """See Place; starts all jobs, since SLURM queues them."""
-        alive = self._alive()
-        if alive is None:
-            return {}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Another command may be about to submit the same jobs.
+        with (self._folder / ".lock").open("ab") as lock:
+            alive = self._alive() if try_lock(lock) else None
+            return {} if alive is None else self._start(jobs, alive)
+
+    def _start(
+        self, jobs: Sequence[Job], alive: Mapping[str, str]
+    ) -> Mapping[str, loop.Failure | None]:
+        """Finds jobs in the queue and submits the others; both write and read `job.json`."""
         started: dict[str, loop.Failure | None] = {}
         fresh: list[Job] = []
         for job in jobs:
