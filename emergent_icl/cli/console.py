@@ -1,6 +1,7 @@
 """Messages and errors of commands. The library itself prints nothing."""
 
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import jax
 import rich.progress
@@ -65,8 +66,9 @@ LESS_MEMORY = (
 
 
 def say(text: str) -> None:
-    """Prints plain text."""
-    CONSOLE.print(text)
+    """Prints plain text; see `printing`."""
+    with printing():
+        CONSOLE.print(text)
 
 
 def say_error(text: str) -> None:
@@ -74,8 +76,13 @@ def say_error(text: str) -> None:
     try:
         _errors.print(f"error: {text}")
     except OSError:
-        # Otherwise the interpreter would flush it again at exit and change the exit status.
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stderr = _nowhere()
+
+
+@functools.cache
+def _nowhere() -> TextIO:
+    """Replaces a closed stream, whose flush at exit would change the exit status."""
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def make_bar(*columns: str | rich.progress.ProgressColumn) -> rich.progress.Progress:
@@ -107,7 +114,8 @@ class _LongWork(contextlib.AbstractContextManager["_LongWork"]):
                 remaining = rich.progress.TimeRemainingColumn()
                 self._bar = make_bar(rich.progress.BarColumn(), remaining, "left")
                 self._bar.add_task(what, total=total, completed=done)
-                self._bar.start()
+                with printing():
+                    self._bar.start()
             else:
                 say(f"{what}: {done / total:.0%}")
 
@@ -116,7 +124,8 @@ class _LongWork(contextlib.AbstractContextManager["_LongWork"]):
 
     def _end(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with printing():
+                self._bar.stop()
             self._bar = None
 
 
@@ -127,11 +136,12 @@ def _prints() -> bool:
 
 @contextlib.contextmanager
 def printing() -> Iterator[None]:
-    """Inside, a closed pipe does not end the command, which still writes and exits with 1."""
+    """Inside, a closed output does not end the command, which still writes and exits with 1."""
     try:
         yield
     except (OSError, SystemExit):  # The latter is rich's answer to a closed pipe.
         _unwritten.append(Path("/dev/stdout"))
+        sys.stdout = _nowhere()
 
 
 def write(path: Path, save: Callable[[], Any]) -> Any:
@@ -143,8 +153,7 @@ def write(path: Path, save: Callable[[], Any]) -> Any:
         say_error(f"{path} was not written: {reason or error}")
         _unwritten.append(path)
         return None
-    with printing():
-        say(f"Written: {path}")
+    say(f"Written: {path}")
     return result
 
 

@@ -4,7 +4,8 @@ python -m experiments.pack RUN [--step=N] [--weights_only] [--output=FILE]
 
 The file holds the config, the newest checkpoint, and the metrics, but not the data. The command
 'unpack' reads it. The run may be training. With --weights_only, it can be opened elsewhere, but
-not resumed.
+not resumed. An existing file is replaced only if it holds the same run, and not by its weights
+alone if it can be resumed.
 """
 
 from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import Any
 
 import rich.progress
 
-from emergent_icl.cli.console import make_bar, say, say_error
+from emergent_icl.cli.console import make_bar, printing, say, say_error
 from emergent_icl.evaluation.metrics import ICL, IWL
 from emergent_icl.runs.progress import duration_text
 from emergent_icl.runs.records import Display, Record
@@ -31,7 +31,8 @@ class TrainingDisplay(Display):
 
     def close(self) -> None:
         """Ends the bar, so that other text can be printed."""
-        self._bar.stop()
+        with printing():
+            self._bar.stop()
 
     def started(self, facts: dict[str, Any]) -> None:
         """Prints the facts and starts the bar."""
@@ -44,7 +45,12 @@ class TrainingDisplay(Display):
         if first_step:
             say(f"{'resumed':>10}  after step {first_step}")
         self._task = self._bar.add_task("compiling", total=self._last_step, completed=first_step)
-        self._bar.start()
+        with printing():
+            self._bar.start()
+
+    def warned(self, text: str) -> None:
+        """Prints a warning."""
+        say(f"warning: {text}")
 
     def set_aside(self, step: int, why: str, place: Path) -> None:
         """Reports an unreadable checkpoint."""

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib
+import logging
 import os
 import platform
 import re
@@ -222,9 +223,15 @@ def available_cores() -> int:
 
 def make_deterministic(config: "ml_collections.ConfigDict") -> None:
     """Applies `training.deterministic`; `check` reports malformed configs later."""
-    from emergent_icl.runs.session import DETERMINISTIC_FLAG
+    from emergent_icl.runs.session import DETERMINISTIC_FLAG, deterministic_flag
 
-    flags = os.environ.get("XLA_FLAGS", "")
+    flags, given = os.environ.get("XLA_FLAGS", ""), deterministic_flag()
     with contextlib.suppress(AttributeError):
-        if config.training.deterministic and DETERMINISTIC_FLAG not in flags:
+        if config.training.deterministic and given is None:
             os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC_FLAG}=true".strip()
+        elif config.training.deterministic and not given:
+            logging.getLogger(__name__).warning(
+                "XLA_FLAGS has %s=false, which defeats training.deterministic = True on GPUs: the "
+                "last digits may differ between runs. Remove the flag, or set the option to False.",
+                DETERMINISTIC_FLAG,
+            )

@@ -13,6 +13,7 @@ To train one run with several processes, use `srun`, `mpirun`, or a TPU pod, or 
 
 import contextlib
 import functools
+import math
 import signal
 import sys
 import time
@@ -37,6 +38,9 @@ _MINUTES = flags.DEFINE_float(
     "max_minutes", None, "Save and exit, as on SIGTERM, this many minutes after the start.",
     lower_bound=0,
 )  # fmt: skip
+flags.register_validator(
+    _MINUTES.name, lambda given: given is None or math.isfinite(given), "must be finite"
+)
 _STOP_AFTER = flags.DEFINE_integer(
     "stop_after", None, "Save and exit, as on SIGTERM, after this step.", lower_bound=1
 )
@@ -102,8 +106,9 @@ def _say_result(result: loop.TrainResult, workdir: Workdir) -> None:
             "To train longer, add --config.training.num_steps=N to a command with --config (for "
             f"example {workdir.config})."
         )
-    tables.print_summary(result.summary)
-    if result.was_complete:
+    with console.printing():
+        tables.print_summary(result.summary)
+    if result.was_complete and workdir.learning_curves.exists():
         console.say(f"Figure: {workdir.learning_curves}")
     else:
         console.write(workdir.learning_curves, lambda: _draw(workdir))

@@ -16,7 +16,7 @@ from emergent_icl.plots import style
 from emergent_icl.plots.learning_curves import learning_curves_figure, levels_of
 from emergent_icl.runs.open import Run
 from emergent_icl.runs.provenance import citation, config_hash, short
-from emergent_icl.runs.records import Record, metrics_of
+from emergent_icl.runs.records import Record, is_evaluation, metrics_of
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.measures import is_share, metric_key
 from emergent_icl.training.replicas import make_replicas
@@ -119,12 +119,13 @@ def _recorded(workdir: Workdir, replica: str) -> _Recorded:
     config = alone(together, dict(named_overrides(together))[replica]) if replica else together
     records = metrics_of(workdir, replica)
     about = summary.get("replicas", {}).get(replica, {}) if replica else summary
-    state = "complete" if summary.get("step") == config.training.num_steps else "incomplete"
+    # The training of an incomplete run may be ahead of its last evaluation.
+    evaluated = list(filter(is_evaluation, records))
+    last = (evaluated or records or [{"step": 0}])[-1]["step"]
+    is_complete = evaluated and summary.get("step") == config.training.num_steps == last
+    state = "complete" if is_complete else "incomplete"
     if (step := about.get("diverged_at_step")) is not None:
         state = f"diverged at step {step}"
-    # The training of an incomplete run may be ahead of its last evaluation.
-    evaluated = [line for line in records if any(key.startswith("eval/") for key in line)]
-    last = (evaluated or records or [{"step": 0}])[-1]["step"]
     ends: dict[str, Any] = {"state": state, "step": last}
     for name, measure in MEASURES.items():
         key = metric_key(measure)

@@ -20,5 +20,8 @@ def get_config(where: str) -> ConfigDict:
     path = Path(os.path.expanduser(where))
     stored = read_config(path) if path.suffix == ".json" else Workdir(where).read_config()
     config = base.get_config().unlock()
-    config.update(stored)
+    try:
+        config.update(stored)
+    except (TypeError, AttributeError):  # A value of the wrong type, which `check` names.
+        return stored
     return config.lock()

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 import re
+import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -161,14 +162,10 @@ class CheckpointStore:
                         f"{jax.tree_util.keystr(path)} is {found.dtype} {list(found.shape)}, not "
                         f"{leaf.dtype} {list(leaf.shape)}"
                     )
-            about.pop("weights", None)
-            # Older checkpoints have neither a checksum nor an identity.
+            about = {name: about[name] for name in about.keys() - {"weights", "identity"}}
+            # Older checkpoints have no checksum.
             if about.pop("checksum", None) not in (None, checksum(state)):
                 raise ValueError("its checksum does not match")
-            found, config, known = about.pop("identity", None), self._config, (None, self._identity)
-            # An equivalent config may be written differently.
-            if config is not None and found not in known and found not in identities(config):
-                raise ValueError("it belongs to a run with another config")
             if int(state.step[0]) != step:
                 raise ValueError(f"it contains the state of step {int(state.step[0])}")
             return state, Progress(**about)
@@ -192,7 +189,7 @@ class CheckpointStore:
             return self._about(step).get(_WEIGHTS_ONLY, False)
 
     def _whole(self, step: int) -> tuple[TrainState, dict[str, Any]]:
-        """Any run's checkpoint as dictionaries of arrays, with intact weights, and its JSON."""
+        """A checkpoint as dictionaries of arrays, with intact weights, and its JSON."""
         with self._reading(step):
             found, about = self._state(step), self._about(step)
             # Orbax restores an empty dictionary as None.
@@ -238,32 +235,36 @@ class CheckpointStore:
     def newest(self, template: Any) -> Found | None:
         """Reads the newest valid checkpoint, see `restore`; None if there are no checkpoints.
 
+        Removes what killed saves left, so only the command that trains the run may call it.
+
         Raises:
           CheckpointError: none is valid, the newest holds weights only, or one cannot be opened at
             present.
         """
-        bad: dict[int, str] = {}
+        found, bad = None, dict[int, str]()
         for step in reversed(self.steps()):
             self._check_access(step)
             try:
                 found = Found(*self.restore(step, template), bad)
+                break
             except CheckpointError as error:
                 bad[step] = _in_a_line(error.__cause__ or error)
-            else:
-                if self.holds_weights_only(step):
-                    raise CheckpointError(
-                        f"the checkpoint of step {step} in {self._folder} holds weights only: this "
-                        "run can be opened, but not resumed. To start a new run from its weights, "
-                        "use training.initial.run and another --workdir."
-                    )
-                return found
-        if bad:
+        if found and self.holds_weights_only(step := int(found.state.step[0])):
+            raise CheckpointError(
+                f"the checkpoint of step {step} in {self._folder} holds weights only: this run can "
+                "be opened, but not resumed. To start a new run from its weights, use "
+                "training.initial.run and another --workdir."
+            )
+        if bad and not found:
             why = "".join(f"\n  step {step}: {why}" for step, why in bad.items())
             raise CheckpointError(
                 f"no checkpoint in {self._folder} can be read:{why}\n"
                 "To start over, use another --workdir or remove that folder."
             )
-        return None
+        # Orbax replaces only an incomplete checkpoint of the step that it saves.
+        for path in self._folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+        return found
 
     def set_aside(self, step: int) -> Path:
         """Moves a checkpoint to another folder; returns its new path."""
@@ -277,10 +278,9 @@ class CheckpointStore:
     def _check_access(self, step: int) -> None:
         """Raises CheckpointError if a file cannot be opened, which is no sign of damage."""
         try:
-            for path in (self._folder / str(step)).rglob("*"):
-                if path.is_file():
-                    with path.open("rb") as file:
-                        file.read(1)
+            for path in filter(Path.is_file, (self._folder / str(step)).rglob("*")):
+                with path.open("rb") as file:
+                    file.read(1)
         except OSError as error:
             raise CheckpointError(
                 f"the checkpoint of step {step} cannot be opened: {error.strerror}: "
@@ -291,7 +291,13 @@ class CheckpointStore:
         return self._read(step, state=ocp.args.StandardRestore(template)).state
 
     def _about(self, step: int) -> dict[str, Any]:
-        return dict(self._read(step, progress=ocp.args.JsonRestore()).progress)
+        """The JSON of a checkpoint; raises ValueError if it is from another config."""
+        about = dict(self._read(step, progress=ocp.args.JsonRestore()).progress)
+        # An equivalent config may be written differently. Older checkpoints have no identity.
+        found, config, known = about.get("identity"), self._config, (None, self._identity)
+        if config is not None and found not in known and found not in identities(config):
+            raise ValueError("it belongs to a run with another config")
+        return about
 
     def _read(self, step: int, **content: Any) -> Any:
         own = jax.process_index()  # Read without waiting for other processes.
@@ -318,6 +324,8 @@ class _Retention(NamedTuple):
 
 def _manager(retention: _Retention) -> ocp.CheckpointManager:
     count = jax.process_count()
+    # With named processes, Orbax synchronizes without the devices.
+    processes = set(range(count)) if count > 1 else None
     options = ocp.CheckpointManagerOptions(
         preservation_policy=retention,
         create=False,
@@ -327,10 +335,7 @@ def _manager(retention: _Retention) -> ocp.CheckpointManager:
         async_options=ocp.options.AsyncOptions(
             timeout_secs=PATIENCE_SECONDS, create_directories_asynchronously=False
         ),
-        # With named processes, Orbax synchronizes without the devices.
-        multiprocessing_options=ocp.options.MultiprocessingOptions(
-            active_processes=set(range(count)) if count > 1 else None
-        ),
+        multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=processes),
     )
     return ocp.CheckpointManager(retention.folder, options=options)
 

@@ -1,5 +1,7 @@
 """Stored results of `evaluate`, one file per run, step, and set of options."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,14 @@ from emergent_icl.config.identity import differing_options, identity
 from emergent_icl.data.task import fewshot_options
 from emergent_icl.evaluation.metrics import Results
 from emergent_icl.runs.checkpoints import checksum
+from emergent_icl.runs.locks import try_lock
 from emergent_icl.runs.open import Run
 from emergent_icl.runs.workdir import Workdir, WorkdirError, read_object
 
 # Results of all modes are in one file.
 _MODES = "evaluation.modes"
+# Writing takes milliseconds; another command may be suspended.
+_PATIENCE_SECONDS = 60.0
 
 
 def changed_options(run: Run) -> dict[str, Any]:
@@ -49,10 +54,12 @@ def read(path: Path) -> dict[str, Any] | None:
 def write(path: Path, run: Run, results: Results, replica: str = "") -> str:
     """Writes results of an opened run; returns which results they replace, if any.
 
-    Results of other modes are kept if config, parameters, data, and options are the same.
+    Results of other modes are kept if config, parameters, data, and options are the same, also
+    those that another command writes at the same time.
 
     Raises:
-      WorkdirError: it is another file.
+      WorkdirError: it is another file, or another command does not finish writing it.
+      OSError: it cannot be written.
     """
     options, config = changed_options(run), run.experiment.config
     fewshot = fewshot_options(config)
@@ -70,12 +77,31 @@ def write(path: Path, run: Run, results: Results, replica: str = "") -> str:
         "ways": fewshot.ways,
         "options": options,
     }
-    there = read(path)
-    differ = [name for name, value in about.items() if there and there.get(name) != value]
-    evals = there["evals"] if there and not differ else {}
-    for mode, metrics in results.items():
-        evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
-    Workdir.write_json(path, {**about, "evals": evals})
+    with _locked(path):
+        there = read(path)
+        differ = [name for name, value in about.items() if there and there.get(name) != value]
+        evals = there["evals"] if there and not differ else {}
+        for mode, metrics in results.items():
+            evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
+        Workdir.write_json(path, {**about, "evals": evals})
     if "run" in differ:
         return "of another run"
     return f"with another {', '.join(differ)}" if differ else ""
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Waits for other commands that write a results file, and keeps them waiting."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The results file itself is replaced, and with it any lock on it.
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        file = lock.open("ab")
+    except PermissionError:  # Created by another user of a shared folder.
+        if not lock.exists():
+            raise
+        file = lock.open("rb")
+    with file:
+        if not try_lock(file, _PATIENCE_SECONDS):
+            raise WorkdirError(f"another command is writing {path}; rerun this one once it ended")
+        yield

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,8 +12,9 @@ from ml_collections import ConfigDict
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import alone, named_overrides, tuples, with_options
 from emergent_icl.config.registry import nearest_name
+from emergent_icl.data.sequences.split import ClassSplit
 from emergent_icl.data.sources.source import DataUnavailableError
-from emergent_icl.data.task import Task, make_task
+from emergent_icl.data.task import make_task
 from emergent_icl.runs import processes
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore, checksum
@@ -51,7 +53,7 @@ def find(
     if processes.is_primary() and (recorded is None or not workdir.holds_checkpoints()):
         weights, problems = read(replicas)
         found = checksum(weights)
-        for warning in () if problems else warnings(replicas):
+        for warning in () if problems else (*warnings(replicas), *doubts(replicas)):
             logger.warning("%s", warning)
         if not problems and recorded not in (None, found):
             problems = [
@@ -88,29 +90,49 @@ def read(replicas: Sequence[Replica]) -> tuple[list[Weights], list[str]]:
 def warnings(replicas: Sequence[Replica]) -> Iterator[str]:
     """Replicas whose initial weights were trained on classes that they hold out."""
     for name, config, task in replicas:
-        source, held_out = config.training.initial, task.space.split.num_holdout
-        if source.run and (leaked := _leaked(config, task)):
+        split = task.space.split
+        trained, _ = _trained_on(config)
+        if leaked := len(np.intersect1d(_ids(split, "holdout"), trained)):
             yield (
-                f"{_who(name)}training.initial.run = {source.run!r} was trained on {leaked} of the "
-                f"{held_out} classes that are held out here, so ICL is not measured on new classes "
+                f"{_who(name)}training.initial.run = {config.training.initial.run!r} was trained "
+                f"on {leaked} of the {split.num_holdout} classes that are held out here, by itself "
+                "or through the runs from which it started, so ICL is not measured on new classes "
                 "(the same options in data.split avoid this)"
             )
 
 
-def _leaked(config: ConfigDict, task: Task) -> int:
-    """Number of held-out classes on which the source was trained, if that can be told."""
+def doubts(replicas: Sequence[Replica]) -> Iterator[str]:
+    """Replicas of which it is unknown what their initial weights were trained on."""
+    for name, config, _ in replicas:
+        if unknown := _trained_on(config)[1]:
+            yield (
+                f"{_who(name)}training.initial.run = {config.training.initial.run!r} started from "
+                f"{unknown}, which cannot be read: it is unknown whether that run was trained on "
+                "classes that are held out here"
+            )
+
+
+def _trained_on(config: ConfigDict) -> tuple[list[int], str]:
+    """Classes on which the initial weights were trained, and the first run that is unreadable."""
+    ids, source, seen = list[int](), config.training.initial, set[tuple[Path, int]]()
     try:
-        folder, _, index = _locate(config.training.initial)
-        stored = folder.read_config()
-        there = alone(stored, named_overrides(stored)[index][1])
-        if _classes(there) != _classes(config):
-            return 0
-        trained = make_task(there).space.split
+        while source.run:
+            folder, _, index = _find(source)
+            if (folder.path, index) in seen:  # A folder may have been used again.
+                break
+            seen.add((folder.path, index))
+            stored = folder.read_config()
+            there = alone(stored, named_overrides(stored)[index][1])
+            if _classes(there) == _classes(config):
+                ids += _ids(make_task(there).space.split, "zipfian")
+            source = there.training.initial
     except (WorkdirError, DataUnavailableError, ValueError, OSError):
-        return 0
-    held_out = task.space.split
-    ids = held_out.class_ids[held_out.places("holdout")]
-    return len(np.intersect1d(ids, trained.class_ids[trained.places("zipfian")]))
+        return ids, source.run
+    return ids, ""
+
+
+def _ids(split: ClassSplit, role: str) -> list[int]:
+    return split.class_ids[split.places(role)].tolist()
 
 
 def _classes(config: ConfigDict) -> tuple[Any, ...]:
@@ -155,12 +177,17 @@ def check_sources(config: ConfigDict, workdir: Workdir) -> None:
 
 
 def _locate(source: ConfigDict) -> tuple[Workdir, list[str], int]:
+    """Like `_find`; also checks that the checkpoint exists."""
+    folder, names, index = _find(source)
+    CheckpointStore(folder.checkpoints).find(source.step)
+    return folder, names, index
+
+
+def _find(source: ConfigDict) -> tuple[Workdir, list[str], int]:
     """The folder that `config.training.initial` names, its replicas, and the index of one."""
     folder = Workdir(source.run)
     names = [name for name, _ in named_overrides(folder.read_config())]
-    index = replica_index(folder, names, source.replica or None)
-    CheckpointStore(folder.checkpoints).find(source.step)
-    return folder, names, index
+    return folder, names, replica_index(folder, names, source.replica or None)
 
 
 def _read(source: ConfigDict) -> Weights:

@@ -277,12 +277,14 @@ def load_run(
     return Run(experiment, step, own.params, own.batch_stats, trained.config, folder, trained.name)
 
 
-def load_replicas(workdir: str | os.PathLike[str]) -> dict[str, Run]:
+def load_replicas(
+    workdir: str | os.PathLike[str], overrides: Mapping[str, object] | None = None
+) -> dict[str, Run]:
     """Opens all replicas that did not diverge: {name: run}; raises like `load_run`."""
     runs = {}
-    for name in replica_names(workdir):
+    for name in replica_names(workdir, overrides):
         with contextlib.suppress(DivergedError):
-            runs[name] = load_run(workdir, replica=name or None)
+            runs[name] = load_run(workdir, overrides=overrides, replica=name or None)
     return runs
 
 

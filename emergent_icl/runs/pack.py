@@ -10,9 +10,19 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from emergent_icl.config.configs import flatten, is_option, tuples, with_options
+from emergent_icl.config.identity import completed
+from emergent_icl.config.options import known
 from emergent_icl.runs.checkpoints import CheckpointError, CheckpointStore
 from emergent_icl.runs.records import PACKAGES, read_metrics, versions
 from emergent_icl.runs.workdir import Workdir, WorkdirError, write_whole
+from emergent_icl.training.optimizers import Optimizer, make_optimizer
+from emergent_icl.training.settings import pinned
+from emergent_icl.training.update import TrainState
 
 SUFFIX = ".icl.zip"
 FORMAT, FORMAT_VERSION = "emergent_icl.run", 1
@@ -38,33 +48,41 @@ class Packed(NamedTuple):
     weights_only: bool  # It can be opened, but not resumed.
 
 
+@pinned()
 def pack(
     workdir: Workdir, path: Path, step: int | None = None, weights_only: bool = False
 ) -> Packed:
     """Writes the config, a checkpoint (None: the newest), and the metrics up to it to one file.
 
     The run may be training. The data are not included, only their checksums. With `weights_only`,
-    the optimizer's state is not included either: the run can be opened, but not resumed.
+    the optimizer's state is not included either: the run can be opened, but not resumed. A file
+    that holds the same run is replaced, unless only the file could be resumed.
 
     Raises:
-      WorkdirError: there is no run, no such checkpoint, or it is damaged.
-      PackError: `path` is a folder or another file.
+      WorkdirError: there is no run, no such checkpoint, or it is damaged or from another config.
+      PackError: `path` is a folder, another file, or a file that is not replaced.
       OSError: the file cannot be written.
     """
     config = workdir.read_config()
-    _check_replaceable(path)
-    with CheckpointStore(workdir.checkpoints, config=config) as store:
+    replaced, optimizer = _replaced(path, workdir), _optimizer(workdir, config)
+    with CheckpointStore(workdir.checkpoints, config=_identifiable(config)) as store:
 
         def read(one: int) -> tuple[dict[str, bytes], bool]:
             if not weights_only:
-                store.restore_weights(one)  # Raises if it is damaged.
-                return _checkpoint_files(workdir, one), store.holds_weights_only(one)
+                # Before the check: if the run removes a file in the meantime, the check fails.
+                files = _checkpoint_files(workdir, one)
+                _check_resumable(store, optimizer, one)
+                return files, store.holds_weights_only(one)
             with tempfile.TemporaryDirectory() as folder:
                 copy = Workdir(folder)
                 store.copy_weights(one, copy.checkpoints)
                 return _checkpoint_files(copy, one), True
 
         step, (files, weights_only) = store.read(step, read)
+    if weights_only and replaced and not replaced.get("weights_only", False):
+        raise PackError(
+            f"{path} can be resumed, and weights alone cannot: choose another name with --output"
+        )
     lines = [line for line in read_metrics(workdir.metrics) if line["step"] <= step]
     files[workdir.metrics.name] = "".join(json.dumps(line) + "\n" for line in lines).encode()
     summary = workdir.read_summary() or {}
@@ -115,15 +133,51 @@ def unpack(path: Path, workdir: Workdir) -> Packed:
     return Packed(about["step"], path.stat().st_size, about["versions"], weights_only)
 
 
-def _check_replaceable(path: Path) -> None:
-    """Raises PackError if a path exists but is not an intact packed run."""
+def _replaced(path: Path, workdir: Workdir) -> dict[str, Any] | None:
+    """The manifest of the file that would be replaced; PackError unless it holds the same run."""
     if path.is_dir():
         raise PackError(f"{path} is a folder: a run is packed into a file")
-    if path.exists():
-        try:
-            _read(path)
-        except PackError as error:
-            raise PackError(f"{path} would be overwritten: {error}") from error
+    if not path.exists():
+        return None
+    try:
+        files, about = _read(path)
+        config = ConfigDict(tuples(completed(json.loads(files[workdir.config.name]))))
+        is_other = bool(workdir.differences(config))
+    except (PackError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PackError(f"{path} would be overwritten: {error}") from error
+    data = workdir.data.read_bytes() if workdir.data.exists() else None
+    if is_other or files.get(workdir.data.name) != data:
+        raise PackError(
+            f"{path} holds another run (another config or other data): choose another name with "
+            "--output"
+        )
+    return about
+
+
+def _identifiable(config: ConfigDict) -> ConfigDict | None:
+    """The config, or None if an extension that is not imported declares some of its options."""
+    # Without the extension, it is unknown which of them are part of the identity.
+    is_known = all(is_option(path, known()) for path in flatten(config.to_dict()))
+    return config if is_known else None
+
+
+def _optimizer(workdir: Workdir, config: ConfigDict) -> Optimizer:
+    """The optimizer of a run, at a constant learning rate; raises PackError if it is unknown."""
+    try:
+        # The schedule may be an extension's; the optimizer's state does not depend on it.
+        constant = with_options(config, {"training.optimizer.schedule": "constant"})
+        return make_optimizer(constant.training)
+    except (AttributeError, KeyError, ValueError) as error:
+        raise PackError(f"{workdir.config} names no optimizer of this optax: {error}") from error
+
+
+def _check_resumable(store: CheckpointStore, optimizer: Optimizer, step: int) -> None:
+    """Reads a checkpoint as resuming does, but without the run's data."""
+    params, batch_stats, _ = store.restore_weights(step)
+    count = len(jax.tree.leaves(params)[0])
+    step_and_key = np.empty(count, np.int32), np.empty((count, 2), np.uint32)
+    opt_state = jax.eval_shape(jax.vmap(optimizer.init), params)
+    store.restore(step, TrainState(*step_and_key, params, batch_stats, opt_state))
 
 
 def _checkpoint_files(workdir: Workdir, step: int) -> dict[str, bytes]:

@@ -41,6 +41,9 @@ class Display:
     def set_aside(self, step: int, why: str, place: Path) -> None:
         """Called after an unreadable checkpoint was moved to another place."""
 
+    def warned(self, text: str) -> None:
+        """Called before `started` with a warning about the run's files."""
+
     def advanced(self, step: int) -> None:
         """Called after the device call that ends with this step was dispatched."""
         self.reached_step = step
@@ -74,10 +77,10 @@ class MetricsWriter:
     def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
         # Report the first error; closing would probably raise it again.
         ignored = () if kind is None else (OSError,)
-        with contextlib.suppress(*ignored), named(self._path):
-            self._file.flush()
-            os.fsync(self._file.fileno())  # Before the summary, which marks the run as complete.
-            self._file.close()
+        with contextlib.suppress(*ignored):
+            self.sync()  # Before the summary, which marks the run as complete.
+            with named(self._path):
+                self._file.close()
         with contextlib.suppress(*ignored):
             if self._loggers:
                 self._loggers.close(failed=kind is not None)
@@ -98,6 +101,16 @@ class MetricsWriter:
             self._file.flush()
         if self._loggers:
             self._loggers.write(step, records)
+
+    def sync(self) -> None:
+        """Waits until all lines are on disk, as they must be before a checkpoint of their step.
+
+        Raises:
+          OSError: they cannot be written.
+        """
+        with named(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
 
 def read_metrics(path: Path) -> list[Record]:
@@ -134,6 +147,46 @@ def lines_at(path: Path, step: int) -> dict[str, Record]:
 def is_evaluation(record: Record) -> bool:
     """Whether a line contains an evaluation."""
     return any(name.startswith("eval/") for name in record)
+
+
+def is_whole(record: Record) -> bool:
+    """Whether a line contains training metrics and an evaluation, as the last one of a run does."""
+    return is_evaluation(record) and any(name.startswith("train/") for name in record)
+
+
+def check_lines(workdir: Workdir, config: ConfigDict, step: int) -> None:
+    """Checks that metrics.jsonl reaches the checkpoint of a step, from which the run resumes.
+
+    Raises:
+      WorkdirError: the last line that this checkpoint implies is missing.
+    """
+    # Log-spaced evaluations depend on the devices of an earlier command.
+    due = [one for one in config.evaluation.at if isinstance(one, int) and one <= step]
+    due += [step - step % every for every in (config.training.log_every, config.evaluation.every)]
+    there = {line["step"] for line in read_metrics(workdir.metrics)}
+    if (last := max(due)) and last not in there:
+        ends = max((one for one in there if one < last), default=0)
+        raise WorkdirError(
+            f"{workdir.metrics} lacks the line of step {last} (the one before it is of step "
+            f"{ends}), but the run would resume after step {step}.\nTo compute it again, move the "
+            f"checkpoints of later steps than {ends} out of {workdir.checkpoints}. To resume "
+            f'without it, add this line to the file: {{"step": {last}}}'
+        )
+
+
+def drop_later_summary(workdir: Workdir, step: int, display: Display) -> None:
+    """Removes the summary of a run that is trained again from an earlier step."""
+    summary = workdir.read_summary()
+    if summary is None or summary["step"] <= step:  # It was written before the run was extended.
+        return
+    workdir.summary.unlink()
+    ends = summary.get("replicas", {"": summary}).values()
+    # A run that has diverged has no checkpoint of that step.
+    if any("diverged_at_step" not in one for one in ends):
+        display.warned(
+            f"The run had ended at step {summary['step']}, but the checkpoint of that step is gone:"
+            f" training goes on after step {step}."
+        )
 
 
 def last_step(path: Path) -> int:

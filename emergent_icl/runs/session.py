@@ -2,16 +2,18 @@
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from emergent_icl.config.check import ConfigError
-from emergent_icl.config.configs import is_plain
+from emergent_icl.config.configs import flatten, has, is_plain
 from emergent_icl.runs import train as loop
 from emergent_icl.runs.open import Run, load_replicas, load_run
 from emergent_icl.runs.records import SILENT, Display
@@ -22,11 +24,19 @@ from emergent_icl.training.settings import device_count
 DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops"
 
 
+def deterministic_flag() -> bool | None:
+    """The value of DETERMINISTIC_FLAG in XLA_FLAGS; None if it is not there."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    given = re.findall(rf"{DETERMINISTIC_FLAG}(?:=(\S*))?(?!\S)", flags)
+    return given[-1].lower() not in ("false", "0") if given else None
+
+
 def train(config: ConfigDict, workdir: str | os.PathLike[str], display: Display = SILENT) -> Run:
     """Trains or resumes a run; returns it opened at its last step.
 
-    A complete run is only opened. On the main thread, Ctrl-C (in a notebook, "interrupt") saves the
-    run after the current step; a second Ctrl-C stops at once without saving.
+    A complete run is only opened, with the data at the paths in `config`. On the main thread,
+    Ctrl-C (in a notebook, "interrupt") saves the run after the current step; a second Ctrl-C stops
+    at once without saving.
 
     Args:
       config: see `get_config`.
@@ -44,8 +54,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str], display: Display 
     if not is_plain(config):
         problem = "training.replicas and replica_overrides train several runs: use train_replicas"
         raise ConfigError([problem])
-    _train(config, Workdir(workdir), display)
-    return load_run(workdir)
+    return load_run(workdir, overrides=_train(config, Workdir(workdir), display))
 
 
 def train_replicas(
@@ -55,14 +64,14 @@ def train_replicas(
 
     Otherwise like `train`. Raises NonFiniteLossError if all replicas diverge.
     """
-    _train(config, Workdir(workdir), display)
-    return load_replicas(workdir)
+    return load_replicas(workdir, _train(config, Workdir(workdir), display))
 
 
-def _train(config: ConfigDict, workdir: Workdir, display: Display) -> None:
+def _train(config: ConfigDict, workdir: Workdir, display: Display) -> dict[str, Any]:
+    """Trains; returns {option: value} of where the data are, with which to open the run."""
     device_count()  # Raises an error that names the setting if there is none.
-    is_set = DETERMINISTIC_FLAG in os.environ.get("XLA_FLAGS", "")
-    if config.training.deterministic and not is_set and jax.default_backend() == "gpu":
+    is_gpu = jax.default_backend() == "gpu"
+    if config.training.deterministic and not deterministic_flag() and is_gpu:
         warnings.warn(
             f"training.deterministic needs XLA_FLAGS={DETERMINISTIC_FLAG}=true before JAX is first "
             "used; without it, the last digits may differ between runs on this GPU",
@@ -84,6 +93,13 @@ def _train(config: ConfigDict, workdir: Workdir, display: Display) -> None:
             display.close()
     if requested():
         raise KeyboardInterrupt("interrupted after the last step; the run is complete")
+    # A complete run keeps its own config, whose paths may be those of another machine.
+    options = flatten(workdir.resumed(config)[0].to_dict())
+    return {
+        path: value
+        for path, value in options.items()
+        if has(path, "per_machine") and has(path, "reopenable")
+    }
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The training loop: from a config and a folder to a trained, evaluated run."""
 
 import contextlib
+import functools
 import math
 import signal
 import time
@@ -16,7 +17,7 @@ from emergent_icl.data.ticks import Listener, listening
 from emergent_icl.evaluation.evaluate import Evaluator, Results
 from emergent_icl.runs import initial, memory, processes, records
 from emergent_icl.runs.check import check
-from emergent_icl.runs.checkpoints import CheckpointStore
+from emergent_icl.runs.checkpoints import CheckpointError, CheckpointStore
 from emergent_icl.runs.loggers import Loggers, Opening, check_loggers
 from emergent_icl.runs.progress import Fetch, NonFiniteLossError, Progress, Tracker, utc_now
 from emergent_icl.runs.recorded_data import check_data, record_data
@@ -64,28 +65,23 @@ def train(
 
     Raises:
       ConfigError, DataUnavailableError, SettingError: it cannot run. Nothing was changed.
-      WorkdirError: the folder holds another run or is in use. DisagreementError: the processes
-        were started differently. OtherDataError: the data differ. Nothing was changed.
+      WorkdirError: the folder holds another run, lacks lines of metrics, or is in use.
+        DisagreementError: the processes were started differently. OtherDataError: the data differ.
       NonFiniteLossError: the run, or its last replica, diverged, which the summary records;
         earlier checkpoints are intact.
       Interrupted: stopped on request; the state is saved.
     """
     started = time.monotonic() if started is None else started
-    config, kept = workdir.resumed(config)
     with listening(_stopping(stop_requested)):
-        replicas = check(config, settings.device_count())
-        processes.check_devices(config)
-        workdir.check(config)
-        check_loggers(config)
-        config, replicas, weights = initial.find(config, replicas, workdir)
-        experiment = build(config, replicas)
+        experiment, weights, kept = _prepare(config, workdir)
+    config = experiment.config
     workdir.make()
     lock = processes.on_primary(workdir.locked)
     with lock, CheckpointStore(workdir.checkpoints, config.checkpoints.keep, config) as store:
         workdir.check(config)  # Again, now that no other command can change it.
-        complete = _summary_if_complete(workdir, store, config.training.num_steps)
+        complete = _summary_if_complete(experiment, workdir, store)
         processes.check_agreement(lambda: _what_must_agree(experiment))
-        check_data(workdir, experiment.bank, replicas)
+        check_data(workdir, experiment.bank, experiment.replicas)
         # Processes may see different listings of a shared folder.
         if processes.of_primary(complete is not None):
             return TrainResult(complete or {}, was_complete=True)
@@ -93,13 +89,7 @@ def train(
         step = make_step(experiment, int(start.step[0]), carried.steps_per_call)
         display.started(records.facts(experiment, start, step, kept))
         tracker = Tracker(experiment.replicas, step, carried, started, fetch)
-
-        def summarize(last: int, results: dict[str, Results]) -> dict[str, Any]:
-            summary = records.summary_of(experiment, start, last, results, tracker.progress())
-            if processes.is_primary():  # Written last: it marks the run as ended.
-                workdir.write_json(workdir.summary, summary)
-            return summary
-
+        summarize = functools.partial(_summarize, experiment, start, tracker, workdir)
         try:
             results = _loop(
                 experiment, start, step, tracker, workdir, store, display, stop_requested
@@ -109,6 +99,19 @@ def train(
             raise
         store.wait()
         return TrainResult(summarize(config.training.num_steps, results), was_complete=False)
+
+
+def _prepare(
+    config: ConfigDict, workdir: Workdir
+) -> tuple[Experiment, Sequence[initial.Weights], dict[str, Any]]:
+    """Checks everything; the experiment, its initial weights, and options that it keeps."""
+    config, kept = workdir.resumed(config)
+    replicas = check(config, settings.device_count())
+    processes.check_devices(config)
+    workdir.check(config)
+    check_loggers(config)
+    config, replicas, weights = initial.find(config, replicas, workdir)
+    return build(config, replicas), weights, kept
 
 
 def _stopping(stop_requested: StopRequest) -> Listener:
@@ -122,18 +125,37 @@ def _stopping(stop_requested: StopRequest) -> Listener:
 
 
 def _summary_if_complete(
-    workdir: Workdir, store: CheckpointStore, last: int
+    experiment: Experiment, workdir: Workdir, store: CheckpointStore
 ) -> dict[str, Any] | None:
-    """The summary of a complete run, else None."""
-    latest = max(store.steps(), default=0)
+    """The summary of a complete run whose last checkpoint is readable, else None."""
+    latest, last = max(store.steps(), default=0), experiment.config.training.num_steps
     if latest > last:
         raise WorkdirError(
             f"{workdir.path} is already at step {latest}, beyond training.num_steps = {last}"
         )
     summary = workdir.read_summary()
     # A summary of fewer steps was written before the run was extended.
-    is_complete = latest == last and summary is not None and summary["step"] == last
-    return summary if is_complete else None
+    if latest == last and summary is not None and summary["step"] == last:
+        # A damaged one is reported and set aside when the run resumes.
+        with contextlib.suppress(CheckpointError):
+            store.restore(last, experiment.state_template())
+            return summary
+    return None
+
+
+def _summarize(
+    experiment: Experiment,
+    start: TrainState,
+    tracker: Tracker,
+    workdir: Workdir,
+    last: int,
+    results: dict[str, Results],
+) -> dict[str, Any]:
+    """Writes and returns the summary of a run that has ended after the step `last`."""
+    summary = records.summary_of(experiment, start, last, results, tracker.progress())
+    if processes.is_primary():  # Written last: it marks the run as ended.
+        workdir.write_json(workdir.summary, summary)
+    return summary
 
 
 def _what_must_agree(experiment: Experiment) -> dict[str, Any]:
@@ -168,8 +190,11 @@ def _resume(
     state = processes.state_of_primary(state)
     # Only now are its checkpoints known to be from this config.
     if processes.is_primary():
+        first = int(state.step[0])
+        records.check_lines(workdir, experiment.config, first)
         workdir.claim(experiment.config)
-        record_data(workdir, experiment.bank, experiment.replicas, int(state.step[0]))
+        record_data(workdir, experiment.bank, experiment.replicas, first)
+        records.drop_later_summary(workdir, first, display)
     return state, Progress(**carried) if carried else Progress(started=utc_now())
 
 
@@ -214,7 +239,7 @@ def _loop(
 
             signal_number = next(votes)
             if not done == first > 0 and (saves.has(done) or at_end or signal_number):
-                _save(store, step, state, tracker, done)
+                _save(store, writer, step, state, tracker, done)
             for diverged in tracker.newly_diverged():
                 display.diverged(*diverged)
             if signal_number and not at_end:
@@ -226,11 +251,12 @@ def _loop(
 
 
 def _unfinished_lines(workdir: Workdir, first: int, last: int) -> dict[str, Record] | None:
-    """The last step's lines if the run was stopped there without an evaluation, else None."""
+    """The last step's lines if the run was stopped there before they were whole, else None."""
     if first < last:
         return None
     there = processes.of_primary(records.lines_at(workdir.metrics, last))
-    return None if any(map(records.is_evaluation, there.values())) else there
+    is_whole = there and all(map(records.is_whole, there.values()))
+    return None if is_whole else there
 
 
 def _lines(
@@ -294,15 +320,22 @@ def _evaluate(
 
 
 def _save(
-    store: CheckpointStore, step: Step, state: TrainState, tracker: Tracker, done: int
+    store: CheckpointStore,
+    writer: MetricsWriter | None,
+    step: Step,
+    state: TrainState,
+    tracker: Tracker,
+    done: int,
 ) -> None:
-    """Starts to save the state and progress after `done` steps."""
+    """Starts to save the state and progress after `done` steps, whose lines are on disk."""
     with tracker.paused():
         host = step.layout.state_on_host(tracker.fetch(step.layout.needed(state)))
         for index, name in enumerate(tracker.names):
             if name not in tracker.diverged and (leaves := non_finite_leaves(host, index)):
                 what = f"The state after step {done} is not finite in {', '.join(leaves)}"
                 tracker.mark(index, done, what)
+        if writer is not None:
+            writer.sync()
         store.save(host, tracker.progress())
         memory.release()
 

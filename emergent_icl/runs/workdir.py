@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from glob import escape
 from pathlib import Path
@@ -239,16 +240,34 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file atomically; creates its folder. Leaves nothing behind if it fails."""
+    """Writes a file atomically; creates its folder. Leaves nothing behind if it fails.
+
+    Of several writers at the same time, the last one's content remains.
+
+    Raises:
+      OSError: the file, which it names, cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
+            _remove_leftovers(path, os.fstat(file.fileno()).st_mtime)
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             # The content must be on disk before the name.
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _remove_leftovers(path: Path, now: float) -> None:
+    """Removes files of `write_whole` that were left by a kill at least an hour before `now`."""
+    for one in path.parent.glob(f"{escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
+        with contextlib.suppress(OSError):
+            # Both times are from the file system: a jump of this machine's clock has no effect.
+            if now - one.stat().st_mtime > 3600:
+                one.unlink()

@@ -1,14 +1,18 @@
 """Every launcher, in a separate process."""
 
 import json
+import os
+import pty
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from launching import ROOT, launch, records, start, train_flags
+from launching import PATIENCE, ROOT, launch, records, start, train_flags
 
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.records import read_metrics
@@ -49,6 +53,26 @@ def test_train_without_a_config_uses_the_folders_config(trained, tmp_path):
     done = launch("train", f"--workdir={tmp_path}")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path} is not the work directory of a run")
+
+
+def test_a_missing_figure_of_a_complete_run_is_drawn(trained, tmp_path):
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    shutil.rmtree(run / "figures")
+    figure = run / "figures" / "learning_curves.png"
+    for said in (f"Written: {figure}", f"Figure: {figure}"):
+        done = launch("train", f"--workdir={run}")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert said in done.stdout
+        assert figure.exists()
+
+
+def test_a_stored_value_of_the_wrong_type_gives_the_message_of_evaluate(trained, tmp_path):
+    config = json.loads((trained[0] / "config.json").read_text())
+    config["training"]["num_steps"] = "abc"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    errors = [launch(command, f"--workdir={tmp_path}").stderr for command in ("train", "evaluate")]
+    assert errors[0] == errors[1]
+    assert "training.num_steps = 'abc' must be an integer >= 1" in errors[0]
 
 
 def test_evaluate_needs_only_the_workdir(trained):
@@ -249,6 +273,45 @@ def test_a_run_stops_after_a_step_or_a_time(tmp_path):
         assert store.steps() == [15]
     assert launch("train", *flags, "--stop_after=40").returncode == 0
     assert read_metrics(tmp_path / "metrics.jsonl")[-1]["step"] == 40
+
+
+def test_a_time_that_is_not_finite_is_refused(tmp_path):
+    for minutes in ("nan", "inf"):
+        done = launch("train", *train_flags(tmp_path), f"--max_minutes={minutes}")
+        assert done.returncode == 2
+        assert done.stderr == f"error: flag --max_minutes={minutes}: must be finite\n"
+
+
+def test_a_closed_output_does_not_end_training(trained, tmp_path):
+    process = start("-m", "experiments.train", *train_flags(tmp_path))
+    assert "experiment" in process.stdout.readline()
+    process.stdout.close()
+    _, errors = process.communicate(timeout=PATIENCE)
+    # Its output is lost.
+    assert (process.returncode, errors) == (1, "")
+    assert records(tmp_path) == records(trained[0])
+    for name in ("summary.json", "figures/learning_curves.png"):
+        assert (tmp_path / name).exists()
+
+
+@pytest.mark.faults
+def test_a_lost_terminal_saves_the_run(tmp_path):
+    ours, theirs = pty.openpty()
+    flags = train_flags(tmp_path, **{"training.num_steps": 10_000_000})
+    words = [sys.executable, "-m", "experiments.train", *flags]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    while not read_metrics(tmp_path / "metrics.jsonl"):
+        os.read(ours, 2**16)  # The progress bar; an error if the process has ended.
+    # The system does both when a terminal is closed.
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(PATIENCE) == 128 + signal.SIGHUP
+    with CheckpointStore(tmp_path / "checkpoints") as store:
+        assert store.steps()[-1] > 0
+    assert not (tmp_path / "summary.json").exists()
 
 
 def wait_for_new_lines(path, steps, process):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from pathlib import Path
 
 import jax
@@ -10,7 +11,9 @@ import tiny
 from launching import launch, records, train_flags
 
 from emergent_icl.cli import start
+from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import with_options
+from emergent_icl.runs.session import train
 
 OVERRIDES = (
     "({'name': 'iid', 'data.sequences.p_bursty': 0.0}, {'name': 'other', 'training.seed': 3})"
@@ -179,13 +182,32 @@ def test_an_unwritable_cache_is_ignored(trained, tmp_path, monkeypatch):
         (True, "--a=b", "--a=b --xla_gpu_deterministic_ops=true"),
         (True, "--xla_gpu_deterministic_ops=false", "--xla_gpu_deterministic_ops=false"),
         (False, "--a=b", "--a=b"),
+        (True, "--xla_gpu_deterministic_ops=true", "--xla_gpu_deterministic_ops=true"),
     ],
 )
-def test_deterministic_operations_are_requested(config, monkeypatch, wanted, before, after):
+def test_deterministic_operations_are_requested(config, monkeypatch, caplog, wanted, before, after):
     monkeypatch.setenv("XLA_FLAGS", before)
     config.training.deterministic = wanted
     start.make_deterministic(config)
     assert os.environ["XLA_FLAGS"] == after
+    said = f"XLA_FLAGS has {before}, which defeats training.deterministic = True on GPUs"
+    assert [text.split(":")[0] for text in caplog.messages] == [said] * ("=false" in before)
+
+
+def test_an_explicit_flag_against_determinism_causes_a_warning_from_python(
+    config, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    config.training.num_steps = 0
+    for value, count in (("true", 0), ("false", 1)):
+        monkeypatch.setenv("XLA_FLAGS", f"--xla_gpu_deterministic_ops={value}")
+        with (
+            pytest.raises(ConfigError),
+            warnings.catch_warnings(record=True, action="always") as caught,
+        ):
+            train(config, tmp_path)
+        said = "training.deterministic needs XLA_FLAGS=--xla_gpu_deterministic_ops=true"
+        assert [str(one.message).startswith(said) for one in caught] == [True] * count
 
 
 def test_a_malformed_config_is_left_to_validation(config, monkeypatch):

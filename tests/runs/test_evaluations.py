@@ -1,6 +1,11 @@
 """A results file holds evaluations of one run, at one step, with the same options."""
 
+import errno
 import json
+import os
+import threading
+import time
+from pathlib import Path
 
 import jax
 import pytest
@@ -10,7 +15,7 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.evaluation.metrics import Interval
 from emergent_icl.runs import evaluations
 from emergent_icl.runs.open import Run
-from emergent_icl.runs.workdir import Workdir
+from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_foreign, write_whole
 from emergent_icl.training.build import build
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
@@ -46,6 +51,96 @@ def test_modes_of_one_run_share_a_file(run, tmp_path):
     assert again[:2] == (path, replaced) == (tmp_path / "evaluations" / "step_40.json", "")
     means = {mode: one["loss"]["mean"] for mode, one in again[2]["evals"].items()}
     assert means == {"bursty": 2.0, "flip": 3.0}
+
+
+def test_results_of_commands_at_the_same_time_are_all_kept(run, tmp_path, monkeypatch):
+    def slowly(path, read=evaluations.read):
+        found = read(path)
+        time.sleep(0.2)
+        return found
+
+    monkeypatch.setattr(evaluations, "read", slowly)
+    modes = ("bursty", "flip", "zipfian")
+    threads = [
+        threading.Thread(target=write, args=(tmp_path, run, results(**{mode: 1.0})))
+        for mode in modes
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    path = evaluations.path_of(Workdir(tmp_path), run)
+    assert sorted(json.loads(path.read_text())["evals"]) == sorted(modes)
+
+
+def test_a_command_that_keeps_others_waiting_is_reported(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluations, "_PATIENCE_SECONDS", 0.1)
+    path = tmp_path / "results.json"
+    evaluations.write(path, run, results(bursty=2.0))
+    before = path.read_bytes()
+    with (
+        evaluations._locked(path),
+        pytest.raises(WorkdirError, match=r"another command is writing .*results\.json"),
+    ):
+        evaluations.write(path, run, results(flip=3.0))
+    assert path.read_bytes() == before
+
+
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path, monkeypatch):
+    path, real = tmp_path / "file", os.fsync
+
+    def write_another(descriptor):
+        real(descriptor)
+        monkeypatch.setattr(os, "fsync", real)
+        write_whole(path, "second")
+        assert path.read_text() == "second"
+
+    monkeypatch.setattr(os, "fsync", write_another)
+    write_whole(path, "first")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_names_the_file_and_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_whole(path, "before")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for error in (full, KeyboardInterrupt()):
+
+        def fail(descriptor, error=error):
+            raise error
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(type(error)) as raised:
+            write_whole(path, "after")
+        assert getattr(raised.value, "filename", str(path)) == str(path)
+        assert path.read_text() == "before"
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_writers_left_is_removed_later(tmp_path, monkeypatch):
+    """A file that may still be written is not, and neither is anyone else's."""
+    path = tmp_path / "[file]"
+
+    def kill(descriptor):
+        raise SystemExit
+
+    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+    monkeypatch.setattr(os, "fsync", kill)
+    with pytest.raises(SystemExit):
+        write_whole(path, "killed")
+    monkeypatch.undo()
+    (left,) = tmp_path.iterdir()
+    check_nothing_foreign(tmp_path, ["*.tmp"])
+    others = [tmp_path / name for name in ("[file].tmp", "[file].mine.tmp", "x.12345678.tmp")]
+    for other in others:
+        other.write_text("")
+        os.utime(other, (0, 0))
+    write_whole(path, "first")
+    assert left.exists()
+    os.utime(left, (left.stat().st_mtime - 7200,) * 2)
+    write_whole(path, "second")
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
 
 
 def test_results_of_another_run_are_replaced(run, tmp_path):

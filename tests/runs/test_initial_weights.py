@@ -154,6 +154,32 @@ def test_a_source_that_was_trained_on_held_out_classes_gives_a_warning(tmp_path,
         sweep.check()
 
 
+def test_a_warning_follows_weights_that_were_inherited_twice(tmp_path, caplog):
+    """The first run was trained on classes that the third one holds out, the second was not."""
+    config, split = tiny.get_config("symbols"), {"data.split.seed": 1}
+    folders = [tmp_path / name for name in ("first", "second", "third")]
+    options = [{}, *({**split, I + "run": str(folder)} for folder in folders[:2])]
+    for folder, given in zip(folders[:2], options[:2], strict=True):
+        save_source(folder, with_options(config, given))
+    third = with_options(config, options[2])
+    first, there = (check(with_options(config, given))[0].task.space.split for given in ({}, split))
+    held_out = {*there.class_ids[there.places("holdout")]}
+    count = len(held_out & {*first.class_ids[first.places("zipfian")]})
+    assert 0 < count < 8
+    (warning,) = initial.warnings(check(third))
+    assert f"second' was trained on {count} of the 8 classes that are held out here" in warning
+    assert list(initial.doubts(check(third))) == []
+    # The second run does not need the first one any more, but nobody can tell what it learned.
+    folders[0].rename(tmp_path / "moved")
+    assert list(initial.warnings(check(third))) == []
+    train(third, Workdir(folders[2]))
+    (doubt,) = [text for text in caplog.messages if "it is unknown" in text]
+    assert f"second' started from {folders[0]}, which cannot be read" in doubt
+    # A folder that was used again may seem to start from itself.
+    shutil.copytree(folders[2], folders[0])
+    assert list(initial.doubts(check(third))) == []
+
+
 def test_options_of_a_source_need_a_source():
     config = with_options(tiny.get_config(), {I + "modules": ("head",)})
     with pytest.raises(ConfigError, match=r"modules = .* needs training\.initial\.run"):

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import shutil
+import signal
 import zipfile
 
 import jax
@@ -16,9 +17,11 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.runs.checkpoints import CheckpointError, CheckpointStore
 from emergent_icl.runs.open import load_run
 from emergent_icl.runs.pack import PackError, pack, unpack
+from emergent_icl.runs.progress import Progress
 from emergent_icl.runs.records import Display, read_metrics
-from emergent_icl.runs.train import train
+from emergent_icl.runs.train import Interrupted, train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.training.build import build
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
@@ -104,6 +107,117 @@ def test_damaged_weights_are_not_packed(trained, tmp_path):
     assert not (tmp_path / "file").exists()
 
 
+def with_config(workdir, section, **options):
+    """Changes options in a stored config."""
+    content = json.loads(workdir.config.read_text())
+    content[section] |= options
+    workdir.config.write_text(json.dumps(content))
+
+
+def with_other_state(workdir, step):
+    """Replaces a checkpoint's arrays by intact ones with the same weights."""
+    with CheckpointStore(workdir.checkpoints) as store:
+        template = load_run(workdir.path).experiment.state_template()
+        found, progress = store.restore(step, template)
+    other = jax.tree.map(lambda leaf: leaf + 1, found.opt_state)
+    with CheckpointStore(workdir.path / "other") as store:
+        store.save(found._replace(opt_state=other), progress)
+    shutil.rmtree(workdir.checkpoints / str(step) / "state")
+    (workdir.path / "other" / str(step) / "state").rename(workdir.checkpoints / str(step) / "state")
+
+
+def test_a_damaged_state_of_the_optimizer_is_not_packed_to_be_resumed(trained, tmp_path):
+    copy = Workdir(shutil.copytree(trained.path, tmp_path / "copy"))
+    with_other_state(copy, 40)
+    with pytest.raises(CheckpointError, match=r"of step 40 in .*copy.*: its checksum does not"):
+        pack(copy, tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+    # Its weights are intact.
+    assert pack(copy, tmp_path / "file", weights_only=True).step == 40
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_a_checkpoint_of_another_config_is_not_packed(weights_only, trained, tmp_path):
+    copy = Workdir(shutil.copytree(trained.path, tmp_path / "copy"))
+    with_config(copy, "training", seed=1)
+    with pytest.raises(CheckpointError, match="it belongs to a run with another config"):
+        pack(copy, tmp_path / "file", weights_only=weights_only)
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_checkpoint_that_is_removed_meanwhile_is_not_packed_in_part(
+    trained, tmp_path, monkeypatch
+):
+    copy = Workdir(shutil.copytree(trained.path, tmp_path / "copy"))
+    real = CheckpointStore.restore_weights
+
+    def removed_after(self, step):
+        found = real(self, step)
+        shutil.rmtree(copy.checkpoints / str(step) / "state")
+        return found
+
+    monkeypatch.setattr(CheckpointStore, "restore_weights", removed_after)
+    with pytest.raises(CheckpointError, match=r"of step 40 in .* cannot be read"):
+        pack(copy, tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+def saved(folder, **options):
+    """The folder of a run of features whose first state was saved; the data are then deleted."""
+    data = folder / "features.npy"
+    np.save(data, np.random.default_rng(0).normal(size=(40, 5, 16)))
+    names = {name.replace("__", "."): value for name, value in options.items()}
+    places = {"data.source": "features", "data.features.path": str(data)}
+    config = with_options(tiny.get_config("vectors"), places | names)
+    state = build(config).init(0)
+    workdir = Workdir(folder / "run")
+    workdir.make()
+    workdir.claim(config)
+    with CheckpointStore(workdir.checkpoints, config=config) as store:
+        # Every array differs from the others.
+        numbers = iter(range(1000))
+        distinct = jax.tree.map(lambda leaf: np.asarray(leaf)[None] + next(numbers), state)
+        store.save(distinct._replace(step=np.int32([0])), Progress())
+    data.unlink()
+    return workdir
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adafactor", "sgd"])
+def test_any_optimizers_state_is_packed_without_the_data(optimizer, tmp_path):
+    """Adafactor's arrays are not in the order of their names; SGD has none."""
+    workdir = saved(tmp_path, training__optimizer__name=optimizer)
+    assert not pack(workdir, tmp_path / "file").weights_only
+
+
+def test_a_run_of_an_extension_is_packed_without_it(tmp_path):
+    workdir = saved(tmp_path)
+    with_config(workdir, "data", mosaics={"path": "elsewhere"})
+    optimizer = workdir.read_config().training.optimizer.to_dict()
+    with_config(workdir, "training", optimizer={**optimizer, "schedule": "halving"})
+    assert pack(workdir, tmp_path / "file").step == 0
+
+
+def test_what_killed_saves_left_is_removed_by_resuming_only(trained, tmp_path):
+    workdir, config = Workdir(tmp_path / "run"), tiny.get_config("symbols")
+    left = workdir.checkpoints / "13.orbax-checkpoint-tmp"
+    polls = iter([None] * 25)
+    # Killed in its first save.
+    (left / "state").mkdir(parents=True)
+    workdir.claim(config)
+    with pytest.raises(Interrupted):
+        train(config, workdir, Display(), lambda: next(polls, signal.SIGTERM))
+    assert not left.exists()
+    # Killed later.
+    (left / "state").mkdir(parents=True)
+    assert load_run(workdir.path).step == 25
+    for weights_only in (False, True):
+        pack(workdir, tmp_path / f"file_{weights_only}", weights_only=weights_only)
+    assert left.exists()
+    train(config, workdir, Display())
+    assert not left.exists()
+    assert records(workdir.path) == records(trained.path)
+
+
 def contents(workdir):
     files = (path for path in workdir.path.rglob("*") if path.is_file())
     return {path: path.read_bytes() for path in files if path != workdir.lock}
@@ -182,6 +296,36 @@ def test_another_file_or_a_folder_is_not_overwritten(trained, packed, tmp_path):
     assert pack(trained, tmp_path / "file").step == 40
 
 
+def test_the_packed_file_of_another_run_is_not_overwritten(trained, packed, tmp_path):
+    """Folders of different runs may have the same name, as those of a sweep."""
+    file = tmp_path / "file"
+    file.write_bytes(packed.read_bytes())
+    runs = [Workdir(shutil.copytree(trained.path, tmp_path / name)) for name in ("a", "b", "c")]
+    with_config(runs[0], "training", seed=1)
+    about = json.loads(runs[1].data.read_text())
+    runs[1].data.write_text(json.dumps({**about, "source": "symbolic, generator 99"}))
+    runs[2].data.unlink()
+    for run in runs:
+        with pytest.raises(PackError, match=r"file holds another run .* name with --output"):
+            pack(run, file)
+    assert file.read_bytes() == packed.read_bytes()
+    # The same run, extended.
+    run = Workdir(shutil.copytree(trained.path, tmp_path / "d"))
+    with_config(run, "training", num_steps=80)
+    assert pack(run, file).step == 40
+
+
+def test_weights_alone_do_not_replace_a_run_that_can_be_resumed(trained, packed, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(packed.read_bytes())
+    with pytest.raises(PackError, match=r"file can be resumed, and weights alone .* --output"):
+        pack(trained, file, weights_only=True)
+    assert file.read_bytes() == packed.read_bytes()
+    weights = tmp_path / "weights"
+    for step, weights_only in ((20, True), (40, True), (40, False)):
+        assert pack(trained, weights, step, weights_only).weights_only == weights_only
+
+
 def test_what_is_no_run_is_not_packed(trained, tmp_path):
     with pytest.raises(WorkdirError, match=r"no config\.json"):
         pack(Workdir(tmp_path), tmp_path / "file")
@@ -200,9 +344,13 @@ def test_the_commands(trained, tmp_path):
     again = launch("unpack", file, f"--workdir={there}")
     assert (again.returncode, again.stderr.count("error:")) == (1, 1)
     assert launch("pack").returncode == 2
-    done = launch("pack", trained.path, "--weights-only", "--step=20", f"--output={file}")
+    words = ("pack", trained.path, "--weights-only", "--step=20")
+    again = launch(*words, f"--output={file}")
+    assert (again.returncode, again.stderr.count("error:")) == (1, 1)
+    weights = tmp_path / "weights.icl.zip"
+    done = launch(*words, f"--output={weights}")
     assert "To open it elsewhere" in done.stdout, done.stderr
-    done = launch("unpack", file, f"--workdir={tmp_path / 'weights'}")
+    done = launch("unpack", weights, f"--workdir={tmp_path / 'weights'}")
     assert "can be opened, but not resumed" in done.stdout, done.stderr
     again = launch("train", f"--workdir={tmp_path / 'weights'}")
     assert (again.returncode, again.stderr.count("error:")) == (1, 1)

@@ -20,6 +20,7 @@ from emergent_icl.data.sources import omniglot
 from emergent_icl.data.sources.cache import cache_folder
 from emergent_icl.data.sources.source import DataSource, load_bank
 from emergent_icl.presets import base
+from emergent_icl.runs import session
 from emergent_icl.runs.open import load_run, replica_names
 from emergent_icl.runs.recorded_data import OtherDataError, check_data, record_data
 from emergent_icl.runs.records import Display
@@ -165,6 +166,20 @@ def test_a_moved_file_is_found_at_its_new_path(tmp_path):
         load_run(workdir.path, overrides=moved)
     done = launch("evaluate", f"--workdir={workdir.path}", f"--features_path={tmp_path}/new.npy")
     assert done.stderr.startswith("error: the checkpoint of step 40")
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_complete_run_is_opened_with_the_data_that_the_config_names(tmp_path):
+    config = with_options(features(tmp_path / "own.npy"), {"training.num_steps": 1})
+    named = with_options(config, {"training.replica_overrides": ({"name": "a"},)})
+    session.train(config, tmp_path / "run")
+    session.train_replicas(named, tmp_path / "named")
+    moved = {"data.features.path": str((tmp_path / "own.npy").rename(tmp_path / "new.npy"))}
+    opened = session.train_replicas(with_options(named, moved), tmp_path / "named")
+    for run in (session.train(with_options(config, moved), tmp_path / "run"), opened["a"]):
+        assert run.experiment.config.data.features.path == str(tmp_path / "new.npy")
+        stored = run.workdir.read_config()
+        assert stored.data.features.path == str(tmp_path / "own.npy")
 
 
 def test_a_changed_split_is_refused(tmp_path):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tiny
 
-from emergent_icl.config.configs import with_options
+from emergent_icl import presets
+from emergent_icl.config.check import ConfigError
+from emergent_icl.config.configs import place, with_options
 from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.evaluation.evaluate import draw_mode
 from emergent_icl.runs.open import load_run
@@ -43,6 +45,25 @@ def stored(tmp_path_factory):
     train(with_options(TODAY, {**BEFORE, "training.num_steps": 10}), workdir, Display())
     forget(workdir)
     return workdir
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("training.num_steps", "abc"), ("training.seed", 1.5), ("training.steps_per_call", "x"),
+        ("evaluation", 3), ("training.optimizer.options", 3), ("data.sequences", [1]),
+    ],
+)  # fmt: skip
+def test_a_stored_value_of_the_wrong_type_gives_the_same_message_everywhere(path, value, tmp_path):
+    tree = TODAY.to_dict()
+    section, name = place(tree, path)
+    section[name] = value
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    with pytest.raises(ConfigError, match=path) as opened:
+        load_run(tmp_path)
+    with pytest.raises(ConfigError) as trained:
+        train(presets.load(f"stored:{tmp_path}"), Workdir(tmp_path))
+    assert str(trained.value) == str(opened.value)
 
 
 def evaluated(workdir, step):
