@@ -1,4 +1,4 @@
-"""Records of a run: metrics.jsonl, summary.json, and the interface of displays."""
+"""Records of a run: metrics.jsonl, facts, and the interface of displays."""
 
 import contextlib
 import errno
@@ -13,11 +13,8 @@ from typing import Any, Self
 import jax
 from ml_collections import ConfigDict
 
-from emergent_icl.evaluation.metrics import Results, curves
 from emergent_icl.models.network import Params
 from emergent_icl.runs.loggers import Loggers, Record, named
-from emergent_icl.runs.progress import Progress
-from emergent_icl.runs.provenance import code_commit
 from emergent_icl.runs.workdir import Workdir, WorkdirError, write_whole
 from emergent_icl.training.build import Experiment
 from emergent_icl.training.step import Step
@@ -174,21 +171,6 @@ def check_lines(workdir: Workdir, config: ConfigDict, step: int) -> None:
         )
 
 
-def drop_later_summary(workdir: Workdir, step: int, display: Display) -> None:
-    """Removes the summary of a run that is trained again from an earlier step."""
-    summary = workdir.read_summary()
-    if summary is None or summary["step"] <= step:  # It was written before the run was extended.
-        return
-    workdir.summary.unlink()
-    ends = summary.get("replicas", {"": summary}).values()
-    # A run that has diverged has no checkpoint of that step.
-    if any("diverged_at_step" not in one for one in ends):
-        display.warned(
-            f"The run had ended at step {summary['step']}, but the checkpoint of that step is gone:"
-            f" training goes on after step {step}."
-        )
-
-
 def last_step(path: Path) -> int:
     """Step of the last complete line of metrics.jsonl, or 0; reads only the end of the file."""
     if not path.exists():
@@ -220,7 +202,7 @@ def facts(
         f"{config.model.num_layers} layers, {count_parameters(state.params):,} parameters",
         "initial": _joined(initial_text(one.config) for one in experiment.replicas),
         "replicas": ", ".join(replica.name for replica in experiment.replicas),
-        "devices": _devices(),
+        "devices": devices_text(),
         "feeder": step.feeder,
         "keeps": ", ".join(f"{path} = {value!r}, as stored" for path, value in kept.items()),
         "lengths": _joined(one.task.length_note for one in experiment.replicas),
@@ -237,45 +219,6 @@ def initial_text(config: ConfigDict) -> str:
     """The source of initial weights, 'checksum 123, run /runs/a'; '' if they are random."""
     given = config.training.initial.to_dict().items()
     return ", ".join(f"{name} {value}" for name, value in given if value not in (None, "", ()))
-
-
-def summary_of(
-    experiment: Experiment,
-    state: TrainState,
-    step: int,
-    results: Mapping[str, Results],
-    progress: Progress,
-) -> dict[str, Any]:
-    """The content of summary.json after a step, given the last evaluation of each replica.
-
-    Results are under 'replicas' and the replica's name; at the top for a single run. A diverged
-    replica has only `diverged_at_step` and `last_finite_loss`, None if no loss was finite.
-    """
-    config, replicas = experiment.config, experiment.replicas
-    sequences = progress.train_steps * config.training.batch_size * len(replicas)
-    seconds = progress.train_seconds
-    own: dict[str, dict[str, Any]] = {}
-    for name, one, _ in replicas:
-        own[name] = {"seed": one.training.seed, "icl": None, "iwl": None, "evals": {}}
-        if name in progress.diverged:
-            own[name]["diverged_at_step"] = progress.diverged[name]
-            own[name]["last_finite_loss"] = progress.last_losses.get(name)
-            continue
-        own[name] |= curves(results[name])
-        for mode, metrics in results[name].items():
-            own[name]["evals"][mode] = {metric: one.mean for metric, one in metrics.items()}
-    return {
-        "step": step,
-        "started": progress.started or None,
-        "wall_seconds": progress.wall_seconds,
-        "parameters": count_parameters(state.params),
-        "train_sequences_per_second": sequences / seconds if seconds else None,
-        **own.get("", {"replicas": own}),
-        "config_name": config.name,
-        "devices": _devices(),
-        "commit": code_commit(),
-        "versions": versions(PACKAGES),
-    }
 
 
 def count_parameters(params: Params) -> int:
@@ -300,7 +243,8 @@ def processor() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def _devices() -> str:
+def devices_text() -> str:
+    """'2 x cpu', and the number of processes if there are several."""
     count = jax.process_count()
     where = f" in {count} processes" if count > 1 else ""
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}{where}"

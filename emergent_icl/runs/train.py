@@ -15,14 +15,14 @@ from ml_collections import ConfigDict
 from emergent_icl.config.configs import flatten, has
 from emergent_icl.data.ticks import Listener, listening
 from emergent_icl.evaluation.evaluate import Evaluator, Results
-from emergent_icl.runs import initial, memory, processes, records
+from emergent_icl.runs import initial, memory, processes, records, summaries
 from emergent_icl.runs.check import check
-from emergent_icl.runs.checkpoints import CheckpointError, CheckpointStore
+from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.loggers import Loggers, Opening, check_loggers
 from emergent_icl.runs.progress import Fetch, NonFiniteLossError, Progress, Tracker, utc_now
 from emergent_icl.runs.recorded_data import check_data, record_data
 from emergent_icl.runs.records import SILENT, Display, MetricsWriter, Record
-from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training import devices, settings
 from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.step import Step, agendas, make_step
@@ -79,7 +79,7 @@ def train(
     lock = processes.on_primary(workdir.locked)
     with lock, CheckpointStore(workdir.checkpoints, config.checkpoints.keep, config) as store:
         workdir.check(config)  # Again, now that no other command can change it.
-        complete = _summary_if_complete(experiment, workdir, store)
+        complete = summaries.of_complete_run(experiment, workdir, store)
         processes.check_agreement(lambda: _what_must_agree(experiment))
         check_data(workdir, experiment.bank, experiment.replicas)
         # Processes may see different listings of a shared folder.
@@ -89,7 +89,7 @@ def train(
         step = make_step(experiment, int(start.step[0]), carried.steps_per_call)
         display.started(records.facts(experiment, start, step, kept))
         tracker = Tracker(experiment.replicas, step, carried, started, fetch)
-        summarize = functools.partial(_summarize, experiment, start, tracker, workdir)
+        summarize = functools.partial(summaries.write, experiment, start, tracker, workdir)
         try:
             results = _loop(
                 experiment, start, step, tracker, workdir, store, display, stop_requested
@@ -122,40 +122,6 @@ def _stopping(stop_requested: StopRequest) -> Listener:
             raise Interrupted(signal_number, 0)
 
     return listener
-
-
-def _summary_if_complete(
-    experiment: Experiment, workdir: Workdir, store: CheckpointStore
-) -> dict[str, Any] | None:
-    """The summary of a complete run whose last checkpoint is readable, else None."""
-    latest, last = max(store.steps(), default=0), experiment.config.training.num_steps
-    if latest > last:
-        raise WorkdirError(
-            f"{workdir.path} is already at step {latest}, beyond training.num_steps = {last}"
-        )
-    summary = workdir.read_summary()
-    # A summary of fewer steps was written before the run was extended.
-    if latest == last and summary is not None and summary["step"] == last:
-        # A damaged one is reported and set aside when the run resumes.
-        with contextlib.suppress(CheckpointError):
-            store.restore(last, experiment.state_template())
-            return summary
-    return None
-
-
-def _summarize(
-    experiment: Experiment,
-    start: TrainState,
-    tracker: Tracker,
-    workdir: Workdir,
-    last: int,
-    results: dict[str, Results],
-) -> dict[str, Any]:
-    """Writes and returns the summary of a run that has ended after the step `last`."""
-    summary = records.summary_of(experiment, start, last, results, tracker.progress())
-    if processes.is_primary():  # Written last: it marks the run as ended.
-        workdir.write_json(workdir.summary, summary)
-    return summary
 
 
 def _what_must_agree(experiment: Experiment) -> dict[str, Any]:
@@ -194,7 +160,7 @@ def _resume(
         records.check_lines(workdir, experiment.config, first)
         workdir.claim(experiment.config)
         record_data(workdir, experiment.bank, experiment.replicas, first)
-        records.drop_later_summary(workdir, first, display)
+        summaries.drop_later(workdir, first, display)
     return state, Progress(**carried) if carried else Progress(started=utc_now())
 
 
