@@ -152,7 +152,7 @@ class SweepDisplay(Watcher):
         if self.bar.disable and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             names = ", ".join(f"{job.name} {self._done[job.name]:.0%}" for job in running)
-            say(f"running   {self._progress()}  ({names})")
+            say(f"running   {self._progress()}  ({names or 'only other commands'})")
 
     def _work_done(self) -> float:
         return sum(weight * self._done[name] for name, weight in self._weights.items())

@@ -86,7 +86,7 @@ def launch(
     """
     with console.command(argv, SweepError, PlaceError):
         root, changes = Workdir(_WORKDIR.value).path, _changes(_SET.value)
-        sweeps = [_changed(sweep, changes) for sweep in find_sweeps()]
+        sweeps = _changed(find_sweeps(), changes)
         if _SEEDS.value:
             sweeps = [sweep.with_replicates(_SEEDS.value) for sweep in sweeps]
         sweeps, kept = registration.as_registered(sweeps, root)
@@ -137,10 +137,13 @@ def _run(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
             failures = run_jobs(find_jobs, place, display, STOP_SIGNALS.poll)
     except Stopped as error:
         stop, failures = error, error.failures
-    judge_and_draw(sweeps, root, about)
-    sweep_display.print_failures(failures)
+    try:
+        judge_and_draw(sweeps, root, about)
+    finally:
+        sweep_display.print_failures(failures)
+        if stop:
+            console.say(f"{stop.said} To resume:\n  {console.command_line()}")
     if stop:
-        console.say(f"{stop.said} To resume:\n  {console.command_line()}")
         sys.exit(128 + stop.signal)
     if failures:
         retry = "" if _EXECUTOR.value == "local" or _RETRY.value else " --retry_failed"
@@ -229,12 +232,13 @@ def _job_states() -> Callable[[Workdir], str]:
     return state
 
 
-def _changed(sweep: Sweep, changes: Mapping[str, Any]) -> Sweep:
-    """The sweep with options set in its base; raises SweepError if that has no effect."""
+def _changed(sweeps: Sequence[Sweep], changes: Mapping[str, Any]) -> list[Sweep]:
+    """The sweeps with options set in their bases; raises SweepError if one has no effect."""
+    overrides = [one.overrides for sweep in sweeps for one in sweep.conditions]
     for path in changes:
-        if all(path in condition.overrides for condition in sweep.conditions):
-            raise SweepError(f"--set={path}: every condition of sweep '{sweep.name}' sets it")
-    return sweep.with_base_options(changes)
+        if overrides and all(path in own for own in overrides):
+            raise SweepError(f"--set={path} has no effect: every condition sets this option")
+    return [sweep.with_base_options(changes) for sweep in sweeps]
 
 
 def _changes(words: Sequence[str]) -> dict[str, Any]:

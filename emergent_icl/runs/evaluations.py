@@ -103,5 +103,7 @@ def _locked(path: Path) -> Iterator[None]:
         file = lock.open("rb")
     with file:
         if not try_lock(file, _PATIENCE_SECONDS):
-            raise WorkdirError(f"another command is writing {path}; rerun this one once it ended")
+            raise WorkdirError(
+                f"another command is writing {path}; rerun this command once that one has ended"
+            )
         yield

@@ -146,7 +146,8 @@ def _replaced(path: Path, workdir: Workdir) -> dict[str, Any] | None:
     except (PackError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise PackError(f"{path} would be overwritten: {error}") from error
     data = workdir.data.read_bytes() if workdir.data.exists() else None
-    if is_other or files.get(workdir.data.name) != data:
+    # Runs of version 0.1.0 recorded no data until they were resumed.
+    if is_other or files.get(workdir.data.name) not in (None, data):
         raise PackError(
             f"{path} holds another run (another config or other data): choose another name with "
             "--output"

@@ -157,16 +157,18 @@ def check_lines(workdir: Workdir, config: ConfigDict, step: int) -> None:
     Raises:
       WorkdirError: the last line that this checkpoint implies is missing.
     """
+    # The line of the last step is completed when the run resumes there.
+    until = step - (step == config.training.num_steps)
     # Log-spaced evaluations depend on the devices of an earlier command.
-    due = [one for one in config.evaluation.at if isinstance(one, int) and one <= step]
-    due += [step - step % every for every in (config.training.log_every, config.evaluation.every)]
+    due = [one for one in config.evaluation.at if isinstance(one, int) and one <= until]
+    due += [until - until % every for every in (config.training.log_every, config.evaluation.every)]
     there = {line["step"] for line in read_metrics(workdir.metrics)}
     if (last := max(due)) and last not in there:
         ends = max((one for one in there if one < last), default=0)
         raise WorkdirError(
             f"{workdir.metrics} lacks the line of step {last} (the one before it is of step "
-            f"{ends}), but the run would resume after step {step}.\nTo compute it again, move the "
-            f"checkpoints of later steps than {ends} out of {workdir.checkpoints}. To resume "
+            f"{ends}), but the run would resume after step {step}.\nTo compute it again, move "
+            f"all checkpoints after step {ends} out of {workdir.checkpoints}. To resume "
             f'without it, add this line to the file: {{"step": {last}}}'
         )
 

@@ -49,8 +49,10 @@ def of_complete_run(
             f"{workdir.path} is already at step {latest}, beyond training.num_steps = {last}"
         )
     summary = workdir.read_summary()
+    if summary is None or has_diverged(summary):
+        return None
     # A summary of fewer steps was written before the run was extended.
-    if latest == last and summary is not None and summary["step"] == last:
+    if latest == summary["step"] == last:
         # A damaged one is reported and set aside when the run resumes.
         with contextlib.suppress(CheckpointError):
             store.restore(last, experiment.state_template())
@@ -58,15 +60,21 @@ def of_complete_run(
     return None
 
 
+def has_diverged(summary: Mapping[str, Any]) -> bool:
+    """Whether the run, or each of its replicas, diverged."""
+    ends = summary.get("replicas", {"": summary}).values()
+    return all(one.get("diverged_at_step") is not None for one in ends)
+
+
 def drop_later(workdir: Workdir, step: int, display: Display) -> None:
     """Removes the summary of a run that is trained again from an earlier step."""
     summary = workdir.read_summary()
-    if summary is None or summary["step"] <= step:  # It was written before the run was extended.
+    if summary is None:
         return
-    workdir.summary.unlink()
-    ends = summary.get("replicas", {"": summary}).values()
-    # A run that has diverged has no checkpoint of that step.
-    if any("diverged_at_step" not in one for one in ends):
+    if has_diverged(summary):  # There is no checkpoint of that step.
+        workdir.summary.unlink()
+    elif summary["step"] > step:  # Otherwise, the run is being extended.
+        workdir.summary.unlink()
         display.warned(
             f"The run had ended at step {summary['step']}, but the checkpoint of that step is gone:"
             f" training goes on after step {step}."

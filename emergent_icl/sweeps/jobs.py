@@ -20,6 +20,7 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.runs.initial import check_sources
 from emergent_icl.runs.recorded_data import recorded_source
 from emergent_icl.runs.records import last_step
+from emergent_icl.runs.summaries import has_diverged
 from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_foreign
 from emergent_icl.sweeps.measures import MeasuredRun, more_is_better, read_runs
 from emergent_icl.sweeps.search import Search, draw_name
@@ -64,11 +65,14 @@ class Job(NamedTuple):
         return _has_ended(self.workdir, self.config) and not self.workdir.differences(self.config)
 
     def check(self) -> None:
-        """Raises WorkdirError if its runs cannot start.
+        """Raises WorkdirError if its runs cannot start, or be judged.
 
-        The folder may contain another config or longer runs, or initial weights may be missing.
+        The folder may contain another config, longer runs, or incomplete metrics, or initial
+        weights may be missing.
         """
         self.workdir.check(self.config)
+        if self.is_complete():
+            read_runs(self.workdir)
         check_sources(self.config, self.workdir)
         found, steps = last_step(self.workdir.metrics), self.config.training.num_steps
         if found > steps:
@@ -294,10 +298,8 @@ def _has_ended(workdir: Workdir, config: ConfigDict) -> bool:
     summary = workdir.read_summary()
     if summary is None:
         return False
-    ends = summary.get("replicas", {"": summary}).values()
-    has_diverged = all(one.get("diverged_at_step") is not None for one in ends)
     last = config.training.num_steps
-    return summary["step"] == last or (has_diverged and summary["step"] < last)
+    return summary["step"] == last or (has_diverged(summary) and summary["step"] < last)
 
 
 def _seeds_of(config: ConfigDict) -> list[int]:

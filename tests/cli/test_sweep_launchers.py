@@ -216,7 +216,7 @@ def test_reproduce_judges_findings_on_glyphs(tmp_path):
         (
             "sweep",
             ("--sweep=tests/tiny_sweep.py", "--set=data.sequences.p_bursty=0.3"),
-            "--set=data.sequences.p_bursty: every condition of sweep 'tiny' sets it",
+            "--set=data.sequences.p_bursty has no effect: every condition sets this option",
         ),
         ("reproduce", ("--findings=",), "--findings must name at least one of burstiness, classes"),
         (

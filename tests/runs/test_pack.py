@@ -313,6 +313,9 @@ def test_the_packed_file_of_another_run_is_not_overwritten(trained, packed, tmp_
     run = Workdir(shutil.copytree(trained.path, tmp_path / "d"))
     with_config(run, "training", num_steps=80)
     assert pack(run, file).step == 40
+    # The same run, packed by a version that did not record data yet.
+    pack(runs[2], tmp_path / "early")
+    assert pack(trained, tmp_path / "early").step == 40
 
 
 def test_weights_alone_do_not_replace_a_run_that_can_be_resumed(trained, packed, tmp_path):

@@ -233,3 +233,26 @@ def test_a_run_that_ends_where_it_was_evaluated_has_its_last_training_line(tmp_p
     del last["train/grad_norm"]  # It was not due at that step.
     assert lines(tmp_path / "stopped") == [*earlier, last]
     assert summaries[0]["evals"] == summaries[1]["evals"]
+
+
+def test_a_run_that_was_killed_in_its_last_evaluation_resumes(tmp_path, monkeypatch):
+    """It had been stopped at the step where it then was to end."""
+    stopped(tmp_path, LONGER, 30)
+
+    def killed(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("emergent_icl.runs.train._evaluate", killed)
+        with pytest.raises(MemoryError):
+            train(with_options(CONFIG, {"training.num_steps": 30}), Workdir(tmp_path))
+    train(with_options(CONFIG, {"training.num_steps": 30}), Workdir(tmp_path))
+    assert state_of(tmp_path) == ("complete", 30)
+
+
+def test_a_diverged_run_is_never_complete(run):
+    """Even if the loss of its last evaluation was not finite, and a checkpoint exists."""
+    summary = Workdir(run).read_summary()
+    Workdir.write_json(Workdir(run).summary, {**summary, "diverged_at_step": 40})
+    assert not train(CONFIG, Workdir(run)).was_complete
+    assert "diverged_at_step" not in Workdir(run).read_summary()

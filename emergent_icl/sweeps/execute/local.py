@@ -15,6 +15,8 @@ from emergent_icl.training.settings import GPU_VARIABLE, visible_gpus
 
 # Time for a job to save its state after a request to stop.
 GRACE_SECONDS = 120
+# A job that seems to run elsewhere is tried again at the next poll.
+_PATIENCE_SECONDS = 0.1
 # Exit status of a job after a request to stop: once saved, or before training began.
 _SAVED = (128 + signal.SIGTERM, -signal.SIGTERM)
 _MEMORY_VARIABLE = "XLA_PYTHON_CLIENT_MEM_FRACTION"
@@ -84,7 +86,7 @@ class LocalProcesses:
         return f"Stopped; every run is saved{but}."
 
     def _start(self, job: Job) -> None:
-        slot, log = self._free[0], loop.own_log(job.workdir)
+        slot, log = self._free[0], loop.own_log(job.workdir, _PATIENCE_SECONDS)
         try:
             job.workdir.claim(job.config)
             with _bound_to(slot.cores):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import IO, NamedTuple, Protocol
 
-from emergent_icl.runs.locks import try_lock
+from emergent_icl.runs.locks import is_locked, try_lock
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.sweeps.jobs import Job
 
@@ -127,8 +127,9 @@ class _Jobs:
 
     def start(self) -> bool:
         """Starts as many jobs as fit; returns whether any is running or waiting."""
-        started = self._place.start(self._waiting) if self._waiting else {}
-        tried = [job for job in self._waiting if job.name in started]
+        ready = [job for job in self._waiting if not self._runs_elsewhere(job)]
+        started = self._place.start(ready) if ready else {}
+        tried = [job for job in ready if job.name in started]
         self._waiting = [job for job in self._waiting if job.name not in started]
         for job in tried:
             if (failure := started[job.name]) is None:
@@ -155,6 +156,10 @@ class _Jobs:
             self._end(self._elsewhere.pop(job.name), None)
         if ended or complete:
             self._waiting = _ready(self._find_jobs(), {*self._running, *self.failures})
+
+    def _runs_elsewhere(self, job: Job) -> bool:
+        """Whether it did so before, and still does."""
+        return job.name in self._elsewhere and is_locked(job.workdir.log)
 
     def _end(self, job: Job, failure: Failure | None) -> None:
         if failure is not None:
