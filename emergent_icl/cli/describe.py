@@ -50,9 +50,8 @@ def main(argv: Sequence[str]) -> None:
         found = cost.step_cost(config, task, timed=_MEASURE.value)
         tables.print_facts("Run", _run_facts(config))
         tables.print_facts("Cost", _cost_facts(config, found))
-        _, problems = initial.read(replicas)
-        doubts = () if problems else initial.doubts(replicas)
-        for problem in (*problems, *initial.warnings(replicas), *doubts):
+        leaks = (*initial.warnings(replicas), *initial.doubts(replicas))
+        for problem in (*initial.read(replicas)[1], *leaks):
             console.say(f"warning: {problem}")
         for name, config, task in replicas:
             who = f"{name}: " if name else ""

@@ -104,7 +104,9 @@ def warnings(replicas: Sequence[Replica]) -> Iterator[str]:
 def doubts(replicas: Sequence[Replica]) -> Iterator[str]:
     """Replicas of which it is unknown what their initial weights were trained on."""
     for name, config, _ in replicas:
-        if unknown := _trained_on(config)[1]:
+        unknown = _trained_on(config)[1]
+        # `read` reports a source that is itself unreadable.
+        if unknown not in ("", config.training.initial.run):
             yield (
                 f"{_who(name)}training.initial.run = {config.training.initial.run!r} started from "
                 f"{unknown}, which cannot be read: it is unknown whether that run was trained on "

@@ -175,6 +175,12 @@ def test_a_warning_follows_weights_that_were_inherited_twice(tmp_path, caplog):
     train(third, Workdir(folders[2]))
     (doubt,) = [text for text in caplog.messages if "it is unknown" in text]
     assert f"second' started from {folders[0]}, which cannot be read" in doubt
+    # If the second one is gone as well, that is an error, not a doubt.
+    folders[1].rename(tmp_path / "gone")
+    _, (problem,) = initial.read(check(third))
+    assert "second" in problem
+    assert list(initial.doubts(check(third))) == []
+    (tmp_path / "gone").rename(folders[1])
     # A folder that was used again may seem to start from itself.
     shutil.copytree(folders[2], folders[0])
     assert list(initial.doubts(check(third))) == []

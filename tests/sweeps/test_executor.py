@@ -12,7 +12,7 @@ from finished_runs import Ends, finish
 from launching import ROOT, start
 
 from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
-from emergent_icl.sweeps.execute.loop import Stopped, Watcher, run_jobs
+from emergent_icl.sweeps.execute.loop import Failure, Stopped, Watcher, run_jobs
 from emergent_icl.sweeps.jobs import distinct, make_jobs
 
 # macOS and Windows cannot bind processes to cores.
@@ -223,6 +223,29 @@ def test_a_job_of_another_command_is_waited_for(completes, tmp_path, monkeypatch
     assert failures == watcher.failed == []
     assert (watcher.said, watcher.names) == (1, [search.name, runs.name])
     assert started == ([runs.name] if completes else [search.name, runs.name])
+
+
+def test_a_job_that_still_runs_elsewhere_is_not_tried_again(tmp_path):
+    """Each attempt takes time, in which a request to stop is not answered."""
+    first, second = make_jobs(tiny_sweep.seeded([tiny_sweep.get_sweep()], [0]), tmp_path)
+    first.workdir.path.mkdir(parents=True)
+    offered = []
+
+    class Occupied(Busy):
+        def start(self, jobs):
+            offered.append([job.name for job in jobs])
+            return {
+                job.name: Failure(job, "not started", (), is_elsewhere=True)
+                for job in jobs
+                if job.name == first.name
+            }
+
+    requests = iter([None] * 3 + [signal.SIGTERM])
+    with _locked(first.workdir.log), pytest.raises(Stopped):
+        run_jobs(lambda: [first, second], Occupied(), Watcher(), lambda: next(requests))
+    assert offered[0] == [first.name, second.name]
+    assert len(offered) > 1
+    assert all(names == [second.name] for names in offered[1:])
 
 
 class _Stopping:

@@ -303,7 +303,8 @@ def test_metrics_without_the_last_evaluation_are_not_judged(tmp_path):
     assert len(read_runs(job.workdir)) == 2
     job.workdir.metrics.write_text("".join(lines))
     said = r"metrics\.jsonl lacks the evaluation of seed=1 at step 40, .* copy the folder again"
-    with pytest.raises(WorkdirError, match=said):
-        read_runs(job.workdir)
+    for judged in (lambda: read_runs(job.workdir), job.check):
+        with pytest.raises(WorkdirError, match=said):
+            judged()
     job.workdir.metrics.write_text("".join([*lines, last]))
     assert [run.final for run in read_runs(job.workdir)] == [{}, {"icl": 0.5}]
