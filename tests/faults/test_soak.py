@@ -15,4 +15,6 @@ def test_memory_and_speed_are_stable_over_twenty_thousand_steps(tmp_path):
     assert found["megabytes"].over(soak.STEPS) < 0.05, found
     assert found["handles"].slope == 0, found
     assert found["threads"].over(soak.STEPS) < 0.05, found
+    # The run saves 40 times: a thread left behind by each save would exceed this.
+    assert max(one.pool for one in samples) <= 32, found
     assert found["CPU ms per step"].over(soak.STEPS) < 0.15, found
