@@ -2,34 +2,38 @@
 
 python -m experiments.accelerator_check --minutes=8 [--out=runs/accelerator] [--config=...]
 
-Golden numbers; milliseconds per step by precision, batch, steps per call, and determinism;
-candidates for faster steps; replicas; evaluation. What remains of the time trains the config. Each
-result is written to DIR/results.json when it is measured; a second call measures what is missing,
-and resumes the training in DIR/run. Needs JAX alone: without Omniglot, steps are timed on random
-images.
+Golden numbers; milliseconds per step by precision, determinism, steps per call, and batch;
+replicas; evaluation; candidates for faster steps. What remains of the time trains the config. Each
+result is written to DIR/results.json when it is measured; a second call measures what is missing or
+failed, and resumes the training in DIR/run. TensorFlow is not needed: without Omniglot, steps are
+timed on random images, and procedural characters are trained on.
 """
 
 import contextlib
-import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from statistics import median
+from typing import Any
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from benchmarks import candidates, golden, suites
-from benchmarks.candidates import CANDIDATES, PLAIN, Candidate
-from benchmarks.measure import Rival, machine, repeated, time_in_turn
+from benchmarks import suites
+from benchmarks.measure import machine
+from benchmarks.plan import Item, measure, plan
+from benchmarks.worker import SHARED_MEMORY, Worker, WorkerError, end_with_children
 from emergent_icl.cli import console, start, tables
 from emergent_icl.cli.flags import config_flag
-from emergent_icl.config.configs import with_options
+from emergent_icl.config.configs import flatten, with_options
+from emergent_icl.config.identity import checksum_of
+from emergent_icl.data.sources.source import DataUnavailableError, load_bank
 from emergent_icl.presets import omniglot
 from emergent_icl.runs.records import PACKAGES, read_metrics, versions
 from emergent_icl.runs.workdir import Workdir, read_object
@@ -38,161 +42,151 @@ _CONFIG = config_flag()
 _MINUTES = flags.DEFINE_float("minutes", 8.0, "Minutes in all.", lower_bound=0.1)
 _OUT = flags.DEFINE_string("out", "runs/accelerator", "Folder for results.json and the run.")
 _SECONDS = flags.DEFINE_float("seconds", 1.0, "Seconds per timed block.", lower_bound=0.01)
+_CPU = flags.DEFINE_bool("cpu", False, "Measure the CPU, to try this command.")
 
 # Share of the time for measurements; the rest trains.
 MEASURING = 0.6
-ROUNDS = 3
-DETERMINISTIC = "--xla_gpu_deterministic_ops="
-# Of float32 products: exact, or the fast kind of this accelerator (TF32 on NVIDIA's).
-PRECISIONS = {"float32": "highest", "tf32": "default", "bfloat16": "default"}
-
-
-class Item(NamedTuple):
-    """One entry of the plan."""
-
-    name: str  # in results.json
-    measure: Callable[[], dict[str, Any]]
+# The longest measurement: one that hangs must not take the time of all others.
+MOST_SECONDS = 150.0
+# What a training program needs besides: to start, and to save and draw at its end.
+STARTING, ENDING = 30.0, 20.0
+# The exit status of a run that was stopped, and saved.
+SAVED = 128 + signal.SIGTERM
+DRIVERS = ("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
 
 
 def main(argv: Sequence[str]) -> None:
     """Measures until the time is over, then trains."""
     with console.command(argv):
-        start.use_compilation_cache()
+        os.environ.update(SHARED_MEMORY)
+        if jax.default_backend() == "cpu" and not _CPU.value:
+            console.fail(
+                "JAX finds no accelerator. Install JAX for it (see docs/howto/install.md), or try "
+                "this command on the CPU with --cpu."
+            )
+        end_with_children()
         config = omniglot.get_config("paper") if _CONFIG.value is None else _CONFIG.value
         out = Path(_OUT.value).expanduser()
-        seconds, path = 60 * _MINUTES.value, out / "results.json"
-        results = read_object(path, "record of an accelerator check") if path.exists() else {}
-        results |= {"machine": machine(), "versions": versions(PACKAGES)}
-        measured = results.setdefault("measurements", {})
-        for item in plan(config):
-            if item.name in measured:
-                continue
-            if time.monotonic() - start.STARTED > MEASURING * seconds:
-                console.say("The time for measurements is over; another call continues.")
-                break
-            measured[item.name] = _measured(item)
+        path, whole = out / "results.json", 60 * _MINUTES.value
+        ends = start.STARTED + whole
+        results = begun(path, config)
+        until = start.STARTED + MEASURING * whole
+        measure_missing(plan(config), results, path, until, _SECONDS.value)
+        if ends - time.monotonic() > STARTING + ENDING:
+            results["training"] = train(config, out, ends)
             Workdir.write_json(path, results)
-            console.say(f"{item.name:40} {text(measured[item.name])}")
-        results["training"] = train(config, out, seconds - (time.monotonic() - start.STARTED))
-        Workdir.write_json(path, results)
-        facts = {name: text(one) for name, one in measured.items()}
-        tables.print_facts(results["machine"], {**facts, "training": text(results["training"])})
+        else:
+            console.say("No time is left for training; another call trains.")
+        measured = {name: text(one) for name, one in results["measurements"].items()}
+        tables.print_facts(results["machine"], measured | {"training": text(results["training"])})
         console.say(f"Written: {path}")
 
 
-def plan(config: ConfigDict) -> Iterator[Item]:
-    """All measurements, the most important first."""
-    for precision in ("highest", "default"):
-        for case in golden.CASES:
-            yield Item(f"golden_{case}_{precision}", functools.partial(_golden, case, precision))
-    for batch in (32, 128, 512):
-        for precision in PRECISIONS:
-            options = {"training.batch_size": batch, "training.steps_per_call": 10}
-            yield _step(f"step_batch_{batch}_{precision}", config, precision, options)
-    for count in (1, 50):
-        yield _step(f"step_per_call_{count}", config, options={"training.steps_per_call": count})
-    for value in ("true", "false"):
-        determinism = Candidate(xla_flags=DETERMINISTIC + value)
-        yield _step(f"step_deterministic_{value}", config, candidate=determinism)
-    for name, candidate in CANDIDATES.items():
-        yield _step(f"candidate_{name}", config, candidate=candidate)
-    for count in (1, 8, 32):
-        small = with_options(omniglot.get_config("small"), {"training.replicas": count})
-        yield _step(f"replicas_small_{count}", small)
-    for mode in config.evaluation.modes:
-        yield Item(f"evaluation_{mode}", functools.partial(_evaluation, config, mode))
+def begun(path: Path, config: ConfigDict) -> dict[str, Any]:
+    """The results so far, which must be of this machine and config; new ones if there are none."""
+    about = {
+        "machine": machine(),
+        "versions": versions((*PACKAGES, *DRIVERS)),
+        "config": f"{checksum_of(flatten(config.to_dict())):08x}",
+    }
+    results = read_object(path, "record of an accelerator check") if path.exists() else about
+    for name, value in about.items():
+        if results.get(name) != value:
+            console.fail(
+                f"{path} has another {name}: {results.get(name)!r} instead of {value!r}. Choose "
+                "another folder with --out."
+            )
+    return {"measurements": {}, "training": {}, **results}
 
 
-def _step(
-    name: str,
-    config: ConfigDict,
-    precision: str = "tf32",
-    options: dict[str, Any] | None = None,
-    candidate: Candidate = PLAIN,
-) -> Item:
-    """Milliseconds per step, and sequences per second."""
-    kind = "bfloat16" if precision == "bfloat16" else "float32"
-    own = {"training.steps_per_call": 10, "model.precision": kind, **(options or {})}
-    whole = with_options(config, {**own, **_fitting(own["training.steps_per_call"])})
+def measure_missing(
+    items: Iterable[Item], results: dict[str, Any], path: Path, until: float, seconds: float
+) -> None:
+    """Measures what is missing or failed, in blocks of some seconds, and begins nothing too late.
 
-    def measure() -> dict[str, Any]:
-        with contextlib.ExitStack() as stack:
-            if candidate.xla_flags is not None:
-                rival = suites.our_steps(stack, whole, candidate.xla_flags)
-            else:
-                trainer = candidates.trainer(suites.load(whole), candidate)
-                stack.callback(trainer.close)
-                rival = trainer.rival("compute")
-            # The first call compiles.
-            with jax.default_matmul_precision(PRECISIONS[precision]):
-                seconds = _times(rival)
-        sequences = whole.training.batch_size * max(whole.training.replicas, 1)
-        return {
-            "ms_per_step": [1e3 * one for one in seconds],
-            "sequences_per_second": sequences / sorted(seconds)[len(seconds) // 2],
-        }
-
-    return Item(name, measure)
+    Args:
+      items: in the order of their importance.
+      results: completed, and written after each measurement.
+      path: of the file.
+      until: on the monotonic clock.
+      seconds: per timed block.
+    """
+    measured = results["measurements"]
+    with Worker() as shared:
+        for item in items:
+            if item.name in measured and "failed" not in measured[item.name]:
+                continue
+            if time.monotonic() > until:
+                console.say("The time for measurements is over; another call continues.")
+                break
+            with Worker(item.xla_flags) if item.xla_flags else contextlib.nullcontext(shared) as by:
+                measured[item.name] = _measured(by, item, seconds)
+            Workdir.write_json(path, results)
+            console.say(f"{item.name:40} {text(measured[item.name])}")
 
 
-def _fitting(steps_per_call: int) -> dict[str, int]:
-    """Intervals that a number of steps per call divides."""
-    every = 1000 * steps_per_call
-    names = ("training.num_steps", "training.log_every", "evaluation.every", "checkpoints.every")
-    return dict.fromkeys(names, every)
-
-
-def _golden(case: str, precision: str) -> dict[str, Any]:
-    """Greatest differences from the reference implementation."""
-    return {"greatest_difference": golden.differences(case, precision)}
-
-
-def _evaluation(config: ConfigDict, mode: str) -> dict[str, Any]:
-    experiment = suites.load(with_options(config, {"evaluation.modes": (mode,)}))
-    evaluator, bank = experiment.evaluator(), jax.device_put(experiment.arrays())
-    state = experiment.init(0)
-    once = functools.partial(evaluator, state.params, state.batch_stats, bank)
-    seconds = _times(repeated(once, config.evaluation.num_sequences))
-    return {"ms_per_sequence": [1e3 * one for one in seconds]}
-
-
-def _times(rival: Rival) -> list[float]:
-    """Seconds per step or sequence, one per round."""
-    return time_in_turn({"": rival}, ROUNDS, _SECONDS.value)[""]
-
-
-def _measured(item: Item) -> dict[str, Any]:
+def _measured(worker: Worker, item: Item, seconds: float) -> dict[str, Any]:
     """A measurement, or why it failed; the others continue."""
     began = time.monotonic()
     try:
-        found = item.measure()
-    except Exception as error:  # A lack of memory, or a flag that this version does not know.
-        found = {"failed": f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"}
+        found = worker.compute(measure, item, seconds, seconds=MOST_SECONDS)
+    except WorkerError as error:  # A lack of memory, or a flag that this version does not know.
+        found = {"failed": str(error)}
     return {**found, "seconds_in_all": round(time.monotonic() - began, 1)}
 
 
-def train(config: ConfigDict, out: Path, seconds: float) -> dict[str, Any]:
-    """Trains the config in DIR/run for the rest of the time; returns how far it came."""
-    workdir = Workdir(out / "run")
+def train(config: ConfigDict, out: Path, ends: float) -> dict[str, Any]:
+    """Trains the config in DIR/run until shortly before a time; returns how far it came."""
+    workdir, log = Workdir(out / "run"), out / "train.log"
+    words = [f"--workdir={workdir.path}"]
     if not workdir.config.exists():
-        workdir.make()
-        Workdir.write_json(out / "config.json", json.loads(config.to_json()))
-    words = [f"--workdir={workdir.path}", f"--max_minutes={max(seconds, 0) / 60:.3f}"]
-    if not workdir.config.exists():
-        words.append(f"--config={out / 'config.json'}")
-    command = [sys.executable, "-m", "emergent_icl", "train", *words]
-    with (out / "train.log").open("ab") as log:
-        environment = {**os.environ, **suites.SHARED_MEMORY}
-        status = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
+        words.append(f"--config={_prepared(config, out)}")
+    left = ends - ENDING - time.monotonic()
+    words.append(f"--max_minutes={left / 60:.3f}")
+    with log.open("ab") as output:
+        command = [sys.executable, "-m", "emergent_icl", "train", *words]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(left + ENDING)
+        finally:  # Also if this process is to end.
+            _end(process)
     lines = read_metrics(workdir.metrics)
-    rates = [line["steps_per_second"] for line in lines if "steps_per_second" in line]
+    # The first line includes compilation.
+    rates = [line["steps_per_second"] for line in lines if "steps_per_second" in line][1:]
     last = lines[-1] if lines else {}
-    return {
-        "status": status,
+    found = {
+        "status": process.returncode,
         "step": last.get("step", 0),
-        "steps_per_second": rates[-1] if rates else None,
+        "steps_per_second": [min(rates), median(rates), max(rates)] if rates else None,
         "loss": last.get("train/loss"),
     }
+    if process.returncode not in (0, SAVED):
+        found["failed"] = log.read_text(errors="replace").strip().rpartition("\n")[2]
+    return found
+
+
+def _prepared(config: ConfigDict, out: Path) -> Path:
+    """A file with the config, on procedural characters if its data are unavailable."""
+    try:
+        load_bank(config.data)
+    except DataUnavailableError as error:
+        console.say(f"Training on procedural characters instead: {error}")
+        config = with_options(config, suites.STAND_IN)
+    path = out / "config.json"
+    Workdir.write_json(path, json.loads(config.to_json()))
+    return path
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process that has not ended, if possible after it has saved."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def text(found: dict[str, Any]) -> str:
@@ -200,8 +194,7 @@ def text(found: dict[str, Any]) -> str:
     words = []
     for name, value in found.items():
         if isinstance(value, list):
-            low, *_, high = ordered = sorted(value)
-            value = f"{ordered[len(ordered) // 2]:.4g} ({low:.4g} to {high:.4g})"
+            value = f"{median(value):.4g} ({min(value):.4g} to {max(value):.4g})"
         elif isinstance(value, dict):
             value = ", ".join(f"{key} {one:.2g}" for key, one in value.items())
         elif isinstance(value, float):

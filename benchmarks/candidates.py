@@ -11,6 +11,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from ml_collections import ConfigDict
 
 from benchmarks import suites
 from benchmarks.measure import Trainer
@@ -20,6 +21,7 @@ from emergent_icl.models.normalization import DECAY
 from emergent_icl.training import step
 from emergent_icl.training.build import Experiment, build_network
 from emergent_icl.training.optimizers import Optimizer
+from emergent_icl.training.update import StepTest
 
 
 class Candidate(NamedTuple):
@@ -27,7 +29,8 @@ class Candidate(NamedTuple):
 
     optimizer: Callable[[Optimizer], Optimizer] = lambda plain: plain
     network: type[Network] = Network
-    xla_flags: str | None = None
+    norm_steps: Callable[[ConfigDict], StepTest | None] = step.norm_steps
+    xla_flags: str = ""
 
 
 PLAIN = Candidate()
@@ -84,6 +87,8 @@ def _averaged(old: BatchStats, new: BatchStats) -> BatchStats:
 CANDIDATES = {
     "flat_optimizer_state": Candidate(optimizer=flat),
     "joined_averages": Candidate(network=JoinedAverages),
+    # A condition makes the host wait for the device at every step.
+    "norm_at_every_step": Candidate(norm_steps=lambda config: None),
     "no_command_buffers": Candidate(xla_flags="--xla_gpu_enable_command_buffer="),
     "command_buffers_from_one_operation": Candidate(xla_flags="--xla_gpu_graph_min_graph_size=1"),
 }
@@ -97,5 +102,5 @@ def trainer(experiment: Experiment, candidate: Candidate) -> Trainer:
         return candidate.network(plain.parts, plain.policy)
 
     experiment = experiment._replace(optimizer=candidate.optimizer(experiment.optimizer))
-    with mock.patch.object(step, "build_network", network):
+    with mock.patch.multiple(step, build_network=network, norm_steps=candidate.norm_steps):
         return suites.our_trainer(experiment)

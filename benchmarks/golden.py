@@ -142,20 +142,75 @@ def compute(name: str, precision: str = "highest") -> Outputs:
         evaluate = jax.jit(lambda p, s, x, y: network.apply(p, s, None, x, y, False, "tokens")[0])
         eval_logits = evaluate(params, stats, examples[2], labels[2])
 
-        def loss_fn(params: Params) -> jax.Array:
-            logits, _ = network.apply(params, before, None, examples[2], labels[2], True)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels[2][:, -1]).mean()
+        def loss_fn(params: Params, examples: np.ndarray, labels: np.ndarray) -> jax.Array:
+            logits, _ = network.apply(params, before, None, examples, labels, True)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels[:, -1]).mean()
 
-        loss, gradients = jax.jit(jax.value_and_grad(loss_fn))(params)
+        gradient_fn = jax.jit(jax.value_and_grad(loss_fn))
+        loss, gradients = gradient_fn(params, examples[2], labels[2])
     return Outputs(logits, eval_logits, loss, stats, gradients)
 
 
+def gradient_norms(gradients: Params) -> dict[tuple[str, str], jax.Array]:
+    """{(module, leaf): norm}, of each layer of the transformer's stack separately."""
+
+    def norm(module: str, gradient: jax.Array) -> jax.Array:
+        is_stack = module.startswith("transformer/layers/")
+        axes = tuple(range(1, gradient.ndim)) if is_stack else None
+        return jnp.sqrt(jnp.sum(jnp.square(gradient), axis=axes))
+
+    return {name: norm(name[0], gradient) for name, gradient in _by_name(gradients).items()}
+
+
+def tolerated(module: str, leaf: str) -> float:
+    """An absolute difference of gradient norms that means nothing.
+
+    A key bias shifts all scores of a query equally: its gradient is rounding error.
+    """
+    return 1e-6 if "attention/key" in module and leaf == "b" else 1e-9
+
+
+# Greatest differences in float32, if only the order of summation differs.
+LIMITS = {
+    "logits_train": 1e-4,
+    "logits_eval": 1e-4,
+    "loss": 1e-4,
+    "batch_stats": 1e-3,
+    "gradient_norms": 1e-3,
+}
+
+
 def differences(name: str, precision: str) -> dict[str, float]:
-    """Greatest absolute differences from the reference implementation."""
+    """Greatest differences from the reference implementation, of what `LIMITS` names.
+
+    Those of logits and loss are absolute. Those of BatchNorm's averages and of gradient norms are
+    relative; what is tolerated besides (see `tolerated`; 1e-5 for averages) counts as the limit.
+    """
     golden, found = np.load(GOLDEN / f"{name}.npz"), compute(name, precision)
-    pairs = {
-        "logits_train": found.logits_train,
-        "logits_eval": found.logits_eval,
-        "loss": found.loss,
+    outputs = found._asdict()
+    greatest = {
+        what: float(np.abs(outputs[what] - golden[what]).max())
+        for what in ("logits_train", "logits_eval", "loss")
     }
-    return {what: float(np.abs(ours - golden[what]).max()) for what, ours in pairs.items()}
+    for what, prefix, ours in (
+        ("batch_stats", "state/", _by_name(found.batch_stats)),
+        ("gradient_norms", "gradnorm/", gradient_norms(found.gradients)),
+    ):
+        theirs, limit = collect(golden, prefix), LIMITS[what]
+        assert ours.keys() == theirs.keys()
+        besides = {one: 1e-5 if what == "batch_stats" else tolerated(*one) for one in ours}
+        relative = [
+            np.max(np.abs(ours[one] - theirs[one]) / (np.abs(theirs[one]) + besides[one] / limit))
+            for one in ours
+        ]
+        greatest |= {what: float(max(relative))} if relative else {}
+    return greatest
+
+
+def _by_name(tree: Params | BatchStats) -> dict[tuple[str, str], Any]:
+    """{(module, leaf): array}, with canonical names."""
+    return {
+        (canonical(module), leaf): array
+        for module, leaves in tree.items()
+        for leaf, array in leaves.items()
+    }

@@ -9,20 +9,16 @@ presets of omniglot.py. Prints tables; writes DIR/results.json and figures.
 """
 
 import json
-import multiprocessing
-import signal
-import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from types import FrameType
 
 import jax
 from absl import flags
 
 from benchmarks import explain, figures, small_models, suites
 from benchmarks.measure import Benchmark, machine
+from benchmarks.worker import WorkerError, end_with_children
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
 from emergent_icl.config.registry import unknown_name
@@ -63,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     if _CONFIG.value is None:
         configs = {preset: omniglot.get_config(preset) for preset in ("paper", "small")}
     bench = Benchmark(configs, _ROUNDS.value, _SECONDS.value)
-    with console.command(argv, BrokenProcessPool):
+    with console.command(argv, WorkerError):
         about = bench.results_json()
         tables.print_facts("Machine", {"machine": about["machine"], **about["versions"]})
         for name in names:
@@ -80,16 +76,3 @@ def main(argv: Sequence[str]) -> None:
         write_whole(out / "results.json", f"{content}\n")
         for path in (out / "results.json", *figures.draw(bench, f"Measured on {machine()}", out)):
             console.say(f"Written: {path}")
-
-
-def end_with_children() -> None:
-    """Makes Ctrl-C and SIGTERM end the processes that this one has started, too."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        for child in multiprocessing.active_children():
-            child.kill()
-        # Unwinding kills a launcher that is being timed, and removes its folder.
-        sys.exit(128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)

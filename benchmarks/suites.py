@@ -3,14 +3,12 @@
 import contextlib
 import functools
 import itertools
-import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +18,49 @@ import numpy as np
 
 from benchmarks import baseline
 from benchmarks.measure import Benchmark, Rival, Trainer, repeated
+from benchmarks.worker import SHARED_MEMORY, Worker
 from emergent_icl.cli import console
 from emergent_icl.config.configs import with_options
 from emergent_icl.config.registry import FEEDERS
-from emergent_icl.data.bank import NUM_VARIANTS, WHITE, ExampleBank
+from emergent_icl.data.bank import NUM_VARIANTS, WHITE, ExampleBank, SourceShape
 from emergent_icl.data.feed import resolve_feeder
 from emergent_icl.data.sources.source import DataUnavailableError, load_bank
 from emergent_icl.presets import omniglot
 from emergent_icl.runs.check import check
 from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.devices import CALLS_IN_FLIGHT
+from emergent_icl.training.replicas import shared_config
 from emergent_icl.training.step import initial_state, make_step
 
 
 def load(config: ml_collections.ConfigDict, random_images: bool = False) -> Experiment:
     """Checks and builds a config, with random images if asked for or if its data are unavailable.
 
-    Speed does not depend on what the images show.
+    Speed does not depend on what the images show. The latest images stay in memory.
     """
     replicas = check(config, jax.device_count())
+    data = shared_config(config, replicas).data
+    key = f"{data.to_json_best_effort()} {random_images}"
+    if key not in _banks:
+        _banks.clear()
+        _banks[key] = _load_bank(data, replicas[0].task.shape, random_images)
+    return build(config, replicas, _banks[key])
+
+
+_banks: dict[str, ExampleBank] = {}
+
+
+def _load_bank(
+    data: ml_collections.ConfigDict, shape: SourceShape, random_images: bool
+) -> ExampleBank:
     if not random_images:
         with contextlib.suppress(DataUnavailableError):
-            return build(config, replicas)
-    shape = replicas[0].task.shape
-    num_classes = shape.num_classes // (NUM_VARIANTS if config.data.augment else 1)
+            return load_bank(data)
+    num_classes = shape.num_classes // (NUM_VARIANTS if data.augment else 1)
     size = (num_classes, shape.num_exemplars, *shape.example_shape)
     images = np.random.default_rng(0).integers(0, 2, size, np.uint8)
     images *= WHITE
-    bank = ExampleBank(f"random images in place of {config.data.source}", images, ())
-    return build(config, replicas, bank)
+    return ExampleBank(f"random images in place of {data.source}", images, ())
 
 
 def our_trainer(experiment: Experiment) -> Trainer:
@@ -66,8 +78,6 @@ def our_trainer(experiment: Experiment) -> Trainer:
     )
 
 
-# For other processes: this one has already reserved most of an accelerator's memory.
-SHARED_MEMORY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 # The rival of a process that `our_steps` starts.
 _rivals: list[Rival] = []
 
@@ -80,25 +90,19 @@ def our_steps(
 ) -> Rival:
     """Steps of this library on one batch, in a separate process if there are XLA flags.
 
-    Closing `stack` ends them.
-
-    Raises:
-      BrokenProcessPool: the process was killed.
+    Closing `stack` ends them. If the process fails, this and the rival raise WorkerError.
     """
     if xla_flags is None:
         trainer = our_trainer(load(config, random_images))
         stack.callback(trainer.close)
         return trainer.rival("compute")
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-    stack.enter_context(pool)
-    steps_per_call = pool.submit(_prepare, config, xla_flags, random_images).result()
-    return Rival(lambda calls: pool.submit(_train, calls).result(), steps_per_call)
+    worker = stack.enter_context(Worker(xla_flags))
+    steps_per_call = worker.compute(_prepare, config, random_images)
+    return Rival(lambda calls: worker.compute(_train, calls), steps_per_call)
 
 
-def _prepare(config: ml_collections.ConfigDict, xla_flags: str, random_images: bool) -> float:
-    """Builds the rival, before anything else initializes the devices; returns steps per call."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}".strip()
-    os.environ.update(SHARED_MEMORY, XLA_FLAGS=flags)
+def _prepare(config: ml_collections.ConfigDict, random_images: bool) -> float:
+    """Builds the rival; returns steps per call."""
     _rivals.append(our_trainer(load(config, random_images)).rival("compute"))
     return _rivals[0].amount
 

@@ -1,29 +1,46 @@
 """The plan for a machine with one accelerator: each result is kept, and a second call continues."""
 
 import contextlib
+import functools
+import itertools
 import json
+import math
+import operator
+import pickle
+import signal
 
 import jax
 import numpy as np
 import pytest
 import tiny
-from launching import launch
+from launching import PATIENCE, ROOT, launch, start, wait_for
 
 from benchmarks import accelerator, candidates
-from benchmarks.accelerator import Item
+from benchmarks.candidates import CANDIDATES
+from benchmarks.plan import PRECISIONS, Item, plan
 from emergent_icl.runs.check import check
+from emergent_icl.runs.records import last_step
+from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training.build import build
 from emergent_icl.training.optimizers import hyper_from_config
 
 
-def test_the_plan_covers_each_subject_once_golden_numbers_first():
-    names = [item.name for item in accelerator.plan(tiny.get_config("images"))]
+def test_the_plan_names_each_measurement_once_the_most_important_first():
+    items = list(plan(tiny.get_config("images")))
+    names = [item.name for item in items]
     assert len(set(names)) == len(names)
-    subjects = list(dict.fromkeys(name.partition("_")[0] for name in names))
-    assert subjects == ["golden", "step", "candidate", "replicas", "evaluation"]
-    assert [name for name in names if name.startswith("step_batch_512")] == [
-        f"step_batch_512_{precision}" for precision in accelerator.PRECISIONS
+    assert names[:4] == [
+        "golden_transformer_resnet_highest",
+        "golden_transformer_resnet_default",
+        "step_batch_32_tf32",
+        "step_deterministic_true",
     ]
+    subjects = {name.partition("_")[0] for name in names}
+    assert subjects == {"golden", "step", "candidate", "replicas", "evaluation"}
+    for batch, precision in itertools.product((32, 128, 512), PRECISIONS):
+        assert f"step_batch_{batch}_{precision}" in names
+    # Other processes measure them.
+    assert [item.name for item in pickle.loads(pickle.dumps(items))] == names
 
 
 def test_a_flat_optimizer_computes_the_same_updates():
@@ -67,26 +84,113 @@ def test_the_steps_of_a_candidate_use_its_network():
         trainer.rival("compute").run(1)
 
 
-def test_a_measurement_that_fails_says_why():
-    def fail():
-        raise MemoryError("RESOURCE_EXHAUSTED: too large\nmore")
+def test_the_norm_at_every_step_is_a_candidate():
+    config = tiny.get_config("vectors")
+    experiment = build(config, check(config))
+    for name, is_known in (("norm_at_every_step", True), ("joined_averages", False)):
+        with contextlib.closing(candidates.trainer(experiment, CANDIDATES[name])) as trainer:
+            _, metrics = trainer.call(trainer.state, trainer.batch)
+        # The first step ends no line.
+        assert (np.asarray(metrics["grad_norm"]).item() > 0) == is_known
 
-    found = accelerator._measured(Item("large", fail))
-    assert found["failed"] == "MemoryError: RESOURCE_EXHAUSTED: too large"
+
+def measured(path, functions, until=math.inf):
+    """Measurements after a call with items {name: function of the seconds per block}."""
+    results = accelerator.begun(path, tiny.get_config("vectors"))
+    items = [Item(name, function) for name, function in functions.items()]
+    accelerator.measure_missing(items, results, path, until, 0.5)
+    return json.loads(path.read_text())["measurements"]
+
+
+FAILS = functools.partial(operator.getitem, {})
+WORKS = functools.partial(dict.fromkeys, "s")
+
+
+def test_what_failed_says_why_and_is_measured_again(tmp_path):
+    path = tmp_path / "results.json"
+    first = measured(path, {"one": FAILS, "two": WORKS})
+    assert first["one"]["failed"] == "KeyError: 0.5"
+    assert first["two"]["s"] == 0.5
+    second = measured(path, {"one": WORKS, "two": FAILS})
+    assert second["one"]["s"] == 0.5
+    assert "failed" not in second["one"]
+    assert second["two"] == first["two"]
+
+
+def test_nothing_is_begun_when_the_time_is_over(tmp_path, capsys):
+    path = tmp_path / "results.json"
+    measured(path, {"one": WORKS})
+    assert list(measured(path, {"one": WORKS, "two": WORKS}, until=0)) == ["one"]
+    assert "The time for measurements is over" in capsys.readouterr().out
+
+
+def test_results_of_another_machine_or_config_are_not_continued(tmp_path, capsys):
+    path = tmp_path / "results.json"
+    measured(path, {"one": WORKS})
+    with pytest.raises(SystemExit):
+        accelerator.begun(path, tiny.get_config("images"))
+    assert "has another config" in capsys.readouterr().err
+    path.write_text(json.dumps({**json.loads(path.read_text()), "machine": "another"}))
+    with pytest.raises(SystemExit):
+        accelerator.begun(path, tiny.get_config("vectors"))
+    assert "has another machine: 'another' instead of" in capsys.readouterr().err
+
+
+def test_a_measurement_in_one_line():
     assert accelerator.text({"ms_per_step": [3.0, 1.0, 2.0]}) == "ms per step 2 (1 to 3)"
+    assert accelerator.text({"agrees": True, "loss": 0.5}) == "agrees True; loss 0.5"
+
+
+def test_a_cpu_is_measured_only_if_asked_for(tmp_path):
+    done = launch("accelerator_check", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 1
+    assert "JAX finds no accelerator" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.faults
-def test_a_second_call_measures_what_is_missing_and_trains_on(tmp_path):
-    words = ("--config=tests/tiny.py:vectors", "--seconds=0.01", f"--out={tmp_path}")
+def test_later_calls_measure_what_is_missing_and_train_on(tmp_path):
+    words = ("--cpu", "--config=tests/tiny.py:vectors", "--seconds=0.01", f"--out={tmp_path}")
     found = []
-    # The longer second call leaves a slow machine time to train after a measurement that overran.
-    for minutes in (0.6, 2):
+    # A slow machine needs longer or more calls.
+    for minutes in (0.6, 2.5, 3, 3):
         done = launch("accelerator_check", *words, f"--minutes={minutes}", fresh=True)
         assert done.returncode == 0, done.stderr
         found.append(json.loads((tmp_path / "results.json").read_text()))
-    first, second = (one["measurements"] for one in found)
-    assert 0 < len(first) < len(second)
-    assert {name: second[name] for name in first} == first
-    assert max(second["golden_transformer_resnet_highest"]["greatest_difference"].values()) < 1e-4
-    assert found[1]["training"]["step"] == 40
+        if found[-1]["training"].get("step") == 40:
+            break
+    first, *_, last = (one["measurements"] for one in found)
+    assert 0 < len(first) < len(last)
+    assert not [name for name, one in last.items() if "failed" in one]
+    assert {name: last[name] for name in first} == first
+    assert last["golden_transformer_resnet_highest"]["agrees"]
+    assert found[-1]["training"]["status"] in (0, accelerator.SAVED)
+    assert found[-1]["training"]["step"] == 40
+
+
+TRAINS = """
+import time
+from pathlib import Path
+import tiny
+from benchmarks import accelerator, worker
+from emergent_icl.config.configs import with_options
+worker.end_with_children()
+config = with_options(tiny.get_config("vectors"), {"training.num_steps": 10_000_000})
+accelerator.train(config, Path(FOLDER), time.monotonic() + 600)
+"""
+
+
+@pytest.mark.faults
+def test_the_training_is_saved_when_the_command_is_ended(tmp_path):
+    here = str(ROOT / "tests")
+    code = TRAINS.replace("FOLDER", repr(str(tmp_path)))
+    process = start("-c", f"import sys; sys.path.append({here!r})" + code, fresh=True)
+    run = Workdir(tmp_path / "run")
+    wait_for(lambda: last_step(run.metrics), "the training to begin")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGTERM
+    newest = max(int(path.name) for path in run.checkpoints.iterdir())
+    assert newest >= last_step(run.metrics)
+    log = (tmp_path / "train.log").read_text()
+    assert f"Stopped after step {newest}; the state is saved" in log

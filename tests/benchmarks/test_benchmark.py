@@ -311,8 +311,8 @@ def test_a_benchmark_writes_every_key(tmp_path):
 ENDED = """
 import sys
 from pathlib import Path
-from benchmarks import run, suites
-run.end_with_children()
+from benchmarks import suites, worker
+worker.end_with_children()
 suites.train_to_first_step(sys.argv[2:], Path(sys.argv[1]))
 """
 
