@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import PATIENCE, ROOT, launch, records, start, train_flags
+from launching import PATIENCE, ROOT, launch, records, start, train_flags, wait_for
 
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.records import read_metrics
@@ -152,12 +152,19 @@ def test_train_errors_are_one_message(tmp_path):
     assert "error: /proc/run cannot be created" in done.stderr
 
 
+def catches(pid, number):
+    """Whether a process has a handler of a signal, which Python itself never has of SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(re.search(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)[1], 16)
+    return caught >> (number - 1) & 1
+
+
 @pytest.mark.faults
 def test_a_signal_during_startup_is_handled(tmp_path):
     process = start("-m", "experiments.train", *train_flags(tmp_path / "run"), fresh=True)
-    time.sleep(0.7)
+    wait_for(lambda: catches(process.pid, signal.SIGTERM), "the handler of signals")
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert "Stopped before the first step; there was nothing to save." in output
@@ -175,7 +182,7 @@ def test_interrupting_other_launchers_prints_no_traceback():
         assert process.poll() is None
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Stopped." in output
     assert "Traceback" not in errors
@@ -246,7 +253,7 @@ def test_signals_save_the_run_and_say_how_to_resume(tmp_path, number, status):
         process = start("-m", "experiments.train", *flags)
         wait_for_new_lines(tmp_path / "metrics.jsonl", steps, process)
         process.send_signal(number)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == status, errors
         assert "Traceback" not in errors
         resume = output[output.index("To resume:") :]

@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from launching import start
+from launching import PATIENCE, start
 
 PROGRAM = """
 import os, signal, sys
@@ -26,7 +26,7 @@ print(found and found.name)
 def received(names, *how):
     """(signal that the process took as a request, exit status) after these signals."""
     process = start("-c", PROGRAM, names, *how)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in err
     return out.strip(), process.returncode
 

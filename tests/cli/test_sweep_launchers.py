@@ -3,11 +3,10 @@
 import json
 import re
 import signal
-import time
 
 import pytest
 import tiny_sweep
-from launching import PATIENCE, launch, start
+from launching import PATIENCE, launch, start, wait_for
 
 from emergent_icl.runs.records import Display, last_step, read_metrics
 from emergent_icl.runs.train import train
@@ -145,21 +144,20 @@ def test_the_plan_is_printed_and_nothing_is_run(tmp_path):
 
 @pytest.mark.faults
 def test_a_stopped_sweep_resumes_to_the_same_numbers(tmp_path):
-    changes = ("--set=training.num_steps=1200", "--set=evaluation.every=600")
-    words = flags(tmp_path / "stopped", *changes)
+    folder = tmp_path / "stopped"
+    words = flags(folder, "--set=training.num_steps=12_000_000", "--set=evaluation.every=600")
     process = start("-m", "experiments.sweep", *words)
-    metrics = tmp_path / "stopped" / "tiny" / "p=0" / "seeds=0-1" / "metrics.jsonl"
-    for _ in range(1200):
-        if last_step(metrics) >= 40 or process.poll() is not None:
-            break
-        time.sleep(0.1)
+    metrics = folder / "tiny" / "p=0" / "seeds=0-1" / "metrics.jsonl"
+    wait_for(lambda: last_step(metrics) >= 40, "lines of metrics")
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM, out + err
     assert "Stopped; every run is saved. To resume:" in out
     assert f"--workdir={tmp_path / 'stopped'}" in out
-    assert 40 <= last_step(metrics) < 1200
 
+    # Long enough for all runs that have begun.
+    steps = max(last_step(one) for one in folder.rglob("metrics.jsonl")) // 600 * 600 + 600
+    words = flags(folder, f"--set=training.num_steps={steps}", "--set=evaluation.every=600")
     assert launch("sweep", *words).returncode == 0
     stopped = Workdir(metrics.parent)
     uninterrupted = Workdir(tmp_path / "uninterrupted")

@@ -122,7 +122,7 @@ def test_python_files_in_a_work_directory_are_not_executed(hostile, tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        "__import__('os').system('true')",
+        "open(MARK, 'w')",
         "[1, 2]",
         "{}",
         '{"data": 1}',
@@ -133,12 +133,14 @@ def test_python_files_in_a_work_directory_are_not_executed(hostile, tmp_path):
         '{"\\ud800": 1, "name": "\\ud800"}',
     ],
 )
-def test_a_config_is_not_executed(hostile, content):
-    (hostile / "config.json").write_text(content)
+def test_a_config_is_not_executed(hostile, content, tmp_path):
+    mark = tmp_path / "executed"
+    (hostile / "config.json").write_text(content.replace("MARK", repr(str(mark))))
     status, _, err = evaluate(hostile)
     assert status == 1
     assert "Traceback" not in err
     assert err.count("error:") == 1
+    assert not mark.exists()
 
 
 def test_a_file_named_by_a_config_is_not_executed(hostile, tmp_path):

@@ -163,7 +163,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path):
 def test_processes_must_have_the_same_config(tmp_path):
     folder = tmp_path / "run"
     own = [["--config.training.seed=3"], ["--config.training.seed=4"]]
-    with Processes(folder, [*FLAGS, "--heartbeat_timeout=10"], 2, 2, own) as processes:
+    with Processes(folder, [*FLAGS, "--heartbeat_timeout=30"], 2, 2, own) as processes:
         ends = [processes.wait(index) for index in (0, 1)]
     for status, _, err in ends:
         assert status == 1
@@ -174,7 +174,7 @@ def test_processes_must_have_the_same_config(tmp_path):
 
 def test_replicas_are_not_spread_over_processes(tmp_path):
     folder, options = tmp_path / "run", ("replicas=4", "spread_replicas=True")
-    flags = [*FLAGS, *(f"--config.training.{one}" for one in options), "--heartbeat_timeout=10"]
+    flags = [*FLAGS, *(f"--config.training.{one}" for one in options), "--heartbeat_timeout=30"]
     with Processes(folder, flags, count=2, devices=2) as processes:
         ends = [processes.wait(index) for index in (0, 1)]
     for status, _, err in ends:

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.faults
 JOB = """
 import signal, sys
 from emergent_icl.sweeps.execute import slurm
-slurm.REQUEUE_SECONDS = 0
-command = [sys.executable, "-m", "emergent_icl", "train", *sys.argv[2:]]
+slurm.REQUEUE_SECONDS = int(sys.argv[2])
+command = [sys.executable, "-m", "emergent_icl", "train", *sys.argv[3:]]
 job = slurm.TrainJob(command, sys.argv[1])
 def requeue(number, frame):
     job.checkpoint()
@@ -55,7 +55,9 @@ def child_of(pid):
 def test_a_stopped_job_is_saved(number, is_tree, status, tmp_path):
     folder = Workdir(tmp_path / "run")
     folder.make()
-    job = start("-c", JOB, folder.path, f"--workdir={folder.path}", *ENDLESS)
+    # Long enough for the second signal, of which the job's end is the effect.
+    patience = 60 if number == signal.SIGUSR2 else 0
+    job = start("-c", JOB, folder.path, patience, f"--workdir={folder.path}", *ENDLESS)
     wait_for(lambda: last_step(folder.metrics) >= 20, "two lines of metrics")
     if is_tree:
         os.kill(child_of(job.pid), number)

@@ -84,6 +84,19 @@ def test_a_run_gives_the_same_curve(request, name, way):
     assert_same(found, record, observed["machine"], CURVES["machine"])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.faults] * (name in observe.RARE))
+        for name in observe.RUNS
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(request, name):
+    which = "observed_rarely" if name in observe.RARE else "observed"
+    ways = request.getfixturevalue(which)["curves"][name]
+    assert ways["resumed"] == ways["uninterrupted"]
+
+
 @pytest.mark.parametrize("name", observe.LEAN)
 @pytest.mark.parametrize("way", ["uninterrupted", "resumed"])
 def test_todays_arithmetic_gives_the_same_curve(observed, name, way):

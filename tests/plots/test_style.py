@@ -6,7 +6,7 @@ import pkgutil
 
 import matplotlib
 import pytest
-from launching import start
+from launching import PATIENCE, start
 from matplotlib.figure import Figure
 
 from emergent_icl import plots
@@ -52,7 +52,7 @@ def test_any_backend_is_accepted(backend):
     code = "import os; from emergent_icl.plots import style; style.new_figure(1, 1); "
     code += "import matplotlib; print(os.environ['MPLBACKEND'], matplotlib.get_backend())"
     process = start("-c", code, env={"MPLBACKEND": backend, "DISPLAY": ""})
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert out.startswith(backend)
     # Pyplot in a notebook keeps its backend.

@@ -58,17 +58,17 @@ def run_of(values, steps=None, diverged=None):
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """A folder for the figures of all tests."""
-    return tmp_path_factory.mktemp("drawn")
+    """A folder for the figures of all tests, with the summary."""
+    folder = tmp_path_factory.mktemp("drawn")
+    save(summary(), folder / "figures" / "summary=0.5")
+    return folder
 
 
 @pytest.mark.parametrize("name", [*FINDINGS, "summary"])
 def test_png_and_svg_contain_the_figure(name, drawn):
     # A dot in a name is no suffix.
     stem = drawn / "figures" / f"{name}=0.5"
-    if name == "summary":
-        save(summary(), stem)
-    else:
+    if name != "summary":
         save(finding(name), stem)
     image = np.asarray(Image.open(f"{stem}.png").convert("L"))
     ink = (image < 200).mean()

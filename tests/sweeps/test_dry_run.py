@@ -92,4 +92,5 @@ def test_the_command_trains_saves_resumes_and_evaluates(tmp_path):
         assert measured["peak_bytes"] > 1e6
     assert not list(tmp_path.glob("tiny"))
     # The sweep itself may begin there.
-    assert launch("sweep", "--sweep=tests/tiny_sweep.py", f"--workdir={tmp_path}", "--status")
+    done = launch("sweep", "--sweep=tests/tiny_sweep.py", f"--workdir={tmp_path}", "--status")
+    assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import tiny_sweep
 from finished_runs import Ends, finish
-from launching import ROOT, start
+from launching import PATIENCE, ROOT, start
 
 from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
 from emergent_icl.sweeps.execute.loop import Failure, Stopped, Watcher, run_jobs
@@ -343,5 +343,5 @@ collect(tiny_sweep.seeded([sweep], (0,)), Path(ROOT), {})
 print(len(xla_bridge._backends))
 """
     words = ("-c", job.replace("ROOT", repr(str(tmp_path))))
-    out, err = start(*words, env={"PYTHONPATH": str(ROOT / "tests")}).communicate(timeout=120)
+    out, err = start(*words, env={"PYTHONPATH": str(ROOT / "tests")}).communicate(timeout=PATIENCE)
     assert out == "0\n", err
