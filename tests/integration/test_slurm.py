@@ -171,7 +171,7 @@ def test_what_failed_is_submitted_again_when_asked(slurm, tmp_path):
 
 
 def test_a_preempted_job_is_requeued_and_resumes(slurm, tmp_path):
-    flags = ("--set=training.num_steps=10_000", "--set=checkpoints.every=50", "--cpus=1")
+    flags = ("--set=training.num_steps=6_000", "--set=checkpoints.every=50", "--cpus=1")
     straight = tmp_path / "straight"
     status, out, err = end(sweep(slurm, straight, *flags))
     assert status == 0, out + err
@@ -195,4 +195,4 @@ def test_a_preempted_job_is_requeued_and_resumes(slurm, tmp_path):
     )
     assert lines == expected
     with CheckpointStore(metrics.parent / "checkpoints") as store:
-        assert store.steps()[-1] == 10_000
+        assert store.steps()[-1] == 6_000
