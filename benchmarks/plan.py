@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import candidates, golden, suites
@@ -13,9 +15,10 @@ from benchmarks.measure import Rival, repeated, time_in_turn
 from emergent_icl.cli import start
 from emergent_icl.config.configs import with_options
 from emergent_icl.presets import omniglot
+from emergent_icl.training.settings import pinned
 
 ROUNDS = 3
-# Of float32 products: exact, or the fast kind of this accelerator (TF32 on NVIDIA's).
+# Precision of float32 products: full, or this accelerator's fast kind (TF32 on NVIDIA's).
 PRECISIONS = {"float32": "highest", "tf32": "default", "bfloat16": "default"}
 # The second kind still chooses the fastest kernel by timing.
 DETERMINISTIC = {
@@ -59,10 +62,23 @@ def plan(config: ConfigDict) -> Iterator[Item]:
         yield from _golden_items(case)
 
 
-def measure(item: Item, seconds: float) -> dict[str, Any]:
-    """Measures an item in this process, which keeps compiled programs."""
+class How(NamedTuple):
+    """What is common to all measurements."""
+
+    seconds: float  # per timed block
+    backend: str
+
+
+@pinned()
+def measure(item: Item, how: How) -> dict[str, Any]:
+    """Measures an item in this process, which keeps compiled programs.
+
+    Raises RuntimeError if JAX has found other devices than those to be measured.
+    """
+    if (found := jax.default_backend()) != how.backend:
+        raise RuntimeError(f"JAX found the devices '{found}' instead of '{how.backend}'")
     start.use_compilation_cache()
-    return item.measure(seconds)
+    return item.measure(how.seconds)
 
 
 def _golden_items(case: str) -> Iterator[Item]:
@@ -73,6 +89,8 @@ def _golden_items(case: str) -> Iterator[Item]:
 def _golden(case: str, precision: str, _: float) -> dict[str, Any]:
     """Greatest differences from the reference implementation."""
     found = golden.differences(case, precision)
+    if not np.isfinite(list(found.values())).all():
+        raise FloatingPointError(f"not finite: {found}")
     agrees = all(found[what] <= limit for what, limit in golden.LIMITS.items() if what in found)
     exact = {"agrees": agrees} if precision == "highest" else {}
     return {**exact, "greatest_difference": found}
@@ -123,7 +141,7 @@ def _steps(config: ConfigDict, products: str, candidate: str, seconds: float) ->
     sequences = config.training.batch_size * max(config.training.replicas, 1)
     return {
         "ms_per_step": [1e3 * one for one in taken],
-        "sequences_per_second": sequences / sorted(taken)[len(taken) // 2],
+        "sequences_per_second": sequences / median(taken),
         "data": experiment.bank.name,
     }
 

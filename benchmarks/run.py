@@ -9,6 +9,7 @@ presets of omniglot.py. Prints tables; writes DIR/results.json and figures.
 """
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from absl import flags
 
 from benchmarks import explain, figures, small_models, suites
 from benchmarks.measure import Benchmark, machine
-from benchmarks.worker import WorkerError, end_with_children
+from benchmarks.worker import SHARED_MEMORY, WorkerError, end_with_children
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
 from emergent_icl.config.registry import unknown_name
@@ -49,6 +50,7 @@ _SECONDS = flags.DEFINE_float("seconds", 2.0, "Seconds per rival and round.", 0.
 
 def main(argv: Sequence[str]) -> None:
     """Measures, prints, writes, and draws."""
+    os.environ.update(SHARED_MEMORY)
     if _SUITE.value not in (*GROUPS, *SUITES):
         console.fail(unknown_name("suite", _SUITE.value, [*GROUPS, *SUITES]), 2)
     names = list(GROUPS.get(_SUITE.value, (_SUITE.value,)))

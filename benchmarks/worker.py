@@ -78,6 +78,8 @@ class Worker:
 
 def _serve(pipe: Connection, xla_flags: str) -> None:
     """Answers calls until the other end is closed."""
+    # The other process receives it, too, and ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(
         SHARED_MEMORY, XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}".strip()
     )

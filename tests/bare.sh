@@ -5,7 +5,7 @@
 #
 # PATH has only the virtual environment and basic system tools: no SLURM, browser, LaTeX, or Node.
 # HOME is empty and not writable; caches are elsewhere. TFDS_DATA_DIR and all other variables of the
-# caller are unset, there is no terminal, and LC_ALL=C. SIGHUP is ignored, as under nohup.
+# caller but CI are unset, there is no terminal, and LC_ALL=C. SIGHUP is ignored, as under nohup.
 set -euo pipefail
 venv=$(realpath "$1")
 shift
@@ -28,7 +28,7 @@ fi
 
 status=0
 "${own_mounts[@]}" setsid --wait "$(type -P env)" -i PATH="$venv/bin:$folder/bin" \
-  HOME="$folder/home" XDG_CACHE_HOME="$folder/cache" TMPDIR="$folder/tmp" LC_ALL=C \
+  HOME="$folder/home" XDG_CACHE_HOME="$folder/cache" TMPDIR="$folder/tmp" LC_ALL=C ${CI:+CI="$CI"} \
   "$@" < /dev/null 2>&1 | cat || status=$?
 if [ -n "$(ls -A "$folder/home")" ]; then
   echo "something was written into HOME: $(ls -A "$folder/home")"

@@ -55,7 +55,7 @@ def child_of(pid):
 def test_a_stopped_job_is_saved(number, is_tree, status, tmp_path):
     folder = Workdir(tmp_path / "run")
     folder.make()
-    # Long enough for the second signal, of which the job's end is the effect.
+    # The job must still wait when the second signal arrives, whose handler exits with status 7.
     patience = 60 if number == signal.SIGUSR2 else 0
     job = start("-c", JOB, folder.path, patience, f"--workdir={folder.path}", *ENDLESS)
     wait_for(lambda: last_step(folder.metrics) >= 20, "two lines of metrics")
