@@ -57,7 +57,7 @@ DRIVERS = ("jax-cuda12-plugin", "jax-cuda13-plugin")
 
 def main(argv: Sequence[str]) -> None:
     """Measures until the time is over, then trains."""
-    with console.command(argv):
+    with console.command(argv, WorkerError):
         end_with_children()
         config = omniglot.get_config("paper") if _CONFIG.value is None else _CONFIG.value
         out = Path(_OUT.value).expanduser()

@@ -284,6 +284,20 @@ def wait_for(condition, what, seconds=PATIENCE, pause=0.02):
         time.sleep(pause)
 
 
+def cpu_seconds_to_end(process, seconds=60):
+    """CPU time that a process still uses until it ends, since others may keep the machine busy."""
+    used = []
+
+    def has_ended():
+        with contextlib.suppress(OSError):  # It may have just ended.
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            used.append(int(fields[11]) + int(fields[12]))
+        return process.poll() is not None
+
+    wait_for(has_ended, "the end of the process", seconds)
+    return (max(used) - used[0]) / os.sysconf("SC_CLK_TCK") if used else 0
+
+
 def unfinished(folder):
     """Names of checkpoints that are being written or were never completed."""
     return {path.name for path in (folder / "checkpoints").glob("*tmp*")}

@@ -6,7 +6,7 @@ import time
 
 import pytest
 import tiny
-from launching import PATIENCE, start, train_flags
+from launching import PATIENCE, cpu_seconds_to_end, start, train_flags
 
 from emergent_icl.config.configs import with_options
 from emergent_icl.runs.train import Interrupted, train
@@ -27,11 +27,9 @@ def test_drawing_a_million_classes_can_be_interrupted(command, tmp_path):
     process = start("-m", f"experiments.{command}", *flags)
     time.sleep(20)
     assert process.poll() is None
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
+    assert cpu_seconds_to_end(process) < 5
     out, err = process.communicate(timeout=PATIENCE)
-    # Drawing all of them takes many minutes.
-    assert time.monotonic() - began < 30
     assert process.returncode == 130
     assert "Traceback" not in err
     assert re.search("Stopped.*Saved files are intact; rerun the command", out)

@@ -35,7 +35,7 @@ def slurm(tmp_path_factory):
         )
     except subprocess.TimeoutExpired:  # See above: SLURM is optional.
         pytest.skip(f"SLURM could not be set up within {SETUP_SECONDS} s")
-    if done.returncode:
+    if done.returncode:  # Likewise; it is installed only as root.
         pytest.skip(f"SLURM could not be set up: {(done.stdout + done.stderr).strip()[-500:]}")
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
     yield environment
