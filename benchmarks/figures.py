@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from benchmarks.explain import Point
 from benchmarks.measure import Benchmark, Measurement
@@ -31,7 +31,10 @@ def draw(bench: Benchmark, title: str, folder: Path) -> list[Path]:
     if panels := {heading: rows for heading, rows in make_panels(bench).items() if rows}:
         figures[folder / "benchmark.png"] = overview_figure(panels, title)
     if "growth" in bench.extra:
-        figures[folder / "scaling.png"] = growth_figure(bench.extra["growth"], title)
+        figures[folder / "scaling.png"] = growth_figure(
+            bench.extra["growth"],
+            title.partition(";")[0],  # The number of devices is one of the sizes.
+        )
     for path, figure in figures.items():
         style.save(figure, path)
     return list(figures)
@@ -93,6 +96,7 @@ def growth_figure(growth: Mapping[str, Any], title: str) -> Figure:
     several = figure.subplots(1, len(found), squeeze=False)[0]
     for axes, (name, points) in zip(several, found.items(), strict=True):
         _draw_growth(axes, name, [Point(**point) for point in points])
+    several[0].set_ylabel("ms per step")
     style.legend_below(figure, several[:1], ncols=2)
     figure.suptitle(title, size=11, weight="bold")
     return figure
@@ -106,10 +110,11 @@ def _draw_growth(axes: Axes, name: str, points: Sequence[Point]) -> None:
         times[0] * max(point.flops / first.flops, point.bytes / first.bytes) for point in points
     ]
     axes.plot(sizes, times, "o-", color=style.BLUE, markersize=4, label="measured")
-    label = "proportional to operations or memory traffic"
+    label = "as operations or memory traffic, whichever grows more"
     axes.plot(sizes, expected, "--", color=style.GRAY, label=label)
     _plain_log(axes, "x")
     _plain_log(axes, "y")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes], size=SIZE)
     axes.set_xlabel(name)
     axes.set_ylim(min(*times, *expected) / 1.6, max(*times, *expected) * 1.6)

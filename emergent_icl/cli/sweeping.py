@@ -39,7 +39,7 @@ _RUNS = _count(
     "runs_per_program", 0, "Runs per program; 0: all of a condition, or of its search. Sweeps that "
     "train their conditions together always have one program per seed.",
 )  # fmt: skip
-_PLAN = flags.DEFINE_boolean("plan", False, "Print every run with its estimated time and exit.")
+_PLAN = flags.DEFINE_boolean("plan", False, "Print every program with its estimated time and exit.")
 _STATUS = flags.DEFINE_boolean("status", False, "Print the state of every program and exit.")
 _REGISTER = flags.DEFINE_boolean(
     "register", False, f"Write claims, settings, and seeds to {registration.FILE} and exit."
@@ -234,10 +234,16 @@ def _job_states() -> Callable[[Workdir], str]:
 
 def _changed(sweeps: Sequence[Sweep], changes: Mapping[str, Any]) -> list[Sweep]:
     """The sweeps with options set in their bases; raises SweepError if one has no effect."""
-    overrides = [one.overrides for sweep in sweeps for one in sweep.conditions]
+    set_by = [
+        {*one.overrides, *(sweep.search.space if sweep.search else ())}
+        for sweep in sweeps
+        for one in sweep.conditions
+    ]
     for path in changes:
-        if overrides and all(path in own for own in overrides):
-            raise SweepError(f"--set={path} has no effect: every condition sets this option")
+        if set_by and all(path in own for own in set_by):
+            raise SweepError(
+                f"--set={path} has no effect: every condition, or its search, sets this option"
+            )
     return [sweep.with_base_options(changes) for sweep in sweeps]
 
 

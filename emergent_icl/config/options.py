@@ -54,7 +54,8 @@ OPTIONS: dict[str, Option] = {
         "drawings": Option("all", one_of(("all", "single", "separated")),
             "Drawings of each class to show: 'all', 'single' (only the first), or 'separated' "
             "(each drawing is its own class; drawings of one character stay on one side of the "
-            "split).", per_replica=True),
+            "split). No effect on 'gaussian' and 'symbolic', which store one example per class.",
+            per_replica=True),
         "augment": Option(False, rules.BOOLEAN, "Treat flips and 90-degree rotations as separate "
             "classes, 8 per class: class 8 c + 4 flip + rotation."),
         "random_rare_images": Option(False, rules.BOOLEAN, "Show rare classes as random binary "
@@ -123,7 +124,8 @@ OPTIONS: dict[str, Option] = {
             "Class -> label: 'ordered' (place in the split), 'original' (the dataset's own "
             "number), 'shared' (classes share a smaller number of labels), or 'unfixed' (a new "
             "assignment to 0..ways-1 in each few-shot sequence)."),
-        "num_shared_labels": Option(32, integer(1), "Number of labels of the 'shared' labeling."),
+        "num_shared_labels": Option(32, integer(1, MOST_ROWS),
+            "Number of labels of the 'shared' labeling."),
         "label_multiplicity": Option(1, integer(1, 10_000), "Labels per training class, one of "
             "which is drawn per class and sequence (\"polysemy\")."),
         "draws": Option(2, integer(1, 2), "How sequences are drawn. 2: N evaluation "

@@ -91,13 +91,13 @@ RUN_OPTIONS: dict[str, Option] = {
             "(data.sequences.seq_len - 1) / ways, the length of training sequences."),
         "ways": Option(None, integer(2, optional=True), f"{_FEWSHOT} Derived when unset: "
             "data.sequences.ways, at least 2."),
-        "distinct_ways": Option(True, rules.BOOLEAN, "Few-shot modes: draw the ways without "
-            "replacement, unlike the reference implementation (docs/fidelity.md)."),
+        "distinct_ways": Option(True, rules.BOOLEAN, "Few-shot modes, except 'flip': draw the "
+            "ways without replacement, unlike the reference implementation (docs/fidelity.md)."),
         "grouped": Option(False, rules.BOOLEAN,
             "Few-shot modes: the context comes in blocks that contain each class once."),
         "fewshot_labeling": Option("unfixed", one_of(LABELINGS),
-            "Labels of few-shot modes: 'unfixed' (0..ways-1, reassigned in each sequence), or "
-            "'ordered', 'original', or 'shared' for fixed labels."),
+            "Labels of few-shot modes, except 'flip' and 'mixed': 'unfixed' (0..ways-1, reassigned "
+            "in each sequence), or 'ordered', 'original', or 'shared' for fixed labels."),
         "exemplars": Option("trained", one_of(("trained", "holdout")), "Exemplars of trained "
             "classes to show: those trained on, or the data.split.num_holdout_exemplars that never "
             "were.", before="trained"),

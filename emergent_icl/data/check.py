@@ -41,16 +41,17 @@ def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> Check
         return CheckedData(problems, shape)
     problems += _source_problems(config.data, shape)
     space = _space(config.data, shape, problems)
-    num_labels = space.num_labels(tasks.fixed_labeling(config))
-    if num_labels > MOST_ROWS:
+    most = max(map(space.num_labels, tasks.labelings(config)))
+    if most > MOST_ROWS:
         problems.append(
             f"data.sequences.label_multiplicity = {config.data.sequences.label_multiplicity} gives "
-            f"{num_labels:,} labels; there must be at most {MOST_ROWS:,}"
+            f"{most:,} labels; there must be at most {MOST_ROWS:,}"
         )
         return CheckedData(problems, shape)
     training, evaluation = _sequence_types(config, space, problems)
     kinds = [*training, *evaluation]
     problems += _exemplar_problems(config, space, training, evaluation)
+    num_labels = space.num_labels(tasks.fixed_labeling(config))
     needed = max([num_labels, *(kind.num_labels for kind in kinds)])
     capacity = tasks.label_capacity(config, space)
     if capacity < needed:

@@ -64,12 +64,16 @@ def label_capacity(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
     return _labels_of(config, space) if given is None else given
 
 
+def labelings(config: ml_collections.ConfigDict) -> set[str]:
+    """The fixed labelings of a config, of training and of few-shot evaluation."""
+    # Independent of evaluation.modes: a run may be evaluated on others later.
+    return {fixed_labeling(config), config.evaluation.fewshot_labeling} - {"unfixed"}
+
+
 def _labels_of(config: ml_collections.ConfigDict, space: ClassSpace) -> int:
     """Number of labels in the labelings of a config."""
-    # Independent of evaluation.modes: a run may be evaluated on others later.
-    labelings = {fixed_labeling(config), config.evaluation.fewshot_labeling} - {"unfixed"}
     ways = (config.data.sequences.ways, fewshot_options(config).ways)
-    return max(*ways, *(space.num_labels(labeling) for labeling in labelings))
+    return max(*ways, *map(space.num_labels, labelings(config)))
 
 
 def class_space(

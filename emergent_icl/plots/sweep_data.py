@@ -10,7 +10,7 @@ import numpy as np
 from emergent_icl.data.sequences.types import VISIBLE
 from emergent_icl.plots import style
 from emergent_icl.plots.style import DASHES, LOOKS, Look
-from emergent_icl.sweeps.measures import is_share, sample_of
+from emergent_icl.sweeps.measures import is_accuracy, is_share, sample_of
 from emergent_icl.sweeps.statistics import mean_estimate
 
 # A part of results.json.
@@ -213,6 +213,13 @@ def count_text(sweep: Json) -> str:
     return f"n = {count(len(seeds), 'seed')}" + (f" ({said} of {planned} runs)" if said else "")
 
 
+def axis_label(measure: str) -> str:
+    """Name of the axis of curves of a measure; '' for a loss, which its title names."""
+    if is_accuracy(measure):
+        return "accuracy"
+    return "fraction of queries" if is_share(measure) else ""
+
+
 def verdict_text(verdict: Json | None) -> tuple[str, str]:
     """Sign, verdict, and stricter reading (if different); and the color."""
     if not verdict:
@@ -231,11 +238,11 @@ def family_text(verdicts: Mapping[str, Json]) -> str:
     number = count(len(verdicts), "claim")
     if not all("strict" in one for one in verdicts.values()):
         return f"{number}, each judged by itself."
-    said = f"{number}, judged as one family"
+    said = f"{number}, judged together"
     if all(one.get("rule", "limits") == "limits" for one in verdicts.values()):
         return (
-            f"{said}: a claim's p, the largest one-sided p of its checks, adjusted for the number "
-            "of claims (Holm), must be below 0.05."
+            f"{said}. A claim's p is the largest one-sided p of its checks; adjusted for the "
+            "number of claims (Holm), it must be below 0.05."
         )
     return (
         f"{said}. Verdicts follow the rules under which the claims were written. Where a stricter "

@@ -70,7 +70,7 @@ def finding_figure(name: str, sweep: Json, verdict: Json | None, context: str = 
             sweep_map.draw(figure, axes, sweep, measure)
             continue
         _set_up(axes, measure)
-        axes.set_ylabel("accuracy" if is_share(measure) else "")
+        axes.set_ylabel(data.axis_label(measure))
         labels: list[EndLabel] = []
         for condition, one in conditions.items():
             labels += _draw_curve(axes, one, measure, looks[condition], condition)

@@ -20,7 +20,7 @@ paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps; 1,613 classes and 10 
     brief look (--config.training.num_steps=20) or an accelerator (not yet benchmarked).
     The paper's recurrent baselines: --config.model.sequence_model=lstm (or rnn).
 
-paper28: the same on 28 x 28 images, 0.1 to 0.2 seconds per step.
+paper28: the same on 28 x 28 inverted images (ink 1, background 0), 0.1 to 0.2 seconds per step.
     --config.data.sequences.p_bursty=1 with training.seed=1: ICL 0.82 at step 10,000, 0.86 at
     15,000, IWL 0.004; seed 2: 0.83 at 10,000; seed 0: 0.63 at 29,000 (docs/reproduction.md).
     With p_bursty=0.9 and seed 1: ICL 0.64, IWL 0.03 at step 17,000; with 0: 0.49, 0.11 at 9,000.

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,10 +11,9 @@ from ml_collections import ConfigDict
 
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import alone, named_overrides, tuples, with_options
-from emergent_icl.config.registry import nearest_name
-from emergent_icl.data.sequences.split import ClassSplit
-from emergent_icl.data.sources.source import DataUnavailableError
-from emergent_icl.data.task import make_task
+from emergent_icl.config.registry import DATA_SOURCES, nearest_name
+from emergent_icl.data.sources.source import DataUnavailableError, shown_classes
+from emergent_icl.data.task import Task, make_task
 from emergent_icl.runs import processes
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore, checksum
@@ -88,35 +87,57 @@ def read(replicas: Sequence[Replica]) -> tuple[list[Weights], list[str]]:
 
 
 def warnings(replicas: Sequence[Replica]) -> Iterator[str]:
-    """Replicas whose initial weights were trained on classes that they hold out."""
+    """Replicas whose initial weights were trained on classes or exemplars that they hold out."""
     for name, config, task in replicas:
-        split = task.space.split
-        trained, _ = _trained_on(config)
-        if leaked := len(np.intersect1d(_ids(split, "holdout"), trained)):
+        trained, space = _trained_on(config), task.space
+        run = f"{_who(name)}training.initial.run = {config.training.initial.run!r} was trained on"
+        again = "by itself or through the runs from which it started"
+        held_out = _source_classes(config, task, "holdout")
+        if leaked := np.count_nonzero(np.isin(held_out, [*trained.classes])):
             yield (
-                f"{_who(name)}training.initial.run = {config.training.initial.run!r} was trained "
-                f"on {leaked} of the {split.num_holdout} classes that are held out here, by itself "
-                "or through the runs from which it started, so ICL is not measured on new classes "
-                "(the same options in data.split avoid this)"
+                f"{run} {leaked} of the {space.split.num_holdout} classes that are held out here, "
+                f"{again}, so ICL is not measured on new classes (the same options in data.split "
+                "avoid this)"
+            )
+        is_shared = bool(trained.classes.intersection(_source_classes(config, task, "zipfian")))
+        if is_shared and (leaked := len(trained.exemplars.intersection(space.holdout_exemplars))):
+            yield (
+                f"{run} {leaked} of the {len(space.holdout_exemplars)} exemplars that are held out "
+                f"here, {again}, so they are not new (the same data.split.num_holdout_exemplars "
+                "and seed avoid this)"
             )
 
 
 def doubts(replicas: Sequence[Replica]) -> Iterator[str]:
     """Replicas of which it is unknown what their initial weights were trained on."""
     for name, config, _ in replicas:
-        unknown = _trained_on(config)[1]
+        run, trained = config.training.initial.run, _trained_on(config)
+        start = f"{_who(name)}training.initial.run = {run!r}"
+        unknown = "it is unknown whether that run was trained on classes that are held out here"
         # `read` reports a source that is itself unreadable.
-        if unknown not in ("", config.training.initial.run):
+        if trained.unreadable not in ("", run):
+            yield f"{start} started from {trained.unreadable}, which cannot be read: {unknown}"
+        if trained.unclear:
+            that = "it" if trained.unclear == run else trained.unclear
             yield (
-                f"{_who(name)}training.initial.run = {config.training.initial.run!r} started from "
-                f"{unknown}, which cannot be read: it is unknown whether that run was trained on "
-                "classes that are held out here"
+                f"{start}: {that} has other options in data.{config.data.source} (for example, "
+                f"another path), so {unknown}"
             )
 
 
-def _trained_on(config: ConfigDict) -> tuple[list[int], str]:
-    """Classes on which the initial weights were trained, and the first run that is unreadable."""
-    ids, source, seen = list[int](), config.training.initial, set[tuple[Path, int]]()
+class _Trained(NamedTuple):
+    """What initial weights were trained on, as far as it belongs to the source of a run."""
+
+    classes: set[int]  # of the source
+    exemplars: set[int]
+    unreadable: str  # The first run that cannot be read.
+    unclear: str  # The first run of which it is unknown whether its classes are the same.
+
+
+def _trained_on(config: ConfigDict) -> _Trained:
+    """What the initial weights of a run were trained on."""
+    classes, exemplars, unclear = set[int](), set[int](), ""
+    source, seen = config.training.initial, set[tuple[Path, int]]()
     try:
         while source.run:
             folder, _, index = _find(source)
@@ -125,24 +146,47 @@ def _trained_on(config: ConfigDict) -> tuple[list[int], str]:
             seen.add((folder.path, index))
             stored = folder.read_config()
             there = alone(stored, named_overrides(stored)[index][1])
-            if _classes(there) == _classes(config):
-                ids += _ids(make_task(there).space.split, "zipfian")
+            if _identifies(there) == _identifies(config):
+                task = make_task(there)
+                classes |= {*_source_classes(there, task, "zipfian")}
+                # Generated exemplars may depend on their number.
+                if _reads_files(config) or _section(there) == _section(config):
+                    exemplars |= _exemplars(there, task)
+            elif there.data.source == config.data.source and _reads_files(config):
+                unclear = unclear or source.run
             source = there.training.initial
     except (WorkdirError, DataUnavailableError, ValueError, OSError):
-        return ids, source.run
-    return ids, ""
+        return _Trained(classes, exemplars, source.run, unclear)
+    return _Trained(classes, exemplars, "", unclear)
 
 
-def _ids(split: ClassSplit, role: str) -> list[int]:
-    return split.class_ids[split.places(role)].tolist()
+def _source_classes(config: ConfigDict, task: Task, role: str) -> list[int]:
+    """The source's class that each class of a role shows, whatever its drawing or variant."""
+    split = task.space.split
+    return (split.class_ids[split.places(role)] // shown_classes(config.data)).tolist()
 
 
-def _classes(config: ConfigDict) -> tuple[Any, ...]:
-    """Options that determine which class a number stands for."""
-    data = config.data
-    section = data.get(data.source)
-    is_separated = data.drawings == "separated"
-    return data.source, data.augment, is_separated, section and tuples(section.to_dict())
+def _exemplars(config: ConfigDict, task: Task) -> set[int]:
+    """The source's exemplars on which a run was trained."""
+    if config.data.drawings == "separated":  # Each is a class.
+        return {*range(DATA_SOURCES[config.data.source].shape(config.data).num_exemplars)}
+    return {*range(task.shape.num_exemplars)} - {*task.space.holdout_exemplars}
+
+
+def _identifies(config: ConfigDict) -> tuple[str, Any]:
+    """Options that determine which class a number of the source stands for."""
+    name = config.data.source
+    counts = DATA_SOURCES[name].counts
+    return name, {option: one for option, one in _section(config).items() if option not in counts}
+
+
+def _section(config: ConfigDict) -> dict[str, Any]:
+    section = config.data.get(config.data.source)
+    return tuples(section.to_dict()) if section else {}
+
+
+def _reads_files(config: ConfigDict) -> bool:
+    return DATA_SOURCES[config.data.source].generator is None
 
 
 def _who(name: str) -> str:

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from emergent_icl.config.configs import with_options
+from emergent_icl.config.configs import flatten, is_resumable, with_options
+from emergent_icl.data.sources.source import load_bank
 from emergent_icl.runs.initial import check_sources
-from emergent_icl.runs.recorded_data import recorded_source
+from emergent_icl.runs.recorded_data import check_data, recorded_source
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.summaries import has_diverged
 from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_foreign
@@ -31,6 +32,8 @@ _SEARCHES = (SEARCH_FOLDER, "draws=*")
 # Files that commands create before the first job begins.
 _BEFORE_A_SWEEP = ("registration.json", "slurm", "dry_run", "*.tmp")
 _REPLICAS = "training.replica_overrides"
+# Runs record the first, and choose the second, which only affects rounding.
+_CHOSEN_BY_RUNS = ("training.initial.checksum", "training.steps_per_call")
 
 # Key of a config -> the folders of its runs, each with its seeds, or with its draws.
 _Folders = defaultdict[str, list[tuple[Workdir, list[int]]]]
@@ -62,17 +65,27 @@ class Job(NamedTuple):
 
     def is_complete(self) -> bool:
         """Whether its folder contains these runs, complete or diverged, with a summary."""
-        return _has_ended(self.workdir, self.config) and not self.workdir.differences(self.config)
+        ended = _has_ended(self.workdir, self.config)
+        return ended and not self.workdir.differences(self.config) and not self._left_open()
 
     def check(self) -> None:
         """Raises WorkdirError if its runs cannot start, or be judged.
 
-        The folder may contain another config, longer runs, or incomplete metrics, or initial
-        weights may be missing.
+        The folder may contain another config, other data, longer runs, or incomplete metrics, or
+        initial weights may be missing. Raises DataUnavailableError if the data of complete runs are
+        named by another path, at which they cannot be read.
         """
         self.workdir.check(self.config)
+        if left_open := "\n  ".join(
+            f"{path}: {old!r} there, unset here" for path, old in self._left_open().items()
+        ):
+            raise WorkdirError(
+                f"{self.workdir.path} holds runs with another config:\n  {left_open}\n"
+                "Use another --workdir, or the same values (--set=OPTION=VALUE)."
+            )
         if self.is_complete():
             read_runs(self.workdir)
+            self._check_moved_data()
         check_sources(self.config, self.workdir)
         found, steps = last_step(self.workdir.metrics), self.config.training.num_steps
         if found > steps:
@@ -80,6 +93,28 @@ class Job(NamedTuple):
                 f"{self.workdir.path} contains runs of {found} steps, but training.num_steps = "
                 f"{steps}; use another --workdir, or at least {found} steps"
             )
+
+    def _left_open(self) -> dict[str, Any]:
+        """Options that the sweep leaves unset -> other values with which its runs were measured.
+
+        A single run keeps such values, but a sweep reports those of its own config.
+        """
+        _, kept = self.workdir.resumed(self.config)
+        given = flatten(self.config.to_dict())
+        return {
+            path: value
+            for path, value in kept.items()
+            if given[path] is None and path not in _CHOSEN_BY_RUNS and not is_resumable(path)
+        }
+
+    def _check_moved_data(self) -> None:
+        """Compares the data at another path than that of the complete runs with theirs."""
+        path = f"data.{self.config.data.source}.path"
+        here, there = (
+            flatten(one.to_dict()).get(path) for one in (self.config, self.workdir.read_config())
+        )
+        if here != there:
+            check_data(self.workdir, load_bank(self.config.data))
 
 
 def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> list[Job]:

@@ -5,6 +5,7 @@ before the first run. A verdict is registered only if claim, settings, seeds, an
 of a registration that is older than all its runs; otherwise, the differences are listed.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from emergent_icl.config.configs import flatten, is_resumable, tuples
+from emergent_icl.config.configs import flatten, is_resumable, tuples, with_options
 from emergent_icl.config.identity import completed, differing_options, lacking
 from emergent_icl.config.options import known
 from emergent_icl.runs.progress import utc_now
@@ -23,7 +24,7 @@ from emergent_icl.runs.records import versions
 from emergent_icl.runs.workdir import WorkdirError, read_object, write_whole
 from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.results import results_text
-from emergent_icl.sweeps.spec import Sweep, SweepError
+from emergent_icl.sweeps.spec import Condition, Sweep, SweepError
 from emergent_icl.sweeps.statistics import LEVEL
 from emergent_icl.sweeps.verdicts import ALPHA
 
@@ -183,7 +184,8 @@ def differences(registered: Json, sweep: Sweep) -> list[str]:
     Additional seeds up to the registered `most_seeds` are not a difference.
     """
     there, here = dict(registered), content_of(sweep)
-    configs = [ConfigDict(tuples(completed(one.pop("config")))) for one in (there, here)]
+    bases = (ConfigDict(tuples(completed(one.pop("config")))) for one in (there, here))
+    old_base, new_base = bases
     before, now = there["seeds"], here["seeds"]
     if before == now[: len(before)] and len(now) <= there.get("most_seeds", 0):
         there["seeds"] = now
@@ -191,7 +193,7 @@ def differences(registered: Json, sweep: Sweep) -> list[str]:
     both = [(path, old[path], new[path]) for path in old if path in new and old[path] != new[path]]
     both += [
         (f"config.{path}", *values)
-        for path, *values in differing_options(*configs)
+        for path, *values in _differing(old_base, new_base, sweep.conditions)
         # The number of steps affects measurements; the location of runs does not.
         if path == "training.num_steps" or not is_resumable(path)
     ]
@@ -200,6 +202,21 @@ def differences(registered: Json, sweep: Sweep) -> list[str]:
         *(f"{path} was not registered" for path in new if path not in old),
         *(f"{path} is gone" for path in old if path not in new),
     ]
+
+
+def _differing(
+    before: ConfigDict, now: ConfigDict, conditions: Sequence[Condition]
+) -> list[tuple[str, Any, Any]]:
+    """Like `differing_options`, in the base or in any condition.
+
+    An option that equals its derived value in the base may differ from it in a condition.
+    """
+    found = {one[0]: one for one in differing_options(before, now)}
+    for condition in conditions:
+        with contextlib.suppress(KeyError):  # The base lacked an option.
+            there, here = (with_options(base, condition.overrides) for base in (before, now))
+            found |= {one[0]: one for one in differing_options(there, here)}
+    return list(found.values())
 
 
 def hash_of(content: Any) -> str:

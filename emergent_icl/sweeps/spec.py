@@ -261,6 +261,9 @@ class Sweep:
         if self.search is not None:
             yield from self.search.problems()
             measures.add(self.search.choose_by)
+            for one in self.conditions:
+                for path in self.search.space.keys() & one.overrides.keys():
+                    yield f"{path} is set by condition '{one.name}' and by the search"
             set_by["the search"] = self.search.space
         yield from filter(None, map(measure_problem, sorted(measures)))
         yield from filter(None, itertools.starmap(self._seeded_option, set_by.items()))

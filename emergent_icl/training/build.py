@@ -80,7 +80,7 @@ def blank_inputs(task: Task) -> tuple[np.ndarray, np.ndarray]:
 def build_network(
     config: ConfigDict, task: Task, mean_over_devices: MeanOverDevices = one_device
 ) -> Network:
-    """The network of a config, sized for its task; see `make_network`."""
+    """The network of one replica's config, sized for its task; see `make_network`."""
     num_positions = position_capacity(config.model, task.longest_seq_len)
     return make_network(config.model, task.num_labels, num_positions, mean_over_devices)
 
@@ -112,7 +112,7 @@ def build(
         config,
         replicas,
         bank or load_bank(data),
-        build_network(config, task),
+        build_network(replicas[0].config, task),
         make_materialize(data, task.shape),
         make_optimizer(config.training),
     )

@@ -59,7 +59,7 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
     config, task, replicas = experiment.config, experiment.task, experiment.replicas
     layout = devices.Layout(len(replicas), is_spread(config, jax.device_count()))
     update = make_update(
-        build_network(config, task, layout.mean_over_devices),
+        build_network(replicas[0].config, task, layout.mean_over_devices),
         experiment.optimizer,
         experiment.materialize,
         config.training.interim_weight,

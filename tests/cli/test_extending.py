@@ -93,6 +93,15 @@ def test_a_sweep_is_one_file(folder):
     assert (folder / "runs" / "mosaics" / "figures" / "mosaics.png").exists()
 
 
+def test_the_sweep_of_the_guide_is_valid(tmp_path):
+    page = (ROOT / "docs" / "howto" / "sweeps.md").read_text()
+    (block,) = re.findall(r"```python\n# my_sweep\.py\n(.*?)```", page, re.S)
+    (tmp_path / "my_sweep.py").write_text(block)
+    sweep = load_sweep(str(tmp_path / "my_sweep.py"))
+    sweep.check()
+    assert [one.name for one in sweep.conditions] == ["p=0", "p=0.5", "p=1"]
+
+
 def test_a_sweep_over_two_options_is_one_file(folder):
     sweep = load_sweep(str(folder / "my_map.py"))
     assert [one.value for one in sweep.conditions][:3] == [(4, 0.5), (4, 1.0), (8, 0.5)]

@@ -214,7 +214,12 @@ def test_reproduce_judges_findings_on_glyphs(tmp_path):
         (
             "sweep",
             ("--sweep=tests/tiny_sweep.py", "--set=data.sequences.p_bursty=0.3"),
-            "--set=data.sequences.p_bursty has no effect: every condition sets this option",
+            "--set=data.sequences.p_bursty has no effect: every condition, or its search, sets",
+        ),
+        (
+            "sweep",
+            ("--sweep=tests/tiny_sweep.py:searched", "--set=training.optimizer.learning_rate=0.1"),
+            "--set=training.optimizer.learning_rate has no effect: every condition, or its search",
         ),
         ("reproduce", ("--findings=",), "--findings must name at least one of burstiness, classes"),
         (

@@ -3,6 +3,7 @@ import pytest
 
 from emergent_icl import randomness
 from emergent_icl.data.sources import glyphs
+from emergent_icl.data.sources.source import DataUnavailableError
 from emergent_icl.presets import base
 
 
@@ -79,7 +80,9 @@ def test_options_that_reject_nearly_all_characters_are_refused(data, monkeypatch
     impossible = data.copy_and_resolve_references()
     impossible.glyphs.min_strokes = impossible.glyphs.max_strokes = 16
     impossible.glyphs.min_stroke_length = 0.5
-    with pytest.raises(ValueError, match=r"hardly any character.*min_stroke_length = 0\.5"):
+    with pytest.raises(
+        DataUnavailableError, match=r"hardly any character.*min_stroke_length = 0\.5"
+    ):
         glyphs.draw_skeletons(randomness.generator(0, "test"), 5, impossible.glyphs)
 
 

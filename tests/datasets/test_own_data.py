@@ -139,6 +139,16 @@ def test_invalid_image_arrays_are_refused(array, message, tmp_path):
     assert_refused("images", tmp_path / "own.npy", message)
 
 
+def test_masks_of_0_and_1_are_refused_with_advice(tmp_path):
+    """As levels of gray, they would be nearly equal."""
+    masks = (PIXELS > 127).astype(np.uint8)
+    np.save(tmp_path / "own.npy", masks)
+    with pytest.raises(DataUnavailableError, match=r"own\.npy' holds no level above 1, .*by 255"):
+        loaded("images", tmp_path / "own.npy")
+    np.save(tmp_path / "own.npy", masks * 255)
+    assert {*np.unique(loaded("images", tmp_path / "own.npy").examples)} == {0, 255}
+
+
 @pytest.mark.parametrize("wrong", [255.0, -0.1, np.nan])
 def test_floating_point_images_must_lie_between_0_and_1(wrong, tmp_path):
     np.save(tmp_path / "own.npy", PIXELS / np.float32(255))

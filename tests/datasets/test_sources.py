@@ -5,8 +5,14 @@ import pytest
 from conftest import needs_omniglot
 
 from emergent_icl.config.registry import DATA_SOURCES
+from emergent_icl.data.bank import ExampleBank, SourceShape
 from emergent_icl.data.sources import gaussian, omniglot
-from emergent_icl.data.sources.source import load_bank, source_shape
+from emergent_icl.data.sources.source import (
+    DataSource,
+    DataUnavailableError,
+    load_bank,
+    source_shape,
+)
 from emergent_icl.data.tensorflow import import_tensorflow
 from emergent_icl.presets import base
 from emergent_icl.randomness import sequence_keys
@@ -42,6 +48,33 @@ def test_shapes_are_known_before_anything_is_loaded(source, drawings, tmp_path):
         bank.examples.dtype
         == {"image": np.uint8, "vector": np.float32, "integer": np.int32}[shape.kind]
     )
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        np.zeros((6, 2, 4), np.float32),  # Exemplars are missing.
+        np.zeros((5, 3, 4), np.float32),
+        np.zeros((6, 3, 4), np.float64),
+    ],
+)
+def test_a_source_that_breaks_its_declaration_is_refused(examples, monkeypatch, tmp_path):
+    shape = SourceShape(6, 3, (4,), "vector")
+    names = tuple(f"class {index}" for index in range(6))
+    data = data_options(tmp_path, "symbolic")
+    data.source = "mine"
+
+    def load(found, names):
+        source = DataSource(lambda data: shape, lambda data: ExampleBank("mine", found, names))
+        monkeypatch.setitem(DATA_SOURCES, "mine", source)
+        return load_bank(data)
+
+    sound = np.zeros((6, 3, 4), np.float32)
+    assert load(sound, names).class_names == names
+    with pytest.raises(DataUnavailableError, match=r"declares float32 \[6, 3, 4\]"):
+        load(examples, names)
+    with pytest.raises(DataUnavailableError, match="with 5 class names"):
+        load(sound, names[:5])
 
 
 @needs_omniglot

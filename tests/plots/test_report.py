@@ -98,7 +98,7 @@ def test_the_report_contains_all_results(read):
 
 
 def test_the_report_states_the_number_of_claims_and_stricter_readings(read):
-    assert "7 claims, judged as one family." in read.text
+    assert "7 claims, judged together." in read.text
     # In the table of verdicts, and with the finding.
     assert read.text.count("✓ reproduced (stricter reading: ? inconclusive)") == 2
     assert read.text.count("(stricter reading:") == 2

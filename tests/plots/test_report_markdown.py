@@ -44,7 +44,7 @@ def test_each_table_of_verdicts_states_the_number_of_claims(page):
     for name in ("verdicts", "checks"):
         block = page.split(f"<!-- results: {name} -->")[1].split("<!-- /results -->")[0]
         text, table, *_ = block.strip().split("\n\n")
-        assert text.startswith("7 claims, judged as one family.")
+        assert text.startswith("7 claims, judged together.")
         assert table.startswith("| finding | verdict | ")
 
 

@@ -1,6 +1,7 @@
 """Runs that start from another run's weights, all of them or by module."""
 
 import json
+import re
 import shutil
 import signal
 
@@ -184,6 +185,65 @@ def test_a_warning_follows_weights_that_were_inherited_twice(tmp_path, caplog):
     # A folder that was used again may seem to start from itself.
     shutil.copytree(folders[2], folders[0])
     assert list(initial.doubts(check(third))) == []
+
+
+MORE = {"data.symbolic.num_classes": 48, "model.num_symbols": 48, "data.split.num_holdout": 16}
+DRAWINGS = {"data.drawings": "separated", "data.split.num_rare": 140, "data.split.num_common": 20}
+TEN = {"data.glyphs.num_exemplars": 10}
+VARIANTS = {"data.augment": True, "data.split.num_rare": 200, "data.split.num_common": 56}
+
+
+@pytest.mark.parametrize(
+    ("preset", "there", "here", "said"),
+    [
+        # More classes of the same kind: those that were there before are the same.
+        ("symbols", {}, MORE, r"trained on \d+ of the 16 classes that are held out here"),
+        ("vectors", {}, {"data.gaussian.num_classes": 48, "data.split.seed": 1},
+            r"trained on \d of the 8 classes"),
+        ("vectors", {}, {"data.gaussian.seed": 1, "data.split.seed": 1}, None),
+        # Drawings and variants of a character are that character.
+        ("images", DRAWINGS, {"data.split.seed": 1}, r"trained on \d of the 8 classes"),
+        ("images", {}, VARIANTS | {"data.split.num_holdout": 64, "data.split.seed": 1},
+            r"trained on \d+ of the 64 classes"),
+        ("images", {}, VARIANTS | {"data.split.num_holdout": 64}, None),
+        ("images", TEN, {**TEN, "data.split.num_holdout_exemplars": 2},
+            "trained on 2 of the 2 exemplars that are held out here"),
+        ("images", {**TEN, "data.split.num_holdout_exemplars": 2},
+            {**TEN, "data.split.num_holdout_exemplars": 2}, None),
+        # Other characters.
+        ("images", {}, {"data.glyphs.seed": 1, "data.split.seed": 1}, None),
+    ],
+)  # fmt: skip
+def test_classes_are_recognized_under_other_options(preset, there, here, said, tmp_path):
+    config = tiny.get_config(preset)
+    workdir = Workdir(tmp_path / "source")
+    workdir.make()
+    workdir.claim(with_options(config, there))
+    own = check(with_options(config, {**here, I + "run": str(workdir.path)}))
+    found = list(initial.warnings(own))
+    assert len(found) == (said is not None), found
+    assert said is None or re.search(said, found[0]), found
+    assert not list(initial.doubts(own))
+
+
+def test_files_at_another_path_leave_a_doubt(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(40, 5, 16)).astype(np.float32)
+    for name in ("there.npy", "here.npy"):
+        np.save(tmp_path / name, vectors)
+    config = with_options(tiny.get_config("vectors"), {"data.source": "features"})
+    first, second = (
+        with_options(config, {"data.features.path": str(tmp_path / name)})
+        for name in ("there.npy", "here.npy")
+    )
+    workdir = Workdir(tmp_path / "source")
+    workdir.make()
+    workdir.claim(first)
+    moved = check(with_options(second, {I + "run": str(workdir.path)}))
+    assert not list(initial.warnings(moved))
+    (doubt,) = initial.doubts(moved)
+    assert "it has other options in data.features (for example, another path)" in doubt
+    same = check(with_options(first, {I + "run": str(workdir.path)}))
+    assert not list(initial.doubts(same))
 
 
 def test_options_of_a_source_need_a_source():

@@ -28,6 +28,7 @@ from emergent_icl.runs.train import Interrupted, train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.results import collect
+from emergent_icl.sweeps.spec import SweepError
 from emergent_icl.training.replicas import make_replicas
 
 VECTORS = np.random.default_rng(0).normal(size=(40, 5, 16)).astype(np.float32)
@@ -298,3 +299,26 @@ def test_runs_of_a_sweep_on_different_data_are_not_compared(tmp_path):
     record_data(second.workdir, bank(1, "another"), (), 0)
     with pytest.raises(WorkdirError, match=r"'one file' in .*, 'another' in "):
         collect(sweeps, tmp_path, {})
+
+
+def test_complete_runs_of_a_sweep_are_not_presented_under_another_file(tmp_path):
+    plain = {"data.source": "features", "data.noise_scale": 0.0, "model.encoder": "linear"}
+    (sweep,) = tiny_sweep.seeded([tiny_sweep.get_sweep()], (0,))
+    paths = {name: str(tmp_path / name) for name in ("own.npy", "moved.npy", "other.npy")}
+    for name, vectors in (("own.npy", VECTORS), ("moved.npy", VECTORS), ("other.npy", OTHER)):
+        np.save(paths[name], vectors)
+
+    def job(name):
+        named = plain | {"data.features.path": paths[name]}
+        return make_jobs([sweep.with_base_options(named)], tmp_path / "sweep")[0]
+
+    finish(job("own.npy"), Ends(icl=0.5, iwl=0.5))
+    record_data(job("own.npy").workdir, load_bank(job("own.npy").config.data), (), 0)
+    for name in ("own.npy", "moved.npy"):
+        assert job(name).is_complete()
+        job(name).check()
+    with pytest.raises(OtherDataError, match="holds a run trained on other data"):
+        job("other.npy").check()
+    (tmp_path / "moved.npy").unlink()
+    with pytest.raises(SweepError, match=r"moved\.npy' cannot be read"):
+        job("moved.npy")

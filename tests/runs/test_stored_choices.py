@@ -99,8 +99,13 @@ def test_a_command_with_another_value_is_refused(stored):
 
 
 def test_a_sweep_finds_its_stored_runs(stored):
-    steps = stored.read_config().training.num_steps
-    job = Job("sweep", "condition", stored, with_options(TODAY, {"training.num_steps": steps}))
+    """With the option that it leaves unset, it would report another one than was measured."""
+    steps = {"training.num_steps": stored.read_config().training.num_steps}
+    job = Job("sweep", "condition", stored, with_options(TODAY, steps))
+    assert not job.is_complete()
+    with pytest.raises(WorkdirError, match=r"evaluation\.shots: 3 there, unset here"):
+        job.check()
+    job = job._replace(config=with_options(TODAY, {**steps, "evaluation.shots": 3}))
     job.check()
     assert job.is_complete()
 

@@ -59,6 +59,29 @@ def test_runs_of_another_config_are_rejected(tmp_path):
         other.check()
 
 
+@pytest.mark.parametrize(("option", "value"), [("evaluation.ways", 4), ("model.num_labels", 50)])
+def test_runs_measured_with_an_option_that_the_sweep_leaves_unset_are_rejected(
+    option, value, tmp_path
+):
+    """A single run would keep it, but results would state the chance of the sweep's own config."""
+    other = {option: value}
+    if option == "evaluation.ways":
+        other["evaluation.shots"] = 2
+    (measured,) = tiny_sweep.seeded([PLAIN.with_base_options(other)], (0,))
+    (plain,) = tiny_sweep.seeded([PLAIN], (0,))
+    jobs = make_jobs([measured], tmp_path, 1)
+    for job in jobs:
+        finish(job, Ends(icl=0.7, iwl=0.1))
+    found = make_jobs([plain], tmp_path, 1)[0]
+    assert found.workdir.path == jobs[0].workdir.path
+    assert not found.is_complete()
+    with pytest.raises(WorkdirError, match=rf"{option}: {value} there, unset here\n.*--set"):
+        found.check()
+    again = make_jobs([measured], tmp_path, 1)[0]
+    again.check()
+    assert again.is_complete()
+
+
 def test_missing_initial_weights_are_reported_before_any_run(tmp_path):
     source = tmp_path / "source"
     started = PLAIN.with_base_options({"training.initial.run": str(source)})

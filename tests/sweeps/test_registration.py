@@ -25,7 +25,7 @@ from emergent_icl.sweeps.registration import (
     register,
     status,
 )
-from emergent_icl.sweeps.spec import Condition, SweepError
+from emergent_icl.sweeps.spec import Condition, SweepError, over
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")
 LATER, EARLIER = "2999-01-01T00:00:00Z", "2000-01-01T00:00:00Z"
@@ -201,6 +201,20 @@ def test_only_paths_and_bookkeeping_may_change_unnoticed():
         "config.checkpoints.keep",
         "config.checkpoints.at", "config.logging.loggers", "config.logging.wandb_project",
     }  # fmt: skip
+
+
+def test_an_option_is_compared_in_every_condition():
+    """4 shots are derived for 9 examples, but not for the other lengths."""
+    lengths = over("data.sequences.seq_len", (5, 9, 17), "length")
+    sweep = changed(conditions=lengths, claim=None)
+    explicit = sweep.with_base_options({"evaluation.shots": 4})
+    claim = Claim("Longer is better.", (Difference("icl", high="length=17", low="length=5"),))
+    registered = content_of(changed(sweep, claim=claim))
+    (said,) = differences(registered, changed(explicit, claim=claim))
+    assert said == "config.evaluation.shots: None registered, 4 now"
+    alone = changed(sweep, claim=claim, conditions=lengths[1:2])
+    same = changed(explicit, claim=claim, conditions=lengths[1:2])
+    assert not differences(content_of(alone), same)
 
 
 def test_fields_that_decide_nothing_may_change(registered):

@@ -119,8 +119,8 @@ WRONG = {
         "no measure 'train/accuracy'",
     ),
     "value of a draw out of range": (
-        with_search(space={"data.sequences.p_bursty": (0.5, 5)}),
-        r"(?s)the search, condition 'p=0': .*data\.sequences\.p_bursty = .* must be a number >= 0",
+        with_search(space={"data.sequences.zipf_exponent": (0.5, 50)}),
+        r"(?s)the search, condition 'p=0': .*data\.sequences\.zipf_exponent = .* must be a number",
     ),
     "mistyped option of a search": (
         with_search(space={"training.optimizer.learning_ratez": (0.1, 1)}),
@@ -163,6 +163,10 @@ WRONG = {
     "empty range": (
         with_search(space={"training.optimizer.learning_rate": (0.0, 0.1)}),
         r"learning_rate = \(0.0, 0.1\) must be \(low, high\) with 0 < low < high",
+    ),
+    "option of the axis in the search": (
+        with_search(space={"data.sequences.p_bursty": (0.1, 1.0)}),
+        "data.sequences.p_bursty is set by condition 'p=0' and by the search",
     ),
     "no draws": (with_search(draws=0), "search.draws = 0 must be at least 1"),
     "negative length of draws": (
@@ -249,12 +253,12 @@ def test_a_search_draws_once_from_each_part_of_a_range():
 
 
 def test_counts_are_rounded():
-    space = {"data.sequences.label_multiplicity": (1, 10), "data.sequences.p_bursty": (0.1, 1)}
+    space = {"data.sequences.label_multiplicity": (1, 10), "data.sequences.zipf_exponent": (0.1, 1)}
     sweep = with_search(space=space)
     sweep.check()
     for one in sweep.search.settings():
         assert type(one["data.sequences.label_multiplicity"]) is int
-        assert type(one["data.sequences.p_bursty"]) is float
+        assert type(one["data.sequences.zipf_exponent"]) is float
 
 
 def test_more_replicates_keep_the_seeds_of_a_sweep():

@@ -358,6 +358,26 @@ def test_all_replicas_get_the_largest_capacity(config):
     ]
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_learned_positions_cover_the_longest_replica(order, config):
+    """Evaluated with 2 shots, 2 and 4 ways give 5 and 9 examples."""
+    config.model.positions = "learned"
+    config.evaluation.shots = 2
+    own = (
+        {"name": "two", "data.sequences.ways": 2, "data.sequences.shots": 4},
+        {"name": "four", "data.sequences.ways": 4, "data.sequences.shots": 2},
+    )
+    config.data.sequences.seq_len = 9
+    config.training.replica_overrides = tuple(own[index] for index in order)
+    config.training.num_steps = config.evaluation.every = 1
+    experiment = build(config.lock())
+    state = initial_state(experiment)
+    bank = devices.place_bank(experiment.arrays())
+    for index, evaluator in enumerate(experiment.evaluators()):
+        own = jax.tree.map(lambda leaf, index=index: leaf[index], state.params)
+        assert evaluator(own, {}, bank)
+
+
 def test_random_rare_images_need_common_rare_classes(image_config):
     image_config.data.random_rare_images = True
     image_config.training.replica_overrides = ({"name": "a"}, {"data.split.num_rare": 9})

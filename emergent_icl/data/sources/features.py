@@ -62,5 +62,11 @@ def features_groups(data: ml_collections.ConfigDict, name: str) -> Sequence[str]
 
 
 DATA_SOURCES.register("features")(
-    DataSource(features_shape, load_features, names=features_names, groups=features_groups)
+    DataSource(
+        features_shape,
+        load_features,
+        names=features_names,
+        groups=features_groups,
+        counts=("num_exemplars",),
+    )
 )

@@ -11,7 +11,7 @@ from emergent_icl import randomness
 from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import WHITE, ExampleBank, SourceShape
 from emergent_icl.data.sources import cache
-from emergent_icl.data.sources.source import DataSource
+from emergent_icl.data.sources.source import DataSource, DataUnavailableError
 from emergent_icl.data.ticks import ticking
 
 # Increasing it invalidates caches and changes the data of runs.
@@ -62,8 +62,8 @@ def draw_skeletons(
 ) -> np.ndarray:
     """Skeletons of `count` classes, float64 [count, max_strokes, 4 control points, 2].
 
-    Absent strokes are NaN; all others have length >= `min_stroke_length`. Raises ValueError if such
-    characters are too rare.
+    Absent strokes are NaN; all others have length >= `min_stroke_length`. Raises
+    DataUnavailableError if such characters are too rare.
     """
     skeletons = _candidates(rng, count, options)
     for _ in range(MAX_REDRAWS):
@@ -74,7 +74,7 @@ def draw_skeletons(
         if not poor.any():
             return skeletons
         skeletons[poor] = _candidates(rng, int(np.count_nonzero(poor)), options)
-    raise ValueError(
+    raise DataUnavailableError(
         f"data.glyphs: hardly any character of up to max_strokes = {options.max_strokes} strokes "
         f"has only strokes longer than min_stroke_length = {options.min_stroke_length}"
     )
@@ -170,6 +170,10 @@ def render(strokes: np.ndarray, pen_width: np.ndarray, image_size: int) -> np.nd
 
 DATA_SOURCES.register("glyphs")(
     DataSource(
-        glyphs_shape, load_glyphs, reads=("image_size", "cache_dir"), generator=DRAWING_VERSION
+        glyphs_shape,
+        load_glyphs,
+        reads=("image_size", "cache_dir"),
+        counts=("num_classes", "num_exemplars"),
+        generator=DRAWING_VERSION,
     )
 )

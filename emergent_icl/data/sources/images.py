@@ -55,7 +55,8 @@ def images_shape(data: ml_collections.ConfigDict) -> SourceShape:
 def load_images(data: ml_collections.ConfigDict) -> ExampleBank:
     """Decodes and resizes the images; those of a folder are cached.
 
-    Raises DataUnavailableError if a file cannot be read, or a number is outside [0, 1].
+    Raises DataUnavailableError if a file cannot be read, a number is outside [0, 1], or an array of
+    uint8 holds only 0 and 1.
     """
     try:
         names, made = _from_folder(data) if _is_folder(data) else _from_file(data)
@@ -171,9 +172,15 @@ def _from_folder(data: ml_collections.ConfigDict) -> tuple[tuple[str, ...], cach
 def _from_file(data: ml_collections.ConfigDict) -> tuple[tuple[str, ...], cache.Arrays]:
     """Names, and the result of `_made`; floating-point numbers are rounded to 8 bits."""
     shape, names, values = arrays.read_examples(data, _FORM, whole=True)
+    assert values is not None
+    if values.dtype == np.uint8 and values.max() <= 1:
+        raise ValueError(
+            f"data.images.path = '{data.images.path}' holds no level above {values.max()}, but "
+            "uint8 images have levels from 0 to 255: multiply masks of 0 and 1 by 255, or store "
+            "them as floating-point numbers"
+        )
 
     def image(class_id: int, exemplar: int) -> Image.Image:
-        assert values is not None
         pixels = values[class_id, exemplar]
         if pixels.dtype != np.uint8:
             low, high = pixels.min(), pixels.max()
@@ -228,5 +235,6 @@ DATA_SOURCES.register("images")(
         reads=("image_size", "cache_dir"),
         names=images_names,
         groups=images_groups,
+        counts=("num_exemplars",),
     )
 )

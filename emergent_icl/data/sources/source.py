@@ -43,6 +43,8 @@ class DataSource:
       names: config.data -> class names, if known without loading the data.
       groups: (config.data, data.split.groups) -> group name of each class. Raises ValueError for
         unknown names. None: only groups of consecutive classes exist.
+      counts: options of its own section that only limit how many classes or exemplars there are;
+        class c is the same for every value.
       has_thin_strokes: dark on white, it is barely learned by encoders without normalization.
       generator: version of the code that generates examples from its options alone; increase it
         whenever examples change. None: examples are read from files.
@@ -54,23 +56,32 @@ class DataSource:
     reads: tuple[str, ...] = ()
     names: Callable[[ml_collections.ConfigDict], Sequence[str]] | None = None
     groups: Callable[[ml_collections.ConfigDict, str], Sequence[str]] | None = None
+    counts: tuple[str, ...] = ()
     has_thin_strokes: bool = False
     generator: int | None = None
 
 
 def source_shape(data: ml_collections.ConfigDict) -> SourceShape:
     """Shape of the examples after `drawings` and `augment`; raises ValueError or OSError."""
-    shape = DATA_SOURCES[data.source].shape(data)
-    variants = shape.num_exemplars if data.drawings == "separated" else 1
+    shape, shown = DATA_SOURCES[data.source].shape(data), shown_classes(data)
+    if data.augment and shape.kind != "image":
+        raise ValueError(f"data.augment needs images, not data.source = '{data.source}'")
     if data.drawings != "all":
         shape = shape._replace(num_exemplars=1)
-    if data.augment:
-        if shape.kind != "image":
-            raise ValueError(f"data.augment needs images, not data.source = '{data.source}'")
-        variants *= NUM_VARIANTS
     return shape._replace(
-        num_classes=shape.num_classes * variants, group_size=shape.group_size * variants
+        num_classes=shape.num_classes * shown, group_size=shape.group_size * shown
     )
+
+
+def shown_classes(data: ml_collections.ConfigDict) -> int:
+    """Number n of consecutive classes that show one class of the source.
+
+    They are its separated drawings and augmented variants: class c shows class c // n of the
+    source.
+    """
+    is_separated = data.drawings == "separated"
+    drawings = DATA_SOURCES[data.source].shape(data).num_exemplars if is_separated else 1
+    return drawings * (NUM_VARIANTS if data.augment else 1)
 
 
 def source_classes(data: ml_collections.ConfigDict) -> SourceClasses:
@@ -102,6 +113,7 @@ def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
     The device computes the variants of `data.augment`. `source` and `checksum` cover all drawings.
     """
     bank = DATA_SOURCES[data.source].load(data)
+    _check_declared(DATA_SOURCES[data.source].shape(data), bank)
     kind = f"{bank.examples.dtype} {bank.examples.shape}".encode()
     bank = bank._replace(checksum=checksum(bank.examples, zlib.crc32(kind)))
     bank = bank._replace(source=_source_in_words(data, bank))
@@ -113,6 +125,22 @@ def load_bank(data: ml_collections.ConfigDict) -> ExampleBank:
         examples = np.reshape(bank.examples, (-1, 1, *bank.examples.shape[2:]))
         return bank._replace(examples=examples, class_names=names)
     return bank
+
+
+def _check_declared(shape: SourceShape, bank: ExampleBank) -> None:
+    """Raises DataUnavailableError unless a bank has the shape that its source declares.
+
+    Devices read other elements than those asked for if indices exceed the array.
+    """
+    kinds = {"image": np.uint8, "vector": np.float32, "integer": np.int32}
+    declared = (shape.num_classes, shape.num_exemplars, *shape.example_shape)
+    found, count = bank.examples, len(bank.class_names)
+    is_named = count in (0, shape.num_classes)
+    if found.shape != declared or found.dtype != kinds[shape.kind] or not is_named:
+        raise DataUnavailableError(
+            f"the source of {bank.name} loaded {found.dtype} {list(found.shape)} with {count} "
+            f"class names, but its shape declares {np.dtype(kinds[shape.kind])} {list(declared)}"
+        )
 
 
 def _source_in_words(data: ml_collections.ConfigDict, bank: ExampleBank) -> str:

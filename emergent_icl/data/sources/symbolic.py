@@ -20,4 +20,6 @@ def symbolic_shape(data: ml_collections.ConfigDict) -> SourceShape:
     return SourceShape(data.symbolic.num_classes, 1, (), "integer")
 
 
-DATA_SOURCES.register("symbolic")(DataSource(symbolic_shape, load_symbolic, generator=1))
+DATA_SOURCES.register("symbolic")(
+    DataSource(symbolic_shape, load_symbolic, counts=("num_classes",), generator=1)
+)
