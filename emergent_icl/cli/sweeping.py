@@ -25,6 +25,7 @@ from emergent_icl.sweeps.execute import dry_run
 from emergent_icl.sweeps.execute.local import LocalProcesses, machine_slots
 from emergent_icl.sweeps.execute.loop import Place, PlaceError, Stopped, run_jobs
 from emergent_icl.sweeps.jobs import Job, check_root, distinct, make_jobs
+from emergent_icl.sweeps.recorded_data import check_moved_data
 from emergent_icl.sweeps.results import collect, results_text
 from emergent_icl.sweeps.spec import Sweep, SweepError
 
@@ -121,6 +122,7 @@ def _run(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
         # The runs of a job that waits for a search are not yet known.
         if not job.waits_for:
             job.check()
+    check_moved_data(jobs)
     if _PLAN.value:
         slots = machine_slots(_WORKERS.value)
         # Steps are timed as a job will run: on the cores of one slot.

@@ -41,18 +41,18 @@ def check_data(config: ml_collections.ConfigDict, with_sequences: bool) -> Check
         return CheckedData(problems, shape)
     problems += _source_problems(config.data, shape)
     space = _space(config.data, shape, problems)
-    most = max(map(space.num_labels, tasks.labelings(config)))
-    if most > MOST_ROWS:
-        problems.append(
-            f"data.sequences.label_multiplicity = {config.data.sequences.label_multiplicity} gives "
-            f"{most:,} labels; there must be at most {MOST_ROWS:,}"
-        )
-        return CheckedData(problems, shape)
+    counts = {one: space.num_labels(one) for one in sorted(tasks.labelings(config))}
+    if many := [
+        f"data.sequences.label_multiplicity = {config.data.sequences.label_multiplicity} gives "
+        f"{count:,} labels with the labeling '{labeling}'; there must be at most {MOST_ROWS:,}"
+        for labeling, count in counts.items()
+        if count > MOST_ROWS
+    ]:
+        return CheckedData([*problems, *many], shape)
     training, evaluation = _sequence_types(config, space, problems)
     kinds = [*training, *evaluation]
     problems += _exemplar_problems(config, space, training, evaluation)
-    num_labels = space.num_labels(tasks.fixed_labeling(config))
-    needed = max([num_labels, *(kind.num_labels for kind in kinds)])
+    needed = max([counts[tasks.fixed_labeling(config)], *(kind.num_labels for kind in kinds)])
     capacity = tasks.label_capacity(config, space)
     if capacity < needed:
         problems.append(f"model.num_labels = {capacity} must be at least {needed} for these data")

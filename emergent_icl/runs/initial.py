@@ -89,7 +89,7 @@ def read(replicas: Sequence[Replica]) -> tuple[list[Weights], list[str]]:
 def warnings(replicas: Sequence[Replica]) -> Iterator[str]:
     """Replicas whose initial weights were trained on classes or exemplars that they hold out."""
     for name, config, task in replicas:
-        trained, space = _trained_on(config), task.space
+        trained, space = _trained_on(config, task), task.space
         run = f"{_who(name)}training.initial.run = {config.training.initial.run!r} was trained on"
         again = "by itself or through the runs from which it started"
         held_out = _source_classes(config, task, "holdout")
@@ -99,8 +99,7 @@ def warnings(replicas: Sequence[Replica]) -> Iterator[str]:
                 f"{again}, so ICL is not measured on new classes (the same options in data.split "
                 "avoid this)"
             )
-        is_shared = bool(trained.classes.intersection(_source_classes(config, task, "zipfian")))
-        if is_shared and (leaked := len(trained.exemplars.intersection(space.holdout_exemplars))):
+        if leaked := len(trained.exemplars.intersection(space.holdout_exemplars)):
             yield (
                 f"{run} {leaked} of the {len(space.holdout_exemplars)} exemplars that are held out "
                 f"here, {again}, so they are not new (the same data.split.num_holdout_exemplars "
@@ -110,31 +109,31 @@ def warnings(replicas: Sequence[Replica]) -> Iterator[str]:
 
 def doubts(replicas: Sequence[Replica]) -> Iterator[str]:
     """Replicas of which it is unknown what their initial weights were trained on."""
-    for name, config, _ in replicas:
-        run, trained = config.training.initial.run, _trained_on(config)
+    for name, config, task in replicas:
+        run, trained = config.training.initial.run, _trained_on(config, task)
         start = f"{_who(name)}training.initial.run = {run!r}"
         unknown = "it is unknown whether that run was trained on classes that are held out here"
         # `read` reports a source that is itself unreadable.
         if trained.unreadable not in ("", run):
             yield f"{start} started from {trained.unreadable}, which cannot be read: {unknown}"
         if trained.unclear:
-            that = "it" if trained.unclear == run else trained.unclear
+            that = "it" if trained.unclear == run else f"{trained.unclear}, from which it started,"
             yield (
-                f"{start}: {that} has other options in data.{config.data.source} (for example, "
-                f"another path), so {unknown}"
+                f"{start}: {that} has other options in data.{config.data.source}, so it is unknown "
+                "whether it was trained on classes or exemplars that are held out here"
             )
 
 
 class _Trained(NamedTuple):
-    """What initial weights were trained on, as far as it belongs to the source of a run."""
+    """What initial weights were trained on, of the source of a run."""
 
-    classes: set[int]  # of the source
-    exemplars: set[int]
+    classes: set[int]
+    exemplars: set[int]  # Of classes on which the run trains, too.
     unreadable: str  # The first run that cannot be read.
-    unclear: str  # The first run of which it is unknown whether its classes are the same.
+    unclear: str  # The first run of which it is unknown whether its data are the same.
 
 
-def _trained_on(config: ConfigDict) -> _Trained:
+def _trained_on(config: ConfigDict, task: Task) -> _Trained:
     """What the initial weights of a run were trained on."""
     classes, exemplars, unclear = set[int](), set[int](), ""
     source, seen = config.training.initial, set[tuple[Path, int]]()
@@ -146,18 +145,33 @@ def _trained_on(config: ConfigDict) -> _Trained:
             seen.add((folder.path, index))
             stored = folder.read_config()
             there = alone(stored, named_overrides(stored)[index][1])
-            if _identifies(there) == _identifies(config):
-                task = make_task(there)
-                classes |= {*_source_classes(there, task, "zipfian")}
-                # Generated exemplars may depend on their number.
-                if _reads_files(config) or _section(there) == _section(config):
-                    exemplars |= _exemplars(there, task)
-            elif there.data.source == config.data.source and _reads_files(config):
-                unclear = unclear or source.run
+            *found, is_known = _shown(there, config, task)
+            classes, exemplars = classes | found[0], exemplars | found[1]
+            unclear = unclear or ("" if is_known else source.run)
             source = there.training.initial
     except (WorkdirError, DataUnavailableError, ValueError, OSError):
         return _Trained(classes, exemplars, source.run, unclear)
     return _Trained(classes, exemplars, "", unclear)
+
+
+def _shown(there: ConfigDict, config: ConfigDict, task: Task) -> tuple[set[int], set[int], bool]:
+    """What a run was trained on: classes of the source; exemplars; whether this is all.
+
+    Exemplars count only if `config` holds some out and trains on some of the same classes.
+    """
+    if there.data.source != config.data.source:
+        return set(), set(), True
+    if _identifies(there) != _identifies(config):
+        return set(), set(), not _reads_files(config)
+    other = make_task(there)
+    classes = {*_source_classes(there, other, "zipfian")}
+    is_shared = not classes.isdisjoint(_source_classes(config, task, "zipfian"))
+    if not is_shared or not len(task.space.holdout_exemplars):
+        return classes, set(), True
+    # Generated exemplars may depend on their number.
+    if _reads_files(config) or _section(there) == _section(config):
+        return classes, _exemplars(there, other), True
+    return classes, set(), False
 
 
 def _source_classes(config: ConfigDict, task: Task, role: str) -> list[int]:
@@ -173,16 +187,18 @@ def _exemplars(config: ConfigDict, task: Task) -> set[int]:
     return {*range(task.shape.num_exemplars)} - {*task.space.holdout_exemplars}
 
 
-def _identifies(config: ConfigDict) -> tuple[str, Any]:
+def _identifies(config: ConfigDict) -> dict[str, Any]:
     """Options that determine which class a number of the source stands for."""
-    name = config.data.source
-    counts = DATA_SOURCES[name].counts
-    return name, {option: one for option, one in _section(config).items() if option not in counts}
+    keep = DATA_SOURCES[config.data.source].keep_classes
+    return {option: one for option, one in _section(config).items() if option not in keep}
 
 
 def _section(config: ConfigDict) -> dict[str, Any]:
-    section = config.data.get(config.data.source)
-    return tuples(section.to_dict()) if section else {}
+    """Options of the source, with absolute paths."""
+    section = tuples(config.data.get(config.data.source, ConfigDict()).to_dict())
+    if path := section.get("path"):
+        section["path"] = str(Path(path).expanduser().resolve())
+    return section
 
 
 def _reads_files(config: ConfigDict) -> bool:

@@ -17,9 +17,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import flatten, is_resumable, with_options
-from emergent_icl.data.sources.source import load_bank
 from emergent_icl.runs.initial import check_sources
-from emergent_icl.runs.recorded_data import check_data, recorded_source
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.summaries import has_diverged
 from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_foreign
@@ -71,9 +69,8 @@ class Job(NamedTuple):
     def check(self) -> None:
         """Raises WorkdirError if its runs cannot start, or be judged.
 
-        The folder may contain another config, other data, longer runs, or incomplete metrics, or
-        initial weights may be missing. Raises DataUnavailableError if the data of complete runs are
-        named by another path, at which they cannot be read.
+        The folder may contain another config, longer runs, or incomplete metrics, or initial
+        weights may be missing.
         """
         self.workdir.check(self.config)
         if left_open := "\n  ".join(
@@ -85,7 +82,6 @@ class Job(NamedTuple):
             )
         if self.is_complete():
             read_runs(self.workdir)
-            self._check_moved_data()
         check_sources(self.config, self.workdir)
         found, steps = last_step(self.workdir.metrics), self.config.training.num_steps
         if found > steps:
@@ -106,15 +102,6 @@ class Job(NamedTuple):
             for path, value in kept.items()
             if given[path] is None and path not in _CHOSEN_BY_RUNS and not is_resumable(path)
         }
-
-    def _check_moved_data(self) -> None:
-        """Compares the data at another path than that of the complete runs with theirs."""
-        path = f"data.{self.config.data.source}.path"
-        here, there = (
-            flatten(one.to_dict()).get(path) for one in (self.config, self.workdir.read_config())
-        )
-        if here != there:
-            check_data(self.workdir, load_bank(self.config.data))
 
 
 def make_jobs(sweeps: Sequence[Sweep], root: Path, runs_per_job: int = 0) -> list[Job]:
@@ -152,25 +139,6 @@ def check_root(root: Path) -> None:
     """Raises WorkdirError if a folder contains other files, unless a sweep has begun there."""
     if not any(any(root.glob(f"*/*/{name}")) for name in ("seeds=*", *_SEARCHES)):
         check_nothing_foreign(root, _BEFORE_A_SWEEP)
-
-
-def check_same_data(jobs: Iterable[Job]) -> None:
-    """Checks that jobs whose configs name the same data were trained on the same data.
-
-    Raises WorkdirError if their records differ because a file changed between them.
-    """
-    first: dict[str, tuple[str, Job]] = {}
-    for job in jobs:
-        data = job.config.data.to_dict()
-        named = json.dumps([data["source"], data.get(data["source"])], sort_keys=True)
-        source = recorded_source(job.workdir)
-        found, other = first.setdefault(named, (source, job)) if source else ("", job)
-        if found != source:
-            raise WorkdirError(
-                f"runs of a sweep were trained on different data under one name: {found!r} in "
-                f"{other.workdir.path}, {source!r} in {job.workdir.path}\n"
-                "Remove the folders that were trained on the wrong data, and rerun the command."
-            )
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:

@@ -13,8 +13,9 @@ from emergent_icl.data.task import Task, make_task
 from emergent_icl.runs.records import PACKAGES, processor, versions
 from emergent_icl.sweeps import measures
 from emergent_icl.sweeps.claims import Claim
-from emergent_icl.sweeps.jobs import Job, check_same_data, chosen_draw, config_key, draws, make_jobs
+from emergent_icl.sweeps.jobs import Job, chosen_draw, config_key, draws, make_jobs
 from emergent_icl.sweeps.measures import MEASURES, Evidence, MeasuredRun, read_runs
+from emergent_icl.sweeps.recorded_data import check_same_data
 from emergent_icl.sweeps.spec import Condition, Sweep
 from emergent_icl.sweeps.verdicts import Readings, judge_family
 

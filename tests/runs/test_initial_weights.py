@@ -210,6 +210,9 @@ VARIANTS = {"data.augment": True, "data.split.num_rare": 200, "data.split.num_co
             "trained on 2 of the 2 exemplars that are held out here"),
         ("images", {**TEN, "data.split.num_holdout_exemplars": 2},
             {**TEN, "data.split.num_holdout_exemplars": 2}, None),
+        # Other drawings of the same characters.
+        ("images", {"data.glyphs.rotation": 0.0}, {"data.split.seed": 1},
+            r"trained on \d of the 8 classes"),
         # Other characters.
         ("images", {}, {"data.glyphs.seed": 1, "data.split.seed": 1}, None),
     ],
@@ -241,9 +244,57 @@ def test_files_at_another_path_leave_a_doubt(tmp_path):
     moved = check(with_options(second, {I + "run": str(workdir.path)}))
     assert not list(initial.warnings(moved))
     (doubt,) = initial.doubts(moved)
-    assert "it has other options in data.features (for example, another path)" in doubt
-    same = check(with_options(first, {I + "run": str(workdir.path)}))
-    assert not list(initial.doubts(same))
+    assert "it has other options in data.features, so it is unknown" in doubt
+    # The same path, written differently.
+    again = {I + "run": str(workdir.path), "data.features.path": f"{tmp_path}/./there.npy"}
+    assert not list(initial.doubts(check(with_options(first, again))))
+
+
+def test_held_out_exemplars_may_have_been_shown_under_another_number(tmp_path):
+    config = with_options(tiny.get_config("images"), TEN)
+    held_out = {"data.split.num_holdout_exemplars": 2}
+    workdir = Workdir(tmp_path / "first")
+    workdir.make()
+    workdir.claim(with_options(config, {"data.glyphs.num_exemplars": 12}))
+    run = check(with_options(config, {**held_out, I + "run": str(workdir.path)}))
+    assert not list(initial.warnings(run))
+    (doubt,) = initial.doubts(run)
+    assert "classes or exemplars that are held out here" in doubt
+
+
+def test_exemplars_of_classes_that_were_not_shared_do_not_leak(tmp_path):
+    """The first run saw all exemplars, but of other classes; the second held some out."""
+    config = with_options(tiny.get_config("images"), TEN)
+    config = with_options(config, {"data.split.num_common": 0, "data.split.num_rare": 10})
+    halves = [{"data.split.rare": tuple(range(start, start + 10))} for start in (0, 10)]
+    held_out = {"data.split.holdout": tuple(range(30, 38))}
+    few = {"data.split.num_holdout_exemplars": 2}
+    chain = [{}, few, few]
+    for index, (half, own) in enumerate(zip((0, 1, 1), chain, strict=True)):
+        before = {I + "run": str(tmp_path / str(index - 1))} if index else {}
+        run = with_options(config, {**halves[half], **held_out, **own, **before})
+        workdir = Workdir(tmp_path / str(index))
+        workdir.make()
+        workdir.claim(run)
+        assert not list(initial.warnings(check(run)))
+    (warning,) = initial.warnings(
+        check(with_options(run, {**halves[0], I + "run": str(tmp_path / "0")}))
+    )
+    assert "trained on 2 of the 2 exemplars" in warning
+
+
+def test_weights_of_a_run_on_an_unknown_source_are_no_error(tmp_path):
+    """Its extension is not imported; its classes are others."""
+    config = tiny.get_config()
+    workdir = Workdir(tmp_path / "source")
+    workdir.make()
+    workdir.claim(config)
+    tree = json.loads(workdir.config.read_text())
+    tree["data"]["source"] = "mosaics"
+    workdir.config.write_text(json.dumps(tree))
+    run = check(with_options(config, {I + "run": str(workdir.path)}))
+    assert not list(initial.warnings(run))
+    assert not list(initial.doubts(run))
 
 
 def test_options_of_a_source_need_a_source():

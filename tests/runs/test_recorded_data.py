@@ -27,8 +27,8 @@ from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import Interrupted, train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
 from emergent_icl.sweeps.jobs import make_jobs
+from emergent_icl.sweeps.recorded_data import check_moved_data
 from emergent_icl.sweeps.results import collect
-from emergent_icl.sweeps.spec import SweepError
 from emergent_icl.training.replicas import make_replicas
 
 VECTORS = np.random.default_rng(0).normal(size=(40, 5, 16)).astype(np.float32)
@@ -314,11 +314,12 @@ def test_complete_runs_of_a_sweep_are_not_presented_under_another_file(tmp_path)
 
     finish(job("own.npy"), Ends(icl=0.5, iwl=0.5))
     record_data(job("own.npy").workdir, load_bank(job("own.npy").config.data), (), 0)
+    kept = job("own.npy")
     for name in ("own.npy", "moved.npy"):
         assert job(name).is_complete()
-        job(name).check()
-    with pytest.raises(OtherDataError, match="holds a run trained on other data"):
-        job("other.npy").check()
-    (tmp_path / "moved.npy").unlink()
-    with pytest.raises(SweepError, match=r"moved\.npy' cannot be read"):
-        job("moved.npy")
+        check_moved_data([job(name), job(name)])
+    with pytest.raises(OtherDataError, match=r"other data than data\.features\.path = '.*other"):
+        check_moved_data([job("own.npy"), job("other.npy")])
+    # Verdicts can be computed again without the data.
+    (tmp_path / "own.npy").unlink()
+    check_moved_data([kept])

@@ -360,9 +360,9 @@ def test_all_replicas_get_the_largest_capacity(config):
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_learned_positions_cover_the_longest_replica(order, config):
-    """Evaluated with 2 shots, 2 and 4 ways give 5 and 9 examples."""
+    """Evaluated with 4 shots, 2 and 4 ways give 9 and 17 examples."""
     config.model.positions = "learned"
-    config.evaluation.shots = 2
+    config.evaluation.shots = 4
     own = (
         {"name": "two", "data.sequences.ways": 2, "data.sequences.shots": 4},
         {"name": "four", "data.sequences.ways": 4, "data.sequences.shots": 2},
@@ -374,8 +374,9 @@ def test_learned_positions_cover_the_longest_replica(order, config):
     state = initial_state(experiment)
     bank = devices.place_bank(experiment.arrays())
     for index, evaluator in enumerate(experiment.evaluators()):
-        own = jax.tree.map(lambda leaf, index=index: leaf[index], state.params)
-        assert evaluator(own, {}, bank)
+        params = jax.tree.map(lambda leaf, index=index: leaf[index], state.params)
+        assert evaluator(params, {}, bank)
+        assert experiment.replicas[index].config.model.num_positions == 33
 
 
 def test_random_rare_images_need_common_rare_classes(image_config):

@@ -67,6 +67,6 @@ DATA_SOURCES.register("features")(
         load_features,
         names=features_names,
         groups=features_groups,
-        counts=("num_exemplars",),
+        keep_classes=("num_exemplars",),
     )
 )

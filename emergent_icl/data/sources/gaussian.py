@@ -43,6 +43,6 @@ def draw_around_mean(means_SD: jax.Array, key: jax.Array, epsilon: jax.Array) ->
 
 DATA_SOURCES.register("gaussian")(
     DataSource(
-        gaussian_shape, load_gaussian, draw_around_mean, counts=("num_classes",), generator=1
+        gaussian_shape, load_gaussian, draw_around_mean, keep_classes=("num_classes",), generator=1
     )
 )

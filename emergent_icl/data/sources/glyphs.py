@@ -22,6 +22,10 @@ BLOCK_CLASSES = 100
 BOX = 0.72
 MIN_EXTENT = 0.3
 LENGTH_POINTS = 24
+# Options of exemplars alone.
+VARIATION = (
+    "control_jitter", "rotation", "shear", "scale", "shift", "min_pen_width", "max_pen_width"
+)  # fmt: skip
 # Rejected characters typically need only a few redraws.
 MAX_REDRAWS = 2000
 
@@ -173,7 +177,7 @@ DATA_SOURCES.register("glyphs")(
         glyphs_shape,
         load_glyphs,
         reads=("image_size", "cache_dir"),
-        counts=("num_classes", "num_exemplars"),
+        keep_classes=("num_classes", "num_exemplars", *VARIATION),
         generator=DRAWING_VERSION,
     )
 )

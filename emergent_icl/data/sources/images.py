@@ -235,6 +235,6 @@ DATA_SOURCES.register("images")(
         reads=("image_size", "cache_dir"),
         names=images_names,
         groups=images_groups,
-        counts=("num_exemplars",),
+        keep_classes=("num_exemplars",),
     )
 )

@@ -43,8 +43,8 @@ class DataSource:
       names: config.data -> class names, if known without loading the data.
       groups: (config.data, data.split.groups) -> group name of each class. Raises ValueError for
         unknown names. None: only groups of consecutive classes exist.
-      counts: options of its own section that only limit how many classes or exemplars there are;
-        class c is the same for every value.
+      keep_classes: options of its own section that do not change what class c is: the numbers of
+        classes and exemplars, and how exemplars vary.
       has_thin_strokes: dark on white, it is barely learned by encoders without normalization.
       generator: version of the code that generates examples from its options alone; increase it
         whenever examples change. None: examples are read from files.
@@ -56,7 +56,7 @@ class DataSource:
     reads: tuple[str, ...] = ()
     names: Callable[[ml_collections.ConfigDict], Sequence[str]] | None = None
     groups: Callable[[ml_collections.ConfigDict, str], Sequence[str]] | None = None
-    counts: tuple[str, ...] = ()
+    keep_classes: tuple[str, ...] = ()
     has_thin_strokes: bool = False
     generator: int | None = None
 

@@ -21,5 +21,5 @@ def symbolic_shape(data: ml_collections.ConfigDict) -> SourceShape:
 
 
 DATA_SOURCES.register("symbolic")(
-    DataSource(symbolic_shape, load_symbolic, counts=("num_classes",), generator=1)
+    DataSource(symbolic_shape, load_symbolic, keep_classes=("num_classes",), generator=1)
 )
