@@ -18,7 +18,11 @@ PANELS = {
     "Speedup over the reference implementation's approach": ("", "_speedup", "x"),
     "Making sequences": ("data_", "", "sequences/s"),
     "Parts of a step, each compiled separately": ("part_", "", "ms/step"),
-    "From launch to the first step, paper preset, by compilation cache": ("startup_", "", "s"),
+    "From launch to the first step, paper preset, by compilation cache": (
+        "startup_paper_",
+        "",
+        "s",
+    ),
     "Replicas in one program, small preset": ("replicas_small_", "", "ms/step"),
 }
 # Measurements of a panel, by their labels.

@@ -41,7 +41,10 @@ Clock = Callable[[], float]
 
 
 class Measurement(NamedTuple):
-    """A measurement as in results.json; `median`, `min`, and `max` over `runs`, in `unit`."""
+    """A measurement as in results.json; `median`, `min`, and `max` over `runs`, in `unit`.
+
+    The median of a ratio is the ratio of both medians.
+    """
 
     name: str
     median: float
@@ -212,7 +215,8 @@ class Benchmark:
             slow, fast = (np.array(samples[rival]) for rival in ratio[1:])
             key = name.format(ratio[0])
             self.ratios[key] = float(np.median(slow) / np.median(fast))
-            measured[ratio[0]] = self.record(key, (slow / fast).tolist(), "x")
+            found = self.record(key, (slow / fast).tolist(), "x")
+            measured[ratio[0]] = self.by_name[key] = found._replace(median=self.ratios[key])
         if title:
             tables.print_facts(f"{title}, {unit}", {row: str(x) for row, x in measured.items()})
 

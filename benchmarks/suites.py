@@ -27,6 +27,7 @@ from emergent_icl.data.feed import resolve_feeder
 from emergent_icl.data.sources.source import DataUnavailableError, load_bank
 from emergent_icl.presets import omniglot
 from emergent_icl.runs.check import check
+from emergent_icl.runs.memory import peak_bytes
 from emergent_icl.training.build import Experiment, build
 from emergent_icl.training.devices import CALLS_IN_FLIGHT
 from emergent_icl.training.replicas import shared_config
@@ -254,7 +255,7 @@ def startup(bench: Benchmark) -> None:
 def train_to_first_step(flags: Sequence[str], cache: Path) -> float:
     """Starts a training launcher, and ends it when it reports its first step.
 
-    Returns the peak of its resident memory in MB.
+    Returns the peak of its resident memory in MB, 0 if it is unknown.
     """
     environment = {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
@@ -269,11 +270,9 @@ def train_to_first_step(flags: Sequence[str], cache: Path) -> float:
         try:
             if not any(line.strip().startswith(FIRST_STEP) for line in process.stdout):
                 console.fail(f"experiments.train: {process.stderr.read().strip()[-500:]}")
+            return peak_bytes(process.pid) / 1e6
         finally:
             process.kill()
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss / 1024
 
 
 # Mode -> its name in measurements.

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +67,9 @@ _REQUEST = {
         "grace", 90, "SLURM: a job saves this many seconds before its limit."
     ),
 }
+flags.register_validator(
+    _REQUEST["memory_gb"].name, lambda given: math.isfinite(given), "must be finite"
+)
 _DRY_RUN = flags.DEFINE_boolean(
     "dry_run", False, "Take a few steps of every kind of run, save, resume, and evaluate it below "
     "DIR/dry_run; print times and memory and exit.",

@@ -23,7 +23,7 @@ from emergent_icl.cli.flags import (
 )
 from emergent_icl.plots import style
 from emergent_icl.plots.variance import RUNS, variance_figure
-from emergent_icl.runs.provenance import citation
+from emergent_icl.runs.provenance import citation, config_hash
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.answers import read_answers
 from emergent_icl.sweeps.variance import SOURCES, TOGETHER, Decomposition, decompose
@@ -37,10 +37,7 @@ _NUM_HOLDOUT = flags.DEFINE_list(
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table, then writes it as JSON and as a figure."""
-    words = _NUM_HOLDOUT.value
-    if not words or not all(word.isdecimal() for word in words):
-        console.fail(f"--num_holdout={','.join(words)} must be integers >= 0", 2)
-    numbers = sorted(set(map(int, words)))
+    numbers = _numbers(_NUM_HOLDOUT.value)
     with console.command(argv):
         workdir = Workdir(_WORKDIR.value)
         folder = _output() or workdir.figures
@@ -62,29 +59,38 @@ def main(argv: Sequence[str]) -> None:
             console.fail(f"--num_holdout: {error}")
         num_splits, num_seeds, _ = answers.is_correct.shape
         title = (
-            f"{config.name}: standard deviation of ICL (mean {found.accuracy:.3f}) on "
-            f"{num_sequences:,} sequences, from {num_splits} splits x {num_seeds} training seeds"
+            f"{config.name}, step {answers.step}: standard deviation of ICL (mean "
+            f"{found.accuracy:.3f}) on {num_sequences:,} sequences, from {num_splits} splits x "
+            f"{num_seeds} training seeds"
         )
         columns = {
-            f"{number} held-out classes": [*map(str, own.values())]
-            for number, own in deviations.items()
+            f"{one} held-out classes": [*map(str, v.values())] for one, v in deviations.items()
         }
         with console.printing():
             tables.print_columns(title, (*SOURCES, TOGETHER), columns, "source")
         if not saves:
             return
-        about = {"splits": num_splits, "seeds": num_seeds, "accuracy": found.accuracy}
-        about |= {"num_sequences": num_sequences, "evaluated_on": _NUM_SEQUENCES.value}
-        about["holdout"] = {
-            str(one): {"deviations": own, "errors_of_mean": _errors(found, one, num_sequences)}
-            for one, own in deviations.items()
-        }
+        about = {
+            "config": config_hash(config), "step": answers.step,
+            "splits": num_splits, "seeds": num_seeds, "accuracy": found.accuracy,
+            "num_sequences": num_sequences, "evaluated_on": _NUM_SEQUENCES.value,
+            "holdout": {
+                str(one): {"deviations": own, "errors_of_mean": _errors(found, one, num_sequences)}
+                for one, own in deviations.items()
+            },
+        }  # fmt: skip
         path = folder / "variance.json"
         console.write(path, lambda: workdir.write_json(path, about))
         figure = variance_figure(found, numbers, num_sequences, title)
         style.sign(figure, citation(config, summary.get("commit")))
         drawn = folder / f"variance.{_FORMAT.value}"
         console.write(drawn, lambda: style.save(figure, drawn))
+
+
+def _numbers(words: Sequence[str]) -> list[int]:
+    if not words or not all(word.isdecimal() for word in words):
+        console.fail(f"--num_holdout={','.join(words)} must be integers >= 0", 2)
+    return sorted(set(map(int, words)))
 
 
 def _errors(found: Decomposition, num_classes: int, num_sequences: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from emergent_icl.config.identity import differing_options
 from emergent_icl.data.sources.source import DataUnavailableError
 from emergent_icl.evaluation.metrics import proportion
 from emergent_icl.plots import style
-from emergent_icl.plots.learning_curves import learning_curves_figure, levels_of
+from emergent_icl.plots.learning_curves import learning_curves_figure, levels_of, title_of
 from emergent_icl.runs.open import Run
 from emergent_icl.runs.provenance import citation, config_hash, short
 from emergent_icl.runs.records import Record, is_evaluation, metrics_of
@@ -121,7 +121,7 @@ def _recorded(workdir: Workdir, replica: str) -> _Recorded:
     about = summary.get("replicas", {}).get(replica, {}) if replica else summary
     # The training of an incomplete run may be ahead of its last evaluation.
     evaluated = list(filter(is_evaluation, records))
-    last = (evaluated or records or [{"step": 0}])[-1]["step"]
+    last = evaluated[-1]["step"] if evaluated else None
     is_complete = evaluated and summary.get("step") == config.training.num_steps == last
     state = "complete" if is_complete else "incomplete"
     if (step := about.get("diverged_at_step")) is not None:
@@ -129,7 +129,7 @@ def _recorded(workdir: Workdir, replica: str) -> _Recorded:
     ends: dict[str, Any] = {"state": state, "step": last}
     for name, measure in MEASURES.items():
         key = metric_key(measure)
-        values = [line[key] for line in records if key in line and line["step"] <= last]
+        values = [line[key] for line in records if key in line and line["step"] <= (last or 0)]
         ends[name] = values[-1] if values and step is None else None
         if ends[name] is not None and is_share(measure):
             ends[name] = proportion(ends[name], config.evaluation.num_sequences)
@@ -155,12 +155,13 @@ def _labels(places: list[tuple[Path, str]]) -> list[str]:
 
 def _figure(runs: Mapping[str, _Recorded]) -> Figure:
     lines = [{**line, "replica": label} for label, run in runs.items() for line in run.records]
-    title = "\n".join(dict.fromkeys(run.config.name for run in runs.values()))
     try:
-        levels = levels_of([make_replicas(run.config)[0].task for run in runs.values()])
+        tasks = [make_replicas(run.config)[0].task for run in runs.values()]
+        configs = (run.config for run in runs.values())
+        title, levels = title_of([*zip(configs, tasks, strict=True)]), levels_of(tasks)
     except (DataUnavailableError, ValueError, KeyError, OSError):
         # The data, or the extension that a run needs, are unavailable.
-        levels = {}
+        title, levels = "\n".join(dict.fromkeys(run.config.name for run in runs.values())), {}
     figure = learning_curves_figure(lines, title, levels)
     cited = (f"{label}: {citation(run.config, run.ends['commit'])}" for label, run in runs.items())
     style.sign(figure, "; ".join(cited))

@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from ml_collections import ConfigDict
 
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.metrics import IWL
@@ -21,7 +22,10 @@ Records = Sequence[Mapping[str, Any]]
 # Measure -> accuracy without learning, None if unknown.
 Levels = Mapping[str, float | None]
 
+# Names and dashes of levels.
+LEVELS = {"icl": ("chance (ICL)", ":"), "iwl": ("most frequent label (IWL)", (0, (1, 5)))}
 LEGEND_COLUMNS = 6
+TITLE_SIZE = 12.0
 # Curves with fewer points have markers.
 FEW_POINTS = 40
 
@@ -33,14 +37,19 @@ def draw(workdir: Workdir) -> None:
     """
     config = workdir.read_config()
     tasks = [replica.task for replica in make_replicas(config)]
-    notes = [one.length_note for one in tasks]
-    if config.evaluation.exemplars == "holdout":
-        notes.append("training classes are evaluated on held-out exemplars")
-    title = "\n".join(dict.fromkeys((config.name, *notes))).strip()
+    title = title_of([(config, task) for task in tasks])
     figure = learning_curves_figure(read_metrics(workdir.metrics), title, levels_of(tasks))
     commit = (workdir.read_summary() or {}).get("commit")
     style.sign(figure, citation(config, commit))
     style.save(figure, workdir.learning_curves)
+
+
+def title_of(runs: Sequence[tuple[ConfigDict, Task]]) -> str:
+    """The names of runs, and what is special about their evaluations, in lines."""
+    names, notes = [config.name for config, _ in runs], [task.length_note for _, task in runs]
+    if any(config.evaluation.exemplars == "holdout" for config, _ in runs):
+        notes.append("training classes are evaluated on held-out exemplars")
+    return "\n".join(dict.fromkeys(filter(None, (*names, *notes))))
 
 
 def levels_of(tasks: Sequence[Task]) -> Levels:
@@ -64,7 +73,9 @@ def learning_curves_figure(records: Records, title: str, levels: Levels) -> Figu
         figure = _replicas_figure(records, replicas, levels)
     else:
         figure = _run_figure(records, levels)
-    figure.suptitle(title)
+    width, _ = figure.get_size_inches()
+    lines = style.wrap(style.plain(title), width, TITLE_SIZE)
+    figure.suptitle("\n".join(lines), fontsize=TITLE_SIZE)
     return figure
 
 
@@ -75,30 +86,25 @@ def _run_figure(records: Records, levels: Levels) -> Figure:
     shown = ((accuracy, "icl", "-"), (accuracy, "iwl", "--"), (loss, "loss", "-"))
     for axes, measure, dashes in shown:
         _curve(axes, records, measure, LOOKS[measure].long, LOOKS[measure].color, dashes)
-    _finish(accuracy, "icl", "Accuracy", *levels.values())
-    _finish(loss, "loss", "Training loss")
-    said = {"icl": "chance (ICL)", "iwl": "most frequent class (IWL)"}
-    for name, level in levels.items():
-        if level is not None:
-            accuracy.text(
-                0.99, level - 0.05, said[name], color=style.GRAY, fontsize=8, ha="right",
-                transform=accuracy.get_yaxis_transform(),
-            )  # fmt: skip
+    _finish(accuracy, "icl", "Accuracy", levels)
+    _finish(loss, "loss", "Training loss", {})
     style.legend_below(figure, [accuracy], ncols=2)
     return figure
 
 
 def _replicas_figure(records: Records, names: Sequence[str], levels: Levels) -> Figure:
     """One panel per measure, one line per replica."""
-    num_rows = -(-len(names) // LEGEND_COLUMNS)
-    figure = style.new_figure(13, 4.2 + 0.2 * num_rows)
+    said = [text for name, (text, _) in LEVELS.items() if levels.get(name)]
+    width = 13
+    num_rows, columns = style.legend_shape([*names, *said], width, LEGEND_COLUMNS)
+    figure = style.new_figure(width, 4.2 + 0.2 * num_rows)
     panels, colors = figure.subplots(1, 3), style.series_colors(len(names))
     for axes, measure in zip(panels, ("icl", "iwl", "loss"), strict=True):
         for index, name in enumerate(names):
             own = [record for record in records if record.get("replica", "") == name]
             _curve(axes, own, measure, name, colors[index], DASHES[index % len(DASHES)])
-        _finish(axes, measure, LOOKS[measure].long, levels.get(measure))
-    style.legend_below(figure, panels, ncols=-(-len(names) // num_rows))
+        _finish(axes, measure, LOOKS[measure].long, {measure: levels.get(measure)})
+    style.legend_below(figure, panels, ncols=columns)
     return figure
 
 
@@ -107,17 +113,19 @@ def _curve(axes: Axes, records: Records, measure: str, label: str, color: str, d
     points = [(record["step"], record[key]) for record in records if key in record]
     if points:
         marker = "o" if len(points) < FEW_POINTS else None
-        axes.plot(*zip(*points, strict=True), dashes, color=color, label=label, marker=marker,
-                  markersize=3)  # fmt: skip
+        axes.plot(*zip(*points, strict=True), dashes, color=color, label=style.plain(label),
+                  marker=marker, markersize=3)  # fmt: skip
 
 
-def _finish(axes: Axes, measure: str, title: str, *levels: float | None) -> None:
+def _finish(axes: Axes, measure: str, title: str, levels: Levels) -> None:
     is_loss = measure == "loss"
-    what = "query cross-entropy (nats)" if is_loss else "query accuracy"
+    what = "cross-entropy (nats)" if is_loss else "query accuracy"
     axes.set(title=title, ylabel=what, xlabel="training step")
     axes.set_xlim(left=0)
     axes.set_ylim(0 if is_loss else -0.03, None if is_loss else 1.03)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     style.tidy(axes)
-    for level in filter(None, levels):
-        axes.axhline(level, color=style.GRAY, linewidth=0.8, linestyle=":")
+    for name, level in levels.items():
+        if level:
+            said, dashes = LEVELS[name]
+            axes.axhline(level, color=style.GRAY, linewidth=1, linestyle=dashes, label=said)

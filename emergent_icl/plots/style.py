@@ -2,7 +2,7 @@
 
 import colorsys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ POINTS_PER_INCH = 72
 FORMATS = (".png", ".pdf", ".svg")
 # Small print below a figure: font size (points), line height (inches), and its id for `save`.
 SMALL_PRINT, LINE_HEIGHT, SIGNATURE = 6.0, 0.11, "signature"
+LEGEND_SIZE = 9.0
 # Mean letter width / font size, rounded up.
 LETTER_WIDTH = 0.58
 # Up to this lightness (HLS), our colors have the contrast of 4.5 with white that WCAG 2 requires of
@@ -128,6 +129,21 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def plain(text: str) -> str:
+    """Text that Matplotlib shows as it is, without formulas, also in legends."""
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def legend_shape(labels: Sequence[str], width: float, most: int) -> tuple[int, int]:
+    """Rows and columns of a legend that fits into a width (inches)."""
+    # Between two texts: a line of 2 letters, and gaps.
+    longest = (max(map(len, labels), default=0) * LETTER_WIDTH + 5) * LEGEND_SIZE
+    columns = max(min(int(width * POINTS_PER_INCH / longest), most), 1)
+    num_rows = max(-(-len(labels) // columns), 1)
+    return num_rows, max(-(-len(labels) // num_rows), 1)
+
+
 def legend_below(figure: Figure, panels: Iterable[Axes], ncols: int) -> None:
     """Puts a legend of the panels' unique labels below the figure."""
     entries: dict[str, Any] = {}
@@ -136,7 +152,7 @@ def legend_below(figure: Figure, panels: Iterable[Axes], ncols: int) -> None:
         entries |= dict(zip(labels, handles, strict=True))
     if entries:
         figure.legend(
-            entries.values(), entries.keys(), frameon=False, fontsize=9,
+            entries.values(), entries.keys(), frameon=False, fontsize=LEGEND_SIZE,
             loc="outside lower center", ncols=ncols,
         )  # fmt: skip
 

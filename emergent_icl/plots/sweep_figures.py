@@ -252,8 +252,7 @@ def short(text: str, longest: int = LONGEST_LABEL) -> str:
     if len(text) > longest:
         half = longest // 2
         text = f"{text[: longest - half]}…{text[-half:]}"
-    # A dollar sign would start a formula.
-    return text.replace("$", r"\$")
+    return style.plain(text)
 
 
 def _label_ends(figure: Figure, panels: Sequence[Axes], ends: Sequence[list[EndLabel]]) -> None:

@@ -1,6 +1,7 @@
 """Stored results of `evaluate`, one file per run, step, and set of options."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def path_of(workdir: Workdir, run: Run, replica: str = "") -> Path:
 def read(path: Path) -> dict[str, Any] | None:
     """Content of a results file, None if absent; raises WorkdirError if it is another file."""
     content = read_object(path, "evaluation") if path.exists() else None
-    if content is not None and "evals" not in content:
+    # A summary has evaluations, too.
+    if content is not None and not {"evals", "num_sequences"} <= content.keys():
         raise WorkdirError(f"{path} is not an evaluation, and would be overwritten")
     return content
 
@@ -58,7 +60,8 @@ def write(path: Path, run: Run, results: Results, replica: str = "") -> str:
     those that another command writes at the same time.
 
     Raises:
-      WorkdirError: it is another file, or another command does not finish writing it.
+      WorkdirError: it is another file, another command does not finish writing it, or a result is
+        not finite.
       OSError: it cannot be written.
     """
     options, config = changed_options(run), run.experiment.config
@@ -82,6 +85,12 @@ def write(path: Path, run: Run, results: Results, replica: str = "") -> str:
         differ = [name for name, value in about.items() if there and there.get(name) != value]
         evals = there["evals"] if there and not differ else {}
         for mode, metrics in results.items():
+            for metric, estimate in metrics.items():
+                if not all(map(math.isfinite, estimate)):
+                    raise WorkdirError(
+                        f"{path} is not written: {metric} in {mode} is {estimate.mean} at step "
+                        f"{run.step}"
+                    )
             evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
         Workdir.write_json(path, {**about, "evals": evals})
     if "run" in differ:

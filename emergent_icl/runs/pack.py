@@ -56,7 +56,7 @@ def pack(
 
     The run may be training. The data are not included, only their checksums. With `weights_only`,
     the optimizer's state is not included either: the run can be opened, but not resumed. A file
-    that holds the same run is replaced, unless only the file could be resumed.
+    that holds the same run is replaced, unless it is ahead, or only the file could be resumed.
 
     Raises:
       WorkdirError: there is no run, no such checkpoint, or it is damaged or from another config.
@@ -79,10 +79,8 @@ def pack(
                 return _checkpoint_files(copy, one), True
 
         step, (files, weights_only) = store.read(step, read)
-    if weights_only and replaced and not replaced.get("weights_only", False):
-        raise PackError(
-            f"{path} can be resumed, and weights alone cannot: choose another name with --output"
-        )
+    if replaced and (loss := _lost(replaced, step, weights_only)):
+        raise PackError(f"{path} {loss}: choose another name with --output")
     lines = [line for line in read_metrics(workdir.metrics) if line["step"] <= step]
     files[workdir.metrics.name] = "".join(json.dumps(line) + "\n" for line in lines).encode()
     summary = workdir.read_summary() or {}
@@ -153,6 +151,15 @@ def _replaced(path: Path, workdir: Workdir) -> dict[str, Any] | None:
             "--output"
         )
     return about
+
+
+def _lost(replaced: dict[str, Any], step: int, weights_only: bool) -> str:
+    """What would be lost with a file of the same run, if anything."""
+    if weights_only and not replaced.get("weights_only", False):
+        return "can be resumed, and weights alone cannot"
+    if replaced["step"] > step:
+        return f"holds step {replaced['step']} of this run, and would be replaced by step {step}"
+    return ""
 
 
 def _identifiable(config: ConfigDict) -> ConfigDict | None:

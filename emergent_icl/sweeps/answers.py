@@ -26,6 +26,7 @@ class Answers(NamedTuple):
 
     is_correct: np.ndarray  # bool [S, T, N]
     shows: np.ndarray  # whether a sequence shows each held-out class of its split, bool [S, N, K]
+    step: int  # of the checkpoints
 
 
 @pinned()
@@ -48,10 +49,12 @@ def read_answers(
     names = _crossed(workdir)
     splits, seeds = (sorted(set(own)) for own in zip(*names, strict=True))
     own = {"evaluation.modes": ICL[:1], "evaluation.num_sequences": num_sequences}
-    is_correct, shows, compiled = [], {}, None
+    is_correct, shows, compiled, step = [], {}, None, None
     for split, seed in itertools.product(splits, seeds):
-        run = load_run(workdir.path, overrides={**overrides, **own}, replica=names[split, seed])
-        experiment = run.experiment
+        # All at the step of the first one, also if they still train.
+        name, changes = names[split, seed], {**overrides, **own}
+        run = load_run(workdir.path, step=step, overrides=changes, replica=name)
+        experiment, step = run.experiment, run.step
         compiled = compiled or compile_evaluation(experiment.network, experiment.materialize)
         evaluator = Evaluator(experiment.config, experiment.task, compiled)
         params, batch_stats = jax.device_put((run.params, run.batch_stats))
@@ -60,7 +63,8 @@ def read_answers(
         if split not in shows:
             shows[split] = _shown(evaluator.modes[ICL[0]].batch, experiment.task)
     correct = np.reshape(is_correct, (len(splits), len(seeds), num_sequences))
-    return Answers(correct, np.array(list(shows.values())))
+    assert step is not None
+    return Answers(correct, np.array(list(shows.values())), step)
 
 
 def _crossed(workdir: Workdir) -> dict[tuple[int, int], str]:

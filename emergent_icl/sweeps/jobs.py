@@ -90,6 +90,11 @@ class Job(NamedTuple):
                 f"{steps}; use another --workdir, or at least {found} steps"
             )
 
+    def claim(self) -> None:
+        """Writes the config with which its program starts, or resumes what has begun."""
+        config, _ = self.workdir.resumed(self.config)
+        self.workdir.claim(config)
+
     def _left_open(self) -> dict[str, Any]:
         """Options that the sweep leaves unset -> other values with which its runs were measured.
 

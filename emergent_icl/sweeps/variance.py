@@ -133,7 +133,8 @@ def decompose(answers: Answers) -> Decomposition:
     num_splits, num_seeds, num_sequences = answers.is_correct.shape
     num_classes = answers.shows.shape[-1]
     accuracies = answers.is_correct.mean(axis=2)
-    found = np.array([_covariances(*one) for one in zip(*answers, strict=True)])
+    by_split = zip(answers.is_correct, answers.shows, strict=True)
+    found = np.array([_covariances(*one) for one in by_split])
     squares, freedom = mean_squares(accuracies)
 
     def variances(covariances: np.ndarray, squares: np.ndarray) -> Variances:

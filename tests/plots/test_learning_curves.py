@@ -65,7 +65,8 @@ def texts_and_levels(folder, config):
     levels = [
         {line.get_ydata()[0] for line in one.lines if len(line.get_xdata()) == 2} for one in axes
     ]
-    return [text.get_text() for text in axes[0].texts], levels
+    said = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    return [text for text in said if "chance" in text or "frequent" in text], levels
 
 
 def test_iwl_is_compared_with_the_most_frequent_class_if_classes_are_skewed(config, tmp_path):
@@ -74,10 +75,11 @@ def test_iwl_is_compared_with_the_most_frequent_class_if_classes_are_skewed(conf
     config.data.sequences.zipf_exponent = 3.0
     most_frequent = 1 / sum(rank**-3 for rank in range(1, 33))
     said, levels = texts_and_levels(tmp_path / "skewed", config)
-    assert said == ["chance (ICL)", "most frequent class (IWL)"]
+    assert said == ["chance (ICL)", "most frequent label (IWL)"]
     assert sorted(levels[0]) == pytest.approx([0.5, most_frequent])
     config.training.replicas = 2
-    _, levels = texts_and_levels(tmp_path / "replicas", config)
+    said, levels = texts_and_levels(tmp_path / "replicas", config)
+    assert said == ["chance (ICL)", "most frequent label (IWL)"]
     assert list(map(list, levels)) == [[0.5], [pytest.approx(most_frequent)]]
 
 
@@ -97,3 +99,29 @@ def test_the_legend_names_replicas_that_have_no_loss_yet():
     ]
     (legend,) = learning_curves_figure(records, "title", {}).legends
     assert {text.get_text() for text in legend.get_texts()} == {"a", "b"}
+
+
+@pytest.mark.parametrize("names", [
+    [f"omniglot_small_bursty_seed{i}" for i in range(6)],
+    [f"omniglot_small_bursty_seed_{i}" + "_again" * 20 for i in range(2)],
+    ["_old", "$x$", "new"],
+])  # fmt: skip
+def test_the_legend_shows_every_name_within_the_figure(names):
+    records = [{"step": 1, "train/loss": 1.0, "replica": name} for name in names]
+    figure = learning_curves_figure(records, "title", {"icl": 0.5})
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    shown = [text.get_text().strip().replace("\\$", "$") for text in legend.get_texts()]
+    assert {*shown} == {*names, "chance (ICL)"}
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert box.x0 >= 0
+    assert box.x1 <= whole.x1
+    assert box.y0 >= 0
+    assert box.y1 < min(axes.get_tightbbox().y0 for axes in figure.axes)
+
+
+def test_a_long_title_is_wrapped(config, tmp_path):
+    title = "a name, trained on 8 pairs, evaluated on " + ", ".join(["fewshot_holdout 6"] * 8)
+    figure = learning_curves_figure(RECORDS, title, {})
+    figure.draw_without_rendering()
+    assert figure._suptitle.get_window_extent().width < figure.bbox.width

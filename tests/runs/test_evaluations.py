@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import threading
 import time
@@ -141,6 +142,21 @@ def test_what_killed_writers_left_is_removed_later(tmp_path, monkeypatch):
     os.utime(left, (left.stat().st_mtime - 7200,) * 2)
     write_whole(path, "second")
     assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
+def test_the_summary_of_a_run_is_not_replaced(run, tmp_path):
+    path = tmp_path / "summary.json"
+    Workdir.write_json(path, {"step": 40, "evals": {}, "wall_seconds": 1.0})
+    with pytest.raises(WorkdirError, match="is not an evaluation, and would be overwritten"):
+        evaluations.write(path, run, {})
+    assert json.loads(path.read_text())["wall_seconds"] == 1.0
+
+
+def test_results_that_are_not_finite_are_reported(run, tmp_path):
+    found = {"bursty": {"loss": Interval(math.nan, math.nan, math.nan)}}
+    with pytest.raises(WorkdirError, match=f"loss in bursty is nan at step {run.step}"):
+        evaluations.write(tmp_path / "results.json", run, found)
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_results_of_another_run_are_replaced(run, tmp_path):

@@ -136,6 +136,14 @@ def test_a_damaged_state_of_the_optimizer_is_not_packed_to_be_resumed(trained, t
     assert pack(copy, tmp_path / "file", weights_only=True).step == 40
 
 
+def test_a_later_step_is_not_replaced_by_an_earlier_one(trained, tmp_path):
+    pack(trained, tmp_path / "file", step=40)
+    before = (tmp_path / "file").read_bytes()
+    with pytest.raises(PackError, match="holds step 40 of this run, and would be replaced by step"):
+        pack(trained, tmp_path / "file", step=20)
+    assert (tmp_path / "file").read_bytes() == before
+
+
 @pytest.mark.parametrize("weights_only", [False, True])
 def test_a_checkpoint_of_another_config_is_not_packed(weights_only, trained, tmp_path):
     copy = Workdir(shutil.copytree(trained.path, tmp_path / "copy"))

@@ -1,12 +1,14 @@
 """A dry run takes a few steps of every kind of run, and estimates what all of them need."""
 
 import json
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import tiny_sweep
 from launching import launch
 
-from emergent_icl.config.identity import identity
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.execute import dry_run
 from emergent_icl.sweeps.execute.dry_run import FILE, Rehearsal
@@ -45,12 +47,11 @@ def test_device_hours_count_every_run_and_every_draw(tmp_path):
     assert dry_run.hours_by_finding([SEARCHED], tmp_path, found)["tiny"].hours is None
 
 
-def test_measured_jobs_are_not_run_again(tmp_path):
+def test_measured_jobs_are_not_run_again(tmp_path, monkeypatch):
     jobs = dry_run.kinds_of_jobs([SEARCHED], tmp_path)
     known = Rehearsal(0.5, 1000, 2.0)
     stored = {
-        job.name: {"config": identity(job.config), "measured": known._asdict()}
-        for job in jobs.values()
+        job.name: {**dry_run._about(job), "measured": known._asdict()} for job in jobs.values()
     }
     Workdir.write_json(tmp_path / FILE, stored)
 
@@ -58,6 +59,11 @@ def test_measured_jobs_are_not_run_again(tmp_path):
         raise AssertionError("it was run")
 
     assert dict(dry_run.dry_run(jobs, tmp_path, command, never)) == dict.fromkeys(KINDS, known)
+    # Those on another machine are.
+    with monkeypatch.context() as patch:
+        patch.setattr(dry_run, "processor", lambda: "another")
+        with pytest.raises(AssertionError, match="it was run"):
+            dict(dry_run.dry_run(jobs, tmp_path, command, never))
     # Those of another config are.
     changed = SEARCHED.with_base_options({"training.batch_size": 16})
     jobs = dry_run.kinds_of_jobs([changed], tmp_path)
@@ -94,3 +100,15 @@ def test_the_command_trains_saves_resumes_and_evaluates(tmp_path):
     # The sweep itself may begin there.
     done = launch("sweep", "--sweep=tests/tiny_sweep.py", f"--workdir={tmp_path}", "--status")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_peak_of_memory_is_that_of_the_process_alone():
+    """Not that of this process, which started it."""
+    large = np.ones(40_000_000)  # 320 MB
+    words = ("-c", "import time; own = bytearray(50_000_000); time.sleep(1.2)")
+    process = subprocess.Popen([sys.executable, *words])
+    peak = dry_run._peak_bytes(process, never)
+    assert process.returncode == 0
+    assert large.sum() > 0
+    if sys.platform == "linux":
+        assert 50e6 < peak < 100e6

@@ -1,12 +1,14 @@
 """Existing folders determine the remaining jobs and their settings."""
 
 import dataclasses
+import json
 
 import pytest
 import tiny_sweep
 from finished_runs import Ends, finish
 
 from emergent_icl.config.configs import with_options
+from emergent_icl.config.identity import identity
 from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.records import read_metrics
 from emergent_icl.runs.train import train
@@ -80,6 +82,29 @@ def test_runs_measured_with_an_option_that_the_sweep_leaves_unset_are_rejected(
     again = make_jobs([measured], tmp_path, 1)[0]
     again.check()
     assert again.is_complete()
+
+
+def test_a_job_that_is_started_again_keeps_what_its_run_recorded(tmp_path):
+    """Otherwise, the checkpoints would belong to a run with another config."""
+    (sweep,) = tiny_sweep.seeded([PLAIN.with_base_options({"training.steps_per_call": None})], (0,))
+    job = make_jobs([sweep], tmp_path, 1)[0]
+    job.workdir.make()
+    job.workdir.claim(with_options(job.config, {"training.steps_per_call": 10}))
+    # An earlier version, which had fewer options.
+    tree = json.loads(job.workdir.config.read_text())
+    del tree["data"]["sequences"]["draws"], tree["training"]["arithmetic"]
+    job.workdir.config.write_text(json.dumps(tree))
+    before = job.workdir.read_config()
+    assert before.data.sequences.draws == before.training.arithmetic == 1
+    for _ in range(2):
+        job.check()
+        job.claim()
+        assert identity(job.workdir.read_config()) == identity(before)
+    assert json.loads(job.workdir.config.read_text()) == tree
+    longer = job._replace(config=with_options(job.config, {"training.num_steps": 80}))
+    longer.claim()
+    assert job.workdir.read_config().training.num_steps == 80
+    assert identity(job.workdir.read_config()) == identity(before)
 
 
 def test_missing_initial_weights_are_reported_before_any_run(tmp_path):

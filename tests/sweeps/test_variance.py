@@ -15,6 +15,7 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.evaluation.metrics import ICL
 from emergent_icl.presets import omniglot
 from emergent_icl.runs.open import load_run
+from emergent_icl.runs.provenance import config_hash
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
@@ -46,7 +47,7 @@ def simulated(rng, num_splits=6, num_seeds=4, strength=1.0):
     effects = effects + np.einsum("snk,stk->stn", shows, of_class)
     effects += rng.normal(0, SEQUENCE, (num_splits, 1, NUM_SEQUENCES))
     p = 0.6 + strength * effects
-    return Answers(rng.random(p.shape) < p, shows)
+    return Answers(rng.random(p.shape) < p, shows, 0)
 
 
 def linear(deviation):
@@ -162,7 +163,7 @@ def test_the_error_of_a_mean(same, cov, split, seed, rest, num_classes, num_runs
 def test_too_few_classes_or_sequences_are_refused():
     answers = simulated(np.random.default_rng(0))
     with pytest.raises(ValueError, match="3 sequences with 2 of 20 held-out classes each are too"):
-        decompose(Answers(answers.is_correct[..., :3], answers.shows[:, :3]))
+        decompose(Answers(answers.is_correct[..., :3], answers.shows[:, :3], 0))
     with pytest.raises(ValueError, match="a set of 1 classes is too small: sequences show 2"):
         decompose(answers).deviations(1, 100)
     answers.shows[0, 0] = False
@@ -217,6 +218,8 @@ def test_the_command(trained, tmp_path):
     assert list(about["holdout"]) == ["4", "8"]
     found = decompose(read_answers(trained, 300))
     expected = {name: list(one) for name, one in found.deviations(4, 50).items()}
+    assert (about["step"], about["config"]) == (40, config_hash(trained.read_config()))
+    assert "step 40: standard deviation" in " ".join(done.stdout.split())
     assert about["num_sequences"] == 50
     assert about["holdout"]["4"]["deviations"] == expected
     assert (tmp_path / "a" / "variance.svg").stat().st_size > 1000
@@ -261,9 +264,10 @@ def test_the_data_may_have_moved(trained, monkeypatch):
     given, load = [], answers_module.load_run
 
     def recorded(*args, overrides, **others):
-        given.append(overrides["data.data_dir"])
+        given.append((overrides["data.data_dir"], others["step"]))
         return load(*args, overrides=overrides, **others)
 
     monkeypatch.setattr(answers_module, "load_run", recorded)
     read_answers(trained, 60, {"data.data_dir": "/elsewhere"})
-    assert given == ["/elsewhere"] * 6
+    # Runs that still train are compared at the same step, that of the first.
+    assert given == [("/elsewhere", None), *[("/elsewhere", 40)] * 5]

@@ -9,16 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emergent_icl.config.configs import with_options
 from emergent_icl.config.identity import identity
-from emergent_icl.runs.records import read_metrics
+from emergent_icl.randomness import fingerprint
+from emergent_icl.runs.memory import peak_bytes
+from emergent_icl.runs.records import PACKAGES, processor, read_metrics, versions
 from emergent_icl.runs.workdir import Workdir, read_object
 from emergent_icl.sweeps.estimate import job_time
 from emergent_icl.sweeps.execute import loop
 from emergent_icl.sweeps.jobs import Job, distinct, make_jobs
 from emergent_icl.sweeps.spec import Sweep
+from emergent_icl.training.settings import visible_gpus
 
 FILE = "dry_run.json"
 # A first command takes some steps and saves; a second one resumes, takes the rest, and evaluates.
@@ -69,8 +72,8 @@ def dry_run(
 ) -> Iterator[tuple[str, Rehearsal]]:
     """Yields the name and the measurements of each job.
 
-    Those in `root`/dry_run.json are reused if the config is the same. Jobs with the same folder,
-    whose runs are the same, run once.
+    Those in `root`/dry_run.json are reused if config, data, machine, and versions are the same.
+    Jobs with the same folder, whose runs are the same, run once.
 
     Raises:
       Stopped: a signal was received. WorkdirError: dry_run.json is damaged.
@@ -80,16 +83,26 @@ def dry_run(
     by_folder: dict[str, Rehearsal] = {}
     for name, job in jobs.items():
         if job.name not in by_folder:
-            known, config = stored.get(job.name, {}), identity(job.config)
-            if known.get("config") == config:
+            known, about = stored.get(job.name, {}), _about(job)
+            if all(known.get(key) == value for key, value in about.items()):
                 found = Rehearsal(**known["measured"])
             else:
                 found = _rehearse(job, command, stop_requested)
             by_folder[job.name] = found
             if not found.failure:
-                stored[job.name] = {"config": config, "measured": found._asdict()}
+                stored[job.name] = {**about, "measured": found._asdict()}
                 Workdir.write_json(path, stored)
         yield name, by_folder[job.name]
+
+
+def _about(job: Job) -> dict[str, Any]:
+    """What must be the same for a measurement to be valid, as JSON."""
+    return {
+        "config": identity(job.config),
+        "data": fingerprint(job.config.data.to_dict()),
+        "machine": [processor(), os.cpu_count(), *visible_gpus(), os.environ.get("JAX_PLATFORMS")],
+        "versions": versions(("emergent-icl", *PACKAGES)),
+    }
 
 
 def hours_by_finding(
@@ -116,7 +129,7 @@ def _rehearse(
     job.workdir.make()
     peaks, started = [], time.monotonic()
     with loop.own_log(job.workdir) as log:
-        job.workdir.claim(job.config)
+        job.claim()
         for words, expected in (
             ([f"--stop_after={FIRST_STEPS}"], 128 + signal.SIGTERM),
             ([], 0),
@@ -136,12 +149,14 @@ def _peak_bytes(
     process: subprocess.Popen[bytes], stop_requested: Callable[[], signal.Signals | None]
 ) -> int:
     """Waits for a process and sets its exit status; returns its greatest resident memory."""
+    peak = 0
     while True:
+        peak = max(peak, peak_bytes(process.pid))
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
-            # In bytes on macOS, in KiB elsewhere.
-            return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            # Without /proc; in bytes on macOS, in KiB elsewhere.
+            return peak or usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         if number := stop_requested():
             process.terminate()
             process.wait()

@@ -88,7 +88,7 @@ class LocalProcesses:
     def _start(self, job: Job) -> None:
         slot, log = self._free[0], loop.own_log(job.workdir, _PATIENCE_SECONDS)
         try:
-            job.workdir.claim(job.config)
+            job.claim()
             with _bound_to(slot.cores):
                 process = loop.start_process(self._command(job.workdir), log, slot.environment)
         except (OSError, WorkdirError):

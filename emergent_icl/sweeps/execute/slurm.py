@@ -124,7 +124,7 @@ class SlurmJobs:
                 if started[job.name] is None:  # It has just completed.
                     self._jobs[job.name] = (job, own.id)
             else:
-                started[job.name] = loop.attempt(job, lambda job: job.workdir.claim(job.config))
+                started[job.name] = loop.attempt(job, Job.claim)
                 fresh += [] if started[job.name] else [job]
         for job, job_id in zip(fresh, self._submit(fresh), strict=True):
             submission = Submission(job_id, job.config.training.num_steps)
