@@ -99,4 +99,5 @@ def _launches(bench: Benchmark, shape: str) -> None:
     rivals = {"cold": repeated(cold), "warm": repeated(launch)}
     title = f"From launch to the first step, {shape}, by compilation cache"
     bench.compare(title, f"startup_{shape}_{{}}", rivals, "s", share=0)
-    bench.record(f"memory_{shape}", peaks, "MB")
+    if all(peaks):
+        bench.record(f"memory_{shape}", peaks, "MB")

@@ -46,10 +46,13 @@ def draw(workdir: Workdir) -> None:
 
 def title_of(runs: Sequence[tuple[ConfigDict, Task]]) -> str:
     """The names of runs, and what is special about their evaluations, in lines."""
-    names, notes = [config.name for config, _ in runs], [task.length_note for _, task in runs]
-    if any(config.evaluation.exemplars == "holdout" for config, _ in runs):
-        notes.append("training classes are evaluated on held-out exemplars")
-    return "\n".join(dict.fromkeys(filter(None, (*names, *notes))))
+    names = dict.fromkeys(config.name for config, _ in runs)
+    notes = {(task.length_note, config.evaluation.exemplars) for config, task in runs}
+    if len(notes) > 1:
+        return "\n".join((*names, "evaluations of these runs differ"))
+    ((lengths, exemplars),) = notes
+    on = "training classes are evaluated on held-out exemplars" * (exemplars == "holdout")
+    return "\n".join(filter(None, (*names, lengths, on)))
 
 
 def levels_of(tasks: Sequence[Task]) -> Levels:

@@ -30,8 +30,8 @@ FORMATS = (".png", ".pdf", ".svg")
 # Small print below a figure: font size (points), line height (inches), and its id for `save`.
 SMALL_PRINT, LINE_HEIGHT, SIGNATURE = 6.0, 0.11, "signature"
 LEGEND_SIZE = 9.0
-# Mean letter width / font size, rounded up.
-LETTER_WIDTH = 0.58
+# Mean width / font size of letters and of capital letters, rounded up.
+LETTER_WIDTH, CAPITAL_WIDTH = 0.58, 0.72
 # Up to this lightness (HLS), our colors have the contrast of 4.5 with white that WCAG 2 requires of
 # text.
 TEXT_LIGHTNESS = 0.25
@@ -87,7 +87,7 @@ def sign(figure: Figure, text: str) -> None:
         for legend in figure.legends:  # They would move to the edge of the saved area.
             legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
     width, height = figure.get_size_inches()
-    lines = wrap(text, width, SMALL_PRINT)
+    lines = wrap(plain(text), width, SMALL_PRINT)
     figure.text(
         1 - 0.05 / width, -0.06 / height, "\n".join(lines), ha="right", va="top",
         fontsize=SMALL_PRINT, color=GRAY, gid=SIGNATURE,
@@ -138,7 +138,7 @@ def plain(text: str) -> str:
 def legend_shape(labels: Sequence[str], width: float, most: int) -> tuple[int, int]:
     """Rows and columns of a legend that fits into a width (inches)."""
     # Between two texts: a line of 2 letters, and gaps.
-    longest = (max(map(len, labels), default=0) * LETTER_WIDTH + 5) * LEGEND_SIZE
+    longest = (max(map(len, labels), default=0) * CAPITAL_WIDTH + 5) * LEGEND_SIZE
     columns = max(min(int(width * POINTS_PER_INCH / longest), most), 1)
     num_rows = max(-(-len(labels) // columns), 1)
     return num_rows, max(-(-len(labels) // num_rows), 1)

@@ -87,10 +87,7 @@ def write(path: Path, run: Run, results: Results, replica: str = "") -> str:
         for mode, metrics in results.items():
             for metric, estimate in metrics.items():
                 if not all(map(math.isfinite, estimate)):
-                    raise WorkdirError(
-                        f"{path} is not written: {metric} in {mode} is {estimate.mean} at step "
-                        f"{run.step}"
-                    )
+                    raise WorkdirError(f"{metric} in {mode} is {estimate.mean} at step {run.step}")
             evals[mode] = {metric: estimate._asdict() for metric, estimate in metrics.items()}
         Workdir.write_json(path, {**about, "evals": evals})
     if "run" in differ:

@@ -1,6 +1,7 @@
 """Initial weights from another run: reads, checks, and inserts them into the first state."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,9 @@ from ml_collections import ConfigDict
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import alone, named_overrides, tuples, with_options
 from emergent_icl.config.registry import DATA_SOURCES, nearest_name
-from emergent_icl.data.sources.source import DataUnavailableError, shown_classes
-from emergent_icl.data.task import Task, make_task
+from emergent_icl.data.sequences.classes import ClassSpace
+from emergent_icl.data.sources.source import DataUnavailableError, shown_classes, source_shape
+from emergent_icl.data.task import Task, class_space
 from emergent_icl.runs import processes
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore, checksum
@@ -92,7 +94,7 @@ def warnings(replicas: Sequence[Replica]) -> Iterator[str]:
         trained, space = _trained_on(config, task), task.space
         run = f"{_who(name)}training.initial.run = {config.training.initial.run!r} was trained on"
         again = "by itself or through the runs from which it started"
-        held_out = _source_classes(config, task, "holdout")
+        held_out = _source_classes(config, space, "holdout")
         if leaked := np.count_nonzero(np.isin(held_out, [*trained.classes])):
             yield (
                 f"{run} {leaked} of the {space.split.num_holdout} classes that are held out here, "
@@ -163,9 +165,9 @@ def _shown(there: ConfigDict, config: ConfigDict, task: Task) -> tuple[set[int],
         return set(), set(), True
     if _identifies(there) != _identifies(config):
         return set(), set(), not _reads_files(config)
-    other = make_task(there)
+    other = class_space(there.data, source_shape(there.data))
     classes = {*_source_classes(there, other, "zipfian")}
-    is_shared = not classes.isdisjoint(_source_classes(config, task, "zipfian"))
+    is_shared = not classes.isdisjoint(_source_classes(config, task.space, "zipfian"))
     if not is_shared or not len(task.space.holdout_exemplars):
         return classes, set(), True
     # Generated exemplars may depend on their number.
@@ -174,17 +176,17 @@ def _shown(there: ConfigDict, config: ConfigDict, task: Task) -> tuple[set[int],
     return classes, set(), False
 
 
-def _source_classes(config: ConfigDict, task: Task, role: str) -> list[int]:
+def _source_classes(config: ConfigDict, space: ClassSpace, role: str) -> list[int]:
     """The source's class that each class of a role shows, whatever its drawing or variant."""
-    split = task.space.split
-    return (split.class_ids[split.places(role)] // shown_classes(config.data)).tolist()
+    ids = space.split.class_ids[space.split.places(role)]
+    return (ids // shown_classes(config.data)).tolist()
 
 
-def _exemplars(config: ConfigDict, task: Task) -> set[int]:
+def _exemplars(config: ConfigDict, space: ClassSpace) -> set[int]:
     """The source's exemplars on which a run was trained."""
     if config.data.drawings == "separated":  # Each is a class.
         return {*range(DATA_SOURCES[config.data.source].shape(config.data).num_exemplars)}
-    return {*range(task.shape.num_exemplars)} - {*task.space.holdout_exemplars}
+    return {*range(source_shape(config.data).num_exemplars)} - {*space.holdout_exemplars}
 
 
 def _identifies(config: ConfigDict) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def _section(config: ConfigDict) -> dict[str, Any]:
     """Options of the source, with absolute paths."""
     section = tuples(config.data.get(config.data.source, ConfigDict()).to_dict())
     if path := section.get("path"):
-        section["path"] = str(Path(path).expanduser().resolve())
+        section["path"] = os.path.realpath(os.path.expanduser(path))
     return section
 
 

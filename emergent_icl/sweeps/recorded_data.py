@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import flatten
+from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.sources.source import load_bank
 from emergent_icl.runs.recorded_data import OtherDataError, recorded_source
 from emergent_icl.runs.workdir import WorkdirError
@@ -45,7 +46,8 @@ def check_moved_data(jobs: Iterable[Job]) -> None:
         recorded = recorded_source(job.workdir) if job.is_complete() else ""
         if not recorded or _at(path, job.workdir.read_config()) == (here := _at(path, job.config)):
             continue
-        named = json.dumps(data.to_dict(), sort_keys=True)
+        read = (data.source, *DATA_SOURCES[data.source].reads)
+        named = json.dumps([data.source, *(data.to_dict().get(name) for name in read)])
         if named not in sources:
             sources[named] = load_bank(data).source
         if sources[named] != recorded:

@@ -103,6 +103,7 @@ def test_the_legend_names_replicas_that_have_no_loss_yet():
 
 @pytest.mark.parametrize("names", [
     [f"omniglot_small_bursty_seed{i}" for i in range(6)],
+    [f"GAUSSIAN_REDDY_SEED{i}" for i in range(6)],
     [f"omniglot_small_bursty_seed_{i}" + "_again" * 20 for i in range(2)],
     ["_old", "$x$", "new"],
 ])  # fmt: skip
@@ -120,7 +121,7 @@ def test_the_legend_shows_every_name_within_the_figure(names):
     assert box.y1 < min(axes.get_tightbbox().y0 for axes in figure.axes)
 
 
-def test_a_long_title_is_wrapped(config, tmp_path):
+def test_a_long_title_is_wrapped():
     title = "a name, trained on 8 pairs, evaluated on " + ", ".join(["fewshot_holdout 6"] * 8)
     figure = learning_curves_figure(RECORDS, title, {})
     figure.draw_without_rendering()

@@ -295,6 +295,12 @@ def test_weights_of_a_run_on_an_unknown_source_are_no_error(tmp_path):
     run = check(with_options(config, {I + "run": str(workdir.path)}))
     assert not list(initial.warnings(run))
     assert not list(initial.doubts(run))
+    # Its sequence type may be unknown, too, and its classes are known nevertheless.
+    tree["data"].update(source="symbolic")
+    tree["data"]["sequences"]["type"] = "riddles"
+    workdir.config.write_text(json.dumps(tree))
+    run = check(with_options(config, {"data.split.seed": 1, I + "run": str(workdir.path)}))
+    assert len(list(initial.warnings(run))) == 1
 
 
 def test_options_of_a_source_need_a_source():

@@ -18,7 +18,7 @@ from emergent_icl.config.registry import DATA_SOURCES
 from emergent_icl.data.bank import ExampleBank, SourceShape
 from emergent_icl.data.sources import omniglot
 from emergent_icl.data.sources.cache import cache_folder
-from emergent_icl.data.sources.source import DataSource, load_bank
+from emergent_icl.data.sources.source import DataSource, DataUnavailableError, load_bank
 from emergent_icl.presets import base
 from emergent_icl.runs import session
 from emergent_icl.runs.open import load_run, replica_names
@@ -26,6 +26,7 @@ from emergent_icl.runs.recorded_data import OtherDataError, check_data, record_d
 from emergent_icl.runs.records import Display
 from emergent_icl.runs.train import Interrupted, train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
+from emergent_icl.sweeps import recorded_data
 from emergent_icl.sweeps.jobs import make_jobs
 from emergent_icl.sweeps.recorded_data import check_moved_data
 from emergent_icl.sweeps.results import collect
@@ -301,25 +302,33 @@ def test_runs_of_a_sweep_on_different_data_are_not_compared(tmp_path):
         collect(sweeps, tmp_path, {})
 
 
-def test_complete_runs_of_a_sweep_are_not_presented_under_another_file(tmp_path):
+def test_complete_runs_of_a_sweep_are_not_presented_under_another_file(tmp_path, monkeypatch):
     plain = {"data.source": "features", "data.noise_scale": 0.0, "model.encoder": "linear"}
     (sweep,) = tiny_sweep.seeded([tiny_sweep.get_sweep()], (0,))
     paths = {name: str(tmp_path / name) for name in ("own.npy", "moved.npy", "other.npy")}
     for name, vectors in (("own.npy", VECTORS), ("moved.npy", VECTORS), ("other.npy", OTHER)):
         np.save(paths[name], vectors)
 
-    def job(name):
+    def jobs(name):
         named = plain | {"data.features.path": paths[name]}
-        return make_jobs([sweep.with_base_options(named)], tmp_path / "sweep")[0]
+        return make_jobs([sweep.with_base_options(named)], tmp_path / "sweep")
 
-    finish(job("own.npy"), Ends(icl=0.5, iwl=0.5))
-    record_data(job("own.npy").workdir, load_bank(job("own.npy").config.data), (), 0)
-    kept = job("own.npy")
-    for name in ("own.npy", "moved.npy"):
-        assert job(name).is_complete()
-        check_moved_data([job(name), job(name)])
+    own, moved, other = map(jobs, paths)
+    assert len({one.config.data.sequences.p_bursty for one in own}) == len(own) == 2
+    for job in own:
+        finish(job, Ends(icl=0.5, iwl=0.5))
+        record_data(job.workdir, load_bank(job.config.data), (), 0)
+    loaded = []
+    monkeypatch.setattr(
+        recorded_data, "load_bank", lambda data: loaded.append(1) or load_bank(data)
+    )
+    # At its own path, nothing is read; at another, it is read once for all conditions.
+    for same, count in ((own, 0), (moved, 1)):
+        assert all(job.is_complete() for job in same)
+        check_moved_data(same)
+        assert len(loaded) == count
     with pytest.raises(OtherDataError, match=r"other data than data\.features\.path = '.*other"):
-        check_moved_data([job("own.npy"), job("other.npy")])
-    # Verdicts can be computed again without the data.
-    (tmp_path / "own.npy").unlink()
-    check_moved_data([kept])
+        check_moved_data(other)
+    (tmp_path / "moved.npy").unlink()
+    with pytest.raises(DataUnavailableError, match=r"moved\.npy"):
+        check_moved_data(moved)

@@ -1,6 +1,7 @@
 """A dry run: a few steps of each kind of job at full size, saved and resumed, and their cost."""
 
 import os
+import platform
 import shutil
 import signal
 import statistics
@@ -100,9 +101,15 @@ def _about(job: Job) -> dict[str, Any]:
     return {
         "config": identity(job.config),
         "data": fingerprint(job.config.data.to_dict()),
-        "machine": [processor(), os.cpu_count(), *visible_gpus(), os.environ.get("JAX_PLATFORMS")],
+        # GPUs are numbers here, so other nodes may have other ones.
+        "machine": [platform.node(), processor(), _num_cores(), *visible_gpus()],
+        "environment": [os.environ.get(name, "") for name in ("JAX_PLATFORMS", "XLA_FLAGS")],
         "versions": versions(("emergent-icl", *PACKAGES)),
     }
+
+
+def _num_cores() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def hours_by_finding(
