@@ -16,7 +16,7 @@ from rich.filesize import decimal
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
 from emergent_icl.data.task import Task
-from emergent_icl.runs import initial
+from emergent_icl.runs import initial, leaks
 from emergent_icl.runs.check import check
 from emergent_icl.runs.progress import duration_text
 from emergent_icl.runs.records import initial_text
@@ -50,8 +50,8 @@ def main(argv: Sequence[str]) -> None:
         found = cost.step_cost(config, task, timed=_MEASURE.value)
         tables.print_facts("Run", _run_facts(config))
         tables.print_facts("Cost", _cost_facts(config, found))
-        leaks = (*initial.warnings(replicas), *initial.doubts(replicas))
-        for problem in (*initial.read(replicas)[1], *leaks):
+        leaked = (*leaks.warnings(replicas), *leaks.doubts(replicas))
+        for problem in (*initial.read(replicas)[1], *leaked):
             console.say(f"warning: {problem}")
         for name, config, task in replicas:
             who = f"{name}: " if name else ""

@@ -18,7 +18,14 @@ from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
 from emergent_icl.config.check import ConfigError
-from emergent_icl.config.configs import has, in_words, prefixes, tuples, with_options
+from emergent_icl.config.configs import (
+    has,
+    in_words,
+    named_overrides,
+    prefixes,
+    tuples,
+    with_options,
+)
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.evaluation.evaluate import compile_evaluation, in_parts
@@ -299,6 +306,13 @@ def _written(folder: Workdir, overrides: Mapping[str, object]) -> ConfigDict:
     """The stored config, with the current locations of its data."""
     moved = {path: value for path, value in overrides.items() if has(path, "per_machine")}
     return with_options(folder.read_config(), moved)
+
+
+def named_run(source: ConfigDict) -> tuple[Workdir, list[str], int]:
+    """The folder that `config.training.initial` names, its replicas, and the index of one."""
+    folder = Workdir(source.run)
+    names = [name for name, _ in named_overrides(folder.read_config())]
+    return folder, names, replica_index(folder, names, source.replica or None)
 
 
 def replica_index(folder: Workdir, names: list[str], replica: str | None) -> int:

@@ -12,7 +12,7 @@ from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import NAME_RULE, is_name, tuples, with_options
 from emergent_icl.config.files import FileError, call_file
 from emergent_icl.config.rules import integer, number
-from emergent_icl.runs import initial
+from emergent_icl.runs import leaks
 from emergent_icl.runs.check import check
 from emergent_icl.sweeps.claims import Claim
 from emergent_icl.sweeps.measures import evaluation_mode, measure_problem
@@ -284,7 +284,7 @@ class Sweep:
                 )
             if config.training.initial.run:
                 own = {"training.replica_overrides": self.replicas(self.seeds)}
-                for leak in initial.warnings(check(with_options(config, own))):
+                for leak in leaks.warnings(check(with_options(config, own))):
                     yield f"condition '{condition.name}': {leak}"
             for measure in sorted(measures):
                 if (mode := evaluation_mode(measure)) is not None and mode not in modes:

@@ -14,7 +14,7 @@ import tiny_sweep
 from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import with_options
 from emergent_icl.config.identity import identity
-from emergent_icl.runs import initial
+from emergent_icl.runs import initial, leaks
 from emergent_icl.runs.check import check
 from emergent_icl.runs.checkpoints import CheckpointStore
 from emergent_icl.runs.open import load_run
@@ -167,12 +167,12 @@ def test_a_warning_follows_weights_that_were_inherited_twice(tmp_path, caplog):
     held_out = {*there.class_ids[there.places("holdout")]}
     count = len(held_out & {*first.class_ids[first.places("zipfian")]})
     assert 0 < count < 8
-    (warning,) = initial.warnings(check(third))
+    (warning,) = leaks.warnings(check(third))
     assert f"second' was trained on {count} of the 8 classes that are held out here" in warning
-    assert list(initial.doubts(check(third))) == []
+    assert list(leaks.doubts(check(third))) == []
     # The second run does not need the first one any more, but nobody can tell what it learned.
     folders[0].rename(tmp_path / "moved")
-    assert list(initial.warnings(check(third))) == []
+    assert list(leaks.warnings(check(third))) == []
     train(third, Workdir(folders[2]))
     (doubt,) = [text for text in caplog.messages if "it is unknown" in text]
     assert f"second' started from {folders[0]}, which cannot be read" in doubt
@@ -180,11 +180,11 @@ def test_a_warning_follows_weights_that_were_inherited_twice(tmp_path, caplog):
     folders[1].rename(tmp_path / "gone")
     _, (problem,) = initial.read(check(third))
     assert "second" in problem
-    assert list(initial.doubts(check(third))) == []
+    assert list(leaks.doubts(check(third))) == []
     (tmp_path / "gone").rename(folders[1])
     # A folder that was used again may seem to start from itself.
     shutil.copytree(folders[2], folders[0])
-    assert list(initial.doubts(check(third))) == []
+    assert list(leaks.doubts(check(third))) == []
 
 
 MORE = {"data.symbolic.num_classes": 48, "model.num_symbols": 48, "data.split.num_holdout": 16}
@@ -223,10 +223,10 @@ def test_classes_are_recognized_under_other_options(preset, there, here, said, t
     workdir.make()
     workdir.claim(with_options(config, there))
     own = check(with_options(config, {**here, I + "run": str(workdir.path)}))
-    found = list(initial.warnings(own))
+    found = list(leaks.warnings(own))
     assert len(found) == (said is not None), found
     assert said is None or re.search(said, found[0]), found
-    assert not list(initial.doubts(own))
+    assert not list(leaks.doubts(own))
 
 
 def test_files_at_another_path_leave_a_doubt(tmp_path):
@@ -242,12 +242,12 @@ def test_files_at_another_path_leave_a_doubt(tmp_path):
     workdir.make()
     workdir.claim(first)
     moved = check(with_options(second, {I + "run": str(workdir.path)}))
-    assert not list(initial.warnings(moved))
-    (doubt,) = initial.doubts(moved)
+    assert not list(leaks.warnings(moved))
+    (doubt,) = leaks.doubts(moved)
     assert "it has other options in data.features, so it is unknown" in doubt
     # The same path, written differently.
     again = {I + "run": str(workdir.path), "data.features.path": f"{tmp_path}/./there.npy"}
-    assert not list(initial.doubts(check(with_options(first, again))))
+    assert not list(leaks.doubts(check(with_options(first, again))))
 
 
 def test_held_out_exemplars_may_have_been_shown_under_another_number(tmp_path):
@@ -257,8 +257,8 @@ def test_held_out_exemplars_may_have_been_shown_under_another_number(tmp_path):
     workdir.make()
     workdir.claim(with_options(config, {"data.glyphs.num_exemplars": 12}))
     run = check(with_options(config, {**held_out, I + "run": str(workdir.path)}))
-    assert not list(initial.warnings(run))
-    (doubt,) = initial.doubts(run)
+    assert not list(leaks.warnings(run))
+    (doubt,) = leaks.doubts(run)
     assert "classes or exemplars that are held out here" in doubt
 
 
@@ -276,8 +276,8 @@ def test_exemplars_of_classes_that_were_not_shared_do_not_leak(tmp_path):
         workdir = Workdir(tmp_path / str(index))
         workdir.make()
         workdir.claim(run)
-        assert not list(initial.warnings(check(run)))
-    (warning,) = initial.warnings(
+        assert not list(leaks.warnings(check(run)))
+    (warning,) = leaks.warnings(
         check(with_options(run, {**halves[0], I + "run": str(tmp_path / "0")}))
     )
     assert "trained on 2 of the 2 exemplars" in warning
@@ -293,14 +293,14 @@ def test_weights_of_a_run_on_an_unknown_source_are_no_error(tmp_path):
     tree["data"]["source"] = "mosaics"
     workdir.config.write_text(json.dumps(tree))
     run = check(with_options(config, {I + "run": str(workdir.path)}))
-    assert not list(initial.warnings(run))
-    assert not list(initial.doubts(run))
+    assert not list(leaks.warnings(run))
+    assert not list(leaks.doubts(run))
     # Its sequence type may be unknown, too, and its classes are known nevertheless.
     tree["data"].update(source="symbolic")
     tree["data"]["sequences"]["type"] = "riddles"
     workdir.config.write_text(json.dumps(tree))
     run = check(with_options(config, {"data.split.seed": 1, I + "run": str(workdir.path)}))
-    assert len(list(initial.warnings(run))) == 1
+    assert len(list(leaks.warnings(run))) == 1
 
 
 def test_options_of_a_source_need_a_source():
