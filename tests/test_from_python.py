@@ -208,6 +208,16 @@ def test_an_incomplete_run_is_compared_at_its_last_evaluation(run, tmp_path):
         assert ahead[name] == before[name]
 
 
+def test_a_run_without_an_evaluation_has_no_final_values(run, tmp_path):
+    shutil.copytree(run.workdir.path, tmp_path / "begun")
+    (tmp_path / "begun" / "summary.json").unlink()
+    line = {"step": 10, "train/loss": 2.0, "train/accuracy": 0.1}
+    (tmp_path / "begun" / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (end,) = icl.compare([tmp_path / "begun"]).ends.values()
+    assert end["state"] == "incomplete"
+    assert [end[name] for name in ("step", "ICL", "IWL", "loss")] == [None] * 4
+
+
 def test_runs_of_an_extension_that_is_not_loaded_are_compared_without_chance(run, tmp_path):
     shutil.copytree(run.workdir.path, tmp_path / "other")
     path = tmp_path / "other" / "config.json"

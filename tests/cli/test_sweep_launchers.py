@@ -236,6 +236,13 @@ def test_invalid_input_is_one_line_and_changes_nothing(module, words, said, tmp_
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("memory", ["inf", "nan"])
+def test_memory_must_be_finite(memory, tmp_path):
+    done = launch("sweep", *flags(tmp_path / "none", f"--memory_gb={memory}"))
+    assert done.returncode == 2
+    assert done.stderr == f"error: flag --memory_gb={memory}: must be finite\n"
+
+
 def test_without_slurm_an_error_comes_before_anything_is_written(tmp_path):
     """Even on a SLURM machine: only PATH is searched."""
     folder = tmp_path / "none"
