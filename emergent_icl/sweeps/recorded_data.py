@@ -1,7 +1,7 @@
 """The data of a sweep's runs: one name must mean the same data."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ml_collections import ConfigDict
 
@@ -11,6 +11,7 @@ from emergent_icl.data.sources.source import load_bank
 from emergent_icl.runs.recorded_data import OtherDataError, recorded_source
 from emergent_icl.runs.workdir import WorkdirError
 from emergent_icl.sweeps.jobs import Job
+from emergent_icl.sweeps.spec import Sweep
 
 
 def check_same_data(jobs: Iterable[Job]) -> None:
@@ -40,22 +41,42 @@ def check_moved_data(jobs: Iterable[Job]) -> None:
         name.
       DataUnavailableError: the data cannot be read.
     """
-    sources: dict[str, str | None] = {}
+    source_of = _reader()
     for job in jobs:
-        path, data = f"data.{job.config.data.source}.path", job.config.data
+        path = f"data.{job.config.data.source}.path"
         recorded = recorded_source(job.workdir) if job.is_complete() else ""
         if not recorded or _at(path, job.workdir.read_config()) == (here := _at(path, job.config)):
             continue
-        read = (data.source, *DATA_SOURCES[data.source].reads)
-        named = json.dumps([data.source, *(data.to_dict().get(name) for name in read)])
-        if named not in sources:
-            sources[named] = load_bank(data).source
-        if sources[named] != recorded:
+        if (found := source_of(job.config.data)) != recorded:
             raise OtherDataError(
                 f"{job.workdir.path} holds runs trained on other data than {path} = {here!r}: "
-                f"{recorded!r} there, {sources[named]!r} here\n"
+                f"{recorded!r} there, {found!r} here\n"
                 "Name the original data, or use another --workdir to train on the new data."
             )
+
+
+def own_data(sweep: Sweep) -> list[str]:
+    """Reads the user's own files that a sweep names; returns what their runs will record, sorted.
+
+    Raises DataUnavailableError if they cannot be read.
+    """
+    source_of, configs = _reader(), [sweep.config(condition) for condition in sweep.conditions]
+    named = [one.data for one in configs if _at(f"data.{one.data.source}.path", one)]
+    return sorted({source for data in named if (source := source_of(data))})
+
+
+def _reader() -> Callable[[ConfigDict], str | None]:
+    """A function: config.data -> the description of its source; reads each source once."""
+    known: dict[str, str | None] = {}
+
+    def source_of(data: ConfigDict) -> str | None:
+        read = (data.source, *DATA_SOURCES[data.source].reads)
+        named = json.dumps([data.source, *(data.to_dict().get(name) for name in read)])
+        if named not in known:
+            known[named] = load_bank(data).source
+        return known[named]
+
+    return source_of
 
 
 def _at(path: str, config: ConfigDict) -> str | None:

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from emergent_icl.config.identity import completed, differing_options, lacking
 from emergent_icl.config.options import known
 from emergent_icl.runs.progress import utc_now
 from emergent_icl.runs.provenance import commit_of, git
+from emergent_icl.runs.recorded_data import recorded_source
 from emergent_icl.runs.records import versions
 from emergent_icl.runs.workdir import WorkdirError, read_object, write_whole
 from emergent_icl.sweeps.jobs import make_jobs
+from emergent_icl.sweeps.recorded_data import own_data
 from emergent_icl.sweeps.results import results_text
 from emergent_icl.sweeps.spec import Condition, Sweep, SweepError
 from emergent_icl.sweeps.statistics import LEVEL
@@ -36,6 +38,8 @@ _OMITTED = {
     "name", "title", "axis", "measures", "plot", "notes", "together",
     "base", "conditions", "claim", "search",
 }  # fmt: skip
+# The user's own data, as runs will record them; absent for other sources.
+_DATA = "data"
 # Differences that are listed; the others are counted.
 _MOST = 5
 
@@ -48,16 +52,19 @@ def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
 
     Raises:
       SweepError: its content differs, runs for the verdicts have begun, or there is no claim.
+      DataUnavailableError: the user's own data cannot be read.
       WorkdirError: the file was damaged or edited.
     """
     found, sweeps = read(root), [one for one in sweeps if one.claim]
     if not sweeps:
         raise SweepError("there is no claim to register")
+    data = {sweep.name: own_data(sweep) for sweep in sweeps}
     if found is not None:
         differing = _family_differences(found, sweeps)
         for sweep in sweeps:
             if own := found["sweeps"].get(sweep.name):
-                differing += [f"{sweep.name}: {one}" for one in differences(own, sweep)]
+                changed = [*differences(own, sweep), *_data_differences(own, data[sweep.name])]
+                differing += [f"{sweep.name}: {one}" for one in changed]
         if differing:
             raise SweepError(
                 f"{root / FILE} has different content and is never overwritten; use another "
@@ -69,6 +76,9 @@ def register(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     if begun:
         raise SweepError(f"runs that have begun cannot be registered: {_listed(begun)} in {root}")
     content = {sweep.name: content_of(sweep) for sweep in sweeps}
+    for name, sources in data.items():
+        if sources:
+            content[name][_DATA] = sources
     about = {"registered": utc_now(), "hash": hash_of(content), "commit": commit_of()}
     made = {**about, "versions": versions(["emergent-icl"]), "sweeps": content}
     write_whole(root / FILE, results_text(made) + "\n")
@@ -121,7 +131,7 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     `is_committed` is whether a file at HEAD contains all three; None if unknown. A status is 'not
     registered', starts with 'registered on DATE as HASH', or starts with 'changed after
     registration: ' and lists the differences: claim, bounds, conditions, options, seeds, sweeps
-    judged together, or runs that began before. Raises the errors of `read`.
+    judged together, data of runs, or runs that began before. Raises the errors of `read`.
     """
     found, sweeps = read(root), [one for one in sweeps if one.claim]
     marks = {sweep.name: UNREGISTERED for sweep in sweeps}
@@ -135,14 +145,19 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
     for sweep in sweeps:
         if (registered := found["sweeps"].get(sweep.name)) is None:
             continue
-        # Versions that did not record when a run began could not register either.
-        began = {
-            job.name: (job.workdir.read_summary() or {}).get("started") or ""
+        complete = [
+            job
             for job in jobs
             if job.sweep == sweep.name and not job.is_search and job.is_complete()
+        ]
+        # Versions that did not record when a run began could not register either.
+        began = {
+            job.name: (job.workdir.read_summary() or {}).get("started") or "" for job in complete
         }
         early = [name for name, time in began.items() if time < found["registered"]]
+        sources = {recorded_source(job.workdir) for job in complete} - {""}
         differing = [*differences(registered, sweep), *together]
+        differing += _data_differences(registered, sources)
         differing += [f"runs began before it: {_listed(early)}"] if early else []
         added = len(sweep.seeds) - len(registered["seeds"])
         mark = registered_text(facts) + (f", {added} seeds added by its rule" if added else "")
@@ -184,6 +199,7 @@ def differences(registered: Json, sweep: Sweep) -> list[str]:
     Additional seeds up to the registered `most_seeds` are not a difference.
     """
     there, here = dict(registered), content_of(sweep)
+    there.pop(_DATA, None)  # See `_data_differences`.
     bases = (ConfigDict(tuples(completed(one.pop("config")))) for one in (there, here))
     old_base, new_base = bases
     before, now = there["seeds"], here["seeds"]
@@ -202,6 +218,12 @@ def differences(registered: Json, sweep: Sweep) -> list[str]:
         *(f"{path} was not registered" for path in new if path not in old),
         *(f"{path} is gone" for path in old if path not in new),
     ]
+
+
+def _data_differences(registered: Json, sources: Collection[str]) -> list[str]:
+    """Data that were not registered. Earlier versions registered none."""
+    there = registered.get(_DATA, sources)
+    return [f"data: {one!r}, not {', '.join(there)}" for one in sorted({*sources} - {*there})]
 
 
 def _differing(
