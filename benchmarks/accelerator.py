@@ -12,6 +12,7 @@ procedural characters.
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from emergent_icl.config.configs import with_options
 from emergent_icl.config.identity import identity
 from emergent_icl.data.sources.source import DataUnavailableError, load_bank
 from emergent_icl.presets import omniglot
+from emergent_icl.runs.provenance import code_commit
 from emergent_icl.runs.records import PACKAGES, read_metrics, versions
 from emergent_icl.runs.workdir import Workdir, read_object
 
@@ -84,10 +86,12 @@ def main(argv: Sequence[str]) -> None:
 
 
 def begun(path: Path, words: str, config: ConfigDict) -> dict[str, Any]:
-    """The results so far, which must be of this machine and config; new ones if there are none."""
+    """The results so far, which must be of the same machine, code, and config; {} at first."""
     about = {
         "machine": words,
-        "versions": versions((*PACKAGES, *DRIVERS)),
+        "versions": versions(("emergent-icl", *PACKAGES, *DRIVERS)),
+        "commit": code_commit(),
+        "environment": {name: os.environ.get(name, "") for name in ("JAX_PLATFORMS", "XLA_FLAGS")},
         "config": f"{identity(config):08x}",
     }
     results = read_object(path, "record of an accelerator check") if path.exists() else about
@@ -163,6 +167,7 @@ def train(config: ConfigDict, out: Path, ends: float) -> dict[str, Any]:
     rates = [line["steps_per_second"] for line in lines if "steps_per_second" in line]
     last = lines[-1] if lines else {}
     found = {
+        "data": workdir.read_config().data.source if workdir.config.exists() else "",
         "status": process.returncode,
         "step": last.get("step", 0),
         "steps_per_second": [min(rates), median(rates), max(rates)] if rates else None,

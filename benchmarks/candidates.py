@@ -11,17 +11,16 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from ml_collections import ConfigDict
 
 from benchmarks import suites
 from benchmarks.measure import Trainer
 from emergent_icl.data.bank import Array
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.models.normalization import DECAY
-from emergent_icl.training import step
+from emergent_icl.training import devices, step
 from emergent_icl.training.build import Experiment, build_network
 from emergent_icl.training.optimizers import Optimizer
-from emergent_icl.training.update import StepTest
+from emergent_icl.training.update import GradientNorm, norm_in_a_condition, norm_when
 
 
 class Candidate(NamedTuple):
@@ -29,7 +28,8 @@ class Candidate(NamedTuple):
 
     optimizer: Callable[[Optimizer], Optimizer] = lambda plain: plain
     network: type[Network] = Network
-    norm_steps: Callable[[ConfigDict], StepTest | None] = step.norm_steps
+    norm_when: Callable[..., GradientNorm] = norm_when
+    layout: type[devices.Layout] = devices.Layout
     xla_flags: str = ""
 
 
@@ -84,11 +84,20 @@ def _averaged(old: BatchStats, new: BatchStats) -> BatchStats:
     }
 
 
+class WithoutReplicas(devices.Layout):
+    """The same layout, without the axis of a single replica in the compiled step."""
+
+    def over_replicas(self, is_lean: bool) -> devices.OverReplicas:
+        """As in `Layout`."""
+        return devices.alone if self.replicas_per_device() == 1 else super().over_replicas(is_lean)
+
+
 CANDIDATES = {
     "flat_optimizer_state": Candidate(optimizer=flat),
     "joined_averages": Candidate(network=JoinedAverages),
-    # A condition makes the host wait for the device at every step.
-    "norm_at_every_step": Candidate(norm_steps=lambda config: None),
+    "no_axis_of_replicas": Candidate(layout=WithoutReplicas),
+    # With that axis, both branches would be computed.
+    "norm_in_a_condition": Candidate(norm_when=norm_in_a_condition, layout=WithoutReplicas),
     "no_command_buffers": Candidate(xla_flags="--xla_gpu_enable_command_buffer="),
     "command_buffers_from_one_operation": Candidate(xla_flags="--xla_gpu_graph_min_graph_size=1"),
 }
@@ -102,5 +111,9 @@ def trainer(experiment: Experiment, candidate: Candidate) -> Trainer:
         return candidate.network(plain.parts, plain.policy)
 
     experiment = experiment._replace(optimizer=candidate.optimizer(experiment.optimizer))
-    with mock.patch.multiple(step, build_network=network, norm_steps=candidate.norm_steps):
+    with (
+        mock.patch.object(step, "build_network", network),
+        mock.patch.object(step, "norm_when", candidate.norm_when),
+        mock.patch.object(devices, "Layout", candidate.layout),
+    ):
         return suites.our_trainer(experiment)

@@ -8,6 +8,7 @@ not resumed. An existing file is replaced only if it holds the same run, and not
 alone if it can be resumed.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,5 +38,5 @@ def main(argv: Sequence[str]) -> None:
             use = "open" if found.weights_only else "resume or open"
             console.say(
                 f"Step {found.step}, {found.num_bytes / 1e6:.1f} MB. To {use} it elsewhere:\n"
-                f"  emergent-icl unpack {output.name} --workdir=DIR"
+                f"  emergent-icl unpack {shlex.quote(output.name)} --workdir=DIR"
             )

@@ -24,5 +24,7 @@ def main(argv: Sequence[str]) -> None:
     """Writes the file."""
     with console.command(argv):
         path = Path(_OUT.value).expanduser()
+        if path.exists() and not omniglot.is_prepared(path):
+            console.fail(f"{path} exists and is not a file of this command: choose another --out")
         config = with_options(base.get_config(), {"data.data_dir": _DATA_DIR.value or ""})
         console.write(path, lambda: omniglot.prepare(path, config.data))

@@ -42,8 +42,9 @@ flags.register_validator(
     _MINUTES.name, lambda given: given is None or math.isfinite(given), "must be finite"
 )
 _STOP_AFTER = flags.DEFINE_integer(
-    "stop_after", None, "Save and exit, as on SIGTERM, after this step.", lower_bound=1
-)
+    "stop_after", None, "Save and exit, as on SIGTERM, after this step, or the next one that ends "
+    "a device call (see training.steps_per_call).", lower_bound=1,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> None:
@@ -58,14 +59,14 @@ def main(argv: Sequence[str]) -> None:
         start.make_deterministic(resumed)
         start.use_cores(resumed)
         with cluster.joined():
-            _train(config, workdir)
+            _train(config, workdir, resumed.training.num_steps)
 
 
-def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
+def _train(config: ml_collections.ConfigDict, workdir: Workdir, last_step: int) -> None:
     settings.device_count()  # Without a device, an error says why.
     # Of several processes, only the first prints.
     display = TrainingDisplay(start.STARTED) if is_primary() else Display()
-    stop_requested = functools.partial(_stop_request, display)
+    stop_requested = functools.partial(_stop_request, display, last_step)
     try:
         result = loop.train(config, workdir, display, stop_requested, start.STARTED)
     except BaseException as error:
@@ -77,24 +78,22 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
         if not isinstance(error, loop.Interrupted):
             raise
         if is_primary():
-            said = "Stopped before the first step; there was nothing to save."
-            if error.step:
-                is_far = _STOP_AFTER.value is not None and error.step >= _STOP_AFTER.value
-                later = " with a larger --stop_after" * is_far
-                resume = f"To resume{later}:\n  {console.command_line()}"
-                said = f"Stopped after step {error.step}; the state is saved. {resume}"
-            console.say(said)
+            is_far = _STOP_AFTER.value is not None and display.reached_step >= _STOP_AFTER.value
+            resume = f"To resume{' with a larger --stop_after' * is_far}"
+            said = f"Stopped {loop.stopped_where(error.step)}."
+            console.say(f"{said} {resume}:\n  {console.command_line()}")
         sys.exit(128 + error.signal)
     display.close()
     if is_primary():
         _say_result(result, workdir)
 
 
-def _stop_request(display: Display) -> signal.Signals | None:
+def _stop_request(display: Display, last_step: int) -> signal.Signals | None:
     """A signal that was received, or SIGTERM beyond --max_minutes or --stop_after."""
-    minutes, last = _MINUTES.value, _STOP_AFTER.value
+    minutes, stop = _MINUTES.value, _STOP_AFTER.value
     is_late = minutes is not None and time.monotonic() - start.STARTED >= 60 * minutes
-    is_far = last is not None and display.reached_step >= last
+    # A run that is at its end completes.
+    is_far = stop is not None and stop <= display.reached_step < last_step
     return STOP_SIGNALS.poll() or (signal.SIGTERM if is_late or is_far else None)
 
 

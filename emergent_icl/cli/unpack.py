@@ -3,6 +3,7 @@
 python -m experiments.unpack FILE --workdir=DIR
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,4 +37,5 @@ def main(argv: Sequence[str]) -> None:
         if found.weights_only:
             console.say("It holds weights only: it can be opened, but not resumed.")
         to, command = ("open it", "inspect-run") if found.weights_only else ("resume", "train")
-        console.say(f"To {to}:\n  emergent-icl {command} --workdir={workdir.path}")
+        words = ["emergent-icl", command, f"--workdir={workdir.path}"]
+        console.say(f"To {to}:\n  {shlex.join(words)}")

@@ -110,7 +110,7 @@ def unpack(path: Path, workdir: Workdir) -> Packed:
       OSError: the file cannot be read, or the folder cannot be written.
     """
     if workdir.path.exists() and (not workdir.path.is_dir() or any(workdir.path.iterdir())):
-        raise PackError(f"{workdir.path} is not empty: a run is unpacked into a new folder")
+        raise PackError(f"{workdir.path} must be a new or empty folder to unpack a run there")
     files, about = _read(path)
     target = workdir.path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -81,13 +81,9 @@ def _train(config: ConfigDict, workdir: Workdir, display: Display) -> dict[str, 
         try:
             loop.train(config, workdir, display, requested)
         except loop.Interrupted as stop:
-            state = (
-                f"after step {stop.step}; the state is saved"
-                if stop.step
-                else "before its next step"
-            )
             raise KeyboardInterrupt(
-                f"training stopped {state}. Call train again with the same arguments to resume."
+                f"training stopped {loop.stopped_where(stop.step)}. Call train again with the same "
+                "arguments to resume."
             ) from None
         finally:
             display.close()

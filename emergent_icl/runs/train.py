@@ -30,11 +30,18 @@ from emergent_icl.training.update import TrainState
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the run stopped on request)
-    """A signal stopped the run; its state after `step` is saved."""
+    """A signal stopped the run; its state after `step` is saved. None: nothing had been done."""
 
-    def __init__(self, signal_number: signal.Signals, step: int) -> None:
+    def __init__(self, signal_number: signal.Signals, step: int | None) -> None:
         self.signal, self.step = signal_number, step
-        super().__init__(f"stopped by {signal_number.name} after step {step}; the state is saved")
+        super().__init__(f"stopped by {signal_number.name} {stopped_where(step)}")
+
+
+def stopped_where(step: int | None) -> str:
+    """Where a run stopped on request, for messages."""
+    if step is None:
+        return "before its next step; there was nothing to save"
+    return f"after step {step}; the state is saved"
 
 
 class TrainResult(NamedTuple):
@@ -69,7 +76,7 @@ def train(
         DisagreementError: the processes were started differently. OtherDataError: the data differ.
       NonFiniteLossError: the run, or its last replica, diverged, which the summary records;
         earlier checkpoints are intact.
-      Interrupted: stopped on request; the state is saved.
+      Interrupted: stopped on request; whatever was computed is saved.
     """
     started = time.monotonic() if started is None else started
     with listening(_stopping(stop_requested)):
@@ -119,7 +126,7 @@ def _stopping(stop_requested: StopRequest) -> Listener:
 
     def listener(what: str, done: int, total: int) -> None:
         if signal_number := stop_requested():
-            raise Interrupted(signal_number, 0)
+            raise Interrupted(signal_number, None)
 
     return listener
 
@@ -187,7 +194,7 @@ def _loop(
     evaluators, votes = experiment.evaluators(), processes.stop_votes(stop_requested)
     results, state = dict[str, Results](), step.layout.place(start)
     if signal_number := next(votes):
-        raise Interrupted(signal_number, first)
+        raise Interrupted(signal_number, None)
 
     logged = first - 1 if is_new or there is not None else first
     writing = _open_metrics(experiment, workdir, tracker, logged)

@@ -26,7 +26,7 @@ from emergent_icl.training import settings
 from emergent_icl.training.build import blank_inputs, build_network, weight_shapes
 from emergent_icl.training.optimizers import hyper_from_config, make_optimizer, scales_arrays
 from emergent_icl.training.step import norm_steps
-from emergent_icl.training.update import init_state, make_update
+from emergent_icl.training.update import init_state, make_update, norm_when
 
 # Size of the stand-in for the data: the cost of a step does not depend on the examples.
 STAND_IN_CLASSES, STAND_IN_EXEMPLARS = 16, 2
@@ -68,7 +68,11 @@ def step_cost(
     training, network = config.training, build_network(config, task)
     optimizer, materialize = make_optimizer(training), make_materialize(config.data, task.shape)
     update = make_update(
-        network, optimizer, materialize, training.interim_weight, has_norm=norm_steps(config)
+        network,
+        optimizer,
+        materialize,
+        training.interim_weight,
+        gradient_norm=norm_when(norm_steps(config)),
     )
 
     def arguments() -> tuple[Any, ...]:

@@ -98,10 +98,11 @@ class Layout:
 
     def over_replicas(self, is_lean: bool) -> OverReplicas:
         """How a device computes its replicas; for `is_lean`, see `training.arithmetic`."""
+        if jax.default_backend() != "cpu":
+            return all_at_once  # Nothing else has been measured there.
         if is_lean and self.replicas_per_device() == 1:
             return alone
-        is_cpu = jax.default_backend() == "cpu"
-        return in_turn if is_cpu and self.num_replicas > 1 else all_at_once
+        return in_turn if self.num_replicas > 1 else all_at_once
 
     def mean_over_devices(self, tree: Tree) -> Tree:
         """In the train call: mean over the devices that share a batch."""

@@ -17,7 +17,14 @@ from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.training import devices
 from emergent_icl.training.build import Experiment, build_network
 from emergent_icl.training.optimizers import Hyper, hyper_from_config, optimizer_problems
-from emergent_icl.training.update import Metrics, StepTest, TrainState, Update, make_update
+from emergent_icl.training.update import (
+    Metrics,
+    StepTest,
+    TrainState,
+    Update,
+    make_update,
+    norm_when,
+)
 
 # Maximum number of updates per device call.
 MOST_STEPS_ON_CPU, MOST_STEPS = 10, 25
@@ -33,7 +40,7 @@ class Step(NamedTuple):
     bank: DeviceBank
     feed_spec: FeedSpec
     feeder: str
-    has_norm: StepTest | None  # see `make_update`
+    has_norm: StepTest | None  # see `norm_steps`
 
     @property
     def steps_per_call(self) -> int:
@@ -65,7 +72,7 @@ def make_step(experiment: Experiment, first_step: int = 0, carried_steps_per_cal
         config.training.interim_weight,
         layout.mean_of_gradients,
         layout.rows,
-        norm_steps(config),
+        norm_when(norm_steps(config)),
     )
     spec = FeedSpec(
         samplers=[replica.task.training.sample for replica in replicas],

@@ -33,6 +33,8 @@ Weights = dict[tuple[str, str, str], Any]
 Update = Callable[[TrainState, Hyper, DeviceBank, SequenceBatch], tuple[TrainState, Metrics]]
 # (steps, arrays of the host or of a device) -> bool, of the same shape
 StepTest = Callable[[Array], Array]
+# (gradients, step) -> their norm
+GradientNorm = Callable[[Params, Array], jax.Array]
 
 
 def named_weights(params: Params, batch_stats: BatchStats) -> Weights:
@@ -64,7 +66,7 @@ def make_update(
     interim_weight: float = 0.0,
     mean_over_devices: MeanOverDevices = one_device,
     rows: Callable[[int], jax.Array] = jnp.arange,
-    has_norm: StepTest | None = None,
+    gradient_norm: GradientNorm = lambda gradients, step: optax.tree.norm(gradients),
 ) -> Update:
     """Builds the update of one replica on this device's share of the batch, [B/D, S].
 
@@ -77,8 +79,7 @@ def make_update(
       interim_weight: see `interim_loss`; with 0, only the query's logits are computed.
       mean_over_devices: for gradients, loss, and accuracy.
       rows: number of this device's sequences -> their rows in the global batch.
-      has_norm: whether the gradient norm is computed at a step, counted from 1; elsewhere it is 0.
-        None: at every step.
+      gradient_norm: see `norm_when`.
     """
     loss_and_gradients = jax.value_and_grad(_make_loss(network, interim_weight), has_aux=True)
 
@@ -99,7 +100,7 @@ def make_update(
         metrics = {
             "loss": loss,
             "accuracy": accuracy,
-            "grad_norm": _norm(gradients, has_norm, state.step + 1),
+            "grad_norm": gradient_norm(gradients, state.step + 1),
             "learning_rate": optimizer.learning_rate(hyper, state.step),
         }
         params = optax.apply_updates(state.params, updates)
@@ -108,12 +109,25 @@ def make_update(
     return update
 
 
-def _norm(gradients: Params, has_norm: StepTest | None, step: Array) -> jax.Array:
-    """The norm of all gradients, or 0 where it is not wanted."""
-    if has_norm is None:
-        return optax.tree.norm(gradients)
+def norm_when(is_due: StepTest | None) -> GradientNorm:
+    """The norm of all gradients at steps that are due, counted from 1, else 0; None: at every step.
+
+    On CPU, a norm that is not due is not computed: up to 9% of a small model's step. On an
+    accelerator, the host might have to wait for the device at every step.
+    """
+    if is_due is None:
+        return lambda gradients, step: optax.tree.norm(gradients)
+    if jax.default_backend() == "cpu":
+        return norm_in_a_condition(is_due)
+    return lambda gradients, step: jnp.where(is_due(step), optax.tree.norm(gradients), 0.0)
+
+
+def norm_in_a_condition(is_due: StepTest) -> GradientNorm:
+    """The norm at steps that are due, which alone compute it."""
     zero = jnp.zeros((), jnp.result_type(float))
-    return jax.lax.cond(has_norm(step), optax.tree.norm, lambda _: zero, gradients)
+    return lambda gradients, step: jax.lax.cond(
+        is_due(step), optax.tree.norm, lambda _: zero, gradients
+    )
 
 
 def _make_loss(network: Network, interim_weight: float) -> Callable[..., Any]:

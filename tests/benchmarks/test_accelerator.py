@@ -87,14 +87,23 @@ def test_the_steps_of_a_candidate_use_its_network():
         trainer.rival("compute").run(1)
 
 
-def test_the_norm_at_every_step_is_a_candidate():
+@pytest.mark.parametrize("name", ["norm_in_a_condition", "no_axis_of_replicas"])
+def test_what_helps_on_cpu_is_a_candidate_on_an_accelerator(name, monkeypatch):
+    """The plain step there computes every norm, and keeps the axis of a single replica."""
     config = tiny.get_config("vectors")
-    experiment = build(config, check(config))
-    for name, is_known in (("norm_at_every_step", True), ("joined_averages", False)):
-        with contextlib.closing(candidates.trainer(experiment, CANDIDATES[name])) as trainer:
+    config.training.update(log_every=2, num_steps=4, steps_per_call=2)
+    experiment, found, programs = build(config, check(config)), {}, {}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for kind, candidate in (("plain", candidates.PLAIN), (name, CANDIDATES[name])):
+        with contextlib.closing(candidates.trainer(experiment, candidate)) as trainer:
+            programs[kind] = str(jax.make_jaxpr(trainer.call)(trainer.state, trainer.batch))
             _, metrics = trainer.call(trainer.state, trainer.batch)
-        # The first step ends no line.
-        assert (np.asarray(metrics["grad_norm"]).item() > 0) == is_known
+        found[kind] = jax.device_get(metrics)
+        assert (" cond[" in programs[kind]) == (kind == "norm_in_a_condition")
+    assert programs["plain"] != programs[name]
+    norms = found["plain"]["grad_norm"].ravel()
+    assert norms[0] == 0 < norms[1]  # The first step ends no line.
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), *found.values())
 
 
 def measured(path, functions, ends=math.inf):

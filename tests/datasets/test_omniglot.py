@@ -125,6 +125,34 @@ def test_a_file_that_was_not_prepared_is_refused(data, tmp_path):
         omniglot.load_omniglot(elsewhere(data, tmp_path, tmp_path / "file"))
 
 
+@pytest.mark.parametrize(("by", "advice"), [("option", "--data_dir=FILE"), ("variable", "TFDS_")])
+def test_a_prepared_file_that_is_missing_is_not_made_a_folder(
+    by, advice, data, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    there = elsewhere(data, tmp_path, "omniglot.npz")
+    if by == "variable":
+        monkeypatch.setenv("TFDS_DATA_DIR", there.data_dir)
+        there.data_dir = ""
+    said = f"{tmp_path / 'omniglot.npz'} does not exist.*{advice}"
+    with pytest.raises(omniglot.DataUnavailableError, match=said):
+        omniglot.load_omniglot(there)
+    assert not (tmp_path / "omniglot.npz").exists()
+
+
+def test_the_command_replaces_only_its_own_files(made_up, data, tmp_path):
+    mine, own = tmp_path / "thesis.txt", tmp_path / "omniglot.npz"
+    mine.write_text("mine")
+    done = launch("prepare_data", f"--out={mine}")
+    assert (done.returncode, mine.read_text()) == (1, "mine")
+    assert f"{mine} exists and is not a file of this command" in done.stderr
+    here = data.copy_and_resolve_references()
+    here.cache_dir, here.image_size = str(tmp_path / "here"), 105
+    omniglot.prepare(own, here)
+    assert omniglot.is_prepared(own)
+    assert not omniglot.is_prepared(mine)
+
+
 @needs_omniglot
 def test_the_command_writes_the_real_drawings(data, bank, tmp_path):
     done = launch("prepare_data", f"--out={tmp_path / 'file'}", f"--data_dir={data.data_dir}")

@@ -261,7 +261,7 @@ def test_what_is_not_intact_is_refused(packed, tmp_path):
 def test_a_folder_with_anything_in_it_is_left_alone(packed, trained, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for folder in (tmp_path, trained.path):
-        with pytest.raises(PackError, match="is not empty"):
+        with pytest.raises(PackError, match="must be a new or empty folder"):
             unpack(packed, Workdir(folder))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 

@@ -9,9 +9,11 @@ import pytest
 import tiny_sweep
 from launching import launch
 
+from emergent_icl.presets import get_config
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.sweeps.execute import dry_run
+from emergent_icl.sweeps.execute import dry_run, local
 from emergent_icl.sweeps.execute.dry_run import FILE, Rehearsal
+from emergent_icl.sweeps.execute.loop import RunsElsewhereError, own_log
 from emergent_icl.sweeps.jobs import distinct, make_jobs
 
 SEARCHED = tiny_sweep.get_sweep("searched")
@@ -27,7 +29,7 @@ def test_there_is_one_kind_per_condition_and_search(tmp_path):
     assert list(jobs) == KINDS
     for job in jobs.values():
         assert job.num_runs == 1
-        assert job.config.training.num_steps == dry_run.ALL_STEPS
+        assert job.config.training.num_steps == dry_run.ALL_CALLS
         assert job.config.evaluation.num_sequences == dry_run.NUM_SEQUENCES
         assert job.config.training.batch_size == SEARCHED.base.training.batch_size
     # Conditions keep what distinguishes them.
@@ -82,11 +84,56 @@ def test_a_job_that_fails_says_why_and_the_others_continue(tmp_path):
     assert not (tmp_path / FILE).exists()
 
 
+def test_calls_take_as_many_steps_as_those_of_the_job(tmp_path, monkeypatch):
+    job = next(iter(dry_run.kinds_of_jobs([SEARCHED], tmp_path).values()))
+
+    def steps(preset, **training):
+        config = get_config(preset, {f"training.{name}": own for name, own in training.items()})
+        short = dry_run._short(job._replace(config=config))
+        return short["training.steps_per_call"], short["training.num_steps"]
+
+    monkeypatch.setattr(dry_run, "visible_gpus", lambda: [])
+    assert steps("omniglot:paper") == (1, 6)
+    assert steps("omniglot:small") == (10, 60)
+    assert steps("omniglot:small", steps_per_call=5) == (5, 30)
+    monkeypatch.setattr(dry_run, "visible_gpus", lambda: ["0"])
+    assert steps("omniglot:paper") == (10, 60)
+
+
+def test_each_rehearsal_sees_one_gpu(tmp_path, monkeypatch):
+    jobs = dry_run.kinds_of_jobs([SEARCHED], tmp_path)
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["3", "4"])
+
+    def command(workdir):
+        return ["sh", "-c", "echo GPU $CUDA_VISIBLE_DEVICES; exit 1"]
+
+    found = dict(dry_run.dry_run(jobs, tmp_path, command, never))
+    assert found == dict.fromkeys(KINDS, Rehearsal(failure="GPU 3"))
+
+
+def test_a_rehearsal_that_another_command_makes_is_left_alone(tmp_path):
+    jobs = dry_run.kinds_of_jobs([SEARCHED], tmp_path)
+    own = jobs["tiny/p=0/search"].workdir
+    own.make()
+    (own.path / "checkpoints").mkdir()
+    with own_log(own) as log:
+        log.write(b"still running")
+        log.flush()
+        with pytest.raises(RunsElsewhereError):
+            next(dry_run.dry_run(jobs, tmp_path, lambda workdir: ["false"], never))
+    assert own.log.read_text() == "still running"
+    assert (own.path / "checkpoints").is_dir()
+    # Once it has ended, its folder is cleared.
+    next(dry_run.dry_run(jobs, tmp_path, lambda workdir: ["false"], never))
+    assert own.log.read_text() == ""
+    assert not (own.path / "checkpoints").exists()
+
+
 @pytest.mark.faults
 def test_the_command_trains_saves_resumes_and_evaluates(tmp_path):
     done = launch("sweep", "--sweep=tests/tiny_sweep.py", f"--workdir={tmp_path}", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 kinds of runs, 6 steps each" in done.stdout
+    assert "2 kinds of runs, 6 calls each" in done.stdout
     assert "device-hours" in done.stdout
     root = tmp_path / "dry_run"
     for name in ("tiny/p=0/seeds=0", "tiny/p=1/seeds=0"):

@@ -172,15 +172,15 @@ def test_the_timed_step_is_that_of_a_run(monkeypatch):
     make_update = costs.make_update
 
     def spy(*arguments, **options):
-        given.append(options["has_norm"])
+        gradients = {"module": {"w": np.array([3.0, 4.0])}}
+        norm = options["gradient_norm"]
+        given.append([float(norm(gradients, np.int32(step))) for step in (9, 10)])
         return make_update(*arguments, **options)
 
     monkeypatch.setattr(costs, "make_update", spy)
     for arithmetic in (1, 2):
         cost_of(with_options(tiny.get_config(), {"training.arithmetic": arithmetic}), measure=True)
-    assert given[0] is None
-    assert bool(given[1](10))
-    assert not bool(given[1](9))
+    assert given == [[5.0, 5.0], [0.0, 5.0]]
 
 
 def test_thin_strokes_on_a_background_of_ones_give_a_warning():

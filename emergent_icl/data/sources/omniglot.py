@@ -84,6 +84,8 @@ def _arrays(data_dir: str, cache_dir: str, size: int) -> cache.Arrays:
 
     def full() -> cache.Arrays:
         where = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "")).expanduser()
+        if where.suffix == ".npz" and not where.exists():  # TFDS would make it a folder.
+            raise DataUnavailableError(f"{where.absolute()} does not exist. {_HINT[not data_dir]}")
         return _prepared(where) if where.is_file() else cached(FULL_SIZE, lambda: _decode(data_dir))
 
     if size == FULL_SIZE:
@@ -111,6 +113,14 @@ def prepare(path: Path, data: ml_collections.ConfigDict) -> None:
     cache.write(path, _content(FULL_SIZE), {name: arrays[name] for name in ("packed", "names")})
 
 
+def is_prepared(path: Path) -> bool:
+    """Whether `prepare` wrote a file, which is intact."""
+    try:
+        return bool(_prepared(path))
+    except DataUnavailableError:
+        return False
+
+
 def _prepared(path: Path) -> cache.Arrays:
     """Packed drawings and names from a file that `prepare` wrote."""
     try:
@@ -129,7 +139,8 @@ def _decode(data_dir: str) -> cache.Arrays:
         builder = _prepared_builder(data_dir)
     except Exception as error:  # The network, a package, or a folder is missing.
         where = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-        raise DataUnavailableError(_ADVICE.format(where=where, error=error)) from error
+        hint = f"\n{where} is {_HINT[False][6:]}" * bool(data_dir)
+        raise DataUnavailableError(_ADVICE.format(where=where, error=error) + hint) from error
     try:
         with native_stderr_closed():
             return _read(builder)
@@ -177,6 +188,14 @@ def _read(builder: Any) -> cache.Arrays:
     packed = np.stack([np.stack(of_class) for of_class in drawings])
     return {"packed": packed, "names": np.array(builder.info.features["label"].names)}
 
+
+# By whether TFDS_DATA_DIR names the data.
+_HINT = {
+    True: "TFDS_DATA_DIR must be the path of the file that prepare-data wrote.",
+    False: "It is data.data_dir of the config, which takes precedence over TFDS_DATA_DIR. For a "
+    "stored run, name another path with --config=RUN/config.json --config.data.data_dir=FILE "
+    "(train) or --data_dir=FILE (other commands).",
+}
 
 _ADVICE = """Omniglot is not in {where} and cannot be downloaded ({error}).
   Prepare it on a machine with internet access:

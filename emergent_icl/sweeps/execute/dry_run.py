@@ -10,39 +10,33 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from emergent_icl.config.configs import with_options
 from emergent_icl.config.identity import identity
+from emergent_icl.config.registry import ENCODERS
 from emergent_icl.randomness import fingerprint
 from emergent_icl.runs.memory import peak_bytes
 from emergent_icl.runs.records import PACKAGES, processor, read_metrics, versions
 from emergent_icl.runs.workdir import Workdir, read_object
 from emergent_icl.sweeps.estimate import job_time
 from emergent_icl.sweeps.execute import loop
+from emergent_icl.sweeps.execute.local import machine_slots
 from emergent_icl.sweeps.jobs import Job, distinct, make_jobs
 from emergent_icl.sweeps.spec import Sweep
 from emergent_icl.training.settings import visible_gpus
+from emergent_icl.training.step import MOST_STEPS_ON_CPU
 
 FILE = "dry_run.json"
-# A first command takes some steps and saves; a second one resumes, takes the rest, and evaluates.
-FIRST_STEPS, ALL_STEPS, NUM_SEQUENCES = 4, 6, 32
-_SHORT = {
-    "training.num_steps": ALL_STEPS,
-    "training.log_every": 1,
-    "training.steps_per_call": 1,
-    "evaluation.every": ALL_STEPS,
-    "evaluation.num_sequences": NUM_SEQUENCES,
-    "checkpoints.every": ALL_STEPS,
-    "checkpoints.keep": 1,
-}
+# A first command makes some calls and saves; a second one resumes, makes the rest, and evaluates.
+FIRST_CALLS, ALL_CALLS, NUM_SEQUENCES = 4, 6, 32
 
 
 class Rehearsal(NamedTuple):
     """What a dry run of a job measured; times and memory are None if it failed."""
 
     step_seconds: float | None = None  # of a training step of one run
-    peak_bytes: int | None = None  # resident memory of the process
+    peak_bytes: int | None = None  # resident memory of the process, without that of a GPU
     launch_seconds: float | None = None  # from launch to exit, of both commands together
     failure: str = ""  # the last line of its log
 
@@ -60,9 +54,25 @@ def kinds_of_jobs(sweeps: Sequence[Sweep], root: Path) -> dict[str, Job]:
     for job in make_jobs(sweeps, root, runs_per_job=1):
         name = f"{job.sweep}/{job.condition}{'/search' * job.is_search}"
         first = job.config.training.replica_overrides[:1]
-        short = with_options(job.config, {**_SHORT, "training.replica_overrides": first})
+        short = with_options(job.config, {**_short(job), "training.replica_overrides": first})
         found.setdefault(name, job._replace(config=short, waits_for=()))
     return found
+
+
+def _short(job: Job) -> dict[str, int]:
+    """Options of a rehearsal, whose calls take about as many steps as those of the job."""
+    is_slow = ENCODERS.about(job.config.model.encoder).has_convolutions and not visible_gpus()
+    usual = 1 if is_slow else MOST_STEPS_ON_CPU
+    per_call = job.config.training.steps_per_call or usual
+    return {
+        "training.steps_per_call": per_call,
+        "training.num_steps": ALL_CALLS * per_call,
+        "training.log_every": per_call,
+        "evaluation.every": ALL_CALLS * per_call,
+        "evaluation.num_sequences": NUM_SEQUENCES,
+        "checkpoints.every": ALL_CALLS * per_call,
+        "checkpoints.keep": 1,
+    }
 
 
 def dry_run(
@@ -132,16 +142,16 @@ def hours_by_finding(
 def _rehearse(
     job: Job, command: loop.Command, stop_requested: Callable[[], signal.Signals | None]
 ) -> Rehearsal:
-    shutil.rmtree(job.workdir.path, ignore_errors=True)  # An interrupted one, or another config's.
     job.workdir.make()
     peaks, started = [], time.monotonic()
+    # Not on several GPUs, which would share the batch.
+    (slot,), first = machine_slots(1), FIRST_CALLS * job.config.training.steps_per_call
     with loop.own_log(job.workdir) as log:
+        _clear(job.workdir, log)
         job.claim()
-        for words, expected in (
-            ([f"--stop_after={FIRST_STEPS}"], 128 + signal.SIGTERM),
-            ([], 0),
-        ):
-            process = loop.start_process([*command(job.workdir), *words], log)
+        for words, expected in (([f"--stop_after={first}"], 128 + signal.SIGTERM), ([], 0)):
+            full = [*command(job.workdir), *words]
+            process = loop.start_process(full, log, slot.environment)
             peaks.append(_peak_bytes(process, stop_requested))
             if process.returncode != expected:
                 break
@@ -150,6 +160,16 @@ def _rehearse(
         return Rehearsal(failure=failure.lines[-1] if failure.lines else failure.how)
     rates = [line.get("steps_per_second") for line in read_metrics(job.workdir.metrics)]
     return Rehearsal(statistics.median(1 / rate for rate in rates if rate), max(peaks), seconds)
+
+
+def _clear(workdir: Workdir, log: IO[bytes]) -> None:
+    """Removes an interrupted rehearsal, or that of another config, but for its locked log."""
+    log.truncate(0)
+    for path in workdir.path.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != workdir.log:
+            path.unlink()
 
 
 def _peak_bytes(
