@@ -16,8 +16,8 @@ crossed: 'small', each of 6 class splits with each of 6 training seeds, together
     variance.
 
 paper: 105 x 105 images, ResNet, 12 layers, 500,000 steps; 1,613 classes and 10 held out.
-    About 1 second per step on 2 CPU cores and 25 seconds from launch to the first step: for a
-    brief look (--config.training.num_steps=20) or an accelerator (not yet benchmarked).
+    0.4 to 0.8 seconds per step on 2 CPU cores and 30 to 40 seconds from launch to the first step:
+    for a brief look (--config.training.num_steps=20) or an accelerator (not yet benchmarked).
     The paper's recurrent baselines: --config.model.sequence_model=lstm (or rnn).
 
 paper28: the same on 28 x 28 inverted images (ink 1, background 0), 0.1 to 0.2 seconds per step.
