@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         EVALUATION_MODES,
         FEEDERS,
         LOGGERS,
+        METRICS,
         SCHEDULES,
         SEQUENCE_MODELS,
         SEQUENCE_TYPES,
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "DATA_SOURCES", "ENCODERS", "EVALUATION_MODES", "FEEDERS", "LOGGERS", "SCHEDULES",
-    "SEQUENCE_MODELS", "SEQUENCE_TYPES", "Comparison", "ConfigError", "Option", "Run",
+    "DATA_SOURCES", "ENCODERS", "EVALUATION_MODES", "FEEDERS", "LOGGERS", "METRICS",
+    "SCHEDULES", "SEQUENCE_MODELS", "SEQUENCE_TYPES", "Comparison", "ConfigError", "Option", "Run",
     "WorkdirError", "compare", "declare", "get_config", "load_replicas", "load_run", "train",
     "train_replicas",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import json
 
-from emergent_icl.sweeps.measures import MEASURES
+from emergent_icl.evaluation.measures import MEASURES
 
 
 def finish(job, ends, diverged=(), points=2, started=None):

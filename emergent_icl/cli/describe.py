@@ -16,13 +16,14 @@ from rich.filesize import decimal
 from emergent_icl.cli import console, tables
 from emergent_icl.cli.flags import config_flag
 from emergent_icl.data.task import Task
+from emergent_icl.evaluation.measures import chance
 from emergent_icl.runs import initial, leaks
 from emergent_icl.runs.check import check
 from emergent_icl.runs.progress import duration_text
 from emergent_icl.runs.records import initial_text
-from emergent_icl.sweeps.measures import chance
 from emergent_icl.training import cost, settings
-from emergent_icl.training.step import agendas, resolve_steps_per_call
+from emergent_icl.training.agenda import agendas, resolve_steps_per_call
+from emergent_icl.training.warnings import warnings
 
 _CONFIG = config_flag()
 flags.mark_flag_as_required("config")
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
             console.say(f"warning: {problem}")
         for name, config, task in replicas:
             who = f"{name}: " if name else ""
-            for warning in cost.warnings(config, task):
+            for warning in warnings(config, task):
                 console.say(f"warning: {who}{warning}")
 
 
@@ -80,7 +81,7 @@ def _data_facts(config: ml_collections.ConfigDict, task: Task) -> dict[str, str]
     for mode, kind in task.evaluation.items():
         parts = (
             f"{kind.seq_len - 1} pairs and a query",
-            _chance_text(mode, task), tables.constant_text(kind),
+            _chance_text(mode, task), tables.constant_text(mode, task),
         )  # fmt: skip
         facts[f"evaluation: {mode}"] = ", ".join(filter(None, parts))
     return facts

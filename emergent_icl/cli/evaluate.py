@@ -82,8 +82,8 @@ def _evaluate(run: Run, name: str, path: Path, saves: bool) -> None:
     parts = (config.name, name, f"step {run.step}", said, task.length_note)
     with console.printing():
         tables.print_evaluations(results, ", ".join(filter(None, parts)))
-        for mode, kind in task.evaluation.items():
-            if said := tables.constant_text(kind):
+        for mode in task.evaluation:
+            if said := tables.constant_text(mode, task):
                 console.say(f"Accuracy in {mode}: {said}.")
     write = functools.partial(evaluations.write, path, run, results, name)
     if saves and (differ := console.write(path, write)):

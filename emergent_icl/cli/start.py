@@ -223,7 +223,7 @@ def available_cores() -> int:
 
 def make_deterministic(config: "ml_collections.ConfigDict") -> None:
     """Applies `training.deterministic`; `check` reports malformed configs later."""
-    from emergent_icl.runs.session import DETERMINISTIC_FLAG, deterministic_flag
+    from emergent_icl.training.settings import DETERMINISTIC_FLAG, deterministic_flag
 
     flags, given = os.environ.get("XLA_FLAGS", ""), deterministic_flag()
     with contextlib.suppress(AttributeError):

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from emergent_icl.cli.console import CONSOLE, PLAIN, say
-from emergent_icl.data.sequences.types import SequenceType
+from emergent_icl.config.registry import METRICS
+from emergent_icl.data.task import Task
+from emergent_icl.evaluation.measures import main_measure, visible_constant
 from emergent_icl.evaluation.metrics import Interval
 
 # Kinds of columns; only text wraps.
@@ -18,17 +20,6 @@ NUMBER: dict[str, Any] = {"no_wrap": True, "justify": "right"}
 TEXT: dict[str, Any] = {"overflow": "fold"}
 # Columns where output is not a terminal and COLUMNS is unset, and at least for wrapped text.
 PAGE_WIDTH, LEAST_TEXT = 120, 16
-
-METRICS = {
-    "loss": "loss",
-    "accuracy_closed": "closed accuracy",
-    "accuracy": "accuracy",
-    "predicts_own_label": "predicts the class's own label",
-    "predicts_context": "... a label of the context",
-    "predicts_fewshot": "... a few-shot label",
-    "predicts_common": "... a common class",
-    "predicts_rare": "... a rare class",
-}
 
 
 def print_table(
@@ -95,15 +86,17 @@ def print_columns(
 
 def print_evaluations(evals: Mapping[str, Mapping[str, float | Interval]], title: str) -> None:
     """Prints a row per metric and a column per mode, with intervals if available."""
-    columns = {mode: [cell(metrics[name]) for name in METRICS] for mode, metrics in evals.items()}
-    print_columns(title, list(METRICS.values()), columns, "metric")
+    titles = {name: METRICS.about(name).title or name for name in METRICS}
+    # A stored evaluation may lack a metric that was registered later.
+    columns = {mode: [cell(found.get(name)) for name in titles] for mode, found in evals.items()}
+    print_columns(title, list(titles.values()), columns, "metric")
 
 
-def constant_text(kind: SequenceType) -> str:
+def constant_text(mode: str, task: Task) -> str:
     """Accuracy of a constant prediction where it far exceeds chance; else ''."""
-    if kind.constant is None:
+    if (constant := visible_constant(main_measure(mode, task), task)) is None:
         return ""
-    return f"always predicting the most common label gives {kind.constant:.3f}"
+    return f"always predicting the most common label gives {constant:.3f}"
 
 
 def cell(value: float | Interval | None) -> str:

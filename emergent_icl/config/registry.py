@@ -88,6 +88,13 @@ SEQUENCE_MODELS: Registry = Registry("sequence model", problems=no_problems)
 #   reads_num_steps: rates depend on the number of steps, so runs cannot be extended.
 #   needs_warmup: without warm-up, the rate decreases from the first step.
 SCHEDULES: Registry = Registry("schedule", reads_num_steps=True, needs_warmup=False)
+# evaluation/metrics.py: (Predictions) -> a number for each query [B].
+#   title: in tables; by default, its name.
+#   is_proportion: of queries, with values 0 and 1; otherwise a real number.
+#   is_accuracy: the proportion of correct answers, which has a chance level.
+METRICS: Registry = Registry(
+    "metric", title="", is_proportion=True, is_accuracy=False, less_is_better=False
+)
 # runs/loggers.py: (Opening) -> an object with write(step, {replica: metrics}) and close(failed).
 #   package: required package, with an optional extra of the same name; '' for none.
 #   is_essential: failure ends the run; otherwise it is reported once, and the logger is disabled.

@@ -36,7 +36,7 @@ Scalar = Array | np.number
 
 
 class DeviceBank(NamedTuple):
-    """The examples on each device.
+    """The examples as compiled functions read them, also before they are placed on a device.
 
     `is_random`, bool [classes], marks classes shown as random images; None if there are none.
     """

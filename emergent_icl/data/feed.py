@@ -1,8 +1,8 @@
 """Feeders: sampler -> blocks of steps -> host shard -> training loop.
 
 A batch is a pure function of (seed, step). All feeders yield the same endless batches, int32
-[K, R, B / host_count, S]. Any step can be the first; earlier ones are not replayed. One feeder uses
-tf.data, the other needs no TensorFlow.
+[K, R, B / process_count, S]. Any step can be the first; earlier ones are not replayed. One feeder
+uses tf.data, the other needs no TensorFlow.
 """
 
 import collections
@@ -28,7 +28,7 @@ ELEMENT_STEPS = 64
 # Elements sampled ahead.
 PREFETCH = 2
 
-# Three arrays [steps, R, B / host_count, S]: the leaves of a SequenceBatch.
+# Three arrays [steps, R, B / process_count, S]: the leaves of a SequenceBatch.
 Leaves = list[np.ndarray]
 
 
@@ -44,15 +44,15 @@ class FeedSpec(NamedTuple):
     batch_size: int
     seq_len: int
     steps_per_call: int = 1
-    host_index: int = 0
-    host_count: int = 1
+    process_index: int = 0
+    process_count: int = 1
 
 
 def sample_block(spec: FeedSpec, block: int) -> SequenceBatch:
-    """Samples a block of steps, int32 [BLOCK_STEPS, R, B / host_count, S]."""
+    """Samples a block of steps, int32 [BLOCK_STEPS, R, B / process_count, S]."""
     replicas = []
-    rows = spec.batch_size // spec.host_count
-    mine = slice(spec.host_index * rows, (spec.host_index + 1) * rows)
+    rows = spec.batch_size // spec.process_count
+    mine = slice(spec.process_index * rows, (spec.process_index + 1) * rows)
     for sampler, seed in zip(spec.samplers, spec.seeds, strict=True):
         rng = randomness.generator(seed, "train", block)
         batch = sampler(rng, BLOCK_STEPS * spec.batch_size)
@@ -120,7 +120,7 @@ def _items(leaves: Sequence[np.ndarray], steps_per_call: int) -> Iterator[Sequen
         yield SequenceBatch(*(leaf[first : first + steps_per_call] for leaf in leaves))
 
 
-def resolve_feeder(name: str, kind: str = "image", host_count: int = 1) -> str:
+def resolve_feeder(name: str, kind: str = "image", process_count: int = 1) -> str:
     """Replaces 'auto' by 'tfdata' where it helps and TensorFlow is installed, else by 'python'.
 
     Importing TensorFlow takes 2 seconds and 0.4 GB. On one host, tf.data is no faster than the
@@ -128,7 +128,7 @@ def resolve_feeder(name: str, kind: str = "image", host_count: int = 1) -> str:
     """
     if name != "auto":
         return name
-    if kind != "image" and host_count == 1:
+    if kind != "image" and process_count == 1:
         return "python"
     try:
         is_installed = importlib.util.find_spec("tensorflow") is not None

@@ -18,7 +18,7 @@ from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fewshot_options, fixed_labeling
 from emergent_icl.evaluation.metrics import Judgment, Results, intervals, query_metrics
-from emergent_icl.models.losses import own_labels
+from emergent_icl.models.losses import only_used
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.randomness import sequence_keys
 
@@ -118,7 +118,7 @@ def compile_evaluation(network: Network, materialize: Materialize) -> Compiled:
     ) -> jax.Array:
         embeddings_BSD, _ = network.embed(params, batch_stats, examples, is_training=False)
         logits_BL = network.predict(params, None, embeddings_BSD, labels_BS)
-        return jax.nn.softmax(own_labels(logits_BL, used_labels))
+        return jax.nn.softmax(only_used(logits_BL, used_labels))
 
     return Compiled(network, materialize, *map(jax.jit, (embed, judge, predict)))
 

@@ -1,4 +1,7 @@
-"""Metrics of predictions for queries, and their means over sequences."""
+"""Metrics of predictions for queries, and their means over sequences.
+
+To add a metric, register a function `(Predictions) -> a number for each query [B]`, as below.
+"""
 
 from typing import NamedTuple
 
@@ -6,18 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emergent_icl.config.registry import METRICS
 from emergent_icl.data.bank import Array, Scalar
-from emergent_icl.models.losses import greatest, own_labels, query_loss
+from emergent_icl.models.losses import greatest, only_used, query_loss
 
 Z_95 = 1.959963984540054
-# Metrics that are real numbers; all others are proportions.
-REAL_VALUED = ("loss",)
-# What `query_metrics` returns.
-METRICS = (
-    "loss", "accuracy", "accuracy_closed", "predicts_common", "predicts_rare", "predicts_fewshot",
-    "predicts_own_label", "predicts_context",
-)  # fmt: skip
-
 # Mode and metric of the paper's two curves.
 ICL = ("fewshot_holdout", "accuracy_closed")
 IWL = ("no_support_zipfian", "accuracy")
@@ -31,37 +27,83 @@ class Judgment(NamedTuple):
     is_common: Array  # bool [L], labels of common classes
     is_rare: Array  # bool [L], labels of rare classes
     is_fewshot: Array  # bool [L], labels 0 .. ways-1 of few-shot sequences
-    owners: Array  # int [L], class whose own label it is, held-out classes included; -1: none
+    owners: Array  # int [L], equal for own labels of one class, held-out ones included; -1: none
     # int [], the run uses only this many labels; None for all
     used_labels: Scalar | None = None
+
+
+class Predictions(NamedTuple):
+    """What a model predicts for B queries, and what metrics compare it with."""
+
+    logits: jax.Array  # [B, L], -inf for labels that the run does not use
+    labels: Array  # int [B, S], of the sequences; the last is the query's
+    open: jax.Array  # int [B], the label with the greatest logit
+    closed: jax.Array  # int [B], the valid label with the greatest logit
+    own: Array  # int [B], class of the query, as in `judgment.owners`
+    judgment: Judgment
 
 
 def query_metrics(
     logits_BL: jax.Array, labels_BS: Array, own_B: Array, judgment: Judgment
 ) -> dict[str, jax.Array]:
-    """Every metric of every query, float [B].
+    """Every metric of every query, float [B]; see METRICS and Predictions."""
+    logits_BL = only_used(logits_BL, judgment.used_labels)
+    closed_B = greatest(jnp.where(judgment.is_valid, logits_BL, -jnp.inf))
+    found = Predictions(logits_BL, labels_BS, greatest(logits_BL), closed_B, own_B, judgment)
+    return {name: metric(found).astype(float) for name, metric in METRICS.items()}
 
-    `accuracy` chooses among all labels of the run ("open"), `accuracy_closed` among the valid ones,
-    as in the paper's curve of in-context learning. `predicts_*` state whether the open prediction
-    is a label of that kind. `predicts_own_label` states whether it is the own label of the query's
-    class (which training shows unless the class is held out); `own_B` identifies the class as in
-    `judgment.owners`.
-    """
-    logits_BL, labels = own_labels(logits_BL, judgment.used_labels), labels_BS[:, -1]
-    prediction = greatest(logits_BL)
-    closed = greatest(jnp.where(judgment.is_valid, logits_BL, -jnp.inf))
-    correct = judgment.answers[labels]
-    metrics = {
-        "loss": query_loss(logits_BL, labels_BS),
-        "accuracy": judgment.answers[prediction] == correct,
-        "accuracy_closed": judgment.answers[closed] == correct,
-        "predicts_common": judgment.is_common[prediction],
-        "predicts_rare": judgment.is_rare[prediction],
-        "predicts_fewshot": judgment.is_fewshot[prediction],
-        "predicts_own_label": judgment.owners[prediction] == own_B,
-        "predicts_context": (prediction[:, None] == labels_BS[:, :-1]).any(axis=-1),
-    }
-    return {name: value.astype(float) for name, value in metrics.items()}
+
+@METRICS.register("loss", is_proportion=False, less_is_better=True)
+def loss(found: Predictions) -> jax.Array:
+    """Cross-entropy in nats."""
+    return query_loss(found.logits, found.labels)
+
+
+@METRICS.register("accuracy_closed", title="closed accuracy", is_accuracy=True)
+def accuracy_closed(found: Predictions) -> jax.Array:
+    """Choosing among the valid labels, as in the paper's curve of in-context learning."""
+    return _is_correct(found, found.closed)
+
+
+@METRICS.register("accuracy", is_accuracy=True)
+def accuracy(found: Predictions) -> jax.Array:
+    """Choosing among all labels of the run ("open")."""
+    return _is_correct(found, found.open)
+
+
+def _is_correct(found: Predictions, predicted_B: jax.Array) -> jax.Array:
+    answers = found.judgment.answers
+    return answers[predicted_B] == answers[found.labels[:, -1]]
+
+
+@METRICS.register("predicts_own_label", title="predicts the class's own label")
+def predicts_own_label(found: Predictions) -> jax.Array:
+    """The own label of the query's class, which training shows unless the class is held out."""
+    return found.judgment.owners[found.open] == found.own
+
+
+@METRICS.register("predicts_context", title="... a label of the context")
+def predicts_context(found: Predictions) -> jax.Array:
+    """A label that the context shows."""
+    return (found.open[:, None] == found.labels[:, :-1]).any(axis=-1)
+
+
+@METRICS.register("predicts_fewshot", title="... a few-shot label")
+def predicts_fewshot(found: Predictions) -> jax.Array:
+    """A label of few-shot sequences."""
+    return found.judgment.is_fewshot[found.open]
+
+
+@METRICS.register("predicts_common", title="... a common class")
+def predicts_common(found: Predictions) -> jax.Array:
+    """A label of a common class."""
+    return found.judgment.is_common[found.open]
+
+
+@METRICS.register("predicts_rare", title="... a rare class")
+def predicts_rare(found: Predictions) -> jax.Array:
+    """A label of a rare class."""
+    return found.judgment.is_rare[found.open]
 
 
 class Interval(NamedTuple):
@@ -102,7 +144,8 @@ def proportion(mean: float, count: int) -> Interval:
 def intervals(per_sequence: dict[str, np.ndarray]) -> dict[str, Interval]:
     """The interval of each metric, given its values, float [N]."""
     return {
-        name: interval(values, name not in REAL_VALUED) for name, values in per_sequence.items()
+        name: interval(values, METRICS.about(name).is_proportion)
+        for name, values in per_sequence.items()
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from emergent_icl.data.bank import DeviceBank
 from emergent_icl.data.sequences.classes import SequenceBatch
 from emergent_icl.evaluation.evaluate import Evaluator
-from emergent_icl.models.losses import own_labels
+from emergent_icl.models.losses import only_used
 from emergent_icl.models.network import BatchStats, Params
 from emergent_icl.randomness import sequence_keys
 
@@ -66,7 +66,7 @@ def trace(
         embeddings, _ = network.embed(params, stats, examples, is_training=False)
         logits = network.predict(params, keys, embeddings, batch.labels, at="examples")
         attention = network.attend(params, keys, embeddings, batch.labels)
-        logits = own_labels(logits, drawn.judgment.used_labels)
+        logits = only_used(logits, drawn.judgment.used_labels)
         return examples, jax.nn.softmax(logits, axis=-1), attention
 
     examples, probabilities, attention = jax.device_get(compute(params, batch_stats, bank))

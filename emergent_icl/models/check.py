@@ -20,14 +20,12 @@ def model_problems(
     """Contradictions within `config.model`, or with the examples of a data source."""
     encoder = ENCODERS.about(model.encoder)
     if shape.kind not in encoder.reads:
-        what = f"model.encoder = '{model.encoder}'"
-        if len(encoder.reads) > 1:
-            yield (
-                f"{what} would read the {shape.kind}s of data.source = '{source}' as quantities; "
-                f"use 'embedding'"
-            )
-        else:
-            yield f"{what} needs {encoder.reads[0]}s, not data.source = '{source}'"
+        suitable = [name for name in ENCODERS if shape.kind in ENCODERS.about(name).reads]
+        needed = " or ".join(f"{kind}s" for kind in encoder.reads)
+        yield (
+            f"model.encoder = '{model.encoder}' needs {needed}, "
+            f"not the {shape.kind}s of data.source = '{source}' (possible: {', '.join(suitable)})"
+        )
     yield from encoder.problems(model, shape)
     width = token_width(model.embedding_size, model.tokens)
     if width % 2 and model.positions == "sinusoidal":

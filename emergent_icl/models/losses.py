@@ -7,7 +7,7 @@ import optax
 from emergent_icl.data.bank import Array, Scalar
 
 
-def own_labels(logits: jax.Array, count: Scalar | None) -> jax.Array:
+def only_used(logits: jax.Array, count: Scalar | None) -> jax.Array:
     """Logits [..., L] with -inf for labels from `count` on; unchanged if it is None.
 
     This excludes labels that only other replicas use from loss, gradients, and predictions.

@@ -36,8 +36,7 @@ At = Literal["query", "examples", "tokens"]
 class Parts:
     """The modules of a network, inside a Haiku transform, with a method for each stage.
 
-    Examples -> embeddings -> tokens -> features -> logits. Activations between stages can be
-    inspected and changed.
+    Examples -> embeddings -> tokens -> features -> logits.
     """
 
     def __init__(

@@ -8,10 +8,10 @@ from typing import Any
 
 from matplotlib.colors import to_rgb
 
+from emergent_icl.evaluation.measures import is_share
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Band, Json, Look
 from emergent_icl.plots.sweep_tables import UNKNOWN, diverged_text
-from emergent_icl.sweeps.measures import is_share
 
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 # Of hover text.

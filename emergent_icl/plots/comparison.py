@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from emergent_icl.config.configs import alone, flatten, has, named_overrides, tuples
 from emergent_icl.config.identity import differing_options
 from emergent_icl.data.sources.source import DataUnavailableError
+from emergent_icl.evaluation.measures import is_share, metric_key
 from emergent_icl.evaluation.metrics import proportion
 from emergent_icl.plots import style
 from emergent_icl.plots.learning_curves import learning_curves_figure, levels_of, title_of
@@ -18,7 +19,6 @@ from emergent_icl.runs.open import Run
 from emergent_icl.runs.provenance import citation, config_hash, short
 from emergent_icl.runs.records import Record, is_evaluation, metrics_of
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.sweeps.measures import is_share, metric_key
 from emergent_icl.training.replicas import make_replicas
 
 MEASURES = {"ICL": "icl", "IWL": "iwl", "loss": "loss"}

@@ -9,13 +9,12 @@ from matplotlib.ticker import MaxNLocator
 from ml_collections import ConfigDict
 
 from emergent_icl.data.task import Task
-from emergent_icl.evaluation.metrics import IWL
+from emergent_icl.evaluation.measures import chance, metric_key, visible_constant
 from emergent_icl.plots import style
 from emergent_icl.plots.style import DASHES, LOOKS
 from emergent_icl.runs.provenance import citation
 from emergent_icl.runs.records import read_metrics
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.sweeps.measures import chance, metric_key
 from emergent_icl.training.replicas import make_replicas
 
 Records = Sequence[Mapping[str, Any]]
@@ -57,10 +56,9 @@ def title_of(runs: Sequence[tuple[ConfigDict, Task]]) -> str:
 
 def levels_of(tasks: Sequence[Task]) -> Levels:
     """Chance for ICL and the best constant answer for IWL; None if runs differ."""
-    modes = [task.evaluation.get(IWL[0]) for task in tasks]
     found = {
         "icl": {chance("icl", task) for task in tasks},
-        "iwl": {mode and mode.constant for mode in modes},
+        "iwl": {visible_constant("iwl", task) for task in tasks},
     }
     return {name: levels.pop() if len(levels) == 1 else None for name, levels in found.items()}
 

@@ -1,4 +1,4 @@
-"""What all figures share: colors, creation and saving without a display, durations."""
+"""What all figures share: colors, and how they are made and saved without a display."""
 
 import colorsys
 import textwrap

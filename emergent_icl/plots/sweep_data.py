@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emergent_icl.data.sequences.types import VISIBLE
+from emergent_icl.evaluation.measures import is_accuracy, is_share, is_visible
 from emergent_icl.plots import style
 from emergent_icl.plots.style import DASHES, LOOKS, Look
-from emergent_icl.sweeps.measures import is_accuracy, is_share, sample_of
+from emergent_icl.sweeps.evidence import sample_of
 from emergent_icl.sweeps.statistics import mean_estimate
 
 # A part of results.json.
@@ -132,7 +132,7 @@ def constants(conditions: Mapping[str, Json], measure: str) -> dict[str, float]:
     found = {}
     for name, one in conditions.items():
         constant, chance = (one.get(kind, {}).get(measure) for kind in ("constant", "chance"))
-        if is_number(constant) and constant - (chance or 0.0) > VISIBLE:
+        if is_number(constant) and is_visible(constant, chance):
             found[name] = constant
     return found
 

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from emergent_icl.evaluation.measures import is_share
 from emergent_icl.plots import style, sweep_map
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Json, Look
-from emergent_icl.sweeps.measures import is_share
 
 # Panels of a finding and of the summary: inches, and panels per row.
 PANEL_WIDTH, PANEL_HEIGHT, MAX_COLUMNS = 5.0, 3.3, 3

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from emergent_icl.evaluation.measures import is_share
 from emergent_icl.plots import style
 from emergent_icl.plots import sweep_data as data
 from emergent_icl.plots.sweep_data import Json
-from emergent_icl.sweeps.measures import is_share
 
 # Perceptually uniform, and readable in gray.
 COLORS = colormaps["viridis"]

@@ -165,8 +165,8 @@ class Run(NamedTuple):
         Args:
           examples: B sequences of S examples, the query last: float images [B, S, H, W] or
             [B, S, H, W, 1] in [0, 1] up to noise; float vectors [B, S, D]; or integers [B, S].
-          labels: context labels, integers in [0, L), [B, S - 1]; or [B, S], where the query's
-            label is ignored.
+          labels: context labels that the run uses, integers >= 0, [B, S - 1]; or [B, S], where the
+            query's label is ignored.
 
         Returns:
           float32 [B, L]; each row sums to 1. Example dropout is off.

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import signal
 import threading
 import warnings
@@ -18,17 +17,7 @@ from emergent_icl.runs import train as loop
 from emergent_icl.runs.open import Run, load_replicas, load_run
 from emergent_icl.runs.records import SILENT, Display
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.training.settings import device_count
-
-# Must be in XLA_FLAGS before JAX initializes its devices.
-DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops"
-
-
-def deterministic_flag() -> bool | None:
-    """The value of DETERMINISTIC_FLAG in XLA_FLAGS; None if it is not there."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    given = re.findall(rf"{DETERMINISTIC_FLAG}(?:=(\S*))?(?!\S)", flags)
-    return given[-1].lower() not in ("false", "0") if given else None
+from emergent_icl.training.settings import DETERMINISTIC_FLAG, deterministic_flag, device_count
 
 
 def train(config: ConfigDict, workdir: str | os.PathLike[str], display: Display = SILENT) -> Run:

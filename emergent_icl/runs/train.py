@@ -24,8 +24,9 @@ from emergent_icl.runs.recorded_data import check_data, record_data
 from emergent_icl.runs.records import SILENT, Display, MetricsWriter, Record
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.training import devices, settings
+from emergent_icl.training.agenda import agendas
 from emergent_icl.training.build import Experiment, build
-from emergent_icl.training.step import Step, agendas, make_step
+from emergent_icl.training.step import Step, make_step
 from emergent_icl.training.update import TrainState
 
 
@@ -189,8 +190,8 @@ def _loop(
     # The initial state may also be evaluated and saved.
     is_new = first == 0 and not tracker.is_resumed
     there = _unfinished_lines(workdir, first, last)
-    is_due = there is not None or (is_new and (evaluations.has(0) or saves.has(0)))
-    begin = first if is_due else first + steps_per_call
+    repeats_first = there is not None or (is_new and (evaluations.has(0) or saves.has(0)))
+    begin = first if repeats_first else first + steps_per_call
     evaluators, votes = experiment.evaluators(), processes.stop_votes(stop_requested)
     results, state = dict[str, Results](), step.layout.place(start)
     if signal_number := next(votes):
@@ -204,14 +205,14 @@ def _loop(
                 state, metrics = step.call(state, next(feed))
                 tracker.add(done - steps_per_call, metrics)
                 display.advanced(done)
-            at_end = done == last
+            at_end, is_saved = done == last, done == first > 0
             lines = _lines(config, tracker, done, (done == first and there) or {})
-            if is_due := evaluations.has(done) or at_end:
+            if evaluates := evaluations.has(done) or at_end:
                 results = _evaluate(evaluators, step, state, tracker, done)
-            _write(lines, results if is_due else {}, done, writer, display)
+            _write(lines, results if evaluates else {}, done, writer, display)
 
             signal_number = next(votes)
-            if not done == first > 0 and (saves.has(done) or at_end or signal_number):
+            if not is_saved and (saves.has(done) or at_end or signal_number):
                 _save(store, writer, step, state, tracker, done)
             for diverged in tracker.newly_diverged():
                 display.diverged(*diverged)

@@ -11,8 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from emergent_icl.evaluation.measures import is_accuracy
 from emergent_icl.sweeps import statistics
-from emergent_icl.sweeps.measures import Evidence, is_accuracy
+from emergent_icl.sweeps.evidence import Evidence
 from emergent_icl.sweeps.statistics import LEVEL, Correlation, Estimate
 from emergent_icl.sweeps.verdicts import (
     ALPHA,

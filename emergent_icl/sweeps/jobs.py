@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from emergent_icl.config.configs import flatten, is_resumable, with_options
+from emergent_icl.evaluation.measures import more_is_better
 from emergent_icl.runs.initial import check_sources
 from emergent_icl.runs.records import last_step
 from emergent_icl.runs.summaries import has_diverged
 from emergent_icl.runs.workdir import Workdir, WorkdirError, check_nothing_foreign
-from emergent_icl.sweeps.measures import MeasuredRun, more_is_better, read_runs
+from emergent_icl.sweeps.evidence import MeasuredRun, read_runs
 from emergent_icl.sweeps.search import Search, draw_name
 from emergent_icl.sweeps.spec import SEEDED, Condition, Sweep
 

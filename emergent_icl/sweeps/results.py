@@ -10,11 +10,12 @@ from typing import Any
 
 from emergent_icl.config.configs import flatten
 from emergent_icl.data.task import Task, make_task
+from emergent_icl.evaluation import measures
+from emergent_icl.evaluation.measures import MEASURES
 from emergent_icl.runs.records import PACKAGES, processor, versions
-from emergent_icl.sweeps import measures
 from emergent_icl.sweeps.claims import Claim
+from emergent_icl.sweeps.evidence import Evidence, MeasuredRun, read_runs
 from emergent_icl.sweeps.jobs import Job, chosen_draw, config_key, draws, make_jobs
-from emergent_icl.sweeps.measures import MEASURES, Evidence, MeasuredRun, read_runs
 from emergent_icl.sweeps.recorded_data import check_same_data
 from emergent_icl.sweeps.spec import Condition, Sweep
 from emergent_icl.sweeps.verdicts import Readings, judge_family

@@ -12,10 +12,10 @@ from emergent_icl.config.check import ConfigError
 from emergent_icl.config.configs import NAME_RULE, is_name, tuples, with_options
 from emergent_icl.config.files import FileError, call_file
 from emergent_icl.config.rules import integer, number
+from emergent_icl.evaluation.measures import evaluation_mode, measure_problem
 from emergent_icl.runs import leaks
 from emergent_icl.runs.check import check
 from emergent_icl.sweeps.claims import Claim
-from emergent_icl.sweeps.measures import evaluation_mode, measure_problem
 from emergent_icl.sweeps.search import FIRST_TUNING_SEED, draw_name
 from emergent_icl.sweeps.search import Search as Search
 from emergent_icl.sweeps.verdicts import Check, Rule

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 from emergent_icl.evaluation.metrics import Interval
-from emergent_icl.sweeps.measures import Evidence
+from emergent_icl.sweeps.evidence import Evidence
 from emergent_icl.sweeps.statistics import LEVEL, Estimate, holm
 
 ALPHA = 0.05

@@ -46,7 +46,7 @@ class Experiment(NamedTuple):
         return jax.jit(lambda seed: init_state(self.network, self.optimizer, seed, *inputs))
 
     def arrays(self) -> DeviceBank:
-        """The bank as host arrays."""
+        """The bank, on the host, as a step and an evaluation read it."""
         if not self.config.data.random_rare_images:
             return DeviceBank(self.bank.examples)
         space = self.task.space

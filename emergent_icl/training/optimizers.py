@@ -30,7 +30,7 @@ class Hyper(NamedTuple):
     learning_rate: Scalar  # peak of the schedule
     warmup_steps: Scalar  # of the linear warm-up
     weight_decay: Scalar  # decoupled
-    noise_scale: Scalar  # standard deviation of pixel noise
+    noise_scale: Scalar  # see data.noise_scale
     # int []: number of labels in use, others are masked; None: all
     used_labels: Scalar | None = None
 
@@ -45,10 +45,6 @@ def hyper_from_config(config: ConfigDict, used_labels: int | None = None) -> Hyp
         number(config.data.noise_scale),
         None if used_labels is None else np.int32(used_labels),
     )
-
-
-# (update number, from 1; hyper; total number of updates) -> learning rate
-Schedule = Callable[[jax.Array, Hyper, int], Array]
 
 
 @SCHEDULES.register("paper", reads_num_steps=False, needs_warmup=True)

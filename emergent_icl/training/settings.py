@@ -6,6 +6,7 @@ import importlib.metadata
 import itertools
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,8 @@ PINNED = {
 }
 # Names the GPUs that a process may use.
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+# Must be in XLA_FLAGS before JAX initializes its devices.
+DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops"
 
 
 class SettingError(RuntimeError):
@@ -86,3 +89,10 @@ def visible_gpus() -> list[str]:
         # CUDA stops reading at the first invalid one; '-1' hides all.
         return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
     return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+def deterministic_flag() -> bool | None:
+    """The value of DETERMINISTIC_FLAG in XLA_FLAGS; None if it is not there."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    given = re.findall(rf"{DETERMINISTIC_FLAG}(?:=(\S*))?(?!\S)", flags)
+    return given[-1].lower() not in ("false", "0") if given else None

@@ -10,7 +10,7 @@ import optax
 from emergent_icl.data.bank import Array, DeviceBank, Scalar
 from emergent_icl.data.materialize import Materialize
 from emergent_icl.data.sequences.classes import SequenceBatch
-from emergent_icl.models.losses import greatest, interim_loss, own_labels, query_loss
+from emergent_icl.models.losses import greatest, interim_loss, only_used, query_loss
 from emergent_icl.models.network import BatchStats, Network, Params
 from emergent_icl.models.normalization import MeanOverDevices, one_device
 from emergent_icl.randomness import sequence_keys
@@ -18,7 +18,7 @@ from emergent_icl.training.optimizers import Hyper, Optimizer
 
 
 class TrainState(NamedTuple):
-    """Everything that training changes, of one replica unless stated otherwise."""
+    """Everything that a checkpoint restores, of one replica unless stated otherwise."""
 
     step: Array  # int32 [], completed updates
     key: Array  # uint32 [2]; constant, steps are folded into it
@@ -86,8 +86,8 @@ def make_update(
     def update(
         state: TrainState, hyper: Hyper, bank: DeviceBank, batch: SequenceBatch
     ) -> tuple[TrainState, Metrics]:
-        places = rows(batch.labels.shape[0])
-        keys = sequence_keys(jax.random.fold_in(state.key, state.step), places)
+        rows_B = rows(batch.labels.shape[0])
+        keys = sequence_keys(jax.random.fold_in(state.key, state.step), rows_B)
         examples = materialize(bank, batch.class_ids, batch.exemplar_ids, keys, hyper.noise_scale)
         (loss, (batch_stats, logits_BL)), gradients = loss_and_gradients(
             state.params, state.batch_stats, keys, examples, batch.labels, hyper.used_labels
@@ -143,7 +143,7 @@ def _make_loss(network: Network, interim_weight: float) -> Callable[..., Any]:
         used_labels: Scalar | None,
     ) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
         logits, stats = network.apply(params, batch_stats, keys, examples, labels_BS, True, at)
-        logits = own_labels(logits, used_labels)
+        logits = only_used(logits, used_labels)
         if interim_weight:
             loss_B = interim_loss(logits, labels_BS, interim_weight)
             return loss_B.mean(), (stats, logits[:, -1])

@@ -11,7 +11,7 @@ from launching import PATIENCE, launch, start, wait_for
 from emergent_icl.runs.records import Display, last_step, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.sweeps.measures import read_runs
+from emergent_icl.sweeps.evidence import read_runs
 from emergent_icl.sweeps.registration import FILE, read, register
 
 SIZES = ("compute_seconds", "machine")

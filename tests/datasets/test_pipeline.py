@@ -46,7 +46,7 @@ def test_auto_uses_tensorflow_only_where_it_is_installed_and_helps(monkeypatch):
     found = {"image": "tfdata", "vector": "python", "integer": "python"}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     assert {kind: resolve_feeder("auto", kind) for kind in found} == found
-    assert resolve_feeder("auto", "vector", host_count=2) == "tfdata"
+    assert resolve_feeder("auto", "vector", process_count=2) == "tfdata"
     assert resolve_feeder("tfdata", "vector") == "tfdata"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert {resolve_feeder("auto", kind, 2) for kind in found} == {"python"}
@@ -68,7 +68,7 @@ def test_grouping_steps_into_calls_does_not_change_them():
 
 def test_hosts_divide_the_global_batch_into_contiguous_rows():
     whole = take("python", spec(), 0, 3)
-    shares = [take("python", spec(host_index=i, host_count=2), 0, 3) for i in range(2)]
+    shares = [take("python", spec(process_index=i, process_count=2), 0, 3) for i in range(2)]
     assert shares[0].labels.shape == (3, 1, 1, 4, 9)
     assert_same(
         whole, SequenceBatch(*(np.concatenate(s, axis=3) for s in zip(*shares, strict=True)))

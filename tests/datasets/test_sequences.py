@@ -115,13 +115,13 @@ def test_contexts_of_64_pairs_reuse_exemplars_evenly(name):
 
 
 @pytest.mark.parametrize("name", list(SEQUENCE_TYPES))
-@pytest.mark.parametrize("host_count", [2, 4])
-def test_batches_do_not_depend_on_the_number_of_hosts(name, host_count):
+@pytest.mark.parametrize("process_count", [2, 4])
+def test_batches_do_not_depend_on_the_number_of_processes(name, process_count):
     kind, _ = draw(name, 1)
     spec = FeedSpec((kind.sample,), (3,), batch_size=8, seq_len=kind.seq_len)
     shares = [
-        sample_block(spec._replace(host_index=i, host_count=host_count), 1)
-        for i in range(host_count)
+        sample_block(spec._replace(process_index=i, process_count=process_count), 1)
+        for i in range(process_count)
     ]
     whole = SequenceBatch(*(np.concatenate(rows, axis=2) for rows in zip(*shares, strict=True)))
     for ours, theirs in zip(sample_block(spec, 1), whole, strict=True):

@@ -22,7 +22,7 @@ from emergent_icl.data.sequences.split import (
 from emergent_icl.presets import omniglot
 from emergent_icl.runs.check import check
 from emergent_icl.runs.workdir import Workdir, WorkdirError
-from emergent_icl.training import cost
+from emergent_icl.training.warnings import warnings
 
 LISTS = dict.fromkeys(ROLES, ())
 
@@ -120,7 +120,7 @@ def test_groups_prevent_leakage_between_rotations(tmp_path):
     split, both = shared()
     assert not both
     assert split.num_holdout_groups == 5
-    (warning,) = (w for w in cost.warnings(config, check(config)[0].task) if "holdout" in w)
+    (warning,) = (w for w in warnings(config, check(config)[0].task) if "holdout" in w)
     assert "20 holdout classes, of 5 groups ('character')" in warning
 
 

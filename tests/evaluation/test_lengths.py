@@ -13,8 +13,8 @@ from emergent_icl.data.task import fewshot_options, make_task
 from emergent_icl.plots.learning_curves import draw
 from emergent_icl.runs.check import check
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.training.cost import warnings
 from emergent_icl.training.replicas import make_replicas
+from emergent_icl.training.warnings import warnings
 
 PAPERS = ("omniglot", "omniglot_augmented", "omniglot_identical")
 

@@ -9,8 +9,8 @@ import pytest
 from emergent_icl import findings as files
 from emergent_icl.config.configs import flatten, with_options
 from emergent_icl.data.task import make_task
+from emergent_icl.sweeps.evidence import Evidence, MeasuredRun
 from emergent_icl.sweeps.jobs import make_jobs
-from emergent_icl.sweeps.measures import Evidence, MeasuredRun
 from emergent_icl.sweeps.spec import load_sweep
 from emergent_icl.sweeps.verdicts import judge
 

@@ -43,8 +43,8 @@ from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.results import collect
 from emergent_icl.sweeps.spec import load_sweep
 from emergent_icl.training import devices
+from emergent_icl.training.agenda import resolve_steps_per_call
 from emergent_icl.training.optimizers import hyper_from_config, make_optimizer
-from emergent_icl.training.step import resolve_steps_per_call
 from emergent_icl.training.update import init_state, make_update
 
 ROOT = Path(__file__).parent.parent.parent
@@ -200,7 +200,7 @@ def step_text(name):
     update = make_update(
         network, optimizer, materialize, weight, layout.mean_of_gradients, layout.rows
     )
-    steps, size = resolve_steps_per_call(config, backend="cpu"), config.training.batch_size
+    steps, size = resolve_steps_per_call(config), config.training.batch_size
     channels = (1,) if shape.kind == "image" else ()
     kind = jnp.int32 if shape.kind == "integer" else jnp.float32
     lead = (1, task.training.seq_len)

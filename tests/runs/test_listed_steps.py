@@ -16,8 +16,8 @@ from emergent_icl.runs.open import load_run
 from emergent_icl.runs.records import Display, read_metrics
 from emergent_icl.runs.train import Interrupted, train
 from emergent_icl.runs.workdir import Workdir
-from emergent_icl.training.cost import warnings
-from emergent_icl.training.step import agendas, resolve_steps_per_call
+from emergent_icl.training.agenda import agendas, resolve_steps_per_call
+from emergent_icl.training.warnings import warnings
 
 pytestmark = pytest.mark.usefixtures("quick_runs")
 
@@ -115,8 +115,8 @@ def test_invalid_steps_are_refused(option, at, problem):
 def test_listed_steps_limit_the_steps_per_call_and_log_spaced_ones_do_not():
     plain = {"training.steps_per_call": None, "training.log_every": 10, "checkpoints.at": ()}
     spaced = config(**plain, evaluation__at=("log:5",))
-    assert resolve_steps_per_call(spaced, backend="cpu") == 10
-    assert resolve_steps_per_call(config(**plain, evaluation__at=(4,)), backend="cpu") == 2
+    assert resolve_steps_per_call(spaced) == 10
+    assert resolve_steps_per_call(config(**plain, evaluation__at=(4,))) == 2
 
 
 def test_the_initial_state_and_listed_steps_are_evaluated_and_saved(straight):

@@ -16,7 +16,7 @@ from emergent_icl.runs.progress import NonFiniteLossError, utc_now
 from emergent_icl.runs.records import Display, MetricsWriter, read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import Workdir, WorkdirError
-from emergent_icl.sweeps.measures import read_runs
+from emergent_icl.sweeps.evidence import read_runs
 from emergent_icl.training import devices
 from emergent_icl.training.update import TrainState
 

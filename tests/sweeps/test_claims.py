@@ -16,7 +16,7 @@ from emergent_icl.sweeps.claims import (
     Trend,
     Within,
 )
-from emergent_icl.sweeps.measures import Evidence, MeasuredRun
+from emergent_icl.sweeps.evidence import Evidence, MeasuredRun
 from emergent_icl.sweeps.statistics import Sample, mean_estimate
 from emergent_icl.sweeps.verdicts import judge, judge_family
 

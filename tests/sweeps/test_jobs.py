@@ -13,8 +13,8 @@ from emergent_icl.runs.progress import NonFiniteLossError
 from emergent_icl.runs.records import read_metrics
 from emergent_icl.runs.train import train
 from emergent_icl.runs.workdir import WorkdirError
+from emergent_icl.sweeps.evidence import read_runs
 from emergent_icl.sweeps.jobs import chosen_draw, distinct, draws, make_jobs
-from emergent_icl.sweeps.measures import read_runs
 from emergent_icl.sweeps.spec import SweepError
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")

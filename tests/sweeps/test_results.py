@@ -9,9 +9,9 @@ import tiny_sweep
 from finished_runs import Ends, finish
 
 from emergent_icl.data.task import make_task
+from emergent_icl.evaluation.measures import best_constant, chance
 from emergent_icl.presets import omniglot_augmented
 from emergent_icl.sweeps.jobs import make_jobs
-from emergent_icl.sweeps.measures import best_constant, chance
 from emergent_icl.sweeps.results import collect, results_text
 
 PLAIN, SEARCHED = tiny_sweep.get_sweep(), tiny_sweep.get_sweep("searched")

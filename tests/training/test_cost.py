@@ -1,5 +1,6 @@
 """What a config costs, and what it is warned of."""
 
+import os
 import re
 
 import jax
@@ -15,6 +16,7 @@ from emergent_icl.runs.check import check
 from emergent_icl.training import cost as costs
 from emergent_icl.training.build import build
 from emergent_icl.training.cost import count_flops
+from emergent_icl.training.warnings import warnings
 
 
 def cost_of(config, measure=False):
@@ -94,20 +96,20 @@ def test_each_warning_can_be_triggered(path, monkeypatch):
     value, text = WARNINGS[path]
 
     # A machine with 16 GiB.
-    monkeypatch.setattr(costs.os, "sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**22}.get)
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**22}.get)
 
-    def warnings(**options):
+    def found(**options):
         config = glyphs.get_config("demo").unlock()
         config.data.inverted = True
         config.update_from_flattened_dict(options)
         check(config)
-        return costs.warnings(config, make_task(config))
+        return warnings(config, make_task(config))
 
-    assert warnings() == []
+    assert found() == []
     options = (
         {f"{path}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {path: value}
     )
-    assert any(text in warning for warning in warnings(**options))
+    assert any(text in warning for warning in found(**options))
 
 
 @pytest.mark.parametrize(
@@ -117,17 +119,17 @@ def test_each_warning_can_be_triggered(path, monkeypatch):
 def test_optimizers_that_scale_whole_arrays_give_a_warning(name, scales):
     options = {"training.optimizer.name": name, "training.optimizer.max_grad_norm": 0.5}
     config = with_options(omniglot.get_config("small"), options)
-    found = costs.warnings(config, make_task(config))
+    found = warnings(config, make_task(config))
     assert sum("scales each array as a whole" in warning for warning in found) == scales
 
 
 def test_the_holdout_warning_counts_characters_not_variants():
     config = omniglot_augmented.get_config("small").unlock()
     config.data.split.num_holdout = 80
-    (warning,) = costs.warnings(config, make_task(config))
+    (warning,) = warnings(config, make_task(config))
     assert "80 holdout classes, variants of 10 characters" in warning
     config.data.split.num_holdout = 160
-    assert costs.warnings(config, make_task(config)) == []
+    assert warnings(config, make_task(config)) == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_the_holdout_warning_counts_characters_not_variants():
 def test_modes_that_can_show_nothing_give_a_warning(options, said):
     config = with_options(omniglot.get_config("small"), options)
     check(config)
-    found = costs.warnings(config, make_task(config))
+    found = warnings(config, make_task(config))
     if said:
         assert any(re.search(said, one) for one in found), found
     else:
@@ -185,16 +187,16 @@ def test_the_timed_step_is_that_of_a_run(monkeypatch):
 
 def test_thin_strokes_on_a_background_of_ones_give_a_warning():
     config = omniglot.get_config("small").unlock()
-    assert costs.warnings(config, make_task(config)) == []
+    assert warnings(config, make_task(config)) == []
     config.data.inverted = False
-    (warning,) = costs.warnings(config, make_task(config))
+    (warning,) = warnings(config, make_task(config))
     assert "hardly sees Omniglot's thin strokes" in warning
 
 
 def test_classes_that_are_hardly_shown_give_a_warning():
     config = omniglot_augmented.get_config("small").unlock()
     config.data.sequences.zipf_exponent = 3.0
-    found = costs.warnings(config, make_task(config))
+    found = warnings(config, make_task(config))
     (warning,) = [text for text in found if "rarest class" in text]
     # 10,000 steps x 32 sequences x 9 examples; weight 12,800^-3 over the zeta-like sum.
     share = 12_800.0**-3 / np.sum(np.arange(1, 12_801, dtype=float) ** -3)
@@ -220,14 +222,14 @@ def test_classes_that_are_hardly_shown_give_a_warning():
 def test_few_shot_labels_that_training_does_not_show_give_a_warning(options, expected):
     whole = {"data.split.num_rare": 1500, "data.split.num_common": 20, "data.split.num_holdout": 80}
     config = with_options(omniglot.get_config("small"), {**whole, **options})
-    every = costs.warnings(config, make_task(config))
+    every = warnings(config, make_task(config))
     found = [one for one in every if "requires labels" in one]
     assert len(found) == bool(expected)
     assert all(expected in one for one in found)
 
 
 def test_holdout_integers_give_a_warning(config):
-    found = costs.warnings(config, make_task(config))
+    found = warnings(config, make_task(config))
     assert any("never trained" in warning for warning in found)
 
 

@@ -150,7 +150,7 @@ class ClassSpace:
         return np.select(is_role, ["rare", "common"], "holdout")
 
     def answers(self, labeling: str) -> np.ndarray:
-        """Maps labels to the classes that own them, under a fixed labeling; int [num_labels]."""
+        """Equal numbers for labels of the same class, under a fixed labeling; int [num_labels]."""
         labels = np.arange(self.num_labels(labeling))
         if labeling != "ordered":
             return labels

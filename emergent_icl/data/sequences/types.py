@@ -18,9 +18,6 @@ Sampler = Callable[[np.random.Generator, int], SequenceBatch]
 # (generator, batch size) -> places of classes, int [B, S]
 DrawPlaces = Callable[[np.random.Generator, int], np.ndarray]
 
-# Smaller differences between accuracies are not reported.
-VISIBLE = 0.02
-
 
 class SequenceType(NamedTuple):
     """A distribution of sequences, and how predictions for their queries are judged.
@@ -54,13 +51,6 @@ class SequenceType(NamedTuple):
     is_fewshot: bool = False
     follows_zipf: bool = False
     best_constant: float | None = None
-
-    @property
-    def constant(self) -> float | None:
-        """`best_constant` if it is visibly above guessing among the valid labels, else None."""
-        chance = 1 / len(np.unique(self.answers[self.valid_labels]))
-        is_visible = self.best_constant is not None and self.best_constant > chance + VISIBLE
-        return self.best_constant if is_visible else None
 
 
 @dataclasses.dataclass(frozen=True)

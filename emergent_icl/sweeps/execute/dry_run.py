@@ -24,8 +24,8 @@ from emergent_icl.sweeps.execute import loop
 from emergent_icl.sweeps.execute.local import machine_slots
 from emergent_icl.sweeps.jobs import Job, distinct, make_jobs
 from emergent_icl.sweeps.spec import Sweep
+from emergent_icl.training.agenda import MOST_STEPS_ON_CPU
 from emergent_icl.training.settings import visible_gpus
-from emergent_icl.training.step import MOST_STEPS_ON_CPU
 
 FILE = "dry_run.json"
 # A first command makes some calls and saves; a second one resumes, makes the rest, and evaluates.
