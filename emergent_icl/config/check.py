@@ -23,16 +23,20 @@ class ConfigError(ValueError):
         super().__init__("\n  ".join([f"The config has {count}:", *problems]))
 
 
+# Options that select an entry of a registry, whose own options are in a section of its name.
+_SELECTORS = ("data.source", "data.sequences.type", "model.encoder", "model.sequence_model")
+
+
 def option_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     """Yields a message for each option that is missing, out of range, mistyped, or unknown."""
     options, flat = known(), flatten(config.to_dict())
-    # Options of an extension are required only if its data are used.
-    source = f"data.{flat.get('data.source')}."
+    # Options of an extension are required only where it is used.
+    used = tuple(f"{path.split('.')[0]}.{flat.get(path)}." for path in _SELECTORS)
     for path, option in options.items():
         section, name = place(config, path)
         value, rule = (section or {}).get(name, _MISSING), option.rule
         if value is _MISSING:
-            if path not in EXTENSIONS or path.startswith(source):
+            if path not in EXTENSIONS or path.startswith(used):
                 yield f"{path} is missing"
         elif isinstance(value, int) and abs(value) > LARGEST:
             yield f"{path} = {value!r} must be {rule.text}, and at most {LARGEST}"

@@ -260,8 +260,8 @@ EXTENSIONS: dict[str, Option] = {}
 def declare(path: str, option: Option) -> None:
     """Adds an option of an extension, which is checked like all others; see docs/extending.md.
 
-    Options of a data source, 'data.SOURCE.NAME', are required if that source is used. Raises
-    ValueError if the option exists.
+    Options of a data source or sequence type, 'data.ENTRY.NAME', and of an encoder or sequence
+    model, 'model.ENTRY.NAME', are required if it is used. Raises ValueError if the option exists.
     """
     if path in known():
         raise ValueError(f"option '{path}' is already declared")

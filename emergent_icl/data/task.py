@@ -99,7 +99,7 @@ def training_type(config: ml_collections.ConfigDict, space: ClassSpace) -> Seque
     """
     sequences = config.data.sequences
     fewshot = FewshotOptions(**_fields(FewshotOptions, sequences))
-    options = SequenceOptions(**_fields(SequenceOptions, sequences), fewshot=fewshot)
+    options = _sequence_options(config, fewshot)
     kind = SEQUENCE_TYPES[sequences.type](space, options)
     if kind.seq_len != sequences.seq_len:
         raise ValueError(
@@ -157,8 +157,9 @@ def evaluation_type(
     ValueError if the mode cannot be drawn, or a derived length does not fit.
     """
     sequences, fewshot = config.data.sequences, fewshot_options(config)
-    options = SequenceOptions(**_fields(SequenceOptions, sequences), fewshot=fewshot)
+    options = _sequence_options(config, fewshot)
     options = dataclasses.replace(options, labeling=fixed_labeling(config))
+    # Twice: the role, on which the exemplars depend, is known only then.
     kind = EVALUATION_MODES[mode](space, options)
     kind = EVALUATION_MODES[mode](evaluated_space(config, space, kind.role), options)
     pairs = sequences.seq_len - 1
@@ -171,6 +172,13 @@ def evaluation_type(
             f"evaluation.shots, evaluation.ways, or a seq_len of {nearest}"
         )
     return kind
+
+
+def _sequence_options(
+    config: ml_collections.ConfigDict, fewshot: FewshotOptions
+) -> SequenceOptions:
+    own = _fields(SequenceOptions, config.data.sequences)
+    return SequenceOptions(**own, fewshot=fewshot, data=config.data)
 
 
 def _fields(kind: type, section: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import numpy as np
 from emergent_icl import randomness
 from emergent_icl.data.bank import Array, DeviceBank, Scalar
 from emergent_icl.data.materialize import Materialize, is_stochastic
-from emergent_icl.data.sequences.burstiness import draw_sample
 from emergent_icl.data.sequences.classes import SequenceBatch
+from emergent_icl.data.sequences.samples import draw_sample
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fewshot_options, fixed_labeling
 from emergent_icl.evaluation.metrics import Judgment, Results, intervals, query_metrics

@@ -10,12 +10,9 @@ from matplotlib.figure import Figure
 
 from emergent_icl import randomness
 from emergent_icl.data.bank import DeviceBank
-from emergent_icl.data.sequences.burstiness import (
-    SequenceStatistics,
-    draw_sample,
-    sequence_statistics,
-)
+from emergent_icl.data.sequences.burstiness import SequenceStatistics, sequence_statistics
 from emergent_icl.data.sequences.classes import SequenceBatch
+from emergent_icl.data.sequences.samples import draw_sample
 from emergent_icl.data.sequences.types import SequenceType
 from emergent_icl.data.task import Task, fixed_labeling
 from emergent_icl.evaluation.evaluate import make_judgment

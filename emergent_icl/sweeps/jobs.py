@@ -34,7 +34,8 @@ _REPLICAS = "training.replica_overrides"
 # Runs record the first, and choose the second, which only affects rounding.
 _CHOSEN_BY_RUNS = ("training.initial.checksum", "training.steps_per_call")
 
-# Key of a config -> the folders of its runs, each with its seeds, or with its draws.
+# Key of a config -> the folders of its runs, each with its seeds, or with its draws. `make_jobs`
+# adds to it condition by condition, so that a later condition reuses folders of earlier ones.
 _Folders = defaultdict[str, list[tuple[Workdir, list[int]]]]
 
 
@@ -286,7 +287,7 @@ def _complete_folders(root: Path) -> _Folders:
                 for replica in config.training.replica_overrides:
                     folders[_draw_key(config, replica)].append((workdir, _draws_of(config)))
             else:
-                own = {*(*config.training.replica_overrides, {})[0]} - {"name"}
+                own = {*next(iter(config.training.replica_overrides), {})} - {"name"}
                 folders[_shared_key(config, own)].append((workdir, _seeds_of(config)))
     return folders
 

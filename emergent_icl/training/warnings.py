@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from emergent_icl.config.registry import DATA_SOURCES, ENCODERS, SCHEDULES
 from emergent_icl.data.materialize import is_stochastic
-from emergent_icl.data.sequences.burstiness import draw_sample
 from emergent_icl.data.sequences.classes import zipf_weights
+from emergent_icl.data.sequences.samples import draw_sample
 from emergent_icl.data.task import Task
 from emergent_icl.evaluation.metrics import ICL, IWL, Z_95
 from emergent_icl.models.tokens import num_tokens

@@ -6,12 +6,13 @@ import pytest
 from rich.console import Console
 
 from emergent_icl.cli import console, tables
+from emergent_icl.config.registry import METRICS
 from emergent_icl.evaluation.metrics import Interval
 
 LONG = "fewshot_holdout, 8 pairs and a query, closed chance 1 / 2, a_word_that_is_longer_than_any"
 FACTS = {"evaluation: no_support_zipfian": LONG, "data": "glyphs: 40 classes", "all": "1,234,567"}
 EVALUATIONS = {
-    mode: {name: Interval(0.5, 0.4321, 0.6789) for name in tables.METRICS}
+    mode: {name: Interval(0.5, 0.4321, 0.6789) for name in METRICS}
     for mode in ("fewshot_holdout", "no_support_zipfian", "flip")
 }
 VERDICTS = [
@@ -39,7 +40,13 @@ PRINTED = {
     "facts": (lambda: tables.print_facts("Data", FACTS), [*FACTS, *FACTS.values()]),
     "evaluations": (
         lambda: tables.print_evaluations(EVALUATIONS, "step 40"),
-        [*tables.METRICS.values(), *EVALUATIONS, "0.500 [0.432, 0.679]"],
+        [
+            "predicts the class's own label",
+            "closed accuracy",
+            "loss",
+            *EVALUATIONS,
+            "0.500 [0.432, 0.679]",
+        ],
     ),
     "verdicts": (print_verdicts, [cell for row in VERDICTS for cell in row]),
     "status": (print_status, list(STATUS[0])),

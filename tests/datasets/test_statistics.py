@@ -11,16 +11,15 @@ from hypothesis.extra import numpy as hnp
 
 from emergent_icl.config.registry import EVALUATION_MODES
 from emergent_icl.data.sequences.burstiness import (
-    BLOCK_SEQUENCES,
     binned_frequency,
     count_distinct,
     count_most_frequent,
     count_support,
-    draw_sample,
     mean,
     sequence_statistics,
 )
 from emergent_icl.data.sequences.classes import SequenceBatch
+from emergent_icl.data.sequences.samples import BLOCK_SEQUENCES, draw_sample
 from emergent_icl.data.sequences.types import SequenceOptions
 
 ids = hnp.arrays(

@@ -1,19 +1,13 @@
 """Statistics of sequences: burstiness, repeats, and class frequencies."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from emergent_icl import randomness
 from emergent_icl.data.sequences.classes import SequenceBatch
-from emergent_icl.data.sequences.types import Sampler
 
 # Value -> its fraction of the sequences, in (0, 1].
 Distribution = dict[int, float]
-
-# Sequences per draw; another value would change the sample of a seed.
-BLOCK_SEQUENCES = 1000
 
 
 class SequenceStatistics(NamedTuple):
@@ -84,18 +78,6 @@ def distribution(values: np.ndarray) -> Distribution:
 def mean(shares: Distribution) -> float:
     """Mean of a distribution."""
     return sum(value * share for value, share in shares.items())
-
-
-def draw_sample(sampler: Sampler, seed: int, name: str, count: int) -> SequenceBatch:
-    """Draws `count` >= 1 sequences; a smaller sample is a prefix of a larger one.
-
-    Samples with different names are independent.
-    """
-    blocks = [
-        sampler(randomness.generator(seed, name, block), BLOCK_SEQUENCES)
-        for block in range(math.ceil(count / BLOCK_SEQUENCES))
-    ]
-    return SequenceBatch(*(np.concatenate(leaves)[:count] for leaves in zip(*blocks, strict=True)))
 
 
 class BinnedFrequency(NamedTuple):

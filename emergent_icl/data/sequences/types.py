@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+import ml_collections
 import numpy as np
 
 from emergent_icl.data.sequences.classes import ClassSpace, SequenceBatch
@@ -74,7 +75,7 @@ class SequenceOptions:
     """Options of sequence types; see config.data.sequences.
 
     Sequences of only `ways` classes (fewshot_*, flip, and part of mixed) read `fewshot`, which
-    differs between training and evaluation.
+    differs between training and evaluation. `data` is config.data, for options of extensions.
     """
 
     seq_len: int = 9
@@ -88,6 +89,7 @@ class SequenceOptions:
     p_fewshot: float = 0.1
     labeling: str = "ordered"
     fewshot: FewshotOptions = FewshotOptions()
+    data: ml_collections.ConfigDict | None = None
 
 
 def require_fixed_labeling(name: str, options: SequenceOptions) -> None:
