@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def begun(path: Path, words: str, config: ConfigDict) -> dict[str, Any]:
-    """The results so far, which must be of the same machine, code, and config; {} at first."""
+    """The results so far, which must be of the same machine, code, and config; none at first."""
     about = {
         "machine": words,
         "versions": versions(("emergent-icl", *PACKAGES, *DRIVERS)),

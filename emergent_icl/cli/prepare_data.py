@@ -25,6 +25,9 @@ def main(argv: Sequence[str]) -> None:
     with console.command(argv):
         path = Path(_OUT.value).expanduser()
         if path.exists() and not omniglot.is_prepared(path):
-            console.fail(f"{path} exists and is not a file of this command: choose another --out")
+            console.fail(
+                f"{path} exists, and is not an intact file of this command: "
+                "remove it, or choose another --out"
+            )
         config = with_options(base.get_config(), {"data.data_dir": _DATA_DIR.value or ""})
         console.write(path, lambda: omniglot.prepare(path, config.data))

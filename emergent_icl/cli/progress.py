@@ -26,7 +26,6 @@ class TrainingDisplay(Display):
         parts = rich.progress
         done = ("step", parts.MofNCompleteColumn(), parts.BarColumn(), parts.TimeElapsedColumn())
         self._bar = make_bar(*done, parts.TimeRemainingColumn(), "left")
-        self._last_step = 0
         self._latest: dict[str, Record] = {}
 
     def close(self) -> None:
@@ -41,10 +40,10 @@ class TrainingDisplay(Display):
         for name, fact in facts.items():
             if fact and not name.endswith("_step"):
                 say(f"{name:>10}  {fact}")
-        first_step, self._last_step = facts["first_step"], facts["last_step"]
+        first_step = self.reached_step
         if first_step:
             say(f"{'resumed':>10}  after step {first_step}")
-        self._task = self._bar.add_task("compiling", total=self._last_step, completed=first_step)
+        self._task = self._bar.add_task("compiling", total=self.last_step, completed=first_step)
         with printing():
             self._bar.start()
 
@@ -71,9 +70,9 @@ class TrainingDisplay(Display):
         text = "  ".join(_short(list(self._latest.values())))
         evaluated = any(name.startswith("eval/") for one in records.values() for name in one)
         self._bar.update(self._task, description=text)
-        is_due = evaluated or step % max(self._last_step // 20, 1) == 0
+        is_due = evaluated or step % max(self.last_step // 20, 1) == 0
         if self._bar.disable and is_due:
-            say(f"step {step:>7}/{self._last_step}  {text}{self._time_left(step)}")
+            say(f"step {step:>7}/{self.last_step}  {text}{self._time_left(step)}")
 
     def diverged(self, name: str, step: int, last_loss: float | None) -> None:
         """Reports a diverged replica."""
@@ -83,7 +82,7 @@ class TrainingDisplay(Display):
 
     def _time_left(self, step: int) -> str:
         rate = next(iter(self._latest.values()), {}).get("steps_per_second")
-        left = self._last_step - step
+        left = self.last_step - step
         return f"  {duration_text(left / rate)} left" if rate and left else ""
 
 

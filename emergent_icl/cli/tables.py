@@ -11,7 +11,7 @@ from rich.table import Table
 from emergent_icl.cli.console import CONSOLE, PLAIN, say
 from emergent_icl.config.registry import METRICS
 from emergent_icl.data.task import Task
-from emergent_icl.evaluation.measures import main_measure, visible_constant
+from emergent_icl.evaluation.measures import visible_constant
 from emergent_icl.evaluation.metrics import Interval
 
 # Kinds of columns; only text wraps.
@@ -93,8 +93,8 @@ def print_evaluations(evals: Mapping[str, Mapping[str, float | Interval]], title
 
 
 def constant_text(mode: str, task: Task) -> str:
-    """Accuracy of a constant prediction where it far exceeds chance; else ''."""
-    if (constant := visible_constant(main_measure(mode, task), task)) is None:
+    """Accuracy of a constant prediction where it visibly exceeds closed chance; else ''."""
+    if (constant := visible_constant(f"eval/{mode}/accuracy_closed", task)) is None:
         return ""
     return f"always predicting the most common label gives {constant:.3f}"
 

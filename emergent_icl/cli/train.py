@@ -42,8 +42,8 @@ flags.register_validator(
     _MINUTES.name, lambda given: given is None or math.isfinite(given), "must be finite"
 )
 _STOP_AFTER = flags.DEFINE_integer(
-    "stop_after", None, "Save and exit, as on SIGTERM, after this step, or the next one that ends "
-    "a device call (see training.steps_per_call).", lower_bound=1,
+    "stop_after", None, "Save and exit, as on SIGTERM, after this step, or soon after it: a call "
+    "of the device may compute several steps (see training.steps_per_call).", lower_bound=1,
 )  # fmt: skip
 
 
@@ -59,14 +59,14 @@ def main(argv: Sequence[str]) -> None:
         start.make_deterministic(resumed)
         start.use_cores(resumed)
         with cluster.joined():
-            _train(config, workdir, resumed.training.num_steps)
+            _train(config, workdir)
 
 
-def _train(config: ml_collections.ConfigDict, workdir: Workdir, last_step: int) -> None:
+def _train(config: ml_collections.ConfigDict, workdir: Workdir) -> None:
     settings.device_count()  # Without a device, an error says why.
     # Of several processes, only the first prints.
     display = TrainingDisplay(start.STARTED) if is_primary() else Display()
-    stop_requested = functools.partial(_stop_request, display, last_step)
+    stop_requested = functools.partial(_stop_request, display)
     try:
         result = loop.train(config, workdir, display, stop_requested, start.STARTED)
     except BaseException as error:
@@ -88,12 +88,12 @@ def _train(config: ml_collections.ConfigDict, workdir: Workdir, last_step: int) 
         _say_result(result, workdir)
 
 
-def _stop_request(display: Display, last_step: int) -> signal.Signals | None:
+def _stop_request(display: Display) -> signal.Signals | None:
     """A signal that was received, or SIGTERM beyond --max_minutes or --stop_after."""
     minutes, stop = _MINUTES.value, _STOP_AFTER.value
     is_late = minutes is not None and time.monotonic() - start.STARTED >= 60 * minutes
     # A run that is at its end completes.
-    is_far = stop is not None and stop <= display.reached_step < last_step
+    is_far = stop is not None and stop <= display.reached_step < display.last_step
     return STOP_SIGNALS.poll() or (signal.SIGTERM if is_late or is_far else None)
 
 

@@ -31,7 +31,10 @@ def option_problems(config: ml_collections.ConfigDict) -> Iterator[str]:
     """Yields a message for each option that is missing, out of range, mistyped, or unknown."""
     options, flat = known(), flatten(config.to_dict())
     # Options of an extension are required only where it is used.
-    used = tuple(f"{path.split('.')[0]}.{flat.get(path)}." for path in _SELECTORS)
+    chosen = [(path.split(".")[0], flat.get(path)) for path in _SELECTORS]
+    modes = flat.get("evaluation.modes")
+    chosen += [("data", mode) for mode in (modes if isinstance(modes, tuple) else ())]
+    used = tuple(f"{section}.{name}." for section, name in chosen)
     for path, option in options.items():
         section, name = place(config, path)
         value, rule = (section or {}).get(name, _MISSING), option.rule

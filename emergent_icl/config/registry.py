@@ -91,9 +91,10 @@ SCHEDULES: Registry = Registry("schedule", reads_num_steps=True, needs_warmup=Fa
 # evaluation/metrics.py: (Predictions) -> a number for each query [B].
 #   title: in tables; by default, its name.
 #   is_proportion: of queries, with values 0 and 1; otherwise a real number.
-#   is_accuracy: the proportion of correct answers, which has a chance level.
+#   answers_among: of an accuracy, the labels among which it chooses: 'all' or 'valid'.
+#   less_is_better: of a loss, which a search of settings minimizes.
 METRICS: Registry = Registry(
-    "metric", title="", is_proportion=True, is_accuracy=False, less_is_better=False
+    "metric", title="", is_proportion=True, answers_among="", less_is_better=False
 )
 # runs/loggers.py: (Opening) -> an object with write(step, {replica: metrics}) and close(failed).
 #   package: required package, with an optional extra of the same name; '' for none.

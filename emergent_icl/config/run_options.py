@@ -33,8 +33,8 @@ RUN_OPTIONS: dict[str, Option] = {
             "CPU, this is always done if the number of replicas is a multiple of the number of "
             "devices, and the command train makes a device per core."),
         "arithmetic": Option(2, integer(1, 2), "How updates are computed; losses agree up to "
-            "rounding. 2: faster for small models, and the logged gradient norm is that of the "
-            "line's last step. 1: as in version 0.1.0, where it was the mean over the line's "
+            "rounding. 2: faster for small models on CPU, and the logged gradient norm is that of "
+            "the line's last step. 1: as in version 0.1.0, where it was the mean over the line's "
             "steps; runs of that version keep it.", before=1),
         "deterministic": Option(True, rules.BOOLEAN,
             "Bit-exact repetition on GPUs too (command train), where some operations otherwise sum "

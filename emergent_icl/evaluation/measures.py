@@ -50,7 +50,7 @@ def is_share(measure: str) -> bool:
 
 def is_accuracy(measure: str) -> bool:
     """Whether it is a fraction of correct answers."""
-    return METRICS.about(_metric(measure)).is_accuracy
+    return METRICS.about(_metric(measure)).answers_among != ""
 
 
 def _metric(measure: str) -> str:
@@ -65,7 +65,7 @@ def chance(measure: str, task: Task) -> float | None:
     kind = task.evaluation.get(evaluation_mode(measure) or "")
     if kind is None or not is_accuracy(measure):
         return None
-    is_open = _metric(measure) == "accuracy"
+    is_open = METRICS.about(_metric(measure)).answers_among == "all"
     if is_open and kind.is_fewshot:
         # Few-shot labels are a subset of those that the model may predict.
         return 1 / task.used_labels
@@ -92,9 +92,3 @@ def visible_constant(measure: str, task: Task) -> float | None:
 def is_visible(constant: float | None, chance: float | None) -> bool:
     """Whether a constant answer scores so far above chance that it must be reported."""
     return constant is not None and constant - (chance or 0.0) > _VISIBLE
-
-
-def main_measure(mode: str, task: Task) -> str:
-    """The accuracy for which a mode is evaluated: closed if its labels are those of few shots."""
-    is_closed = task.evaluation[mode].is_fewshot
-    return f"eval/{mode}/accuracy{'_closed' if is_closed else ''}"

@@ -59,13 +59,13 @@ def loss(found: Predictions) -> jax.Array:
     return query_loss(found.logits, found.labels)
 
 
-@METRICS.register("accuracy_closed", title="closed accuracy", is_accuracy=True)
+@METRICS.register("accuracy_closed", title="closed accuracy", answers_among="valid")
 def accuracy_closed(found: Predictions) -> jax.Array:
     """Choosing among the valid labels, as in the paper's curve of in-context learning."""
     return _is_correct(found, found.closed)
 
 
-@METRICS.register("accuracy", is_accuracy=True)
+@METRICS.register("accuracy", answers_among="all")
 def accuracy(found: Predictions) -> jax.Array:
     """Choosing among all labels of the run ("open")."""
     return _is_correct(found, found.open)

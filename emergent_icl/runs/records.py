@@ -29,11 +29,11 @@ _LONGEST_LINE = 2**16
 class Display:
     """Receives the events of a run; this one prints nothing. Commands pass one that does."""
 
-    reached_step = 0  # resumed from or dispatched
+    reached_step, last_step = 0, 0  # the first: resumed from or dispatched
 
     def started(self, facts: dict[str, Any]) -> None:
         """Called before compilation; `facts` are what `facts` returns."""
-        self.reached_step = facts["first_step"]
+        self.reached_step, self.last_step = facts["first_step"], facts["last_step"]
 
     def set_aside(self, step: int, why: str, place: Path) -> None:
         """Called after an unreadable checkpoint was moved to another place."""

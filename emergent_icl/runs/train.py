@@ -41,7 +41,7 @@ class Interrupted(Exception):  # noqa: N818  (not an error: the run stopped on r
 def stopped_where(step: int | None) -> str:
     """Where a run stopped on request, for messages."""
     if step is None:
-        return "before its next step; there was nothing to save"
+        return "before the next step; there was nothing to save"
     return f"after step {step}; the state is saved"
 
 

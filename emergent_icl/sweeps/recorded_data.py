@@ -55,14 +55,18 @@ def check_moved_data(jobs: Iterable[Job]) -> None:
             )
 
 
-def own_data(sweep: Sweep) -> list[str]:
-    """Reads the user's own files that a sweep names; returns what their runs will record, sorted.
+def own_data(sweep: Sweep) -> dict[str, str]:
+    """Reads the user's own files that a sweep names: {condition: what its runs will record}.
 
     Raises DataUnavailableError if they cannot be read.
     """
-    source_of, configs = _reader(), [sweep.config(condition) for condition in sweep.conditions]
-    named = [one.data for one in configs if _at(f"data.{one.data.source}.path", one)]
-    return sorted({source for data in named if (source := source_of(data))})
+    source_of, found = _reader(), {}
+    for condition in sweep.conditions:
+        config = sweep.config(condition)
+        named = _at(f"data.{config.data.source}.path", config)
+        if named and (source := source_of(config.data)):
+            found[condition.name] = source
+    return found
 
 
 def _reader() -> Callable[[ConfigDict], str | None]:

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ _OMITTED = {
     "name", "title", "axis", "measures", "plot", "notes", "together",
     "base", "conditions", "claim", "search",
 }  # fmt: skip
-# The user's own data, as runs will record them; absent for other sources.
+# The user's own data, {condition: as its runs will record them}; absent for other sources.
 _DATA = "data"
 # Differences that are listed; the others are counted.
 _MOST = 5
@@ -155,10 +155,14 @@ def status(sweeps: Sequence[Sweep], root: Path) -> dict[str, Any]:
             job.name: (job.workdir.read_summary() or {}).get("started") or "" for job in complete
         }
         early = [name for name, time in began.items() if time < found["registered"]]
-        sources = {recorded_source(job.workdir) for job in complete} - {""}
         differing = [*differences(registered, sweep), *together]
-        differing += _data_differences(registered, sources)
+        for job in complete:
+            # A job that trains all conditions together has no name of its own.
+            own = [job.condition] if job.condition else [one.name for one in sweep.conditions]
+            recorded = dict.fromkeys(own, recorded_source(job.workdir))
+            differing += _data_differences(registered, recorded)
         differing += [f"runs began before it: {_listed(early)}"] if early else []
+        differing = list(dict.fromkeys(differing))
         added = len(sweep.seeds) - len(registered["seeds"])
         mark = registered_text(facts) + (f", {added} seeds added by its rule" if added else "")
         marks[sweep.name] = CHANGED + _listed(differing) if differing else mark
@@ -220,10 +224,14 @@ def differences(registered: Json, sweep: Sweep) -> list[str]:
     ]
 
 
-def _data_differences(registered: Json, sources: Collection[str]) -> list[str]:
-    """Data that were not registered. Earlier versions registered none."""
-    there = registered.get(_DATA, sources)
-    return [f"data: {one!r}, not {', '.join(there)}" for one in sorted({*sources} - {*there})]
+def _data_differences(registered: Json, data: Mapping[str, str]) -> list[str]:
+    """Conditions with data other than those registered, if any; '' is unknown."""
+    there = registered.get(_DATA, {})
+    return [
+        f"data of {name}: {source!r}, not {there[name]!r}"
+        for name, source in data.items()
+        if source and source != there.get(name, source)
+    ]
 
 
 def _differing(

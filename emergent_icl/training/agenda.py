@@ -71,6 +71,9 @@ def resolve_steps_per_call(config: ConfigDict, first_step: int = 0, carried: int
     if jax.default_backend() == "cpu":
         most = 1 if ENCODERS.about(config.model.encoder).has_convolutions else MOST_STEPS_ON_CPU
     common = math.gcd(first_step, *(step for _, step in intervals(config)))
-    if carried and common % carried == 0:
-        return carried
-    return max(steps for steps in range(1, most + 1) if common % steps == 0)
+    return carried if carried and common % carried == 0 else greatest_divisor(common, most)
+
+
+def greatest_divisor(number: int, most: int) -> int:
+    """The greatest divisor of a number that is at most `most`."""
+    return max(divisor for divisor in range(1, most + 1) if number % divisor == 0)

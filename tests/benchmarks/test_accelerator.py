@@ -157,7 +157,7 @@ def test_nothing_is_begun_when_the_time_is_over(tmp_path, capsys):
     assert "The time for measurements is over" in capsys.readouterr().out
 
 
-def test_results_of_another_machine_or_config_are_not_continued(tmp_path, capsys):
+def test_results_of_another_machine_or_config_are_not_continued(tmp_path, capsys, monkeypatch):
     path = tmp_path / "results.json"
     measured(path, {"one": WORKS})
     with pytest.raises(SystemExit):
@@ -167,6 +167,15 @@ def test_results_of_another_machine_or_config_are_not_continued(tmp_path, capsys
         accelerator.begun(path, "that machine", tiny.get_config("vectors"))
     message = "has another machine: 'this machine' instead of 'that machine'"
     assert message in re.sub(r"\s+", " ", capsys.readouterr().err)
+    monkeypatch.setattr(accelerator, "code_commit", lambda: "another")
+    with pytest.raises(SystemExit):
+        accelerator.begun(path, "this machine", tiny.get_config("vectors"))
+    assert "has another commit" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_another")
+    with pytest.raises(SystemExit):
+        accelerator.begun(path, "this machine", tiny.get_config("vectors"))
+    assert "has another environment" in capsys.readouterr().err
 
 
 def test_a_measurement_in_one_line():

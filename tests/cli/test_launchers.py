@@ -167,7 +167,7 @@ def test_a_signal_during_startup_is_handled(tmp_path):
     output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert "Stopped before its next step; there was nothing to save. To resume:" in output
+    assert "Stopped before the next step; there was nothing to save. To resume:" in output
 
 
 PAPER = "experiments/configs/omniglot.py:paper"
@@ -278,7 +278,7 @@ def test_a_run_stops_after_a_step_or_a_time(tmp_path):
     assert (done.returncode, done.stderr) == (143, "")
     with CheckpointStore(tmp_path / "checkpoints") as store:
         assert store.steps() == [15]
-    assert "before its next step; there was nothing to save. To resume:" in done.stdout
+    assert "before the next step; there was nothing to save. To resume:" in done.stdout
     assert launch("train", *flags, "--stop_after=40").returncode == 0
     assert read_metrics(tmp_path / "metrics.jsonl")[-1]["step"] == 40
     # As after a kill between the last checkpoint and the summary.

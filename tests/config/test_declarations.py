@@ -54,14 +54,18 @@ def test_extension_options_are_required_if_their_source_is_used(mosaics):
 
 @pytest.mark.parametrize(
     ("section", "selector"),
-    [("data", "sequences.type"), ("model", "encoder"), ("model", "sequence_model")],
+    [("data", "sequences.type"), ("model", "encoder"), ("model", "sequence_model"), ("", "")],
 )
 def test_options_of_other_entries_are_required_where_they_are_used(mosaics, section, selector):
-    declare(f"{section}.entry.size", Option(8, integer(1), "Of an entry."))
+    path = f"{section or 'data'}.entry.size"
+    declare(path, Option(8, integer(1), "Of an entry."))
     config = default_config().unlock()
     assert not list(option_problems(config))
-    config.update_from_flattened_dict({f"{section}.{selector}": "entry"})
-    assert f"{section}.entry.size is missing" in list(option_problems(config))
+    if section:
+        config.update_from_flattened_dict({f"{section}.{selector}": "entry"})
+    else:
+        config.evaluation.modes = (*config.evaluation.modes, "entry")
+    assert f"{path} is missing" in list(option_problems(config))
 
 
 def test_an_option_cannot_be_declared_twice(mosaics):

@@ -140,12 +140,19 @@ def test_a_prepared_file_that_is_missing_is_not_made_a_folder(
     assert not (tmp_path / "omniglot.npz").exists()
 
 
+def test_a_missing_file_is_not_needed_if_the_images_are_cached(made_up, data, tmp_path):
+    there = elsewhere(data, tmp_path, "")
+    expected = omniglot.load_omniglot(there)
+    there.data_dir = str(tmp_path / "omniglot.npz")
+    assert (omniglot.load_omniglot(there).examples == expected.examples).all()
+
+
 def test_the_command_replaces_only_its_own_files(made_up, data, tmp_path):
     mine, own = tmp_path / "thesis.txt", tmp_path / "omniglot.npz"
     mine.write_text("mine")
     done = launch("prepare_data", f"--out={mine}")
     assert (done.returncode, mine.read_text()) == (1, "mine")
-    assert f"{mine} exists and is not a file of this command" in done.stderr
+    assert f"{mine} exists, and is not an intact file of this command" in done.stderr
     here = data.copy_and_resolve_references()
     here.cache_dir, here.image_size = str(tmp_path / "here"), 105
     omniglot.prepare(own, here)

@@ -6,7 +6,7 @@ import re
 import jax
 import pytest
 from conftest import needs_omniglot
-from launching import ROOT
+from launching import ROOT, launch
 
 from emergent_icl.evaluation.metrics import ICL
 from emergent_icl.runs.checkpoints import CheckpointStore
@@ -51,3 +51,15 @@ def test_the_model_has_the_recorded_accuracy(published):
     found = run.evaluate(ICL[0], run.trained.evaluation.num_sequences)[ICL[0]][ICL[1]].mean
     # On another processor, rounding may change a few of the 2,000 answers.
     assert found == pytest.approx(recorded, abs=0.01)
+
+
+@needs_omniglot
+@pytest.mark.faults
+def test_the_commands_of_the_page_draw_its_attention(published, tmp_path):
+    workdir, packed = published
+    words = ["--mode=fewshot_holdout", "--sequences=0", f"--output={tmp_path}"]
+    done = launch("inspect_run", f"--workdir={workdir.path}", *words)
+    assert done.returncode == 0, done.stderr
+    stem = f"fewshot_holdout_step_{packed.step}"
+    names = [f"attention_{stem}_sequence_0.png", f"predictions_{stem}.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names

@@ -3,19 +3,23 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_sweep
 from launching import launch
 
+from emergent_icl import findings
 from emergent_icl.presets import get_config
 from emergent_icl.runs.workdir import Workdir
 from emergent_icl.sweeps.execute import dry_run, local
 from emergent_icl.sweeps.execute.dry_run import FILE, Rehearsal
 from emergent_icl.sweeps.execute.loop import RunsElsewhereError, own_log
 from emergent_icl.sweeps.jobs import distinct, make_jobs
+from emergent_icl.sweeps.spec import load_sweep
 
+FOLDER = Path(findings.__file__).parent
 SEARCHED = tiny_sweep.get_sweep("searched")
 KINDS = ["tiny/p=0/search", "tiny/p=0", "tiny/p=1/search", "tiny/p=1"]
 
@@ -35,6 +39,15 @@ def test_there_is_one_kind_per_condition_and_search(tmp_path):
     # Conditions keep what distinguishes them.
     assert jobs["tiny/p=1"].config.data.sequences.p_bursty == 1.0
     assert not any(tmp_path.iterdir())
+
+
+def test_the_papers_sweeps_have_35_kinds(tmp_path):
+    """28 conditions, and a search of each of six architectures that 2 and 12 layers make of 3."""
+    sweeps = [load_sweep(f"{FOLDER / name}.py:paper") for name in findings.FINDINGS]
+    kinds = dry_run.kinds_of_jobs(sweeps, tmp_path)
+    searches = [name for name in kinds if name.endswith("/search")]
+    assert (len(kinds), len(searches)) == (35, 6)
+    assert {job.config.data.image_size for job in kinds.values()} == {105}
 
 
 def test_device_hours_count_every_run_and_every_draw(tmp_path):
@@ -87,15 +100,16 @@ def test_a_job_that_fails_says_why_and_the_others_continue(tmp_path):
 def test_calls_take_as_many_steps_as_those_of_the_job(tmp_path, monkeypatch):
     job = next(iter(dry_run.kinds_of_jobs([SEARCHED], tmp_path).values()))
 
-    def steps(preset, **training):
-        config = get_config(preset, {f"training.{name}": own for name, own in training.items()})
-        short = dry_run._short(job._replace(config=config))
+    def steps(preset, **options):
+        options = {name.replace("__", "."): value for name, value in options.items()}
+        short = dry_run._short(job._replace(config=get_config(preset, options)))
         return short["training.steps_per_call"], short["training.num_steps"]
 
     monkeypatch.setattr(dry_run, "visible_gpus", lambda: [])
     assert steps("omniglot:paper") == (1, 6)
     assert steps("omniglot:small") == (10, 60)
-    assert steps("omniglot:small", steps_per_call=5) == (5, 30)
+    assert steps("omniglot:small", training__steps_per_call=5) == (5, 30)
+    assert steps("omniglot:small", evaluation__at=(4,)) == (2, 12)
     monkeypatch.setattr(dry_run, "visible_gpus", lambda: ["0"])
     assert steps("omniglot:paper") == (10, 60)
 
@@ -133,7 +147,7 @@ def test_a_rehearsal_that_another_command_makes_is_left_alone(tmp_path):
 def test_the_command_trains_saves_resumes_and_evaluates(tmp_path):
     done = launch("sweep", "--sweep=tests/tiny_sweep.py", f"--workdir={tmp_path}", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 kinds of runs, 6 calls each" in done.stdout
+    assert "2 kinds of runs, 6 calls of the step each" in done.stdout
     assert "device-hours" in done.stdout
     root = tmp_path / "dry_run"
     for name in ("tiny/p=0/seeds=0", "tiny/p=1/seeds=0"):

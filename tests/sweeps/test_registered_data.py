@@ -1,5 +1,6 @@
 """Registrations name the user's own data, which a verdict's runs must have used."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -43,24 +44,42 @@ def test_runs_on_the_registered_data(sweep, tmp_path):
     root = tmp_path / "runs"
     made = register([sweep], root)
     assert register([sweep], root) == made
-    assert made["sweeps"]["tiny"]["data"] == [finish_all(sweep, root)]
+    assert made["sweeps"]["tiny"]["data"] == dict.fromkeys(["p=0", "p=1"], finish_all(sweep, root))
     assert mark(sweep, root).startswith("registered on ")
 
 
 def test_data_that_changed_after_the_registration_are_named(sweep, tmp_path):
     root = tmp_path / "runs"
     made = register([sweep], root)
-    (before,) = made["sweeps"]["tiny"]["data"]
+    before = made["sweeps"]["tiny"]["data"]["p=0"]
     np.save(sweep.base.data.features.path, vectors(1))
     now = load_bank(sweep.base.data).source
-    with pytest.raises(SweepError, match=f"tiny: data: '{now}', not {before}"):
+    with pytest.raises(SweepError, match=f"tiny: data of p=0: '{now}', not '{before}'"):
         register([sweep], root)
     finish_all(sweep, root)
-    assert mark(sweep, root) == f"{CHANGED}data: '{now}', not {before}"
+    said = [f"data of p={p}: '{now}', not '{before}'" for p in (0, 1)]
+    assert mark(sweep, root) == CHANGED + "; ".join(said)
     # Registrations of earlier versions name no data.
     del made["sweeps"]["tiny"]["data"]
     (root / FILE).write_text(json.dumps(made | {"hash": hash_of(made["sweeps"])}))
     assert mark(sweep, root).startswith("registered on ")
+
+
+def test_each_condition_has_its_own_registered_data(sweep, tmp_path):
+    root, other = tmp_path / "runs", tmp_path / "y.npy"
+    np.save(other, vectors(1))
+    options = ({}, {"data.features.path": str(other)})
+    conditions = [
+        dataclasses.replace(one, overrides={**one.overrides, **own})
+        for one, own in zip(sweep.conditions, options, strict=True)
+    ]
+    sweep = dataclasses.replace(sweep, conditions=tuple(conditions))
+    found = register([sweep], root)["sweeps"]["tiny"]["data"]
+    assert found["p=0"] != found["p=1"]
+    # Both files now hold what the first one held.
+    np.save(other, vectors(0))
+    finish_all(sweep, root)
+    assert mark(sweep, root) == f"{CHANGED}data of p=1: {found['p=0']!r}, not {found['p=1']!r}"
 
 
 def test_built_in_data_are_not_registered(tmp_path):

@@ -84,8 +84,6 @@ def _arrays(data_dir: str, cache_dir: str, size: int) -> cache.Arrays:
 
     def full() -> cache.Arrays:
         where = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "")).expanduser()
-        if where.suffix == ".npz" and not where.exists():  # TFDS would make it a folder.
-            raise DataUnavailableError(f"{where.absolute()} does not exist. {_HINT[not data_dir]}")
         return _prepared(where) if where.is_file() else cached(FULL_SIZE, lambda: _decode(data_dir))
 
     if size == FULL_SIZE:
@@ -135,11 +133,14 @@ def _prepared(path: Path) -> cache.Arrays:
 @unchanged_process()
 def _decode(data_dir: str) -> cache.Arrays:
     """Reads packed drawings, uint8 [1623, 20, bytes], and names from TFDS."""
+    named = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "")).expanduser()
+    if named.suffix == ".npz" and not named.exists():  # TFDS would make it a folder.
+        raise DataUnavailableError(f"{named.absolute()} does not exist. {_HINTS[bool(data_dir)]}")
     try:
         builder = _prepared_builder(data_dir)
     except Exception as error:  # The network, a package, or a folder is missing.
         where = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-        hint = f"\n{where} is {_HINT[False][6:]}" * bool(data_dir)
+        hint = f"\n  {_HINTS[True]}" * bool(data_dir)
         raise DataUnavailableError(_ADVICE.format(where=where, error=error) + hint) from error
     try:
         with native_stderr_closed():
@@ -189,12 +190,12 @@ def _read(builder: Any) -> cache.Arrays:
     return {"packed": packed, "names": np.array(builder.info.features["label"].names)}
 
 
-# By whether TFDS_DATA_DIR names the data.
-_HINT = {
-    True: "TFDS_DATA_DIR must be the path of the file that prepare-data wrote.",
-    False: "It is data.data_dir of the config, which takes precedence over TFDS_DATA_DIR. For a "
-    "stored run, name another path with --config=RUN/config.json --config.data.data_dir=FILE "
-    "(train) or --data_dir=FILE (other commands).",
+# By whether data.data_dir names the data.
+_HINTS = {
+    False: "TFDS_DATA_DIR must be a folder of datasets, or a file that prepare-data wrote.",
+    True: "data.data_dir takes precedence over TFDS_DATA_DIR. To name another place: "
+    "--config.data.data_dir=... (with --config), --set=data.data_dir=... (sweeps), or "
+    "--data_dir=... (commands that open a run, prepare-data).",
 }
 
 _ADVICE = """Omniglot is not in {where} and cannot be downloaded ({error}).

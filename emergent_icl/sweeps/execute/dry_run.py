@@ -1,5 +1,6 @@
 """A dry run: a few steps of each kind of job at full size, saved and resumed, and their cost."""
 
+import math
 import os
 import platform
 import shutil
@@ -24,7 +25,7 @@ from emergent_icl.sweeps.execute import loop
 from emergent_icl.sweeps.execute.local import machine_slots
 from emergent_icl.sweeps.jobs import Job, distinct, make_jobs
 from emergent_icl.sweeps.spec import Sweep
-from emergent_icl.training.agenda import MOST_STEPS_ON_CPU
+from emergent_icl.training.agenda import MOST_STEPS_ON_CPU, greatest_divisor, intervals
 from emergent_icl.training.settings import visible_gpus
 
 FILE = "dry_run.json"
@@ -59,12 +60,15 @@ def kinds_of_jobs(sweeps: Sequence[Sweep], root: Path) -> dict[str, Job]:
     return found
 
 
-def _short(job: Job) -> dict[str, int]:
+def _short(job: Job) -> dict[str, Any]:
     """Options of a rehearsal, whose calls take about as many steps as those of the job."""
     is_slow = ENCODERS.about(job.config.model.encoder).has_convolutions and not visible_gpus()
-    usual = 1 if is_slow else MOST_STEPS_ON_CPU
+    common = math.gcd(*(steps for _, steps in intervals(job.config)))
+    usual = greatest_divisor(common, 1 if is_slow else MOST_STEPS_ON_CPU)
     per_call = job.config.training.steps_per_call or usual
     return {
+        "evaluation.at": (),
+        "checkpoints.at": (),
         "training.steps_per_call": per_call,
         "training.num_steps": ALL_CALLS * per_call,
         "training.log_every": per_call,
@@ -87,7 +91,8 @@ def dry_run(
     Jobs with the same folder, whose runs are the same, run once.
 
     Raises:
-      Stopped: a signal was received. WorkdirError: dry_run.json is damaged.
+      Stopped: a signal was received. WorkdirError: dry_run.json is damaged, or another command
+        rehearses the same job.
     """
     path = root / FILE
     stored = read_object(path, "record of a dry run") if path.exists() else {}
