@@ -160,7 +160,8 @@ def _run(sweeps: Sequence[Sweep], root: Path, about: Mapping[str, Any]) -> None:
 def _rehearse(sweeps: Sequence[Sweep], root: Path) -> None:
     """Runs a few steps of every kind of run, and prints what all of them will take."""
     jobs = dry_run.kinds_of_jobs(sweeps, root)
-    console.say(f"{len(jobs)} kinds of runs, {dry_run.ALL_CALLS} calls of the step each")
+    count = len({job.name for job in jobs.values()})
+    console.say(f"{count} kinds of runs, {dry_run.ALL_CALLS} calls of the step each")
     found = {}
     try:
         for name, one in dry_run.dry_run(jobs, root, _command, STOP_SIGNALS.poll):

@@ -125,7 +125,7 @@ def test_a_file_that_was_not_prepared_is_refused(data, tmp_path):
         omniglot.load_omniglot(elsewhere(data, tmp_path, tmp_path / "file"))
 
 
-@pytest.mark.parametrize(("by", "advice"), [("option", "--data_dir=FILE"), ("variable", "TFDS_")])
+@pytest.mark.parametrize(("by", "advice"), [("option", "--data_dir="), ("variable", "TFDS_")])
 def test_a_prepared_file_that_is_missing_is_not_made_a_folder(
     by, advice, data, tmp_path, monkeypatch
 ):

@@ -70,7 +70,7 @@ def test_each_condition_has_its_own_registered_data(sweep, tmp_path):
     np.save(other, vectors(1))
     options = ({}, {"data.features.path": str(other)})
     conditions = [
-        dataclasses.replace(one, overrides={**one.overrides, **own})
+        one._replace(overrides={**one.overrides, **own})
         for one, own in zip(sweep.conditions, options, strict=True)
     ]
     sweep = dataclasses.replace(sweep, conditions=tuple(conditions))
