@@ -41,6 +41,7 @@ def test_there_is_one_kind_per_condition_and_search(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.faults
 def test_the_papers_sweeps_have_35_kinds(tmp_path):
     sweeps = [load_sweep(f"{FOLDER / name}.py:paper") for name in findings.FINDINGS]
     kinds = dry_run.kinds_of_jobs(sweeps, tmp_path)
