@@ -97,7 +97,10 @@ CANDIDATES = {
     "joined_averages": Candidate(network=JoinedAverages),
     "no_axis_of_replicas": Candidate(layout=WithoutReplicas),
     # With that axis, both branches would be computed.
-    "norm_in_a_condition": Candidate(norm_when=norm_in_a_condition, layout=WithoutReplicas),
+    "norm_in_a_condition": Candidate(
+        norm_when=lambda is_due: norm_in_a_condition(is_due) if is_due else norm_when(None),
+        layout=WithoutReplicas,
+    ),
     "no_command_buffers": Candidate(xla_flags="--xla_gpu_enable_command_buffer="),
     "command_buffers_from_one_operation": Candidate(xla_flags="--xla_gpu_graph_min_graph_size=1"),
 }

@@ -106,6 +106,18 @@ def test_what_helps_on_cpu_is_a_candidate_on_an_accelerator(name, monkeypatch):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), *found.values())
 
 
+def test_candidates_measure_a_run_of_the_first_version():
+    """Its gradient norm is wanted at every step."""
+    config = tiny.get_config("vectors")
+    config.training.arithmetic = 1
+    experiment = build(config, check(config))
+    with contextlib.closing(
+        candidates.trainer(experiment, CANDIDATES["norm_in_a_condition"])
+    ) as trainer:
+        _, metrics = trainer.call(trainer.state, trainer.batch)
+    assert np.asarray(metrics["grad_norm"]).item() > 0
+
+
 def measured(path, functions, ends=math.inf):
     """Measurements after a call with items {name: function of the seconds per block}."""
     results = accelerator.begun(path, "this machine", tiny.get_config("vectors"))
